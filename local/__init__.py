@@ -1,0 +1,1 @@
+"""Everything that runs the app on a laptop: host, simulator, storage emulator. Development only, never deployed."""
