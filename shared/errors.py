@@ -1,0 +1,204 @@
+"""Every way in which a run can end badly, and what to do about it.
+
+    BillingExportError                   has a code of CATALOGUE; str() is cause and remedy of it, never a library's words
+    ├── Transient                        ask again, not before retry_after_seconds
+    │   ├── Throttled                    429, or a 503 with a wait: the whole app waits, not only this run
+    │   └── Unavailable                  5xx, no connection, no answer in time, an answer that cannot be read
+    └── Terminal                         asking again gives the same answer
+        ├── Gone                         the operation is not known any more: ask for a new one
+        ├── Refused                      Microsoft or storage said no: permission, wrong invoice, wrong request
+        └── Rejected                     what came back breaks a rule; nothing of it is used
+
+    InfrastructureFault                  what a wall lets through of any other exception: names and numbers only
+
+Codes are stable: rows, logs, answers and alarms carry them. An activity turns a BillingExportError into one of the
+answers of shared/messages.py; what it raises is by definition the platform's fault.
+"""
+
+from typing import NamedTuple
+
+
+class Explained(NamedTuple):
+    """One entry of the catalogue: what it means, and what a person does about it. One sentence each."""
+
+    cause: str
+    remedy: str
+
+
+CATALOGUE: dict[str, Explained] = {
+    # the request
+    "input_invalid": Explained(
+        "The input of the orchestration is not one that this app starts.",
+        "Start runs by POST /api/runs or by the schedule, not with the host's own key."),
+    "instance_id_mismatch": Explained(
+        "The orchestration runs under another instance id than its run.",
+        "A restart under a new id cannot hold the key: ask again by POST /api/runs."),
+    "not_served": Explained(
+        "Unbilled data of this month is not served: only this month and the one before are.",
+        "Ask for the billed dataset of the month's invoice instead."),
+    # Microsoft Graph
+    "graph_bad_request": Explained(
+        "Microsoft Graph refused the export as a wrong request (400).",
+        "Check the invoice id or the currency: it must be one that Microsoft bills this partner in."),
+    "graph_unauthorized": Explained(
+        "Microsoft Graph did not accept the token (401).",
+        "Check the identity's tenant and AZURE_CLIENT_ID or PARTNER_APP_CLIENT_ID."),
+    "graph_forbidden": Explained(
+        "Microsoft Graph refused the identity (403).",
+        "Grant it the application permission PartnerBilling.Read.All in the partner tenant; a new grant can take an hour."),
+    "graph_not_found": Explained(
+        "Microsoft Graph does not know what was asked for (404).",
+        "Check the invoice id; check GRAPH_BASE_URL if every request ends so."),
+    "graph_refused": Explained(
+        "Microsoft Graph refused the request with a status that has no entry of its own.",
+        "Look up the request id of the run's row with Microsoft support."),
+    "graph_throttled": Explained(
+        "Microsoft Graph asked the app to slow down.", "Nothing to do: the run waits as long as Graph says."),
+    "graph_unavailable": Explained(
+        "Microsoft Graph did not answer, or answered that it cannot now.",
+        "Nothing to do: the run asks again. If it lasts, look at the service health of Microsoft Graph."),
+    "graph_malformed": Explained(
+        "The answer of Microsoft Graph is not what its documents describe.",
+        "The run asks again. If it lasts, report the request id of the run's row: the contract may have changed."),
+    "graph_location_missing": Explained(
+        "The export was accepted without saying which operation to ask for.",
+        "Ask again later; if it lasts, report the request id of the run's row to Microsoft."),
+    "identity_unavailable": Explained(
+        "No token could be had for the identity.",
+        "Check that the managed identity is assigned to the app and that AZURE_CLIENT_ID names it."),
+    "operation_gone": Explained(
+        "Microsoft forgot the export operation, three times over.", "Ask again later by POST /api/runs."),
+    "operation_failed": Explained(
+        "Microsoft could not make the export, three times over.",
+        "Ask again in some hours; if it lasts, open a case with Microsoft naming the operation of the run's row."),
+    "month_not_open": Explained(
+        "Microsoft answered with the data of another month, as it does around a month's end.",
+        "Nothing to do: nothing was landed, and the next cycle asks again."),
+    # the manifest
+    "manifest_rejected": Explained(
+        "The manifest breaks a rule that keeps a landing safe; nothing of it was fetched.",
+        "Compare SOURCE_ALLOWED with the storage host Microsoft uses; else report the request id of the run's row."),
+    "manifest_mismatch": Explained(
+        "The manifest is of another tenant, invoice, currency or attribute set than was asked for.",
+        "Check PARTNER_TENANT_ID; nothing was fetched."),
+    # copying
+    "source_sas_expired": Explained(
+        "The signature for Microsoft's storage expired and a fresh one did not help.", "Ask again: POST /api/runs."),
+    "source_forbidden": Explained(
+        "Microsoft's storage refused the read.", "Ask again later; if it lasts, report the request id of the run's row."),
+    "source_missing": Explained("A blob of the manifest is not there.", "Ask again: Microsoft may have replaced the data."),
+    "source_changed": Explained(
+        "The data changed while it was copied.", "Nothing to do: the next round plans the new version."),
+    "source_unreachable": Explained(
+        "Microsoft's storage did not answer, or broke off.", "Nothing to do: the next round copies the blob again."),
+    "source_redirected": Explained(
+        "Microsoft's storage answered with a redirect; it was not followed.", "Look for a proxy between app and storage."),
+    "source_short": Explained(
+        "A read ended before the size that storage had named.", "Nothing to do: the next round copies the blob again."),
+    "storage_busy": Explained(
+        "A storage account asked the app to slow down.", "Nothing to do: the run pauses before its next round."),
+    "destination_missing": Explained(
+        "The landing container does not exist and could not be made.",
+        "Create it, or give the identity Storage Blob Data Contributor on the account."),
+    "destination_forbidden": Explained(
+        "The landing account refused the write.", "Give the identity Storage Blob Data Contributor on the landing container."),
+    "destination_full": Explained(
+        "The landing account has no room, or a policy forbids the write.", "Look at the account's capacity and policies."),
+    "destination_unreachable": Explained(
+        "The landing account did not answer.", "Look at its firewall and private endpoints; the next round tries again."),
+    "foreign_blob": Explained(
+        "A blob that this app did not write lies in the folder of a version.",
+        "Move it away: a version folder holds what its manifest names and nothing else. Then POST /api/runs again."),
+    "proof_size": Explained("A landed blob has another size than its source.", "Nothing to do: it is copied again."),
+    "proof_md5": Explained("A landed blob has another MD5 than its source.", "Nothing to do: it is copied again."),
+    "proof_gzip": Explained(
+        "A blob is not gzip to its very end.", "It is copied again; if it lasts, Microsoft's file itself is damaged."),
+    "proof_lines": Explained(
+        "A blob has a line that is not a JSON object.", "It is copied again; if it lasts, Microsoft's file itself is damaged."),
+    "proof_bomb": Explained(
+        "A blob unpacks to more than any billing file; it was given up.", "Report the request id of the run's row."),
+    "blobs_missing": Explained(
+        "Some blobs could not be landed in any round; what is proven is kept.",
+        "Look at the codes of the run's blobs; a new run copies only what is missing."),
+    "copy_failed": Explained(
+        "A blob could not be copied for a reason without an entry of its own.", "Look at the log of the copy; ask again."),
+    # the platform and the operator
+    "deadline_passed": Explained(
+        "The export was not ready within RUN_DEADLINE_HOURS.", "Ask again, or raise RUN_DEADLINE_HOURS."),
+    "cancelled": Explained("Somebody cancelled the run.", "Ask again when wanted: a new run carries on."),
+    "platform_fault": Explained(
+        "The platform failed several times in a row: a worker, the task hub or the tables.",
+        "Look at the app's exceptions around the time; ask again: what is proven is not copied again."),
+    "run_lost": Explained(
+        "The orchestration ended, or was lost, without saying how.", "Ask again: what is proven is not copied again."),
+    "terminated": Explained(
+        "Somebody terminated the orchestration by hand.", "To stop a run, cancel it. Ask again when wanted."),
+}
+
+
+def remedy(code: str) -> str:
+    """What a person does about `code`, or where to look if it is not in the catalogue."""
+    return CATALOGUE[code].remedy if code in CATALOGUE else "Look at the run's row and the app's log."
+
+
+def cause(code: str) -> str:
+    return CATALOGUE[code].cause if code in CATALOGUE else "Unknown."
+
+
+class BillingExportError(Exception):
+    """`request_id` is Microsoft's, where it sent one. Nothing of an answer's text is kept."""
+
+    def __init__(self, code: str, *, http_status: int | None = None, error_code: str | None = None, request_id: str | None = None) -> None:
+        assert code in CATALOGUE, code
+        self.code, self.http_status, self.error_code, self.request_id = code, http_status, error_code, request_id
+        super().__init__(f"{code}: {CATALOGUE[code].cause} {CATALOGUE[code].remedy}")
+
+
+class Transient(BillingExportError):
+    """`retry_after_seconds` is what the answer asked for; None = it named no wait."""
+
+    def __init__(
+        self, code: str, *, retry_after_seconds: int | None = None, http_status: int | None = None,
+        error_code: str | None = None, request_id: str | None = None,
+    ) -> None:
+        super().__init__(code, http_status=http_status, error_code=error_code, request_id=request_id)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Throttled(Transient):
+    pass
+
+
+class Unavailable(Transient):
+    pass
+
+
+class Terminal(BillingExportError):
+    pass
+
+
+class Gone(Terminal):
+    pass
+
+
+class Refused(Terminal):
+    pass
+
+
+class Rejected(Terminal):
+    """`detail` is one short sentence of ours on the rule that was broken; it never quotes what broke it."""
+
+    def __init__(self, code: str, detail: str, *, request_id: str | None = None) -> None:
+        super().__init__(code, request_id=request_id)
+        self.detail = detail
+
+
+class InfrastructureFault(Exception):
+    """All that leaves a wall of an unexpected exception. The words of a library may hold signed URLs: they stay behind."""
+
+    def __init__(self, code: str, type_name: str, http_status: int | None = None, error_code: str | None = None,
+                 request_id: str | None = None) -> None:
+        self.code, self.type_name, self.http_status, self.error_code, self.request_id = (
+            code, type_name, http_status, error_code, request_id)
+        facts = (("status", http_status), ("error_code", error_code), ("request_id", request_id))
+        super().__init__(" ".join([code, type_name, *(f"{name} {value}" for name, value in facts if value is not None)]))

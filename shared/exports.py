@@ -1,0 +1,174 @@
+"""What can be exported, and the words for it: dataset, scope, billing month, export key. Pure values; a dataset is one entry here.
+
+    billed_usage/G016907411/full            dataset / invoice / attribute set
+    unbilled_usage/2026-11/USD/full         dataset / billing month / currency / attribute set
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from enum import StrEnum
+from typing import Literal
+
+INVOICE_ID = re.compile(r"[A-Z][0-9]{6,15}")
+CURRENCY_CODE = re.compile(r"[A-Z]{3}")
+MONTH = re.compile(r"(20[0-9]{2})-(0[1-9]|1[0-2])")
+
+
+class Malformed(ValueError):
+    """A text that is none of the words below; says which and what is expected, never quotes more than 40 characters of it."""
+
+
+class AttributeSet(StrEnum):
+    """`full` has every documented column, `basic` a subset (graph-partner-billing, 8)."""
+
+    FULL = "full"
+    BASIC = "basic"
+
+
+class Family(StrEnum):
+    """Daily rated Azure usage lines, or the lines of all products that make up the invoice."""
+
+    USAGE = "usage"
+    RECONCILIATION = "reconciliation"
+
+
+class Dataset(StrEnum):
+    BILLED_USAGE = "billed_usage"
+    UNBILLED_USAGE = "unbilled_usage"
+    BILLED_RECONCILIATION = "billed_reconciliation"
+    UNBILLED_RECONCILIATION = "unbilled_reconciliation"
+
+    @property
+    def billed(self) -> bool:
+        """Asked for by invoice; otherwise by billing month and currency."""
+        return not self.value.startswith("unbilled")
+
+    @property
+    def family(self) -> Family:
+        return Family(self.value.rpartition("_")[2])
+
+
+@dataclass(frozen=True, order=True)
+class BillingMonth:
+    """A calendar month in UTC: the billing period of new commerce.
+
+    >>> str(BillingMonth(2026, 11)), BillingMonth(2026, 1).previous()
+    ('2026-11', BillingMonth(year=2025, month=12))
+    """
+
+    year: int
+    month: int
+
+    def __str__(self) -> str:
+        return f"{self.year:04}-{self.month:02}"
+
+    @classmethod
+    def parse(cls, text: str) -> "BillingMonth":
+        if not (found := MONTH.fullmatch(text)):
+            raise Malformed(f"billing_month must be yyyy-mm, not {text[:40]!r}")
+        return cls(int(found[1]), int(found[2]))
+
+    @classmethod
+    def of(cls, moment: datetime) -> "BillingMonth":
+        """The month that `moment` (aware) lies in, in UTC."""
+        moment = moment.astimezone(timezone.utc)
+        return cls(moment.year, moment.month)
+
+    def previous(self) -> "BillingMonth":
+        return BillingMonth(self.year - 1, 12) if self.month == 1 else BillingMonth(self.year, self.month - 1)
+
+    def next(self) -> "BillingMonth":
+        return BillingMonth(self.year + 1, 1) if self.month == 12 else BillingMonth(self.year, self.month + 1)
+
+    def start(self) -> datetime:
+        return datetime(self.year, self.month, 1, tzinfo=timezone.utc)
+
+
+@dataclass(frozen=True)
+class InvoiceScope:
+    invoice_id: str
+
+    def __str__(self) -> str:
+        return self.invoice_id
+
+
+@dataclass(frozen=True)
+class MonthScope:
+    month: BillingMonth
+    currency: str
+
+    def __str__(self) -> str:
+        return f"{self.month}/{self.currency}"
+
+
+Scope = InvoiceScope | MonthScope
+
+
+@dataclass(frozen=True)
+class ExportKey:
+    """What a run lands. At most one live run per key; path, lock and run id follow from it alone.
+
+    >>> ExportKey.parse("unbilled_usage/2026-11/USD/full").scope
+    MonthScope(month=BillingMonth(year=2026, month=11), currency='USD')
+    >>> str(ExportKey(Dataset.BILLED_USAGE, InvoiceScope("G016907411")))
+    'billed_usage/G016907411/full'
+    """
+
+    dataset: Dataset
+    scope: Scope
+    attribute_set: AttributeSet = AttributeSet.FULL
+
+    def __post_init__(self) -> None:
+        if self.dataset.billed != isinstance(self.scope, InvoiceScope):
+            wanted = "an invoice_id" if self.dataset.billed else "a billing_month and a currency_code"
+            raise Malformed(f"{self.dataset} is asked for by {wanted}")
+
+    def __str__(self) -> str:
+        return f"{self.dataset}/{self.scope}/{self.attribute_set}"
+
+    @classmethod
+    def parse(cls, text: str) -> "ExportKey":
+        match text.split("/"):
+            case [dataset, invoice, attribute_set]:
+                return cls(parse_dataset(dataset), InvoiceScope(parse_invoice_id(invoice)), parse_attribute_set(attribute_set))
+            case [dataset, month, currency, attribute_set]:
+                scope = MonthScope(BillingMonth.parse(month), parse_currency(currency))
+                return cls(parse_dataset(dataset), scope, parse_attribute_set(attribute_set))
+        raise Malformed(f"an export key has 3 or 4 parts, {text[:40]!r} has not")
+
+
+def parse_dataset(text: str) -> Dataset:
+    try:
+        return Dataset(text)
+    except ValueError:
+        raise Malformed(f"dataset must be one of {', '.join(Dataset)}, not {text[:40]!r}") from None
+
+
+def parse_attribute_set(text: str) -> AttributeSet:
+    try:
+        return AttributeSet(text)
+    except ValueError:
+        raise Malformed(f"attribute_set must be full or basic, not {text[:40]!r}") from None
+
+
+def parse_invoice_id(text: str) -> str:
+    """Upper-cased; a letter and digits, as `G016907411`."""
+    if not INVOICE_ID.fullmatch(text.upper()):
+        raise Malformed(f"invoice_id must be a letter and 6 to 15 digits, as G016907411, not {text[:40]!r}")
+    return text.upper()
+
+
+def parse_currency(text: str) -> str:
+    """Upper-cased ISO 4217 shape; whether Microsoft bills in it is Microsoft's answer to give."""
+    if not CURRENCY_CODE.fullmatch(text.upper()):
+        raise Malformed(f"currency_code must be three letters, as USD, not {text[:40]!r}")
+    return text.upper()
+
+
+def period_word(month: BillingMonth, now: datetime) -> Literal["current", "last"] | None:
+    """Graph's word for a month at this moment; None where the month is not served (any more, or yet)."""
+    this = BillingMonth.of(now)
+    if month == this:
+        return "current"
+    return "last" if month == this.previous() else None

@@ -1,0 +1,192 @@
+"""Microsoft's list of an export's blobs: read from JSON, then held against the rules of design section 12. Pure.
+
+Nothing of a manifest that breaks a rule is fetched. What a rule names in its error is never the text that broke it.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from shared.clock import parse_iso
+from shared.errors import Rejected
+from shared.exports import BillingMonth, ExportKey, InvoiceScope, MonthScope
+
+MOST_BLOBS = 100_000
+LONGEST_NAME = 512  # characters; our own path before it has less than 250, storage allows 1,024
+ROOT_SEGMENT = re.compile(r"(BillingMonth|InvoiceId|Currency|Fragment|PartnerTenantId)=([^/]+)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ManifestBlob:
+    name: str
+    partition_value: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One version of the data: `etag` is its identity, `created` (aware) its age, not the export's."""
+
+    id: str
+    etag: str
+    created: datetime
+    schema_version: str
+    partner_tenant_id: str
+    root_directory: str
+    blobs: tuple[ManifestBlob, ...]
+    blob_count: int
+    sas_token: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class SourceRules:
+    """`allowed`: host suffixes as `.blob.core.windows.net`, or one loopback origin as `http://127.0.0.1:10000`.
+
+    `partner_tenant_id` None means that none is demanded (on loopback only).
+    """
+
+    allowed: tuple[str, ...]
+    partner_tenant_id: str | None
+    loopback: bool  # Graph itself is on loopback; only then may the source be
+
+
+class OtherMonth(Exception):
+    """The data are of another month than the unbilled key's: nothing is wrong, and nothing is landed."""
+
+
+def parse_manifest(raw: Mapping[str, Any]) -> Manifest:
+    """From the JSON object of Graph. Raises Rejected(graph_malformed) where it is not what the documents describe."""
+
+    def text(name: str) -> str:
+        value = raw.get(name)
+        if not isinstance(value, str) or not value:
+            raise Rejected("graph_malformed", f"the manifest's {name} is not a text")
+        return value
+
+    blobs = raw.get("blobs", [])
+    if not isinstance(blobs, list) or not all(isinstance(blob, Mapping) and isinstance(blob.get("name"), str) for blob in blobs):
+        raise Rejected("graph_malformed", "the manifest's blobs are not a list of objects with a name")
+    count = raw.get("blobCount")
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise Rejected("graph_malformed", "the manifest's blobCount is not a whole number")
+    try:
+        created = parse_iso(text("createdDateTime"))
+    except ValueError:
+        raise Rejected("graph_malformed", "the manifest's createdDateTime is not a time") from None
+    return Manifest(
+        id=str(raw.get("id") or ""), etag=text("eTag"), created=created, schema_version=str(raw.get("schemaVersion") or ""),
+        partner_tenant_id=str(raw.get("partnerTenantId") or ""), root_directory=text("rootDirectory"), blob_count=count,
+        blobs=tuple(ManifestBlob(blob["name"], str(blob.get("partitionValue") or "")) for blob in blobs),
+        sas_token=text("sasToken").removeprefix("?"))
+
+
+def guard(manifest: Manifest, key: ExportKey, rules: SourceRules) -> None:
+    """Raises Rejected(manifest_rejected | manifest_mismatch) or OtherMonth; returns where all rules hold."""
+    guard_source(manifest.root_directory, rules)
+    guard_names(manifest)
+    guard_identity(manifest, key, rules)
+
+
+def guard_source(root_directory: str, rules: SourceRules) -> None:
+    try:
+        parts = urlsplit(root_directory)
+        port, host = parts.port, (parts.hostname or "").lower()
+    except ValueError:
+        raise Rejected("manifest_rejected", "rootDirectory is not a URL") from None
+    if parts.username or parts.password or "@" in parts.netloc:
+        raise Rejected("manifest_rejected", "rootDirectory has user information")
+    if parts.query or parts.fragment or "?" in root_directory or "#" in root_directory:
+        raise Rejected("manifest_rejected", "rootDirectory has a query or a fragment")
+    if any(ord(character) < 33 or ord(character) == 127 for character in root_directory) or "\\" in root_directory:
+        raise Rejected("manifest_rejected", "rootDirectory has a blank, a backslash or a control character")
+    segments = [unquote(segment) for segment in parts.path.strip("/").split("/")]
+    if len(segments) < 2 or any(segment in ("", ".", "..") or "/" in segment for segment in segments):
+        raise Rejected("manifest_rejected", "rootDirectory's path names no folder of a container, or leaves it")
+    origin = f"{parts.scheme}://{parts.netloc}".lower()
+    if is_loopback(host):
+        if not (rules.loopback and origin in rules.allowed):
+            raise Rejected("manifest_rejected", "rootDirectory is on loopback, which SOURCE_ALLOWED does not name")
+        return
+    if parts.scheme != "https" or port not in (None, 443):
+        raise Rejected("manifest_rejected", "rootDirectory is not https on its usual port")
+    if not any(suffix.startswith(".") and host.endswith(suffix) and len(host) > len(suffix) for suffix in rules.allowed):
+        raise Rejected("manifest_rejected", "rootDirectory's host ends in none of SOURCE_ALLOWED")
+
+
+def is_loopback(host: str) -> bool:
+    """A loopback literal, never a name that looks like one.
+
+    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "127.0.0.1.example.org")]
+    [True, True, True, False]
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def guard_names(manifest: Manifest) -> None:
+    names = [blob.name for blob in manifest.blobs]
+    if len(names) != manifest.blob_count:
+        raise Rejected("manifest_rejected", "blobCount is not the number of blobs")
+    if len(names) > MOST_BLOBS:
+        raise Rejected("manifest_rejected", f"more than {MOST_BLOBS} blobs")
+    if len({name.casefold() for name in names}) != len(names):
+        raise Rejected("manifest_rejected", "two blobs have the same name")
+    for name in names:
+        guard_name(name)
+
+
+def guard_name(name: str) -> None:
+    if not name or len(name) > LONGEST_NAME:
+        raise Rejected("manifest_rejected", "a blob's name is empty or too long")
+    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in name) or any(c in name for c in "\\?#%:"):
+        raise Rejected("manifest_rejected", "a blob's name has a control character or one that a URL would read otherwise")
+    if any(segment == "" or segment[0] in "._" or segment[-1] in ". " for segment in name.split("/")):
+        raise Rejected("manifest_rejected", "a segment of a blob's name is empty, or begins with _ or . or ends in a dot or blank")
+
+
+def guard_identity(manifest: Manifest, key: ExportKey, rules: SourceRules) -> None:
+    """Tenant, invoice, currency and attribute set as asked for; another month of an unbilled key raises OtherMonth."""
+    tenants = {value.lower() for value in (manifest.partner_tenant_id, root_value(manifest, "PartnerTenantId")) if value}
+    if rules.partner_tenant_id is not None and tenants != {rules.partner_tenant_id.lower()}:
+        raise Rejected("manifest_mismatch", "the manifest is of another partner tenant")
+    if differs(root_value(manifest, "Fragment"), key.attribute_set.value):
+        raise Rejected("manifest_mismatch", "the manifest is of another attribute set")
+    match key.scope:
+        case InvoiceScope(invoice_id):
+            if differs(root_value(manifest, "InvoiceId"), invoice_id):
+                raise Rejected("manifest_mismatch", "the manifest is of another invoice")
+        case MonthScope(month, currency):
+            if differs(root_value(manifest, "Currency"), currency):
+                raise Rejected("manifest_mismatch", "the manifest is of another currency")
+            named = billing_month(manifest)
+            if named is not None and named != month:
+                raise OtherMonth
+
+
+def root_value(manifest: Manifest, name: str) -> str | None:
+    """What `name=...` says in the root directory; None where the layout has no such segment (graph-partner-billing, 4)."""
+    path = unquote(urlsplit(manifest.root_directory).path)
+    return next((found[2] for found in ROOT_SEGMENT.finditer(path) if found[1].lower() == name.lower()), None)
+
+
+def differs(said: str | None, asked: str) -> bool:
+    return said is not None and said.lower() != asked.lower()
+
+
+def billing_month(manifest: Manifest) -> BillingMonth | None:
+    """The month that the root directory names as `BillingMonth=yyyyMM`, if it does."""
+    said = root_value(manifest, "BillingMonth")
+    if said is None or not re.fullmatch(r"20\d{2}(0[1-9]|1[0-2])", said):
+        return None
+    return BillingMonth(int(said[:4]), int(said[4:]))
+
+
+def source_rules(allowed: Iterable[str], partner_tenant_id: str | None, *, loopback: bool) -> SourceRules:
+    return SourceRules(tuple(entry.strip().lower().rstrip("/") for entry in allowed if entry.strip()), partner_tenant_id, loopback)

@@ -1,0 +1,243 @@
+"""Everything that crosses between a trigger, an orchestrator and an activity.
+
+These dicts stay in histories, in clear, for as long as the histories are kept: they are a wire format. Add
+optional keys only; any other change needs a new `defaultVersion` in host.json and a recorded history in
+tests/histories/. Ids and names only: nothing in here may ever be able to hold a SAS, a token, a URL or a key.
+
+Every answer but the counts of a fan-out carries `status`, a literal to switch on, by which mypy narrows the union.
+"""
+
+from typing import Literal, NotRequired, TypedDict
+
+Outcome = Literal["landed", "unchanged", "no_data", "cancelled", "superseded", "incomplete", "failed", "timed_out"]
+
+
+class Limits(TypedDict):
+    """What orchestrators decide by; copied from the settings when a run starts, so that a replay sees the same."""
+
+    deadline: str  # ISO 8601, UTC
+    rounds: int  # how often a run goes round before it is called incomplete
+    pages_in_flight: int
+    poll_min_seconds: int
+
+
+class RunRequest(TypedDict):
+    run_id: str
+    key: str  # "unbilled_usage/2026-11/USD/full"
+    force: bool
+    limits: Limits
+
+
+class ClaimRequest(RunRequest):
+    """The input of claim_run: the run, and the instance id under which the engine really runs it."""
+
+    instance_id: str
+
+
+class OperationWait(RunRequest):
+    """The input of export_operation, start_export and check_operation; what continue_as_new carries on."""
+
+    operation_id: str | None
+    attempt: int
+
+
+class RunEnd(TypedDict):
+    """The output of export_run."""
+
+    outcome: Outcome
+    code: NotRequired[str]
+    version: NotRequired[str]
+    live_run_id: NotRequired[str]
+
+
+class Waiting(TypedDict):
+    """Not yet. Ask the same thing again later; None when no Retry-After was sent."""
+
+    status: Literal["waiting"]
+    retry_after_seconds: int | None
+
+
+class Refused(TypedDict):
+    """Never. The code is an entry of shared/errors.py."""
+
+    status: Literal["refused"]
+    code: str
+
+
+class Gone(TypedDict):
+    """The operation is not known any more; the next start_export asks anew."""
+
+    status: Literal["gone"]
+
+
+class Cancelled(TypedDict):
+    """Somebody asked for the end; the mark in the run row is read by every activity before it begins new work."""
+
+    status: Literal["cancelled"]
+
+
+class Claimed(TypedDict):
+    """The key is this run's."""
+
+    status: Literal["claimed"]
+
+
+class Superseded(TypedDict):
+    """Another run holds the key: it was there first, or it took over a run that seemed dead."""
+
+    status: Literal["superseded"]
+    live_run_id: str
+
+
+class Ended(TypedDict):
+    """The run row has an outcome already: a restart or a rewind of a run that is over."""
+
+    status: Literal["ended"]
+    end: RunEnd
+
+
+class Started(TypedDict):
+    status: Literal["started"]
+    operation_id: str
+
+
+class Succeeded(TypedDict):
+    status: Literal["succeeded"]
+    operation_id: str
+
+
+class NoData(TypedDict):
+    status: Literal["no_data"]
+    code: NotRequired[str]  # "month_not_open": Microsoft answered with another month
+
+
+class TimedOut(TypedDict):
+    """Still waiting at the first look after the deadline."""
+
+    status: Literal["timed_out"]
+
+
+class Planned(TypedDict):
+    status: Literal["planned"]
+    plan: int  # the round's number, from 1: where the pages lie
+    version: str
+    pages: int
+    blobs: int
+
+
+class Unchanged(TypedDict):
+    status: Literal["unchanged"]
+    version: str
+
+
+class Landed(TypedDict):
+    status: Literal["landed"]
+    version: str
+
+
+class Missing(TypedDict):
+    status: Literal["missing"]
+    blobs: int
+
+
+ClaimResult = Claimed | Ended | Refused | Cancelled | Superseded
+Stopped = Cancelled | Superseded | Ended  # what any activity may find instead of work
+StartResult = Started | Waiting | Refused | Stopped
+CheckResult = Succeeded | Waiting | NoData | Gone | Refused | Stopped
+OperationResult = Succeeded | NoData | Refused | TimedOut | Stopped
+PlanResult = Planned | Unchanged | NoData | Gone | Refused | Stopped
+ProofResult = Landed | Missing | Refused | Stopped
+
+
+class VersionRequest(TypedDict):
+    """The input of plan_copy and commit_version."""
+
+    run_id: str
+    operation_id: str
+    plan: int
+
+
+class PageRequest(TypedDict):
+    run_id: str
+    plan: int
+    page: int
+
+
+class PageContent(TypedDict):
+    version: str
+    batches: list[list[str]]  # names not landed yet, at most 100 in all; one a batch in small exports, up to 10 in big ones
+
+
+class CopyRequest(TypedDict):
+    run_id: str
+    plan: int
+    version: str
+    names: list[str]
+
+
+class CopyResult(TypedDict):
+    """Counts only: each blob's fate is in its ledger row."""
+
+    landed: int
+    failed: int
+    retry_after_seconds: int  # 0 = storage did not ask for a pause
+
+
+class PageResult(TypedDict):
+    landed: int
+    failed: int
+    retry_after_seconds: int
+
+
+class OutcomeRequest(RunEnd):
+    """The input of record_outcome."""
+
+    run_id: str
+
+
+class CycleRequest(TypedDict):
+    """The input of export_cycle and plan_exports. `tick` is the moment the cycle serves, ISO 8601, UTC."""
+
+    cycle_id: str
+    tick: str
+
+
+class DueRun(TypedDict):
+    run_id: str
+    key: str
+
+
+class LaneLimits(TypedDict):
+    """Limits without a deadline: a lane sets that when it starts a run."""
+
+    deadline_hours: float
+    rounds: int
+    pages_in_flight: int
+    poll_min_seconds: int
+
+
+class CyclePlan(TypedDict):
+    """The output of plan_exports: what is due, dealt into lanes that run side by side."""
+
+    lanes: list[list[DueRun]]
+    limits: LaneLimits
+
+
+class LaneRequest(TypedDict):
+    """The input of cycle_lane."""
+
+    cycle_id: str
+    runs: list[DueRun]
+    limits: LaneLimits
+
+
+class LaneResult(TypedDict):
+    ended: int
+    failed: int
+
+
+class CycleSummary(TypedDict):
+    """The output of sum_up_cycle and export_cycle: how many runs ended how."""
+
+    outcomes: dict[str, int]
+    runs: int

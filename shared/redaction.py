@@ -1,0 +1,94 @@
+"""The wall: no word of a library leaves an activity or a trigger (design, section 4).
+
+Exceptions of azure-core, httpx, aiohttp and kiota carry URLs with signatures; histories, logs and answers would keep
+them for months. What comes through is the exception's type and numbers, nothing it says.
+"""
+
+import functools
+import logging
+import re
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any, ParamSpec, TypeVar
+
+from shared.errors import BillingExportError, InfrastructureFault
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+NOISY = ("azure", "httpx", "httpcore", "aiohttp", "msal", "urllib3", "kiota_http", "kiota_abstractions")
+TOKEN = re.compile(r"[A-Za-z0-9_.\-]{1,80}")  # what an error code or a request id may look like; anything else is dropped
+SECRETS = re.compile(r"(?i)((?:\bsig|\btoken|\bpassword|\bkey|accountkey|\bcode|\bse|\bske)=)[^&\s\"']+|(bearer )[A-Za-z0-9._~+/=-]+")
+
+logger = logging.getLogger("partner_billing.wall")
+
+
+def quiet_libraries() -> None:
+    """Their INFO lines are request URLs, signature included."""
+    for name in NOISY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def redacted(text: str) -> str:
+    """`text` without the values of signatures, keys and tokens: the second line of defence, for log lines.
+
+    >>> redacted("GET https://a.example/b?sv=1&sig=abc%3D&x=1")
+    'GET https://a.example/b?sv=1&sig=***&x=1'
+    """
+    return SECRETS.sub(lambda found: f"{found[1] or found[2]}***", text)
+
+
+def _token(value: object) -> str | None:
+    text = getattr(value, "value", value)  # storage error codes are enums
+    return text if isinstance(text, str) and TOKEN.fullmatch(text) else None
+
+
+def fault(error: BaseException) -> InfrastructureFault:
+    """What may be said of an unexpected exception: its type, HTTP status, error code and request id."""
+    if isinstance(error, InfrastructureFault):
+        return error
+    if isinstance(error, BillingExportError):
+        return InfrastructureFault(error.code, type(error).__name__, error.http_status, _token(error.error_code), _token(error.request_id))
+    status = getattr(error, "status_code", None) or getattr(error, "response_status_code", None)
+    headers = getattr(getattr(error, "response", None), "headers", None) or getattr(error, "response_headers", None) or {}
+    request_id = next((headers.get(name) for name in ("x-ms-request-id", "request-id") if headers.get(name)), None)
+    return InfrastructureFault(
+        "infrastructure_fault", type(error).__name__, status if isinstance(status, int) else None,
+        _token(getattr(error, "error_code", None)), _token(request_id))
+
+
+def where(error: BaseException) -> str:
+    """File, line and function of the frames, without the source text or the message: safe to log."""
+    return " < ".join(
+        f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}:{frame.name}" for frame in reversed(traceback.extract_tb(error.__traceback__)[-6:]))
+
+
+def walled(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    """Around every activity and trigger: an exception leaves it as an InfrastructureFault, or not at all."""
+
+    @functools.wraps(function)
+    async def wall(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await function(*args, **kwargs)
+        except Exception as error:  # all of them: this is the one place that must not let anything through
+            said = fault(error)
+            logger.warning("%s failed: %s at %s", getattr(function, "__name__", "function"), said, where(error))
+        raise said  # out here, so that the original is not even its __context__
+
+    return wall
+
+
+def secret_free(value: Any) -> bool:
+    """Whether a JSON value may cross a boundary: none of the texts that garble failures in the host (golden traces, 4.2).
+
+    >>> secret_free({"a": ["x", "https://b?sig=1"]}), secret_free({"run_id": "billed-usage-g1"})
+    (False, True)
+    """
+    if isinstance(value, dict):
+        return all(secret_free(key) and secret_free(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(secret_free(item) for item in value)
+    if isinstance(value, str):
+        lowered = value.lower()
+        return not any(word in lowered for word in ("key=", "?code=", "&code=", "sig=", "token=", "password="))
+    return True
