@@ -1,0 +1,77 @@
+# One command for everything that is done here. `make` alone says which there are.
+# Needs Python 3.11 or 3.12, Node 20 or newer and make; all else is installed below .venv and node_modules.
+
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+SUITED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))
+PYTHON ?= $(shell for python in python3.11 python3.12 python3; do $$python -c '$(SUITED)' 2>/dev/null && echo $$python && break; done)
+PY := .venv/bin/python
+PYTEST := $(PY) -m pytest -q
+CODE := $(wildcard function_app.py triggers orchestrations activities shared local cli bench tests)
+COMPILE := CUSTOM_COMPILE_COMMAND='make lock' $(PY) -m piptools compile --quiet --strip-extras --no-annotate \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+.PHONY: help setup demo run test test-unit test-host test-integration check fmt bench lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
+
+setup: .venv/.installed node_modules/.package-lock.json ## install what is missing; a second time it does nothing
+
+demo: setup ## land all four datasets on this machine, against a simulated Microsoft, and prove it; under a minute
+	@$(PY) -m local.demo
+
+run: setup ## the same stack, kept up until Ctrl-C: storage emulator, simulator, local Functions host
+	@$(PY) -m local.stack
+
+test: setup check ## everything that CI runs: check, then all tests
+	@$(PYTEST)
+
+test-unit: setup ## only the tests without any process or network
+	@$(PYTEST) tests/unit
+
+test-host: setup ## only the local host and the orchestrations on virtual time
+	@$(PYTEST) $(wildcard tests/durable tests/host)
+
+test-integration: setup ## only the real SDKs against storage emulator and simulator
+	@$(PYTEST) tests/integration
+
+check: setup ## style, types and the arrows between the folders
+	@$(PY) -m ruff check --quiet $(CODE)
+	@$(PY) -m mypy --no-error-summary
+	@mkdir -p .state && .venv/bin/lint-imports --no-cache > .state/imports.txt 2>&1 || { cat .state/imports.txt; exit 1; }
+	@echo "check: style, types and imports are in order"
+
+fmt: setup ## sort the imports and mend what ruff can mend
+	@$(PY) -m ruff check --quiet --fix $(CODE)
+
+bench: setup ## how fast it copies and replays
+	@test -d bench || { echo "There are no benchmarks yet."; exit 1; }
+	@$(PY) -m bench
+
+lock: setup ## pin the newest versions that pyproject.toml allows; UPGRADE=1 moves pins that hold already
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) --output-file requirements.txt pyproject.toml
+	@$(COMPILE) $(if $(UPGRADE),--upgrade) --extra dev --constraint requirements.txt --output-file requirements-dev.txt pyproject.toml
+
+clean: ## remove everything that can be made again, and the state of `make run`
+	@rm -rf .venv node_modules .state .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is written last, so that an interrupted set-up is done again.
+
+.venv/.installed: requirements-dev.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed: install it, or name it with make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c '$(SUITED)' || { echo "$(PYTHON) is not Python 3.11 or 3.12: install one of these, or name it with make PYTHON=..."; exit 1; }
+	@$(PY) -c '$(SUITED)' 2>/dev/null || { echo "setup: making .venv with $(PYTHON)"; $(PYTHON) -m venv --clear .venv; }
+	@echo "setup: installing the Python packages of requirements-dev.txt (a few minutes the first time)"
+	@$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@
+
+node_modules/.package-lock.json: package-lock.json
+	@node --version 2>/dev/null | awk -F '[v.]' '{found = $$2} END {exit !(found >= 20)}' || \
+		{ echo "Node 20 or newer is needed for the storage emulator: install it, so that \`node --version\` says so"; exit 1; }
+	@echo "setup: installing the storage emulator"
+	@npm ci --no-audit --no-fund --loglevel=error > /dev/null
+	@touch $@
