@@ -148,7 +148,9 @@ def cause(code: str) -> str:
 class BillingExportError(Exception):
     """`request_id` is Microsoft's, where it sent one. Nothing of an answer's text is kept."""
 
-    def __init__(self, code: str, *, http_status: int | None = None, error_code: str | None = None, request_id: str | None = None) -> None:
+    def __init__(
+        self, code: str, *, http_status: int | None = None, error_code: str | None = None, request_id: str | None = None,
+    ) -> None:
         assert code in CATALOGUE, code
         self.code, self.http_status, self.error_code, self.request_id = code, http_status, error_code, request_id
         super().__init__(f"{code}: {CATALOGUE[code].cause} {CATALOGUE[code].remedy}")

@@ -1,4 +1,4 @@
-"""What can be exported, and the words for it: dataset, scope, billing month, export key. Pure values; a dataset is one entry here.
+"""What can be exported, and the words for it: dataset, scope, billing month, export key. Pure; a dataset is one entry here.
 
     billed_usage/G016907411/full            dataset / invoice / attribute set
     unbilled_usage/2026-11/USD/full         dataset / billing month / currency / attribute set

@@ -145,7 +145,7 @@ def guard_names(manifest: Manifest) -> None:
 def guard_name(name: str) -> None:
     if not name or len(name) > LONGEST_NAME:
         raise Rejected("manifest_rejected", "a blob's name is empty or too long")
-    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in name) or any(c in name for c in "\\?#%:"):
+    if any(ord(character) < 32 or 127 <= ord(character) < 160 or character in "\\?#%:" for character in name):
         raise Rejected("manifest_rejected", "a blob's name has a control character or one that a URL would read otherwise")
     if any(segment == "" or segment[0] in "._" or segment[-1] in ". " for segment in name.split("/")):
         raise Rejected("manifest_rejected", "a segment of a blob's name is empty, or begins with _ or . or ends in a dot or blank")

@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 NOISY = ("azure", "httpx", "httpcore", "aiohttp", "msal", "urllib3", "kiota_http", "kiota_abstractions")
 TOKEN = re.compile(r"[A-Za-z0-9_.\-]{1,80}")  # what an error code or a request id may look like; anything else is dropped
-SECRETS = re.compile(r"(?i)((?:\bsig|\btoken|\bpassword|\bkey|accountkey|\bcode|\bse|\bske)=)[^&\s\"']+|(bearer )[A-Za-z0-9._~+/=-]+")
+SECRETS = re.compile(r"(?i)((?:\bsig|\btoken|\bpassword|\bkey|accountkey|\bcode)=)[^&\s\"']+|(bearer )[A-Za-z0-9._~+/=-]+")
 
 logger = logging.getLogger("partner_billing.wall")
 
@@ -48,7 +48,8 @@ def fault(error: BaseException) -> InfrastructureFault:
     if isinstance(error, InfrastructureFault):
         return error
     if isinstance(error, BillingExportError):
-        return InfrastructureFault(error.code, type(error).__name__, error.http_status, _token(error.error_code), _token(error.request_id))
+        return InfrastructureFault(
+            error.code, type(error).__name__, error.http_status, _token(error.error_code), _token(error.request_id))
     status = getattr(error, "status_code", None) or getattr(error, "response_status_code", None)
     headers = getattr(getattr(error, "response", None), "headers", None) or getattr(error, "response_headers", None) or {}
     request_id = next((headers.get(name) for name in ("x-ms-request-id", "request-id") if headers.get(name)), None)
@@ -59,8 +60,8 @@ def fault(error: BaseException) -> InfrastructureFault:
 
 def where(error: BaseException) -> str:
     """File, line and function of the frames, without the source text or the message: safe to log."""
-    return " < ".join(
-        f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}:{frame.name}" for frame in reversed(traceback.extract_tb(error.__traceback__)[-6:]))
+    frames = reversed(traceback.extract_tb(error.__traceback__)[-6:])
+    return " < ".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}:{frame.name}" for frame in frames)
 
 
 def walled(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:

@@ -11,8 +11,8 @@ def retry_after_seconds(header: str | None, now: datetime) -> int | None:
     """`Retry-After` as seconds from `now` (aware): delta seconds or an HTTP date, rounded up; None when absent or unreadable.
 
     >>> moment = datetime(2026, 11, 8, 9, 37, tzinfo=timezone.utc)
-    >>> retry_after_seconds("57", moment), retry_after_seconds("Sun, 08 Nov 2026 09:38:30 GMT", moment), retry_after_seconds("soon", moment)
-    (57, 90, None)
+    >>> [retry_after_seconds(text, moment) for text in ("57", "Sun, 08 Nov 2026 09:38:30 GMT", "soon")]
+    [57, 90, None]
     """
     if header is None or len(header) > 64:
         return None

@@ -1,1 +1,1 @@
-"""What lies in the partner's container: names, marker and catalogue entry, and the store that reads and writes them. Copies no data."""
+"""What lies in the partner's container: names, marker, catalogue entry, and the store for them. Copies no data."""
