@@ -19,6 +19,7 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 setup: .venv/.installed node_modules/.package-lock.json ## install what is missing; a second time it does nothing
+	@:
 
 demo: setup ## land all four datasets on this machine, against a simulated Microsoft, and prove it; under a minute
 	@$(PY) -m local.demo
@@ -66,7 +67,7 @@ clean: ## remove everything that can be made again, and the state of `make run`
 	@$(PYTHON) -c '$(SUITED)' || { echo "$(PYTHON) is not Python 3.11 or 3.12: install one of these, or name it with make PYTHON=..."; exit 1; }
 	@$(PY) -c '$(SUITED)' 2>/dev/null || { echo "setup: making .venv with $(PYTHON)"; $(PYTHON) -m venv --clear .venv; }
 	@echo "setup: installing the Python packages of requirements-dev.txt (a few minutes the first time)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@$(PY) -m pip install -qq --disable-pip-version-check --requirement requirements-dev.txt
 	@touch $@
 
 node_modules/.package-lock.json: package-lock.json

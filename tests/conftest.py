@@ -1,0 +1,77 @@
+"""For all tiers: their order, their budgets, and no connection to anything but this machine."""
+
+import socket
+from collections import defaultdict
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+# Seconds on two cores. The order is the order of running.
+BUDGETS = {"unit": 30, "host": 150, "integration": 240, "infra and docs": 90}
+TIER_OF_FOLDER = {
+    "unit": "unit", "durable": "host", "host": "host", "integration": "integration",
+    "infra": "infra and docs", "docs": "infra and docs",
+}
+
+spent: dict[str, float] = defaultdict(float)
+counted: dict[str, int] = defaultdict(int)
+
+
+def tier_of(path: Path) -> str:
+    """The tier is the folder below tests/."""
+    return TIER_OF_FOLDER[path.relative_to(TESTS).parts[0]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What answers soonest runs first."""
+    order = list(BUDGETS)
+    items.sort(key=lambda item: order.index(tier_of(item.path)))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    outcome = yield
+    report = outcome.get_result()
+    spent[tier_of(item.path)] += report.duration
+    counted[tier_of(item.path)] += report.when == "call"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.section("tiers", sep="-")
+    for tier, budget in BUDGETS.items():
+        if counted[tier]:
+            over = "   OVER BUDGET" if spent[tier] > budget else ""
+            terminalreporter.write_line(f"{tier:15} {counted[tier]:5} tests {spent[tier]:7.1f} s of {budget} s{over}")
+
+
+class ForeignConnection(AssertionError):
+    """A test reached for the network. Give it a fake transport, or something that listens on 127.0.0.1."""
+
+
+def is_this_machine(host: str) -> bool:
+    if host in ("", "localhost"):
+        return True
+    try:
+        return ip_address(host.split("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(scope="session", autouse=True)
+def only_this_machine() -> Any:
+    """Holds for this process; the processes that tests start are configured for loopback addresses only."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
+        yield
+
+
+def guarded(connect: Any) -> Any:
+    def connect_to_this_machine(self: socket.socket, address: Any) -> Any:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not is_this_machine(address[0]):
+            raise ForeignConnection(f"connection to {address[0]}:{address[1]} refused")
+        return connect(self, address)
+    return connect_to_this_machine
