@@ -1,0 +1,69 @@
+"""The blob rows: one per blob of a version, with what proves it. One transaction for the blobs of one activity."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared.exports import ExportKey
+from shared.ledger.keys import blob_partition, blob_row
+from shared.ledger.tables import Tables
+
+
+@dataclass(frozen=True)
+class BlobRow:
+    """`ok` = proven; then all facts but md5 and columns are there. Sizes in bytes; md5 base64, sha256 hex."""
+
+    name: str
+    ok: bool
+    run_id: str
+    destination_etag: str = ""
+    bytes: int = 0
+    rows: int = 0
+    md5: str = ""
+    sha256: str = ""
+    source_etag: str = ""
+    encoding: str = ""
+    columns: str = ""  # names in the first line, comma-separated
+    partition_value: str = ""
+    rung: str = ""
+    tries: int = 0
+    seconds: float = 0.0
+    code: str = ""
+
+
+FACTS = tuple(BlobRow.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class BlobTotals:
+    blobs: int
+    bytes: int
+    rows: int
+
+
+class Blobs:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def record(self, key: ExportKey, version: str, rows: Iterable[BlobRow]) -> None:
+        values: dict[str, Mapping[str, Any]] = {
+            blob_row(row.name): {fact: getattr(row, fact) for fact in FACTS} for row in rows}
+        if values:
+            await self._tables.upsert_all("blobs", blob_partition(key, version), values)
+
+    async def of_version(self, key: ExportKey, version: str) -> dict[str, BlobRow]:
+        """By name."""
+        rows = [row.values async for row in self._tables.list("blobs", blob_partition(key, version))]
+        return {row["name"]: BlobRow(**{fact: row[fact] for fact in FACTS if fact in row}) for row in rows}
+
+    async def get(self, key: ExportKey, version: str, name: str) -> BlobRow | None:
+        row = await self._tables.get("blobs", blob_partition(key, version), blob_row(name))
+        return BlobRow(**{fact: row.values[fact] for fact in FACTS if fact in row.values}) if row else None
+
+    async def totals(self, key: ExportKey, version: str) -> BlobTotals:
+        """Of the proven blobs so far: one request per thousand."""
+        blobs = size = lines = 0
+        async for row in self._tables.list("blobs", blob_partition(key, version), select=("ok", "bytes", "rows")):
+            if row.values.get("ok"):
+                blobs, size, lines = blobs + 1, size + int(row.values.get("bytes", 0)), lines + int(row.values.get("rows", 0))
+        return BlobTotals(blobs, size, lines)

@@ -1,0 +1,87 @@
+"""The catalogue rows: what is landed, the newest version of every key. Derived from the version rows, so never wrong for long."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from shared.clock import parse_iso
+from shared.errors import InfrastructureFault
+from shared.exports import Dataset, ExportKey, MonthScope
+from shared.ledger.keys import within_dataset
+from shared.ledger.runs import Run
+from shared.ledger.tables import Tables
+from shared.ledger.versions import Version
+
+MOST_TRIES = 50
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """`version` "" = nothing landed yet. `last_*` speak of the newest run that ended, whatever became of it."""
+
+    key: str
+    version: str = ""
+    manifest_etag: str = ""
+    path: str = ""
+    created_at: str = ""
+    first_seen: str = ""
+    landed_at: str = ""
+    blobs: int = 0
+    bytes: int = 0
+    rows: int = 0
+    invoice_id: str = ""
+    billing_month: str = ""
+    currency_code: str = ""
+    attribute_set: str = ""
+    last_outcome: str = ""
+    last_code: str = ""
+    last_run_id: str = ""
+    last_ended_at: str = ""
+
+
+COLUMNS = tuple(field.name for field in fields(CatalogueEntry))
+
+
+class Catalogue:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def refresh(self, key: ExportKey, newest: Version | None, run: Run) -> None:
+        """Makes the row say what the version rows and this ended run say; repeated, it changes nothing."""
+        partition, row = key.dataset.value, within_dataset(key)
+        for _ in range(MOST_TRIES):
+            there = await self._tables.get("catalogue", partition, row)
+            said = dict(there.values) if there else {}
+            wanted = _entry(key, newest, run, said)
+            if there is None:
+                if await self._tables.insert("catalogue", partition, row, wanted):
+                    return
+            elif {name: said.get(name) for name in wanted} == wanted or await self._tables.replace("catalogue", partition, row, wanted, there.etag):
+                return
+        raise InfrastructureFault("catalogue_contended", "Catalogue")
+
+    async def get(self, key: ExportKey) -> CatalogueEntry | None:
+        row = await self._tables.get("catalogue", key.dataset.value, within_dataset(key))
+        return CatalogueEntry(**{name: row.values[name] for name in COLUMNS if name in row.values}) if row else None
+
+    async def of_dataset(self, dataset: Dataset) -> AsyncIterator[CatalogueEntry]:
+        async for row in self._tables.list("catalogue", dataset.value):
+            yield CatalogueEntry(**{name: row.values[name] for name in COLUMNS if name in row.values})
+
+
+def _entry(key: ExportKey, newest: Version | None, run: Run, said: dict[str, Any]) -> dict[str, Any]:
+    entry: dict[str, Any] = {"key": str(key), "attribute_set": key.attribute_set.value}
+    if isinstance(key.scope, MonthScope):
+        entry |= {"billing_month": str(key.scope.month), "currency_code": key.scope.currency}
+    else:
+        entry["invoice_id"] = key.scope.invoice_id
+    if newest is not None:
+        entry |= {
+            "version": newest.version, "manifest_etag": newest.manifest_etag, "path": newest.path,
+            "created_at": newest.created_at, "first_seen": newest.first_seen, "landed_at": newest.landed_at,
+            "blobs": newest.blobs, "bytes": newest.bytes, "rows": newest.rows}
+    ended = said.get("last_ended_at")
+    if ended and parse_iso(ended) > parse_iso(run.ended_at):  # a run that was closed late says nothing new
+        return entry | {name: said.get(name, "") for name in ("last_outcome", "last_code", "last_run_id", "last_ended_at")}
+    return entry | {
+        "last_outcome": run.outcome, "last_code": run.code, "last_run_id": run.run_id, "last_ended_at": run.ended_at}

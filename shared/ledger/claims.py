@@ -1,0 +1,44 @@
+"""Who may run: a run begins by claiming its key, from the HTTP starter and again, harmlessly, from its first activity."""
+
+from dataclasses import replace
+
+from shared.clock import iso
+from shared.ledger.ledger import Ledger
+from shared.ledger.locks import Lock
+from shared.ledger.outcomes import close_run
+from shared.ledger.runs import Run
+from shared.messages import Cancelled, Claimed, Ended, Superseded
+
+
+async def claim(ledger: Ledger, wanted: Run, *, leave_trace: bool = True) -> Claimed | Ended | Cancelled | Superseded:
+    """Makes the key `wanted`'s, writes its row and says so; or says why not.
+
+    Idempotent: the lock's row says whose the key is and the run's row is inserted once, so a repeated claim finds its
+    own. A crash between the two leaves a lock without a row; the next claim of the same run writes it. With
+    `leave_trace` a run that may not go on gets its row and outcome here; without, nothing of it remains.
+    """
+    now = ledger.clock.now()
+    known = await ledger.runs.get(wanted.run_id)
+    if known is not None and known.end is not None:
+        return {"status": "ended", "end": await close_run(ledger, wanted.run_id, known.end)}
+    if known is not None and known.cancelled:
+        await close_run(ledger, wanted.run_id, {"outcome": "cancelled", "code": "cancelled"})
+        return {"status": "cancelled"}
+    epoch = 0
+    if ledger.locking:
+        lock = await ledger.locks.take(wanted.key, wanted.run_id, ledger.hub, now, lambda lock: _is_being_cancelled(ledger, lock))
+        if lock.run_id != wanted.run_id:
+            if leave_trace:
+                await ledger.runs.insert(replace(wanted, hub=ledger.hub, started_at=wanted.started_at or iso(now)))
+                await close_run(ledger, wanted.run_id, {"outcome": "superseded", "live_run_id": lock.run_id})
+            return {"status": "superseded", "live_run_id": lock.run_id}
+        epoch = lock.epoch
+    await ledger.runs.insert(
+        replace(wanted, hub=ledger.hub, epoch=epoch, stage="starting", started_at=wanted.started_at or iso(now)))
+    return {"status": "claimed"}
+
+
+async def _is_being_cancelled(ledger: Ledger, lock: Lock) -> bool:
+    """A key whose live run is marked may be taken at once: the marked run ends at its next look and touches only its row."""
+    run = await ledger.runs.get(lock.run_id)
+    return run is not None and run.cancelled

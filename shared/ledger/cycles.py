@@ -1,0 +1,57 @@
+"""The cycle rows, beside the run rows: which runs a cycle started and how they ended."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.ledger.keys import cycle_keys
+from shared.ledger.tables import Tables
+
+RUNS_PER_COLUMN = 250  # a run id has at most 100 characters, a column 32,000
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """`state`: starting, running, ended. `runs`: run ids in the order of the plan."""
+
+    cycle_id: str
+    state: str
+    tick: str
+    requested_by: str = ""
+    started_at: str = ""
+    ended_at: str = ""
+    runs: list[str] = field(default_factory=list)
+    outcomes: dict[str, int] = field(default_factory=dict)
+
+
+class Cycles:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def insert(self, cycle: Cycle) -> bool:
+        values = {"cycle_id": cycle.cycle_id, "state": cycle.state, "tick": cycle.tick, "requested_by": cycle.requested_by,
+                  "started_at": cycle.started_at}
+        return await self._tables.insert("runs", *cycle_keys(cycle.cycle_id), values) is not None
+
+    async def planned(self, cycle_id: str, runs: list[str]) -> None:
+        """Repeated, it writes the same."""
+        columns: dict[str, Any] = {"state": "running", "run_count": len(runs)}
+        for first in range(0, len(runs), RUNS_PER_COLUMN):
+            columns[f"runs_{first // RUNS_PER_COLUMN}"] = json.dumps(runs[first:first + RUNS_PER_COLUMN])
+        await self._tables.merge("runs", *cycle_keys(cycle_id), columns)
+
+    async def ended(self, cycle_id: str, outcomes: dict[str, int], at: str) -> None:
+        await self._tables.merge(
+            "runs", *cycle_keys(cycle_id), {"state": "ended", "outcomes": json.dumps(outcomes), "ended_at": at})
+
+    async def get(self, cycle_id: str) -> Cycle | None:
+        row = await self._tables.get("runs", *cycle_keys(cycle_id))
+        if row is None:
+            return None
+        values = row.values
+        columns = sorted((name for name in values if name.startswith("runs_")), key=lambda name: int(name[5:]))
+        return Cycle(
+            cycle_id=values["cycle_id"], state=values["state"], tick=values["tick"], requested_by=values.get("requested_by", ""),
+            started_at=values.get("started_at", ""), ended_at=values.get("ended_at", ""),
+            runs=[run for name in columns for run in json.loads(values[name])],
+            outcomes=json.loads(values.get("outcomes", "{}")))

@@ -1,0 +1,54 @@
+"""The ledger as the rest of the app sees it: the tables' parts, and the question every activity begins with."""
+
+from datetime import timedelta
+
+from shared.clock import Clock
+from shared.ledger.blobs import Blobs
+from shared.ledger.catalogue import Catalogue
+from shared.ledger.cycles import Cycles
+from shared.ledger.locks import Locks
+from shared.ledger.runs import Run, Runs
+from shared.ledger.tables import Tables
+from shared.ledger.throttle import Throttle
+from shared.ledger.versions import Versions
+from shared.messages import Stopped
+
+
+class Ledger:
+    """`locking` False takes the locks away; the outcomes must be the same, at the price of work done twice."""
+
+    def __init__(self, tables: Tables, clock: Clock, *, hub: str, locking: bool = True) -> None:
+        self.tables, self.clock, self.hub, self.locking = tables, clock, hub, locking
+        self.runs, self.versions, self.blobs = Runs(tables), Versions(tables), Blobs(tables)
+        self.locks, self.catalogue, self.cycles = Locks(tables), Catalogue(tables), Cycles(tables)
+        self.throttle = Throttle(tables, clock)
+
+    async def holding(self, run_id: str, *, quiet_seconds: int = 0) -> Run | Stopped:
+        """The run, if it may go on: it lives, nobody cancelled it, and its key is its own. Else the answer to give.
+
+        `quiet_seconds`: how long no activity of the run will be heard of; the lease is prolonged accordingly.
+        """
+        run = await self.runs.get(run_id)
+        if run is None:
+            return {"status": "superseded", "live_run_id": ""}
+        if run.end is not None:
+            return {"status": "ended", "end": run.end}
+        if run.cancelled:
+            return {"status": "cancelled"}
+        if self.locking:
+            lock = await self.locks.get(run.key)
+            if lock is None or lock.run_id != run_id or lock.epoch != run.epoch:
+                return {"status": "superseded", "live_run_id": lock.run_id if lock else ""}
+            await self.locks.renew(lock, self.clock.now() + timedelta(seconds=quiet_seconds))
+        return run
+
+    async def prolong(self, run: Run, quiet_seconds: int) -> None:
+        """Before a wait: the lease must outlast it."""
+        lock = await self.locks.get(run.key) if self.locking else None
+        if lock is not None and lock.run_id == run.run_id:
+            await self.locks.renew(lock, self.clock.now() + timedelta(seconds=quiet_seconds))
+
+    async def close(self) -> None:
+        await self.tables.close()
+
+

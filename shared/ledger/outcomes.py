@@ -1,0 +1,114 @@
+"""How runs end: by their last activity, or, when nobody is left to do it, by the one judge of death.
+
+Both call close_run(), whose steps each do nothing when done: the run's row, the catalogue, the event, the lock, in this
+order; so whatever it finds half done, it finishes.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Literal
+
+from shared.clock import iso, parse_iso
+from shared.errors import InfrastructureFault
+from shared.ledger.ledger import Ledger
+from shared.ledger.locks import Lock
+from shared.ledger.runs import Run, seconds_between
+from shared.messages import RunEnd
+from shared.telemetry import event
+
+MOST_TRIES = 50
+UNKNOWN_FOR = timedelta(minutes=5)
+TOLERANCE = timedelta(seconds=30)  # a timer that looks every five minutes is not exact
+
+InstanceState = Literal["live", "unknown", "terminated", "over"]
+"""What the engine says of an instance; pending and suspended live; over = completed or failed."""
+
+
+async def close_run(ledger: Ledger, run_id: str, end: RunEnd) -> RunEnd:
+    """Writes how a run ended, once, and puts everything in order behind it. Returns how it really ended.
+
+    A run that has an outcome keeps it. One whose version is complete and its own has landed, whatever was said of it.
+    """
+    run = await _write_outcome(ledger, run_id, end)
+    assert run.end is not None
+    lock = await ledger.locks.get(run.key) if ledger.locking else None
+    own = not ledger.locking or (lock is not None and lock.run_id == run_id and lock.epoch == run.epoch)
+    if own:
+        await ledger.catalogue.refresh(run.export_key, await ledger.versions.newest_complete(run.export_key), run)
+    event(
+        "run_ended", f"{run_id}/ended/1", run_id=run_id, key=run.key, outcome=run.outcome, code=run.code, version=run.version,
+        blobs=run.blobs_landed, blobs_total=run.blobs_total, bytes=run.bytes, rows=run.rows, polls=run.polls, posts=run.posts,
+        operations=run.operations, seconds=round(seconds_between(run, ledger.clock.now()), 1), requested_by=run.requested_by)
+    if own and ledger.locking:
+        await ledger.locks.free(run.key, run_id)
+    return run.end
+
+
+async def _write_outcome(ledger: Ledger, run_id: str, end: RunEnd) -> Run:
+    for _ in range(MOST_TRIES):
+        run = await ledger.runs.get(run_id)
+        if run is None:
+            raise InfrastructureFault("run_unknown", "Run")  # every run is inserted before anything can end it
+        if run.end is not None:
+            return run
+        columns = await _final_columns(ledger, run, end)
+        if await ledger.runs.merge_if(run, **columns):
+            return replace(run, **columns)
+    raise InfrastructureFault("run_contended", "Run")
+
+
+async def _final_columns(ledger: Ledger, run: Run, end: RunEnd) -> dict[str, str | int]:
+    columns: dict[str, str | int] = {
+        "stage": "ended", "outcome": end["outcome"], "code": end.get("code", ""), "live_run_id": end.get("live_run_id", ""),
+        "ended_at": iso(ledger.clock.now()), "next_check_at": ""}
+    if not run.version:
+        return columns
+    version = await ledger.versions.get(run.export_key, run.manifest_etag, run.version_n)
+    if version is not None and version.state == "complete":
+        if version.run_id == run.run_id:
+            columns |= {"outcome": "landed", "code": "", "path": version.path}
+        if columns["outcome"] in ("landed", "unchanged"):
+            return columns | {
+                "path": version.path, "blobs_total": version.blobs, "blobs_landed": version.blobs, "blobs_failed": 0,
+                "bytes": version.bytes, "rows": version.rows}
+    totals = await ledger.blobs.totals(run.export_key, run.version)
+    return columns | {
+        "blobs_landed": totals.blobs, "blobs_failed": max(0, run.blobs_total - totals.blobs),
+        "bytes": totals.bytes, "rows": totals.rows}
+
+
+async def settle_dead_runs(ledger: Ledger, look: Callable[[str], Awaitable[InstanceState]]) -> list[str]:
+    """Closes the runs that hold a key and that nobody works on any more; returns their ids. `look` asks our own engine."""
+    closed = []
+    async for lock in ledger.locks.held():
+        code = await _death(ledger, lock, look)
+        if code is None:
+            continue
+        run = await ledger.runs.get(lock.run_id)
+        if run is None:  # claimed by a starter that died before it wrote the run's row
+            await ledger.locks.free(lock.key, lock.run_id)
+        else:
+            end: RunEnd = {"outcome": "cancelled", "code": "cancelled"} if run.cancelled else {"outcome": "failed", "code": code}
+            await close_run(ledger, lock.run_id, end)
+        closed.append(lock.run_id)
+    return closed
+
+
+async def _death(ledger: Ledger, lock: Lock, look: Callable[[str], Awaitable[InstanceState]]) -> str | None:
+    """The code of a dead run's outcome; None while it lives, or may."""
+    now = ledger.clock.now()
+    if lock.hub != ledger.hub:
+        return "run_lost" if parse_iso(lock.lease_until) < now else None
+    match await look(lock.run_id):
+        case "terminated":
+            return "terminated"
+        case "over":
+            return "platform_fault"
+        case "unknown" if not lock.unknown_since:
+            await ledger.locks.note_unknown(lock, iso(now))
+        case "unknown" if now - parse_iso(lock.unknown_since) >= UNKNOWN_FOR - TOLERANCE:
+            return "run_lost"
+        case "live" if lock.unknown_since:
+            await ledger.locks.note_unknown(lock, "")
+    return None

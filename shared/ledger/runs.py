@@ -1,0 +1,144 @@
+"""The run rows: what was asked, how far it is, how it ended. One row a run; its columns are the API's words.
+
+Who writes what: claim_run inserts; the activity at work merges its own columns; only an outcome is written by
+If-Match, because it is written once. A cancel is a column of its own, so that it can never lose a race.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from shared.clock import iso, parse_iso
+from shared.exports import ExportKey
+from shared.ledger.keys import run_keys
+from shared.ledger.tables import Row, Tables
+from shared.messages import Outcome, RunEnd
+
+MOST_REQUEST_IDS = 10
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of the runs table. Times are ISO 8601 in UTC, "" where there is none; sizes are bytes."""
+
+    run_id: str
+    key: str
+    stage: str = "starting"
+    force: bool = False
+    requested_by: str = ""
+    reason: str = ""
+    cycle_id: str = ""
+    hub: str = ""
+    epoch: int = 0
+    app_version: str = ""
+    started_at: str = ""
+    deadline: str = ""
+    ended_at: str = ""
+    outcome: str = ""
+    code: str = ""
+    live_run_id: str = ""
+    cancel_requested_at: str = ""
+    cancel_requested_by: str = ""
+    asked_period: str = ""
+    asked_at: str = ""
+    operation_id: str = ""
+    operations: int = 0
+    posts: int = 0
+    polls: int = 0
+    last_code: str = ""
+    request_ids: str = ""
+    next_check_at: str = ""
+    plan: int = 0
+    version: str = ""
+    version_n: int = 0
+    manifest_etag: str = ""
+    manifest_created: str = ""
+    root_directory: str = ""
+    blobs_total: int = 0
+    blobs_landed: int = 0
+    blobs_failed: int = 0
+    bytes: int = 0
+    rows: int = 0
+    path: str = ""
+    etag: str = ""  # the row's, not a column
+
+    @property
+    def export_key(self) -> ExportKey:
+        return ExportKey.parse(self.key)
+
+    @property
+    def cancelled(self) -> bool:
+        return bool(self.cancel_requested_at)
+
+    @property
+    def end(self) -> RunEnd | None:
+        """How it ended, in the form that orchestrators return; None while it lives."""
+        if not self.outcome:
+            return None
+        end: RunEnd = {"outcome": _outcome(self.outcome)}
+        if self.code:
+            end["code"] = self.code
+        if self.version and self.outcome in ("landed", "unchanged"):
+            end["version"] = self.version
+        if self.live_run_id:
+            end["live_run_id"] = self.live_run_id
+        return end
+
+    def with_request_id(self, request_id: str | None) -> str:
+        """The column with one more of Microsoft's request ids, the newest kept."""
+        known = [one for one in self.request_ids.split(",") if one]
+        return ",".join([*known, *([request_id] if request_id and request_id not in known else [])][-MOST_REQUEST_IDS:])
+
+
+COLUMNS = tuple(field.name for field in fields(Run) if field.name != "etag")
+
+
+def _outcome(text: str) -> Outcome:
+    known: dict[str, Outcome] = {
+        "landed": "landed", "unchanged": "unchanged", "no_data": "no_data", "cancelled": "cancelled",
+        "superseded": "superseded", "incomplete": "incomplete", "failed": "failed", "timed_out": "timed_out"}
+    return known[text]
+
+
+def run_of(row: Row) -> Run:
+    return Run(**{name: row.values[name] for name in COLUMNS if name in row.values}, etag=row.etag)
+
+
+class Runs:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def get(self, run_id: str) -> Run | None:
+        row = await self._tables.get("runs", *run_keys(run_id))
+        return run_of(row) if row else None
+
+    async def insert(self, run: Run) -> bool:
+        """False where the run has a row already."""
+        values = {name: getattr(run, name) for name in COLUMNS if getattr(run, name) not in ("", 0)}
+        return await self._tables.insert("runs", *run_keys(run.run_id), {"run_id": run.run_id, **values}) is not None
+
+    async def merge(self, run_id: str, **columns: Any) -> None:
+        """Sets columns that only the activity at work writes."""
+        await self._tables.merge("runs", *run_keys(run_id), columns)
+
+    async def merge_if(self, run: Run, **columns: Any) -> bool:
+        """Sets columns only if the row is still as `run` was read."""
+        return await self._tables.merge("runs", *run_keys(run.run_id), columns, run.etag) is not None
+
+    async def mark_cancelled(self, run_id: str, at: datetime, by: str) -> None:
+        await self.merge(run_id, cancel_requested_at=iso(at), cancel_requested_by=by)
+
+    async def list(self, month: str) -> AsyncIterator[Run]:
+        """The runs of a month (`yyyymm`), newest first."""
+        async for row in self._tables.list("runs", month):
+            yield run_of(row)
+
+
+def seconds_between(run: Run, now: datetime) -> float:
+    """How long the run took, or has taken so far."""
+    if not run.started_at:
+        return 0.0
+    return ((parse_iso(run.ended_at) if run.ended_at else now) - parse_iso(run.started_at)).total_seconds()
+
+

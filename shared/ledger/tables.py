@@ -1,0 +1,177 @@
+"""The table service, reduced to what correctness rests on: insert if absent, replace or merge if unchanged, read, list.
+
+A `None` or False answer means that somebody else was first: the caller reads again and decides. The SDK repeats
+requests that got no answer, so a write that succeeded may be reported as lost to somebody else; every caller therefore
+looks whether what it finds is its own. All other errors are raised as they are and stopped by the wall.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+    from azure.data.tables.aio import TableClient, TableServiceClient
+
+TABLES = ("catalogue", "versions", "runs", "blobs", "locks")
+LONGEST_TEXT = 30_000  # characters; a property holds 64 KiB of UTF-16 (blob-copy, 1.1)
+MOST_IN_TRANSACTION = 100
+
+
+@dataclass(frozen=True)
+class Row:
+    """One entity: its values without the system's own, and the ETag to change it by."""
+
+    values: Mapping[str, Any]
+    etag: str
+
+
+class Tables:
+    """The tables of one prefix. Exactly one of `connection_string` and `endpoint` with `credential`."""
+
+    def __init__(
+        self, prefix: str, *, connection_string: str | None = None, endpoint: str | None = None,
+        credential: AsyncTokenCredential | None = None,
+    ) -> None:
+        self._prefix, self._connection_string, self._endpoint, self._credential = prefix, connection_string, endpoint, credential
+        self._service: TableServiceClient | None = None
+        self._clients: dict[str, TableClient] = {}
+        self._ensuring: asyncio.Task[None] | None = None
+
+    def _open(self) -> TableServiceClient:
+        if self._service is None:
+            from azure.data.tables.aio import TableServiceClient  # at first use: 0.1 s that a cold start should not pay
+
+            bounds: dict[str, Any] = {"connection_timeout": 10, "read_timeout": 30, "retry_total": 3, "permit_redirects": False}
+            if self._connection_string is not None:
+                self._service = TableServiceClient.from_connection_string(self._connection_string, **bounds)
+            else:
+                assert self._endpoint is not None and self._credential is not None
+                self._service = TableServiceClient(self._endpoint, credential=self._credential, **bounds)
+        return self._service
+
+    async def _table(self, name: str) -> TableClient:
+        if self._ensuring is None:
+            self._ensuring = asyncio.ensure_future(self._ensure())
+        try:
+            await asyncio.shield(self._ensuring)
+        except Exception:
+            self._ensuring = None  # the next call tries again
+            raise
+        if name not in self._clients:
+            self._clients[name] = self._open().get_table_client(self._prefix + name)
+        return self._clients[name]
+
+    async def _ensure(self) -> None:
+        service = self._open()
+        await asyncio.gather(*(service.create_table_if_not_exists(self._prefix + name) for name in TABLES))
+
+    async def insert(self, table: str, partition: str, row: str, values: Mapping[str, Any]) -> str | None:
+        """The new row's ETag; None where there is a row already."""
+        from azure.core.exceptions import HttpResponseError
+
+        try:
+            answer = await (await self._table(table)).create_entity(_entity(partition, row, values))
+        except HttpResponseError as error:
+            if _is(error, 409, "EntityAlreadyExists"):
+                return None
+            raise
+        return str(answer["etag"])
+
+    async def replace(
+        self, table: str, partition: str, row: str, values: Mapping[str, Any], etag: str,
+    ) -> str | None:
+        """The new ETag; None where the row is not what `etag` says any more."""
+        return await self._update(table, _entity(partition, row, values), etag, "replace")
+
+    async def merge(
+        self, table: str, partition: str, row: str, changes: Mapping[str, Any], etag: str | None = None,
+    ) -> str | None:
+        """Changes some columns. With `etag` only if the row is unchanged, else if it is there; None where it is not."""
+        return await self._update(table, _entity(partition, row, changes), etag, "merge")
+
+    async def _update(self, table: str, entity: dict[str, Any], etag: str | None, mode: str) -> str | None:
+        from azure.core import MatchConditions
+        from azure.core.exceptions import HttpResponseError
+        from azure.data.tables import UpdateMode
+
+        condition: dict[str, Any] = {"etag": etag, "match_condition": MatchConditions.IfNotModified} if etag else {}
+        try:
+            answer = await (await self._table(table)).update_entity(entity, mode=UpdateMode(mode), **condition)
+        except HttpResponseError as error:
+            if _is(error, 412, "UpdateConditionNotSatisfied") or _is(error, 404, "ResourceNotFound"):
+                return None
+            raise
+        return str(answer["etag"])
+
+    async def get(self, table: str, partition: str, row: str) -> Row | None:
+        from azure.core.exceptions import HttpResponseError
+
+        try:
+            entity = await (await self._table(table)).get_entity(partition, row)
+        except HttpResponseError as error:
+            if _is(error, 404, "ResourceNotFound"):
+                return None
+            raise
+        return _row(entity)
+
+    async def list(
+        self, table: str, partition: str, *, prefix: str = "", select: Sequence[str] | None = None,
+    ) -> AsyncIterator[Row]:
+        """The rows of one partition whose row key begins with `prefix`, in the order of the keys."""
+        query = "PartitionKey eq @partition"
+        values = {"partition": partition}
+        if prefix:
+            query += " and RowKey ge @first and RowKey lt @behind"
+            values |= {"first": prefix, "behind": prefix[:-1] + chr(ord(prefix[-1]) + 1)}
+        client = await self._table(table)
+        async for entity in client.query_entities(query, parameters=values, select=list(select) if select else None):
+            yield _row(entity)
+
+    async def upsert_all(self, table: str, partition: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        """Writes the rows of one partition, each hundred in one transaction; what is there is merged into."""
+        from azure.data.tables import TransactionOperation, UpdateMode
+
+        client = await self._table(table)
+        entities = [_entity(partition, row, values) for row, values in rows.items()]
+        for first in range(0, len(entities), MOST_IN_TRANSACTION):
+            await client.submit_transaction([
+                (TransactionOperation.UPSERT, entity, {"mode": UpdateMode.MERGE})
+                for entity in entities[first:first + MOST_IN_TRANSACTION]])
+
+    async def close(self) -> None:
+        if self._service is not None:
+            for client in self._clients.values():
+                await client.close()
+            await self._service.close()
+        self._service, self._clients, self._ensuring = None, {}, None
+
+
+def _entity(partition: str, row: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """None is left out: a table knows no empty column, and a merge would keep the old value; clear with ""."""
+    from azure.data.tables import EdmType
+
+    def stored(value: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            return value
+        if isinstance(value, int):
+            return (value, EdmType.INT64)  # bytes and rows outgrow the default 32 bits
+        return value if len(value) <= LONGEST_TEXT else value[: LONGEST_TEXT - 1] + "…"
+
+    return {name: stored(value) for name, value in values.items() if value is not None} | {
+        "PartitionKey": partition, "RowKey": row}
+
+
+def _row(entity: Any) -> Row:
+    values = {
+        name: value.value if hasattr(value, "edm_type") else value
+        for name, value in entity.items() if name not in ("PartitionKey", "Timestamp")}
+    return Row(values, str(entity.metadata.get("etag", "")))
+
+
+def _is(error: Any, status: int, code: str) -> bool:
+    said = error.error_code
+    return error.status_code == status and str(getattr(said, "value", said)) == code

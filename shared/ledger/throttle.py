@@ -1,0 +1,33 @@
+"""Microsoft Graph's 'slow down', shared by all instances of the app: written on a 429, read before each call."""
+
+from datetime import datetime, timedelta
+
+from shared.clock import Clock, iso, parse_iso
+from shared.ledger.tables import Tables
+
+CACHED = timedelta(seconds=30)
+
+
+class Throttle:
+    def __init__(self, tables: Tables, clock: Clock) -> None:
+        self._tables, self._clock = tables, clock
+        self._until: datetime | None = None
+        self._read_at: datetime | None = None
+
+    async def seconds_left(self) -> int:
+        """How long Graph is to be left alone; 0 = not at all. What it knows is at most 30 s old."""
+        now = self._clock.now()
+        if self._read_at is None or not timedelta(0) <= now - self._read_at < CACHED:
+            row = await self._tables.get("locks", "throttle", "graph")
+            self._until, self._read_at = parse_iso(row.values["until"]) if row else None, now
+        return max(0, -int(-(self._until - now).total_seconds() // 1)) if self._until else 0
+
+    async def hold(self, seconds: int) -> None:
+        """Nobody asks before `seconds` have passed; a longer wait that stands already is left."""
+        until = self._clock.now() + timedelta(seconds=seconds)
+        row = await self._tables.get("locks", "throttle", "graph")
+        if row is None:
+            await self._tables.insert("locks", "throttle", "graph", {"until": iso(until)})
+        elif parse_iso(row.values["until"]) < until:
+            await self._tables.merge("locks", "throttle", "graph", {"until": iso(until)})
+        self._read_at = None

@@ -1,0 +1,99 @@
+"""The version rows: one per eTag of a key (and per forced repetition of it). They fix the folder's name and are never deleted."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from typing import Any
+
+from shared.clock import iso, parse_iso
+from shared.exports import ExportKey
+from shared.ledger.keys import etag8, version_row, within_dataset
+from shared.ledger.tables import Row, Tables
+
+ABSENT = frozenset({"pruned", "abandoned"})  # states whose folder is gone: the eTag would be landed anew
+
+
+@dataclass(frozen=True)
+class Version:
+    """One row of the versions table. `version` is the folder's name without `version=`; times are ISO 8601 in UTC."""
+
+    key: str
+    manifest_etag: str
+    n: int
+    version: str
+    created_at: str  # the manifest's: the age of the data
+    first_seen: str
+    state: str = "landing"  # landing, complete, abandoned, pruned
+    run_id: str = ""
+    last_planned_at: str = ""
+    landed_at: str = ""
+    path: str = ""
+    supersedes: str = ""
+    proof: str = ""
+    blobs: int = 0
+    bytes: int = 0
+    rows: int = 0
+    etag: str = ""  # the row's, not a column
+
+    @property
+    def age(self) -> tuple[datetime, datetime, int]:
+        """Sorts versions of one key from old to new."""
+        return parse_iso(self.created_at), parse_iso(self.first_seen), self.n
+
+
+COLUMNS = tuple(field.name for field in fields(Version) if field.name != "etag")
+
+
+def version_of(row: Row) -> Version:
+    return Version(**{name: row.values[name] for name in COLUMNS if name in row.values}, etag=row.etag)
+
+
+class Versions:
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def of_etag(self, key: ExportKey, manifest_etag: str) -> list[Version]:
+        """All rows of this eTag, n ascending; the stored eTag is compared in full."""
+        rows = [version_of(row) async for row in self._tables.list(
+            "versions", key.dataset.value, prefix=f"{within_dataset(key)}~{etag8(manifest_etag)}~")]
+        return sorted((row for row in rows if row.manifest_etag == manifest_etag), key=lambda row: row.n)
+
+    async def of_key(self, key: ExportKey) -> AsyncIterator[Version]:
+        async for row in self._tables.list("versions", key.dataset.value, prefix=f"{within_dataset(key)}~"):
+            yield version_of(row)
+
+    async def newest_complete(self, key: ExportKey) -> Version | None:
+        complete = [version async for version in self.of_key(key) if version.state == "complete"]
+        return max(complete, key=lambda version: version.age, default=None)
+
+    async def insert(self, version: Version) -> Version | None:
+        """The row with its ETag; None where the row is there already."""
+        etag = await self._tables.insert("versions", *self._keys(version), _values(version))
+        return replace(version, etag=etag) if etag else None
+
+    async def get(self, key: ExportKey, manifest_etag: str, n: int) -> Version | None:
+        row = await self._tables.get("versions", key.dataset.value, version_row(key, manifest_etag, n))
+        return version_of(row) if row else None
+
+    async def change(self, version: Version, **columns: Any) -> Version | None:
+        """The row with these columns changed, only if it is still as `version` was read; else None."""
+        etag = await self._tables.merge("versions", *self._keys(version), columns, version.etag)
+        return replace(version, **columns, etag=etag) if etag else None
+
+    def _keys(self, version: Version) -> tuple[str, str]:
+        key = ExportKey.parse(version.key)
+        return key.dataset.value, version_row(key, version.manifest_etag, version.n)
+
+
+def _values(version: Version) -> dict[str, Any]:
+    return {name: getattr(version, name) for name in COLUMNS}
+
+
+def new_version(
+    key: ExportKey, manifest_etag: str, n: int, version: str, *, created: datetime, now: datetime, run_id: str,
+) -> Version:
+    return Version(
+        key=str(key), manifest_etag=manifest_etag, n=n, version=version, created_at=iso(created), first_seen=iso(now),
+        run_id=run_id, last_planned_at=iso(now))
+
+
