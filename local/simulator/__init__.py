@@ -1,0 +1,17 @@
+"""Microsoft's side, simulated: Graph partner billing, Partner Center invoices and the billing storage, with switches and faults.
+
+What lives here answers like Microsoft does, or may: nothing here knows the app. See README.md.
+"""
+
+from local.simulator.behaviour import SWITCHES, Behaviour, matrix
+from local.simulator.faults import Answer, Faults, Match, Rule
+from local.simulator.invoices import Invoice
+from local.simulator.months import Month
+from local.simulator.partner import PARTNER_TENANT_ID, Partner
+from local.simulator.request_log import RecordedRequest
+from local.simulator.simulator import ExpectedExport, Simulator
+from local.simulator.storage import BillingStorage, NoStorage
+
+__all__ = [
+    "PARTNER_TENANT_ID", "SWITCHES", "Answer", "Behaviour", "BillingStorage", "ExpectedExport", "Faults", "Invoice", "Match", "Month",
+    "NoStorage", "Partner", "RecordedRequest", "Rule", "Simulator", "matrix"]

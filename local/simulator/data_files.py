@@ -1,0 +1,132 @@
+"""Lines into files: JSON Lines, UTF-8, gzip, in all the forms that the documents leave open."""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
+from decimal import Decimal
+from functools import cached_property
+from typing import Any
+
+from local.simulator.behaviour import Behaviour
+from local.simulator.data_attributes import SAMPLE_CASE
+
+BOM = b"\xef\xbb\xbf"
+
+
+class BlobFile:
+    """One blob of an export. Its bytes are made when first asked for, and kept unless `keep` is False (then made again)."""
+
+    def __init__(
+        self, name: str, rows: int, make: Callable[[], bytes], *, partition_value: str = "default", keep: bool = True,
+    ) -> None:
+        self.name, self.rows, self.partition_value = name, rows, partition_value
+        self._make, self._keep, self._content = make, keep, None if keep else b""
+
+    def __repr__(self) -> str:
+        return f"BlobFile({self.name!r}, rows={self.rows})"
+
+    @property
+    def content(self) -> bytes:
+        if not self._keep:
+            return self._make()
+        if self._content is None:
+            self._content = self._make()
+        return self._content
+
+    @cached_property
+    def _facts(self) -> tuple[int, bytes, str]:
+        content = self.content
+        return len(content), hashlib.md5(content, usedforsecurity=False).digest(), hashlib.sha256(content).hexdigest()
+
+    @property
+    def size(self) -> int:
+        return self._facts[0]
+
+    @property
+    def md5(self) -> bytes:
+        return self._facts[1]
+
+    @property
+    def sha256(self) -> str:
+        """In hex."""
+        return self._facts[2]
+
+
+def json_line(row: Mapping[str, Any], names: Sequence[str], behaviour: Behaviour) -> str:
+    """One line, without its newline. `row` has a value, or None, for each name."""
+    members = []
+    for name in names:
+        value = row[name]
+        if value is None and behaviour.missing_values != "null":
+            if behaviour.missing_values == "absent":
+                continue
+            value = ""
+        shown = SAMPLE_CASE.get(name, name) if behaviour.field_case == "sample" else name
+        members.append(f'"{shown}":{_json_value(value, behaviour)}')
+    return "{" + ",".join(members) + "}"
+
+
+def _json_value(value: Any, behaviour: Behaviour) -> str:
+    match value:
+        case Decimal():
+            text = plain_number(value)
+            return f'"{text}"' if behaviour.numbers == "strings" else text
+        case date():
+            return f'"{_date_text(value, behaviour.dates)}"'
+    return json.dumps(value, ensure_ascii=False)
+
+
+def plain_number(value: Decimal) -> str:
+    """Without exponent and without zeros at the end.
+
+    >>> plain_number(Decimal("1E+2")), plain_number(Decimal("0.500")), plain_number(Decimal("-0.00"))
+    ('100', '0.5', '0')
+    """
+    text = format(value, "f")
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text in ("-0", "") else text
+
+
+def _date_text(day: date, form: str) -> str:
+    match form:
+        case "iso":
+            return f"{day.isoformat()}T00:00:00Z"
+        case "iso_naive":
+            return f"{day.isoformat()}T00:00:00"
+        case "us":
+            return f"{day.month}/{day.day}/{day.year}"
+    return day.isoformat()
+
+
+def file_of_lines(lines: Sequence[str], behaviour: Behaviour, *, number: int) -> bytes:
+    """The bytes of the number-th blob of an export."""
+    pieces = _split(lines, 3) if _in_members(behaviour, number) else [lines]
+    texts = [_text(piece, behaviour) for piece in pieces]
+    if behaviour.last_newline == "absent":
+        texts[-1] = texts[-1].rstrip(b"\n")
+    if behaviour.byte_order_mark == "present":
+        texts[0] = BOM + texts[0]
+    if behaviour.compression == "plain":
+        return b"".join(texts)
+    return b"".join(gzip.compress(text, 6, mtime=0) for text in texts)
+
+
+def _in_members(behaviour: Behaviour, number: int) -> bool:
+    return behaviour.compression == "members" or (behaviour.compression == "mixed" and number % 2 == 1)
+
+
+def _split(lines: Sequence[str], parts: int) -> list[Sequence[str]]:
+    size = max(1, -(-len(lines) // parts))
+    return [lines[start:start + size] for start in range(0, len(lines), size)] or [lines]
+
+
+def _text(lines: Sequence[str], behaviour: Behaviour) -> bytes:
+    gap = "\n\n" if behaviour.blank_lines == "some" else "\n"
+    return "".join(line + gap for line in lines).encode()
+
+
+def chunks(lines: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(lines), size):
+        yield lines[start:start + size]

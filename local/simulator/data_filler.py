@@ -1,0 +1,36 @@
+"""Exports of a given weight, for benchmarks: many blobs of a given compressed size, fast, each one different."""
+
+import base64
+import gzip
+import json
+from functools import cache, partial
+from random import Random
+
+from local.simulator.data_files import BlobFile
+
+POOL_BYTES = 4 << 20
+TAG_BYTES = 1_500  # filler in one line
+BASE64_DENSITY = 0.757  # a base64 letter carries 6 of 8 bits; Huffman coding gets nearly there
+
+
+def filler_files(*, blobs: int, blob_bytes: int, seed: int, guid: str) -> tuple[BlobFile, ...]:
+    """`blobs` gzip files of about `blob_bytes` each (within 3 %, from 4 KiB on). Nothing is made before it is asked for."""
+    rows = max(1, round(blob_bytes / (TAG_BYTES * BASE64_DENSITY + 60)))
+    return tuple(
+        BlobFile(f"part-{number:05d}-{guid}.c000.json.gz", rows, partial(_filler_file, number, rows, blob_bytes, seed), keep=False)
+        for number in range(blobs))
+
+
+@cache
+def _pool(seed: int) -> str:
+    return base64.b64encode(Random(f"filler {seed}").randbytes(POOL_BYTES)).decode()
+
+
+def _filler_file(number: int, rows: int, blob_bytes: int, seed: int) -> bytes:
+    pool, source = _pool(seed), Random(f"filler {seed} {number}")
+    width = int((blob_bytes / rows - 40) / BASE64_DENSITY)
+    lines = []
+    for row in range(rows):
+        start = source.randrange(len(pool) - width)
+        lines.append(json.dumps({"InvoiceNumber": "", "Line": f"{number}-{row}", "Tags": pool[start:start + width]}))
+    return gzip.compress("\n".join(lines).encode() + b"\n", 1, mtime=0)

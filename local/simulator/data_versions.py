@@ -1,0 +1,222 @@
+"""What data there is for a key, at this time, in this version. `restate` makes a new version of it.
+
+A key is written as the app writes it: `billed_usage/G016907411/full`, `unbilled_usage/2026-11/USD/full`.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Protocol, Self
+
+from local.simulator.behaviour import CONTENT_SWITCHES, Behaviour
+from local.simulator.data_attributes import attribute_names
+from local.simulator.data_files import BlobFile, chunks, file_of_lines, json_line
+from local.simulator.data_filler import filler_files
+from local.simulator.data_reconciliation import reconciliation_lines, reconciliation_row
+from local.simulator.data_usage import AS_MADE, Changes, Period, usage_lines, usage_row
+from local.simulator.invoices import Invoice, InvoiceBook
+from local.simulator.months import Month
+from local.simulator.partner import Customer, Partner
+
+DATASETS = ("billed_usage", "unbilled_usage", "billed_reconciliation", "unbilled_reconciliation")
+ETAG_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+class Clock(Protocol):
+    def now(self) -> datetime: ...
+
+
+@dataclass(frozen=True)
+class ExportKey:
+    """A dataset, its scope and an attribute set. Billed: `invoice_id`; unbilled: `month` and `currency`."""
+
+    dataset: str
+    attribute_set: str = "full"
+    invoice_id: str | None = None
+    month: Month | None = None
+    currency: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        dataset, *scope, attribute_set = text.split("/")
+        if dataset not in DATASETS or attribute_set not in ("full", "basic") or len(scope) != (1 if dataset.startswith("b") else 2):
+            raise ValueError(f"{text!r} is no export key")
+        if len(scope) == 1:
+            return cls(dataset, attribute_set, invoice_id=scope[0])
+        return cls(dataset, attribute_set, month=Month.parse(scope[0]), currency=scope[1])
+
+    def __str__(self) -> str:
+        return f"{self.subject}/{self.attribute_set}"
+
+    @property
+    def subject(self) -> str:
+        """The key without its attribute set: what is restated as one."""
+        return f"{self.dataset}/{self.invoice_id or f'{self.month}/{self.currency}'}"
+
+    @property
+    def family(self) -> str:
+        return self.dataset.partition("_")[2]
+
+    @property
+    def billed(self) -> bool:
+        return self.dataset.startswith("billed")
+
+
+@dataclass(frozen=True)
+class DataVersion:
+    """One version of a key's data: what a manifest describes."""
+
+    key: ExportKey
+    month: Month
+    etag: str
+    created: datetime  # the age of the data
+    blobs: tuple[BlobFile, ...]
+    empty: bool  # no line at all, whatever the blobs are
+    behaviour: Behaviour = field(repr=False)  # under which it was made
+
+    @property
+    def rows(self) -> int:
+        return sum(blob.rows for blob in self.blobs)
+
+    @property
+    def manifest_id(self) -> str:
+        digest = hashlib.sha256(f"manifest {self.etag}".encode()).hexdigest()
+        return f"{digest[:8]}-{digest[8:12]}-4{digest[13:16]}-8{digest[17:20]}-{digest[20:32]}"
+
+
+@dataclass
+class _Subject:
+    """What was done to the data of a subject by hand."""
+
+    changes: Changes = AS_MADE
+    revision: int = 0
+    restated: datetime | None = None
+    filler: tuple[int, int] | None = None
+
+
+class Exports:
+    """All data of the partner. Used by the server's thread and by tests at once."""
+
+    def __init__(
+        self, seed: int, partner: Partner, customers: tuple[Customer, ...], book: InvoiceBook, clock: Clock,
+        behaviour: Callable[[], Behaviour],
+    ) -> None:
+        self._seed, self._partner, self._customers, self._book, self._clock = seed, partner, customers, book, clock
+        self._behaviour = behaviour
+        self._lock = threading.RLock()
+        self._subjects: dict[str, _Subject] = {}
+        self._versions: dict[tuple[Any, ...], DataVersion] = {}
+
+    def restate(self, key: ExportKey, *, amount: Decimal = Decimal(0), share: Decimal = Decimal(1)) -> None:
+        """New data for the key's subject, in both attribute sets: another pair of corrections that cancel out, and `amount`
+        (in the pricing currency) more than before. `share` below 1 leaves only the first part of the days, 0 leaves nothing."""
+        with self._lock:
+            subject = self._subjects.setdefault(key.subject, _Subject())
+            changes = subject.changes
+            subject.changes = Changes(changes.corrections + 1, changes.amount + amount, share)
+            subject.revision += 1
+            subject.restated = self._clock.now()
+
+    def fill(self, key: ExportKey, *, blobs: int, blob_bytes: int) -> None:
+        """The key's data is filler of that weight from now on."""
+        with self._lock:
+            subject = self._subjects.setdefault(key.subject, _Subject())
+            subject.filler = (blobs, blob_bytes)
+            subject.revision += 1
+            subject.restated = self._clock.now()
+
+    def current_month(self) -> Month:
+        """What the word `current` means now."""
+        return Month.of(self._clock.now() - timedelta(hours=self._behaviour().month_opens_after_hours))
+
+    def version(self, key: ExportKey) -> DataVersion:
+        """The newest version. KeyError for an invoice that the partner does not have."""
+        with self._lock:
+            behaviour = self._behaviour()
+            subject = self._subjects.get(key.subject, _Subject())
+            invoice = self._book.invoice(key.invoice_id) if key.invoice_id else None
+            if invoice:
+                period, created, changes = self._billed(key, invoice, subject, behaviour)
+            else:
+                period, created, changes = self._unbilled(key, subject, behaviour)
+            identity = (
+                str(key), period, subject.revision, changes, subject.filler,
+                *(getattr(behaviour, name) for name in CONTENT_SWITCHES))
+            if identity not in self._versions:
+                self._versions[identity] = self._make(key, period, created, changes, subject, behaviour, identity)
+            return self._versions[identity]
+
+    def _billed(
+        self, key: ExportKey, invoice: Invoice, subject: _Subject, behaviour: Behaviour,
+    ) -> tuple[Period, datetime, Changes]:
+        period = Period(invoice.month, invoice.currency, None if invoice.legacy else invoice.month.last, invoice.invoice_id)
+        created, changes = invoice.issued + timedelta(hours=2, minutes=24), subject.changes
+        if key.family == "usage" and behaviour.billed_usage == "partial_at_first":
+            whole_at = invoice.issued + timedelta(hours=behaviour.first_hours)
+            if self._clock.now() < whole_at:
+                changes = replace(changes, share=min(changes.share, Decimal("0.6")))
+            else:
+                created = whole_at
+        return period, _later(created, subject), changes
+
+    def _unbilled(self, key: ExportKey, subject: _Subject, behaviour: Behaviour) -> tuple[Period, datetime, Changes]:
+        assert key.month is not None and key.currency is not None
+        now = self._clock.now()
+        until: date = min((now - timedelta(hours=24)).date(), key.month.last)  # usage needs a day to appear
+        if behaviour.unbilled_data == "stalled" and now < key.month.plus(-1).invoiced_at:
+            until = min(until, key.month.first)
+        made = datetime(until.year, until.month, until.day, 0, 35, tzinfo=UTC) + timedelta(days=1)
+        billed_here = key.currency in self._partner.currencies
+        period = Period(key.month, key.currency, until if until >= key.month.first and billed_here else None)
+        return period, _later(made, subject), subject.changes
+
+    def _make(
+        self, key: ExportKey, period: Period, created: datetime, changes: Changes, subject: _Subject, behaviour: Behaviour,
+        identity: tuple[Any, ...],
+    ) -> DataVersion:
+        digest = hashlib.sha256(f"{self._seed} {identity}".encode()).digest()
+        guid = f"{digest[:4].hex()}-{digest[4:6].hex()}-4{digest[6:8].hex()[1:]}-9{digest[8:10].hex()[1:]}-{digest[10:16].hex()}"
+        etag = "".join(ETAG_LETTERS[byte % len(ETAG_LETTERS)] for byte in digest[15:32])
+        if subject.filler:
+            blobs, blob_bytes = subject.filler
+            files, empty = filler_files(blobs=blobs, blob_bytes=blob_bytes, seed=self._seed, guid=guid), False
+        else:
+            lines = self._lines(key, period, changes, behaviour)
+            files, empty = self._files(lines, guid, behaviour), not lines
+        return DataVersion(key, period.month, etag, created, files, empty, behaviour)
+
+    def _lines(self, key: ExportKey, period: Period, changes: Changes, behaviour: Behaviour) -> list[str]:
+        if key.family == "usage":
+            rows = [usage_row(line, self._partner, period) for line in usage_lines(self._seed, self._customers, period, changes)]
+        else:
+            rows = [reconciliation_row(line, self._partner, period)
+                    for line in reconciliation_lines(self._seed, self._customers, period, changes)]
+        observed = key.dataset == "unbilled_usage" and behaviour.unbilled_fields == "observed"
+        names = attribute_names(key.family, key.attribute_set, as_observed=observed)
+        return [json_line(row, names, behaviour) for row in rows]
+
+    def _files(self, lines: list[str], guid: str, behaviour: Behaviour) -> tuple[BlobFile, ...]:
+        def file(number: int, content: bytes, rows: int) -> BlobFile:
+            folder = f"batch={number // 4}/" if behaviour.blob_names == "nested" else ""
+            return BlobFile(f"{folder}part-{number:05d}-{guid}.c000.json.gz", rows, lambda: content)
+
+        if lines:
+            return tuple(
+                file(number, file_of_lines(some, behaviour, number=number), len(some))
+                for number, some in enumerate(chunks(lines, self._partner.rows_per_blob)))
+        match behaviour.empty_export:
+            case "empty_file":
+                return (file(0, file_of_lines([], behaviour, number=0), 0),)
+            case "no_bytes":
+                return (file(0, b"", 0),)
+        return ()
+
+
+def _later(created: datetime, subject: _Subject) -> datetime:
+    """Each revision is newer than the one before, by a minute at least: roots carry minutes."""
+    if subject.restated is None:
+        return created
+    return max(subject.restated, created + timedelta(minutes=subject.revision))

@@ -1,0 +1,96 @@
+"""Partner Center's invoice list, as HTTP: `/v1/invoices` and `/v1/invoices/{id}`."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time
+from typing import Any
+
+from aiohttp import web
+
+from local.simulator.answers import partner_center_error
+from local.simulator.behaviour import Behaviour
+from local.simulator.invoices import Invoice, InvoiceBook
+
+SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "CHF": "CHF"}
+SPELLINGS = {  # as in the examples, as in the property table
+    "invoice": ("invoice", "Invoice"), "void_note": ("void_note", "Void Note"), "Recurring": ("Recurring", "recurring")}
+
+
+class PartnerCenter:
+    def __init__(self, book: InvoiceBook, behaviour: Callable[[], Behaviour]) -> None:
+        self._book, self._behaviour = book, behaviour
+
+    def add_routes(self, app: web.Application) -> None:
+        app.router.add_get("/v1/invoices", self.get_all)
+        app.router.add_get("/v1/invoices/{id}", self.get)
+
+    def refusal(self, request: web.Request) -> web.Response | None:
+        behaviour = self._behaviour()
+        if behaviour.authorization != "ignored" and not request.headers.get("Authorization", "").startswith("Bearer "):
+            return partner_center_error(401, "Access denied. You do not have permission to call this method.")
+        if behaviour.partner_center_permission == "denied":
+            return partner_center_error(403, "Access denied. You do not have permission to call this method.")
+        return None
+
+    async def get_all(self, request: web.Request) -> web.Response:
+        """Newest first. `size` and `offset` are ignored, as for modern invoices, unless the switch says otherwise."""
+        invoices, links = list(reversed(self._book.invoices())), {"self": _link("/invoices")}
+        total = len(invoices)
+        if self._behaviour().invoice_paging == "paged":
+            try:
+                size, offset = int(request.query.get("size", "2")), int(request.query.get("offset", "0"))
+            except ValueError:
+                return partner_center_error(400, "size and offset are numbers.")
+            links["self"] = _link(f"/invoices?size={size}&offset={offset}")
+            if offset + size < total:
+                links["next"] = _link(f"/invoices?size={size}&offset={offset + size}")
+            invoices = invoices[offset:offset + size]
+        periods = self._behaviour().invoice_periods == "present"
+        return web.json_response({
+            "totalCount": total, "items": [self._document(invoice, periods=periods) for invoice in invoices], "links": links,
+            "attributes": {"objectType": "Collection"}})
+
+    async def get(self, request: web.Request) -> web.Response:
+        try:
+            invoice = self._book.invoice(request.match_info["id"])
+        except KeyError:
+            return partner_center_error(404, "The invoice was not found.")
+        return web.json_response(self._document(invoice, periods=True))
+
+    def _document(self, invoice: Invoice, *, periods: bool) -> dict[str, Any]:
+        column = 0 if self._behaviour().invoice_spelling == "examples" else 1
+        document: dict[str, Any] = {
+            "id": invoice.invoice_id, "invoiceDate": _time(invoice.issued), "totalCharges": float(invoice.total), "paidAmount": 0.0,
+            "currencyCode": invoice.currency, "currencySymbol": SYMBOLS[invoice.currency],
+            "invoiceDetails": self._details(invoice),
+            "documentType": SPELLINGS[invoice.document_type][column], "invoiceType": SPELLINGS["Recurring"][column],
+            "links": {"self": _link(f"/invoices/{invoice.invoice_id}")}, "attributes": {"objectType": "Invoice"}}
+        if periods:
+            document["billingPeriodStartDate"] = _time(invoice.month.first)
+            document["billingPeriodEndDate"] = _time(invoice.month.last)
+        if invoice.amends:
+            document["amendsOf"] = invoice.amends
+        if invoice.amended_by:
+            document["amendments"] = [self._document(self._book.invoice(invoice.amended_by), periods=False)]
+        return document
+
+    def _details(self, invoice: Invoice) -> list[dict[str, Any]]:
+        if invoice.legacy:
+            return [_detail("billing_line_items", "office", invoice), _detail("usage_line_items", "azure", invoice)]
+        return [_detail("billing_line_items", "one_time", invoice)]
+
+
+def _detail(kind: str, provider: str, invoice: Invoice) -> dict[str, Any]:
+    return {
+        "invoiceLineItemType": kind, "billingProvider": provider,
+        "links": {"self": _link(f"/invoices/{invoice.invoice_id}/lineitems/{provider}/{kind}")},
+        "attributes": {"objectType": "InvoiceDetail"}}
+
+
+def _link(uri: str) -> dict[str, Any]:
+    return {"uri": uri, "method": "GET", "headers": []}
+
+
+def _time(moment: datetime | date) -> str:
+    if not isinstance(moment, datetime):
+        moment = datetime.combine(moment, time(), UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,281 @@
+"""The simulator as tests and programs use it: its state, its server, and what may be asked of it while it runs."""
+
+import asyncio
+import traceback
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import cast
+
+from aiohttp import web
+
+from local.simulator.answers import Dropped, drop_connection, fault_response, graph_error, partner_center_error, spoiled
+from local.simulator.behaviour import Behaviour
+from local.simulator.data_files import BlobFile
+from local.simulator.data_versions import Clock, DataVersion, ExportKey, Exports
+from local.simulator.export_requests import Desk
+from local.simulator.faults import Faults
+from local.simulator.graph import Graph
+from local.simulator.invoices import Invoice, InvoiceBook
+from local.simulator.manifests import container_of, folder_of
+from local.simulator.months import Month
+from local.simulator.operations import Operation, Operations
+from local.simulator.partner import Partner, customers_of
+from local.simulator.partner_center import PartnerCenter
+from local.simulator.publishing import Publisher
+from local.simulator.request_log import RecordedRequest, RequestLog, step_of, without_credentials
+from local.simulator.serving import ServingThread
+from local.simulator.storage import Storage
+from local.simulator.storage_proxy import StorageProxy
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class SystemClock:
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class ExpectedExport:
+    """What an export of a key brings, in its newest version: the files, byte for byte."""
+
+    key: str
+    etag: str
+    created: datetime
+    billing_month: str
+    container: str
+    folder: str
+    blobs: tuple[BlobFile, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(blob.rows for blob in self.blobs)
+
+    @property
+    def bytes(self) -> int:
+        return sum(blob.size for blob in self.blobs)
+
+
+class Simulator:
+    """Graph partner billing, Partner Center invoices and the billing storage of one partner.
+
+    `behaviour` and `faults` may be replaced while it runs. `clock` decides when operations are ready and which month it is;
+    storage dates and SAS keep real time. With `storage_proxy`, root directories name a proxy that can fail.
+    """
+
+    def __init__(
+        self, *, storage: Storage, seed: int = 7, clock: Clock | None = None, behaviour: Behaviour | None = None,
+        faults: Faults | None = None, partner: Partner | None = None, storage_proxy: bool = False,
+    ) -> None:
+        self.seed, self.storage, self.clock = seed, storage, clock or SystemClock()
+        self.behaviour, self.faults, self.partner = behaviour or Behaviour(), faults or Faults(), partner or Partner()
+        self.customers = customers_of(self.partner, seed)
+        self._book = InvoiceBook(seed, self.partner, self.customers, self.clock.now, lambda: self.behaviour)
+        self._exports = Exports(seed, self.partner, self.customers, self._book, self.clock, lambda: self.behaviour)
+        self._operations, self._log, self._storage_log = Operations(), RequestLog(), RequestLog()
+        self._with_proxy, self._origins = storage_proxy, list[str]()
+        self._thread: ServingThread | None = None
+        self._publisher: Publisher | None = None
+        self.crashes: list[str] = []  # tracebacks of its own mistakes; `serving` raises at its end when there are any
+
+    # -- what tests ask
+
+    @property
+    def requests(self) -> tuple[RecordedRequest, ...]:
+        """All requests to Graph and Partner Center, in the order they came."""
+        return tuple(self._log.records)
+
+    def requests_of(self, step: str, dataset: str | None = None) -> tuple[RecordedRequest, ...]:
+        """`step` is start, poll, manifest, invoices, invoice or other."""
+        return self._log.of(step, dataset)
+
+    @property
+    def storage_requests(self) -> tuple[RecordedRequest, ...]:
+        """All requests through the storage proxy."""
+        return tuple(self._storage_log.records)
+
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        return self._operations.all()
+
+    def invoices(self) -> tuple[Invoice, ...]:
+        """All invoices that there are now, oldest first; `G...` have exports, `D...` have none."""
+        return self._book.invoices()
+
+    def month(self, word: str) -> Month:
+        """What `current` or `last` means now."""
+        current = self._exports.current_month()
+        return {"current": current, "last": current.plus(-1)}[word]
+
+    def expected(self, key: str) -> ExpectedExport:
+        """`billed_usage/G016907411/full` or `unbilled_usage/2026-11/USD/full`. KeyError for an unknown invoice."""
+        version = self._exports.version(ExportKey.parse(key))
+        return ExpectedExport(
+            key, version.etag, version.created, str(version.month), container_of(version),
+            folder_of(version, self.partner.tenant_id), version.blobs)
+
+    def keys(self, attribute_set: str = "full") -> tuple[str, ...]:
+        """Every key that has an export now: all G invoices, this month and the last, each currency."""
+        invoices = [invoice.invoice_id for invoice in self.invoices() if not invoice.legacy]
+        months = [f"{self.month(word)}/{currency}" for word in ("current", "last") for currency in self.partner.currencies]
+        return tuple(
+            f"{state}_{family}/{scope}/{attribute_set}" for family in ("usage", "reconciliation")
+            for state, scopes in (("billed", invoices), ("unbilled", months)) for scope in scopes)
+
+    # -- what tests do to it
+
+    def restate(self, key: str, *, amount: Decimal = Decimal(0), share: Decimal = Decimal(1)) -> ExpectedExport:
+        """A new version of the data, in both attribute sets. The sums stay, but for `amount` (pricing currency); `share` < 1
+        leaves only the first days, 0 nothing. Later restatements add to the amount."""
+        self._exports.restate(ExportKey.parse(key), amount=amount, share=share)
+        return self.expected(key)
+
+    def fill(self, key: str, *, blobs: int, blob_bytes: int) -> ExpectedExport:
+        """The key's data is from now on filler: so many blobs of about that compressed size."""
+        self._exports.fill(ExportKey.parse(key), blobs=blobs, blob_bytes=blob_bytes)
+        return self.expected(key)
+
+    def forget_operations(self) -> None:
+        """As if all of them had expired."""
+        for operation in self._operations.all():
+            self._operations.forget(operation.operation_id)
+
+    def rewrite_blob(self, key: str, name: str, content: bytes | None = None) -> None:
+        """Writes a blob again in place, with other or the same bytes: its ETag changes. Only while serving."""
+        version = self._exports.version(ExportKey.parse(key))
+        file = next(file for file in version.blobs if file.name == name)
+        new = file if content is None else BlobFile(name, file.rows, lambda: content)
+        assert self._thread is not None
+        self._thread.call(lambda: self._rewrite(version, new))
+
+    async def _rewrite(self, version: DataVersion, file: BlobFile) -> None:
+        assert self._publisher is not None
+        await self._publisher.begin(version)
+        await self.storage.write(
+            container_of(version), folder_of(version, self.partner.tenant_id), [file],
+            encoding="gzip" if version.behaviour.content_encoding == "gzip" else None,
+            with_md5=version.behaviour.content_md5 == "present")
+
+    # -- serving
+
+    @contextmanager
+    def serving(self, port: int = 0) -> Iterator[str]:
+        """The base URL, `http://127.0.0.1:40100`: Graph is below `/v1.0` and `/beta`, Partner Center below `/v1`."""
+        base_url = self.start(port)
+        try:
+            yield base_url
+        finally:
+            self._end()
+        self._raise_crashes()
+
+    def start(self, port: int = 0) -> str:
+        assert self._thread is None, "it runs already"
+        self._thread = ServingThread(self._apps, port, self._closed)
+        self._origins = self._thread.start()
+        return self._origins[0]
+
+    def stop(self) -> None:
+        """Harmless when it has ended. Raises RuntimeError when the simulator itself made a mistake."""
+        self._end()
+        self._raise_crashes()
+
+    def _end(self) -> None:
+        if self._thread is not None:
+            self._thread.stop()
+            self._thread, self._origins = None, []
+
+    def _raise_crashes(self) -> None:
+        if self.crashes:
+            raise RuntimeError("the simulator made mistakes:\n" + "\n".join(self.crashes))
+
+    @property
+    def storage_origin(self) -> str:
+        """The origin that root directories name: `http://127.0.0.1:40001`."""
+        return self._blob_url().rsplit("/", 1)[0]
+
+    def _blob_url(self) -> str:
+        origin, account = self.storage.blob_url.rsplit("/", 1)
+        return f"{self._origins[1] if self._with_proxy else origin}/{account}"
+
+    def _apps(self) -> list[web.Application]:
+        publisher = self._publisher = Publisher(self.storage, self.partner.tenant_id, lambda: self.behaviour, self._blob_url)
+        desk = Desk(self._exports, self._book, self.partner)
+        self._graph = Graph(desk, self._operations, lambda: self.behaviour, self.clock.now, publisher)
+        self._partner_center = PartnerCenter(self._book, lambda: self.behaviour)
+        app = web.Application(middlewares=[self._front])
+        self._graph.add_routes(app)
+        self._partner_center.add_routes(app)
+        if not self._with_proxy:
+            return [app]
+        target = self.storage.blob_url.rsplit("/", 1)[0]
+        return [app, StorageProxy(target, lambda: self.faults, self._storage_log, self.clock.now).app()]
+
+    async def _closed(self) -> None:
+        if self._publisher is not None:
+            await self._publisher.close()
+
+    @web.middleware
+    async def _front(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Around every request: the record of it, the faults, the ids in the answer."""
+        record = await self._record(request)
+        try:
+            response = await self._answer(request, handler, record)
+        except Dropped:
+            return await drop_connection(request)
+        record.status = response.status
+        response.headers["request-id"] = record.request_id
+        response.headers["client-request-id"] = request.headers.get("client-request-id", record.request_id)
+        response.headers["Date"] = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
+        return response
+
+    async def _record(self, request: web.Request) -> RecordedRequest:
+        step, dataset, asked_id = step_of(request.method, request.path)
+        operation = next((each for each in self._operations.all() if step == "poll" and each.operation_id == asked_id), None)
+        body = (await request.read()).decode("utf-8", "replace")
+        record = RecordedRequest(
+            request.method, request.path, request.query_string, body, datetime.now(UTC), self.clock.now(),
+            without_credentials(request.headers), "Authorization" in request.headers, step,
+            operation.dataset if operation else dataset, asked_id if step == "poll" else None, str(uuid.uuid4()))
+        self._log.records.append(record)
+        return record
+
+    async def _answer(self, request: web.Request, handler: Handler, record: RecordedRequest) -> web.StreamResponse:
+        answer = self.faults.answer_to(record.step, record.dataset, record.method, record.path)
+        record.fault = answer is not None
+        if answer:
+            await asyncio.sleep(answer.delay)
+            if answer.replaces and answer.when == "before":
+                return fault_response(answer, record.step, record.request_id)
+        response = await self._real_answer(request, handler)
+        if answer and answer.replaces:
+            return fault_response(answer, record.step, record.request_id)
+        if answer and isinstance(response, web.Response):
+            if answer.drop_after is not None:
+                return await self._drop_within(request, response, answer.drop_after)
+            return spoiled(response, answer)
+        return response
+
+    async def _real_answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        partner_center = request.path.startswith("/v1/")
+        side = self._partner_center if partner_center else self._graph
+        try:
+            return side.refusal(request) or await handler(request)
+        except web.HTTPException as refused:
+            return partner_center_error(refused.status, refused.reason) if partner_center else graph_error(refused.status)
+        except asyncio.CancelledError:
+            raise
+        except Exception:  # its own mistake: told at the end, and answered as a server's
+            self.crashes.append(traceback.format_exc())
+            return graph_error(500)
+
+    async def _drop_within(self, request: web.Request, response: web.Response, after: int) -> web.StreamResponse:
+        body = cast(bytes, response.body)
+        partial = web.StreamResponse(status=response.status, headers=response.headers)
+        partial.content_length = len(body)
+        await partial.prepare(request)
+        await partial.write(body[:after])
+        raise Dropped
