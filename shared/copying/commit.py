@@ -1,0 +1,118 @@
+"""Proves that all of a version is landed, and says so to readers: marker, latest.json, version row, in this order.
+
+Every step may be repeated, by this run or another: each is a conditional write that leaves what is done already.
+A version is complete when its marker and its row say so.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shared.clock import iso
+from shared.copying.plan import folder, is_proven
+from shared.errors import InfrastructureFault, Terminal
+from shared.landing.documents import LandedFact, is_newer, latest, marker
+from shared.landing.layout import MANIFEST, latest_path, manifest_path, names_path, version_path
+from shared.landing.store import LandingStore
+from shared.ledger.blobs import BlobRow
+from shared.ledger.ledger import Ledger
+from shared.ledger.runs import Run
+from shared.ledger.versions import Version
+from shared.manifest import billing_month
+from shared.telemetry import APP_VERSION
+
+MOST_TRIES = 20
+
+
+@dataclass(frozen=True)
+class Committed:
+    """`missing` 0: the version is complete. Else so many blobs are not landed and proven."""
+
+    version: str
+    missing: int
+
+
+async def commit_version(ledger: Ledger, landing: LandingStore, run: Run, number: int, proof: str) -> Committed:
+    """Commits what plan `number` of the run planned. Raises Terminal(foreign_blob)."""
+    stored = await landing.read(names_path(run.run_id, number))
+    version = await ledger.versions.get(run.export_key, run.manifest_etag, run.version_n)
+    if stored is None or version is None:
+        raise InfrastructureFault("plan_missing", "Plan")
+    names = json.loads(stored[0])
+    if version.state == "complete" and version.run_id == run.run_id:
+        await _point(landing, run, version)  # an earlier attempt of this very activity got so far, or farther
+        return Committed(version.version, 0)
+    wanted: dict[str, str] = dict(names["blobs"])
+    there, rows = await asyncio.gather(
+        folder(landing, run, version), ledger.blobs.of_version(run.export_key, version.version))
+    missing = [name for name in wanted if not is_proven(there.get(name), rows.get(name))]
+    if missing:
+        return Committed(version.version, len(missing))
+    if there.keys() - wanted.keys() - {MANIFEST}:
+        raise Terminal("foreign_blob")
+    facts = [_fact(rows[name], value) for name, value in wanted.items()]
+    version = await _claim(ledger, run, version, facts, proof)
+    await _mark(landing, run, version, names, facts)
+    await _point(landing, run, version)
+    if await ledger.versions.change(version, state="complete", landed_at=version.landed_at) is None:
+        raise InfrastructureFault("version_contended", "Version")  # the repeat looks at what became of it
+    return Committed(version.version, 0)
+
+
+async def _claim(ledger: Ledger, run: Run, version: Version, facts: list[LandedFact], proof: str) -> Version:
+    """The row, still landing, with everything the marker will say; by If-Match, so that nobody else finishes it otherwise."""
+    if version.state != "landing":
+        raise InfrastructureFault("version_contended", "Version")
+    before = await ledger.versions.newest_complete(run.export_key)
+    claimed = await ledger.versions.change(
+        version, run_id=run.run_id, landed_at=version.landed_at or iso(ledger.clock.now()), proof=proof,
+        path=version_path(run.export_key, version.version), supersedes=before.version if before else "",
+        blobs=len(facts), bytes=sum(fact.bytes for fact in facts), rows=sum(fact.rows for fact in facts))
+    if claimed is None:
+        raise InfrastructureFault("version_contended", "Version")
+    return claimed
+
+
+async def _mark(landing: LandingStore, run: Run, version: Version, names: Mapping[str, Any], facts: list[LandedFact]) -> None:
+    body = marker(
+        run.export_key,
+        version={**_told(version), "path": version.path},
+        source={name: names[name] for name in ("manifest_id", "schema_version", "partner_tenant_id")},
+        asked={
+            "period": run.asked_period or None, "asked_at": run.asked_at, "operation_id": run.operation_id,
+            "request_ids": [one for one in run.request_ids.split(",") if one]},
+        run={"run_id": run.run_id, "app_version": APP_VERSION}, proof=version.proof, blobs=facts)
+    path = manifest_path(run.export_key, version.version)
+    if await landing.create(path, body) is None:
+        there = await landing.read(path)
+        if there is None or json.loads(there[0]).get("etag") != version.manifest_etag:
+            raise Terminal("foreign_blob")
+
+
+async def _point(landing: LandingStore, run: Run, version: Version) -> None:
+    """Moves latest.json to this version, unless it names it or a newer one."""
+    path, told = latest_path(run.export_key), _told(version)
+    body = latest(
+        run.export_key, billing_month=billing_month(run.root_directory), version={**told, "path": version.path},
+        totals={"blobs": version.blobs, "bytes": version.bytes, "rows": version.rows})
+    for _ in range(MOST_TRIES):
+        there = await landing.read(path)
+        if there is not None and not is_newer(told, json.loads(there[0])):
+            return
+        if await landing.swap(path, body, there[1] if there else None) is not None:
+            return
+    raise InfrastructureFault("latest_contended", "Latest")
+
+
+def _told(version: Version) -> dict[str, Any]:
+    return {
+        "version": version.version, "etag": version.manifest_etag, "created_at": version.created_at,
+        "landed_at": version.landed_at, "first_seen": version.first_seen, "supersedes": version.supersedes or None}
+
+
+def _fact(row: BlobRow, partition_value: str) -> LandedFact:
+    return LandedFact(
+        name=row.name, partition_value=partition_value, bytes=row.bytes, rows=row.rows, md5=row.md5, sha256=row.sha256,
+        source_etag=row.source_etag, encoding=row.encoding, columns=tuple(one for one in row.columns.split(",") if one))

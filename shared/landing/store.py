@@ -1,0 +1,237 @@
+"""Reads and writes of small things in the partner's container: plans, markers, catalogue entries, listings.
+
+Paths are those of shared.landing.layout, without container and prefix. Every write that may not overwrite says so in
+the request itself (If-None-Match, If-Match): storage decides who was first, never a look before the write. The data
+themselves pass through shared.copying, which asks here for a client of their path.
+
+Each call raises shared.errors only: storage_busy (Throttled), destination_unreachable (Unavailable),
+destination_missing, destination_forbidden, destination_full, copy_failed (Terminal).
+"""
+
+import base64
+import builtins
+import functools
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from shared.clock import Clock, SystemClock
+from shared.errors import BillingExportError, Terminal
+from shared.landing.refusals import code_of, landing_error, status_of
+
+if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+    from azure.storage.blob import BlobProperties
+    from azure.storage.blob.aio import BlobClient, ContainerClient
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+CONNECT_SECONDS, READ_SECONDS = 10, 60
+COPY_READ_SECONDS = 120  # a block of 8 MiB on a slow day; server-side copies ask for more themselves
+
+
+@dataclass(frozen=True)
+class LandedBlob:
+    """One blob as storage describes it. `name` is relative to the folder listed (head: the path), `etag` in quotes.
+
+    `md5` is the Content-MD5 property in base64, set by whoever wrote the blob; None where there is none.
+    """
+
+    name: str
+    etag: str
+    size: int
+    md5: str | None
+    metadata: Mapping[str, str]
+
+
+def quoted(etag: str) -> str:
+    """An ETag as headers carry it; listings leave the quotes out.
+
+    >>> quoted("0x8DE"), quoted('"0x8DE"')
+    ('"0x8DE"', '"0x8DE"')
+    """
+    return etag if etag.endswith('"') else f'"{etag}"'
+
+
+def _own_errors(
+    method: "Callable[Concatenate[LandingStore, P], Coroutine[Any, Any, R]]",
+) -> "Callable[Concatenate[LandingStore, P], Coroutine[Any, Any, R]]":
+    @functools.wraps(method)
+    async def wrapped(self: "LandingStore", /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await method(self, *args, **kwargs)
+        except BillingExportError:
+            raise
+        except Exception as error:
+            said = landing_error(error, self.now())
+        raise said  # out here, so that the library's words are not even its __context__
+
+    return wrapped
+
+
+class LandingStore:
+    """Construct with a connection string (Azurite, a key) or with `account_url` and an async credential. One per process."""
+
+    def __init__(
+        self, *, container: str, prefix: str = "", connection_string: str | None = None, account_url: str | None = None,
+        credential: "AsyncTokenCredential | None" = None, clock: Clock | None = None, **transport: Any,
+    ) -> None:
+        assert (connection_string is None) != (account_url is None), "either a connection string or an account URL"
+        self._container, self._prefix = container, prefix.strip("/")
+        self._connection_string, self._account_url, self._credential = connection_string, account_url, credential
+        self._clock, self._transport = clock or SystemClock(), transport
+        self._clients: dict[str, ContainerClient] = {}
+
+    def __repr__(self) -> str:
+        return f"LandingStore(container={self._container!r}, prefix={self._prefix!r})"
+
+    def now(self) -> datetime:
+        return self._clock.now()
+
+    @_own_errors
+    async def ensure_container(self) -> None:
+        """Made if it is missing and the identity may; else raises destination_missing or destination_forbidden."""
+        try:
+            await self._client().get_container_properties()
+            return
+        except Exception as error:
+            if status_of(error) != 404:
+                raise
+        try:
+            await self._client().create_container()
+        except Exception as error:
+            if code_of(error) == "ContainerAlreadyExists":
+                return
+            if status_of(error) != 403:
+                raise
+            missing = Terminal("destination_missing", http_status=403, error_code=code_of(error))
+        else:
+            return
+        raise missing
+
+    async def put(self, path: str, body: bytes, *, content_type: str = "application/json") -> str:
+        """Writes, whatever is there: for plans, which only their own run writes. Returns the ETag."""
+        return await self._upload(path, body, content_type, {"overwrite": True})
+
+    async def create(self, path: str, body: bytes, *, content_type: str = "application/json") -> str | None:
+        """Writes if nothing is there; None = something is. That may be our own write, whose answer was lost: read it."""
+        return await self.swap(path, body, None, content_type=content_type)
+
+    async def swap(self, path: str, body: bytes, etag: str | None, *, content_type: str = "application/json") -> str | None:
+        """Writes over the blob of this ETag, or, with None, where there is none. Returns the new ETag; None = not first.
+
+        As with create(), None may stand for our own write: the SDK repeats a write whose answer was lost.
+        """
+        try:
+            return await self._upload(path, body, content_type, {"overwrite": etag is not None, **_if_match(etag)})
+        except BillingExportError as error:
+            lost = error.error_code in ("BlobAlreadyExists", "ConditionNotMet") or (
+                etag is not None and error.http_status == 404 and error.error_code != "ContainerNotFound")  # gone meanwhile
+            if lost:
+                return None
+            raise
+
+    @_own_errors
+    async def read(self, path: str) -> tuple[bytes, str] | None:
+        """The blob's bytes as stored and its ETag; None = absent. For small blobs: all of it is in memory."""
+        try:
+            stream = await self.blob_client(path, copying=False).download_blob(decompress=False)
+            return await stream.readall(), quoted(stream.properties.etag)
+        except Exception as error:
+            if _absent(error):
+                return None
+            raise
+
+    @_own_errors
+    async def head(self, path: str) -> LandedBlob | None:
+        try:
+            return _landed(path, await self.blob_client(path, copying=False).get_blob_properties())
+        except Exception as error:
+            if _absent(error):
+                return None
+            raise
+
+    @_own_errors
+    async def list(self, folder: str) -> builtins.list[LandedBlob]:
+        """All blobs below the folder, in any depth, with metadata; folder stubs of hierarchical accounts are passed over."""
+        start = self._path(folder).rstrip("/") + "/"
+        return [
+            _landed(found.name.removeprefix(start), found)
+            async for found in self._client().list_blobs(name_starts_with=start, include=["metadata"])
+            if (found.metadata or {}).get("hdi_isfolder") != "true"]
+
+    @_own_errors
+    async def delete(self, path: str, etag: str | None = None) -> bool:
+        """Whether this call deleted it. With an ETag: only that state of it; False also where it is absent or another."""
+        try:
+            await self.blob_client(path, copying=False).delete_blob(**_if_match(etag))
+            return True
+        except Exception as error:
+            if _absent(error) or code_of(error) == "ConditionNotMet":
+                return False
+            raise
+
+    def blob_client(self, path: str, *, copying: bool = True) -> "BlobClient":
+        """A client of one path; it shares the store's connections, so it need not be closed.
+
+        For copying the SDK repeats nothing: its pauses last up to 40 s and ignore Retry-After (blob-copy, 6).
+        """
+        return self._client(copying).get_blob_client(self._path(path))
+
+    async def close(self) -> None:
+        clients, self._clients = self._clients, {}
+        for client in clients.values():
+            await client.close()
+
+    def _path(self, path: str) -> str:
+        return f"{self._prefix}/{path}" if self._prefix else path
+
+    def _client(self, copying: bool = False) -> "ContainerClient":
+        kind = "copying" if copying else "small"
+        if kind not in self._clients:
+            self._clients[kind] = self._connect(copying)
+        return self._clients[kind]
+
+    def _connect(self, copying: bool) -> "ContainerClient":
+        from azure.storage.blob.aio import ContainerClient, ExponentialRetry, LinearRetry
+
+        settings: dict[str, Any] = {
+            "permit_redirects": False,  # the SDK would follow one to any host, with our bytes (design, 12)
+            "connection_timeout": CONNECT_SECONDS, "read_timeout": COPY_READ_SECONDS if copying else READ_SECONDS,
+            "retry_policy": (
+                ExponentialRetry(retry_total=0) if copying else LinearRetry(backoff=1, retry_total=2, random_jitter_range=0)),
+            **self._transport}
+        if self._connection_string is not None:
+            return ContainerClient.from_connection_string(self._connection_string, self._container, **settings)
+        assert self._account_url is not None
+        return ContainerClient(self._account_url, self._container, credential=self._credential, **settings)
+
+    @_own_errors
+    async def _upload(self, path: str, body: bytes, content_type: str, conditions: Mapping[str, Any]) -> str:
+        from azure.storage.blob import ContentSettings
+
+        written = await self.blob_client(path, copying=False).upload_blob(
+            body, length=len(body), validate_content="md5", content_settings=ContentSettings(content_type=content_type),
+            **conditions)
+        return quoted(written["etag"])
+
+
+def _if_match(etag: str | None) -> dict[str, Any]:
+    if etag is None:
+        return {}
+    from azure.core import MatchConditions
+
+    return {"etag": quoted(etag), "match_condition": MatchConditions.IfNotModified}
+
+
+def _absent(error: BaseException) -> bool:
+    return status_of(error) == 404 and code_of(error) != "ContainerNotFound"
+
+
+def _landed(name: str, found: "BlobProperties") -> LandedBlob:
+    md5 = found.content_settings.content_md5
+    return LandedBlob(
+        name=name, etag=quoted(found.etag), size=found.size, md5=base64.b64encode(md5).decode() if md5 else None,
+        metadata={key.lower(): value for key, value in (found.metadata or {}).items()})

@@ -1,0 +1,1 @@
+"""Real SDKs against the real storage emulator and the simulator."""

@@ -1,0 +1,1 @@
+"""Whole copies between two accounts of the emulator, and from a hostile double of storage."""

@@ -1,0 +1,1 @@
+"""The landing store against the emulator."""

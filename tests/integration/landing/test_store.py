@@ -1,0 +1,124 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from azure.storage.blob.aio import BlobServiceClient
+
+from local.azurite import Azurite
+from shared.errors import Refused, Terminal, Unavailable
+from shared.landing.store import LandingStore
+
+
+@pytest.fixture
+async def store(azurite: Azurite, container: str) -> AsyncIterator[LandingStore]:
+    store = LandingStore(container=container, prefix="lake/", connection_string=azurite.landing.connection_string)
+    await store.ensure_container()
+    yield store
+    await store.close()
+
+
+async def test_the_container_is_made_once(azurite: Azurite, container: str) -> None:
+    store = LandingStore(container=container, connection_string=azurite.landing.connection_string)
+    with pytest.raises(Terminal) as missing:
+        await store.put("a.json", b"{}")
+    assert missing.value.code == "destination_missing"
+    await asyncio.gather(store.ensure_container(), store.ensure_container())
+    await store.ensure_container()
+    assert await store.list("data") == []
+    await store.close()
+
+
+async def test_a_wrong_key_is_forbidden(azurite: Azurite, container: str) -> None:
+    connection = azurite.landing.connection_string.replace(azurite.landing.key, azurite.billing.key)
+    store = LandingStore(container=container, connection_string=connection)
+    with pytest.raises(Refused) as refused:
+        await store.ensure_container()
+    await store.close()
+    assert refused.value.code == "destination_forbidden" and refused.value.http_status == 403
+    assert refused.value.__context__ is None and refused.value.__cause__ is None
+
+
+async def test_no_answer_is_unreachable(container: str) -> None:
+    connection = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=a2V5;BlobEndpoint=http://127.0.0.1:9/a;"
+    store = LandingStore(container=container, connection_string=connection)
+    with pytest.raises(Unavailable) as unreachable:
+        await store.head("x")
+    await store.close()
+    assert unreachable.value.code == "destination_unreachable"
+
+
+async def test_put_overwrites_and_read_gives_bytes_and_etag(store: LandingStore) -> None:
+    assert await store.read("runs/r/names.json") is None
+    first = await store.put("runs/r/names.json", b"[]")
+    second = await store.put("runs/r/names.json", b'["a"]')
+    assert first != second and second.startswith('"')
+    assert await store.read("runs/r/names.json") == (b'["a"]', second)
+
+
+async def test_create_writes_once(store: LandingStore) -> None:
+    etag = await store.create("m.json", b"1")
+    assert etag and await store.create("m.json", b"2") is None
+    assert await store.read("m.json") == (b"1", etag)
+
+
+async def test_fifty_creations_have_one_winner(store: LandingStore) -> None:
+    etags = await asyncio.gather(*(store.create("race.json", str(n).encode()) for n in range(50)))
+    assert sum(etag is not None for etag in etags) == 1
+
+
+async def test_swap_moves_from_the_state_that_was_read(store: LandingStore) -> None:
+    first = await store.swap("latest.json", b"1", None)
+    assert first and await store.swap("latest.json", b"x", None) is None
+    second = await store.swap("latest.json", b"2", first)
+    assert second and await store.swap("latest.json", b"3", first) is None
+    assert await store.read("latest.json") == (b"2", second)
+    assert await store.delete("latest.json") and await store.swap("latest.json", b"4", second) is None
+
+
+async def test_head_and_list_describe_blobs(store: LandingStore, azurite: Azurite, container: str) -> None:
+    bodies = {"b.gz": b"bb", "deep/a.gz": b"a", "ä b.gz": b""}
+    etags = {name: await store.put(f"data/v/{name}", body) for name, body in bodies.items()}
+    await store.put("data/v2/other.gz", b"other version")
+    async with BlobServiceClient.from_connection_string(azurite.landing.connection_string) as raw:
+        stub = raw.get_blob_client(container, "lake/data/v/deep")
+        await stub.upload_blob(b"", metadata={"hdi_isfolder": "true"})
+        await raw.get_blob_client(container, "lake/data/v/b.gz").set_blob_metadata({"sourceetag": "%220x1%22"})
+    found = {blob.name: blob for blob in await store.list("data/v")}
+    assert sorted(found) == ["b.gz", "deep/a.gz", "ä b.gz"]
+    assert found["deep/a.gz"].etag == etags["deep/a.gz"] and found["b.gz"].metadata == {"sourceetag": "%220x1%22"}
+    head = await store.head("data/v/b.gz")
+    assert head and (head.size, head.etag, head.md5, head.metadata) == (
+        2, found["b.gz"].etag, found["b.gz"].md5, found["b.gz"].metadata)
+    assert head.md5 is not None and await store.head("data/v/absent") is None
+
+
+async def test_delete_only_the_state_that_is_meant(store: LandingStore) -> None:
+    old = await store.put("x", b"1")
+    new = await store.put("x", b"2")
+    assert not await store.delete("x", old)
+    assert await store.delete("x", new)
+    assert not await store.delete("x", new) and not await store.delete("x")
+
+
+async def test_a_stored_encoding_changes_no_byte(store: LandingStore, azurite: Azurite, container: str) -> None:
+    import gzip
+
+    from azure.storage.blob import ContentSettings
+
+    body = gzip.compress(b'{"a": 1}\n' * 1000)
+    async with BlobServiceClient.from_connection_string(azurite.landing.connection_string) as raw:
+        encoded = ContentSettings(content_encoding="gzip")
+        await raw.get_blob_client(container, "lake/z.gz").upload_blob(body, content_settings=encoded)
+    read = await store.read("z.gz")
+    assert read is not None and read[0] == body
+
+
+async def test_many_blobs_are_listed(store: LandingStore) -> None:
+    gate = asyncio.Semaphore(32)
+
+    async def put(n: int) -> None:
+        async with gate:
+            await store.blob_client(f"many/{n:05}").upload_blob(b"", validate_content="md5")
+
+    await asyncio.gather(*(put(n) for n in range(200)))
+    assert len(await store.list("many")) == 200

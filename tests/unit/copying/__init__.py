@@ -1,0 +1,1 @@
+"""The parts of a copy without any storage: proof, signatures, limits."""
