@@ -74,7 +74,7 @@ def parse_manifest(raw: Mapping[str, Any]) -> Manifest:
         raise Rejected("graph_malformed", "the manifest's blobCount is not a whole number")
     try:
         created = parse_iso(text("createdDateTime"))
-    except ValueError:
+    except (ValueError, OverflowError):
         raise Rejected("graph_malformed", "the manifest's createdDateTime is not a time") from None
     return Manifest(
         id=str(raw.get("id") or ""), etag=text("eTag"), created=created, schema_version=str(raw.get("schemaVersion") or ""),
@@ -148,7 +148,7 @@ def guard_name(name: str) -> None:
     if any(ord(character) < 32 or 127 <= ord(character) < 160 or character in "\\?#%:" for character in name):
         raise Rejected("manifest_rejected", "a blob's name has a control character or one that a URL would read otherwise")
     if any(segment == "" or segment[0] in "._" or segment[-1] in ". " for segment in name.split("/")):
-        raise Rejected("manifest_rejected", "a segment of a blob's name is empty, or begins with _ or . or ends in a dot or blank")
+        raise Rejected("manifest_rejected", "a segment of a blob's name is empty, begins with _ or ., or ends in . or a blank")
 
 
 def guard_identity(manifest: Manifest, key: ExportKey, rules: SourceRules) -> None:
@@ -165,14 +165,18 @@ def guard_identity(manifest: Manifest, key: ExportKey, rules: SourceRules) -> No
         case MonthScope(month, currency):
             if differs(root_value(manifest, "Currency"), currency):
                 raise Rejected("manifest_mismatch", "the manifest is of another currency")
-            named = billing_month(manifest)
+            named = billing_month(manifest.root_directory)
             if named is not None and named != month:
                 raise OtherMonth
 
 
 def root_value(manifest: Manifest, name: str) -> str | None:
-    """What `name=...` says in the root directory; None where the layout has no such segment (graph-partner-billing, 4)."""
-    path = unquote(urlsplit(manifest.root_directory).path)
+    return value_in_root(manifest.root_directory, name)
+
+
+def value_in_root(root_directory: str, name: str) -> str | None:
+    """What `name=...` says in a root directory; None where the layout has no such segment (graph-partner-billing, 4)."""
+    path = unquote(urlsplit(root_directory).path)
     return next((found[2] for found in ROOT_SEGMENT.finditer(path) if found[1].lower() == name.lower()), None)
 
 
@@ -180,9 +184,9 @@ def differs(said: str | None, asked: str) -> bool:
     return said is not None and said.lower() != asked.lower()
 
 
-def billing_month(manifest: Manifest) -> BillingMonth | None:
-    """The month that the root directory names as `BillingMonth=yyyyMM`, if it does."""
-    said = root_value(manifest, "BillingMonth")
+def billing_month(root_directory: str) -> BillingMonth | None:
+    """The month that a root directory names as `BillingMonth=yyyyMM`, if it does: all that is known of a billed key's."""
+    said = value_in_root(root_directory, "BillingMonth")
     if said is None or not re.fullmatch(r"20\d{2}(0[1-9]|1[0-2])", said):
         return None
     return BillingMonth(int(said[:4]), int(said[4:]))
