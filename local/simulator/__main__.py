@@ -18,9 +18,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--behaviour", nargs="+", default=[], metavar="SWITCH=VALUE", action="extend")
     parser.add_argument("--currencies", default="USD", help="comma list, e.g. USD,EUR")
     parser.add_argument("--customers", type=int, default=6)
-    parser.add_argument("--storage-proxy", action="store_true", help="let root directories name a proxy, in which blob reads can fail")
+    parser.add_argument("--storage-proxy", action="store_true", help="root directories name a proxy, in which reads can fail")
     parser.add_argument(
-        "--storage-connection-string-env", required=True, metavar="NAME", help="variable with the billing account's connection string")
+        "--storage-connection-string-env", required=True, metavar="NAME",
+        help="variable with the billing account's connection string")
     given = parser.parse_args(arguments)
     connection_string = os.environ.get(given.storage_connection_string_env)
     if not connection_string:

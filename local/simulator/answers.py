@@ -16,6 +16,7 @@ CODES = {
     400: "BadRequest", 401: "InvalidAuthenticationToken", 403: "Authorization_RequestDenied", 404: "ResourceNotFound",
     405: "MethodNotAllowed", 410: "Gone", 415: "UnsupportedMediaType", 429: "TooManyRequests", 500: "InternalServerError",
     501: "NotImplemented", 502: "BadGateway", 503: "ServiceUnavailable", 504: "GatewayTimeout", 509: "BandwidthLimitExceeded"}
+STORAGE_CODES = {403: "AuthenticationFailed", 404: "BlobNotFound", 412: "ConditionNotMet", 503: "ServerBusy"}
 HTML = "<!DOCTYPE html><html><head><title>Error</title></head><body><h1>The service is not there</h1></body></html>"
 JSON = "application/json; odata.metadata=minimal; charset=utf-8"
 
@@ -29,12 +30,13 @@ def graph_json(status: int, document: Any, headers: dict[str, str] | None = None
 
 
 def graph_error(
-    status: int, code: str | None = None, message: str | None = None, headers: dict[str, str] | None = None, *, numeric: bool = False,
-    request_id: str = "",
+    status: int, code: str | None = None, message: str | None = None, headers: dict[str, str] | None = None, *,
+    numeric: bool = False, request_id: str = "",
 ) -> web.Response:
     """The documented body; `numeric` gives the code as a number."""
     error: dict[str, Any] = {
-        "code": status if numeric else code or CODES.get(status, "UnknownError"), "message": message or "The request was not served.",
+        "code": status if numeric else code or CODES.get(status, "UnknownError"),
+        "message": message or "The request was not served.",
         "innerError": {
             "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"), "request-id": request_id, "client-request-id": request_id}}
     return graph_json(status, {"error": error}, headers)
@@ -46,10 +48,10 @@ def partner_center_error(status: int, message: str | None = None, headers: dict[
 
 
 def storage_error(status: int, code: str | None = None, headers: dict[str, str] | None = None) -> web.Response:
-    code = code or {403: "AuthenticationFailed", 404: "BlobNotFound", 412: "ConditionNotMet", 503: "ServerBusy"}.get(status, "InternalError")
-    body = f'<?xml version="1.0" encoding="utf-8"?><Error><Code>{code}</Code><Message>The storage did not serve this.</Message></Error>'
-    return web.Response(
-        status=status, body=body.encode(), headers={"Content-Type": "application/xml", "x-ms-error-code": code, **(headers or {})})
+    code = code or STORAGE_CODES.get(status, "InternalError")
+    body = f"<?xml version='1.0' encoding='utf-8'?><Error><Code>{code}</Code><Message>Not served.</Message></Error>"
+    headers = {"Content-Type": "application/xml", "x-ms-error-code": code, **(headers or {})}
+    return web.Response(status=status, body=body.encode(), headers=headers)
 
 
 def retry_after(form: str, seconds: float, now: datetime) -> dict[str, str]:
@@ -95,7 +97,7 @@ def fault_response(answer: Answer, step: str, request_id: str) -> web.Response:
 
 def spoiled(response: web.Response, answer: Answer) -> web.Response:
     """The real answer, changed as the rule says."""
-    body, headers = bytes(response.body or b"") if isinstance(response.body, (bytes, bytearray)) else b"", CIMultiDict(response.headers)
+    body, headers = response.body if isinstance(response.body, bytes) else b"", CIMultiDict(response.headers)
     if answer.body == "truncated":
         body = body[:len(body) // 2]
     if answer.body == "text_html":

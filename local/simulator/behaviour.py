@@ -8,12 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-HostileManifest = Literal[
-    "none", "foreign_host", "query_in_root", "user_info", "empty_root", "no_sas",
-    "dot_dot", "absolute_name", "backslash", "control_character", "underscore_segment", "dot_segment", "empty_name",
-    "duplicate", "count_too_high", "count_too_low",
-    "other_tenant", "other_tenant_in_root", "other_invoice", "other_currency", "other_fragment", "other_month"]
-
 
 def choice(default: str, means: str) -> Any:
     """A switch whose values are those of its Literal type."""
@@ -30,7 +24,7 @@ class Behaviour:
     """How the simulated service behaves. Immutable: tests put another one in place with `dataclasses.replace`."""
 
     # -- asking for an export
-    start_body: Literal["empty", "empty_json", "json"] = choice("empty", "the 202: no body, no body but a content type, the operation")
+    start_body: Literal["empty", "empty_json", "json"] = choice("empty", "the 202: nothing, only a content type, the operation")
     location: Literal["own", "foreign", "absent"] = choice("own", "host that Location and links name; absent: no Location at all")
     start_retry_after: Literal["absent", "seconds"] = choice("absent", "Retry-After with the 202")
     repeated_start: Literal["new_operation", "same_operation"] = choice("new_operation", "an equal export while one is known")
@@ -57,13 +51,13 @@ class Behaviour:
     status_success: Literal["succeeded", "completed", "Succeeded", "absent"] = choice("succeeded", "status word of the end")
     odata_type: Literal["present", "absent"] = choice("present", "@odata.type in operations")
     created_time: Literal["naive", "aware"] = choice("naive", "createdDateTime of an operation without or with zone")
-    manifest: Literal["inline", "link", "string", "link_and_inline"] = choice("inline", "how a finished operation shows its manifest")
+    manifest: Literal["inline", "link", "string", "link_and_inline"] = choice("inline", "where a finished operation shows it")
     failure_code: Literal["string", "number"] = choice("string", 'error.code "5000" or 5000')
     operation_end: Literal["by_data", "failed_5000", "failed_other", "never"] = choice("by_data", "how every operation ends")
     operation_lifetime_seconds: float | None = number(None, 1, means="age at which an operation is forgotten, by the clock")
     operation_lifetime_reads: int | None = number(None, 3, means="looks after which an operation is forgotten")
     gone: Literal["404", "410"] = choice("404", "answer to an id that is unknown or forgotten")
-    operation_data: Literal["fixed", "newest"] = choice("fixed", "data that a finished operation shows: as of the POST, or newest")
+    operation_data: Literal["fixed", "newest"] = choice("fixed", "data of a finished operation: as of the POST, or newest")
     throttle_every: int = number(0, 3, means="every n-th Graph request is answered 429; 0 = none")
     throttle_retry_after: Literal["seconds", "http_date", "junk", "absent"] = choice("seconds", "Retry-After of those 429")
 
@@ -79,7 +73,12 @@ class Behaviour:
     sas_renewal: Literal["fresh", "fixed"] = choice("fresh", "a new SAS with every read, or always the first one")
     reconciliation_root: Literal["like_usage", "plain", "opaque"] = choice("like_usage", "rootDirectory of reconciliation")
     blob_names: Literal["spark", "nested"] = choice("spark", "names as Spark gives them; nested: in folders below the root")
-    hostile_manifest: HostileManifest = choice("none", "a manifest that must be refused")
+    hostile_manifest: Literal[
+        "none", "foreign_host", "query_in_root", "user_info", "empty_root", "no_sas",
+        "dot_dot", "absolute_name", "backslash", "control_character", "underscore_segment", "dot_segment", "empty_name",
+        "duplicate", "count_too_high", "count_too_low",
+        "other_tenant", "other_tenant_in_root", "other_invoice", "other_currency", "other_fragment", "other_month",
+    ] = choice("none", "a manifest that must be refused")
 
     # -- the blobs
     compression: Literal["mixed", "gzip", "members", "plain"] = choice(
@@ -97,13 +96,13 @@ class Behaviour:
         "documented", "observed: no InvoiceNumber, BenefitOrderID, BenefitID, but PCToBCExchangeRateDate")
 
     # -- the data
-    unbilled_data: Literal["moving", "stalled"] = choice("moving", "current month: daily, or nothing new before the invoice's day")
-    billed_usage: Literal["whole", "partial_at_first"] = choice("whole", "billed usage within `first_hours` of the invoice's date")
+    unbilled_data: Literal["moving", "stalled"] = choice("moving", "current month: daily, or nothing new before invoices are out")
+    billed_usage: Literal["whole", "partial_at_first"] = choice("whole", "billed usage for `first_hours` from the invoice's date")
     first_hours: float = number(24, 1, means="what `at first` means")
     month_opens_after_hours: float = number(0, 6, means="hours for which `current` still means the month before")
 
     # -- Partner Center
-    invoice_spelling: Literal["examples", "table"] = choice("examples", "documentType, invoiceType as in the examples or the table")
+    invoice_spelling: Literal["examples", "table"] = choice("examples", "documentType, invoiceType as in examples or table")
     invoice_periods: Literal["absent", "present"] = choice("absent", "billing period dates in the list")
     invoice_paging: Literal["one_page", "paged"] = choice("one_page", "paged: size and offset are obeyed, `next` is given")
     amended_invoice: Literal["none", "reissued"] = choice("none", "the newest invoice was voided and issued again")

@@ -60,7 +60,8 @@ METERS = (
     Meter("Key Vault", "Standard", "Operations", "10K", Decimal("0.03"), Decimal("0.0217"), "Microsoft.KeyVault", "vaults"),
 )
 # What a correction is booked on.
-ADJUSTMENT = Meter("Adjustment", "Correction", "Late meter report", "1", Decimal("1"), Decimal("1"), "Microsoft.Billing", "adjustments")
+ADJUSTMENT = Meter(
+    "Adjustment", "Correction", "Late meter report", "1", Decimal("1"), Decimal("1"), "Microsoft.Billing", "adjustments")
 
 PRODUCTS = (
     Product("CFQ7TTC0LH18", "0001", "Microsoft 365 Business Basic", "Office", "Microsoft Corporation",

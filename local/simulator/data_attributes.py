@@ -7,7 +7,8 @@ USAGE_BASIC = (
     "PartnerId", "PartnerName", "CustomerId", "CustomerName", "InvoiceNumber", "ProductId", "SkuId", "SkuName", "PublisherName",
     "SubscriptionId", "ChargeStartDate", "ChargeEndDate", "UsageDate", "ResourceURI", "ChargeType", "UnitPrice", "Quantity",
     "UnitType", "BillingPreTaxTotal", "BillingCurrency", "PricingPreTaxTotal", "PricingCurrency", "AdditionalInfo",
-    "EffectiveUnitPrice", "PCToBCExchangeRate", "EntitlementId", "CreditPercentage", "CreditType", "BenefitOrderID", "BenefitType")
+    "EffectiveUnitPrice", "PCToBCExchangeRate", "EntitlementId", "CreditPercentage", "CreditType", "BenefitOrderID",
+    "BenefitType")
 USAGE_FULL_ONLY = (
     "CustomerDomainName", "CustomerCountry", "MpnId", "Tier2MpnId", "AvailabilityId", "ProductName", "PublisherId",
     "SubscriptionDescription", "MeterType", "MeterCategory", "MeterId", "MeterSubCategory", "MeterName", "MeterRegion", "Unit",

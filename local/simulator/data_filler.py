@@ -17,7 +17,8 @@ def filler_files(*, blobs: int, blob_bytes: int, seed: int, guid: str) -> tuple[
     """`blobs` gzip files of about `blob_bytes` each (within 3 %, from 4 KiB on). Nothing is made before it is asked for."""
     rows = max(1, round(blob_bytes / (TAG_BYTES * BASE64_DENSITY + 60)))
     return tuple(
-        BlobFile(f"part-{number:05d}-{guid}.c000.json.gz", rows, partial(_filler_file, number, rows, blob_bytes, seed), keep=False)
+        BlobFile(
+            f"part-{number:05d}-{guid}.c000.json.gz", rows, partial(_filler_file, number, rows, blob_bytes, seed), keep=False)
         for number in range(blobs))
 
 

@@ -42,7 +42,8 @@ class ExportKey:
     @classmethod
     def parse(cls, text: str) -> Self:
         dataset, *scope, attribute_set = text.split("/")
-        if dataset not in DATASETS or attribute_set not in ("full", "basic") or len(scope) != (1 if dataset.startswith("b") else 2):
+        parts = 1 if dataset.startswith("billed") else 2
+        if dataset not in DATASETS or attribute_set not in ("full", "basic") or len(scope) != parts:
             raise ValueError(f"{text!r} is no export key")
         if len(scope) == 1:
             return cls(dataset, attribute_set, invoice_id=scope[0])

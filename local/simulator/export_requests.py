@@ -63,7 +63,9 @@ class Desk:
         if invoice.legacy:
             if behaviour.legacy_invoice == "bad_request":
                 raise Refused(400, "BadRequest", "The invoice is not of new commerce.")
-            return Accepted(None, None, NO_DATA) if behaviour.legacy_invoice == "failed_5000" else self._with_data(key, behaviour, True)
+            if behaviour.legacy_invoice == "failed_5000":
+                return Accepted(None, None, NO_DATA)
+            return self._with_data(key, behaviour, unknown=True)
         exportable_at = self._exportable_at(invoice, behaviour)
         if now < exportable_at and behaviour.invoice_exportable == "failed_5000_at_first":
             return Accepted(None, None, NO_DATA)

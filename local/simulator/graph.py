@@ -18,16 +18,19 @@ from local.simulator.publishing import Publisher
 from local.simulator.request_log import EXPORT
 
 TYPES = {
-    "notStarted": "runningOperation", "running": "runningOperation", "succeeded": "exportSuccessOperation", "failed": "failedOperation"}
+    "notStarted": "runningOperation", "running": "runningOperation",
+    "succeeded": "exportSuccessOperation", "failed": "failedOperation"}
 
 
 class Graph:
     """The routes, bound to the simulator's state."""
 
     def __init__(
-        self, desk: Desk, operations: Operations, behaviour: Callable[[], Behaviour], now: Callable[[], datetime], publisher: Publisher,
+        self, desk: Desk, operations: Operations, publisher: Publisher, behaviour: Callable[[], Behaviour],
+        now: Callable[[], datetime],
     ) -> None:
-        self._desk, self._operations, self._behaviour, self._now, self._publisher = desk, operations, behaviour, now, publisher
+        self._desk, self._operations, self._publisher = desk, operations, publisher
+        self._behaviour, self._now = behaviour, now
         self._seen_tokens = 0
         self._requests = 0
 
@@ -43,7 +46,8 @@ class Graph:
         """What is answered before the request is looked at: no permission, no token, throttled."""
         behaviour, self._requests = self._behaviour(), self._requests + 1
         if behaviour.throttle_every and self._requests % behaviour.throttle_every == 0:
-            return graph_error(429, headers=retry_after(behaviour.throttle_retry_after, behaviour.retry_after_seconds, self._now()))
+            wait = retry_after(behaviour.throttle_retry_after, behaviour.retry_after_seconds, self._now())
+            return graph_error(429, headers=wait)
         token = request.headers.get("Authorization", "")
         if behaviour.authorization != "ignored" and not token.startswith("Bearer "):
             return graph_error(401, message="Access token is empty.")

@@ -59,7 +59,8 @@ class PartnerCenter:
     def _document(self, invoice: Invoice, *, periods: bool) -> dict[str, Any]:
         column = 0 if self._behaviour().invoice_spelling == "examples" else 1
         document: dict[str, Any] = {
-            "id": invoice.invoice_id, "invoiceDate": _time(invoice.issued), "totalCharges": float(invoice.total), "paidAmount": 0.0,
+            "id": invoice.invoice_id, "invoiceDate": _time(invoice.issued),
+            "totalCharges": float(invoice.total), "paidAmount": 0.0,
             "currencyCode": invoice.currency, "currencySymbol": SYMBOLS[invoice.currency],
             "invoiceDetails": self._details(invoice),
             "documentType": SPELLINGS[invoice.document_type][column], "invoiceType": SPELLINGS["Recurring"][column],

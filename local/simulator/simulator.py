@@ -1,23 +1,19 @@
 """The simulator as tests and programs use it: its state, its server, and what may be asked of it while it runs."""
 
-import asyncio
-import traceback
-import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import cast
 
 from aiohttp import web
 
-from local.simulator.answers import Dropped, drop_connection, fault_response, graph_error, partner_center_error, spoiled
 from local.simulator.behaviour import Behaviour
 from local.simulator.data_files import BlobFile
 from local.simulator.data_versions import Clock, DataVersion, ExportKey, Exports
 from local.simulator.export_requests import Desk
 from local.simulator.faults import Faults
+from local.simulator.front import Front
 from local.simulator.graph import Graph
 from local.simulator.invoices import Invoice, InvoiceBook
 from local.simulator.manifests import container_of, folder_of
@@ -26,12 +22,10 @@ from local.simulator.operations import Operation, Operations
 from local.simulator.partner import Partner, customers_of
 from local.simulator.partner_center import PartnerCenter
 from local.simulator.publishing import Publisher
-from local.simulator.request_log import RecordedRequest, RequestLog, step_of, without_credentials
+from local.simulator.request_log import RecordedRequest, RequestLog
 from local.simulator.serving import ServingThread
 from local.simulator.storage import Storage
 from local.simulator.storage_proxy import StorageProxy
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class SystemClock:
@@ -204,78 +198,14 @@ class Simulator:
     def _apps(self) -> list[web.Application]:
         publisher = self._publisher = Publisher(self.storage, self.partner.tenant_id, lambda: self.behaviour, self._blob_url)
         desk = Desk(self._exports, self._book, self.partner)
-        self._graph = Graph(desk, self._operations, lambda: self.behaviour, self.clock.now, publisher)
-        self._partner_center = PartnerCenter(self._book, lambda: self.behaviour)
-        app = web.Application(middlewares=[self._front])
-        self._graph.add_routes(app)
-        self._partner_center.add_routes(app)
+        graph = Graph(desk, self._operations, publisher, lambda: self.behaviour, self.clock.now)
+        partner_center = PartnerCenter(self._book, lambda: self.behaviour)
+        front = Front(graph, partner_center, self._operations, lambda: self.faults, self._log, self.clock.now, self.crashes)
         if not self._with_proxy:
-            return [app]
+            return [front.app()]
         target = self.storage.blob_url.rsplit("/", 1)[0]
-        return [app, StorageProxy(target, lambda: self.faults, self._storage_log, self.clock.now).app()]
+        return [front.app(), StorageProxy(target, lambda: self.faults, self._storage_log, self.clock.now).app()]
 
     async def _closed(self) -> None:
         if self._publisher is not None:
             await self._publisher.close()
-
-    @web.middleware
-    async def _front(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Around every request: the record of it, the faults, the ids in the answer."""
-        record = await self._record(request)
-        try:
-            response = await self._answer(request, handler, record)
-        except Dropped:
-            return await drop_connection(request)
-        record.status = response.status
-        response.headers["request-id"] = record.request_id
-        response.headers["client-request-id"] = request.headers.get("client-request-id", record.request_id)
-        response.headers["Date"] = datetime.now(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT")
-        return response
-
-    async def _record(self, request: web.Request) -> RecordedRequest:
-        step, dataset, asked_id = step_of(request.method, request.path)
-        operation = next((each for each in self._operations.all() if step == "poll" and each.operation_id == asked_id), None)
-        body = (await request.read()).decode("utf-8", "replace")
-        record = RecordedRequest(
-            request.method, request.path, request.query_string, body, datetime.now(UTC), self.clock.now(),
-            without_credentials(request.headers), "Authorization" in request.headers, step,
-            operation.dataset if operation else dataset, asked_id if step == "poll" else None, str(uuid.uuid4()))
-        self._log.records.append(record)
-        return record
-
-    async def _answer(self, request: web.Request, handler: Handler, record: RecordedRequest) -> web.StreamResponse:
-        answer = self.faults.answer_to(record.step, record.dataset, record.method, record.path)
-        record.fault = answer is not None
-        if answer:
-            await asyncio.sleep(answer.delay)
-            if answer.replaces and answer.when == "before":
-                return fault_response(answer, record.step, record.request_id)
-        response = await self._real_answer(request, handler)
-        if answer and answer.replaces:
-            return fault_response(answer, record.step, record.request_id)
-        if answer and isinstance(response, web.Response):
-            if answer.drop_after is not None:
-                return await self._drop_within(request, response, answer.drop_after)
-            return spoiled(response, answer)
-        return response
-
-    async def _real_answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        partner_center = request.path.startswith("/v1/")
-        side = self._partner_center if partner_center else self._graph
-        try:
-            return side.refusal(request) or await handler(request)
-        except web.HTTPException as refused:
-            return partner_center_error(refused.status, refused.reason) if partner_center else graph_error(refused.status)
-        except asyncio.CancelledError:
-            raise
-        except Exception:  # its own mistake: told at the end, and answered as a server's
-            self.crashes.append(traceback.format_exc())
-            return graph_error(500)
-
-    async def _drop_within(self, request: web.Request, response: web.Response, after: int) -> web.StreamResponse:
-        body = cast(bytes, response.body)
-        partial = web.StreamResponse(status=response.status, headers=response.headers)
-        partial.content_length = len(body)
-        await partial.prepare(request)
-        await partial.write(body[:after])
-        raise Dropped

@@ -17,7 +17,9 @@ from local.simulator.answers import Dropped, drop_connection, fault_response, sp
 from local.simulator.faults import Answer, Faults
 from local.simulator.request_log import RecordedRequest, RequestLog, without_credentials
 
-HOP_BY_HOP = ("Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "TE", "Trailer", "Transfer-Encoding", "Upgrade")
+HOP_BY_HOP = (
+    "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "TE", "Trailer", "Transfer-Encoding", "Upgrade")
+OWN = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")  # what the client would put in by itself
 PIECE = 64 << 10
 
 
@@ -38,7 +40,7 @@ class StorageProxy:
     async def _open(self, _: web.Application) -> None:
         self._session = aiohttp.ClientSession(
             auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=600), skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"))
+            timeout=aiohttp.ClientTimeout(total=600), skip_auto_headers=OWN)
 
     async def _close(self, _: web.Application) -> None:
         assert self._session is not None

@@ -1,0 +1,96 @@
+"""What every request to Graph or Partner Center passes first and last: the record of it, the faults, the ids in the answer."""
+
+import asyncio
+import traceback
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import cast
+
+from aiohttp import web
+
+from local.simulator.answers import Dropped, drop_connection, fault_response, graph_error, partner_center_error, spoiled
+from local.simulator.faults import Faults
+from local.simulator.graph import Graph
+from local.simulator.operations import Operations
+from local.simulator.partner_center import PartnerCenter
+from local.simulator.request_log import RecordedRequest, RequestLog, step_of, without_credentials
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Front:
+    """`crashes` takes the tracebacks of the simulator's own mistakes."""
+
+    def __init__(
+        self, graph: Graph, partner_center: PartnerCenter, operations: Operations, faults: Callable[[], Faults], log: RequestLog,
+        now: Callable[[], datetime], crashes: list[str],
+    ) -> None:
+        self._graph, self._partner_center, self._operations = graph, partner_center, operations
+        self._faults, self._log, self._now, self._crashes = faults, log, now, crashes
+
+    def app(self) -> web.Application:
+        app = web.Application(middlewares=[self._handle])
+        self._graph.add_routes(app)
+        self._partner_center.add_routes(app)
+        return app
+
+    @web.middleware
+    async def _handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        record = await self._record(request)
+        try:
+            response = await self._answer(request, handler, record)
+        except Dropped:
+            return await drop_connection(request)
+        record.status = response.status
+        response.headers["request-id"] = record.request_id
+        response.headers["client-request-id"] = request.headers.get("client-request-id", record.request_id)
+        response.headers["Date"] = format_datetime(datetime.now(UTC), usegmt=True)
+        return response
+
+    async def _record(self, request: web.Request) -> RecordedRequest:
+        step, dataset, asked_id = step_of(request.method, request.path)
+        operation = next((each for each in self._operations.all() if step == "poll" and each.operation_id == asked_id), None)
+        body = (await request.read()).decode("utf-8", "replace")
+        record = RecordedRequest(
+            request.method, request.path, request.query_string, body, datetime.now(UTC), self._now(),
+            without_credentials(request.headers), "Authorization" in request.headers, step,
+            operation.dataset if operation else dataset, asked_id if step == "poll" else None, str(uuid.uuid4()))
+        self._log.records.append(record)
+        return record
+
+    async def _answer(self, request: web.Request, handler: Handler, record: RecordedRequest) -> web.StreamResponse:
+        answer = self._faults().answer_to(record.step, record.dataset, record.method, record.path)
+        record.fault = answer is not None
+        if answer:
+            await asyncio.sleep(answer.delay)
+            if answer.replaces and answer.when == "before":
+                return fault_response(answer, record.step, record.request_id)
+        response = await self._real_answer(request, handler)
+        if answer and answer.replaces:
+            return fault_response(answer, record.step, record.request_id)
+        if answer and isinstance(response, web.Response):
+            response = spoiled(response, answer)
+            if answer.drop_after is not None:
+                return await self._drop_within(request, response, answer.drop_after)
+        return response
+
+    async def _real_answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        partner_center = request.path.startswith("/v1/")
+        side = self._partner_center if partner_center else self._graph
+        try:
+            return side.refusal(request) or await handler(request)
+        except web.HTTPException as refused:
+            return partner_center_error(refused.status, refused.reason) if partner_center else graph_error(refused.status)
+        except Exception:  # its own mistake: told when it ends, and answered as a server's
+            self._crashes.append(traceback.format_exc())
+            return graph_error(500)
+
+    async def _drop_within(self, request: web.Request, response: web.Response, after: int) -> web.StreamResponse:
+        body = cast(bytes, response.body)
+        partial = web.StreamResponse(status=response.status, headers=response.headers)
+        partial.content_length = len(body)
+        await partial.prepare(request)
+        await partial.write(body[:after])
+        raise Dropped
