@@ -178,7 +178,7 @@ class Exports:
         self, key: ExportKey, period: Period, created: datetime, changes: Changes, subject: _Subject, behaviour: Behaviour,
         identity: tuple[Any, ...],
     ) -> DataVersion:
-        digest = hashlib.sha256(f"{self._seed} {identity}".encode()).digest()
+        digest = hashlib.sha256(f"{self._seed} {self._partner} {identity}".encode()).digest()
         guid = f"{digest[:4].hex()}-{digest[4:6].hex()}-4{digest[6:8].hex()[1:]}-9{digest[8:10].hex()[1:]}-{digest[10:16].hex()}"
         etag = "".join(ETAG_LETTERS[byte % len(ETAG_LETTERS)] for byte in digest[15:32])
         if subject.filler:
