@@ -1,0 +1,61 @@
+"""The command: `python -m local.host --app-root DIR --port N --state-dir DIR [--early-timers] [--json-log]`."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+from . import logs
+from .errors import HostError
+from .local_host import LocalHost
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m local.host", description="Runs an Azure Functions app on this machine.")
+    parser.add_argument("--app-root", type=Path, required=True, help="the folder with function_app.py and host.json")
+    parser.add_argument("--port", type=int, default=7071, help="on 127.0.0.1; 0 takes a free one (default: 7071)")
+    parser.add_argument("--state-dir", type=Path, default=None, help="where instances are kept (default: APP_ROOT/.state/host)")
+    parser.add_argument("--early-timers", action="store_true", help="fire durable timers up to a second early, as Azure does")
+    parser.add_argument("--json-log", action="store_true", help="log JSON lines")
+    options = parser.parse_args(arguments)
+    logs.configure(json_lines=options.json_log)
+    signals = _Signals()
+    host = LocalHost(
+        options.app_root, state_dir=options.state_dir or options.app_root / ".state" / "host", port=options.port, listen=True,
+        early_timers=options.early_timers)
+    try:
+        host.start()
+    except HostError as error:
+        print(f"local host: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    for function in host.functions.all:
+        print(f"  {host.describe(function)}")
+    print(f"Listening on {host.base_url}", flush=True)
+    signals.asked_to_stop.wait()
+    print("Stopping: waiting for what is running.", flush=True)
+    if not host.stop(drain=True):
+        print("Stopped; what was still running will run again at the next start.", flush=True)
+        os._exit(0)  # threads that do not end would keep the process
+    print("Stopped.", flush=True)
+    return 0
+
+
+class _Signals:
+    """SIGTERM and SIGINT ask for an orderly end; the second one does not wait for it."""
+
+    def __init__(self) -> None:
+        self.asked_to_stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._received)
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        if self.asked_to_stop.is_set():
+            os._exit(128 + number)
+        self.asked_to_stop.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,323 @@
+"""The .NET side's half of an episode: the returned actions are invoked again while the history is fed event by event.
+
+Ids, the amount of new work and the moment of completion follow from this replay, not from the JSON the SDK returns
+(durable-protocol, section 3, rules R1 to R13).
+"""
+
+import json
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal, TypeAlias
+
+from .history import Event, EventType
+from .timestamps import parse_utc
+
+MAX_RETRY_DELAY = timedelta(days=6)
+CHANGED = "Was a change made to the orchestrator code after this instance had already started running?"
+
+FunctionKind: TypeAlias = Literal["activity", "orchestrator"]
+
+
+@dataclass(frozen=True)
+class ScheduleActivity:
+    id: int
+    name: str
+    input: str  # '["<the text the SDK made>"]'
+    net_type = "ScheduleTaskOrchestratorAction"
+
+
+@dataclass(frozen=True)
+class CreateTimer:
+    id: int
+    fire_at: datetime
+    net_type = "CreateTimerOrchestratorAction"
+
+
+@dataclass(frozen=True)
+class StartChild:
+    id: int
+    name: str
+    instance_id: str
+    input: str | None
+    version: str | None
+    net_type = "CreateSubOrchestrationAction"
+
+
+Decision: TypeAlias = ScheduleActivity | CreateTimer | StartChild
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How the orchestrator function ended: returned `output`, or raised `error`."""
+
+    output: object = None
+    error: str | None = None
+
+
+class NonDeterminism(Exception):
+    """The code no longer makes the decisions that its history holds."""
+
+
+class ImpossibleAction(Exception):
+    """An action the engine cannot carry out, such as an activity that does not exist."""
+
+
+class Wait:
+    """Something the replay waits for; the counterpart of a .NET Task, without its value."""
+
+    def __init__(self, done: bool = False) -> None:
+        self.done, self.succeeded = done, True
+        self._then: list[Callable[[], None]] = []
+
+    def on_done(self, call: Callable[[], None]) -> None:
+        if self.done:
+            call()
+        else:
+            self._then.append(call)
+
+    def finish(self, succeeded: bool = True) -> None:
+        if self.done:
+            return
+        self.done, self.succeeded = True, succeeded
+        for call in self._then:
+            call()
+
+
+class ActionReplay:
+    """One replay. Feed the whole history, then read `new_decisions`, `result`, `open_tasks` and the flags."""
+
+    def __init__(
+        self, *, instance_id: str, execution_id: str, parent_id: str | None, actions: Iterable[Event], finished: Finished | None,
+        exists: Callable[[FunctionKind, str], bool],
+    ) -> None:
+        self._instance_id, self._execution_id, self._parent_id, self._exists = instance_id, execution_id, parent_id, exists
+        self._todo, self._finished = deque(actions), finished
+        self._awaited: Wait | None = None
+        self._next_id = 0
+        self._now: datetime | None = None
+        self._unconfirmed: dict[int, Decision] = {}
+        self._parked: dict[int, Decision] = {}
+        self._held: list[Event] = []
+        self._waiters: dict[str, list[Wait]] = defaultdict(list)
+        self._buffered: dict[str, int] = defaultdict(int)
+        self.open_tasks: dict[int, Wait] = {}
+        self.result: Finished | None = None
+        self.continuing, self.next_input = False, None
+        self.carried: list[Event] = []
+        self.suspended, self.suspend_reason = False, None
+        self.terminated, self.terminate_reason = False, None
+
+    @property
+    def new_decisions(self) -> list[Decision]:
+        return [self._unconfirmed[task_id] for task_id in sorted(self._unconfirmed)]
+
+    @property
+    def next_id(self) -> int:
+        return self._next_id
+
+    # -- feeding the history --------------------------------------------------
+
+    def feed(self, event: Event) -> None:
+        kind = event["EventType"]
+        if kind == EventType.ORCHESTRATOR_STARTED:
+            self._now = parse_utc(event["Timestamp"])
+        elif self.suspended and kind not in (EventType.EXECUTION_RESUMED, EventType.EXECUTION_TERMINATED):
+            if kind != EventType.EXECUTION_SUSPENDED:
+                self._held.append(event)
+        elif kind in (EventType.TASK_SCHEDULED, EventType.TIMER_CREATED, EventType.SUB_ORCHESTRATION_CREATED):
+            self._confirm(event)
+        else:
+            self._feed_message(EventType(kind), event)
+
+    def _feed_message(self, kind: EventType, event: Event) -> None:
+        match kind:
+            case EventType.EXECUTION_STARTED:
+                self._advance()
+            case EventType.TASK_COMPLETED | EventType.SUB_ORCHESTRATION_COMPLETED:
+                self._close(event["TaskScheduledId"], succeeded=True)
+            case EventType.TASK_FAILED | EventType.SUB_ORCHESTRATION_FAILED:
+                self._close(event["TaskScheduledId"], succeeded=False)
+            case EventType.TIMER_FIRED:
+                self._close(event["TimerId"], succeeded=True)
+            case EventType.EVENT_RAISED if self.continuing:
+                self.carried.append(event)
+            case EventType.EVENT_RAISED:
+                self._deliver(event["Name"].lower())
+            case EventType.EXECUTION_TERMINATED:
+                self.terminated, self.terminate_reason = True, event.get("Input")
+            case EventType.EXECUTION_SUSPENDED:
+                self.suspended, self.suspend_reason = True, event.get("Reason")
+                self._parked, self._unconfirmed = self._unconfirmed, {}
+            case EventType.EXECUTION_RESUMED:
+                self._resume()
+            case _:
+                pass  # OrchestratorCompleted, ExecutionCompleted of a rewound run, GenericEvent: nothing waits for them
+
+    def _resume(self) -> None:
+        self.suspended, self.suspend_reason = False, None
+        self._unconfirmed.update(self._parked)
+        held, self._held, self._parked = self._held, [], {}
+        for event in held:
+            self.feed(event)
+
+    def _close(self, task_id: int, *, succeeded: bool) -> None:
+        if wait := self.open_tasks.pop(task_id, None):  # None: a cancelled timer
+            wait.finish(succeeded)
+
+    def _deliver(self, name: str) -> None:
+        if self._waiters[name]:
+            self._waiters[name].pop().finish()  # the newest waiter gets it (R5)
+        else:
+            self._buffered[name] += 1
+
+    def _confirm(self, event: Event) -> None:
+        task_id, name = event["EventId"], event.get("Name")
+        noun, expected, ident = _DESCRIPTIONS[EventType(event["EventType"])]
+        decision = self._unconfirmed.pop(task_id, None)
+        before = f"A previous execution of this orchestration scheduled {noun} task with"
+        named = f" named '{name}'" if name is not None else ""
+        if decision is None:
+            raise NonDeterminism(
+                f"{before} {ident.format(**event)} the current replay execution hasn't (yet?) scheduled this task. {CHANGED}")
+        if not isinstance(decision, expected):
+            raise NonDeterminism(
+                f"{before} sequence number {task_id}{named}, but the current orchestration replay instead produced a "
+                f"{decision.net_type} action with this sequence number. {CHANGED}")
+        if not isinstance(decision, CreateTimer) and decision.name.lower() != str(name).lower():
+            raise NonDeterminism(
+                f"{before} sequence number {task_id}{named}, but the current orchestration replay instead scheduled {noun} task "
+                f"named '{decision.name}' with this sequence number.  {CHANGED}")
+
+    # -- invoking the actions -------------------------------------------------
+
+    def _advance(self) -> None:
+        """Invokes one action after the other, each when the one before is done."""
+        while self._awaited is None or self._awaited.done:
+            self._awaited = None
+            if not self._todo:
+                self.result = self.result or self._finished
+                return
+            self._awaited = self._invoke(self._todo.popleft())
+        self._awaited.on_done(self._advance)
+
+    def _invoke(self, action: Event) -> Wait:
+        match action["actionType"]:
+            case 0:
+                return self._activity(action)
+            case 1:
+                return self._with_retries(action["retryOptions"], lambda: self._activity(action))
+            case 2:
+                return self._child(action)
+            case 3:
+                return self._with_retries(action["retryOptions"], lambda: self._child(action))
+            case 4:
+                self.continuing, self.next_input = True, action.get("input")
+                return Wait(done=True)
+            case 5:
+                return self._timer(parse_utc(action["fireAt"]), cancelled=bool(action.get("isCanceled")))
+            case 6:
+                return self._external_event(action["externalEventName"].lower())
+            case 11 | 12 as compound:
+                return self._compound(action["compoundActions"], need_all=compound == 12)
+            case other:
+                raise ImpossibleAction(f"The local host does not support {_UNSUPPORTED.get(other, f'actions of type {other}')}.")
+
+    def _open(self, decision: Decision) -> Wait:
+        wait = Wait()
+        self._unconfirmed[decision.id] = decision
+        self.open_tasks[decision.id] = wait
+        self._next_id += 1
+        return wait
+
+    def _activity(self, action: Event) -> Wait:
+        name = action["functionName"]
+        self._must_exist("activity", name)
+        return self._open(ScheduleActivity(self._next_id, name, json.dumps([action.get("input")])))
+
+    def _child(self, action: Event) -> Wait:
+        name, given_id = action["functionName"], action.get("instanceId")
+        self._must_exist("orchestrator", name)
+        if given_id and given_id in (self._instance_id, self._parent_id):
+            raise ImpossibleAction(
+                "The instance ID of a sub-orchestration must be different than the instance ID of a parent orchestration.")
+        return self._open(StartChild(
+            self._next_id, name, given_id or f"{self._execution_id}:{self._next_id}", json.dumps(action.get("input")),
+            action.get("version")))
+
+    def _timer(self, fire_at: datetime, cancelled: bool = False) -> Wait:
+        wait = self._open(CreateTimer(self._next_id, fire_at))
+        if cancelled:  # has its id and its messages, but blocks nothing (R4)
+            self.open_tasks.popitem()
+            wait.finish()
+        return wait
+
+    def _with_retries(self, options: dict[str, int], call: Callable[[], Wait]) -> Wait:
+        outcome, first = Wait(), timedelta(milliseconds=options["firstRetryIntervalInMilliseconds"])
+        failures = 0
+
+        def attempt() -> None:
+            wait = call()
+            wait.on_done(lambda: attempted(wait))
+
+        def attempted(wait: Wait) -> None:
+            nonlocal failures
+            if wait.succeeded:
+                outcome.finish()
+                return
+            failures += 1
+            assert self._now is not None
+            if failures < options["maxNumberOfAttempts"]:
+                self._timer(self._now + min(first, MAX_RETRY_DELAY)).on_done(attempt)
+            else:  # the engine keeps a timer after the last failure too, and the SDK counts on it (R3)
+                self._timer(self._now).on_done(lambda: outcome.finish(succeeded=False))
+
+        attempt()
+        return outcome
+
+    def _external_event(self, name: str) -> Wait:
+        wait = Wait()
+        if self._buffered[name]:
+            self._buffered[name] -= 1
+            wait.finish()
+        else:
+            self._waiters[name].append(wait)
+        return wait
+
+    def _compound(self, actions: list[Event], *, need_all: bool) -> Wait:
+        children = [self._invoke(action) for action in actions]  # ids in the listed order
+        outcome = Wait(done=need_all and not children)
+        left = len(children) if need_all else 1
+
+        def one_done() -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                outcome.finish()
+
+        for child in children:
+            child.on_done(one_done)
+        return outcome
+
+    def _must_exist(self, kind: FunctionKind, name: str) -> None:
+        if not self._exists(kind, name):
+            raise ImpossibleAction(
+                f"{no_such_function(kind, name)} (Azure would not say so: the instance would stay Running for ever.)")
+
+
+def no_such_function(kind: FunctionKind, name: str) -> str:
+    article = "an activity" if kind == "activity" else "an orchestrator"
+    return f"The function '{name}' doesn't exist, is disabled, or is not {article} function."
+
+
+_DESCRIPTIONS: dict[EventType, tuple[str, type[Any], str]] = {
+    EventType.TASK_SCHEDULED: (
+        "an activity", ScheduleActivity, "sequence ID {EventId} and name '{Name}' (version '{Version}'), but"),
+    EventType.TIMER_CREATED: ("a timer", CreateTimer, "sequence number {EventId} but"),
+    EventType.SUB_ORCHESTRATION_CREATED: (
+        "a sub-orchestration", StartChild, "sequence ID {EventId} and name '{Name}' (version '{Version}', instance ID "
+        "'{InstanceId}'), but"),
+}
+_UNSUPPORTED = {
+    7: "entities (call_entity)", 8: "call_http: call an activity that makes the request", 9: "entities (signal_entity)"}

@@ -1,0 +1,326 @@
+"""The durable engine: a dispatcher that runs episodes and activities, and writes what they lead to.
+
+Nothing polls. The dispatcher waits for an event with the time to the next due timer as its limit, and is woken by every
+commit. An instance never has two episodes at once. What is in memory here (`_ready`, `_queue`) only mirrors the database.
+"""
+
+import json
+import logging
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from . import failure_texts, history
+from .action_replay import CreateTimer, ScheduleActivity, StartChild, no_such_function
+from .clock import Clock, SystemClock
+from .episode import Identity, Outcome, run_episode
+from .functions import FunctionIndex
+from .history import Event, EventType
+from .invocation import Invoker
+from .new_instances import child_instance, next_generation
+from .records import Instance, Message, Step, Work, Written
+from .schedules import Schedules
+from .store import Store, StoreClosed
+from .timestamps import from_micros, to_micros
+from .traffic import Traffic
+
+log = logging.getLogger(__name__)
+LONGEST_WAIT = 5.0  # seconds; bounds what a jump of the system's clock can do
+EPISODE_THREADS = 4
+
+
+@dataclass
+class PastEvents:
+    """The history of one execution, parsed and as JSON, so that an episode need not read it again."""
+
+    execution_id: str
+    events: list[Event]
+    texts: list[str]
+
+
+@dataclass(frozen=True)
+class Limits:
+    activities: int
+    orchestrators: int
+
+
+class Engine:
+    def __init__(
+        self, *, store: Store, functions: FunctionIndex, invoker: Invoker, clock: Clock, limits: Limits, default_version: str,
+        early_timers: bool, schedules: Schedules, traffic: Traffic,
+    ) -> None:
+        self._store, self._functions, self._invoker, self._clock, self._limits = store, functions, invoker, clock, limits
+        self._default_version, self._early_timers, self._schedules, self._traffic = (
+            default_version, early_timers, schedules, traffic)
+        self._real_time = isinstance(clock, SystemClock)
+        # on a virtual clock episodes run one after the other, in the order in which they came due: runs are repeatable
+        threads = min(EPISODE_THREADS, limits.orchestrators) if self._real_time else 1
+        self._episodes = ThreadPoolExecutor(threads, thread_name_prefix="episode")
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = False
+        self._ready: dict[str, None] = {}   # instances that have mail, in the order in which it came
+        self._running: set[str] = set()     # instances with an episode under way
+        self._queue: deque[Work] = deque()  # activities that wait for a free slot
+        self._active: set[int] = set()      # activities under way
+        self._past: dict[str, PastEvents] = {}
+        self._thread = threading.Thread(target=self._dispatch_until_stopped, name="dispatcher", daemon=True)
+
+    def start(self) -> None:
+        """Takes up whatever the database holds: that is all the recovery there is."""
+        self._ready.update(dict.fromkeys(self._store.instances_with_mail()))
+        self._queue.extend(self._store.unfinished_work())
+        self._thread.start()
+
+    def notify(self, *instance_ids: str) -> None:
+        """Says that these instances have mail, or, without any, that time has moved."""
+        with self._lock:
+            self._ready.update(dict.fromkeys(instance_ids))
+        self._wake_up()
+
+    def _wake_up(self) -> None:
+        self._wake.set()
+        self._traffic.changed()
+
+    def idle(self) -> bool:
+        """Nothing runs and nothing is due."""
+        with self._lock:
+            if self._ready or self._running or self._queue or self._active or self._wake.is_set():
+                return False
+        now = to_micros(self._clock.now())
+        return not self._store.timers_due(now) and not self._schedules.busy(now)
+
+    def next_due(self) -> datetime | None:
+        now = to_micros(self._clock.now())
+        moments = [due for due in (self._store.next_due(now), self._schedules.next_due()) if due is not None]
+        return from_micros(min(moments)) if moments else None
+
+    def stop(self, *, drain: bool, timeout: float) -> bool:
+        """Starts nothing new; `drain` waits for what runs. False: something still runs. What is cut off runs again."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+        deadline = time.monotonic() + timeout
+        while drain:
+            version = self._traffic.version
+            with self._lock:
+                drained = not self._running and not self._active
+            if drained:
+                break
+            if not self._traffic.wait_beyond(version, max(0.0, deadline - time.monotonic())):
+                drain = False
+        self._episodes.shutdown(wait=drain, cancel_futures=True)
+        return drain
+
+    # -- dispatching ----------------------------------------------------------
+
+    def _dispatch_until_stopped(self) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                self._dispatch()
+                timeout = self._seconds_to_next_due()
+            except StoreClosed:
+                return
+            self._traffic.changed()
+            self._wake.wait(timeout)
+
+    def _seconds_to_next_due(self) -> float | None:
+        if not self._real_time:
+            return None  # the host says when it has moved the clock
+        due = self.next_due()
+        return min(LONGEST_WAIT, max(0.0, (due - self._clock.now()).total_seconds())) if due else LONGEST_WAIT
+
+    def _dispatch(self) -> None:
+        now = to_micros(self._clock.now())
+        timers = self._store.timers_due(now)
+        with self._lock:
+            self._ready.update(dict.fromkeys(iid for iid in timers if iid not in self._running))
+            while len(self._running) < self._limits.orchestrators:
+                instance_id = next((iid for iid in self._ready if iid not in self._running), None)
+                if instance_id is None:
+                    break
+                del self._ready[instance_id]
+                self._running.add(instance_id)
+                self._episodes.submit(self._run_step, instance_id)
+            startable = []
+            while self._queue and len(self._active) < self._limits.activities:
+                startable.append(self._queue.popleft())
+                self._active.add(startable[-1].id)
+        for work in startable:
+            self._start_activity(work)
+        self._schedules.fire_due(now, self.notify)
+
+    # -- activities -----------------------------------------------------------
+
+    def _start_activity(self, work: Work) -> None:
+        function = self._functions.find(work.name)
+        if function is None or not self._functions.exists("activity", work.name):
+            reason, details = failure_texts.missing_activity(work.name)
+            self._finish_activity(work, history.task_failed(self._clock.now(), work.task_id, reason, details))
+            return
+        log.info("%s activity %s starts (task %d)", work.instance_id, work.name, work.task_id)
+        started = time.monotonic()
+        future = self._invoker.activity(function, work.input)
+        future.add_done_callback(lambda done: self._activity_done(work, done, started))
+
+    def _activity_done(self, work: Work, future: "Future[str | None]", started: float) -> None:
+        if self._stopping and future.cancelled():
+            return
+        took = time.monotonic() - started
+        error = RuntimeError("the activity was cancelled") if future.cancelled() else future.exception()
+        if error is None:
+            log.info("%s activity %s completed (task %d, %.2f s)", work.instance_id, work.name, work.task_id, took)
+            event = history.task_completed(self._clock.now(), work.task_id, future.result())
+        else:
+            reason, details = failure_texts.activity_failure(work.name, error)
+            log.warning("%s activity %s failed (task %d, %.2f s): %s", work.instance_id, work.name, work.task_id, took, reason)
+            event = history.task_failed(self._clock.now(), work.task_id, reason, details)
+        self._finish_activity(work, event)
+
+    def _finish_activity(self, work: Work, event: Event) -> None:
+        try:
+            self._store.finish_work(work, event)
+        except StoreClosed:
+            return  # the host has stopped: the activity runs again at the next start
+        with self._lock:  # both at once: in between the engine would look idle
+            self._active.discard(work.id)
+            self._ready[work.instance_id] = None
+        self._wake_up()
+
+    # -- episodes -------------------------------------------------------------
+
+    def _run_step(self, instance_id: str) -> None:
+        written = Written()
+        try:
+            written = self._step(instance_id)
+        except StoreClosed:
+            return
+        except Exception:
+            log.exception("%s: the local host failed in this episode; the instance stays as it is", instance_id)
+        finally:
+            with self._lock:
+                self._running.discard(instance_id)
+                self._queue.extend(written.work)
+                self._ready.update(dict.fromkeys(written.ready))
+            self._wake_up()
+
+    def _step(self, instance_id: str) -> Written:
+        instance = self._store.instance(instance_id)
+        now = self._clock.now()
+        messages = self._store.messages(instance_id, to_micros(now))
+        mine = [
+            message for message in messages
+            if instance is not None and instance.live and message.execution_id in (None, instance.execution_id)]
+        if instance is None or not mine:
+            self._store.delete_messages([message.id for message in messages])
+            return Written()
+        past = self._past_of(instance)
+        fresh = [history.orchestrator_started(now), *(message.event for message in mine)]
+        who = Identity(
+            instance_id, instance.execution_id, instance.name, instance.parent.instance_id if instance.parent else None)
+        outcome = run_episode(who, [*past.events, *fresh], past.texts, self._handler(instance.name), self._functions.exists)
+        if outcome.hidden_error is not None:
+            log.error("%s %s: an error that Azure hides: %s", instance_id, instance.name, outcome.hidden_error)
+        step = self._plan(instance, [message.id for message in messages], past, fresh, outcome, now)
+        written = self._store.commit_step(step)
+        self._remember(instance, past, step)
+        self._log_step(instance, fresh, outcome, step)
+        return written
+
+    def _handler(self, name: str) -> Any:
+        function = self._functions.find(name)
+        if function is not None and self._functions.exists("orchestrator", name):
+            return function.call
+
+        return lambda _: json.dumps({"error": no_such_function("orchestrator", name)})
+
+    def _past_of(self, instance: Instance) -> PastEvents:
+        past = self._past.get(instance.instance_id)
+        if past is None or past.execution_id != instance.execution_id:
+            texts = self._store.history(instance.instance_id, instance.execution_id)
+            past = PastEvents(instance.execution_id, [json.loads(text) for text in texts], texts)
+        return past
+
+    def _remember(self, instance: Instance, past: PastEvents, step: Step) -> None:
+        if step.continued is not None or step.status in ("Completed", "Failed", "Terminated"):
+            self._past.pop(instance.instance_id, None)
+            return
+        past.events.extend(step.appended)
+        past.texts.extend(json.dumps(event) for event in step.appended)
+        self._past[instance.instance_id] = past
+
+    def forget(self, instance_id: str) -> None:
+        """The history of this instance has been replaced."""
+        self._past.pop(instance_id, None)
+
+    def _plan(
+        self, instance: Instance, consumed: list[int], past: PastEvents, fresh: list[Event], outcome: Outcome, now: datetime,
+    ) -> Step:
+        """Turns an outcome into what is to be written."""
+        step = Step(
+            instance, consumed, status=outcome.status or ("Suspended" if outcome.suspended else "Running"),
+            output=outcome.suspend_reason if outcome.suspended and outcome.status is None else outcome.output,
+            custom_status=outcome.custom_status)
+        if outcome.status == "ContinuedAsNew":
+            started = next(event for event in (*past.events, *fresh) if event["EventType"] == EventType.EXECUTION_STARTED)
+            new = next_generation(instance, started["ParentInstance"], outcome.next_input, now)
+            carried = [
+                Message(instance.instance_id, None, history.carried_over(event)) for event in outcome.carried]
+            return replace(step, continued=new, messages=carried)
+        step.appended.extend(history.consumed(event) for event in fresh)
+        for decision in outcome.decisions:
+            match decision:
+                case ScheduleActivity():
+                    step.appended.append(history.task_scheduled(now, decision.id, decision.name))
+                    step.work.append(
+                        Work(instance.instance_id, instance.execution_id, decision.id, decision.name, decision.input))
+                case CreateTimer():
+                    step.appended.append(history.timer_created(now, decision.id, decision.fire_at))
+                    step.messages.append(self._timer_message(instance, decision, now))
+                case StartChild():
+                    child = child_instance(instance, decision, self._canonical(decision.name), self._default_version, now)
+                    step.appended.append(history.sub_orchestration_created(
+                        now, decision.id, decision.name, child.version, decision.instance_id))
+                    step.children.append(child)
+        if outcome.status is not None:
+            step.appended.append(history.execution_completed(now, outcome.next_id, outcome.status, outcome.output))
+            step.messages.extend(self._message_to_parent(instance, outcome, now))
+        step.appended.append(history.orchestrator_completed(now))
+        return step
+
+    def _canonical(self, name: str) -> str:
+        function = self._functions.find(name)
+        return function.name if function else name
+
+    def _timer_message(self, instance: Instance, timer: CreateTimer, now: datetime) -> Message:
+        delay = max(timedelta(0), timer.fire_at - now)
+        if self._early_timers:  # the queue that carries timers in Azure counts whole seconds
+            delay = timedelta(seconds=delay // timedelta(seconds=1))
+        due = to_micros(now + delay) if delay else 0
+        event = history.timer_fired(now, timer.id, timer.fire_at)
+        return Message(instance.instance_id, instance.execution_id, event, due)
+
+    def _message_to_parent(self, instance: Instance, outcome: Outcome, now: datetime) -> list[Message]:
+        if (parent := instance.parent) is None:
+            return []
+        if outcome.status == "Completed":
+            event = history.sub_orchestration_completed(now, parent.task_id, outcome.output)
+        else:
+            details = failure_texts.child_failure_details(outcome.error) if outcome.error is not None else None
+            event = history.sub_orchestration_failed(now, parent.task_id, outcome.output, details)
+        return [Message(parent.instance_id, parent.execution_id, event)]
+
+    def _log_step(self, instance: Instance, fresh: list[Event], outcome: Outcome, step: Step) -> None:
+        heard = [EventType(event["EventType"]).name.lower() for event in fresh[1:]]
+        does = [f"{type(decision).__name__}#{decision.id}" for decision in outcome.decisions]
+        shown = ", ".join(f"{heard.count(kind)} x {kind}" if heard.count(kind) > 1 else kind for kind in dict.fromkeys(heard))
+        status = outcome.status or step.status
+        text = f": {str(outcome.output)[:300]}" if outcome.status == "Failed" else ""
+        level = logging.WARNING if outcome.status == "Failed" else logging.INFO
+        log.log(level, "%s %s heard %s -> %s%s%s", instance.instance_id, instance.name, shown, status,
+                f", {', '.join(does[:5])}{' ...' if len(does) > 5 else ''}" if does else "", text)

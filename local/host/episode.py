@@ -1,0 +1,149 @@
+"""One episode of an orchestrator: call the function with its history, replay the actions it returns, say what follows.
+
+Pure with regard to storage: the engine reads before and writes after it.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import failure_texts
+from .action_replay import ActionReplay, Decision, Finished, FunctionKind, ImpossibleAction, NonDeterminism
+from .history import Event, EventType
+from .timestamps import rewrite_offsets
+
+STATE_MARK = "\n\n$OutOfProcData$:"
+MAX_CUSTOM_STATUS_BYTES = 16 * 1024
+CONTEXT_CONSTANTS = {
+    "upperSchemaVersion": 1, "upperSchemaVersionNew": 2, "longRunningTimerIntervalDuration": "3.00:00:00",
+    "maximumShortTimerDuration": "6.00:00:00", "defaultHttpAsyncRequestSleepTimeMillseconds": 30000}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who an episode belongs to."""
+
+    instance_id: str
+    execution_id: str
+    name: str
+    parent_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the orchestrator function returned, or what its exception carried."""
+
+    actions: list[Event] = field(default_factory=list)
+    finished: Finished | None = None
+    custom_status: str | None = None  # JSON text
+    hidden_error: str | None = None   # an error that Azure would bury under the Non-Deterministic text
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an episode leads to. `status` None: the instance goes on (Running, or Suspended)."""
+
+    status: str | None = None          # Completed, Failed, Terminated, ContinuedAsNew
+    output: str | None = None          # JSON text if Completed, plain text else
+    error: str | None = None           # the part of a Failed output after "failed: "
+    decisions: list[Decision] = field(default_factory=list)
+    custom_status: str | None = None
+    suspended: bool = False
+    suspend_reason: str | None = None
+    next_input: str | None = None
+    carried: list[Event] = field(default_factory=list)
+    next_id: int = 0
+    hidden_error: str | None = None
+
+
+def run_episode(
+    who: Identity, history: Sequence[Event], past_texts: Sequence[str], handle: Callable[[str], str],
+    exists: Callable[[FunctionKind, str], bool],
+) -> Outcome:
+    """`history` is everything, fresh events last; `past_texts` are the events before those, already as JSON."""
+    answer = ask_orchestrator(handle, context_json(who, history, past_texts))
+    replay = ActionReplay(
+        instance_id=who.instance_id, execution_id=who.execution_id, parent_id=who.parent_id, actions=answer.actions,
+        finished=answer.finished, exists=exists)
+    failure, error = None, None
+    try:
+        for event in history:
+            replay.feed(event)
+    except NonDeterminism as mismatch:
+        failure = failure_texts.non_deterministic(str(mismatch))
+    except ImpossibleAction as impossible:
+        error = str(impossible)
+        failure = failure_texts.orchestrator_failure(who.name, error)
+    return conclude(who, history, answer, replay, failure, error)
+
+
+def conclude(
+    who: Identity, history: Sequence[Event], answer: Answer, replay: ActionReplay, failure: str | None, error: str | None,
+) -> Outcome:
+    common: dict[str, Any] = {
+        "custom_status": answer.custom_status, "next_id": replay.next_id, "hidden_error": answer.hidden_error}
+    for event in history:
+        if event["EventType"] == EventType.EXECUTION_TERMINATED:  # wins over everything (R13)
+            return Outcome("Terminated", event.get("Input"), **common)
+    if failure is not None:
+        return Outcome("Failed", failure, error or failure, **common)
+    if replay.result is None or replay.open_tasks:
+        return Outcome(
+            decisions=replay.new_decisions, suspended=replay.suspended, suspend_reason=replay.suspend_reason, **common)
+    common["decisions"] = replay.new_decisions
+    if (error := replay.result.error) is not None:
+        return Outcome("Failed", failure_texts.orchestrator_failure(who.name, error), error, **common)
+    if replay.continuing:
+        return Outcome("ContinuedAsNew", next_input=json.dumps(replay.next_input), carried=replay.carried, **common)
+    output = rewrite_offsets(replay.result.output)
+    return Outcome("Completed", None if output is None else json.dumps(output), **common)
+
+
+def context_json(who: Identity, history: Sequence[Event], past_texts: Sequence[str]) -> str:
+    started = next(event for event in history if event["EventType"] == EventType.EXECUTION_STARTED)
+    texts = [*past_texts, *(json.dumps(event) for event in history[len(past_texts):])]
+    rest = json.dumps({
+        "input": None if started["Input"] is None else json.loads(started["Input"]), "instanceId": who.instance_id,
+        "isReplaying": bool(past_texts), "parentInstanceId": who.parent_id, **CONTEXT_CONSTANTS})
+    return '{"history": [' + ", ".join(texts) + "], " + rest[1:]
+
+
+def ask_orchestrator(handle: Callable[[str], str], context: str) -> Answer:
+    try:
+        return _read_state(json.loads(handle(context)))
+    except Exception as error:
+        text = failure_texts.sanitize(str(error))
+        state = _carried_state(text)
+        if state is None:
+            hidden = failure_texts.unreadable_orchestrator_failure(error)
+            return Answer(finished=Finished(error=hidden), hidden_error=f"{failure_texts.one_line(error)}")
+        return _read_state(state)
+
+
+def _carried_state(text: str) -> dict[str, Any] | None:
+    """A failing orchestrator raises; its state stands behind a mark in the text."""
+    _, mark, state = text.partition(STATE_MARK)
+    try:
+        parsed = json.loads(state) if mark else None
+    except ValueError:
+        return None
+    return parsed if isinstance(parsed, dict) else None
+
+
+def _read_state(state: dict[str, Any]) -> Answer:
+    custom_status = None
+    if state.get("customStatus") is not None:
+        custom_status = json.dumps(state["customStatus"])
+        compact = json.dumps(state["customStatus"], ensure_ascii=False, separators=(",", ":"))
+        size = len(compact.encode("utf-16-le", "surrogatepass"))
+        if size > MAX_CUSTOM_STATUS_BYTES:
+            error = ("The UTF-16 size of the JSON-serialized payload must not exceed 16 KB. "
+                     f"The current payload size is {size // 1024} KB.")
+            return Answer(finished=Finished(error=error), hidden_error=f"custom status: {error}")
+    actions = (state.get("actions") or [[]])[0]
+    if state.get("error"):
+        return Answer(actions, Finished(error=str(state["error"])), custom_status)
+    if state.get("isDone"):
+        return Answer(actions, Finished(output=state.get("output")), custom_status)
+    return Answer(actions, None, custom_status)

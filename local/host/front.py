@@ -1,0 +1,118 @@
+"""Decides who answers a request: the management API, the admin routes, or an HTTP trigger of the app."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import unquote
+
+from azure.functions.meta import Datum
+
+from .client_binding import RPC, WEBHOOKS
+from .functions import AppFunction, FunctionIndex
+from .http_messages import HostRequest, HostResponse, json_response
+from .invocation import Invoker, converter
+from .management import Management
+from .routes import best_match
+from .schedules import Schedules
+from .traffic import Traffic
+
+log = logging.getLogger(__name__)
+MAX_TRIGGER_BODY = 100 * 1024 * 1024
+_LOCAL_HOST = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?", re.IGNORECASE)
+
+
+class Front:
+    def __init__(
+        self, *, functions: FunctionIndex, invoker: Invoker, management: Management, schedules: Schedules, traffic: Traffic,
+    ) -> None:
+        self._functions, self._invoker, self._management, self._schedules, self._traffic = (
+            functions, invoker, management, schedules, traffic)
+        self._routes = [
+            (function.route, function) for function in functions.of("httpTrigger") if function.route is not None]
+
+    async def handle(self, request: HostRequest) -> HostResponse:
+        with self._traffic.passing():
+            for base in (WEBHOOKS, RPC):
+                if request.path.lower().startswith(f"{base}/"):
+                    return await self._management.handle(request, request.path[len(base):])
+            if request.path.lower().startswith("/admin/"):
+                return self._admin(request)
+            return await self._trigger(request)
+
+    # -- admin ----------------------------------------------------------------
+
+    def _admin(self, request: HostRequest) -> HostResponse:
+        parts = [unquote(part) for part in request.path.strip("/").split("/")]
+        match request.method, parts:
+            case "POST", ["admin", "functions", name]:
+                if self._functions.find(name) is None:
+                    return HostResponse(404)
+                if self._schedules.fire_by_hand(name) is None:
+                    return json_response(400, {"Message": f"The local host fires timer triggers by hand; '{name}' is none."})
+                return HostResponse(202)
+            case "GET", ["admin", "functions"]:
+                return json_response(200, [
+                    {"name": function.name, "trigger": function.trigger, "isDisabled": function.disabled}
+                    for function in self._functions.all])
+            case "GET", ["admin", "host", "status"]:
+                return json_response(200, {"state": "Running", "host": "local"})
+        return HostResponse(404)
+
+    # -- HTTP triggers --------------------------------------------------------
+
+    async def _trigger(self, request: HostRequest) -> HostResponse:
+        for function, parameters in best_match(self._routes, request.path):
+            if request.method in function.methods:
+                return await self._call(function, request, parameters)
+        if request.path == "/" and request.method == "GET":
+            return HostResponse(200, (("Content-Type", "text/plain"),), b"The local Functions host is running.\n")
+        return HostResponse(404)
+
+    async def _call(self, function: AppFunction, request: HostRequest, parameters: dict[str, str]) -> HostResponse:
+        if len(request.body) > MAX_TRIGGER_BODY:
+            return HostResponse(413)
+        try:
+            future = self._invoker.http(function, _request_datum(request, parameters), _encoder(function))
+            response: HostResponse = await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            log.exception("%s %s: function %s failed", request.method, request.path, function.name)
+            return HostResponse(500)
+        log.info("%s %s -> %d (%s)", request.method, request.path, response.status, function.name)
+        return response
+
+
+def host_allowed(host: str | None) -> bool:
+    """Only names of this machine: a page that rebinds its own name to 127.0.0.1 gets nothing."""
+    return host is not None and _LOCAL_HOST.fullmatch(host) is not None
+
+
+def _request_datum(request: HostRequest, parameters: dict[str, str]) -> Datum:
+    def texts(values: dict[str, str]) -> dict[str, Datum]:
+        return {name: Datum(type="string", value=value) for name, value in values.items()}
+
+    return Datum(type="http", value={
+        "method": Datum(type="string", value=request.method), "url": Datum(type="string", value=request.url),
+        "headers": texts({name.lower(): value for name, value in request.headers}), "query": texts(request.query),
+        "params": texts(parameters), "body": Datum(type="bytes", value=request.body)})
+
+
+def _encoder(function: AppFunction) -> Callable[[Any], HostResponse]:
+    def encode(result: Any) -> HostResponse:
+        if result is None:
+            return HostResponse(204)
+        if not function.returns_http:
+            raise TypeError(f"function '{function.name}' returned a value, but has no $return binding")
+        encoded = converter("http").encode(result, expected_type=None)
+        if encoded.type == "string":
+            return HostResponse(200, (("Content-Type", "text/plain; charset=utf-8"),), encoded.value.encode())
+        parts = encoded.value
+        cookies = [
+            ("Set-Cookie", morsel.OutputString()) for cookie in parts["cookies"] or [] for morsel in cookie.values()]
+        headers = [(name, datum.value) for name, datum in parts["headers"].items() if name.lower() != "content-length"]
+        return HostResponse(int(parts["status_code"].value), (*headers, *cookies), parts["body"].value)
+
+    return encode

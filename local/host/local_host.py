@@ -1,0 +1,341 @@
+"""`LocalHost`: all parts put together, for the command line and for tests."""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from azure.functions import FunctionRegister
+
+from . import sdk_patches
+from .client_binding import client_binding_json
+from .clock import Clock, SystemClock, VirtualClock
+from .commands import Commands
+from .digest import status_body
+from .engine import Engine, Limits
+from .errors import FunctionFailed, HostError, WaitTimedOut
+from .front import Front
+from .functions import AppFunction, FunctionIndex, index_app, load_app
+from .history import Event
+from .http_messages import HostRequest, HostResponse
+from .invocation import Invoker
+from .management import Management
+from .records import Filter
+from .schedules import Schedules
+from .server import Server
+from .settings import environment, read_host_json, read_local_settings
+from .state_dir import StateDir
+from .store import Store
+from .timestamps import to_micros
+from .traffic import Traffic
+from .user_loop import UserLoop
+
+log = logging.getLogger(__name__)
+DRAIN_SECONDS = 30.0
+REQUEST_SECONDS = 120.0
+Found = TypeVar("Found")
+
+
+class LocalHost:
+    """A running Functions and Durable host. Use it as a context manager, or call `start` and `stop`.
+
+    `app`: the app's folder (with function_app.py and host.json), or an app object (then `host_json` may be given).
+    `state_dir`: where the state is kept; None keeps it in memory.
+    `clock`: a `VirtualClock` makes timers cost nothing; it moves only while `wait`, `run_until` or `advance` waits.
+    `early_timers`: durable timers fire up to a second early, as they do in Azure.
+    `port`: 0 takes a free one. `listen` None opens it only if a function uses the durable client.
+    `settings`: environment variables for as long as the host lives; they win over local.settings.json and the environment.
+    `timers`: False leaves timer triggers to `fire_timer`.
+    `max_activities`: overrides host.json; 1 makes a run on a virtual clock repeatable event for event.
+    """
+
+    def __init__(
+        self, app: Path | str | FunctionRegister, *, state_dir: Path | str | None = None, clock: Clock | None = None,
+        early_timers: bool = False, port: int = 0, listen: bool | None = None, settings: Mapping[str, str] | None = None,
+        host_json: Mapping[str, Any] | Path | None = None, timers: bool = True, max_activities: int | None = None,
+    ) -> None:
+        self._app, self._state_path = app, Path(state_dir) if state_dir is not None else None
+        self.clock: Clock = clock or SystemClock()
+        self._early_timers, self._port, self._listen, self._timers = early_timers, port, listen, timers
+        self._settings, self._host_json, self._max_activities = dict(settings or {}), host_json, max_activities
+        self._exits = ExitStack()
+        self._stop_lock = threading.Lock()
+        self._started = False
+        self._traffic = Traffic()
+
+    # -- life -----------------------------------------------------------------
+
+    def start(self) -> "LocalHost":
+        try:
+            self._build()
+        except BaseException:
+            self._exits.close()
+            raise
+        self._started = True
+        return self
+
+    def _build(self) -> None:
+        root = Path(self._app).resolve() if isinstance(self._app, (str, Path)) else None
+        defaults = read_local_settings(root / "local.settings.json") if root else {}
+        self._exits.enter_context(environment(defaults, self._settings))
+        sdk_patches.install()
+        app = self._load(root)
+        options = read_host_json(self._host_json if root is None else root / "host.json", os.environ)
+        self.functions: FunctionIndex = index_app(app, os.environ, options.route_prefix)
+        self.hub_name = options.hub_name
+        self._store = self._open_store(options.hub_name)
+        self._user_loop = UserLoop.shared()
+        self._user_loop.enter()
+        self._exits.callback(self._user_loop.leave)
+        self._server = Server()
+        self._invoker = Invoker(
+            self._user_loop, root or Path.cwd(),
+            lambda: client_binding_json(self.base_url, options.hub_name, options.connection_name))
+        timers = self.functions.of("timerTrigger")
+        self._schedules = Schedules(
+            timers, store=self._store, invoker=self._invoker, clock=self.clock, traffic=self._traffic, active=self._timers)
+        self._engine = Engine(
+            store=self._store, functions=self.functions, invoker=self._invoker, clock=self.clock,
+            limits=Limits(self._max_activities or options.max_activities, options.max_orchestrators),
+            default_version=options.default_version, early_timers=self._early_timers, schedules=self._schedules,
+            traffic=self._traffic)
+        self._commands = Commands(
+            self._store, self._engine, self.functions, self.clock, self._traffic, options.default_version)
+        management = Management(
+            self._commands, self._store, options.hub_name, options.connection_name, self._wait_for_end)
+        self._front = Front(
+            functions=self.functions, invoker=self._invoker, management=management, schedules=self._schedules,
+            traffic=self._traffic)
+        self._server.start()
+        self._exits.callback(self._server.stop)
+        if self._listen or (self._listen is None and self.functions.uses_durable_client):
+            self._server.listen(self._front, self._port)
+            if self._state is not None:
+                self._state.announce(self.base_url)
+        self._engine.start()
+
+    def _load(self, root: Path | None) -> FunctionRegister:
+        if root is None:
+            assert isinstance(self._app, FunctionRegister)
+            return self._app
+        path = str(root)
+        sys.path.insert(0, path)
+        self._exits.callback(sys.path.remove, path)
+        return load_app(root)
+
+    def _open_store(self, hub_name: str) -> Store:
+        self._state = StateDir(self._state_path) if self._state_path is not None else None
+        if self._state is not None:
+            self._exits.callback(self._state.release)
+        store = Store(self._state.database(hub_name) if self._state else None, lambda: to_micros(self.clock.now()))
+        self._exits.callback(store.close)
+        return store
+
+    def stop(self, *, drain: bool = True, timeout: float = DRAIN_SECONDS) -> bool:
+        """Ends the host. `drain` False is the in-process likeness of a kill: what runs is cut off, its result not written.
+
+        False: something did not end in time; it runs again at the next start.
+        """
+        with self._stop_lock:
+            if not self._started:
+                return True
+            self._started = False
+        drained = drain
+        if drain:
+            deadline = time.monotonic() + timeout
+            drained = self._traffic.wait_until_quiet(timeout)
+            drained = self._engine.stop(drain=True, timeout=max(0.0, deadline - time.monotonic())) and drained
+        else:
+            self._store.close()
+            self._engine.stop(drain=False, timeout=0)
+        self._invoker.stop(abandon=not drained)
+        self._exits.close()
+        return drained or not drain
+
+    def __enter__(self) -> "LocalHost":
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop(drain=error is None)
+
+    # -- looking --------------------------------------------------------------
+
+    @property
+    def base_url(self) -> str:
+        """`http://127.0.0.1:41234`; an error if no port is open."""
+        if self._server.port is None:
+            raise HostError("This host has no port open: no function uses the durable client. Start it with listen=True.")
+        return f"http://127.0.0.1:{self._server.port}"
+
+    def status(self, instance_id: str) -> dict[str, Any] | None:
+        """The status body of the management API, or None."""
+        instance = self._store.instance(instance_id)
+        return status_body(instance) if instance else None
+
+    def history(self, instance_id: str) -> list[Event]:
+        """The raw events of the present execution, as the orchestrator gets them; empty for an unknown instance."""
+        instance = self._store.instance(instance_id)
+        return [json.loads(text) for text in self._store.history(instance_id, instance.execution_id)] if instance else []
+
+    def instances(self) -> list[dict[str, Any]]:
+        """All instances, in the order of their ids."""
+        return [status_body(instance) for instance in self._store.instances(Filter())]
+
+    def describe(self, function: AppFunction) -> str:
+        """One line for the list that the command line prints."""
+        if function.disabled:
+            return f"{function.name}: disabled"
+        if function.route is not None:
+            url = f"{self.base_url if self._server.port else ''}/{function.route.template}"
+            return f"{function.name}: [{','.join(function.methods)}] {url}"
+        if function.timer is not None:
+            return f"{function.name}: timer {function.timer.text}"
+        return f"{function.name}: {function.trigger}"
+
+    # -- acting ---------------------------------------------------------------
+
+    def start_orchestration(self, name: str, input: Any = None, instance_id: str | None = None) -> str:
+        """Starts an instance as `client.start_new` would; returns its id. `input` is any JSON value."""
+        body = None if input is None else json.dumps(json.dumps(input))  # the SDK sends JSON as a JSON string
+        return self._commands.start(name, body, instance_id)
+
+    def raise_event(self, instance_id: str, name: str, data: Any = None) -> None:
+        """As the webhook does: the orchestrator receives `data` itself, not its JSON text."""
+        if self._commands.raise_event(instance_id, name, json.dumps(data)) not in ("Pending", "Running", "Suspended"):
+            raise LookupError(f"no live instance {instance_id}")
+
+    def terminate(self, instance_id: str, reason: str | None = None) -> None:
+        if self._commands.terminate(instance_id, reason) is None:
+            raise LookupError(f"no instance {instance_id}")
+
+    def request(
+        self, method: str, path: str, *, json: Any = None, body: bytes = b"", headers: Mapping[str, str] | None = None,
+    ) -> HostResponse:
+        """Sends a request without a port: to HTTP triggers, the management API or the admin routes."""
+        all_headers = dict(headers or {})
+        if json is not None:
+            body = _json_bytes(json)
+            all_headers.setdefault("Content-Type", "application/json")
+        origin = self.base_url if self._server.port else "http://localhost"
+        request = HostRequest.of(method, path, tuple(all_headers.items()), body, origin)
+        return self._server.submit(self._front.handle(request)).result(REQUEST_SECONDS)
+
+    def fire_timer(self, name: str) -> None:
+        """Runs a timer function now and waits for its end; FunctionFailed if it raised."""
+        future = self._schedules.fire_by_hand(name)
+        if future is None:
+            raise LookupError(f"no timer trigger named {name}")
+        if (error := future.exception(REQUEST_SECONDS)) is not None:
+            raise FunctionFailed(f"timer {name}: {type(error).__name__}: {error}") from error
+
+    # -- waiting --------------------------------------------------------------
+
+    def wait(
+        self, instance_id: str, timeout_real_seconds: float = 30, *, within: timedelta | None = None,
+    ) -> dict[str, Any]:
+        """Waits for the end of an instance and returns its status body. WaitTimedOut if it does not come.
+
+        On a virtual clock time passes as it is needed, at most `within`.
+        """
+        def ended() -> dict[str, Any] | None:
+            instance = self._store.instance(instance_id)
+            if instance is None:
+                raise LookupError(f"no instance {instance_id}")
+            return None if instance.live else status_body(instance)
+
+        return self._wait_for(ended, timeout_real_seconds, within, f"instance {instance_id} to end")
+
+    def run_until(
+        self, predicate: Callable[[], Found], timeout_real_seconds: float = 30, *, within: timedelta | None = None,
+    ) -> Found:
+        """Waits until the predicate is true and returns its value. It is asked after every change inside the host."""
+        return self._wait_for(predicate, timeout_real_seconds, within, "the predicate to be true")
+
+    def advance_to(self, moment: datetime, timeout_real_seconds: float = 60) -> None:
+        """Lets virtual time pass up to `moment`: all that is due by then has happened on return."""
+        clock = self._virtual()
+        self._wait_for(
+            lambda: clock.now() >= moment and self._idle(), timeout_real_seconds, None, f"{moment} to come", target=moment)
+
+    def advance(self, span: timedelta, timeout_real_seconds: float = 60) -> None:
+        self.advance_to(self._virtual().now() + span, timeout_real_seconds)
+
+    def settle(self, timeout_real_seconds: float = 30) -> None:
+        """Waits until nothing runs and nothing is due; no virtual time passes."""
+        deadline = time.monotonic() + timeout_real_seconds
+        while True:
+            version = self._traffic.version
+            if self._idle():
+                return
+            if not self._traffic.wait_beyond(version, deadline - time.monotonic()):
+                raise WaitTimedOut(f"The host is still busy after {timeout_real_seconds} s. {self._live_text()}")
+
+    def _wait_for(
+        self, predicate: Callable[[], Found | None], timeout: float, within: timedelta | None, what: str,
+        target: datetime | None = None,
+    ) -> Found:
+        deadline = time.monotonic() + timeout
+        limit = self.clock.now() + within if within is not None else target
+        while True:
+            version = self._traffic.version
+            if found := predicate():
+                return found
+            if isinstance(self.clock, VirtualClock) and self._idle() and self._traffic.version == version:
+                due = self._engine.next_due()
+                if limit is not None and (due is None or due > limit):
+                    if target is None or self.clock.now() >= limit:
+                        raise WaitTimedOut(f"Waited for {what} until {limit}. {self._live_text()}")
+                    due = limit
+                if due is None:
+                    raise WaitTimedOut(f"Waited for {what}, but nothing is left to happen. {self._live_text()}")
+                self.clock.move_to(due)
+                self._engine.notify()
+                continue
+            if not self._traffic.wait_beyond(version, max(0.0, deadline - time.monotonic())):
+                raise WaitTimedOut(f"Waited {timeout} s for {what}. {self._live_text()}")
+            if time.monotonic() > deadline:
+                raise WaitTimedOut(f"Waited {timeout} s for {what} (now it is {self.clock.now()}). {self._live_text()}")
+
+    def _idle(self) -> bool:
+        version = self._traffic.version
+        return self._traffic.in_flight == 0 and self._engine.idle() and self._traffic.version == version
+
+    def _virtual(self) -> VirtualClock:
+        if not isinstance(self.clock, VirtualClock):
+            raise TypeError("only a host with a VirtualClock can let time pass")
+        return self.clock
+
+    def _live_text(self) -> str:
+        live = [instance for instance in self._store.instances(Filter()) if instance.live]
+        listed = ", ".join(f"{instance.instance_id} ({instance.name}, {instance.status})" for instance in live[:10])
+        return f"Live instances: {listed or 'none'}{', ...' if len(live) > 10 else ''}."
+
+    async def _wait_for_end(self, instance_id: str, seconds: float) -> None:
+        """For the start-and-wait call of the management API; runs on the server loop."""
+        ended = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def look() -> None:
+            instance = self._store.instance(instance_id)
+            if instance is None or not instance.live:
+                loop.call_soon_threadsafe(ended.set)
+
+        with self._traffic.watched(look):
+            look()
+            try:
+                await asyncio.wait_for(ended.wait(), seconds)
+            except TimeoutError:
+                return
+
+
+def _json_bytes(content: Any) -> bytes:
+    return json.dumps(content).encode()

@@ -1,0 +1,136 @@
+"""NCRONTAB schedules of timer triggers: `sec min hour day month weekday`, five fields, or a TimeSpan.
+
+Day and weekday must both match, unlike in POSIX cron (durable-protocol 8.7).
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import TypeAlias
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_FIELDS = (("second", 0, 59), ("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 6))
+_TIME_SPAN = re.compile(r"(?:(\d+)\.)?(\d{1,2}):(\d{1,2})(?::(\d{1,2}))?")
+_HORIZON_YEARS = 30  # longer than any calendar constellation that a schedule can wait for (29 February on a weekday: 28 years)
+
+
+class BadSchedule(ValueError):
+    """The text is no NCRONTAB schedule; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A schedule given as a TimeSpan, `00:05:00`: a fixed distance, whatever the calendar says."""
+
+    span: timedelta
+
+    def next_after(self, moment: datetime) -> datetime:
+        return moment + self.span
+
+
+@dataclass(frozen=True)
+class Crontab:
+    """The allowed values of each field, in the time zone `zone`."""
+
+    seconds: tuple[int, ...]
+    minutes: tuple[int, ...]
+    hours: tuple[int, ...]
+    days: frozenset[int]
+    months: frozenset[int]
+    weekdays: frozenset[int]  # 0 = Sunday
+    zone: tzinfo = UTC
+
+    def next_after(self, moment: datetime) -> datetime:
+        """The first tick strictly after `moment`, in UTC. BadSchedule if there is none, such as on 30 February."""
+        local = moment.astimezone(self.zone).replace(tzinfo=None, microsecond=0)
+        start = local + timedelta(seconds=1)
+        day = start.date()
+        last_year = day.year + _HORIZON_YEARS
+        while day.year <= last_year:
+            if day.month in self.months and day.day in self.days and day.isoweekday() % 7 in self.weekdays:
+                earliest = start if day == start.date() else datetime(day.year, day.month, day.day)
+                for time in self._times_of(earliest):
+                    for fold in (0, 1):  # 1: the second pass of an hour that the clock change repeats
+                        tick = time.replace(tzinfo=self.zone, fold=fold).astimezone(UTC)
+                        if tick > moment:
+                            return tick
+            day += timedelta(days=1)
+        raise BadSchedule("it never comes due")
+
+    def _times_of(self, earliest: datetime) -> Iterator[datetime]:
+        """The matching times of that day, from `earliest` on."""
+        for hour in self.hours:
+            if hour < earliest.hour:
+                continue
+            for minute in self.minutes:
+                if (hour, minute) < (earliest.hour, earliest.minute):
+                    continue
+                for second in self.seconds:
+                    if (hour, minute, second) >= (earliest.hour, earliest.minute, earliest.second):
+                        yield earliest.replace(hour=hour, minute=minute, second=second)
+
+
+Schedule: TypeAlias = Crontab | Interval
+
+
+def parse(text: str, zone: tzinfo = UTC) -> Schedule:
+    """Reads a schedule.
+
+    >>> parse("0 30 9 * Jan Mon").next_after(datetime(2026, 1, 1, tzinfo=UTC)).isoformat()
+    '2026-01-05T09:30:00+00:00'
+    >>> parse("00:05:00")
+    Interval(span=datetime.timedelta(seconds=300))
+    """
+    if span := _TIME_SPAN.fullmatch(text.strip()):
+        days, hours, minutes, seconds = (int(part or 0) for part in span.groups())
+        if hours > 23 or minutes > 59 or seconds > 59:
+            raise BadSchedule(f"'{text}' is no TimeSpan")
+        if not (length := timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)):
+            raise BadSchedule(f"'{text}' is no time at all")
+        return Interval(length)
+    fields = text.split()
+    if len(fields) == 5:
+        fields.insert(0, "0")
+    if len(fields) != 6:
+        raise BadSchedule(f"'{text}' has {len(fields)} fields; a schedule has six (second first), five, or is a TimeSpan")
+    values = [_values(field, *bounds) for field, bounds in zip(fields, _FIELDS, strict=True)]
+    second, minute, hour, day, month, weekday = values
+    crontab = Crontab(
+        tuple(sorted(second)), tuple(sorted(minute)), tuple(sorted(hour)), frozenset(day), frozenset(month), frozenset(weekday),
+        zone)
+    crontab.next_after(datetime(2024, 1, 1, tzinfo=UTC))
+    return crontab
+
+
+def _values(field: str, name: str, low: int, high: int) -> set[int]:
+    values: set[int] = set()
+    for part in field.split(","):
+        body, slash, step_text = part.partition("/")
+        if slash and (not step_text.isdigit() or int(step_text) < 1):
+            raise BadSchedule(f"'{part}' is no {name}: the step must be a number of at least 1")
+        step = int(step_text) if slash else 1
+        if body == "*":
+            first, last = low, high
+        elif "-" in body:
+            begin, _, end = body.partition("-")
+            first, last = sorted((_number(begin, name, low, high), _number(end, name, low, high)))
+        else:
+            first = _number(body, name, low, high)
+            last = high if slash else first  # `a/n` runs to the maximum
+        values.update(range(first, last + 1, step))
+    return values
+
+
+def _number(text: str, name: str, low: int, high: int) -> int:
+    names = {"month": _MONTHS, "weekday": _DAYS}.get(name, ())
+    if text.isdigit():
+        number = int(text)
+    elif len(text) >= 3 and text[:3].lower() in names:
+        number = names.index(text[:3].lower()) + low
+    else:
+        raise BadSchedule(f"'{text}' is no {name}")
+    if not low <= number <= high:
+        raise BadSchedule(f"{number} is no {name}: it must be {low} to {high}")
+    return number

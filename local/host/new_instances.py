@@ -1,0 +1,43 @@
+"""Makes instances: by a client, by a parent, by continue_as_new. Ids and the ExecutionStarted event come from here."""
+
+import uuid
+from datetime import datetime
+
+from . import history
+from .action_replay import StartChild
+from .history import Event
+from .records import Instance, NewInstance, Parent
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex
+
+
+def client_instance(instance_id: str, name: str, input_json: str | None, version: str, now: datetime) -> NewInstance:
+    execution_id = new_id()
+    started = history.execution_started(
+        now, instance_id=instance_id, execution_id=execution_id, name=name, version=version, input_json=input_json)
+    return NewInstance(instance_id, execution_id, name, version, input_json, started)
+
+
+def child_instance(parent: Instance, call: StartChild, name: str, default_version: str, now: datetime) -> NewInstance:
+    execution_id, version = new_id(), call.version if call.version is not None else default_version
+    started = history.execution_started(
+        now, instance_id=call.instance_id, execution_id=execution_id, name=name, version=version, input_json=call.input,
+        parent=history.parent_instance(
+            name=parent.name, instance_id=parent.instance_id, execution_id=parent.execution_id, task_id=call.id))
+    taken = f"An Orchestration instance with the id {call.instance_id} is live already."
+    return NewInstance(
+        call.instance_id, execution_id, name, version, call.input, started,
+        parent=Parent(parent.instance_id, parent.execution_id, call.id),
+        task_failure=history.sub_orchestration_failed(now, call.id, taken, None))
+
+
+def next_generation(instance: Instance, parent: Event | None, input_json: str | None, now: datetime) -> NewInstance:
+    """`parent`: ParentInstance of the generation that ends."""
+    execution_id = new_id()
+    started = history.execution_started(
+        now, instance_id=instance.instance_id, execution_id=execution_id, name=instance.name, version=instance.version,
+        input_json=input_json, parent=parent)
+    return NewInstance(
+        instance.instance_id, execution_id, instance.name, instance.version, input_json, started, parent=instance.parent)

@@ -1,0 +1,96 @@
+"""Route templates of HTTP triggers: `runs/{run_id}/blobs`, `{x?}`, `{x:int}`, `{*rest}`. No HTTP here."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import unquote
+
+from .errors import AppRefused
+
+_CONSTRAINTS = {
+    "int": r"[+-]?\d+", "guid": r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", "alpha": r"[A-Za-z]+",
+    "bool": r"(?i:true|false)"}
+_PARAMETER = re.compile(r"\{(?P<rest>\*{0,2})(?P<name>\w+)(?::(?P<constraint>[^}?]+))?(?P<optional>\?)?\}")
+_FIXED, _CONSTRAINED, _FREE, _REST = range(4)
+
+Target = TypeVar("Target")
+
+
+@dataclass(frozen=True)
+class Segment:
+    kind: int
+    text: str  # the fixed text in lower case, or the parameter's name
+    pattern: str = ""
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Route:
+    """One template, prefix included."""
+
+    template: str
+    segments: tuple[Segment, ...]
+
+    @classmethod
+    def parse(cls, template: str, prefix: str, function: str) -> "Route":
+        whole = "/".join(part for part in (prefix, template.strip("/")) if part)
+        if not prefix and template.strip("/").split("/")[0].lower() in ("admin", "runtime"):
+            raise AppRefused(f"Function '{function}': routes may not begin with 'admin' or 'runtime'.")
+        return cls(whole, tuple(_segment(part, function) for part in whole.split("/") if part))
+
+    @property
+    def shape(self) -> str:
+        """Equal for routes that match the same paths."""
+        return "/".join(
+            segment.text if segment.kind == _FIXED else f"{{{segment.kind}{segment.pattern}}}" for segment in self.segments)
+
+    @property
+    def precedence(self) -> tuple[int, ...]:
+        """Fixed segments win over constrained parameters, those over free ones."""
+        return tuple(segment.kind for segment in self.segments)
+
+    def match(self, path: str) -> dict[str, str] | None:
+        """The route parameters if the (still escaped) path matches."""
+        parts = [part for part in path.split("/") if part]
+        found: dict[str, str] = {}
+        for position, segment in enumerate(self.segments):
+            if segment.kind == _REST:
+                found[segment.text] = unquote("/".join(parts[position:]))
+                return found
+            if position >= len(parts):
+                if segment.optional:
+                    continue
+                return None
+            part = unquote(parts[position])
+            if segment.kind == _FIXED:
+                if part.lower() != segment.text:
+                    return None
+            elif segment.pattern and not re.fullmatch(segment.pattern, part):
+                return None
+            else:
+                found[segment.text] = part
+        return found if len(parts) <= len(self.segments) else None
+
+
+def _segment(part: str, function: str) -> Segment:
+    if "{" not in part and "}" not in part:
+        return Segment(_FIXED, unquote(part).lower())
+    found = _PARAMETER.fullmatch(part)
+    if found is None:
+        raise AppRefused(f"Function '{function}': the local host does not support the route segment '{part}'.")
+    if found["rest"]:
+        return Segment(_REST, found["name"], optional=True)
+    constraint = found["constraint"]
+    if constraint is not None and constraint not in _CONSTRAINTS:
+        raise AppRefused(
+            f"Function '{function}': the local host does not support the route constraint '{constraint}' "
+            f"(it knows {', '.join(_CONSTRAINTS)}).")
+    kind = _FREE if constraint is None else _CONSTRAINED
+    return Segment(kind, found["name"], _CONSTRAINTS.get(constraint or "", ""), bool(found["optional"]))
+
+
+def best_match(routes: Sequence[tuple[Route, Target]], path: str) -> list[tuple[Target, dict[str, str]]]:
+    """All targets whose route matches, the most specific first."""
+    matches = [(route, target, found) for route, target in routes if (found := route.match(path)) is not None]
+    return [(target, found) for _, target, found in sorted(matches, key=lambda match: match[0].precedence)]

@@ -1,0 +1,121 @@
+"""Timer triggers: when each is due next, firing it, remembering the last run."""
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from .clock import Clock
+from .functions import AppFunction
+from .invocation import Invoker
+from .ncrontab import Crontab
+from .store import Store, StoreClosed
+from .timestamps import EPOCH, from_micros, to_micros
+from .traffic import Traffic
+
+log = logging.getLogger(__name__)
+SHORTEST_MONITORED = timedelta(minutes=1)
+
+
+@dataclass
+class TimerTrigger:
+    function: AppFunction
+    monitored: bool  # the last run is remembered across restarts
+    last: int | None = None
+    next: int | None = None
+    past_due: bool = False
+    running: bool = False
+
+
+class Schedules:
+    """All timer triggers of the app. One never overlaps itself; ticks missed meanwhile are not made up for."""
+
+    def __init__(
+        self, functions: list[AppFunction], *, store: Store, invoker: Invoker, clock: Clock, traffic: Traffic, active: bool,
+    ) -> None:
+        """`active` False: nothing fires by itself."""
+        self._store, self._invoker, self._clock, self._traffic = store, invoker, clock, traffic
+        self._lock = threading.Lock()
+        now = clock.now()
+        self._timers = [
+            self._restored(function, now) if active else TimerTrigger(function, monitored=False) for function in functions]
+
+    def _restored(self, function: AppFunction, now: datetime) -> TimerTrigger:
+        assert function.timer is not None
+        first = function.timer.schedule.next_after(now)
+        monitored = function.timer.use_monitor and function.timer.schedule.next_after(first) - first >= SHORTEST_MONITORED
+        timer = TimerTrigger(function, monitored, next=to_micros(first))
+        if monitored:
+            timer.last, following = self._store.schedule(function.name)
+            if following is not None and following < to_micros(now):
+                timer.next, timer.past_due = following, True  # one tick was missed while no host ran: it fires now, once
+        if function.timer.run_on_startup:
+            timer.next = to_micros(now)
+        return timer
+
+    def busy(self, now: int) -> bool:
+        """A function runs, or is due to."""
+        with self._lock:
+            return any(timer.running or (timer.next is not None and timer.next <= now) for timer in self._timers)
+
+    def next_due(self) -> int | None:
+        with self._lock:
+            moments = [timer.next for timer in self._timers if not timer.running and timer.next is not None]
+        return min(moments, default=None)
+
+    def fire_due(self, now: int, done: Callable[[], None]) -> None:
+        """Starts every function that is due; `done` is called as each ends."""
+        with self._lock:
+            due = [timer for timer in self._timers if not timer.running and timer.next is not None and timer.next <= now]
+            for timer in due:
+                timer.running = True
+        for timer in sorted(due, key=lambda timer: timer.next or 0):
+            self._fire(timer, done)
+
+    def _fire(self, timer: TimerTrigger, done: Callable[[], None]) -> None:
+        assert timer.function.timer is not None and timer.next is not None
+        started, schedule = self._clock.now(), timer.function.timer.schedule
+        following = schedule.next_after(max(started, from_micros(timer.next)))
+
+        def ended(_: "Future[None]") -> None:
+            with self._lock:
+                timer.last, timer.running, timer.past_due = to_micros(started), False, False
+                now = self._clock.now()
+                timer.next = to_micros(following if following > now else schedule.next_after(now))
+            try:
+                if timer.monitored:
+                    self._store.save_schedule(timer.function.name, timer.last, timer.next)
+            except StoreClosed:
+                return
+            done()
+
+        self.call(timer, following).add_done_callback(ended)
+
+    def call(self, timer: TimerTrigger, following: datetime) -> "Future[None]":
+        assert timer.function.timer is not None
+        log.info("timer %s fires%s", timer.function.name, " (past due)" if timer.past_due else "")
+        last = from_micros(timer.last) if timer.last is not None else EPOCH.replace(year=1)
+        datum = json.dumps({
+            "IsPastDue": timer.past_due, "Schedule": {"AdjustForDST": isinstance(timer.function.timer.schedule, Crontab)},
+            "ScheduleStatus": {
+                "Last": last.isoformat(), "Next": following.isoformat(), "LastUpdated": self._clock.now().isoformat()}})
+        self._traffic.enter()
+        future = self._invoker.timer(timer.function, datum)
+        future.add_done_callback(lambda finished: self._called(timer, finished))
+        return future
+
+    def _called(self, timer: TimerTrigger, future: "Future[None]") -> None:
+        self._traffic.leave()
+        if not future.cancelled() and (error := future.exception()) is not None:
+            log.error("timer %s failed: %s: %s", timer.function.name, type(error).__name__, error, exc_info=error)
+
+    def fire_by_hand(self, name: str) -> "Future[None] | None":
+        """Runs a timer function now, beside its schedule; None if there is no such function."""
+        for timer in self._timers:
+            if timer.function.name.lower() == name.lower():
+                assert timer.function.timer is not None
+                return self.call(timer, timer.function.timer.schedule.next_after(self._clock.now()))
+        return None

@@ -1,0 +1,130 @@
+"""host.json and local.settings.json: the options this host honours, the ones it refuses, settings as environment variables."""
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import AppRefused
+
+log = logging.getLogger(__name__)
+DEFAULT_LIMIT = 20
+DEFAULT_HUB = "TestHubName"
+_SETTING = re.compile(r"%([^%\s]+)%")
+_HUB_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{2,44}")
+_DURABLE_OPTIONS = frozenset({
+    "hubname", "defaultversion", "maxconcurrentactivityfunctions", "maxconcurrentorchestratorfunctions", "storageprovider",
+    "tracing", "maxconcurrententityfunctions", "maxentityoperationbatchsize", "extendedsessionsenabled",
+    "extendedsessionidletimeoutinseconds", "usegracefulshutdown", "localrpcendpointenabled", "usetablepartitionmanagement",
+    "storelargemessages", "maxgrpcmessagesizeinbytes"})
+"""Options of `extensions.durableTask` that are either honoured or mean nothing here; others are named in a warning."""
+
+
+@dataclass(frozen=True)
+class HostOptions:
+    """What the host takes from host.json."""
+
+    route_prefix: str = "api"
+    hub_name: str = DEFAULT_HUB
+    connection_name: str = "AzureWebJobsStorage"
+    default_version: str = ""
+    max_activities: int = DEFAULT_LIMIT
+    max_orchestrators: int = DEFAULT_LIMIT
+
+
+def read_host_json(source: Path | Mapping[str, Any] | None, environ: Mapping[str, str]) -> HostOptions:
+    """`source`: the file (may be missing), or its content."""
+    content: Mapping[str, Any] = {}
+    if isinstance(source, Path):
+        if source.exists():
+            content = _read_json(source)
+    elif source is not None:
+        content = source
+    extensions = _section(content, "extensions")
+    durable, http = _section(extensions, "durableTask"), _section(extensions, "http")
+    storage = _section(durable, "storageProvider")
+    if str(storage.get("type", "azurestorage")).lower() not in ("azurestorage", "azure_storage"):
+        log.warning("host.json names the storage provider %s; the local host always uses SQLite", storage["type"])
+    if unknown := sorted(key for key in durable if key.lower() not in _DURABLE_OPTIONS):
+        log.warning("host.json: the local host ignores extensions.durableTask.%s", ", ".join(unknown))
+    if content.get("functionTimeout") not in (None, "-1"):
+        log.warning("host.json: functionTimeout is not enforced by the local host")
+    hub_name = resolve(str(durable.get("hubName", DEFAULT_HUB)), environ, "host.json: hubName")
+    if not _HUB_NAME.fullmatch(hub_name):
+        raise AppRefused(f"host.json: the task hub name '{hub_name}' is not valid: 3 to 45 letters and digits, a letter first.")
+    return HostOptions(
+        route_prefix=str(http.get("routePrefix", "api")).strip("/"),
+        hub_name=hub_name,
+        connection_name=str(storage.get("connectionName", storage.get("connectionStringName", "AzureWebJobsStorage"))),
+        default_version=str(durable.get("defaultVersion") or ""),
+        max_activities=_limit(durable, "maxConcurrentActivityFunctions"),
+        max_orchestrators=_limit(durable, "maxConcurrentOrchestratorFunctions"))
+
+
+def _limit(durable: Mapping[str, Any], name: str) -> int:
+    value = durable.get(name, DEFAULT_LIMIT)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise AppRefused(f"host.json: extensions.durableTask.{name} must be a whole number of at least 1, not {value!r}.")
+    return value
+
+
+def _section(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = content.get(name) or {}
+    if not isinstance(section, Mapping):
+        raise AppRefused(f"host.json: {name} must be an object.")
+    return section
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise AppRefused(f"{path.name} is not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise AppRefused(f"{path.name} must hold a JSON object.")
+    return content
+
+
+def resolve(text: str, environ: Mapping[str, str], where: str) -> str:
+    """Replaces `%NAME%` by the setting of that name.
+
+    >>> resolve("%HUB%", {"HUB": "Billing"}, "host.json: hubName")
+    'Billing'
+    """
+    def value(found: re.Match[str]) -> str:
+        if found[1] not in environ:
+            raise AppRefused(f"{where} refers to the setting {found[1]}, which is not set.")
+        return environ[found[1]]
+
+    return _SETTING.sub(value, text)
+
+
+def read_local_settings(path: Path) -> dict[str, str]:
+    """`Values` of local.settings.json; a missing file has none."""
+    if not path.exists():
+        return {}
+    content = _read_json(path)
+    if content.get("IsEncrypted"):
+        raise AppRefused("local.settings.json is encrypted; the local host reads plain files only.")
+    return {str(name): str(value) for name, value in (content.get("Values") or {}).items()}
+
+
+@contextmanager
+def environment(defaults: Mapping[str, str], overrides: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for as long as the host lives: `defaults` unless set already, `overrides` always."""
+    wanted = {**{name: value for name, value in defaults.items() if name not in os.environ}, **overrides}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

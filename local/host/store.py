@@ -1,0 +1,284 @@
+"""The SQLite database: instances, history, inbox, work, schedules. Every public method is one transaction.
+
+A kill at any time loses nothing and needs no recovery: what was not committed did not happen, and unfinished work and
+unread messages are still there at the next start (durable-protocol 8.3, 8.4).
+"""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .history import Event
+from .records import LIVE, Filter, Instance, Message, NewInstance, Parent, Step, Work, Written
+
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS instances(
+  iid TEXT PRIMARY KEY, eid TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, status TEXT NOT NULL, input TEXT,
+  output TEXT, custom_status TEXT, created INTEGER NOT NULL, updated INTEGER NOT NULL, parent_iid TEXT, parent_eid TEXT,
+  parent_task INTEGER);
+CREATE TABLE IF NOT EXISTS history(
+  iid TEXT NOT NULL, eid TEXT NOT NULL, seq INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY(iid, eid, seq)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS inbox(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, iid TEXT NOT NULL, eid TEXT, due INTEGER NOT NULL, arrival INTEGER NOT NULL,
+  body TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS inbox_by_instance ON inbox(iid, due);
+CREATE INDEX IF NOT EXISTS inbox_by_due ON inbox(due);
+CREATE TABLE IF NOT EXISTS work(
+  id INTEGER PRIMARY KEY AUTOINCREMENT, iid TEXT NOT NULL, eid TEXT NOT NULL, task INTEGER NOT NULL, name TEXT NOT NULL,
+  input TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS schedules(name TEXT PRIMARY KEY, last INTEGER, next INTEGER);
+"""
+_INSTANCE = ("iid, eid, name, version, status, input, output, custom_status, created, updated, parent_iid, parent_eid, "
+             "parent_task")
+_SELECT = f"SELECT {_INSTANCE} FROM instances"  # noqa: S608  # names of columns, no values
+_DELETIONS = tuple(f"DELETE FROM {table} WHERE iid=?" for table in ("instances", "history", "inbox", "work"))  # noqa: S608
+
+
+class StoreClosed(Exception):
+    """The host has stopped; what was to be written stays undone, as after a kill."""
+
+
+class Store:
+    def __init__(self, path: Path | None, now: Callable[[], int]) -> None:
+        """`path` None keeps everything in memory."""
+        self._now, self._lock = now, threading.RLock()
+        self._db: sqlite3.Connection | None = sqlite3.connect(
+            path or ":memory:", check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        with self._transaction() as db:
+            for statement in SCHEMA.split(";"):
+                db.execute(statement)
+            found = db.execute("PRAGMA user_version").fetchone()[0]
+            if found not in (0, SCHEMA_VERSION):
+                raise sqlite3.DatabaseError(f"{path} was written by another version of the host (schema {found})")
+            db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        with self._lock:
+            if self._db is not None:
+                self._db.close()
+                self._db = None
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            if self._db is None:
+                raise StoreClosed
+            yield self._db
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._reading() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+            except BaseException:
+                db.execute("ROLLBACK")
+                raise
+            db.execute("COMMIT")
+
+    # -- reading --------------------------------------------------------------
+
+    def instance(self, instance_id: str) -> Instance | None:
+        with self._reading() as db:
+            row = db.execute(f"{_SELECT} WHERE iid=?", (instance_id,)).fetchone()
+        return _instance(row) if row else None
+
+    def instances(self, chosen: Filter, *, after: str = "", limit: int = -1) -> list[Instance]:
+        """In the order of their ids, those behind `after`."""
+        where, values = _where(chosen)
+        with self._reading() as db:
+            rows = db.execute(
+                f"{_SELECT} WHERE {where} AND iid > ? ORDER BY iid LIMIT ?", (*values, after, limit))
+            return [_instance(row) for row in rows]
+
+    def history(self, instance_id: str, execution_id: str) -> list[str]:
+        with self._reading() as db:
+            rows = db.execute("SELECT body FROM history WHERE iid=? AND eid=? ORDER BY seq", (instance_id, execution_id))
+            return [body for (body,) in rows]
+
+    def messages(self, instance_id: str, now: int) -> list[Message]:
+        """Due messages in the order of arrival; a timer arrives when it is due."""
+        with self._reading() as db:
+            rows = db.execute(
+                "SELECT id, eid, due, body FROM inbox WHERE iid=? AND due<=? ORDER BY arrival, id", (instance_id, now))
+            return [Message(instance_id, eid, json.loads(body), due, row_id) for row_id, eid, due, body in rows]
+
+    def instances_with_mail(self) -> list[str]:
+        with self._reading() as db:
+            return [iid for (iid,) in db.execute("SELECT iid FROM inbox WHERE due=0 GROUP BY iid ORDER BY MIN(arrival), MIN(id)")]
+
+    def timers_due(self, now: int) -> list[str]:
+        with self._reading() as db:
+            return [iid for (iid,) in db.execute("SELECT iid FROM inbox WHERE due>0 AND due<=? ORDER BY due, id", (now,))]
+
+    def next_due(self, now: int) -> int | None:
+        with self._reading() as db:
+            due: int | None = db.execute("SELECT MIN(due) FROM inbox WHERE due>?", (now,)).fetchone()[0]
+        return due
+
+    def unfinished_work(self) -> list[Work]:
+        with self._reading() as db:
+            rows = db.execute("SELECT iid, eid, task, name, input, id FROM work ORDER BY id")
+            return [Work(*row) for row in rows]
+
+    # -- client commands ------------------------------------------------------
+
+    def create(self, new: NewInstance) -> str | None:
+        """Creates an instance, replacing a finished one of that id. A live one stays: its status is returned."""
+        with self._transaction() as db:
+            status = self._status(db, new.instance_id)
+            if status in LIVE:
+                return status
+            self._create(db, new)
+        return None
+
+    def post(self, instance_id: str, event: Event, *, allowed: frozenset[str] = LIVE) -> str | None:
+        """Puts an event into the inbox if the instance's status is allowed. Returns the status; None: no such instance."""
+        with self._transaction() as db:
+            status = self._status(db, instance_id)
+            if status in allowed:
+                self._insert_message(db, Message(instance_id, None, event))
+        return status
+
+    def purge(self, instance_id: str) -> None:
+        with self._transaction() as db:
+            self._delete(db, instance_id)
+
+    def rewind(self, instance_id: str, execution_id: str, history: list[Event], message: Event) -> None:
+        """Replaces the history of a failed instance and sets it running again."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM history WHERE iid=? AND eid=?", (instance_id, execution_id))
+            self._append(db, instance_id, execution_id, history)
+            db.execute("UPDATE instances SET status='Running', output=NULL, updated=? WHERE iid=?", (self._now(), instance_id))
+            self._insert_message(db, Message(instance_id, execution_id, message))
+
+    # -- the engine's writes --------------------------------------------------
+
+    def commit_step(self, step: Step) -> Written:
+        """All that an episode leads to, at once."""
+        iid, eid, now = step.instance.instance_id, step.instance.execution_id, self._now()
+        with self._transaction() as db:
+            db.executemany("DELETE FROM inbox WHERE id=?", [(row_id,) for row_id in step.consumed])
+            current = db.execute("SELECT eid FROM instances WHERE iid=?", (iid,)).fetchone()
+            if current is None or current[0] != eid:
+                return Written()
+            if step.continued is not None:
+                return self._commit_generation(db, step, step.continued)
+            self._append(db, iid, eid, step.appended)
+            db.execute("UPDATE instances SET status=?, output=?, custom_status=?, updated=? WHERE iid=?",
+                       (step.status, step.output, step.custom_status, now, iid))
+            if step.status not in LIVE:
+                db.execute("DELETE FROM inbox WHERE iid=?", (iid,))
+            ready = []
+            for message in [*step.messages, *self._create_children(db, step)]:
+                self._insert_message(db, message)
+                if message.due == 0:
+                    ready.append(message.instance_id)
+            work = [self._insert_work(db, item) for item in step.work]
+        return Written(work, ready + [child.instance_id for child in step.children])
+
+    def finish_work(self, work: Work, event: Event) -> None:
+        """An activity's result: its row goes and the message comes, together."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM work WHERE id=?", (work.id,))
+            self._insert_message(db, Message(work.instance_id, work.execution_id, event))
+
+    def delete_messages(self, row_ids: list[int]) -> None:
+        with self._transaction() as db:
+            db.executemany("DELETE FROM inbox WHERE id=?", [(row_id,) for row_id in row_ids])
+
+    # -- schedules ------------------------------------------------------------
+
+    def schedule(self, name: str) -> tuple[int | None, int | None]:
+        """(last run, next run) of a timer trigger, as stored."""
+        with self._reading() as db:
+            row = db.execute("SELECT last, next FROM schedules WHERE name=?", (name,)).fetchone()
+        return (row[0], row[1]) if row else (None, None)
+
+    def save_schedule(self, name: str, last: int | None, following: int | None) -> None:
+        with self._transaction() as db:
+            db.execute("INSERT OR REPLACE INTO schedules(name, last, next) VALUES(?, ?, ?)", (name, last, following))
+
+    # -- parts of transactions ------------------------------------------------
+
+    def _status(self, db: sqlite3.Connection, instance_id: str) -> str | None:
+        row = db.execute("SELECT status FROM instances WHERE iid=?", (instance_id,)).fetchone()
+        return str(row[0]) if row else None
+
+    def _create(self, db: sqlite3.Connection, new: NewInstance) -> None:
+        self._delete(db, new.instance_id)
+        parent, now = new.parent, self._now()
+        db.execute(
+            f"INSERT INTO instances({_INSTANCE}) VALUES(?, ?, ?, ?, 'Pending', ?, NULL, NULL, ?, ?, ?, ?, ?)",
+            (new.instance_id, new.execution_id, new.name, new.version, new.input, now, now,
+             *((parent.instance_id, parent.execution_id, parent.task_id) if parent else (None, None, None))))
+        self._insert_message(db, Message(new.instance_id, new.execution_id, new.started))
+
+    def _create_children(self, db: sqlite3.Connection, step: Step) -> Iterator[Message]:
+        for child in step.children:
+            if self._status(db, child.instance_id) in LIVE:
+                assert child.task_failure is not None
+                yield Message(step.instance.instance_id, step.instance.execution_id, child.task_failure)
+            else:
+                self._create(db, child)
+
+    def _commit_generation(self, db: sqlite3.Connection, step: Step, new: NewInstance) -> Written:
+        """Continue-as-new: an empty history, a new execution id; commands that wait in the inbox stay, the rest is stale."""
+        iid, old = step.instance.instance_id, step.instance.execution_id
+        db.execute("DELETE FROM history WHERE iid=? AND eid=?", (iid, old))
+        db.execute("DELETE FROM inbox WHERE iid=? AND eid=?", (iid, old))
+        db.execute("UPDATE instances SET eid=?, input=?, custom_status=NULL, status='Running', updated=? WHERE iid=?",
+                   (new.execution_id, new.input, self._now(), iid))
+        self._insert_message(db, Message(iid, new.execution_id, new.started), first=True)
+        for message in step.messages:
+            self._insert_message(db, message, first=True)
+        return Written(ready=[iid])
+
+    def _insert_message(self, db: sqlite3.Connection, message: Message, *, first: bool = False) -> None:
+        """`first`: before all that already waits, as the start of a new generation and its carried events must be."""
+        arrival = 0 if first else message.due or self._now()
+        db.execute("INSERT INTO inbox(iid, eid, due, arrival, body) VALUES(?, ?, ?, ?, ?)",
+                   (message.instance_id, message.execution_id, message.due, arrival, json.dumps(message.event)))
+
+    def _insert_work(self, db: sqlite3.Connection, work: Work) -> Work:
+        row = (work.instance_id, work.execution_id, work.task_id, work.name, work.input)
+        cursor = db.execute("INSERT INTO work(iid, eid, task, name, input) VALUES(?, ?, ?, ?, ?)", row)
+        return Work(*row, id=cursor.lastrowid or 0)
+
+    def _append(self, db: sqlite3.Connection, instance_id: str, execution_id: str, events: list[Event]) -> None:
+        start = db.execute("SELECT COALESCE(MAX(seq), -1) + 1 FROM history WHERE iid=? AND eid=?",
+                           (instance_id, execution_id)).fetchone()[0]
+        db.executemany("INSERT INTO history(iid, eid, seq, body) VALUES(?, ?, ?, ?)", [
+            (instance_id, execution_id, start + offset, json.dumps(event)) for offset, event in enumerate(events)])
+
+    def _delete(self, db: sqlite3.Connection, instance_id: str) -> None:
+        for statement in _DELETIONS:
+            db.execute(statement, (instance_id,))
+
+
+def _instance(row: Any) -> Instance:
+    iid, eid, name, version, status, given, output, custom_status, created, updated, parent_iid, parent_eid, parent_task = row
+    parent = Parent(parent_iid, parent_eid, parent_task) if parent_iid else None
+    return Instance(iid, eid, name, version, status, given, output, custom_status, created, updated, parent)
+
+
+def _where(chosen: Filter) -> tuple[str, list[str | int]]:
+    clauses = ["substr(iid, 1, ?) = ?"]
+    values: list[str | int] = [len(chosen.prefix), chosen.prefix]
+    if chosen.created_from is not None:
+        clauses.append("created >= ?")
+        values.append(chosen.created_from)
+    if chosen.created_to is not None:
+        clauses.append("created <= ?")
+        values.append(chosen.created_to)
+    if chosen.statuses:
+        clauses.append(f"status IN ({', '.join('?' * len(chosen.statuses))})")
+        values.extend(sorted(chosen.statuses))
+    return " AND ".join(clauses), values

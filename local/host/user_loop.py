@@ -1,0 +1,72 @@
+"""The one event loop on which all async user code of the process runs, in a thread of its own.
+
+It is shared by every host of the process and lives as long as the process: the SDK's HTTP session and lock, and any
+asyncio object an app keeps in a module, are bound to the loop that used them first.
+"""
+
+import asyncio
+import atexit
+import sys
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+SDK_HTTP_MODULE = "azure.durable_functions.models.utils.http_utils"
+
+
+class UserLoop:
+    """Use `UserLoop.shared()`."""
+
+    _shared: "UserLoop | None" = None
+    _creating = threading.Lock()
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._users = 0
+        self._thread = threading.Thread(target=self._run, name="user-loop", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def shared(cls) -> "UserLoop":
+        with cls._creating:
+            if cls._shared is None:
+                cls._shared = cls()
+                atexit.register(cls._shared.close)
+            return cls._shared
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def submit(self, coroutine: Coroutine[Any, Any, Result]) -> "Future[Result]":
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def enter(self) -> None:
+        with self._creating:
+            self._users += 1
+
+    def leave(self) -> None:
+        """The last host that leaves closes the SDK's HTTP session, so that no connection outlives its server."""
+        with self._creating:
+            self._users -= 1
+            last = self._users == 0
+        if last:
+            self.submit(_close_sdk_session()).result(10)
+
+    def close(self) -> None:
+        if self.loop.is_closed():
+            return
+        self.submit(_close_sdk_session()).result(10)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(10)
+        if not self._thread.is_alive():
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+            self.loop.close()
+
+
+async def _close_sdk_session() -> None:
+    if (module := sys.modules.get(SDK_HTTP_MODULE)) is not None:
+        await module._close_session()
+        await asyncio.sleep(0)  # lets the transports finish closing
