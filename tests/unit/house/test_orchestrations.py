@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[3]
 FILES = sorted((ROOT / "orchestrations").glob("*.py"))
 PURE = {"azure.durable_functions", "collections.abc", "dataclasses", "datetime", "enum", "functools", "itertools", "typing"}
 OURS = ("activities.", "orchestrations.", "shared.messages", "shared.errors")
-BANNED = {"now", "utcnow", "today", "time", "monotonic", "uuid4", "getenv", "environ", "random", "sleep", "open", "print"}
+BANNED = {"now", "utcnow", "today", "monotonic", "uuid4", "getenv", "environ", "open", "print", "input"}
 
 
 def imported(tree: ast.AST) -> set[str]:

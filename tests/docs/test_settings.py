@@ -1,0 +1,60 @@
+"""One list of settings: the code's, the sample's and the documents'."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from local.stack import TUNABLE
+from shared.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENT = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+OURS = {str(field.alias) for field in Settings.model_fields.values()}
+HOSTS = {
+    "AzureWebJobsStorage", "AZURE_FUNCTIONS_DURABLE_STRICT_TYPING", "APPLICATIONINSIGHTS_CONNECTION_STRING",
+    "FUNCTIONS_WORKER_RUNTIME", "TASK_HUB_NAME"}
+FOREIGN = {"WEBSITE_TIME_ZONE", "WEBSITE_INSTANCE_ID", "UPGRADE", "PYTHON", "TUNABLE"}  # not settings of the app
+NAME = re.compile(r"`([A-Z][A-Z0-9]*(?:_+[A-Za-z0-9]+)+)(?:=[^`]*)?`")
+
+
+def table(title: str) -> dict[str, str]:
+    """Name -> default, as the document's table says."""
+    section = re.split(r"^## ", DOCUMENT, flags=re.MULTILINE)
+    text = next(part for part in section if part.startswith(title))
+    return {row[1]: row[2] for row in re.finditer(r"^\| `([^`]+)` \| (.*?) \|", text, flags=re.MULTILINE)}
+
+
+def sample() -> dict[str, str]:
+    return dict(json.loads((ROOT / "local.settings.sample.json").read_text(encoding="utf-8"))["Values"])
+
+
+def test_the_document_has_every_setting_and_no_other() -> None:
+    assert set(table("The app's settings")) == OURS - HOSTS
+    assert set(table("The host's settings")) == HOSTS
+
+
+def test_the_sample_has_every_setting_and_no_other() -> None:
+    assert OURS | HOSTS - {"APPLICATIONINSIGHTS_CONNECTION_STRING"} == set(sample())
+
+
+@pytest.mark.parametrize("name", sorted(OURS - HOSTS))
+def test_the_document_has_the_default(name: str) -> None:
+    field = next(field for field in Settings.model_fields.values() if field.alias == name)
+    default = field.default
+    text = ",".join(default) if isinstance(default, tuple) else "" if default is None else str(default)
+    told = table("The app's settings")[name].strip("`–").replace(", ", ",")
+    assert told == text or (name == "EXPORT_DATASETS" and told == "all four")
+
+
+@pytest.mark.parametrize("file", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "infra").glob("*.md")]),
+                         ids=lambda file: str(file.relative_to(ROOT)))
+def test_every_setting_that_a_document_names_exists(file: Path) -> None:
+    named = {found.split("__")[0] for found in NAME.findall(file.read_text(encoding="utf-8"))}
+    known = {name.split("__")[0] for name in OURS | HOSTS | FOREIGN}
+    assert named <= known
+
+
+def test_the_stack_changes_only_settings_that_there_are() -> None:
+    assert set(TUNABLE) <= OURS
