@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # azure.identity takes a third of a second to import, and is 
 
 AUTHORITY = "login.microsoftonline.com"  # the export is a service of the global cloud only (graph-partner-billing, 1)
 EXCHANGE_SCOPE = "api://AzureADTokenExchange/.default"
-TOKEN_SECONDS = 30.0  # the SDK alone would wait for over a minute where the identity endpoint is being replaced
+TOKEN_SECONDS = 30.0  # the SDK alone waits for over a minute while the identity endpoint restarts
 ENTRA_CODE = re.compile(r"\bAADSTS\d{4,9}\b")
 
 

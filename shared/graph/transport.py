@@ -64,7 +64,8 @@ class Connection:
             transport=BoundedTransport(transport or httpx.AsyncHTTPTransport()), follow_redirects=False,
             timeout=httpx.Timeout(total_seconds, connect=CONNECT_SECONDS),
             headers={"User-Agent": "partner-billing-export", "Accept-Encoding": "gzip"})
-        adapter = GraphRequestAdapter(_authentication(base_url, credential), client=self._http)
+        authentication = _authentication(base_url, credential, total_seconds / 2)  # so that a token that hangs is named as such
+        adapter = GraphRequestAdapter(authentication, client=self._http)
         adapter.base_url = base_url  # without a slash at its end: an httpx client would add one (12, gotcha 8)
         adapter.observability_options = ObservabilityOptions(include_euii_attributes=False)
         with warnings.catch_warnings():
@@ -163,23 +164,24 @@ def _unpacked(unpack: Any, chunk: bytes, most: int) -> bytes:
 class GraphTokens(AccessTokenProvider):
     """The token for the one allowed host. The SDK's own provider would let a request to another host go without one."""
 
-    def __init__(self, credential: "AsyncTokenCredential", host: str) -> None:
-        self._credential, self._hosts = credential, AllowedHostsValidator([host])
+    def __init__(self, credential: "AsyncTokenCredential", host: str, seconds: float) -> None:
+        self._credential, self._hosts, self._seconds = credential, AllowedHostsValidator([host]), seconds
 
     async def get_authorization_token(self, uri: str, additional_authentication_context: dict[str, Any] | None = None) -> str:
         if not self._hosts.is_url_host_valid(uri) or urlsplit(uri).scheme != "https":
             raise Refused("graph_unauthorized")
         challenge = (additional_authentication_context or {}).get("claims")
-        return await token_for(self._credential, SCOPE, claims=_claims(challenge) if isinstance(challenge, str) else None)
+        claims = _claims(challenge) if isinstance(challenge, str) else None
+        return await token_for(self._credential, SCOPE, claims=claims, seconds=self._seconds)
 
     def get_allowed_hosts_validator(self) -> AllowedHostsValidator:
         return self._hosts
 
 
-def _authentication(base_url: str, credential: "AsyncTokenCredential | None") -> AuthenticationProvider:
+def _authentication(base_url: str, credential: "AsyncTokenCredential | None", seconds: float) -> AuthenticationProvider:
     if credential is None:
         return AnonymousAuthenticationProvider()
-    return BaseBearerTokenAuthenticationProvider(GraphTokens(credential, urlsplit(base_url).hostname or ""))
+    return BaseBearerTokenAuthenticationProvider(GraphTokens(credential, urlsplit(base_url).hostname or "", seconds))
 
 
 def _claims(challenge: str) -> str | None:
