@@ -193,4 +193,5 @@ def billing_month(root_directory: str) -> BillingMonth | None:
 
 
 def source_rules(allowed: Iterable[str], partner_tenant_id: str | None, *, loopback: bool) -> SourceRules:
-    return SourceRules(tuple(entry.strip().lower().rstrip("/") for entry in allowed if entry.strip()), partner_tenant_id, loopback)
+    entries = (entry.strip().lower().rstrip("/") for entry in allowed)
+    return SourceRules(tuple(entry for entry in entries if entry), partner_tenant_id, loopback)

@@ -26,6 +26,9 @@ class RunRequest(TypedDict):
     key: str  # "unbilled_usage/2026-11/USD/full"
     force: bool
     limits: Limits
+    requested_by: NotRequired[str]
+    reason: NotRequired[str]
+    cycle_id: NotRequired[str]
 
 
 class ClaimRequest(RunRequest):
@@ -145,7 +148,7 @@ Stopped = Cancelled | Superseded | Ended  # what any activity may find instead o
 StartResult = Started | Waiting | Refused | Stopped
 CheckResult = Succeeded | Waiting | NoData | Gone | Refused | Stopped
 OperationResult = Succeeded | NoData | Refused | TimedOut | Stopped
-PlanResult = Planned | Unchanged | NoData | Gone | Refused | Stopped
+PlanResult = Planned | Unchanged | NoData | Gone | Waiting | Refused | Stopped
 ProofResult = Landed | Missing | Refused | Stopped
 
 
@@ -221,12 +224,14 @@ class CyclePlan(TypedDict):
 
     lanes: list[list[DueRun]]
     limits: LaneLimits
+    requested_by: str
 
 
 class LaneRequest(TypedDict):
     """The input of cycle_lane."""
 
     cycle_id: str
+    requested_by: str
     runs: list[DueRun]
     limits: LaneLimits
 

@@ -37,42 +37,50 @@ class Committed:
 async def commit_version(ledger: Ledger, landing: LandingStore, run: Run, number: int, proof: str) -> Committed:
     """Commits what plan `number` of the run planned. Raises Terminal(foreign_blob)."""
     stored = await landing.read(names_path(run.run_id, number))
-    version = await ledger.versions.get(run.export_key, run.manifest_etag, run.version_n)
-    if stored is None or version is None:
+    if stored is None:
         raise InfrastructureFault("plan_missing", "Plan")
     names = json.loads(stored[0])
-    if version.state == "complete" and version.run_id == run.run_id:
-        await _point(landing, run, version)  # an earlier attempt of this very activity got so far, or farther
-        return Committed(version.version, 0)
-    wanted: dict[str, str] = dict(names["blobs"])
+    for _ in range(MOST_TRIES):
+        version = await ledger.versions.get(run.export_key, run.manifest_etag, run.version_n)
+        if version is None:
+            raise InfrastructureFault("version_unknown", "Version")  # version rows are never deleted
+        if version.state == "complete":  # by an earlier attempt of this activity, or by another run of the key
+            await _point(landing, run, version)
+            return Committed(version.version, 0)
+        facts = await _proven(ledger, landing, run, version, dict(names["blobs"]))
+        if version.state != "landing" or len(facts) < len(names["blobs"]):
+            return Committed(version.version, max(1, len(names["blobs"]) - len(facts)))
+        if await _complete(ledger, landing, run, version, names, facts, proof):
+            return Committed(version.version, 0)
+    raise InfrastructureFault("version_contended", "Version")
+
+
+async def _proven(
+    ledger: Ledger, landing: LandingStore, run: Run, version: Version, wanted: Mapping[str, str],
+) -> list[LandedFact]:
+    """The wanted blobs (name -> partition value) that are landed and proven. Raises Terminal(foreign_blob)."""
     there, rows = await asyncio.gather(
         folder(landing, run, version), ledger.blobs.of_version(run.export_key, version.version))
-    missing = [name for name in wanted if not is_proven(there.get(name), rows.get(name))]
-    if missing:
-        return Committed(version.version, len(missing))
     if there.keys() - wanted.keys() - {MANIFEST}:
         raise Terminal("foreign_blob")
-    facts = [_fact(rows[name], value) for name, value in wanted.items()]
-    version = await _claim(ledger, run, version, facts, proof)
-    await _mark(landing, run, version, names, facts)
-    await _point(landing, run, version)
-    if await ledger.versions.change(version, state="complete", landed_at=version.landed_at) is None:
-        raise InfrastructureFault("version_contended", "Version")  # the repeat looks at what became of it
-    return Committed(version.version, 0)
+    return [_fact(rows[name], value) for name, value in wanted.items() if is_proven(there.get(name), rows.get(name))]
 
 
-async def _claim(ledger: Ledger, run: Run, version: Version, facts: list[LandedFact], proof: str) -> Version:
-    """The row, still landing, with everything the marker will say; by If-Match, so that nobody else finishes it otherwise."""
-    if version.state != "landing":
-        raise InfrastructureFault("version_contended", "Version")
+async def _complete(
+    ledger: Ledger, landing: LandingStore, run: Run, version: Version, names: Mapping[str, Any], facts: list[LandedFact],
+    proof: str,
+) -> bool:
+    """Row, marker, latest.json, row. False where another run changed the row meanwhile: look again."""
     before = await ledger.versions.newest_complete(run.export_key)
     claimed = await ledger.versions.change(
         version, run_id=run.run_id, landed_at=version.landed_at or iso(ledger.clock.now()), proof=proof,
         path=version_path(run.export_key, version.version), supersedes=before.version if before else "",
         blobs=len(facts), bytes=sum(fact.bytes for fact in facts), rows=sum(fact.rows for fact in facts))
     if claimed is None:
-        raise InfrastructureFault("version_contended", "Version")
-    return claimed
+        return False
+    await _mark(landing, run, claimed, names, facts)
+    await _point(landing, run, claimed)
+    return await ledger.versions.change(claimed, state="complete") is not None
 
 
 async def _mark(landing: LandingStore, run: Run, version: Version, names: Mapping[str, Any], facts: list[LandedFact]) -> None:

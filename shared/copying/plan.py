@@ -12,7 +12,7 @@ from typing import Any
 
 from shared.clock import iso
 from shared.errors import InfrastructureFault
-from shared.landing.layout import MANIFEST, manifest_path, names_path, page_path, version_id, version_path
+from shared.landing.layout import manifest_path, names_path, page_path, version_id, version_path
 from shared.landing.store import LandedBlob, LandingStore
 from shared.ledger.blobs import BlobRow
 from shared.ledger.ledger import Ledger
@@ -41,11 +41,11 @@ async def plan_copy(ledger: Ledger, landing: LandingStore, run: Run, manifest: M
     """Plans `manifest` (which has passed the guards) for `run`; `number` is the round, from 1."""
     version = await find_version(ledger, run, manifest)
     if version.state == "complete":
-        missing = await damage(landing, ledger, run, version, manifest)
-        if not missing:
+        marker = await landing.read(manifest_path(run.export_key, version.version))  # before the listing: see reopen()
+        if marker is not None and not await damage(landing, ledger, run, version, manifest, marker[0]):
             await _note(ledger, run, version, manifest, number)
             return Plan(version, 0, 0, complete=True)
-        version = await reopen(ledger, landing, run, version)
+        version = await reopen(ledger, landing, run, version, marker[1] if marker else None)
     missing = await unproven(landing, ledger, run, version, manifest)
     pages = list(_pages(missing))
     await landing.ensure_container()
@@ -100,14 +100,13 @@ def is_proven(there: LandedBlob | None, row: BlobRow | None) -> bool:
     return there is not None and row is not None and row.ok and row.destination_etag == there.etag and row.bytes == there.size
 
 
-async def damage(landing: LandingStore, ledger: Ledger, run: Run, version: Version, manifest: Manifest) -> list[str]:
+async def damage(
+    landing: LandingStore, ledger: Ledger, run: Run, version: Version, manifest: Manifest, marker: bytes,
+) -> list[str]:
     """What is not as it was when the version was completed; the marker stands in for rows that retention removed."""
-    there, rows, marker = await asyncio.gather(
-        folder(landing, run, version), ledger.blobs.of_version(run.export_key, version.version),
-        landing.read(manifest_path(run.export_key, version.version)))
-    if marker is None:
-        return [MANIFEST]
-    told = {blob["name"]: blob for blob in json.loads(marker[0])["blobs"]}
+    there, rows = await asyncio.gather(
+        folder(landing, run, version), ledger.blobs.of_version(run.export_key, version.version))
+    told = {blob["name"]: blob for blob in json.loads(marker)["blobs"]}
     return [
         blob.name for blob in manifest.blobs
         if not is_proven(there.get(blob.name), rows.get(blob.name))
@@ -118,15 +117,17 @@ def is_as_told(there: LandedBlob | None, told: dict[str, Any] | None) -> bool:
     return there is not None and told is not None and there.size == told["bytes"] and (there.md5 or "") == told["md5"] != ""
 
 
-async def reopen(ledger: Ledger, landing: LandingStore, run: Run, version: Version) -> Version:
-    """A complete version that somebody damaged: back to landing, and its marker away, before anything is copied into it."""
-    marker = await landing.head(manifest_path(run.export_key, version.version))
+async def reopen(ledger: Ledger, landing: LandingStore, run: Run, version: Version, marker_etag: str | None) -> Version:
+    """A complete version that somebody damaged: back to landing, and its marker away, before anything is copied into it.
+
+    `marker_etag` was read before the folder was listed: a marker that was written since is another repair's, and stays.
+    """
     changed = await ledger.versions.change(
         version, state="landing", run_id=run.run_id, last_planned_at=iso(ledger.clock.now()))
     if changed is None:
-        raise InfrastructureFault("version_contended", "Version")  # somebody else repairs it: the repeat sees what became of it
-    if marker is not None:
-        await landing.delete(manifest_path(run.export_key, version.version), marker.etag)
+        raise InfrastructureFault("version_contended", "Version")  # another run repairs it: the repeat sees what became of it
+    if marker_etag is not None:
+        await landing.delete(manifest_path(run.export_key, version.version), marker_etag)
     return changed
 
 

@@ -64,7 +64,10 @@ def marker(
 def latest(
     key: ExportKey, *, billing_month: BillingMonth | None, version: Mapping[str, Any], totals: Mapping[str, int],
 ) -> bytes:
-    """`latest.json`, one line: which version readers take. version: version, path, etag, created_at, landed_at, first_seen, supersedes."""
+    """`latest.json`, one line: which version readers take.
+
+    version: version, path, etag, created_at, landed_at, first_seen, supersedes. totals: blobs, bytes, rows.
+    """
     members = key_members(key)
     if billing_month is not None:
         members.setdefault("billing_month", str(billing_month))

@@ -24,7 +24,6 @@ class BlobRow:
     source_etag: str = ""
     encoding: str = ""
     columns: str = ""  # names in the first line, comma-separated
-    partition_value: str = ""
     rung: str = ""
     tries: int = 0
     seconds: float = 0.0

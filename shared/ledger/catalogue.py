@@ -56,7 +56,9 @@ class Catalogue:
             if there is None:
                 if await self._tables.insert("catalogue", partition, row, wanted):
                     return
-            elif {name: said.get(name) for name in wanted} == wanted or await self._tables.replace("catalogue", partition, row, wanted, there.etag):
+            elif all(said.get(name) == value for name, value in wanted.items()):
+                return
+            elif await self._tables.replace("catalogue", partition, row, wanted, there.etag):
                 return
         raise InfrastructureFault("catalogue_contended", "Catalogue")
 

@@ -1,13 +1,23 @@
 """Who may run: a run begins by claiming its key, from the HTTP starter and again, harmlessly, from its first activity."""
 
 from dataclasses import replace
+from datetime import datetime
 
 from shared.clock import iso
 from shared.ledger.ledger import Ledger
 from shared.ledger.locks import Lock
 from shared.ledger.outcomes import close_run
 from shared.ledger.runs import Run
-from shared.messages import Cancelled, Claimed, Ended, Superseded
+from shared.messages import Cancelled, Claimed, Ended, RunRequest, Superseded
+from shared.telemetry import APP_VERSION
+
+
+def row_of(request: RunRequest, now: datetime) -> Run:
+    """The first form of the run's row."""
+    return Run(
+        run_id=request["run_id"], key=request["key"], force=request["force"], deadline=request["limits"]["deadline"],
+        requested_by=request.get("requested_by", ""), reason=request.get("reason", ""), cycle_id=request.get("cycle_id", ""),
+        app_version=APP_VERSION, started_at=iso(now))
 
 
 async def claim(ledger: Ledger, wanted: Run, *, leave_trace: bool = True) -> Claimed | Ended | Cancelled | Superseded:
@@ -29,12 +39,11 @@ async def claim(ledger: Ledger, wanted: Run, *, leave_trace: bool = True) -> Cla
         lock = await ledger.locks.take(wanted.key, wanted.run_id, ledger.hub, now, lambda lock: _is_being_cancelled(ledger, lock))
         if lock.run_id != wanted.run_id:
             if leave_trace:
-                await ledger.runs.insert(replace(wanted, hub=ledger.hub, started_at=wanted.started_at or iso(now)))
+                await ledger.runs.insert(replace(wanted, hub=ledger.hub))
                 await close_run(ledger, wanted.run_id, {"outcome": "superseded", "live_run_id": lock.run_id})
             return {"status": "superseded", "live_run_id": lock.run_id}
         epoch = lock.epoch
-    await ledger.runs.insert(
-        replace(wanted, hub=ledger.hub, epoch=epoch, stage="starting", started_at=wanted.started_at or iso(now)))
+    await ledger.runs.insert(replace(wanted, hub=ledger.hub, epoch=epoch))
     return {"status": "claimed"}
 
 

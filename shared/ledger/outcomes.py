@@ -7,7 +7,7 @@ order; so whatever it finds half done, it finishes.
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from shared.clock import iso, parse_iso
 from shared.errors import InfrastructureFault
@@ -58,8 +58,8 @@ async def _write_outcome(ledger: Ledger, run_id: str, end: RunEnd) -> Run:
     raise InfrastructureFault("run_contended", "Run")
 
 
-async def _final_columns(ledger: Ledger, run: Run, end: RunEnd) -> dict[str, str | int]:
-    columns: dict[str, str | int] = {
+async def _final_columns(ledger: Ledger, run: Run, end: RunEnd) -> dict[str, Any]:
+    columns: dict[str, Any] = {
         "stage": "ended", "outcome": end["outcome"], "code": end.get("code", ""), "live_run_id": end.get("live_run_id", ""),
         "ended_at": iso(ledger.clock.now()), "next_check_at": ""}
     if not run.version:

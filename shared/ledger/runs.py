@@ -47,6 +47,7 @@ class Run:
     posts: int = 0
     polls: int = 0
     last_code: str = ""
+    detail: str = ""  # one sentence on the rule that was broken, where one was
     request_ids: str = ""
     next_check_at: str = ""
     plan: int = 0

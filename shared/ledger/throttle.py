@@ -3,9 +3,11 @@
 from datetime import datetime, timedelta
 
 from shared.clock import Clock, iso, parse_iso
+from shared.errors import Throttled, Transient
 from shared.ledger.tables import Tables
 
 CACHED = timedelta(seconds=30)
+WITHOUT_HEADER = 60  # seconds; some services send none with a 429 (graph-partner-billing, 7)
 
 
 class Throttle:
@@ -21,6 +23,14 @@ class Throttle:
             row = await self._tables.get("locks", "throttle", "graph")
             self._until, self._read_at = parse_iso(row.values["until"]) if row else None, now
         return max(0, -int(-(self._until - now).total_seconds() // 1)) if self._until else 0
+
+    async def after(self, error: Transient) -> int | None:
+        """The seconds to wait after `error`; of a 429 the whole app is told."""
+        if not isinstance(error, Throttled):
+            return error.retry_after_seconds
+        seconds = WITHOUT_HEADER if error.retry_after_seconds is None else error.retry_after_seconds
+        await self.hold(seconds)
+        return seconds
 
     async def hold(self, seconds: int) -> None:
         """Nobody asks before `seconds` have passed; a longer wait that stands already is left."""

@@ -1,0 +1,73 @@
+"""Looks once at the run's operation and writes down what it saw.
+
+Idempotent: it only reads at Microsoft; a repeat counts one poll more, and an operation that is given up stays so.
+"""
+
+from datetime import timedelta
+
+import azure.durable_functions as df
+
+from shared.clock import iso
+from shared.errors import Gone as GoneError
+from shared.errors import Refused as RefusedError
+from shared.errors import Rejected, Transient
+from shared.graph.client import Failed, Ready
+from shared.ledger.runs import Run
+from shared.messages import CheckResult, OperationWait
+from shared.redaction import walled
+from shared.services import Services, services
+
+bp = df.Blueprint()
+
+
+@bp.activity_trigger(input_name="wait")
+@walled
+async def check_operation(wait: OperationWait) -> CheckResult:
+    app, operation_id = services(), wait["operation_id"]
+    run = await app.ledger.holding(wait["run_id"])
+    if not isinstance(run, Run):
+        return run
+    if operation_id is None or run.operation_id != operation_id:
+        return {"status": "gone"}  # another attempt gave it up
+    if left := await app.ledger.throttle.seconds_left():
+        return await waiting(app, run, left, polled=False)
+    try:
+        state = await app.graph.operation(operation_id)
+    except GoneError as error:
+        return await give_up(app, run, operation_id, error.code)
+    except Transient as error:
+        seconds = await app.ledger.throttle.after(error)
+        await app.ledger.runs.merge(run.run_id, last_code=error.code, request_ids=run.with_request_id(error.request_id))
+        return await waiting(app, run, seconds)
+    except (RefusedError, Rejected) as error:
+        await app.ledger.runs.merge(run.run_id, request_ids=run.with_request_id(error.request_id))
+        return {"status": "refused", "code": error.code}
+    if isinstance(state, Ready):
+        await app.ledger.runs.merge(
+            run.run_id, stage="planning", polls=run.polls + 1, next_check_at="",
+            request_ids=run.with_request_id(state.request_id))
+        return {"status": "succeeded", "operation_id": operation_id}
+    if isinstance(state, Failed):
+        await app.ledger.runs.merge(run.run_id, polls=run.polls + 1, request_ids=run.with_request_id(state.request_id))
+        return {"status": "no_data"} if state.no_data else await give_up(app, run, operation_id, "operation_failed")
+    return await waiting(app, run, state.retry_after_seconds)
+
+
+async def waiting(app: Services, run: Run, seconds: int | None, *, polled: bool = True) -> CheckResult:
+    await app.ledger.prolong(run, seconds or 0)
+    await app.ledger.runs.merge(
+        run.run_id, stage="waiting", polls=run.polls + polled,
+        next_check_at=iso(app.clock.now() + timedelta(seconds=max(seconds or 0, app.settings.poll_min_seconds))))
+    return {"status": "waiting", "retry_after_seconds": seconds}
+
+
+async def give_up(app: Services, run: Run, operation_id: str, code: str) -> CheckResult:
+    """Forgets the operation, so that the next start_export asks for a new one."""
+    while run.operation_id == operation_id:
+        if await app.ledger.runs.merge_if(run, operation_id="", last_code=code):
+            break
+        held = await app.ledger.holding(run.run_id)
+        if not isinstance(held, Run):
+            return held
+        run = held
+    return {"status": "gone"}

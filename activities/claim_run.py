@@ -1,0 +1,47 @@
+"""Makes the key this run's, or says whose it is.
+
+Idempotent: a repeated claim finds the lock and the row its own. Re-validates the whole input, because anyone who has
+the host's key can start an orchestration with anything in it.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import azure.durable_functions as df
+
+from shared.exports import ExportKey, Malformed
+from shared.ledger.claims import claim, row_of
+from shared.ledger.keys import belongs
+from shared.messages import ClaimRequest, ClaimResult
+from shared.redaction import walled
+from shared.services import services
+
+bp = df.Blueprint()
+
+
+@bp.activity_trigger(input_name="request")
+@walled
+async def claim_run(request: ClaimRequest) -> ClaimResult:
+    if not is_valid(request):
+        return {"status": "refused", "code": "input_invalid"}
+    if request["instance_id"] != request["run_id"]:
+        return {"status": "refused", "code": "instance_id_mismatch"}
+    app = services()
+    return await claim(app.ledger, row_of(request, app.clock.now()))
+
+
+def is_valid(request: Any) -> bool:
+    """Whether this is an input that a trigger or a lane of this app makes."""
+    try:
+        key, limits = ExportKey.parse(request["key"]), request["limits"]
+        deadline = datetime.fromisoformat(limits["deadline"])
+        texts = [request.get(name, "") for name in ("requested_by", "reason", "cycle_id")]
+        numbers = {name: limits[name] for name in ("rounds", "pages_in_flight", "poll_min_seconds")}
+    except (Malformed, KeyError, TypeError, ValueError, AttributeError):
+        return False
+    return (
+        str(key) == request["key"] and isinstance(request["force"], bool) and isinstance(request["instance_id"], str)
+        and isinstance(request["run_id"], str) and belongs(request["run_id"], key) and deadline.tzinfo is not None
+        and all(isinstance(text, str) and len(text) <= 500 for text in texts)
+        and all(isinstance(number, int) and not isinstance(number, bool) for number in numbers.values())
+        and 1 <= numbers["rounds"] <= 10 and 1 <= numbers["pages_in_flight"] <= 16 and 0 <= numbers["poll_min_seconds"] <= 86_400)

@@ -1,0 +1,32 @@
+"""Proves that all of a planned version is landed, and tells readers: marker, latest.json, version row.
+
+Idempotent: every step is a conditional write that leaves what is done already.
+"""
+
+import azure.durable_functions as df
+
+from shared.copying.commit import commit_version as commit
+from shared.errors import Terminal
+from shared.ledger.runs import Run
+from shared.messages import ProofResult, VersionRequest
+from shared.redaction import walled
+from shared.services import services
+
+bp = df.Blueprint()
+
+
+@bp.activity_trigger(input_name="request")
+@walled
+async def commit_version(request: VersionRequest) -> ProofResult:
+    app = services()
+    run = await app.ledger.holding(request["run_id"])
+    if not isinstance(run, Run):
+        return run
+    await app.ledger.runs.merge(run.run_id, stage="proving")
+    try:
+        committed = await commit(app.ledger, app.landing, run, request["plan"], app.settings.proof)
+    except Terminal as error:
+        return {"status": "refused", "code": error.code}
+    if committed.missing:
+        return {"status": "missing", "blobs": committed.missing}
+    return {"status": "landed", "version": committed.version}

@@ -1,0 +1,50 @@
+"""Reads the manifest, holds it against the rules, and plans what is missing of its version.
+
+Idempotent: the version's row is inserted once, and a repeated plan overwrites its own pages, the run's row last.
+"""
+
+import azure.durable_functions as df
+
+from shared.copying.plan import plan_copy as plan_version
+from shared.errors import Gone as GoneError
+from shared.errors import Rejected, Terminal, Transient
+from shared.ledger.runs import Run
+from shared.manifest import OtherMonth, guard
+from shared.messages import PlanResult, VersionRequest
+from shared.redaction import walled
+from shared.services import services
+
+bp = df.Blueprint()
+
+
+@bp.activity_trigger(input_name="request")
+@walled
+async def plan_copy(request: VersionRequest) -> PlanResult:
+    app = services()
+    run = await app.ledger.holding(request["run_id"])
+    if not isinstance(run, Run):
+        return run
+    try:
+        manifest = await app.sources.manifest(request["operation_id"], fresh=True)
+        guard(manifest, run.export_key, app.rules)
+        if not manifest.blobs:
+            return {"status": "no_data"}
+        plan = await plan_version(app.ledger, app.landing, run, manifest, request["plan"])
+    except OtherMonth:
+        return {"status": "no_data", "code": "month_not_open"}
+    except GoneError as error:
+        await app.ledger.runs.merge_if(run, operation_id="", last_code=error.code)
+        return {"status": "gone"}
+    except Transient as error:
+        await app.ledger.runs.merge(run.run_id, last_code=error.code)
+        return {"status": "waiting", "retry_after_seconds": error.retry_after_seconds}
+    except Terminal as error:
+        await app.ledger.runs.merge(
+            run.run_id, last_code=error.code, request_ids=run.with_request_id(error.request_id),
+            detail=error.detail if isinstance(error, Rejected) else "")
+        return {"status": "refused", "code": error.code}
+    if plan.complete:
+        return {"status": "unchanged", "version": plan.version.version}
+    return {
+        "status": "planned", "plan": request["plan"], "version": plan.version.version, "pages": plan.pages,
+        "blobs": plan.missing}

@@ -1,0 +1,28 @@
+"""Reads one page of a plan: names, in batches for one activity each. Idempotent: it only reads."""
+
+import json
+
+import azure.durable_functions as df
+
+from shared.errors import InfrastructureFault
+from shared.landing.layout import page_path
+from shared.ledger.runs import Run
+from shared.messages import PageContent, PageRequest
+from shared.redaction import walled
+from shared.services import services
+
+bp = df.Blueprint()
+
+
+@bp.activity_trigger(input_name="page")
+@walled
+async def read_page(page: PageRequest) -> PageContent:
+    app = services()
+    run = await app.ledger.holding(page["run_id"])
+    if not isinstance(run, Run):
+        return {"version": "", "batches": []}  # the run ends at its next question, and says why
+    stored = await app.landing.read(page_path(page["run_id"], page["plan"], page["page"]))
+    if stored is None:
+        raise InfrastructureFault("plan_missing", "Plan")
+    content: PageContent = json.loads(stored[0])
+    return content

@@ -1,0 +1,23 @@
+"""Writes how a run ended: row, catalogue, event, lock. Idempotent: each step does nothing when it is done."""
+
+import azure.durable_functions as df
+
+from shared.ledger.outcomes import close_run
+from shared.messages import OutcomeRequest, RunEnd
+from shared.redaction import walled
+from shared.services import services
+
+bp = df.Blueprint()
+
+
+@bp.activity_trigger(input_name="request")
+@walled
+async def record_outcome(request: OutcomeRequest) -> RunEnd:
+    end: RunEnd = {"outcome": request["outcome"]}
+    if "code" in request:
+        end["code"] = request["code"]
+    if "version" in request:
+        end["version"] = request["version"]
+    if "live_run_id" in request:
+        end["live_run_id"] = request["live_run_id"]
+    return await close_run(services().ledger, request["run_id"], end)

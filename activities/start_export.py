@@ -1,0 +1,100 @@
+"""Asks Microsoft for the run's export, unless the run has an operation already.
+
+Idempotent: the operation's id is stored by the first writer and found by every repeat. A crash between the POST and
+that write costs one more POST, which `posts` counts: Microsoft offers no way to ask whether the first one arrived.
+"""
+
+from datetime import datetime, timedelta
+
+import azure.durable_functions as df
+
+from shared.clock import iso
+from shared.errors import Refused as RefusedError
+from shared.errors import Transient
+from shared.exports import BillingMonth, MonthScope, period_word
+from shared.graph.client import Accepted
+from shared.ledger.runs import Run
+from shared.messages import OperationWait, Refused, StartResult, Waiting
+from shared.redaction import walled
+from shared.services import Services, services
+
+bp = df.Blueprint()
+
+MOST_OPERATIONS = 3
+
+
+@bp.activity_trigger(input_name="wait")
+@walled
+async def start_export(wait: OperationWait) -> StartResult:
+    app = services()
+    run = await app.ledger.holding(wait["run_id"])
+    if not isinstance(run, Run):
+        return run
+    if run.operation_id:
+        return {"status": "started", "operation_id": run.operation_id}
+    if run.operations >= MOST_OPERATIONS:
+        return {"status": "refused", "code": run.last_code or "operation_gone"}
+    answer: StartResult = await before_asking(app, run) or await ask(app, run)
+    if answer["status"] == "waiting":
+        seconds = answer["retry_after_seconds"] or 0
+        await app.ledger.prolong(run, seconds)
+        await app.ledger.runs.merge(
+            run.run_id, stage="waiting", next_check_at=iso(app.clock.now() + timedelta(seconds=seconds)))
+    return answer
+
+
+async def before_asking(app: Services, run: Run) -> Waiting | Refused | None:
+    """Reasons not to ask now; None = ask."""
+    now, scope = app.clock.now(), run.export_key.scope
+    if isinstance(scope, MonthScope):
+        if period_word(scope.month, now) is None:
+            return {"status": "refused", "code": "not_served"}
+        seconds = to_wait_at_boundary(now, app.settings.month_boundary_minutes)
+        if seconds:
+            return {"status": "waiting", "retry_after_seconds": seconds}
+    seconds = await app.ledger.throttle.seconds_left()
+    return {"status": "waiting", "retry_after_seconds": seconds} if seconds else None
+
+
+def to_wait_at_boundary(now: datetime, minutes: int) -> int:
+    """Seconds until `now` is `minutes` behind a month's boundary, 0 where it is not near one.
+
+    Just there, Microsoft's and our idea of `current` may differ, and the wrong month would be asked for.
+    """
+    window, month = timedelta(minutes=minutes), BillingMonth.of(now)
+    if now - month.start() < window:
+        return int((month.start() + window - now).total_seconds()) + 1
+    if month.next().start() - now <= window:
+        return int((month.next().start() + window - now).total_seconds()) + 1
+    return 0
+
+
+async def ask(app: Services, run: Run) -> StartResult:
+    key, now = run.export_key, app.clock.now()
+    word = period_word(key.scope.month, now) if isinstance(key.scope, MonthScope) else None
+    await app.ledger.runs.merge(
+        run.run_id, stage="posting", posts=run.posts + 1, asked_period=word or "", asked_at=iso(now))
+    try:
+        accepted = await app.graph.start_export(key, word)
+    except Transient as error:
+        seconds = await app.ledger.throttle.after(error)
+        await app.ledger.runs.merge(run.run_id, last_code=error.code, request_ids=run.with_request_id(error.request_id))
+        return {"status": "waiting", "retry_after_seconds": seconds}
+    except RefusedError as error:
+        await app.ledger.runs.merge(run.run_id, request_ids=run.with_request_id(error.request_id))
+        return {"status": "refused", "code": error.code}
+    return await store(app, run.run_id, accepted)
+
+
+async def store(app: Services, run_id: str, accepted: Accepted) -> StartResult:
+    """Keeps the operation's id, unless another attempt was first: then that one's counts."""
+    while True:
+        run = await app.ledger.holding(run_id)
+        if not isinstance(run, Run):
+            return run
+        if run.operation_id:
+            return {"status": "started", "operation_id": run.operation_id}
+        if await app.ledger.runs.merge_if(
+                run, stage="waiting", operation_id=accepted.operation_id, operations=run.operations + 1,
+                request_ids=run.with_request_id(accepted.request_id)):
+            return {"status": "started", "operation_id": accepted.operation_id}

@@ -1,0 +1,43 @@
+"""The table of contents: every function of the app, by name. No logic.
+
+    timers            start_due_cycle, settle_dead_runs
+    HTTP              start_run, get_run, cancel_run, start_cycle, get_cycle, health
+    orchestrations    export_cycle, cycle_lane, export_run, export_operation, page_copy
+    activities        plan_exports, sum_up_cycle, claim_run, start_export, check_operation, plan_copy, read_page,
+                      copy_blobs, commit_version, record_outcome
+
+These names are permanent: histories and schedules hold them. Wrong settings stop the app here, before it has any.
+"""
+
+import azure.durable_functions as df
+import azure.functions as func
+
+from activities import (
+    check_operation,
+    claim_run,
+    commit_version,
+    copy_blobs,
+    plan_copy,
+    plan_exports,
+    read_page,
+    record_outcome,
+    start_export,
+    sum_up_cycle,
+)
+from orchestrations import export_cycle, export_operation, export_run, page_copy
+from shared.redaction import quiet_libraries
+from shared.settings import settings
+from triggers import http_cycles, http_runs, http_service, schedule
+
+settings()
+quiet_libraries()
+
+app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
+
+for part in (
+    schedule, http_runs, http_cycles, http_service,
+    export_cycle, export_run, export_operation, page_copy,
+    plan_exports, sum_up_cycle, claim_run, start_export, check_operation, plan_copy, read_page, copy_blobs,
+    commit_version, record_outcome,
+):
+    app.register_functions(part.bp)

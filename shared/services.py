@@ -1,0 +1,167 @@
+"""The only place that puts the parts together: settings in, a working app out. Tests put their own parts in here.
+
+Heavy SDKs are imported when a part is first used, so that a cold start pays for what it does. Everything asynchronous
+belongs to the one event loop of the worker.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from shared.clock import Clock, SystemClock
+from shared.errors import Gone, Unavailable
+from shared.ledger.ledger import Ledger
+from shared.ledger.tables import Tables
+from shared.manifest import Manifest, SourceRules, guard_names, guard_source, source_rules
+from shared.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+
+    from shared.copying.copier import Copier
+    from shared.copying.source import Sources
+    from shared.graph.client import GraphBilling
+    from shared.landing.store import LandingStore
+
+T = TypeVar("T")
+
+
+@dataclass
+class Services:
+    """What activities and triggers work with. One per process; each part is made at its first use.
+
+    `locking` False takes the ledger's locks away: for the tests that show that correctness does not rest on them.
+    """
+
+    settings: Settings
+    clock: Clock = field(default_factory=SystemClock)
+    locking: bool = True
+    _parts: dict[str, object] = field(default_factory=dict, repr=False)
+
+    def _part(self, name: str, make: Callable[[], T]) -> T:
+        if name not in self._parts:
+            self._parts[name] = make()
+        return cast(T, self._parts[name])
+
+    @property
+    def rules(self) -> SourceRules:
+        return source_rules(
+            self.settings.source_allowed, self.settings.partner_tenant_id, loopback=self.settings.loopback)
+
+    @property
+    def ledger(self) -> Ledger:
+        def make() -> Ledger:
+            where = self.settings.landing_storage
+            tables = Tables(
+                self.settings.landing_table_prefix,
+                connection_string=where.get_secret_value() if where else None,
+                endpoint=None if where else self.settings.landing_table_uri,
+                credential=None if where else self._storage_credential)
+            return Ledger(tables, self.clock, hub=self.settings.task_hub_name, locking=self.locking)
+
+        return self._part("ledger", make)
+
+    @property
+    def landing(self) -> LandingStore:
+        def make() -> LandingStore:
+            from shared.landing.store import LandingStore
+
+            where = self.settings.landing_storage
+            return LandingStore(
+                container=self.settings.landing_container, prefix=self.settings.landing_prefix, clock=self.clock,
+                connection_string=where.get_secret_value() if where else None,
+                account_url=None if where else self.settings.landing_blob_uri,
+                credential=None if where else self._storage_credential)
+
+        return self._part("landing", make)
+
+    @property
+    def graph(self) -> GraphBilling:
+        def make() -> GraphBilling:
+            from shared.graph.client import GraphBilling
+
+            return GraphBilling(
+                base_url=self.settings.graph_base_url, credential=self._graph_credential, clock=self.clock)
+
+        return self._part("graph", make)
+
+    @property
+    def sources(self) -> Sources:
+        def make() -> Sources:
+            from shared.copying.source import Sources
+
+            return Sources(self._fetch_manifest, self.clock)
+
+        return self._part("sources", make)
+
+    @property
+    def copier(self) -> Copier:
+        def make() -> Copier:
+            from shared.copying.copier import Copier
+
+            return Copier(self.landing, self.sources, self.clock, concurrency=self.settings.copy_concurrency)
+
+        return self._part("copier", make)
+
+    async def _fetch_manifest(self, operation_id: str) -> Manifest:
+        """The manifest of an operation that is done, held against every rule that needs no key."""
+        from shared.graph.client import Failed, Ready
+
+        state = await self.graph.operation(operation_id)
+        if isinstance(state, Failed):
+            raise Gone("operation_failed")
+        if not isinstance(state, Ready):
+            raise Unavailable("graph_malformed")  # it was done, and is running again
+        guard_source(state.manifest.root_directory, self.rules)
+        guard_names(state.manifest)
+        return state.manifest
+
+    @property
+    def _storage_credential(self) -> AsyncTokenCredential:
+        def make() -> AsyncTokenCredential:
+            from shared.identity import storage_credential
+
+            return storage_credential(self.settings.azure_client_id)
+
+        return self._part("storage_credential", make)
+
+    @property
+    def _graph_credential(self) -> AsyncTokenCredential | None:
+        def make() -> AsyncTokenCredential | None:
+            from shared.identity import credential_for
+
+            return credential_for(
+                self.settings.graph_base_url, managed_identity_client_id=self.settings.azure_client_id,
+                partner_tenant_id=self.settings.partner_tenant_id,
+                partner_app_client_id=self.settings.partner_app_client_id)
+
+        return self._part("graph_credential", make)
+
+    async def close(self) -> None:
+        """Ends every connection; the parts are made anew when asked for again."""
+        parts, self._parts = self._parts, {}
+        for part in parts.values():
+            close = getattr(part, "close", None)
+            if close is not None:
+                await close()
+
+
+_lock = threading.Lock()
+_installed: list[Services] = []
+
+
+def services() -> Services:
+    """The process's services, made from the environment at first use."""
+    with _lock:
+        if not _installed:
+            _installed.append(Services(settings()))
+        return _installed[0]
+
+
+def install(replacement: Services | None) -> None:
+    """Tests put theirs in; None takes them out."""
+    with _lock:
+        _installed[:] = [replacement] if replacement is not None else []

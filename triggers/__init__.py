@@ -1,0 +1,1 @@
+"""How runs start and are seen: timers and HTTP. Nothing of what a run does lives here."""

@@ -1,0 +1,79 @@
+"""Errors as `application/problem+json`. The only place that knows status codes.
+
+Every problem has a stable `code` and a `remedy`; nothing in it quotes a library or a row.
+"""
+
+import functools
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, ParamSpec
+
+import azure.functions as func
+
+from shared.errors import InfrastructureFault, Transient
+from shared.redaction import fault, where
+
+P = ParamSpec("P")
+
+logger = logging.getLogger("partner_billing.http")
+
+
+class Problem(Exception):
+    """An answer that is not what was asked for. `members` go into the body as they are."""
+
+    def __init__(self, status: int, code: str, title: str, remedy: str, **members: Any) -> None:
+        self.status, self.code, self.title, self.remedy, self.members = status, code, title, remedy, members
+        super().__init__(code)
+
+
+def invalid(faults: dict[str, str]) -> Problem:
+    """Every wrong field at once: name -> what is wrong and what is expected."""
+    return Problem(
+        400, "request_invalid", "The request has wrong fields.", "Correct the fields named in `errors`.",
+        errors=[{"field": field, "message": message} for field, message in faults.items()])
+
+
+def unknown(what: str) -> Problem:
+    return Problem(404, "not_found", f"There is no such {what}.", f"Check the id of the {what}.")
+
+
+def answer(status: int, body: Any, **headers: str) -> func.HttpResponse:
+    return func.HttpResponse(
+        json.dumps(body, ensure_ascii=False), status_code=status, headers=headers, mimetype="application/json", charset="utf-8")
+
+
+def said(problem: Problem) -> func.HttpResponse:
+    body = {
+        "type": "about:blank", "title": problem.title, "status": problem.status, "code": problem.code,
+        "remedy": problem.remedy, **problem.members}
+    headers = {"Retry-After": "10"} if problem.status == 503 else {}
+    return func.HttpResponse(
+        json.dumps(body, ensure_ascii=False), status_code=problem.status, headers=headers,
+        mimetype="application/problem+json", charset="utf-8")
+
+
+def answered(function: Callable[P, Awaitable[func.HttpResponse]]) -> Callable[P, Awaitable[func.HttpResponse]]:
+    """The wall around every HTTP trigger: whatever happens inside, the answer is one of ours."""
+
+    @functools.wraps(function)
+    async def wall(*args: P.args, **kwargs: P.kwargs) -> func.HttpResponse:
+        try:
+            return await function(*args, **kwargs)
+        except Problem as problem:
+            return said(problem)
+        except Exception as error:  # all of them: this is the one place that must not let anything through
+            cause, place = fault(error), where(error)
+            passing = isinstance(error, Transient | InfrastructureFault) or _is_storage(error)
+        logger.error("%s failed: %s at %s", getattr(function, "__name__", "function"), cause, place)
+        if passing:
+            return said(Problem(
+                503, "ledger_unavailable", "The app cannot reach its tables or its task hub just now.",
+                "Ask again in some seconds. If it lasts, look at the firewall and the roles of the storage accounts."))
+        return said(Problem(500, "internal", "The app failed.", "Look at the app's log around this time."))
+
+    return wall
+
+
+def _is_storage(error: BaseException) -> bool:
+    return any(kind.__module__.startswith(("azure.core", "aiohttp")) for kind in type(error).__mro__)
