@@ -14,6 +14,7 @@ from shared.manifest import Manifest
 
 RENEW_AHEAD = timedelta(minutes=5)  # or a quarter of what it was good for when it came, if that is less
 PAUSE_SECONDS = 2.0  # between two fetches of one operation's manifest in this process
+URL_SAFE = "%!$&'()*+,/:;=@~[]"  # what stays as Microsoft wrote it in the root
 KEPT = 8  # operations; a manifest of 100,000 blobs takes some 25 MB
 
 
@@ -27,7 +28,7 @@ class SourceDirectory:
 
     def blob_url(self, name: str) -> str:
         """`name` has passed shared.manifest. Its `=` becomes %3D, which storage reads as the same."""
-        return f"{self.root.rstrip('/')}/{quote(name)}?{self.sas}"
+        return f"{quote(self.root.rstrip('/'), safe=URL_SAFE)}/{quote(name)}?{self.sas}"
 
     def same_data(self, manifest_etag: str, root: str) -> bool:
         return self.manifest_etag == manifest_etag and self.root == root

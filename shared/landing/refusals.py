@@ -32,6 +32,12 @@ def header_of(error: BaseException, name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
+def from_library(error: BaseException) -> bool:
+    """Whether storage or the way to it said so; anything else is a mistake of ours and stays what it is."""
+    return status_of(error) is not None or isinstance(error, OSError | TimeoutError) or (
+        type(error).__module__.partition(".")[0] in ("azure", "aiohttp"))
+
+
 def landing_error(error: BaseException, now: datetime) -> BillingExportError:
     """`error` of any library as one of ours. `now` (aware) is what a Retry-After date is counted from."""
     status, code, request_id = status_of(error), code_of(error), header_of(error, "x-ms-request-id")

@@ -11,6 +11,7 @@ destination_missing, destination_forbidden, destination_full, copy_failed (Termi
 import base64
 import builtins
 import functools
+import io
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from shared.clock import Clock, SystemClock
 from shared.errors import BillingExportError, Terminal
-from shared.landing.refusals import code_of, landing_error, status_of
+from shared.landing.refusals import code_of, from_library, landing_error, status_of
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
@@ -29,6 +30,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 CONNECT_SECONDS, READ_SECONDS = 10, 60
+SENT_AT_ONCE = 256 * 1024  # bytes
 COPY_READ_SECONDS = 120  # a block of 8 MiB on a slow day; server-side copies ask for more themselves
 
 
@@ -65,6 +67,8 @@ def _own_errors(
         except BillingExportError:
             raise
         except Exception as error:
+            if not from_library(error):
+                raise
             said = landing_error(error, self.now())
         raise said  # out here, so that the library's words are not even its __context__
 
@@ -72,16 +76,19 @@ def _own_errors(
 
 
 class LandingStore:
-    """Construct with a connection string (Azurite, a key) or with `account_url` and an async credential. One per process."""
+    """Construct with a connection string (Azurite, a key) or with `account_url` and an async credential. One per process.
+
+    `client_settings` go to the SDK's clients (tests count and disturb requests there).
+    """
 
     def __init__(
         self, *, container: str, prefix: str = "", connection_string: str | None = None, account_url: str | None = None,
-        credential: "AsyncTokenCredential | None" = None, clock: Clock | None = None, **transport: Any,
+        credential: "AsyncTokenCredential | None" = None, clock: Clock | None = None, **client_settings: Any,
     ) -> None:
         assert (connection_string is None) != (account_url is None), "either a connection string or an account URL"
         self._container, self._prefix = container, prefix.strip("/")
         self._connection_string, self._account_url, self._credential = connection_string, account_url, credential
-        self._clock, self._transport = clock or SystemClock(), transport
+        self._clock, self._client_settings = clock or SystemClock(), client_settings
         self._clients: dict[str, ContainerClient] = {}
 
     def __repr__(self) -> str:
@@ -202,11 +209,21 @@ class LandingStore:
             "connection_timeout": CONNECT_SECONDS, "read_timeout": COPY_READ_SECONDS if copying else READ_SECONDS,
             "retry_policy": (
                 ExponentialRetry(retry_total=0) if copying else LinearRetry(backoff=1, retry_total=2, random_jitter_range=0)),
-            **self._transport}
+            **self._client_settings, "raw_request_hook": self._before_request}
         if self._connection_string is not None:
             return ContainerClient.from_connection_string(self._connection_string, self._container, **settings)
         assert self._account_url is not None
         return ContainerClient(self._account_url, self._container, credential=self._credential, **settings)
+
+    def _before_request(self, request: Any) -> None:
+        """The HTTP library copies a body of bytes into its buffers at once; a file it sends piece by piece."""
+        body = request.http_request.data
+        if isinstance(body, bytes) and len(body) > SENT_AT_ONCE:
+            request.http_request.data = _Body(body)
+        elif isinstance(body, _Body):
+            body.seek(0)  # another try
+        if (hook := self._client_settings.get("raw_request_hook")) is not None:
+            hook(request)
 
     @_own_errors
     async def _upload(self, path: str, body: bytes, content_type: str, conditions: Mapping[str, Any]) -> str:
@@ -216,6 +233,13 @@ class LandingStore:
             body, length=len(body), validate_content="md5", content_settings=ContentSettings(content_type=content_type),
             **conditions)
         return quoted(written["etag"])
+
+
+class _Body(io.BytesIO):
+    """Shares the memory of its bytes, and outlives the request, after which the HTTP library closes it."""
+
+    def close(self) -> None:
+        pass
 
 
 def _if_match(etag: str | None) -> dict[str, Any]:

@@ -1,0 +1,233 @@
+"""Reads from Microsoft's storage: one blob pinned to one ETag, in ranges, through a signature that may expire meanwhile.
+
+Plain requests instead of the SDK's: they unpack nothing whatever Content-Encoding says, follow no redirect, repeat
+nothing on their own, and check that each answer is the very range that was asked for (reference: blob-copy, 3: the
+SDK's defaults give wrong bytes of the right length).
+
+Raises shared.errors only: source_changed, source_missing, source_forbidden, source_sas_expired, source_redirected,
+source_short, source_unreachable, storage_busy, and what fetching a manifest raises. No URL leaves this module but
+through PinnedSource.url, for a server-side copy.
+"""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from shared.clock import Clock
+from shared.copying.limits import MOST_TRIES, PAUSES
+from shared.copying.source import SourceDirectory, Sources
+from shared.copying.work import CopyWork
+from shared.errors import BillingExportError, Refused, Terminal, Throttled, Unavailable
+from shared.landing.refusals import BUSY
+from shared.retry_after import retry_after_seconds
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientSession
+
+R = TypeVar("R")
+
+CONNECT_SECONDS, SILENCE_SECONDS, ANSWER_SECONDS = 10, 60, 300  # the last: a whole block, however slowly it drips
+SIGNATURE_CODES = (None, "AuthenticationFailed", "AuthorizationFailure")  # Azure says the former, Azurite the latter
+READ_BUFFER = 256 * 1024
+
+
+@dataclass(frozen=True)
+class SourceFacts:
+    """What a blob is pinned to. `etag` as the header has it, `size` in bytes, `md5` in base64 where the blob has one."""
+
+    etag: str
+    size: int
+    md5: str | None
+
+
+class _SignatureRefused(Exception):
+    """A 403 that a new signature may cure."""
+
+
+class _Broken(Exception):
+    """The connection broke or the answer ended early: worth another try. `code` is what it is called if none helps."""
+
+    def __init__(self, code: str = "source_unreachable") -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class SourceReader:
+    """One per process: it holds the connections. `silence` and `answer` are seconds."""
+
+    def __init__(
+        self, sources: Sources, clock: Clock, *, silence: float = SILENCE_SECONDS, answer: float = ANSWER_SECONDS,
+    ) -> None:
+        self.sources, self._clock, self._silence, self._answer = sources, clock, silence, answer
+        self._session: ClientSession | None = None
+
+    async def request(
+        self, method: str, url: str, headers: Mapping[str, str], use: "Callable[[ClientResponse], Awaitable[R]]",
+    ) -> R:
+        """`use` gets the answer if it is a good one. Raises _SignatureRefused, _Broken or an error of ours; keeps no URL."""
+        import aiohttp
+        from yarl import URL
+
+        session, exact = self._connected(), URL(url, encoded=True)
+        try:
+            async with session.request(method, exact, headers=headers, allow_redirects=False) as answer:
+                self.sources.storage_time.heard(answer.headers.get("Date"))
+                self._judge(answer)
+                return await use(answer)
+        except aiohttp.ClientPayloadError:
+            broken = _Broken("source_short")
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):  # ValueError: an answer that is not HTTP
+            broken = _Broken()
+        raise broken  # out here: the library's words hold the URL
+
+    async def close(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    def _connected(self) -> "ClientSession":
+        if self._session is None:
+            import aiohttp
+
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=self._answer, sock_connect=CONNECT_SECONDS, sock_read=self._silence),
+                auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=READ_BUFFER,
+                headers={"Accept-Encoding": "identity", "User-Agent": "partner-billing-export"})
+        return self._session
+
+    def _judge(self, answer: "ClientResponse") -> None:
+        status, code, request_id = answer.status, answer.headers.get("x-ms-error-code"), answer.headers.get("x-ms-request-id")
+        if status in (200, 206):
+            return
+        said: BillingExportError
+        if status == 403 and code in SIGNATURE_CODES:
+            raise _SignatureRefused
+        if status in BUSY:
+            said = Throttled("storage_busy", retry_after_seconds=retry_after_seconds(
+                answer.headers.get("Retry-After"), self._clock.now()), http_status=status, error_code=code, request_id=request_id)
+        elif status == 408 or status > 500:
+            raise _Broken
+        elif 300 <= status < 400:
+            said = Refused("source_redirected", http_status=status, error_code=code, request_id=request_id)
+        else:
+            known = {404: "source_missing", 410: "source_missing", 412: "source_changed", 416: "source_short"}
+            said = Terminal(known.get(status, "source_forbidden"), http_status=status, error_code=code, request_id=request_id)
+        raise said
+
+
+class PinnedSource:
+    """One blob of the source. `tries` is 1 and one more for everything that had to be repeated."""
+
+    def __init__(self, reader: SourceReader, work: CopyWork, name: str) -> None:
+        self._reader, self._work, self.name = reader, work, name
+        self._facts: SourceFacts | None = None
+        self.tries = 1
+
+    @property
+    def facts(self) -> SourceFacts:
+        assert self._facts is not None
+        return self._facts
+
+    @property
+    def etag(self) -> str | None:
+        return self._facts.etag if self._facts is not None else None
+
+    async def look(self) -> SourceFacts:
+        """HEAD. The first look pins; a later one raises source_changed if it sees something else."""
+        seen = await self._persistently(lambda: self._signed("HEAD", {}, _facts))
+        if self._facts is not None and seen.etag != self._facts.etag:
+            raise Terminal("source_changed")
+        self._facts = seen
+        return seen
+
+    async def read(self, start: int, length: int) -> bytes:
+        """The bytes as stored, all of them. A connection that breaks is taken up where it broke, MOST_TRIES times in all."""
+        parts: list[bytes] = []
+        received = 0
+
+        async def rest() -> None:
+            nonlocal received
+
+            async def take(answer: "ClientResponse") -> None:
+                nonlocal received
+                self._check_range(answer, start + received, length - received)
+                async for part in answer.content.iter_any():
+                    parts.append(part)
+                    received += len(part)
+
+            headers = {"Range": f"bytes={start + received}-{start + length - 1}", "If-Match": self.facts.etag}
+            await self._signed("GET", headers, take)
+            if received != length:
+                raise _Broken("source_short")
+
+        await self._persistently(rest)
+        return b"".join(parts)
+
+    async def directory(self) -> SourceDirectory:
+        """Where to read from now, with a signature that is good for a while; raises source_changed if it is other data."""
+        found = await self._reader.sources.directory(self._work.operation_id)
+        return found if self._as_planned(found) else await self.renewed(found)
+
+    async def renewed(self, stale: SourceDirectory) -> SourceDirectory:
+        found = await self._reader.sources.renewed(self._work.operation_id, stale)
+        if not self._as_planned(found):
+            raise Terminal("source_changed")
+        return found
+
+    def _as_planned(self, found: SourceDirectory) -> bool:
+        return found.same_data(self._work.manifest_etag, self._work.root_directory)
+
+    async def _signed(self, method: str, headers: Mapping[str, str], use: "Callable[[ClientResponse], Awaitable[R]]") -> R:
+        """One request; where its signature is refused, one more with a new one."""
+        directory = await self.directory()
+        try:
+            return await self._reader.request(method, directory.blob_url(self.name), headers, use)
+        except _SignatureRefused:
+            pass
+        newer = await self.renewed(directory)
+        if newer != directory:
+            self.tries += 1
+            try:
+                return await self._reader.request(method, newer.blob_url(self.name), headers, use)
+            except _SignatureRefused:
+                pass
+        raise Refused("source_sas_expired", http_status=403)
+
+    async def _persistently(self, ask: Callable[[], Awaitable[R]]) -> R:
+        for pause in (*PAUSES, None):
+            try:
+                return await ask()
+            except _Broken as broken:
+                code = broken.code
+            if pause is not None:
+                self.tries += 1
+                await asyncio.sleep(pause)
+        raise Unavailable(code)
+
+    def _check_range(self, answer: "ClientResponse", start: int, length: int) -> None:
+        """That the answer is the range asked for, of the blob pinned: else some box between has made up its own."""
+        expected = (206, f"bytes {start}-{start + length - 1}/{self.facts.size}", str(length))
+        if (answer.status, *(answer.headers.get(name) for name in ("Content-Range", "Content-Length"))) != expected:
+            raise Terminal("source_short", http_status=answer.status)
+        if answer.headers.get("ETag", self.facts.etag) != self.facts.etag:
+            raise Terminal("source_changed", http_status=answer.status)
+
+
+async def _facts(answer: "ClientResponse") -> SourceFacts:
+    etag, length, md5 = (answer.headers.get(name) for name in ("ETag", "Content-Length", "Content-MD5"))
+    if not etag or not length or not length.isdigit():
+        raise _Broken
+    return SourceFacts(etag, int(length), md5 if md5 and _is_md5(md5) else None)
+
+
+def _is_md5(text: str) -> bool:
+    try:
+        return len(base64.b64decode(text, validate=True)) == 16
+    except (binascii.Error, ValueError):
+        return False
+
+
+assert len(PAUSES) == MOST_TRIES - 1

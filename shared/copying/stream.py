@@ -1,0 +1,95 @@
+"""Copies a blob through this process, and proves it on the way: nothing is committed before all of it is proven.
+
+Up to 8 MiB are one read, one look, one Put Blob. More go in blocks of 8 MiB: read side by side, inspected one after
+another, staged side by side, and committed when the proof of the whole holds. Blocks that are staged are invisible
+until then, so a blob that fails leaves nothing behind.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any
+
+from shared.copying.limits import BLOCK, BytesInFlight, Threads, first_of, together
+from shared.copying.proof import Proven, Prover, hold_against, prover
+from shared.copying.reading import PinnedSource
+from shared.copying.work import Proof
+from shared.copying.writing import BlobWriter
+
+Read = Callable[[int, int], Awaitable[bytes]]  # start, length
+Write = Callable[[int, bytes], Coroutine[Any, Any, None]]  # index, bytes
+
+
+def blocks_of(size: int, block: int = BLOCK) -> list[tuple[int, int]]:
+    """Start and length of each.
+
+    >>> blocks_of(20, 8), blocks_of(0, 8)
+    ([(0, 8), (8, 8), (16, 4)], [])
+    """
+    return [(start, min(block, size - start)) for start in range(0, size, block)]
+
+
+class Streamer:
+    """Shared by all copies of the process."""
+
+    def __init__(self, in_flight: BytesInFlight, threads: Threads) -> None:
+        self._in_flight, self._threads = in_flight, threads
+
+    async def copy(self, source: PinnedSource, target: BlobWriter, proof: Proof) -> tuple[str, Proven]:
+        """Destination ETag and what was proven. Raises Rejected(proof_...), AlreadyThere and what reading and writing raise."""
+        size = source.facts.size
+        if size <= BLOCK:
+            return await self._copy_small(source, target, proof)
+        proven = await self.prove(size, source.read, proof, target.stage)
+        hold_against(proven, size, source.facts.md5)
+        return await target.commit(len(blocks_of(size)), proven.md5), proven
+
+    async def _copy_small(self, source: PinnedSource, target: BlobWriter, proof: Proof) -> tuple[str, Proven]:
+        size = source.facts.size
+        taken = await self._in_flight.take(size)
+        try:
+            data = await source.read(0, size) if size else b""
+            proven = await self._threads.run(_prove_whole, prover(proof), data)
+            hold_against(proven, size, source.facts.md5)
+            return await target.put(data, proven.md5), proven
+        finally:
+            self._in_flight.give(taken)
+
+    async def prove(self, size: int, read: Read, proof: Proof, write: Write | None = None) -> Proven:
+        """Reads all blocks, feeds them to the proof in their order, and hands each to `write`, too."""
+        looking, before = prover(proof), asyncio.Event()
+        before.set()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for index, (start, length) in enumerate(blocks_of(size)):
+                    taken, after = await self._in_flight.take(length), asyncio.Event()
+                    task = group.create_task(self._block(index, start, length, read, write, looking, before, after))
+                    # not in the task: one that is cancelled before its first step would never give anything back
+                    task.add_done_callback(partial(self._give, taken))
+                    before = after
+        except BaseExceptionGroup as errors:
+            failed = first_of(errors)
+        else:
+            return await self._threads.run(looking.finish)
+        raise failed
+
+    def _give(self, taken: int, _: asyncio.Task[None]) -> None:
+        self._in_flight.give(taken)
+
+    async def _block(
+        self, index: int, start: int, length: int, read: Read, write: Write | None, looking: Prover,
+        before: asyncio.Event, after: asyncio.Event,
+    ) -> None:
+        data = await read(start, length)
+
+        async def look() -> None:
+            await before.wait()
+            await self._threads.run(looking.feed, data)
+            after.set()
+
+        await (together(look(), write(index, data)) if write is not None else look())
+
+
+def _prove_whole(looking: Prover, data: bytes) -> Proven:
+    looking.feed(data)
+    return looking.finish()

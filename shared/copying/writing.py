@@ -1,0 +1,137 @@
+"""Writes data into the landing: Put Blob, or blocks and their list, each only where nothing is.
+
+The metadata say whose a blob is: source ETag, manifest eTag and run, in the same write as the bytes. They are percent
+encoded, so that any eTag is one header of ASCII, and compared in that form.
+"""
+
+import asyncio
+import base64
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+from shared.copying.limits import PAUSES
+from shared.copying.work import CopyWork
+from shared.errors import BillingExportError, Unavailable
+from shared.landing.refusals import code_of, from_library, landing_error, status_of
+from shared.landing.store import LandedBlob, LandingStore, quoted
+
+if TYPE_CHECKING:
+    from azure.storage.blob import ContentSettings
+
+R = TypeVar("R")
+
+# A rival's Put Blob or commit throws the staged blocks of others away: their list is invalid then, not only too late.
+BEATEN = ("BlobAlreadyExists", "InvalidBlockList")
+
+
+class AlreadyThere(Exception):
+    """Somebody, perhaps this process in a write whose answer was lost, has written the blob."""
+
+
+class CannotFetch(Exception):
+    """The partner's storage cannot read the source, though this process can: network, copy scope or an old service."""
+
+
+def marks(work: CopyWork, source_etag: str) -> dict[str, str]:
+    return {"sourceetag": quote(source_etag, safe=""), "manifestetag": quote(work.manifest_etag, safe=""), "runid": work.run_id}
+
+
+def is_ours(metadata: Mapping[str, str], work: CopyWork, source_etag: str) -> bool:
+    """Whether the blob was made by this app from this very source blob, by whichever run."""
+    expected = marks(work, source_etag)
+    return all(metadata.get(name) == expected[name] for name in ("sourceetag", "manifestetag"))
+
+
+def settings(md5: str | None) -> "ContentSettings":
+    """The same whatever the source says: readers see gzip files, and no client unpacks them on the way (design, 8)."""
+    from azure.storage.blob import ContentSettings
+
+    return ContentSettings(content_type="application/gzip", content_md5=bytearray(base64.b64decode(md5)) if md5 else None)
+
+
+class BlobWriter:
+    """Writes one blob once. `repeats` counts what had to be repeated. Raises AlreadyThere or an error of shared.errors."""
+
+    def __init__(self, landing: LandingStore, path: str, metadata: Mapping[str, str]) -> None:
+        self._landing, self._path, self._metadata = landing, path, dict(metadata)
+        self.client = landing.blob_client(path)
+        self._attempt = secrets.token_hex(8)  # blocks of another attempt, cut otherwise, must never be taken for ours
+        self.repeats = 0
+
+    async def put(self, data: bytes, md5: str) -> str:
+        """The whole blob in one write; its ETag."""
+        written = await self.persistently(lambda: self.client.upload_blob(
+            data, length=len(data), overwrite=False, validate_content="md5", metadata=self._metadata,
+            content_settings=settings(md5)))
+        return quoted(str(written["etag"]))
+
+    async def stage(self, index: int, data: bytes) -> None:
+        """With the block's MD5: storage refuses bytes that changed on the way."""
+        await self.persistently(
+            lambda: self.client.stage_block(self.block_id(index), data, length=len(data), validate_content="md5"))
+
+    async def commit(self, blocks: int, md5: str | None) -> str:
+        from azure.core import MatchConditions
+        from azure.storage.blob import BlobBlock
+
+        written = await self.persistently(lambda: self.client.commit_block_list(
+            [BlobBlock(self.block_id(index)) for index in range(blocks)], metadata=self._metadata,
+            content_settings=settings(md5), match_condition=MatchConditions.IfMissing))
+        return quoted(str(written["etag"]))
+
+    def block_id(self, index: int) -> str:
+        """Of one length for all blocks of a blob, as storage demands; there are at most 50,000."""
+        return f"{self._attempt}{index:05}"
+
+    async def persistently(self, write: Callable[[], Awaitable[R]]) -> R:
+        """Repeats a write that got no answer, or whose bytes arrived damaged; all others say what they are at once."""
+        for pause in (*PAUSES, None):
+            try:
+                return await write()
+            except Exception as error:
+                said = self._judge(error)
+            if pause is None or not isinstance(said, Unavailable):
+                break
+            self.repeats += 1
+            await asyncio.sleep(pause)
+        raise said
+
+    def _judge(self, error: Exception) -> Exception:
+        if isinstance(error, BillingExportError | CannotFetch) or not from_library(error):
+            return error
+        if code_of(error) in BEATEN:
+            return AlreadyThere()
+        if status_of(error) == 400 and code_of(error) in ("Md5Mismatch", "Crc64Mismatch"):
+            return Unavailable("destination_unreachable", http_status=400, error_code=code_of(error))
+        return landing_error(error, self._landing.now())
+
+
+async def read_back(landing: LandingStore, blob: LandedBlob, path: str, start: int, length: int) -> bytes:
+    """Bytes of a landed blob in exactly this state, as stored. Raises Unavailable(destination_unreachable) if it has changed."""
+    from azure.core import MatchConditions
+
+    try:
+        stream = await landing.blob_client(path).download_blob(
+            offset=start, length=length, decompress=False, etag=blob.etag, match_condition=MatchConditions.IfNotModified)
+        data: bytes = await stream.readall()
+    except Exception as error:
+        said: BillingExportError = landing_error(error, landing.now())
+    else:
+        if len(data) == length:
+            return data
+        said = Unavailable("destination_unreachable")
+    if said.http_status == 404:  # a rival found it damaged and removed it
+        said = Unavailable("destination_unreachable", http_status=404)
+    raise said
+
+
+async def set_md5(landing: LandingStore, blob: LandedBlob, path: str, md5: str) -> str:
+    """Sets what its writer did not know yet, on exactly this state of the blob; its new ETag."""
+    from azure.core import MatchConditions
+
+    writer = BlobWriter(landing, path, {})
+    options: dict[str, Any] = {"etag": blob.etag, "match_condition": MatchConditions.IfNotModified}
+    written: Mapping[str, Any] = await writer.persistently(lambda: writer.client.set_http_headers(settings(md5), **options))
+    return quoted(str(written["etag"]))
