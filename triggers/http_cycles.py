@@ -1,6 +1,7 @@
 """POST /api/cycles, GET /api/cycles/{cycle_id}."""
 
 import asyncio
+from dataclasses import replace
 
 import azure.durable_functions as df
 import azure.functions as func
@@ -14,6 +15,9 @@ from triggers.requests import json_object, path_id, requested_by
 from triggers.views import cycle_view, run_view
 
 bp = df.Blueprint()
+
+DIED = (
+    df.OrchestrationRuntimeStatus.Failed, df.OrchestrationRuntimeStatus.Terminated, df.OrchestrationRuntimeStatus.Canceled)
 
 
 @bp.route(route="cycles", methods=["POST"])
@@ -33,12 +37,18 @@ async def start_cycle(req: func.HttpRequest, client: df.DurableOrchestrationClie
 
 
 @bp.route(route="cycles/{cycle_id}", methods=["GET"])
+@bp.durable_client_input(client_name="client")
 @answered
-async def get_cycle(req: func.HttpRequest) -> func.HttpResponse:
+async def get_cycle(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+    """The row, and of one that never got as far as to end itself, what the engine says: `failed`."""
     app = services()
     cycle = await app.ledger.cycles.get(path_id(req, "cycle_id", "cycle"))
     if cycle is None:
         raise unknown("cycle")
+    if cycle.state != "ended":
+        status = await client.get_status(cycle.cycle_id)
+        if status and status.runtime_status in DIED:
+            cycle = replace(cycle, state="failed")
     rows = await asyncio.gather(*(app.ledger.runs.get(run_id) for run_id in cycle.runs))
     runs = await asyncio.gather(*(run_view(app.ledger, run) for run in rows if run is not None))
-    return answer(200, cycle_view(cycle, list(runs)), **({} if cycle.state == "ended" else {"Retry-After": "5"}))
+    return answer(200, cycle_view(cycle, list(runs)), **({} if cycle.state in ("ended", "failed") else {"Retry-After": "5"}))

@@ -113,7 +113,7 @@ def _month(text: str, now: datetime) -> BillingMonth:
         return this if text == "current" else this.previous()
     month = BillingMonth.parse(text)
     if month not in (this, this.previous()):
-        raise Malformed(f"must be {this.previous()} or {this}: older unbilled data are not served; ask for the invoice's billed data")
+        raise Malformed(f"must be {this.previous()} or {this}: older months are served only as billed data of their invoice")
     return month
 
 
