@@ -39,6 +39,7 @@ class Plan:
 
 async def plan_copy(ledger: Ledger, landing: LandingStore, run: Run, manifest: Manifest, number: int) -> Plan:
     """Plans `manifest` (which has passed the guards) for `run`; `number` is the round, from 1."""
+    await landing.ensure_container()
     version = await find_version(ledger, run, manifest)
     if version.state == "complete":
         marker = await landing.read(manifest_path(run.export_key, version.version))  # before the listing: see reopen()
@@ -48,7 +49,6 @@ async def plan_copy(ledger: Ledger, landing: LandingStore, run: Run, manifest: M
         version = await reopen(ledger, landing, run, version, marker[1] if marker else None)
     missing = await unproven(landing, ledger, run, version, manifest)
     pages = list(_pages(missing))
-    await landing.ensure_container()
     await _write(landing, run, version, manifest, number, pages)
     await _note(ledger, run, version, manifest, number)
     return Plan(version, len(pages), len(missing), complete=False)
