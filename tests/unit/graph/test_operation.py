@@ -60,9 +60,10 @@ async def test_success_by_word_without_a_type(status: str) -> None:
     (GRAPH, {LINK: "https://elsewhere.example/anything/manifests/8fe347d7-aaaa"}),
     (GRAPH, {LINK: None, "resourceLocation": "https://graph.microsoft.com/v1.0/reports/partners/billing/manifests/8fe347d7-aaaa"}),
     (GRAPH, {LINK: None, "resourceLocation": "reports/partners/billing/manifests('8fe347d7-aaaa')"}),
+    (GRAPH, {LINK: "https://graph.microsoft.com/v1.0/reports/partners/billing/manifests/8fe347d7-aaaa?$select=id#x"}),
     (GRAPH, {"resourceLocation": None}),
     (LOOPBACK, {}),
-], ids=["documented", "foreign", "string", "key_syntax", "null_beside", "loopback"])
+], ids=["documented", "foreign", "string", "key_syntax", "query", "null_beside", "loopback"])
 async def test_a_linked_manifest_is_read_by_its_id(base_url: str, link: dict[str, Any]) -> None:
     script = Script(answer(payload("linked") | link), answer(payload("manifest"), request_id="r-4"))
     ready = await script.graph(base_url).operation(OPERATION)
@@ -97,7 +98,8 @@ async def test_failed_by_word_without_a_type() -> None:
     answer([]), answer("text"), answer(5), answer(None), answer({}), answer({"status": 2}), answer({"status": ""}),
     answer({"error": {"code": "5000"}}), answer({"@odata.type": f"{TYPE}nextYearsOperation"}),
     answer(payload("linked") | {LINK: None}), answer(payload("linked") | {LINK: "https://x/manifests/a%2f..%2fb"}),
-    answer(payload("linked") | {LINK: f"https://x/manifests/{'a' * 3000}"}),
+    answer(payload("linked") | {LINK: f"https://x/manifests/{'a' * 129}"}),
+    answer(payload("linked") | {LINK: f"https://x/{'a' * 3000}/manifests/a"}),
     answer(payload("linked") | {"resourceLocation": 5, LINK: 5}),
     httpx.Response(200, content=b"[" * 200_000, headers={"Content-Type": "application/json"}),
     httpx.Response(200, content=b'{"status": "running", "x": "\\ud800"}', headers={"Content-Type": "application/json"}),

@@ -11,10 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.errors import Unavailable
+from shared.errors import Refused, Unavailable
 from shared.graph.answers import Running
 from shared.graph.client import GraphBilling, checked_base_url
-from shared.graph.transport import LARGEST_ANSWER
+from shared.graph.transport import LARGEST_ANSWER, GraphTokens
 from tests.unit.graph.scripted import (
     BILLED,
     GRAPH,
@@ -44,7 +44,7 @@ async def test_packed_answers_are_read(packing: str, pack: Any) -> None:
     assert await Script(response).graph().operation(OPERATION) == Running(None, None)
 
 
-@pytest.mark.parametrize("content", [RUNNING, gzip.compress(RUNNING)[:-9], b"\x1f\x8b"])
+@pytest.mark.parametrize("content", [RUNNING, gzip.compress(RUNNING)[:-9], gzip.compress(RUNNING)[:-1], b"\x1f\x8b"])
 async def test_badly_packed_answers_are_not(content: bytes) -> None:
     await malformed(httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(content)))
 
@@ -157,6 +157,14 @@ def test_other_urls_are_refused_and_not_quoted(url: str) -> None:
     with pytest.raises(ValueError, match="must be https://graph") as caught:
         checked_base_url(url)
     assert "SENTINEL" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://graph.microsoft.com/v1.0/x", "https://elsewhere.example/v1.0/x", "https://x@graph.microsoft.com/"])
+async def test_a_token_is_for_no_other_address(url: str) -> None:
+    credential = Credential()
+    with pytest.raises(Refused):
+        await GraphTokens(credential, "graph.microsoft.com", 1).get_authorization_token(url)
+    assert not credential.asked
 
 
 def test_graph_needs_a_credential() -> None:
