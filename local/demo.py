@@ -4,11 +4,12 @@ Starts from nothing each time and leaves what it landed in .state/demo. Exit cod
 blob was found whole; 1 if not; 3 if another demo is going on.
 """
 
+import argparse
 import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +35,21 @@ class DemoFailed(Exception):
     """The demo could not go on; the text says why."""
 
 
-def main() -> int:
-    console, began = Console(), time.monotonic()
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m local.demo", description="Lands all four datasets here, and proves it.")
+    parser.add_argument("--state-dir", type=Path, default=STATE, help="emptied at the start, kept at the end")
+    state = parser.parse_args(arguments).state_dir.resolve()
+    console, began = console_for_all(), time.monotonic()
     ends_on_signals()
     try:
         console.print("Starting storage emulator, simulated Microsoft and the Functions host ...", highlight=False)
-        with running(STATE, fresh=True, settings={"EXPORT_SCHEDULE": NEVER}) as stack:
+        with running(state, fresh=True, settings={"EXPORT_SCHEDULE": NEVER}) as stack:
             runs = land_all(stack, console)
             found = {str(run["run_id"]): look_at(run, auditor) for auditor in [auditor_of(stack)] for run in runs}
-            tables = write_ledger(stack, STATE / "ledger")
+            tables = write_ledger(stack, state / "ledger")
             report(console, runs)
             proven = verdict(console, runs, found)
-        where_to_look(console, runs, tables)
+        where_to_look(console, state, runs, tables)
         console.print(f"{time.monotonic() - began:.0f} seconds in all.", highlight=False)
         return 0 if proven else 1
     except StackFailed as failed:
@@ -57,6 +61,12 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nThe demo has ended early.")
         return 1
+
+
+def console_for_all() -> Console:
+    """As wide as the terminal; wide enough for every line where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
 
 
 def land_all(stack: Stack, console: Console) -> list[Run]:
@@ -109,16 +119,22 @@ def write_ledger(stack: Stack, folder: Path) -> list[str]:
     with TableServiceClient.from_connection_string(stack.landing_connection_string) as service:
         names = sorted(table.name for table in service.list_tables())
         for name in names:
-            rows = [json.dumps(dict(row), default=str) for row in service.get_table_client(name).list_entities()]
-            (folder / f"{name}.jsonl").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+            rows = [plain(row) for row in service.get_table_client(name).list_entities()]
+            lines = [json.dumps(row, default=str) for row in rows]
+            (folder / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return names
+
+
+def plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Long numbers come with their type from the SDK."""
+    return {name: getattr(value, "value", value) for name, value in row.items()}
 
 
 def report(console: Console, runs: Sequence[Run]) -> None:
     """What landed, and where."""
     table = Table(title="What landed", title_justify="left", box=None, pad_edge=False, header_style="bold")
     for title in ("dataset", "scope", "version"):
-        table.add_column(title, no_wrap=True)
+        table.add_column(title, overflow="fold")
     for title in ("blobs", "rows", "bytes", "seconds"):
         table.add_column(title, justify="right", no_wrap=True)
     for run in runs:
@@ -127,6 +143,10 @@ def report(console: Console, runs: Sequence[Run]) -> None:
             run["dataset"], scope_of(run), run.get("version") or run["outcome"], str(run["blobs"]["landed"]), f"{run['rows']:,}",
             size(run["bytes"]), "" if seconds is None else f"{seconds:.1f}", style="" if run["outcome"] in GOOD else "red")
     console.print("\n", table, sep="")
+    console.print("\nWhere, in the container billing:", style="bold")
+    for run in runs:
+        if run.get("path"):
+            console.print(f"  {run['path']}", highlight=False, markup=False, soft_wrap=True)
 
 
 def verdict(console: Console, runs: Sequence[Run], found: dict[str, Findings]) -> bool:
@@ -142,20 +162,20 @@ def verdict(console: Console, runs: Sequence[Run], found: dict[str, Findings]) -
     if not faults:
         console.print(
             f"\nall {blobs} blobs landed and proven: each listed, read back ({size(count)}), hashed, its rows counted, "
-            "and the same, byte for byte, as in Microsoft's storage", style="green", highlight=False)
+            "and the same, byte for byte, as in Microsoft's storage", style="green", highlight=False, soft_wrap=True)
     else:
         outcomes = ", ".join(f"{number} {outcome}" for outcome, number in Counter(run["outcome"] for run in runs).items())
         console.print(f"\nNot all is proven: {len(faults)} faults; outcomes: {outcomes}", style="red", highlight=False)
     return not faults
 
 
-def where_to_look(console: Console, runs: Sequence[Run], tables: Sequence[str]) -> None:
+def where_to_look(console: Console, state: Path, runs: Sequence[Run], tables: Sequence[str]) -> None:
     paths = [str(run["path"]).strip("/") for run in runs if run.get("path")]
-    kept = shown(STATE)
+    kept = shown(state)
     example = f"zcat -f {kept}/landing/{paths[0]}/*.json* | head -n 2" if paths else f"ls {kept}/landing"
     console.print(f"""
 Look at it:
-  files    {kept}/landing, the container as it is; for example: {example}
+  files    {kept}/landing, as they lie in the container; for example: {example}
   ledger   {kept}/ledger, its tables as JSON lines: {", ".join(tables)}
   API      make run keeps a stack up; `.venv/bin/python -m local.stack --state-dir {kept}` goes on with this one
   logs     {kept}/*.log

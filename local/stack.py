@@ -28,7 +28,9 @@ from local.azurite import ROOT, Azurite, AzuriteUnavailable
 
 RUN_STATE = ROOT / ".state" / "run"
 START_SECONDS, END_SECONDS = 60.0, 15.0
+CUSTOMERS = 60  # of the made-up partner: some dozens of blobs an export, and seconds to land them
 LISTENING = re.compile(r"^Listening on (http://\S+)", re.MULTILINE)
+WENT_WELL = re.compile(r" (GET|HEAD) \S+ -> 2\d\d\b")
 PARTNER = re.compile(r"^Partner (\S+); invoices: (.*)$", re.MULTILINE)
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
 TUNABLE: dict[str, str] = {
@@ -114,7 +116,7 @@ def running(
             raise StackFailed(str(unavailable)) from None
         simulator = parts.enter_context(child(
             "simulator", "local.simulator",
-            "--port", "0", "--seed", str(seed), "--storage-connection-string-env", "BILLING_STORAGE",
+            "--port", "0", "--seed", str(seed), "--customers", str(CUSTOMERS), "--storage-connection-string-env", "BILLING_STORAGE",
             environment={"BILLING_STORAGE": storage.billing.connection_string}, state=state, lock=lock))
         chosen = {**settings_for(storage, simulator), **(settings or {})}
         app = parts.enter_context(child(
@@ -193,8 +195,9 @@ def ended_how(code: int) -> str:
 
 
 def last_lines(log: Path, count: int = 15) -> str:
-    """The end of a log, indented, below a line that says whose it is."""
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    """The end of a log, indented, below a line that says whose it is; without the requests that went well."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    lines = [line for line in text.splitlines() if not WENT_WELL.search(line)]
     if not lines:
         return f" It said nothing ({shown(log)})."
     return f" The end of {shown(log)}:\n" + "\n".join(f"  {line}" for line in lines[-count:])
