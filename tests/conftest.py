@@ -2,11 +2,14 @@
 
 import socket
 from collections import defaultdict
+from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from local.azurite import Azurite
 
 TESTS = Path(__file__).resolve().parent
 # Seconds on two cores. The order is the order of running.
@@ -45,6 +48,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         if counted[tier]:
             over = "   OVER BUDGET" if spent[tier] > budget else ""
             terminalreporter.write_line(f"{tier:15} {counted[tier]:5} tests {spent[tier]:7.1f} s of {budget} s{over}")
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[Azurite]:
+    """One emulator for all tiers; every test makes containers and tables of its own."""
+    with Azurite() as running:
+        yield running
 
 
 class ForeignConnection(AssertionError):

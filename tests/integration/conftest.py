@@ -1,17 +1,8 @@
-"""One emulator for the whole tier; every test makes containers of its own."""
+"""What the tier shares beside the emulator of tests/conftest.py."""
 
 import uuid
-from collections.abc import Iterator
 
 import pytest
-
-from local.azurite import Azurite
-
-
-@pytest.fixture(scope="session")
-def azurite() -> Iterator[Azurite]:
-    with Azurite() as running:
-        yield running
 
 
 @pytest.fixture

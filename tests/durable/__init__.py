@@ -1,0 +1,1 @@
+"""Orchestrations on virtual time: the whole app, real storage emulator, simulated Microsoft, hours in milliseconds."""

@@ -1,0 +1,212 @@
+"""The whole app on a laptop's parts, with one clock: real SDKs, real storage emulator, simulated Microsoft, local host.
+
+    with World(azurite) as world:
+        run = world.post("/api/runs", {"dataset": "billed_usage", "invoice_id": world.invoice_id})
+        end = world.finish(run["run_id"])              # hours of Retry-After pass in milliseconds
+        assert end["outcome"] == "landed"
+
+Each World has a container and tables of its own, so tests never see each other.
+"""
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from local.azurite import Azurite
+from local.host import LocalHost, VirtualClock
+from local.host.user_loop import UserLoop
+from local.simulator.behaviour import Behaviour
+from local.simulator.faults import Faults
+from local.simulator.partner import PARTNER_TENANT_ID
+from local.simulator.simulator import Simulator
+from local.simulator.storage import BillingStorage
+from shared.ledger.runs import Run
+from shared.services import Services, install
+from shared.settings import load, settings
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+T = TypeVar("T")
+START = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
+
+ENVIRONMENT = {  # what function_app is indexed with; every World works with settings of its own
+    "TASK_HUB_NAME": "Tests", "EXPORT_SCHEDULE": "0 0 5 * * *", "AZURE_FUNCTIONS_DURABLE_STRICT_TYPING": "1",
+    "GRAPH_BASE_URL": "http://127.0.0.1:9/v1.0", "LANDING_STORAGE": "AccountName=landing;AccountKey=none",
+    "SOURCE_ALLOWED": "http://127.0.0.1:9"}
+
+
+@dataclass(frozen=True)
+class TestClock:
+    """The app's clock: virtual for what is recorded, real for how long something took."""
+
+    __test__ = False
+    virtual: VirtualClock
+
+    def now(self) -> datetime:
+        return self.virtual.now()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+def app_object() -> Any:
+    """function_app.app, unmodified; indexed once per process."""
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    os.environ.update(ENVIRONMENT)
+    try:
+        import function_app
+    finally:
+        settings.cache_clear()
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    return function_app.app
+
+
+class World:
+    """`more` are settings of design section 11 by name. `services` replaces how the app is put together."""
+
+    def __init__(
+        self, azurite: Azurite, *, start: datetime = START, behaviour: Behaviour | None = None, faults: Faults | None = None,
+        storage_proxy: bool = False, locking: bool = True, early_timers: bool = True, state_dir: Path | None = None,
+        timers: bool = False, name: str | None = None, services: Callable[[Any, Any, bool], Services] | None = None,
+        **more: str,
+    ) -> None:
+        self.azurite, self.clock, self.name = azurite, VirtualClock(start), name or "w" + uuid.uuid4().hex[:12]
+        self.simulator = Simulator(
+            storage=BillingStorage(azurite.billing.connection_string), clock=self.clock, behaviour=behaviour, faults=faults,
+            storage_proxy=storage_proxy)
+        self.locking, self._early, self._state_dir, self._timers = locking, early_timers, state_dir, timers
+        self._services, self._more = services, more
+        self._exits = ExitStack()
+
+    def __enter__(self) -> "World":
+        try:
+            self.graph_origin = self._exits.enter_context(self.simulator.serving())
+            self.settings = load(self.environment())
+            self.app = self.make_services()
+            self._exits.callback(self._close, self.app)
+            install(self.app)
+            self._exits.callback(install, None)
+            self.host = self.open_host()
+            self._exits.callback(lambda: self.host.stop(timeout=10))
+        except BaseException:
+            self._exits.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._exits.close()
+
+    def make_services(self) -> Services:
+        clock = TestClock(self.clock)
+        if self._services:
+            return self._services(self.settings, clock, self.locking)
+        return Services(self.settings, clock, self.locking)
+
+    def open_host(self) -> LocalHost:
+        """A host on this world's state; `world.host.stop(drain=False)` and a new one is a kill and a restart."""
+        return LocalHost(
+            app_object(), clock=self.clock, early_timers=self._early, state_dir=self._state_dir, timers=self._timers,
+            host_json=ROOT / "host.json", settings=ENVIRONMENT | {"EXPORT_SCHEDULE": self.settings.export_schedule}).start()
+
+    def environment(self) -> dict[str, str]:
+        invoices = [invoice.invoice_id for invoice in self.simulator.invoices() if not invoice.legacy]
+        return {
+            **ENVIRONMENT, "GRAPH_BASE_URL": f"{self.graph_origin}/v1.0", "SOURCE_ALLOWED": self.simulator.storage_origin,
+            "PARTNER_TENANT_ID": PARTNER_TENANT_ID, "INVOICE_SOURCE": "list", "INVOICE_IDS": ",".join(invoices),
+            "EXPORT_CURRENCIES": "USD", "LANDING_STORAGE": self.azurite.landing.connection_string,
+            "LANDING_CONTAINER": self.name, "LANDING_TABLE_PREFIX": self.name, "MONTH_BOUNDARY_MINUTES": "0", **self._more}
+
+    @property
+    def invoice_id(self) -> str:
+        """The newest invoice that has exports."""
+        return [invoice.invoice_id for invoice in self.simulator.invoices() if not invoice.legacy][-1]
+
+    def post(self, path: str, body: Any = None, status: int = 202) -> Any:
+        return self._json(self.host.request("POST", path, json=body if body is not None else {}), status)
+
+    def get(self, path: str, status: int = 200) -> Any:
+        return self._json(self.host.request("GET", path), status)
+
+    def _json(self, response: Any, status: int) -> Any:
+        assert response.status == status, (response.status, response.body)
+        return json.loads(response.body) if response.body else None
+
+    def start(self, dataset: str = "billed_usage", **fields: Any) -> str:
+        """Starts a run by HTTP; returns its id."""
+        if dataset.startswith("billed"):
+            fields.setdefault("invoice_id", self.invoice_id)
+        else:
+            fields.setdefault("billing_month", "current")
+            fields.setdefault("currency_code", "USD")
+        answer = self.post("/api/runs", {"dataset": dataset, **fields})
+        assert answer["started"], answer
+        return str(answer["run_id"])
+
+    def finish(self, run_id: str, seconds: float = 60) -> dict[str, Any]:
+        """Lets virtual time pass until the run's orchestration has ended; the API's view of the run."""
+        self.host.wait(run_id, seconds)
+        return dict(self.get(f"/api/runs/{run_id}"))
+
+    def land(self, dataset: str = "billed_usage", **fields: Any) -> dict[str, Any]:
+        return self.finish(self.start(dataset, **fields))
+
+    def on_loop(self, work: Awaitable[T], seconds: float = 60) -> T:
+        """Runs a coroutine where the app's own run: on the host's user loop."""
+        async def await_it() -> T:
+            return await work
+
+        return UserLoop.shared().submit(await_it()).result(seconds)
+
+    def run_row(self, run_id: str) -> Run:
+        row = self.on_loop(self.app.ledger.runs.get(run_id))
+        assert row is not None
+        return row
+
+    def landed_files(self) -> dict[str, bytes]:
+        """Everything in the container, by path."""
+        from azure.storage.blob import BlobServiceClient
+
+        with BlobServiceClient.from_connection_string(self.azurite.landing.connection_string) as service:
+            container = service.get_container_client(self.name)
+            if not container.exists():
+                return {}
+            return {
+                blob.name: container.get_blob_client(blob.name).download_blob(decompress=False).readall()
+                for blob in container.list_blobs()}
+
+    def data_files(self) -> dict[str, bytes]:
+        """Microsoft's blobs as landed: name -> bytes, markers left out."""
+        return {
+            path.rsplit("/", 1)[-1]: body for path, body in self.landed_files().items()
+            if path.startswith("data/") and not path.rsplit("/", 1)[-1].startswith("_")}
+
+    def assert_whole(self, key: str) -> None:
+        """The newest version of the key is landed byte for byte, marked, pointed to and in the catalogue."""
+        expected, files = self.simulator.expected(key), self.landed_files()
+        pointers = [json.loads(body) for path, body in files.items() if path.endswith("/latest.json")]
+        latest = next(pointer for pointer in pointers if pointer["key"] == key)
+        assert latest["etag"] == expected.etag
+        folder = latest["path"] + "/"
+        there = {path.removeprefix(folder): body for path, body in files.items() if path.startswith(folder)}
+        marker = json.loads(there.pop("_manifest.json"))
+        assert there == {blob.name: blob.content for blob in expected.blobs}
+        assert marker["etag"] == expected.etag
+        assert marker["totals"] == {"blobs": len(expected.blobs), "bytes": expected.bytes, "rows": expected.rows}
+        from shared.exports import ExportKey
+
+        entry = self.on_loop(self.app.ledger.catalogue.get(ExportKey.parse(key)))
+        assert entry is not None and entry.version == latest["version"]
+
+    @staticmethod
+    def _close(app: Services) -> None:
+        UserLoop.shared().submit(app.close()).result(30)
+
+
