@@ -31,8 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     except HostError as error:
         print(f"local host: {error}", file=sys.stderr, flush=True)
         return error.exit_code
-    for function in host.functions.all:
-        print(f"  {host.describe(function)}")
+    print("\n".join(host.described_functions()))
     print(f"Listening on {host.base_url}", flush=True)
     signals.asked_to_stop.wait()
     print("Stopping: waiting for what is running.", flush=True)

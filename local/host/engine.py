@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -46,6 +47,7 @@ class PastEvents:
 class Limits:
     activities: int
     orchestrators: int
+    serial: bool = False  # one thing at a time; episodes first
 
 
 class Engine:
@@ -140,7 +142,8 @@ class Engine:
         timers = self._store.timers_due(now)
         with self._lock:
             self._ready.update(dict.fromkeys(iid for iid in timers if iid not in self._running))
-            while len(self._running) < self._limits.orchestrators:
+            episodes, activities = self._slots()
+            while len(self._running) < episodes:
                 instance_id = next((iid for iid in self._ready if iid not in self._running), None)
                 if instance_id is None:
                     break
@@ -148,12 +151,18 @@ class Engine:
                 self._running.add(instance_id)
                 self._episodes.submit(self._run_step, instance_id)
             startable = []
-            while self._queue and len(self._active) < self._limits.activities:
+            while self._queue and len(self._active) < activities():
                 startable.append(self._queue.popleft())
                 self._active.add(startable[-1].id)
         for work in startable:
             self._start_activity(work)
         self._schedules.fire_due(now, self.notify)
+
+    def _slots(self) -> tuple[int, Callable[[], int]]:
+        """How many episodes may run now, and, asked when those have been started, how many activities."""
+        if not self._limits.serial:
+            return self._limits.orchestrators, lambda: self._limits.activities
+        return (0 if self._active else 1), lambda: 0 if self._ready or self._running else 1
 
     # -- activities -----------------------------------------------------------
 

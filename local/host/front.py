@@ -29,6 +29,7 @@ class Front:
     ) -> None:
         self._functions, self._invoker, self._management, self._schedules, self._traffic = (
             functions, invoker, management, schedules, traffic)
+        self.stopping = False  # set when the host ends: functions are no longer called
         self._routes = [
             (function.route, function) for function in functions.of("httpTrigger") if function.route is not None]
 
@@ -37,6 +38,8 @@ class Front:
             for base in (WEBHOOKS, RPC):
                 if request.path.lower().startswith(f"{base}/"):
                     return await self._management.handle(request, request.path[len(base):])
+            if self.stopping:
+                return HostResponse(503)
             if request.path.lower().startswith("/admin/"):
                 return self._admin(request)
             return await self._trigger(request)

@@ -24,7 +24,7 @@ from .digest import status_body
 from .engine import Engine, Limits
 from .errors import FunctionFailed, HostError, WaitTimedOut
 from .front import Front
-from .functions import AppFunction, FunctionIndex, index_app, load_app
+from .functions import HTTP_METHODS, FunctionIndex, index_app, load_app
 from .history import Event
 from .http_messages import HostRequest, HostResponse
 from .invocation import Invoker
@@ -55,18 +55,18 @@ class LocalHost:
     `port`: 0 takes a free one. `listen` None opens it only if a function uses the durable client.
     `settings`: environment variables for as long as the host lives; they win over local.settings.json and the environment.
     `timers`: False leaves timer triggers to `fire_timer`.
-    `max_activities`: overrides host.json; 1 makes a run on a virtual clock repeatable event for event.
+    `serial`: one activity or episode at a time; on a virtual clock a run then repeats event for event.
     """
 
     def __init__(
         self, app: Path | str | FunctionRegister, *, state_dir: Path | str | None = None, clock: Clock | None = None,
         early_timers: bool = False, port: int = 0, listen: bool | None = None, settings: Mapping[str, str] | None = None,
-        host_json: Mapping[str, Any] | Path | None = None, timers: bool = True, max_activities: int | None = None,
+        host_json: Mapping[str, Any] | Path | None = None, timers: bool = True, serial: bool = False,
     ) -> None:
         self._app, self._state_path = app, Path(state_dir) if state_dir is not None else None
         self.clock: Clock = clock or SystemClock()
         self._early_timers, self._port, self._listen, self._timers = early_timers, port, listen, timers
-        self._settings, self._host_json, self._max_activities = dict(settings or {}), host_json, max_activities
+        self._settings, self._host_json, self._serial = dict(settings or {}), host_json, serial
         self._exits = ExitStack()
         self._stop_lock = threading.Lock()
         self._started = False
@@ -105,7 +105,7 @@ class LocalHost:
             timers, store=self._store, invoker=self._invoker, clock=self.clock, traffic=self._traffic, active=self._timers)
         self._engine = Engine(
             store=self._store, functions=self.functions, invoker=self._invoker, clock=self.clock,
-            limits=Limits(self._max_activities or options.max_activities, options.max_orchestrators),
+            limits=Limits(options.max_activities, options.max_orchestrators, self._serial),
             default_version=options.default_version, early_timers=self._early_timers, schedules=self._schedules,
             traffic=self._traffic)
         self._commands = Commands(
@@ -150,10 +150,11 @@ class LocalHost:
                 return True
             self._started = False
         drained = drain
-        if drain:
+        self._front.stopping = True
+        if drain:  # the management API goes on answering: what still runs may need it
             deadline = time.monotonic() + timeout
-            drained = self._traffic.wait_until_quiet(timeout)
-            drained = self._engine.stop(drain=True, timeout=max(0.0, deadline - time.monotonic())) and drained
+            drained = self._engine.stop(drain=True, timeout=timeout)
+            drained = self._traffic.wait_until_quiet(max(0.0, deadline - time.monotonic())) and drained
         else:
             self._store.close()
             self._engine.stop(drain=False, timeout=0)
@@ -190,16 +191,21 @@ class LocalHost:
         """All instances, in the order of their ids."""
         return [status_body(instance) for instance in self._store.instances(Filter())]
 
-    def describe(self, function: AppFunction) -> str:
-        """One line for the list that the command line prints."""
-        if function.disabled:
-            return f"{function.name}: disabled"
-        if function.route is not None:
-            url = f"{self.base_url if self._server.port else ''}/{function.route.template}"
-            return f"{function.name}: [{','.join(function.methods)}] {url}"
-        if function.timer is not None:
-            return f"{function.name}: timer {function.timer.text}"
-        return f"{function.name}: {function.trigger}"
+    def described_functions(self) -> list[str]:
+        """The list that the command line prints: a line for each HTTP and timer trigger, one for all of each other kind."""
+        origin = self.base_url if self._server.port else ""
+        lines = []
+        for function in self.functions.of("httpTrigger"):
+            methods = "any method" if function.methods == HTTP_METHODS else ",".join(function.methods)
+            lines.append(f"  {function.name}: {methods} {origin}/{function.route.template if function.route else ''}")
+        for function in self.functions.of("timerTrigger"):
+            lines.append(f"  {function.name}: timer {function.timer.text if function.timer else ''}")
+        for kind, trigger in (("orchestrators", "orchestrationTrigger"), ("activities", "activityTrigger")):
+            if names := [function.name for function in self.functions.of(trigger)]:
+                lines.append(f"  {kind}: {', '.join(names)}")
+        if disabled := [function.name for function in self.functions.all if function.disabled]:
+            lines.append(f"  disabled: {', '.join(disabled)}")
+        return lines
 
     # -- acting ---------------------------------------------------------------
 

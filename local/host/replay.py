@@ -38,7 +38,7 @@ def replay_history(
     who = Identity(
         instance["InstanceId"], instance["ExecutionId"], orchestrator_name,
         parent_id or (parent["OrchestrationInstance"]["InstanceId"] if parent else None))
-    outcome = Outcome()
+    outcome, end = Outcome(), 0
     for start, end in _episodes(events):
         past = [{**event, "IsPlayed": event["EventType"] not in NEVER_PLAYED} for event in events[:start]]
         fresh = [{**event, "IsPlayed": False} for event in events[start:end]]
@@ -48,7 +48,7 @@ def replay_history(
             raise NonDeterminism(f"{orchestrator_name}: {outcome.output}{reason}")
         _compare_decisions(orchestrator_name, outcome, events[end:])
     _compare_ending(orchestrator_name, outcome, events)
-    return outcome.decisions, outcome
+    return ([] if events[end:] else outcome.decisions), outcome
 
 
 def _orchestrator(

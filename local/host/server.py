@@ -5,6 +5,7 @@ User code never runs here, so that a blocking function cannot stop the managemen
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
@@ -53,7 +54,8 @@ class Server:
         try:
             await web.TCPSite(self._runner, "127.0.0.1", port).start()
         except OSError as error:
-            raise PortTaken(f"Port {port} on 127.0.0.1 cannot be opened: {error.strerror or error}.") from None
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise PortTaken(f"Port {port} on 127.0.0.1 cannot be opened: {reason}.") from None
         return int(self._runner.addresses[0][1])
 
     def stop(self) -> None:

@@ -1,7 +1,6 @@
 """What is in flight inside the host, and a way to wait for the next change without polling."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -69,6 +68,5 @@ class Traffic:
             return self._changed.wait_for(lambda: self._version != version, timeout)
 
     def wait_until_quiet(self, timeout: float) -> bool:
-        deadline = time.monotonic() + timeout
         with self._changed:
-            return self._changed.wait_for(lambda: self._in_flight == 0, max(0.0, deadline - time.monotonic()))
+            return self._changed.wait_for(lambda: self._in_flight == 0, timeout)

@@ -37,6 +37,7 @@ def echo(value: object) -> object:
 @app.activity_trigger(input_name="order")
 def flaky(order: dict) -> int:
     """Fails `fail` times for its key, then returns the number of the attempt."""
+    time.sleep(order.get("seconds", 0))
     calls[order["key"]] += 1
     if calls[order["key"]] <= order["fail"]:
         raise ValueError(f"boom {calls[order['key']]}")
@@ -196,12 +197,8 @@ def own_child(context):
 @app.orchestration_trigger(context_name="context")
 def twins(context):
     same = f"{context.instance_id}:same"
-    first = context.call_sub_orchestrator("timer", 3, same)
     try:
-        second = context.call_sub_orchestrator("timer", 3, same)
-        yield context.task_any([second])
-        yield first
-        return second.result
+        return (yield context.task_all([context.call_sub_orchestrator("timer", 3, same) for _ in range(2)]))
     except Exception as error:
         return str(error)
 
@@ -321,8 +318,9 @@ def desync(context):
     """Trap T1: catching the failure while a sibling still retries."""
     try:
         yield context.task_all([
-            context.call_activity_with_retry("flaky", df.RetryOptions(200, 1), {"key": f"{context.instance_id}a", "fail": 9}),
-            context.call_activity_with_retry("flaky", df.RetryOptions(200, 3), {"key": f"{context.instance_id}b", "fail": 2})])
+            context.call_activity_with_retry("flaky", df.RetryOptions(10, 1), {"key": f"{context.instance_id}a", "fail": 9}),
+            context.call_activity_with_retry("flaky", df.RetryOptions(100, 3), {
+                "key": f"{context.instance_id}b", "fail": 1, "seconds": 0.5})])
     except Exception:
         return (yield context.call_activity("echo", "this must come back"))
 

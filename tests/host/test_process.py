@@ -1,0 +1,110 @@
+"""The command itself: a process that is started, asked, ended and killed."""
+
+import http.client
+import json
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from .conftest import HostProcess, Web
+
+Start = Callable[..., HostProcess]
+
+
+def wait_for_end(web: Web, instance_id: str) -> dict[str, object]:
+    deadline = time.monotonic() + 30
+    while (status := web.status(instance_id))["runtimeStatus"] in ("Pending", "Running"):
+        assert time.monotonic() < deadline, status
+        time.sleep(0.05)
+    return dict(status)
+
+
+def test_34_timer_and_orderly_end(start_process: Start) -> None:
+    process = start_process(settings={"SAMPLE_SCHEDULE": "*/2 * * * * *"})
+    web = Web(process.url())
+    assert wait_for_end(web, web.start("chain", 5))["output"] == 5
+    before = int(web.call("GET", "/api/ticks").body)
+    time.sleep(4.1)
+    assert int(web.call("GET", "/api/ticks").body) - before in (2, 3)  # 4.1 s hold two ticks, or three if it begins just before one
+    slow = web.start("slow_parent", 60)
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 0
+    assert process.said[-1] == "Stopped.\n"
+    listed = "".join(process.said)
+    assert "  start: POST http://127.0.0.1:" in listed and "  tick: timer */2 * * * * *" in listed
+    again = start_process()
+    assert Web(again.url()).status(slow)["runtimeStatus"] == "Running"
+    again.signal(signal.SIGINT)
+    assert again.wait() == 0
+    assert not [line for line in process.logged + again.logged if "Traceback" in line or "Warning" in line]
+
+
+def test_36_kill_and_restart(start_process: Start, tmp_path: Path) -> None:
+    log = tmp_path / "steps"
+    first = start_process()
+    web = Web(first.url())
+    chain = web.start("crash_chain", {"steps": 5, "seconds": 0.3, "log": str(log)})
+    race = web.start("race", {"s": 60})
+    parent = web.start("slow_parent", 2)
+    deadline = time.monotonic() + 20
+    while not (log.exists() and log.read_text().count("\n") >= 3):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    first.signal(signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL
+    web = Web(start_process().url())
+    assert wait_for_end(web, chain)["output"] == 5
+    steps = [int(line) for line in log.read_text().split()]
+    assert sorted(set(steps)) == [0, 1, 2, 3, 4] and len(steps) <= 6  # the one that was cut off ran again
+    assert web.event(race, "go", {"a": 1}) == 202
+    assert wait_for_end(web, race)["output"] == {"won": "event", "data": {"a": 1}, "type": "dict"}
+    assert float(str(wait_for_end(web, parent)["output"])) >= 2
+
+
+def test_second_host_on_the_same_state_is_refused(start_process: Start) -> None:
+    first = start_process()
+    url = first.url()
+    second = start_process()
+    assert second.wait() == 3
+    assert len(second.logged) == 1 and "is in use by another local host: process" in second.logged[0] and url in second.logged[0]
+    assert Web(url).call("GET", "/api/ticks").status == 200
+
+
+def test_taken_port_and_json_log(start_process: Start, tmp_path: Path) -> None:
+    first = start_process("--json-log")
+    web = Web(first.url())
+    port = str(urlsplit(web.base_url).port)
+    other = HostProcess(tmp_path / "other", "--port", port)
+    assert other.wait() == 4
+    assert other.logged == [f"local host: Port {port} on 127.0.0.1 cannot be opened: Address already in use.\n"]
+    wait_for_end(web, web.start("chain", 1))
+    first.signal(signal.SIGTERM)
+    assert first.wait() == 0
+    messages = [json.loads(line)["message"] for line in first.logged]
+    assert any(message.endswith("heard execution_started -> Running, ScheduleActivity#0") for message in messages)
+
+
+def test_sigterm_waits_for_a_running_activity(start_process: Start, tmp_path: Path) -> None:
+    log = tmp_path / "steps"
+    process = start_process()
+    web = Web(process.url())
+    iid = web.start("crash_chain", {"steps": 1, "seconds": 1.0, "log": str(log)})
+    deadline = time.monotonic() + 20
+    while not log.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.signal(signal.SIGTERM)
+    assert process.wait() == 0
+    web = Web(start_process().url())
+    assert wait_for_end(web, iid)["output"] == 1
+    assert log.read_text() == "0\n"  # it ended before the host did
+
+
+def test_only_loopback(start_process: Start) -> None:
+    url = start_process().url()
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+    connection.request("GET", "/api/ticks", headers={"Host": "rebound.example"})
+    assert connection.getresponse().status == 421
+    connection.close()
