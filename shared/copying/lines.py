@@ -13,6 +13,7 @@ from shared.errors import Rejected
 BLANK = b" \t\r"
 BOM = b"\xef\xbb\xbf"
 LONGEST_FIRST_LINE = 16 * 1024 * 1024  # bytes; only this line is ever kept
+WIDE = 300  # bytes
 OPENING, CLOSING, NONE = ord("{"), ord("}"), -1
 
 
@@ -22,6 +23,7 @@ class JsonLines:
     def __init__(self) -> None:
         self.rows = 0
         self.columns: tuple[str, ...] = ()
+        self._wide = False  # the lines of the last piece
         self._lines = 0  # ended ones, blank or not
         self._start: bytearray | None = bytearray()  # of the text, until it is known whether a mark is there
         self._first_line: bytearray | None = bytearray()  # None once the first line that is not blank is parsed
@@ -49,25 +51,23 @@ class JsonLines:
             self._end_line()
 
     def _many(self, piece: bytes) -> None:
-        """The bulk: counting is a hundred times faster than a loop over lines, and says the same where all is as usual."""
-        newlines = piece.count(b"\n")
-        if not newlines:
+        """The bulk: whole lines are only looked at, and told apart one by one where something is not as usual."""
+        first, last = piece.find(b"\n"), piece.rfind(b"\n")
+        if first < 0:
             self._continue(piece)
             return
-        first, last = piece.index(b"\n"), piece.rindex(b"\n")
         self._continue(piece[:first])
         self._end_line()
-        if newlines > 1:
-            usual = (
-                piece.count(b"}\n{", first + 1, last) == newlines - 2
-                and piece[first + 1] == OPENING and piece[last - 1] == CLOSING and last - first > 2)
-            if usual:
-                self.rows += newlines - 1
-                self._lines += newlines - 1
-            else:
+        if first < last:
+            usual = (_usual_wide if self._wide else _usual)(piece, first, last)
+            if usual is None:
                 for line in piece[first + 1:last].split(b"\n"):
                     self._continue(line)
                     self._end_line()
+            else:
+                self.rows += usual
+                self._lines += usual
+                self._wide = last - first > WIDE * usual
         self._continue(piece[last + 1:])
 
     def _continue(self, part: bytes) -> None:
@@ -99,3 +99,20 @@ class JsonLines:
         if not isinstance(value, dict):
             raise Rejected("proof_lines", f"line {self._lines} is not a JSON object")
         self.columns = tuple(value)
+
+
+def _usual(piece: bytes, first: int, last: int) -> int | None:
+    """How many lines lie between two line ends; None if one of them is blank, or not `{...}` to the very byte."""
+    lines = piece[first + 1:last].split(b"\n")
+    return None if any(not line or line[0] != OPENING or line[-1] != CLOSING for line in lines) else len(lines)
+
+
+def _usual_wide(piece: bytes, first: int, last: int) -> int | None:
+    """The same without a copy of each line: 1.5 times as fast for lines of a billing file's width, slower for short ones."""
+    find, lines = piece.find, 0
+    while first < last:
+        end = find(b"\n", first + 1)
+        if piece[first + 1] != OPENING or piece[end - 1] != CLOSING:
+            return None
+        first, lines = end, lines + 1
+    return lines

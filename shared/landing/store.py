@@ -11,8 +11,7 @@ destination_missing, destination_forbidden, destination_full, copy_failed (Termi
 import base64
 import builtins
 import functools
-import io
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -216,12 +215,10 @@ class LandingStore:
         return ContainerClient(self._account_url, self._container, credential=self._credential, **settings)
 
     def _before_request(self, request: Any) -> None:
-        """The HTTP library copies a body of bytes into its buffers at once; a file it sends piece by piece."""
+        """The HTTP library would copy a large body of bytes, or a file of them, as a whole (aiohttp 3.14)."""
         body = request.http_request.data
         if isinstance(body, bytes) and len(body) > SENT_AT_ONCE:
             request.http_request.data = _Body(body)
-        elif isinstance(body, _Body):
-            body.seek(0)  # another try
         if (hook := self._client_settings.get("raw_request_hook")) is not None:
             hook(request)
 
@@ -235,11 +232,15 @@ class LandingStore:
         return quoted(written["etag"])
 
 
-class _Body(io.BytesIO):
-    """Shares the memory of its bytes, and outlives the request, after which the HTTP library closes it."""
+class _Body:
+    """Bytes that are sent piece by piece; begun anew by every try."""
 
-    def close(self) -> None:
-        pass
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+
+    async def __aiter__(self) -> AsyncIterator[memoryview]:
+        for at in range(0, len(self._data), SENT_AT_ONCE):
+            yield self._data[at:at + SENT_AT_ONCE]
 
 
 def _if_match(etag: str | None) -> dict[str, Any]:

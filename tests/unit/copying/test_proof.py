@@ -146,6 +146,23 @@ def test_a_bomb_is_given_up_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatc
     assert refusal(gzip.compress(random.Random(1).randbytes(2000))) == "proof_bomb"
 
 
+@pytest.mark.parametrize("width", [1, 290, 310, 2000])
+@pytest.mark.parametrize("fault", [b"", b" {} ", b"[]", b"{", b"}", b"{}x", b"x{}"])
+def test_lines_of_any_width_are_looked_at(width: int, fault: bytes) -> None:
+    lines = [b'{"a": "%s"}' % (b"x" * width)] * 2000
+    lines[1500] = fault
+    text = b"\n".join(lines)
+    looked = JsonLines()
+    try:
+        for at in range(0, len(text), 50_000):
+            looked.feed(text[at:at + 50_000])
+        looked.finish()
+    except Rejected as refused:
+        assert fault not in (b"", b" {} ") and refused.detail == "line 1501 is not a JSON object"
+    else:
+        assert fault in (b"", b" {} ") and looked.rows == 2000 - (fault == b"")
+
+
 def test_a_first_line_without_end_is_given_up() -> None:
     assert refusal(b'{"a": "' + b"x" * (17 * 1024 * 1024)) == "proof_lines"
 

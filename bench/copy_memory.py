@@ -1,0 +1,118 @@
+"""How much memory one large streamed blob takes: `python -m bench.copy_memory [MB]`.
+
+Lands a blob of 512 MB (gzip, many members) from one account of the emulator into another, in this process, with the
+content proof, and prints its memory before, at the peak and the difference. The goal is at most 130 MB above idle.
+"""
+
+import asyncio
+import gzip
+import sys
+import threading
+import time
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from local.azurite import Azurite
+from shared.clock import SystemClock
+from shared.copying.copier import Copier, CopyWork
+from shared.copying.source import Sources
+from shared.landing.store import LandingStore
+from shared.manifest import Manifest
+
+GOAL_MB = 130
+MEMBER_LINES = 120_000
+
+
+def resident() -> float:
+    """MB of this process's resident set now."""
+    fields = Path("/proc/self/statm").read_text().split()
+    return int(fields[1]) * 4096 / 1e6
+
+
+class Peak:
+    """The highest resident set seen, looked at every 5 ms by a thread."""
+
+    def __init__(self) -> None:
+        self.highest, self._stop = resident(), threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.005):
+            self.highest = max(self.highest, resident())
+
+    def __enter__(self) -> "Peak":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def member() -> bytes:
+    """Some MB of billing-like lines that pack about six times."""
+    return gzip.compress(b"".join(
+        b'{"InvoiceNumber":"G016907411","ProductId":"DZH318Z0BQ%d","Quantity":"%d.%d","EffectiveUnitPrice":"0.00%d","Id":"%x"}\n'
+        % (n % 37, n % 91, n * 7919 % 10_000, n * 104_729 % 100_000, n * 2_654_435_761 % 2**32) for n in range(MEMBER_LINES)), 6)
+
+
+async def offer(azurite: Azurite, size: int) -> None:
+    """From this process, but before it is called idle."""
+    from azure.storage.blob import BlobBlock
+    from azure.storage.blob.aio import BlobServiceClient
+
+    block = member()
+    async with BlobServiceClient.from_connection_string(azurite.billing.connection_string) as service:
+        await service.create_container("exports")
+        blob = service.get_blob_client("exports", "root/large.json.gz")
+        ids = [f"{n:05}" for n in range(size // len(block) + 1)]
+        for one in ids:
+            await blob.stage_block(one, block, validate_content="md5")
+        await blob.commit_block_list([BlobBlock(one) for one in ids])
+
+
+def sas(azurite: Azurite) -> str:
+    from azure.storage.blob import ContainerSasPermissions, generate_container_sas
+
+    return generate_container_sas(
+        azurite.billing.name, "exports", account_key=azurite.billing.key, permission=ContainerSasPermissions(read=True),
+        expiry=datetime.now(timezone.utc) + timedelta(hours=1))
+
+
+async def land(azurite: Azurite, mode: str = "stream") -> bool:
+    root = f"{azurite.billing.blob_url}/exports/root"
+
+    async def fetch_manifest(_: str) -> Manifest:
+        return Manifest("1", "etag", datetime.now(timezone.utc), "2", "t", root, (), 0, sas(azurite))
+
+    landing = LandingStore(container="landing", connection_string=azurite.landing.connection_string)
+    copier = Copier(landing, Sources(fetch_manifest, SystemClock()), SystemClock())
+    work = CopyWork("run", "operation", "data/v", "etag", root, mode=mode)  # type: ignore[arg-type]
+    await landing.ensure_container()
+    idle = resident()
+    with Peak() as peak:
+        began = time.perf_counter()
+        (fate,) = await copier.land(work, ["large.json.gz"], {})
+        seconds = time.perf_counter() - began
+    await copier.close()
+    await landing.close()
+    if not fate.proven or fate.bytes is None:
+        print(f"not landed: {fate.code}")
+        return False
+    growth = peak.highest - idle
+    print(f"blob    {fate.bytes / 1e6:8.0f} MB, {fate.rows} rows, {fate.rung}")
+    print(f"idle    {idle:8.0f} MB\npeak    {peak.highest:8.0f} MB\ngrowth  {growth:8.0f} MB (goal: at most {GOAL_MB})")
+    print(f"rate    {fate.bytes / 1e6 / seconds:8.0f} MB/s, content proof included")
+    print("PASS" if growth <= GOAL_MB else "FALLS SHORT")
+    return growth <= GOAL_MB
+
+
+async def main() -> bool:
+    size = int(float(sys.argv[1]) * 1e6) if len(sys.argv) > 1 else 512_000_000
+    with Azurite() as azurite:
+        await offer(azurite, size)
+        return await land(azurite)
+
+
+if __name__ == "__main__":
+    sys.exit(0 if asyncio.run(main()) else 1)
