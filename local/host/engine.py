@@ -11,20 +11,20 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from . import failure_texts, history
-from .action_replay import CreateTimer, ScheduleActivity, StartChild, no_such_function
+from .action_replay import no_such_function
 from .clock import Clock, SystemClock
-from .episode import Identity, Outcome, run_episode
+from .episode import Identity, run_episode
 from .functions import FunctionIndex
-from .history import Event, EventType
+from .history import Event
 from .invocation import Invoker
-from .new_instances import child_instance, next_generation
-from .records import Instance, Message, Step, Work, Written
+from .records import Instance, Step, Work, Written
 from .schedules import Schedules
+from .steps import StepPlanner, describe
 from .store import Store, StoreClosed
 from .timestamps import from_micros, to_micros
 from .traffic import Traffic
@@ -52,12 +52,11 @@ class Limits:
 
 class Engine:
     def __init__(
-        self, *, store: Store, functions: FunctionIndex, invoker: Invoker, clock: Clock, limits: Limits, default_version: str,
-        early_timers: bool, schedules: Schedules, traffic: Traffic,
+        self, *, store: Store, functions: FunctionIndex, invoker: Invoker, clock: Clock, limits: Limits, planner: StepPlanner,
+        schedules: Schedules, traffic: Traffic,
     ) -> None:
         self._store, self._functions, self._invoker, self._clock, self._limits = store, functions, invoker, clock, limits
-        self._default_version, self._early_timers, self._schedules, self._traffic = (
-            default_version, early_timers, schedules, traffic)
+        self._planner, self._schedules, self._traffic = planner, schedules, traffic
         self._real_time = isinstance(clock, SystemClock)
         # on a virtual clock episodes run one after the other, in the order in which they came due: runs are repeatable
         threads = min(EPISODE_THREADS, limits.orchestrators) if self._real_time else 1
@@ -235,17 +234,17 @@ class Engine:
         outcome = run_episode(who, [*past.events, *fresh], past.texts, self._handler(instance.name), self._functions.exists)
         if outcome.hidden_error is not None:
             log.error("%s %s: an error that Azure hides: %s", instance_id, instance.name, outcome.hidden_error)
-        step = self._plan(instance, [message.id for message in messages], past, fresh, outcome, now)
+        step = self._planner.plan(instance, [message.id for message in messages], past.events, fresh, outcome, now)
         written = self._store.commit_step(step)
         self._remember(instance, past, step)
-        self._log_step(instance, fresh, outcome, step)
+        level = logging.WARNING if step.status == "Failed" else logging.INFO
+        log.log(level, "%s", describe(step, fresh, outcome))
         return written
 
     def _handler(self, name: str) -> Any:
         function = self._functions.find(name)
         if function is not None and self._functions.exists("orchestrator", name):
             return function.call
-
         return lambda _: json.dumps({"error": no_such_function("orchestrator", name)})
 
     def _past_of(self, instance: Instance) -> PastEvents:
@@ -266,70 +265,3 @@ class Engine:
     def forget(self, instance_id: str) -> None:
         """The history of this instance has been replaced."""
         self._past.pop(instance_id, None)
-
-    def _plan(
-        self, instance: Instance, consumed: list[int], past: PastEvents, fresh: list[Event], outcome: Outcome, now: datetime,
-    ) -> Step:
-        """Turns an outcome into what is to be written."""
-        step = Step(
-            instance, consumed, status=outcome.status or ("Suspended" if outcome.suspended else "Running"),
-            output=outcome.suspend_reason if outcome.suspended and outcome.status is None else outcome.output,
-            custom_status=outcome.custom_status)
-        if outcome.status == "ContinuedAsNew":
-            started = next(event for event in (*past.events, *fresh) if event["EventType"] == EventType.EXECUTION_STARTED)
-            new = next_generation(instance, started["ParentInstance"], outcome.next_input, now)
-            carried = [
-                Message(instance.instance_id, None, history.carried_over(event)) for event in outcome.carried]
-            return replace(step, continued=new, messages=carried)
-        step.appended.extend(history.consumed(event) for event in fresh)
-        for decision in outcome.decisions:
-            match decision:
-                case ScheduleActivity():
-                    step.appended.append(history.task_scheduled(now, decision.id, decision.name))
-                    step.work.append(
-                        Work(instance.instance_id, instance.execution_id, decision.id, decision.name, decision.input))
-                case CreateTimer():
-                    step.appended.append(history.timer_created(now, decision.id, decision.fire_at))
-                    step.messages.append(self._timer_message(instance, decision, now))
-                case StartChild():
-                    child = child_instance(instance, decision, self._canonical(decision.name), self._default_version, now)
-                    step.appended.append(history.sub_orchestration_created(
-                        now, decision.id, decision.name, child.version, decision.instance_id))
-                    step.children.append(child)
-        if outcome.status is not None:
-            step.appended.append(history.execution_completed(now, outcome.next_id, outcome.status, outcome.output))
-            step.messages.extend(self._message_to_parent(instance, outcome, now))
-        step.appended.append(history.orchestrator_completed(now))
-        return step
-
-    def _canonical(self, name: str) -> str:
-        function = self._functions.find(name)
-        return function.name if function else name
-
-    def _timer_message(self, instance: Instance, timer: CreateTimer, now: datetime) -> Message:
-        delay = max(timedelta(0), timer.fire_at - now)
-        if self._early_timers:  # the queue that carries timers in Azure counts whole seconds
-            delay = timedelta(seconds=delay // timedelta(seconds=1))
-        due = to_micros(now + delay) if delay else 0
-        event = history.timer_fired(now, timer.id, timer.fire_at)
-        return Message(instance.instance_id, instance.execution_id, event, due)
-
-    def _message_to_parent(self, instance: Instance, outcome: Outcome, now: datetime) -> list[Message]:
-        if (parent := instance.parent) is None:
-            return []
-        if outcome.status == "Completed":
-            event = history.sub_orchestration_completed(now, parent.task_id, outcome.output)
-        else:
-            details = failure_texts.child_failure_details(outcome.error) if outcome.error is not None else None
-            event = history.sub_orchestration_failed(now, parent.task_id, outcome.output, details)
-        return [Message(parent.instance_id, parent.execution_id, event)]
-
-    def _log_step(self, instance: Instance, fresh: list[Event], outcome: Outcome, step: Step) -> None:
-        heard = [EventType(event["EventType"]).name.lower() for event in fresh[1:]]
-        does = [f"{type(decision).__name__}#{decision.id}" for decision in outcome.decisions]
-        shown = ", ".join(f"{heard.count(kind)} x {kind}" if heard.count(kind) > 1 else kind for kind in dict.fromkeys(heard))
-        status = outcome.status or step.status
-        text = f": {str(outcome.output)[:300]}" if outcome.status == "Failed" else ""
-        level = logging.WARNING if outcome.status == "Failed" else logging.INFO
-        log.log(level, "%s %s heard %s -> %s%s%s", instance.instance_id, instance.name, shown, status,
-                f", {', '.join(does[:5])}{' ...' if len(does) > 5 else ''}" if does else "", text)

@@ -117,7 +117,7 @@ def ask_orchestrator(handle: Callable[[str], str], context: str) -> Answer:
         state = _carried_state(text)
         if state is None:
             hidden = failure_texts.unreadable_orchestrator_failure(error)
-            return Answer(finished=Finished(error=hidden), hidden_error=f"{failure_texts.one_line(error)}")
+            return Answer(finished=Finished(error=hidden), hidden_error=failure_texts.one_line(error).partition(STATE_MARK)[0])
         return _read_state(state)
 
 

@@ -1,6 +1,5 @@
 """`LocalHost`: all parts put together, for the command line and for tests."""
 
-import asyncio
 import json
 import logging
 import os
@@ -12,17 +11,17 @@ from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 from azure.functions import FunctionRegister
 
 from . import sdk_patches
 from .client_binding import client_binding_json
-from .clock import Clock, SystemClock, VirtualClock
+from .clock import Clock, SystemClock
 from .commands import Commands
 from .digest import status_body
 from .engine import Engine, Limits
-from .errors import FunctionFailed, HostError, WaitTimedOut
+from .errors import FunctionFailed, HostError
 from .front import Front
 from .functions import HTTP_METHODS, FunctionIndex, index_app, load_app
 from .history import Event
@@ -34,15 +33,16 @@ from .schedules import Schedules
 from .server import Server
 from .settings import environment, read_host_json, read_local_settings
 from .state_dir import StateDir
+from .steps import StepPlanner
 from .store import Store
 from .timestamps import to_micros
 from .traffic import Traffic
 from .user_loop import UserLoop
+from .waiting import Found, Waiting
 
 log = logging.getLogger(__name__)
 DRAIN_SECONDS = 30.0
 REQUEST_SECONDS = 120.0
-Found = TypeVar("Found")
 
 
 class LocalHost:
@@ -106,12 +106,13 @@ class LocalHost:
         self._engine = Engine(
             store=self._store, functions=self.functions, invoker=self._invoker, clock=self.clock,
             limits=Limits(options.max_activities, options.max_orchestrators, self._serial),
-            default_version=options.default_version, early_timers=self._early_timers, schedules=self._schedules,
+            planner=StepPlanner(self.functions, options.default_version, self._early_timers), schedules=self._schedules,
             traffic=self._traffic)
+        self._waiting = Waiting(self._engine, self._store, self.clock, self._traffic)
         self._commands = Commands(
             self._store, self._engine, self.functions, self.clock, self._traffic, options.default_version)
         management = Management(
-            self._commands, self._store, options.hub_name, options.connection_name, self._wait_for_end)
+            self._commands, self._store, options.hub_name, options.connection_name, self._waiting.for_end_of)
         self._front = Front(
             functions=self.functions, invoker=self._invoker, management=management, schedules=self._schedules,
             traffic=self._traffic)
@@ -258,89 +259,24 @@ class LocalHost:
                 raise LookupError(f"no instance {instance_id}")
             return None if instance.live else status_body(instance)
 
-        return self._wait_for(ended, timeout_real_seconds, within, f"instance {instance_id} to end")
+        return self._waiting.until(ended, timeout_real_seconds, f"instance {instance_id} to end", within)
 
     def run_until(
-        self, predicate: Callable[[], Found], timeout_real_seconds: float = 30, *, within: timedelta | None = None,
+        self, predicate: Callable[[], Found | None], timeout_real_seconds: float = 30, *, within: timedelta | None = None,
     ) -> Found:
         """Waits until the predicate is true and returns its value. It is asked after every change inside the host."""
-        return self._wait_for(predicate, timeout_real_seconds, within, "the predicate to be true")
+        return self._waiting.until(predicate, timeout_real_seconds, "the predicate to be true", within)
 
     def advance_to(self, moment: datetime, timeout_real_seconds: float = 60) -> None:
         """Lets virtual time pass up to `moment`: all that is due by then has happened on return."""
-        clock = self._virtual()
-        self._wait_for(
-            lambda: clock.now() >= moment and self._idle(), timeout_real_seconds, None, f"{moment} to come", target=moment)
+        self._waiting.advance_to(moment, timeout_real_seconds)
 
     def advance(self, span: timedelta, timeout_real_seconds: float = 60) -> None:
-        self.advance_to(self._virtual().now() + span, timeout_real_seconds)
+        self.advance_to(self.clock.now() + span, timeout_real_seconds)
 
     def settle(self, timeout_real_seconds: float = 30) -> None:
         """Waits until nothing runs and nothing is due; no virtual time passes."""
-        deadline = time.monotonic() + timeout_real_seconds
-        while True:
-            version = self._traffic.version
-            if self._idle():
-                return
-            if not self._traffic.wait_beyond(version, deadline - time.monotonic()):
-                raise WaitTimedOut(f"The host is still busy after {timeout_real_seconds} s. {self._live_text()}")
-
-    def _wait_for(
-        self, predicate: Callable[[], Found | None], timeout: float, within: timedelta | None, what: str,
-        target: datetime | None = None,
-    ) -> Found:
-        deadline = time.monotonic() + timeout
-        limit = self.clock.now() + within if within is not None else target
-        while True:
-            version = self._traffic.version
-            if found := predicate():
-                return found
-            if isinstance(self.clock, VirtualClock) and self._idle() and self._traffic.version == version:
-                due = self._engine.next_due()
-                if limit is not None and (due is None or due > limit):
-                    if target is None or self.clock.now() >= limit:
-                        raise WaitTimedOut(f"Waited for {what} until {limit}. {self._live_text()}")
-                    due = limit
-                if due is None:
-                    raise WaitTimedOut(f"Waited for {what}, but nothing is left to happen. {self._live_text()}")
-                self.clock.move_to(due)
-                self._engine.notify()
-                continue
-            if not self._traffic.wait_beyond(version, max(0.0, deadline - time.monotonic())):
-                raise WaitTimedOut(f"Waited {timeout} s for {what}. {self._live_text()}")
-            if time.monotonic() > deadline:
-                raise WaitTimedOut(f"Waited {timeout} s for {what} (now it is {self.clock.now()}). {self._live_text()}")
-
-    def _idle(self) -> bool:
-        version = self._traffic.version
-        return self._traffic.in_flight == 0 and self._engine.idle() and self._traffic.version == version
-
-    def _virtual(self) -> VirtualClock:
-        if not isinstance(self.clock, VirtualClock):
-            raise TypeError("only a host with a VirtualClock can let time pass")
-        return self.clock
-
-    def _live_text(self) -> str:
-        live = [instance for instance in self._store.instances(Filter()) if instance.live]
-        listed = ", ".join(f"{instance.instance_id} ({instance.name}, {instance.status})" for instance in live[:10])
-        return f"Live instances: {listed or 'none'}{', ...' if len(live) > 10 else ''}."
-
-    async def _wait_for_end(self, instance_id: str, seconds: float) -> None:
-        """For the start-and-wait call of the management API; runs on the server loop."""
-        ended = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def look() -> None:
-            instance = self._store.instance(instance_id)
-            if instance is None or not instance.live:
-                loop.call_soon_threadsafe(ended.set)
-
-        with self._traffic.watched(look):
-            look()
-            try:
-                await asyncio.wait_for(ended.wait(), seconds)
-            except TimeoutError:
-                return
+        self._waiting.settle(timeout_real_seconds)
 
 
 def _json_bytes(content: Any) -> bytes:

@@ -155,8 +155,8 @@ def test_command_prints_one_message(tmp_path: Path, source: str | None, text: st
     if source is not None:
         (tmp_path / "function_app.py").write_text(source)
     done = subprocess.run(
-        [sys.executable, "-m", "local.host", "--app-root", str(tmp_path), "--port", "0"], cwd=ROOT, capture_output=True, text=True,
-        timeout=30)
+        [sys.executable, "-m", "local.host", "--app-root", str(tmp_path), "--port", "0"], cwd=ROOT, capture_output=True,
+        text=True, timeout=30)
     assert done.returncode == 2 and done.stdout == ""
     messages = [line for line in done.stderr.splitlines() if line.startswith("local host: ")]
     assert len(messages) == 1 and text in messages[0]

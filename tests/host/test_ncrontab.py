@@ -35,7 +35,8 @@ def test_next_ticks(text: str, ticks: list[str]) -> None:
 
 @pytest.mark.parametrize("text", [
     "", "* * * *", "* * * * * * *", "60 * * * * *", "* 60 * * * *", "* * 24 * * *", "* * * 0 * *", "* * * 32 * *", "* * * * 13 *",
-    "* * * * * 7", "*/0 * * * * *", "a * * * * *", "* * * * Foo *", "1- * * * * *", "0 0 0 30 2 *", "00:00:00", "24:00:00", "-1 * * * * *"])
+    "* * * * * 7", "*/0 * * * * *", "a * * * * *", "* * * * Foo *",
+    "1- * * * * *", "0 0 0 30 2 *", "00:00:00", "24:00:00", "-1 * * * * *"])
 def test_refused(text: str) -> None:
     with pytest.raises(BadSchedule):
         parse(text)

@@ -27,7 +27,7 @@ def test_34_timer_and_orderly_end(start_process: Start) -> None:
     assert wait_for_end(web, web.start("chain", 5))["output"] == 5
     before = int(web.call("GET", "/api/ticks").body)
     time.sleep(4.1)
-    assert int(web.call("GET", "/api/ticks").body) - before in (2, 3)  # 4.1 s hold two ticks, or three if it begins just before one
+    assert int(web.call("GET", "/api/ticks").body) - before in (2, 3)  # three if the 4.1 s begin just before a tick
     slow = web.start("slow_parent", 60)
     process.signal(signal.SIGTERM)
     assert process.wait() == 0

@@ -77,9 +77,10 @@ def test_the_same_code_replays(recorded: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize(("changed", "text"), [
-    (renamed, "instead scheduled an activity task named 'dec'|goes on with task_scheduled 0 inc, the code now with task_scheduled 0 dec"),
+    (renamed, "goes on with task_scheduled 0 inc, the code now with task_scheduled 0 dec"),
     (without_timer, "goes on with timer_created 1, the code now with task_scheduled 1 inc"), (wider, "task_scheduled 5 inc"),
-    (one_more, "the code now with task_scheduled 5 inc"), (raises_now, "the recorded run ended Completed, the code now leaves it Failed")])
+    (one_more, "the code now with task_scheduled 5 inc"),
+    (raises_now, "the recorded run ended Completed, the code now leaves it Failed")])
 def test_changed_code_is_found(recorded: list[dict[str, Any]], changed: Callable[[Any], Any], text: str) -> None:
     with pytest.raises(NonDeterminism, match=text):
         replay_history(app_with(changed), "work", recorded)

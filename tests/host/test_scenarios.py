@@ -99,7 +99,8 @@ def test_13_sub_orchestrations(host: LocalHost, web: Web) -> None:
 
 def test_14_failing_child_is_caught(host: LocalHost, web: Web) -> None:
     output = completed(host, web, "bad_sub")
-    assert output.startswith("caught: Orchestrator function 'fails' failed: Activity function 'flaky' failed:  ValueError: boom 1")
+    assert output.startswith(
+        "caught: Orchestrator function 'fails' failed: Activity function 'flaky' failed:  ValueError: boom 1")
 
 
 def test_15_continue_as_new(host: LocalHost, web: Web) -> None:
@@ -146,13 +147,14 @@ def test_21_orchestrator_raises(host: LocalHost, web: Web) -> None:
 
 def test_22_non_deterministic(host: LocalHost, web: Web) -> None:
     assert failed(host, web, "nondeterministic") == (
-        "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled an activity task with sequence "
-        "number 0 named 'inc', but the current orchestration replay instead scheduled an activity task named 'echo' with this "
-        "sequence number.  Was a change made to the orchestrator code after this instance had already started running?")
+        "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled an activity task with "
+        "sequence number 0 named 'inc', but the current orchestration replay instead scheduled an activity task named 'echo' "
+        "with this sequence number.  Was a change made to the orchestrator code after this instance had already started running?")
 
 
 def test_23_unknown_activity_fails_at_once(host: LocalHost, web: Web) -> None:
-    assert "The function 'nope' doesn't exist, is disabled, or is not an activity function." in failed(host, web, "unknown_activity")
+    text = "The function 'nope' doesn't exist, is disabled, or is not an activity function."
+    assert text in failed(host, web, "unknown_activity")
 
 
 def test_24_unknown_orchestrator(host: LocalHost, web: Web) -> None:
@@ -349,5 +351,6 @@ def test_rewind_after_a_retry_is_non_deterministic(host: LocalHost, web: Web) ->
     assert host.wait(iid)["runtimeStatus"] == "Failed"
     assert web.manage("POST", f"instances/{iid}/rewind").status == 202
     status = host.wait(iid)
-    assert status["output"].startswith("Non-Deterministic workflow detected: A previous execution of this orchestration scheduled a "
-                                       "timer task with sequence number 1 but the current replay execution hasn't (yet?)")
+    assert status["output"].startswith(
+        "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled a timer task with sequence "
+        "number 1 but the current replay execution hasn't (yet?)")

@@ -96,7 +96,7 @@ def test_waits_that_end_in_vain() -> None:
         assert host.wait("slow", within=timedelta(hours=4))["output"] == "done"
     with LocalHost(deterministic_app()) as real:
         real.start_orchestration("worker", 3600, "slow")
-        with pytest.raises(WaitTimedOut, match=r"Waited 0\.1 s"):
+        with pytest.raises(WaitTimedOut, match="Waited in vain for instance slow to end"):
             real.wait("slow", timeout_real_seconds=0.1)
         with pytest.raises(TypeError):
             real.advance(timedelta(seconds=1))
@@ -104,7 +104,7 @@ def test_waits_that_end_in_vain() -> None:
 
 def test_the_clock_itself() -> None:
     with pytest.raises(ValueError, match="aware"):
-        VirtualClock(datetime(2026, 1, 1))  # noqa: DTZ001
+        VirtualClock(datetime(2026, 1, 1))
     own = VirtualClock(START)
     own.move_by(timedelta(seconds=-5))
     assert own.now() == START and own.now().tzinfo is UTC

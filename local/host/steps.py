@@ -1,0 +1,94 @@
+"""Turns the outcome of an episode into what is written: history, activities, timers, children, a message to the parent."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from . import failure_texts, history
+from .action_replay import CreateTimer, ScheduleActivity, StartChild
+from .episode import Outcome
+from .functions import FunctionIndex
+from .history import Event, EventType
+from .new_instances import child_instance, next_generation
+from .records import Instance, Message, Step, Work
+from .timestamps import to_micros
+
+SHOWN_DECISIONS = 5
+
+
+@dataclass(frozen=True)
+class StepPlanner:
+    functions: FunctionIndex
+    default_version: str
+    early_timers: bool
+
+    def plan(
+        self, instance: Instance, consumed: list[int], past: Sequence[Event], fresh: list[Event], outcome: Outcome, now: datetime,
+    ) -> Step:
+        """`consumed`: the rows of the inbox that the episode has read; `fresh`: the events made of them."""
+        step = Step(
+            instance, consumed, status=outcome.status or ("Suspended" if outcome.suspended else "Running"),
+            output=outcome.suspend_reason if outcome.suspended and outcome.status is None else outcome.output,
+            custom_status=outcome.custom_status)
+        if outcome.status == "ContinuedAsNew":
+            return self._continued(step, [*past, *fresh], outcome, now)
+        step.appended.extend(history.consumed(event) for event in fresh)
+        for decision in outcome.decisions:
+            match decision:
+                case ScheduleActivity():
+                    step.appended.append(history.task_scheduled(now, decision.id, decision.name))
+                    step.work.append(
+                        Work(instance.instance_id, instance.execution_id, decision.id, decision.name, decision.input))
+                case CreateTimer():
+                    step.appended.append(history.timer_created(now, decision.id, decision.fire_at))
+                    step.messages.append(self._timer_message(instance, decision, now))
+                case StartChild():
+                    self._start_child(step, decision, now)
+        if outcome.status is not None:
+            step.appended.append(history.execution_completed(now, outcome.next_id, outcome.status, outcome.output))
+            step.messages.extend(_message_to_parent(instance, outcome, now))
+        step.appended.append(history.orchestrator_completed(now))
+        return step
+
+    def _continued(self, step: Step, events: list[Event], outcome: Outcome, now: datetime) -> Step:
+        started = next(event for event in events if event["EventType"] == EventType.EXECUTION_STARTED)
+        new = next_generation(step.instance, started["ParentInstance"], outcome.next_input, now)
+        carried = [Message(new.instance_id, None, history.carried_over(event)) for event in outcome.carried]
+        return replace(step, continued=new, messages=carried)
+
+    def _start_child(self, step: Step, call: StartChild, now: datetime) -> None:
+        function = self.functions.find(call.name)
+        child = child_instance(step.instance, call, function.name if function else call.name, self.default_version, now)
+        step.appended.append(history.sub_orchestration_created(now, call.id, call.name, child.version, call.instance_id))
+        step.children.append(child)
+
+    def _timer_message(self, instance: Instance, timer: CreateTimer, now: datetime) -> Message:
+        delay = max(timedelta(0), timer.fire_at - now)
+        if self.early_timers:  # the queue that carries timers in Azure counts whole seconds
+            delay = timedelta(seconds=delay // timedelta(seconds=1))
+        due = to_micros(now + delay) if delay else 0
+        event = history.timer_fired(now, timer.id, timer.fire_at)
+        return Message(instance.instance_id, instance.execution_id, event, due)
+
+
+def _message_to_parent(instance: Instance, outcome: Outcome, now: datetime) -> list[Message]:
+    if (parent := instance.parent) is None:
+        return []
+    if outcome.status == "Completed":
+        event = history.sub_orchestration_completed(now, parent.task_id, outcome.output)
+    else:
+        details = failure_texts.child_failure_details(outcome.error) if outcome.error is not None else None
+        event = history.sub_orchestration_failed(now, parent.task_id, outcome.output, details)
+    return [Message(parent.instance_id, parent.execution_id, event)]
+
+
+def describe(step: Step, fresh: Sequence[Event], outcome: Outcome) -> str:
+    """One line for the log: what the instance heard, what became of it, what it wants done."""
+    heard = [EventType(event["EventType"]).name.lower() for event in fresh[1:]]
+    counted = [f"{heard.count(kind)} x {kind}" if heard.count(kind) > 1 else kind for kind in dict.fromkeys(heard)]
+    wants = [f"{type(decision).__name__}#{decision.id}" for decision in outcome.decisions]
+    if len(wants) > SHOWN_DECISIONS:
+        wants[SHOWN_DECISIONS:] = [f"{len(wants) - SHOWN_DECISIONS} more"]
+    text = f": {str(outcome.output)[:300]}" if outcome.status == "Failed" else ""
+    return (f"{step.instance.instance_id} {step.instance.name} heard {', '.join(counted)} -> "
+            f"{', '.join([step.status, *wants])}{text}")
