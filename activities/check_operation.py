@@ -11,7 +11,6 @@ from shared.clock import iso
 from shared.errors import Gone as GoneError
 from shared.errors import Refused as RefusedError
 from shared.errors import Rejected, Transient
-from shared.graph.client import Failed, Ready
 from shared.ledger.runs import Run
 from shared.messages import CheckResult, OperationWait
 from shared.redaction import walled
@@ -23,6 +22,8 @@ bp = df.Blueprint()
 @bp.activity_trigger(input_name="wait")
 @walled
 async def check_operation(wait: OperationWait) -> CheckResult:
+    from shared.graph.client import Failed, Ready  # as all of shared.graph: when Graph is talked to, not at start
+
     app, operation_id = services(), wait["operation_id"]
     run = await app.ledger.holding(wait["run_id"])
     if not isinstance(run, Run):

@@ -5,6 +5,7 @@ that write costs one more POST, which `posts` counts: Microsoft offers no way to
 """
 
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import azure.durable_functions as df
 
@@ -12,11 +13,13 @@ from shared.clock import iso
 from shared.errors import Refused as RefusedError
 from shared.errors import Transient
 from shared.exports import BillingMonth, MonthScope, period_word
-from shared.graph.client import Accepted
 from shared.ledger.runs import Run
 from shared.messages import OperationWait, Refused, StartResult, Waiting
 from shared.redaction import walled
 from shared.services import Services, services
+
+if TYPE_CHECKING:
+    from shared.graph.client import Accepted
 
 bp = df.Blueprint()
 
@@ -86,7 +89,7 @@ async def ask(app: Services, run: Run) -> StartResult:
     return await store(app, run.run_id, accepted)
 
 
-async def store(app: Services, run_id: str, accepted: Accepted) -> StartResult:
+async def store(app: Services, run_id: str, accepted: "Accepted") -> StartResult:
     """Keeps the operation's id, unless another attempt was first: then that one's counts."""
     while True:
         run = await app.ledger.holding(run_id)

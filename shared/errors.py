@@ -2,7 +2,7 @@
 
     BillingExportError                   has a code of CATALOGUE; str() is cause and remedy of it, never a library's words
     ├── Transient                        ask again, not before retry_after_seconds
-    │   ├── Throttled                    429, or a 503 with a wait: the whole app waits, not only this run
+    │   ├── Throttled                    429: the whole app waits, not only this run
     │   └── Unavailable                  5xx, no connection, no answer in time, an answer that cannot be read
     └── Terminal                         asking again gives the same answer
         ├── Gone                         the operation is not known any more: ask for a new one

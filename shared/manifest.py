@@ -76,11 +76,14 @@ def parse_manifest(raw: Mapping[str, Any]) -> Manifest:
         created = parse_iso(text("createdDateTime"))
     except (ValueError, OverflowError):
         raise Rejected("graph_malformed", "the manifest's createdDateTime is not a time") from None
+    sas_token = text("sasToken").removeprefix("?")
+    if not re.fullmatch(r"[A-Za-z0-9%&=._~:/+*,;!$'()@-]+", sas_token):
+        raise Rejected("graph_malformed", "the manifest's sasToken is not a query string")
     return Manifest(
         id=str(raw.get("id") or ""), etag=text("eTag"), created=created, schema_version=str(raw.get("schemaVersion") or ""),
         partner_tenant_id=str(raw.get("partnerTenantId") or ""), root_directory=text("rootDirectory"), blob_count=count,
         blobs=tuple(ManifestBlob(blob["name"], str(blob.get("partitionValue") or "")) for blob in blobs),
-        sas_token=text("sasToken").removeprefix("?"))
+        sas_token=sas_token)
 
 
 def guard(manifest: Manifest, key: ExportKey, rules: SourceRules) -> None:

@@ -12,6 +12,7 @@ from shared.ledger.keys import random_suffix, stamp
 from shared.services import services
 from triggers.problem import answer, answered, invalid, unknown
 from triggers.requests import json_object, path_id, requested_by
+from triggers.starter import start
 from triggers.views import cycle_view, run_view
 
 bp = df.Blueprint()
@@ -32,7 +33,7 @@ async def start_cycle(req: func.HttpRequest, client: df.DurableOrchestrationClie
     now = app.clock.now()
     cycle = Cycle(f"cycle-{stamp(now)}-{random_suffix()}", "starting", iso(now), requested_by(req), started_at=iso(now))
     await app.ledger.cycles.insert(cycle)
-    await client.start_new("export_cycle", cycle.cycle_id, {"cycle_id": cycle.cycle_id, "tick": cycle.tick})
+    await start(client, "export_cycle", cycle.cycle_id, {"cycle_id": cycle.cycle_id, "tick": cycle.tick})
     return answer(202, cycle_view(cycle, []), Location=f"/api/cycles/{cycle.cycle_id}", **{"Retry-After": "5"})
 
 

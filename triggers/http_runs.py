@@ -15,6 +15,7 @@ from shared.messages import RunRequest
 from shared.services import services
 from triggers.problem import Problem, answer, answered, unknown
 from triggers.requests import json_object, path_id, requested_by, run_order
+from triggers.starter import start
 from triggers.views import run_view, starting_view
 
 bp = df.Blueprint()
@@ -38,7 +39,7 @@ async def start_run(req: func.HttpRequest, client: df.DurableOrchestrationClient
         live = await app.ledger.runs.get(claimed["live_run_id"])
         shown = await run_view(app.ledger, live) if live else starting_view(claimed["live_run_id"], str(order.key))
         return accepted({**shown, "started": False})
-    await client.start_new("export_run", request["run_id"], request)  # if this fails the claim stays, and is settled
+    await start(client, "export_run", request["run_id"], request)
     run = await app.ledger.runs.get(request["run_id"])
     assert run is not None  # claim() inserted it
     return accepted({**await run_view(app.ledger, run), "started": True})

@@ -112,7 +112,7 @@ class Simulator:
             key, version.etag, version.created, str(version.month), container_of(version),
             folder_of(version, self.partner.tenant_id), version.blobs)
 
-    def keys(self, attribute_set: str = "full") -> tuple[str, ...]:
+    def export_keys(self, attribute_set: str = "full") -> tuple[str, ...]:
         """Every key that has an export now: all G invoices, this month and the last, each currency."""
         invoices = [invoice.invoice_id for invoice in self.invoices() if not invoice.legacy]
         months = [f"{self.month(word)}/{currency}" for word in ("current", "last") for currency in self.partner.currencies]
@@ -153,6 +153,13 @@ class Simulator:
             container_of(version), folder_of(version, self.partner.tenant_id), [file],
             encoding="gzip" if version.behaviour.content_encoding == "gzip" else None,
             with_md5=version.behaviour.content_md5 == "present")
+
+    def publish(self, key: str) -> None:
+        """Writes the blobs of a key now, not when an export is first asked for. Only while serving."""
+        version = self._exports.version(ExportKey.parse(key))
+        assert self._thread is not None and self._publisher is not None
+        publisher = self._publisher
+        self._thread.call(lambda: publisher.begin(version))
 
     # -- serving
 

@@ -23,11 +23,8 @@ class Ledger:
         self.locks, self.catalogue, self.cycles = Locks(tables), Catalogue(tables), Cycles(tables)
         self.throttle = Throttle(tables, clock)
 
-    async def holding(self, run_id: str, *, quiet_seconds: int = 0) -> Run | Stopped:
-        """The run, if it may go on: it lives, nobody cancelled it, and its key is its own. Else the answer to give.
-
-        `quiet_seconds`: how long no activity of the run will be heard of; the lease is prolonged accordingly.
-        """
+    async def holding(self, run_id: str) -> Run | Stopped:
+        """The run, if it may go on: it lives, nobody cancelled it, and its key is its own. Else the answer to give."""
         run = await self.runs.get(run_id)
         if run is None:
             return {"status": "superseded", "live_run_id": ""}
@@ -39,7 +36,7 @@ class Ledger:
             lock = await self.locks.get(run.key)
             if lock is None or lock.run_id != run_id or lock.epoch != run.epoch:
                 return {"status": "superseded", "live_run_id": lock.run_id if lock else ""}
-            await self.locks.renew(lock, self.clock.now() + timedelta(seconds=quiet_seconds))
+            await self.locks.renew(lock, self.clock.now())
         return run
 
     async def prolong(self, run: Run, quiet_seconds: int) -> None:

@@ -1,0 +1,9 @@
+"""All benchmarks in turn, a line of pass or falls short each; ends with 1 if one falls short."""
+
+import asyncio
+import sys
+
+from bench import copy_memory, scale, start_up
+
+if __name__ == "__main__":
+    sys.exit(0 if all([start_up.main(), asyncio.run(copy_memory.main()), scale.main()]) else 1)
