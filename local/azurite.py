@@ -1,7 +1,8 @@
 """Azurite, the storage emulator, as a child process with three accounts: billing (Microsoft's), landing (the partner's) and host.
 
 One process, because server-side copies work only between accounts of one Azurite (reference: blob-copy, 1.1). It ends
-with its parent, however that ends: the emulator watches its standard input, which closes when the parent is gone.
+with its parent, however that ends: the emulator watches its standard input, which closes when the parent is gone. It
+then closes its stores first: what was written in the last seconds would not be on disk else.
 """
 
 import base64
@@ -22,7 +23,10 @@ ACCOUNTS = ("billing", "landing", "funchost")
 LISTENING = re.compile(r"Azurite (Blob|Queue|Table) service is successfully listening at (http://[\d.]+:\d+)")
 WATCHED = """
 process.argv.splice(1, 0, "azurite");
-process.stdin.on("end", () => process.exit(0)).on("error", () => process.exit(0)).resume();
+const end = () => { process.kill(process.pid, "SIGTERM"); setTimeout(() => process.exit(0), 5000).unref(); };
+process.stdin.on("end", end).on("error", end).resume();
+process.stdout.on("error", () => {});
+process.stderr.on("error", () => {});
 require("azurite/dist/src/azurite.js");
 """
 
@@ -106,7 +110,8 @@ class Azurite:
             self._process = subprocess.Popen(
                 ["node", "-e", WATCHED, "--", *storage, "--skipApiVersionCheck", "--disableTelemetry", "--silent",
                  "--blobPort", blob, "--queuePort", queue_port, "--tablePort", table],
-                cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+                cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                start_new_session=True,
                 env={**os.environ, "AZURITE_ACCOUNTS": ";".join(f"{name}:{account_key(name)}" for name in self._names)})
         except FileNotFoundError:
             raise AzuriteUnavailable("Node is not installed: Azurite, the storage emulator, needs Node 20 or newer.") from None
