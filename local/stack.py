@@ -116,7 +116,8 @@ def running(
             raise StackFailed(str(unavailable)) from None
         simulator = parts.enter_context(child(
             "simulator", "local.simulator",
-            "--port", "0", "--seed", str(seed), "--customers", str(CUSTOMERS), "--storage-connection-string-env", "BILLING_STORAGE",
+            "--port", "0", "--seed", str(seed), "--customers", str(CUSTOMERS),
+            "--storage-connection-string-env", "BILLING_STORAGE",
             environment={"BILLING_STORAGE": storage.billing.connection_string}, state=state, lock=lock))
         chosen = {**settings_for(storage, simulator), **(settings or {})}
         app = parts.enter_context(child(
@@ -251,8 +252,8 @@ def lives(pid: str) -> bool:
 
 
 def ends_on_signals() -> None:
-    """SIGTERM and a closed terminal end it as Ctrl-C does: in order, children first."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    """Ctrl-C, SIGTERM and a closed terminal end it in order, children first; also where a shell had it ignore Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
 
 
