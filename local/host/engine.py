@@ -13,12 +13,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from . import failure_texts, history
 from .action_replay import no_such_function
 from .clock import Clock, SystemClock
-from .episode import Identity, run_episode
+from .episode import Identity, run_episode, version_mismatch
 from .functions import FunctionIndex
 from .history import Event
 from .invocation import Invoker
@@ -28,6 +27,7 @@ from .steps import StepPlanner, describe
 from .store import Store, StoreClosed
 from .timestamps import from_micros, to_micros
 from .traffic import Traffic
+from .versions import VersionRule
 
 log = logging.getLogger(__name__)
 LONGEST_WAIT = 5.0  # seconds; bounds what a jump of the system's clock can do
@@ -53,10 +53,10 @@ class Limits:
 class Engine:
     def __init__(
         self, *, store: Store, functions: FunctionIndex, invoker: Invoker, clock: Clock, limits: Limits, planner: StepPlanner,
-        schedules: Schedules, traffic: Traffic,
+        versions: VersionRule, schedules: Schedules, traffic: Traffic,
     ) -> None:
         self._store, self._functions, self._invoker, self._clock, self._limits = store, functions, invoker, clock, limits
-        self._planner, self._schedules, self._traffic = planner, schedules, traffic
+        self._planner, self._versions, self._schedules, self._traffic = planner, versions, schedules, traffic
         self._real_time = isinstance(clock, SystemClock)
         # on a virtual clock episodes run one after the other, in the order in which they came due: runs are repeatable
         threads = min(EPISODE_THREADS, limits.orchestrators) if self._real_time else 1
@@ -69,6 +69,7 @@ class Engine:
         self._queue: deque[Work] = deque()  # activities that wait for a free slot
         self._active: set[int] = set()      # activities under way
         self._past: dict[str, PastEvents] = {}
+        self._rejected: set[str] = set()    # instances of a version that is not for this app; they are left alone
         self._thread = threading.Thread(target=self._dispatch_until_stopped, name="dispatcher", daemon=True)
 
     def start(self) -> None:
@@ -93,7 +94,10 @@ class Engine:
             if self._ready or self._running or self._queue or self._active or self._wake.is_set():
                 return False
         now = to_micros(self._clock.now())
-        return not self._store.timers_due(now) and not self._schedules.busy(now)
+        return not self._timers_due(now) and not self._schedules.busy(now)
+
+    def _timers_due(self, now: int) -> list[str]:
+        return [instance_id for instance_id in self._store.timers_due(now) if instance_id not in self._rejected]
 
     def next_due(self) -> datetime | None:
         now = to_micros(self._clock.now())
@@ -138,7 +142,7 @@ class Engine:
 
     def _dispatch(self) -> None:
         now = to_micros(self._clock.now())
-        timers = self._store.timers_due(now)
+        timers = self._timers_due(now)
         with self._lock:
             self._ready.update(dict.fromkeys(iid for iid in timers if iid not in self._running))
             episodes, activities = self._slots()
@@ -227,11 +231,19 @@ class Engine:
         if instance is None or not mine:
             self._store.delete_messages([message.id for message in messages])
             return Written()
+        if not self._versions.accepts(instance.version) and self._versions.failure == "Reject":
+            self._rejected.add(instance_id)
+            log.warning("%s %s is left as it is: its version %s is not for this app (%s)", instance_id, instance.name,
+                        instance.version, self._versions.current)
+            return Written()
         past = self._past_of(instance)
         fresh = [history.orchestrator_started(now), *(message.event for message in mine)]
         who = Identity(
             instance_id, instance.execution_id, instance.name, instance.parent.instance_id if instance.parent else None)
-        outcome = run_episode(who, [*past.events, *fresh], past.texts, self._handler(instance.name), self._functions.exists)
+        if self._versions.accepts(instance.version):
+            outcome = run_episode(who, [*past.events, *fresh], past.texts, self._handler(instance.name), self._functions.exists)
+        else:
+            outcome = version_mismatch(who, instance.version, self._versions.current)
         if outcome.hidden_error is not None:
             log.error("%s %s: an error that Azure hides: %s", instance_id, instance.name, outcome.hidden_error)
         step = self._planner.plan(instance, [message.id for message in messages], past.events, fresh, outcome, now)
@@ -241,7 +253,7 @@ class Engine:
         log.log(level, "%s", describe(step, fresh, outcome))
         return written
 
-    def _handler(self, name: str) -> Any:
+    def _handler(self, name: str) -> Callable[[str], str]:
         function = self._functions.find(name)
         if function is not None and self._functions.exists("orchestrator", name):
             return function.call

@@ -100,6 +100,12 @@ def conclude(
     return Outcome("Completed", None if output is None else json.dumps(output), **common)
 
 
+def version_mismatch(who: Identity, version: str, current: str) -> Outcome:
+    """What becomes of an instance whose version the app refuses, where host.json says `Fail`."""
+    error = f"VersionMismatch: the instance has version '{version}', the app '{current}'."
+    return Outcome("Failed", failure_texts.orchestrator_failure(who.name, error), error)
+
+
 def context_json(who: Identity, history: Sequence[Event], past_texts: Sequence[str]) -> str:
     started = next(event for event in history if event["EventType"] == EventType.EXECUTION_STARTED)
     texts = [*past_texts, *(json.dumps(event) for event in history[len(past_texts):])]

@@ -105,12 +105,12 @@ class LocalHost:
             timers, store=self._store, invoker=self._invoker, clock=self.clock, traffic=self._traffic, active=self._timers)
         self._engine = Engine(
             store=self._store, functions=self.functions, invoker=self._invoker, clock=self.clock,
-            limits=Limits(options.max_activities, options.max_orchestrators, self._serial),
-            planner=StepPlanner(self.functions, options.default_version, self._early_timers), schedules=self._schedules,
+            limits=Limits(options.max_activities, options.max_orchestrators, self._serial), versions=options.versions,
+            planner=StepPlanner(self.functions, options.versions.current, self._early_timers), schedules=self._schedules,
             traffic=self._traffic)
         self._waiting = Waiting(self._engine, self._store, self.clock, self._traffic)
         self._commands = Commands(
-            self._store, self._engine, self.functions, self.clock, self._traffic, options.default_version)
+            self._store, self._engine, self.functions, self.clock, self._traffic, options.versions.current)
         management = Management(
             self._commands, self._store, options.hub_name, options.connection_name, self._waiting.for_end_of)
         self._front = Front(

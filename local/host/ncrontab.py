@@ -13,7 +13,7 @@ _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _FIELDS = (("second", 0, 59), ("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 6))
 _TIME_SPAN = re.compile(r"(?:(\d+)\.)?(\d{1,2}):(\d{1,2})(?::(\d{1,2}))?")
-_HORIZON_YEARS = 30  # longer than any calendar constellation that a schedule can wait for (29 February on a weekday: 28 years)
+_HORIZON_YEARS = 41  # no schedule waits longer: 29 February on a given weekday, around a century without leap year
 
 
 class BadSchedule(ValueError):

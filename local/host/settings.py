@@ -6,11 +6,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .errors import AppRefused
+from .versions import FAILURES, STRATEGIES, VersionRule
 
 log = logging.getLogger(__name__)
 DEFAULT_LIMIT = 20
@@ -18,10 +19,11 @@ DEFAULT_HUB = "TestHubName"
 _SETTING = re.compile(r"%([^%\s]+)%")
 _HUB_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{2,44}")
 _DURABLE_OPTIONS = frozenset({
-    "hubname", "defaultversion", "maxconcurrentactivityfunctions", "maxconcurrentorchestratorfunctions", "storageprovider",
+    "hubname", "defaultversion", "versionmatchstrategy", "versionfailurestrategy",
+    "maxconcurrentactivityfunctions", "maxconcurrentorchestratorfunctions", "storageprovider",
     "tracing", "maxconcurrententityfunctions", "maxentityoperationbatchsize", "extendedsessionsenabled",
     "extendedsessionidletimeoutinseconds", "usegracefulshutdown", "localrpcendpointenabled", "usetablepartitionmanagement",
-    "storelargemessages", "maxgrpcmessagesizeinbytes"})
+    "storelargemessages", "maxgrpcmessagesizeinbytes", "storeinputsinorchestrationhistory"})
 """Options of `extensions.durableTask` that are either honoured or mean nothing here; others are named in a warning."""
 
 
@@ -32,7 +34,7 @@ class HostOptions:
     route_prefix: str = "api"
     hub_name: str = DEFAULT_HUB
     connection_name: str = "AzureWebJobsStorage"
-    default_version: str = ""
+    versions: VersionRule = field(default_factory=VersionRule)
     max_activities: int = DEFAULT_LIMIT
     max_orchestrators: int = DEFAULT_LIMIT
 
@@ -53,7 +55,7 @@ def read_host_json(source: Path | Mapping[str, Any] | None, environ: Mapping[str
     if unknown := sorted(key for key in durable if key.lower() not in _DURABLE_OPTIONS):
         log.warning("host.json: the local host ignores extensions.durableTask.%s", ", ".join(unknown))
     if content.get("functionTimeout") not in (None, "-1"):
-        log.warning("host.json: functionTimeout is not enforced by the local host")
+        log.info("host.json: functionTimeout is not enforced by the local host")
     hub_name = resolve(str(durable.get("hubName", DEFAULT_HUB)), environ, "host.json: hubName")
     if not _HUB_NAME.fullmatch(hub_name):
         raise AppRefused(f"host.json: the task hub name '{hub_name}' is not valid: 3 to 45 letters and digits, a letter first.")
@@ -61,7 +63,9 @@ def read_host_json(source: Path | Mapping[str, Any] | None, environ: Mapping[str
         route_prefix=str(http.get("routePrefix", "api")).strip("/"),
         hub_name=hub_name,
         connection_name=str(storage.get("connectionName", storage.get("connectionStringName", "AzureWebJobsStorage"))),
-        default_version=str(durable.get("defaultVersion") or ""),
+        versions=VersionRule(
+            str(durable.get("defaultVersion") or ""), _choice(durable, "versionMatchStrategy", STRATEGIES),
+            _choice(durable, "versionFailureStrategy", FAILURES)),
         max_activities=_limit(durable, "maxConcurrentActivityFunctions"),
         max_orchestrators=_limit(durable, "maxConcurrentOrchestratorFunctions"))
 
@@ -71,6 +75,14 @@ def _limit(durable: Mapping[str, Any], name: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise AppRefused(f"host.json: extensions.durableTask.{name} must be a whole number of at least 1, not {value!r}.")
     return value
+
+
+def _choice(durable: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> str:
+    value = str(durable.get(name, allowed[0]))
+    for choice in allowed:
+        if value.lower() == choice.lower():
+            return choice
+    raise AppRefused(f"host.json: extensions.durableTask.{name} must be one of {', '.join(allowed)}, not {value!r}.")
 
 
 def _section(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
