@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from shared.clock import Clock
-from shared.copying.limits import CONCURRENCY, IN_FLIGHT, BytesInFlight, Threads
+from shared.copying.limits import BLOCK, CONCURRENCY, IN_FLIGHT, BytesInFlight, Threads
 from shared.copying.proof import Proven, hold_against
 from shared.copying.reading import PinnedSource, SourceReader
 from shared.copying.server_side import ServerSide
@@ -46,17 +46,21 @@ class _Landed:
 
 
 class Copier:
-    """One per process: its limits are the process's. `concurrency` blobs at once, `bytes_in_flight` bytes in memory."""
+    """One per process: its limits are the process's. `concurrency` blobs at once, `bytes_in_flight` in memory.
+
+    A blob of more than `block` bytes is read and written in blocks of that size.
+    """
 
     def __init__(
         self, landing: LandingStore, sources: Sources, clock: Clock, *,
-        concurrency: int = CONCURRENCY, bytes_in_flight: int = IN_FLIGHT, reader: SourceReader | None = None,
+        concurrency: int = CONCURRENCY, bytes_in_flight: int = IN_FLIGHT, block: int = BLOCK,
+        reader: SourceReader | None = None,
     ) -> None:
         self._landing, self._clock = landing, clock
         self._reader = reader or SourceReader(sources, clock)
         self._blobs = asyncio.Semaphore(concurrency)
         self._threads = Threads()
-        self._streamer = Streamer(BytesInFlight(bytes_in_flight), self._threads)
+        self._streamer = Streamer(BytesInFlight(bytes_in_flight), self._threads, block=block)
         self._server_side = ServerSide(clock)
         self._cannot_fetch: dict[str, float] = {}  # host -> until when (monotonic) to stream at once
 

@@ -61,7 +61,7 @@ class StorageTime:
         except (ValueError, TypeError, IndexError, OverflowError):
             return
         if said.tzinfo is not None:
-            self._heard = (said, self._clock.monotonic())
+            self._heard = (said + timedelta(seconds=1), self._clock.monotonic())  # it names whole seconds: the later end
 
     def now(self) -> datetime:
         if self._heard is None:

@@ -20,7 +20,7 @@ Read = Callable[[int, int], Awaitable[bytes]]  # start, length
 Write = Callable[[int, bytes], Coroutine[Any, Any, None]]  # index, bytes
 
 
-def blocks_of(size: int, block: int = BLOCK) -> list[tuple[int, int]]:
+def blocks_of(size: int, block: int) -> list[tuple[int, int]]:
     """Start and length of each.
 
     >>> blocks_of(20, 8), blocks_of(0, 8)
@@ -32,17 +32,17 @@ def blocks_of(size: int, block: int = BLOCK) -> list[tuple[int, int]]:
 class Streamer:
     """Shared by all copies of the process."""
 
-    def __init__(self, in_flight: BytesInFlight, threads: Threads) -> None:
-        self._in_flight, self._threads = in_flight, threads
+    def __init__(self, in_flight: BytesInFlight, threads: Threads, *, block: int = BLOCK) -> None:
+        self._in_flight, self._threads, self._block_size = in_flight, threads, block
 
     async def copy(self, source: PinnedSource, target: BlobWriter, proof: Proof) -> tuple[str, Proven]:
         """Destination ETag and what was proven. Raises Rejected(proof_...), AlreadyThere and what reading and writing raise."""
         size = source.facts.size
-        if size <= BLOCK:
+        if size <= self._block_size:
             return await self._copy_small(source, target, proof)
         proven = await self.prove(size, source.read, proof, target.stage)
         hold_against(proven, size, source.facts.md5)
-        return await target.commit(len(blocks_of(size)), proven.md5), proven
+        return await target.commit(len(blocks_of(size, self._block_size)), proven.md5), proven
 
     async def _copy_small(self, source: PinnedSource, target: BlobWriter, proof: Proof) -> tuple[str, Proven]:
         size = source.facts.size
@@ -61,7 +61,7 @@ class Streamer:
         before.set()
         try:
             async with asyncio.TaskGroup() as group:
-                for index, (start, length) in enumerate(blocks_of(size)):
+                for index, (start, length) in enumerate(blocks_of(size, self._block_size)):
                     taken, after = await self._in_flight.take(length), asyncio.Event()
                     task = group.create_task(self._block(index, start, length, read, write, looking, before, after))
                     # not in the task: one that is cancelled before its first step would never give anything back

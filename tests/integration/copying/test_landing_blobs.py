@@ -4,8 +4,10 @@ import hashlib
 import pytest
 from azure.storage.blob.aio import BlobServiceClient
 
-from shared.copying.limits import BLOCK
-from tests.integration.copying.world import FOLDER, World, md5, members, rows
+from shared.clock import SystemClock
+from shared.copying import limits
+from shared.copying.copier import Copier
+from tests.integration.copying.world import BLOCK, FOLDER, World, md5, members, rows
 
 BLOBS = {
     "part-00000-small.json.gz": (gzip.compress(rows(100)), 100),
@@ -43,7 +45,7 @@ async def test_every_rung_sets_the_same_properties(world: World, mode: str, with
     async with BlobServiceClient.from_connection_string(world.azurite.landing.connection_string) as raw:
         found = await raw.get_blob_client(world.container, f"lake/{FOLDER}/a.json.gz").get_blob_properties()
     assert found.content_settings.content_type == "application/gzip" and found.content_settings.content_encoding is None
-    assert bytes(found.content_settings.content_md5) == hashlib.md5(data).digest()
+    assert bytes(found.content_settings.content_md5 or b"") == hashlib.md5(data).digest()
     assert found.etag == fate.destination_etag
     assert found.metadata["manifestetag"] == "W%2F%22%C3%BCn%C3%AFque-eTag%22" and found.metadata["runid"] == "run-1"
     assert found.metadata["sourceetag"].startswith("%22") and (await world.landed("a.json.gz"))[0] == data  # type: ignore[index]
@@ -102,3 +104,11 @@ async def test_a_hundred_blobs_side_by_side(world: World) -> None:
     fates = await world.land(names)
     assert list(fates) == names and sum(fate.rows for fate in fates.values()) == 2000
     assert world.fetches == 1 and len({fate.sha256 for fate in fates.values()}) == 100
+
+
+async def test_blocks_of_the_usual_size(world: World) -> None:
+    data = members(2 * limits.BLOCK + 5)
+    await world.offer("large.json.gz", data)
+    copier = Copier(world.landing, world.sources, SystemClock(), reader=world.reader)
+    (fate,) = await copier.land(world.work, ["large.json.gz"], {})
+    assert fate.proven and fate.md5 == md5(data) and world.written.count("PUT block") == 3 == world.reader.requests.count("GET")

@@ -22,6 +22,7 @@ from shared.landing.store import LandedBlob, LandingStore
 from shared.manifest import Manifest
 
 FOLDER = "data/billed_usage/invoice_id=G016907411/attribute_set=full/version=20261108T093700Z-3f9a1c20"
+BLOCK = 512 * 1024  # bytes; "large" in these tests is what takes more than one
 ETAG = 'W/"ünïque-eTag"'
 
 
@@ -34,7 +35,7 @@ def rows(count: int, seed: int = 1) -> bytes:
 
 def members(size: int) -> bytes:
     """A gzip file of at least `size` bytes, of many members."""
-    member = gzip.compress(rows(40_000), 1)
+    member = gzip.compress(rows(4_000), 1)
     return member * (size // len(member) + 1)
 
 
@@ -71,8 +72,9 @@ class World:
             raw_request_hook=lambda request: self.written.append(
                 f"{request.http_request.method} {request.http_request.query.get('comp', '')}".strip()))
         self.reader = CountingReader(self.sources)
-        self.copier = Copier(self.landing, self.sources, SystemClock(), reader=self.reader)
-        self.rival = Copier(self.landing, self.sources, SystemClock())
+        self.copier = Copier(
+            self.landing, self.sources, SystemClock(), reader=self.reader, block=BLOCK, bytes_in_flight=4 * BLOCK)
+        self.rival = Copier(self.landing, self.sources, SystemClock(), block=BLOCK)
         self.work = CopyWork("run-1", "operation-1", FOLDER, ETAG, self.root)
 
     async def __aenter__(self) -> "World":

@@ -1,0 +1,220 @@
+"""Answers that no storage should give. Whatever comes, a blob has one fate with a code, and no signature is told."""
+
+import gzip
+import logging
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from local.azurite import Azurite
+from shared.clock import SystemClock
+from shared.copying import reading, writing
+from shared.copying.copier import BlobFate, Copier, CopyWork
+from shared.copying.reading import SourceReader
+from shared.copying.source import Sources
+from shared.landing.store import LandingStore
+from shared.manifest import Manifest
+from tests.integration.copying.double import Answer, Asked, Double, answer
+from tests.integration.copying.world import FOLDER, World, md5, rows
+
+DATA = gzip.compress(rows(3000))
+SECRET = "s3cr3tSignature"
+Respond = Callable[[Asked], Answer]
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (reading, writing):
+        monkeypatch.setattr(module, "PAUSES", (0, 0))
+
+
+def good(asked: Asked) -> bytes:
+    if asked.method == "HEAD":
+        return answer(200, Content_Length=len(DATA), ETag='"0x1"', Content_MD5=md5(DATA))
+    start, end = asked.span
+    return answer(206, DATA[start:end + 1], ETag='"0x1"', Content_Range=f"bytes {start}-{end}/{len(DATA)}")
+
+
+def on_get(said: Callable[[Asked, int], Answer]) -> Respond:
+    """A good HEAD; GETs by their number, from 1."""
+    number = 0
+
+    def respond(asked: Asked) -> Answer:
+        nonlocal number
+        if asked.method == "HEAD":
+            return good(asked)
+        number += 1
+        return said(asked, number)
+
+    return respond
+
+
+class Stand:
+    """A copier that reads from a double and writes to the emulator, or to a double as well."""
+
+    def __init__(self, landing: LandingStore) -> None:
+        self.landing, self.fetches, self.landed = landing, 0, False
+
+    async def land(self, respond: Respond, **settings: Any) -> tuple[BlobFate, list[Asked]]:
+        (fate,), asked = await self.land_all(respond, ["a=1/b.json.gz"], **settings)
+        return fate, asked
+
+    async def land_all(self, respond: Respond, names: list[str], **settings: Any) -> tuple[list[BlobFate], list[Asked]]:
+        """One after another."""
+        async with Double(respond) as double:
+            root = f"{double.origin}/billing/c/root"
+
+            async def fetch_manifest(operation_id: str) -> Manifest:
+                self.fetches += 1
+                sas = f"se=2099-01-01T00%3A00%3A00Z&sig={SECRET}{self.fetches}%2B%2F"
+                return Manifest("1", "e", datetime.now(timezone.utc), "2", "t", root, (), 0, sas)
+
+            clock = SystemClock()
+            sources = Sources(fetch_manifest, clock, pause=0)
+            copier = Copier(self.landing, sources, clock, reader=SourceReader(sources, clock, silence=0.3))
+            work = CopyWork("run", "operation", FOLDER, "e", root, **settings)
+            fates = [fate for name in names for fate in await copier.land(work, [name], {})]
+            await copier.close()
+            return fates, double.asked
+
+
+@pytest.fixture
+async def stand(azurite: Azurite, container: str, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Stand]:
+    caplog.set_level(logging.WARNING)
+    landing = LandingStore(container=container, connection_string=azurite.landing.connection_string)
+    await landing.ensure_container()
+    stand = Stand(landing)
+    yield stand
+    assert await landing.list("data") == [] or stand.landed
+    await landing.close()
+    assert SECRET not in caplog.text and "127.0.0.1" not in caplog.text
+
+
+async def test_a_plain_read(stand: Stand) -> None:
+    fate, asked = await stand.land(good)
+    stand.landed = True
+    assert fate.proven and fate.tries == 1 and [one.method for one in asked] == ["HEAD", "GET"]
+    assert asked[0].target == f"/billing/c/root/a%3D1/b.json.gz?se=2099-01-01T00%3A00%3A00Z&sig={SECRET}1%2B%2F"
+    assert "authorization" not in asked[1].headers and asked[1].headers["accept-encoding"] == "identity"
+    assert asked[1].headers["if-match"] == '"0x1"' and SECRET not in repr(fate)
+
+
+async def test_a_connection_that_breaks_is_taken_up_where_it_broke(stand: Stand) -> None:
+    def breaks(asked: Asked, number: int) -> bytes:
+        start, end = asked.span
+        return good(asked) if number == 3 else good(asked)[:-((end - start) // 2)]
+
+    fate, asked = await stand.land(on_get(breaks))
+    stand.landed = True
+    starts = [one.span[0] for one in asked[1:]]
+    assert fate.proven and fate.tries == 3 and starts[0] == 0 < starts[1] < starts[2]
+
+
+CASES: dict[str, tuple[Respond, str, int]] = {
+    # answer, code, tries
+    "always short": (on_get(lambda asked, _: good(asked)[:-10]), "source_short", 3),
+    "no Content-Range": (on_get(lambda asked, _: answer(206, DATA, ETag='"0x1"')), "source_short", 1),
+    "another total": (
+        on_get(lambda asked, _: answer(206, DATA, Content_Range=f"bytes 0-{len(DATA) - 1}/{len(DATA) + 1}")), "source_short", 1),
+    "another range": (
+        on_get(lambda asked, _: answer(206, DATA, Content_Range=f"bytes 1-{len(DATA)}/{len(DATA)}")), "source_short", 1),
+    "no range at all": (on_get(lambda asked, _: answer(200, DATA, ETag='"0x1"')), "source_short", 1),
+    "less than the range": (on_get(lambda asked, _: answer(
+        206, DATA[:9], Content_Range=f"bytes 0-{len(DATA) - 1}/{len(DATA)}")), "source_short", 1),
+    "another ETag": (on_get(lambda asked, _: good(asked).replace(b'"0x1"', b'"0x2"')), "source_changed", 1),
+    "other bytes": (on_get(lambda asked, _: good(asked)[:-len(DATA)] + DATA[:-1] + b"x"), "proof_gzip", 1),
+    "redirect of HEAD": (lambda _: answer(302, Location="http://127.0.0.1:9/elsewhere"), "source_redirected", 1),
+    "redirect of GET": (on_get(lambda *_: answer(307, Location="http://127.0.0.1:9/elsewhere")), "source_redirected", 1),
+    "bad gateway": (on_get(lambda *_: answer(502, b"<html>")), "source_unreachable", 3),
+    "not HTTP": (on_get(lambda *_: b"SSH-2.0-OpenSSH_9.2\r\n"), "source_unreachable", 3),
+    "nothing": (on_get(lambda *_: b""), "source_unreachable", 3),
+    "silence": (on_get(lambda *_: None), "source_unreachable", 3),
+    "no ETag": (lambda _: answer(200, Content_Length=9), "source_unreachable", 3),
+    "no length": (lambda _: answer(200, Content_Length=None, ETag='"0x1"'), "source_unreachable", 3),
+    "not found": (lambda _: answer(404, x_ms_error_code="BlobNotFound"), "source_missing", 1),
+    "changed": (on_get(lambda *_: answer(412, x_ms_error_code="ConditionNotMet")), "source_changed", 1),
+    "shorter now": (on_get(lambda *_: answer(416, x_ms_error_code="InvalidRange")), "source_short", 1),
+    "no right": (lambda _: answer(403, x_ms_error_code="AuthorizationPermissionMismatch"), "source_forbidden", 1),
+    "unauthorized": (lambda _: answer(401, x_ms_error_code="NoAuthenticationInformation"), "source_forbidden", 1),
+    "a wrong request": (lambda _: answer(400, x_ms_error_code="InvalidQueryParameterValue"), "source_forbidden", 1),
+    "signature refused": (lambda _: answer(403, x_ms_error_code="AuthenticationFailed"), "source_sas_expired", 2),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_an_answer_that_is_no_good(stand: Stand, case: str) -> None:
+    respond, code, tries = CASES[case]
+    fate, _ = await stand.land(respond)
+    assert (fate.proven, fate.code, fate.tries, fate.retry_after_seconds) == (False, code, tries, 0)
+    assert stand.fetches == (2 if case == "signature refused" else 1) and SECRET not in repr(fate)
+
+
+@pytest.mark.parametrize(("status", "header", "least", "most"), [
+    (503, "7", 7, 7), (429, "12", 12, 12), (500, None, 0, 0), (503, "soon", 0, 0),
+    (503, (datetime.now(timezone.utc) + timedelta(seconds=600)).strftime("%a, %d %b %Y %H:%M:%S GMT"), 400, 600)])
+@pytest.mark.parametrize("where", ["HEAD", "GET"])
+async def test_a_busy_source_names_its_wait(
+    stand: Stand, status: int, header: str | None, least: int, most: int, where: str,
+) -> None:
+    said = answer(status, b"" if where == "HEAD" else b"<xml>", Retry_After=header, x_ms_error_code="ServerBusy")
+    fate, asked = await stand.land(lambda asked: said if asked.method == where else good(asked))
+    assert fate.code == "storage_busy" and least <= fate.retry_after_seconds <= most and len(asked) == 1 + (where == "GET")
+
+
+async def test_what_the_landing_account_cannot_read_is_streamed_and_remembered(stand: Stand) -> None:
+    """The emulator fetches from no other server: as an account behind a firewall, or with a copy scope, would not."""
+    fates, asked = await stand.land_all(good, ["a.gz", "b.gz"], mode="server")
+    stand.landed = True
+    assert all(fate.proven and fate.rung == "stream" for fate in fates)
+    assert [one.method for one in asked][-4:] == ["HEAD", "GET", "HEAD", "GET"]  # no fetch is tried for the second
+
+
+class Target:
+    """A landing account that answers by script; what is put is kept."""
+
+    def __init__(self, *writes: bytes) -> None:
+        self.writes, self.metadata = list(writes), {"HEAD": answer(404, x_ms_error_code="BlobNotFound")}
+
+    def __call__(self, asked: Asked) -> bytes:
+        return self.metadata["HEAD"] if asked.method == "HEAD" else self.writes.pop(0)
+
+
+@pytest.mark.parametrize(("writes", "code", "wait", "puts"), [
+    ([answer(503, x_ms_error_code="ServerBusy", Retry_After=9)], "storage_busy", 9, 1),
+    ([answer(307, Location="http://127.0.0.1:9/x")] * 3, "destination_unreachable", 0, 3),
+    ([b""] * 6, "destination_unreachable", 0, 6),  # the HTTP library itself repeats once what a closed connection swallowed
+    ([answer(403, x_ms_error_code="AuthorizationPermissionMismatch")], "destination_forbidden", 0, 1),
+    ([answer(409, x_ms_error_code="MemoryExtentStoreAtSizeLimit")], "destination_full", 0, 1),
+    ([answer(400, x_ms_error_code="Md5Mismatch")] * 3, "destination_unreachable", 0, 3),
+    ([answer(418, x_ms_error_code="Teapot")], "copy_failed", 0, 1),
+])
+async def test_a_landing_account_that_refuses(writes: list[bytes], code: str, wait: int, puts: int) -> None:
+    async with Double(Target(*writes)) as target:
+        landing = LandingStore(container="c", connection_string=f"AccountName=a;AccountKey=a2V5;BlobEndpoint={target.origin}/a;")
+        fate, _ = await Stand(landing).land(good)
+        await landing.close()
+    assert (fate.proven, fate.code, fate.retry_after_seconds) == (False, code, wait)
+    assert sum(one.method == "PUT" for one in target.asked) == puts
+    assert all(one.headers["if-none-match"] == "*" for one in target.asked if one.method == "PUT")
+
+
+async def test_a_write_whose_answer_is_lost_is_found_done(world: World) -> None:
+    """The first Put Blob arrives, its answer does not; the second finds it there, and it is proven where it lies."""
+    await world.offer("a.json.gz", DATA)
+    hook = world.landing._client_settings["raw_request_hook"]
+    lost: list[Any] = []
+
+    def before(request: Any) -> None:
+        hook(request)
+        if request.http_request.method == "PUT" and not lost:
+            lost.append(request)
+
+    def after(response: Any) -> None:
+        if lost and response.http_request is lost[0].http_request:
+            raise ConnectionResetError
+
+    world.landing._client_settings.update(raw_request_hook=before, raw_response_hook=after)
+    fate = (await world.land(["a.json.gz"]))["a.json.gz"]
+    assert fate.proven and fate.rung == "in_place" and fate.tries == 2 and world.written.count("PUT") == 2
