@@ -5,6 +5,7 @@ Nothing of a manifest that breaks a rule is fetched. What a rule names in its er
 
 import ipaddress
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,8 +17,13 @@ from shared.errors import Rejected
 from shared.exports import BillingMonth, ExportKey, InvoiceScope, MonthScope
 
 MOST_BLOBS = 100_000
-LONGEST_NAME = 512  # characters; our own path before it has less than 250, storage allows 1,024
-ROOT_SEGMENT = re.compile(r"(BillingMonth|InvoiceId|Currency|Fragment|PartnerTenantId)=([^/]+)", re.IGNORECASE)
+LONGEST_NAME = 512  # characters; our own path before it has less than 400, storage allows 1,024
+MOST_SEGMENTS = 200  # of a name; our own path before it has less than 50, storage allows 254
+LONGEST_ETAG = 256  # characters; a blob's metadata holds it, percent-encoded
+LONGEST_ROOT = 2_048
+HOST = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+CONTROL = re.compile(r"[\x00-\x1f\x7f\ufffd\\]")  # U+FFFD: what was escaped is not UTF-8
+NOT_TEXT = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # controls, invisible ones, halves of pairs, no characters
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,12 @@ def parse_manifest(raw: Mapping[str, Any]) -> Manifest:
             raise Rejected("graph_malformed", f"the manifest's {name} is not a text")
         return value
 
+    def whole(name: str, value: object) -> str:
+        said = "" if value is None else str(value)
+        if any(unicodedata.category(character) in NOT_TEXT for character in said):
+            raise Rejected("graph_malformed", f"the manifest's {name} has a character that no text has")
+        return said
+
     blobs = raw.get("blobs", [])
     if not isinstance(blobs, list) or not all(isinstance(blob, Mapping) and isinstance(blob.get("name"), str) for blob in blobs):
         raise Rejected("graph_malformed", "the manifest's blobs are not a list of objects with a name")
@@ -79,11 +91,14 @@ def parse_manifest(raw: Mapping[str, Any]) -> Manifest:
     sas_token = text("sasToken").removeprefix("?")
     if not re.fullmatch(r"[A-Za-z0-9%&=._~:/+*,;!$'()@-]+", sas_token):
         raise Rejected("graph_malformed", "the manifest's sasToken is not a query string")
+    etag = whole("eTag", text("eTag"))
+    if len(etag) > LONGEST_ETAG:
+        raise Rejected("graph_malformed", "the manifest's eTag is too long")
     return Manifest(
-        id=str(raw.get("id") or ""), etag=text("eTag"), created=created, schema_version=str(raw.get("schemaVersion") or ""),
-        partner_tenant_id=str(raw.get("partnerTenantId") or ""), root_directory=text("rootDirectory"), blob_count=count,
-        blobs=tuple(ManifestBlob(blob["name"], str(blob.get("partitionValue") or "")) for blob in blobs),
-        sas_token=sas_token)
+        etag=etag, created=created, blob_count=count, sas_token=sas_token, root_directory=text("rootDirectory"),
+        **{field: whole(name, raw.get(name)) for field, name in (
+            ("id", "id"), ("schema_version", "schemaVersion"), ("partner_tenant_id", "partnerTenantId"))},
+        blobs=tuple(ManifestBlob(blob["name"], whole("partitionValue", blob.get("partitionValue"))) for blob in blobs))
 
 
 def guard(manifest: Manifest, key: ExportKey, rules: SourceRules) -> None:
@@ -94,6 +109,8 @@ def guard(manifest: Manifest, key: ExportKey, rules: SourceRules) -> None:
 
 
 def guard_source(root_directory: str, rules: SourceRules) -> None:
+    if len(root_directory) > LONGEST_ROOT:
+        raise Rejected("manifest_rejected", "rootDirectory is too long")
     try:
         parts = urlsplit(root_directory)
         port, host = parts.port, (parts.hostname or "").lower()
@@ -103,16 +120,20 @@ def guard_source(root_directory: str, rules: SourceRules) -> None:
         raise Rejected("manifest_rejected", "rootDirectory has user information")
     if parts.query or parts.fragment or "?" in root_directory or "#" in root_directory:
         raise Rejected("manifest_rejected", "rootDirectory has a query or a fragment")
-    if any(ord(character) < 33 or ord(character) == 127 for character in root_directory) or "\\" in root_directory:
-        raise Rejected("manifest_rejected", "rootDirectory has a blank, a backslash or a control character")
-    segments = [unquote(segment) for segment in parts.path.strip("/").split("/")]
-    if len(segments) < 2 or any(segment in ("", ".", "..") or "/" in segment for segment in segments):
+    path = unquote(parts.path)
+    if not root_directory.isascii() or " " in root_directory or any(CONTROL.search(one) for one in (root_directory, path)):
+        raise Rejected("manifest_rejected", "rootDirectory has a blank, a backslash or a control character, or is not ASCII")
+    segments = parts.path.removesuffix("/").split("/")[1:]
+    if len(segments) < 2 or path.count("/") != parts.path.count("/") or any(
+            unquote(segment) in ("", ".", "..") for segment in segments):
         raise Rejected("manifest_rejected", "rootDirectory's path names no folder of a container, or leaves it")
     origin = f"{parts.scheme}://{parts.netloc}".lower()
     if is_loopback(host):
         if not (rules.loopback and origin in rules.allowed):
             raise Rejected("manifest_rejected", "rootDirectory is on loopback, which SOURCE_ALLOWED does not name")
         return
+    if not HOST.fullmatch(host):
+        raise Rejected("manifest_rejected", "rootDirectory's host is not a host name")
     if parts.scheme != "https" or port not in (None, 443):
         raise Rejected("manifest_rejected", "rootDirectory is not https on its usual port")
     if not any(suffix.startswith(".") and host.endswith(suffix) and len(host) > len(suffix) for suffix in rules.allowed):
@@ -148,51 +169,61 @@ def guard_names(manifest: Manifest) -> None:
 def guard_name(name: str) -> None:
     if not name or len(name) > LONGEST_NAME:
         raise Rejected("manifest_rejected", "a blob's name is empty or too long")
-    if any(ord(character) < 32 or 127 <= ord(character) < 160 or character in "\\?#%:" for character in name):
+    if any(unicodedata.category(character) in NOT_TEXT or character in "\\?#%:" for character in name):
         raise Rejected("manifest_rejected", "a blob's name has a control character or one that a URL would read otherwise")
+    if name.count("/") >= MOST_SEGMENTS:
+        raise Rejected("manifest_rejected", "a blob's name has too many segments")
     if any(segment == "" or segment[0] in "._" or segment[-1] in ". " for segment in name.split("/")):
         raise Rejected("manifest_rejected", "a segment of a blob's name is empty, begins with _ or ., or ends in . or a blank")
 
 
 def guard_identity(manifest: Manifest, key: ExportKey, rules: SourceRules) -> None:
     """Tenant, invoice, currency and attribute set as asked for; another month of an unbilled key raises OtherMonth."""
-    tenants = {value.lower() for value in (manifest.partner_tenant_id, root_value(manifest, "PartnerTenantId")) if value}
+    root = manifest.root_directory
+    tenants = {value.lower() for value in (manifest.partner_tenant_id, *values_in_root(root, "PartnerTenantId")) if value}
     if rules.partner_tenant_id is not None and tenants != {rules.partner_tenant_id.lower()}:
         raise Rejected("manifest_mismatch", "the manifest is of another partner tenant")
-    if differs(root_value(manifest, "Fragment"), key.attribute_set.value):
+    if differs(root, "Fragment", key.attribute_set.value):
         raise Rejected("manifest_mismatch", "the manifest is of another attribute set")
     match key.scope:
         case InvoiceScope(invoice_id):
-            if differs(root_value(manifest, "InvoiceId"), invoice_id):
+            if differs(root, "InvoiceId", invoice_id):
                 raise Rejected("manifest_mismatch", "the manifest is of another invoice")
         case MonthScope(month, currency):
-            if differs(root_value(manifest, "Currency"), currency):
+            if differs(root, "Currency", currency):
                 raise Rejected("manifest_mismatch", "the manifest is of another currency")
-            named = billing_month(manifest.root_directory)
-            if named is not None and named != month:
+            months = {month_of(said) for said in values_in_root(root, "BillingMonth")}
+            if None in months:
+                raise Rejected("manifest_mismatch", "rootDirectory's BillingMonth is no month")
+            if months - {month}:
                 raise OtherMonth
 
 
-def root_value(manifest: Manifest, name: str) -> str | None:
-    return value_in_root(manifest.root_directory, name)
+def values_in_root(root_directory: str, name: str) -> list[str]:
+    """What `name=...` says in a root directory; nothing where the layout has no such segment (graph-partner-billing, 4)."""
+    segments = unquote(urlsplit(root_directory).path).split("/")
+    return [value for word, equals, value in (segment.partition("=") for segment in segments)
+            if equals and word.lower() == name.lower()]
 
 
-def value_in_root(root_directory: str, name: str) -> str | None:
-    """What `name=...` says in a root directory; None where the layout has no such segment (graph-partner-billing, 4)."""
-    path = unquote(urlsplit(root_directory).path)
-    return next((found[2] for found in ROOT_SEGMENT.finditer(path) if found[1].lower() == name.lower()), None)
-
-
-def differs(said: str | None, asked: str) -> bool:
-    return said is not None and said.lower() != asked.lower()
+def differs(root_directory: str, name: str, asked: str) -> bool:
+    """Whether any segment of that name says something else."""
+    return any(said.lower() != asked.lower() for said in values_in_root(root_directory, name))
 
 
 def billing_month(root_directory: str) -> BillingMonth | None:
     """The month that a root directory names as `BillingMonth=yyyyMM`, if it does: all that is known of a billed key's."""
-    said = value_in_root(root_directory, "BillingMonth")
-    if said is None or not re.fullmatch(r"20\d{2}(0[1-9]|1[0-2])", said):
-        return None
-    return BillingMonth(int(said[:4]), int(said[4:]))
+    months = {month_of(said) for said in values_in_root(root_directory, "BillingMonth")}
+    return months.pop() if len(months) == 1 else None
+
+
+def month_of(said: str) -> BillingMonth | None:
+    """
+    >>> month_of("202611"), month_of("2026-11"), month_of("202613")
+    (BillingMonth(year=2026, month=11), BillingMonth(year=2026, month=11), None)
+    """
+    found = re.fullmatch(r"(20[0-9]{2})-?(0[1-9]|1[0-2])", said)
+    return BillingMonth(int(found[1]), int(found[2])) if found else None
 
 
 def source_rules(allowed: Iterable[str], partner_tenant_id: str | None, *, loopback: bool) -> SourceRules:
