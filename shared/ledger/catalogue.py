@@ -77,13 +77,21 @@ def _entry(key: ExportKey, newest: Version | None, run: Run, said: dict[str, Any
         entry |= {"billing_month": str(key.scope.month), "currency_code": key.scope.currency}
     else:
         entry["invoice_id"] = key.scope.invoice_id
-    if newest is not None:
+    if newest is not None and not _is_behind(newest, said):
         entry |= {
             "version": newest.version, "manifest_etag": newest.manifest_etag, "path": newest.path,
             "created_at": newest.created_at, "first_seen": newest.first_seen, "landed_at": newest.landed_at,
             "blobs": newest.blobs, "bytes": newest.bytes, "rows": newest.rows}
+    entry = said | entry  # what is written replaces the row
     ended = said.get("last_ended_at")
     if ended and parse_iso(ended) > parse_iso(run.ended_at):  # a run that was closed late says nothing new
         return entry | {name: said.get(name, "") for name in ("last_outcome", "last_code", "last_run_id", "last_ended_at")}
     return entry | {
         "last_outcome": run.outcome, "last_code": run.code, "last_run_id": run.run_id, "last_ended_at": run.ended_at}
+
+
+def _is_behind(newest: Version, said: dict[str, Any]) -> bool:
+    """Whether the row tells of a newer version than this caller saw: it moves forward only, as latest.json does."""
+    if not said.get("version"):
+        return False
+    return newest.age[:2] < (parse_iso(said["created_at"]), parse_iso(said["first_seen"]))

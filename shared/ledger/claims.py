@@ -4,12 +4,15 @@ from dataclasses import replace
 from datetime import datetime
 
 from shared.clock import iso
+from shared.errors import InfrastructureFault
 from shared.ledger.ledger import Ledger
 from shared.ledger.locks import Lock
 from shared.ledger.outcomes import close_run
 from shared.ledger.runs import Run
 from shared.messages import Cancelled, Claimed, Ended, RunRequest, Superseded
 from shared.telemetry import APP_VERSION
+
+MOST_TRIES = 50
 
 
 def row_of(request: RunRequest, now: datetime) -> Run:
@@ -43,8 +46,18 @@ async def claim(ledger: Ledger, wanted: Run, *, leave_trace: bool = True) -> Cla
                 await close_run(ledger, wanted.run_id, {"outcome": "superseded", "live_run_id": lock.run_id})
             return {"status": "superseded", "live_run_id": lock.run_id}
         epoch = lock.epoch
-    await ledger.runs.insert(replace(wanted, hub=ledger.hub, epoch=epoch))
+    if not await ledger.runs.insert(replace(wanted, hub=ledger.hub, epoch=epoch)):
+        await _adopt(ledger, wanted.run_id, epoch)
     return {"status": "claimed"}
+
+
+async def _adopt(ledger: Ledger, run_id: str, epoch: int) -> None:
+    """The lock was freed between a first claim and its row, and is this run's again: its row must name the epoch of now."""
+    for _ in range(MOST_TRIES):
+        run = await ledger.runs.get(run_id)
+        if run is None or run.end is not None or run.epoch == epoch or await ledger.runs.merge_if(run, epoch=epoch):
+            return
+    raise InfrastructureFault("run_contended", "Run")
 
 
 async def _is_being_cancelled(ledger: Ledger, lock: Lock) -> bool:

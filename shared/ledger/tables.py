@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient, TableServiceClient
 
 TABLES = ("catalogue", "versions", "runs", "blobs", "locks")
-LONGEST_TEXT = 30_000  # characters; a property holds 64 KiB of UTF-16 (blob-copy, 1.1)
+LONGEST_TEXT = 30_000  # UTF-16 units; a property holds 64 KiB of them (blob-copy, 1.1)
 MOST_IN_TRANSACTION = 100
 
 
@@ -160,10 +160,20 @@ def _entity(partition: str, row: str, values: Mapping[str, Any]) -> dict[str, An
             return value
         if isinstance(value, int):
             return (value, EdmType.INT64)  # bytes and rows outgrow the default 32 bits
-        return value if len(value) <= LONGEST_TEXT else value[: LONGEST_TEXT - 1] + "…"
+        return _fitting(value)
 
     return {name: stored(value) for name, value in values.items() if value is not None} | {
         "PartitionKey": partition, "RowKey": row}
+
+
+def _fitting(text: str) -> str:
+    """Cut where it is too long. Characters beyond U+FFFF count twice in UTF-16."""
+    if len(text) * 2 <= LONGEST_TEXT:
+        return text
+    units = text.encode("utf-16-le", "surrogatepass")
+    if len(units) <= LONGEST_TEXT * 2:
+        return text
+    return units[: LONGEST_TEXT * 2 - 2].decode("utf-16-le", "ignore") + "…"
 
 
 def _row(entity: Any) -> Row:

@@ -3,9 +3,10 @@
 from datetime import datetime, timedelta
 
 from shared.clock import Clock, iso, parse_iso
-from shared.errors import Throttled, Transient
+from shared.errors import InfrastructureFault, Throttled, Transient
 from shared.ledger.tables import Tables
 
+MOST_TRIES = 50
 CACHED = timedelta(seconds=30)
 WITHOUT_HEADER = 60  # seconds; some services send none with a 429 (graph-partner-billing, 7)
 
@@ -35,9 +36,15 @@ class Throttle:
     async def hold(self, seconds: int) -> None:
         """Nobody asks before `seconds` have passed; a longer wait that stands already is left."""
         until = self._clock.now() + timedelta(seconds=seconds)
-        row = await self._tables.get("locks", "throttle", "graph")
-        if row is None:
-            await self._tables.insert("locks", "throttle", "graph", {"until": iso(until)})
-        elif parse_iso(row.values["until"]) < until:
-            await self._tables.merge("locks", "throttle", "graph", {"until": iso(until)})
         self._read_at = None
+        for _ in range(MOST_TRIES):
+            row = await self._tables.get("locks", "throttle", "graph")
+            if row is None:
+                written = await self._tables.insert("locks", "throttle", "graph", {"until": iso(until)})
+            elif parse_iso(row.values["until"]) < until:
+                written = await self._tables.merge("locks", "throttle", "graph", {"until": iso(until)}, row.etag)
+            else:
+                return
+            if written is not None:
+                return
+        raise InfrastructureFault("throttle_contended", "Throttle")

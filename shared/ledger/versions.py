@@ -54,16 +54,26 @@ class Versions:
 
     async def of_etag(self, key: ExportKey, manifest_etag: str) -> list[Version]:
         """All rows of this eTag, n ascending; the stored eTag is compared in full."""
+        return [row for row in await self._alike(key, manifest_etag) if row.manifest_etag == manifest_etag]
+
+    async def next_n(self, key: ExportKey, manifest_etag: str) -> int:
+        """The number of a new row: rows and folders of two eTags whose short hashes are alike must not be the same."""
+        return max((row.n for row in await self._alike(key, manifest_etag)), default=0) + 1
+
+    async def _alike(self, key: ExportKey, manifest_etag: str) -> list[Version]:
         rows = [version_of(row) async for row in self._tables.list(
             "versions", key.dataset.value, prefix=f"{within_dataset(key)}~{etag8(manifest_etag)}~")]
-        return sorted((row for row in rows if row.manifest_etag == manifest_etag), key=lambda row: row.n)
+        return sorted(rows, key=lambda row: row.n)
 
     async def of_key(self, key: ExportKey) -> AsyncIterator[Version]:
         async for row in self._tables.list("versions", key.dataset.value, prefix=f"{within_dataset(key)}~"):
             yield version_of(row)
 
-    async def newest_complete(self, key: ExportKey) -> Version | None:
-        complete = [version async for version in self.of_key(key) if version.state == "complete"]
+    async def newest_complete(self, key: ExportKey, *, before: Version | None = None) -> Version | None:
+        """With `before`: of those that are older than it."""
+        complete = [
+            version async for version in self.of_key(key)
+            if version.state == "complete" and (before is None or version.age < before.age)]
         return max(complete, key=lambda version: version.age, default=None)
 
     async def insert(self, version: Version) -> Version | None:
