@@ -71,7 +71,7 @@ async def _complete(
     proof: str,
 ) -> bool:
     """Row, marker, latest.json, row. False where another run changed the row meanwhile: look again."""
-    before = await ledger.versions.newest_complete(run.export_key)
+    before = await ledger.versions.newest_complete(run.export_key, before=version)
     claimed = await ledger.versions.change(
         version, run_id=run.run_id, landed_at=version.landed_at or iso(ledger.clock.now()), proof=proof,
         path=version_path(run.export_key, version.version), supersedes=before.version if before else "",

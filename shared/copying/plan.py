@@ -43,7 +43,7 @@ async def plan_copy(ledger: Ledger, landing: LandingStore, run: Run, manifest: M
     version = await find_version(ledger, run, manifest)
     if version.state == "complete":
         marker = await landing.read(manifest_path(run.export_key, version.version))  # before the listing: see reopen()
-        if marker is not None and not await damage(landing, ledger, run, version, manifest, marker[0]):
+        if marker is not None and not await is_damaged(landing, ledger, run, version, manifest, marker[0]):
             await _note(ledger, run, version, manifest, number)
             return Plan(version, 0, 0, complete=True)
         version = await reopen(ledger, landing, run, version, marker[1] if marker else None)
@@ -68,19 +68,18 @@ async def find_version(ledger: Ledger, run: Run, manifest: Manifest) -> Version:
         if landing:
             planned = await ledger.versions.change(landing[-1], run_id=run.run_id, last_planned_at=iso(ledger.clock.now()))
         else:
-            planned = await ledger.versions.insert(_new(ledger, run, manifest, known))
+            assert all(one.state in ABSENT or one.state == "complete" for one in known)
+            n = await ledger.versions.next_n(run.export_key, manifest.etag)
+            planned = await ledger.versions.insert(_new(ledger, run, manifest, n))
         if planned is not None:
             return planned
     raise InfrastructureFault("version_contended", "Version")
 
 
-def _new(ledger: Ledger, run: Run, manifest: Manifest, known: Sequence[Version]) -> Version:
-    n = max((one.n for one in known), default=0) + 1
-    version = new_version(
+def _new(ledger: Ledger, run: Run, manifest: Manifest, n: int) -> Version:
+    return new_version(
         run.export_key, manifest.etag, n, version_id(manifest.created, manifest.etag, n), created=manifest.created,
         now=ledger.clock.now(), run_id=run.run_id)
-    assert all(one.state in ABSENT or one.state == "complete" for one in known)
-    return version
 
 
 async def unproven(landing: LandingStore, ledger: Ledger, run: Run, version: Version, manifest: Manifest) -> list[str]:
@@ -100,17 +99,29 @@ def is_proven(there: LandedBlob | None, row: BlobRow | None) -> bool:
     return there is not None and row is not None and row.ok and row.destination_etag == there.etag and row.bytes == there.size
 
 
-async def damage(
+async def is_damaged(
     landing: LandingStore, ledger: Ledger, run: Run, version: Version, manifest: Manifest, marker: bytes,
-) -> list[str]:
-    """What is not as it was when the version was completed; the marker stands in for rows that retention removed."""
+) -> bool:
+    """Whether anything is not as it was when the version was completed; the marker stands in for rows that retention removed."""
+    told = told_by(marker, version)
+    if told is None:
+        return True
     there, rows = await asyncio.gather(
         folder(landing, run, version), ledger.blobs.of_version(run.export_key, version.version))
-    told = {blob["name"]: blob for blob in json.loads(marker)["blobs"]}
-    return [
-        blob.name for blob in manifest.blobs
-        if not is_proven(there.get(blob.name), rows.get(blob.name))
-        and not (blob.name not in rows and is_as_told(there.get(blob.name), told.get(blob.name)))]
+    return any(
+        not is_proven(there.get(blob.name), rows.get(blob.name))
+        and not (blob.name not in rows and is_as_told(there.get(blob.name), told.get(blob.name)))
+        for blob in manifest.blobs)
+
+
+def told_by(marker: bytes, version: Version) -> dict[str, dict[str, Any]] | None:
+    """The blobs that a marker tells of, by name; None where it is not the marker of this version, or not whole."""
+    try:
+        document = json.loads(marker)
+        blobs = {str(blob["name"]): {"bytes": blob["bytes"], "md5": blob["md5"]} for blob in document["blobs"]}
+        return blobs if document["etag"] == version.manifest_etag else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def is_as_told(there: LandedBlob | None, told: dict[str, Any] | None) -> bool:
