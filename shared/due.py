@@ -27,8 +27,8 @@ def limits_until(settings: Settings, start: datetime) -> Limits:
 
 
 def due_keys(settings: Settings, now: datetime) -> list[ExportKey]:
-    """Every key that is due at `now`; billed ones first, as Microsoft gives them priority (graph-partner-billing, 6)."""
-    return [*_billed(settings), *_unbilled(settings, BillingMonth.of(now))]
+    """Every key that is due at `now`, once; billed ones first, as Microsoft gives them priority (graph-partner-billing, 6)."""
+    return list(dict.fromkeys([*_billed(settings), *_unbilled(settings, BillingMonth.of(now))]))
 
 
 def _billed(settings: Settings) -> Iterator[ExportKey]:

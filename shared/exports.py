@@ -154,14 +154,14 @@ def parse_attribute_set(text: str) -> AttributeSet:
 
 def parse_invoice_id(text: str) -> str:
     """Upper-cased; a letter and digits, as `G016907411`."""
-    if not INVOICE_ID.fullmatch(text.upper()):
+    if not text.isascii() or not INVOICE_ID.fullmatch(text.upper()):  # other letters become A to Z in upper case, as ſ
         raise Malformed(f"invoice_id must be a letter and 6 to 15 digits, as G016907411, not {text[:40]!r}")
     return text.upper()
 
 
 def parse_currency(text: str) -> str:
     """Upper-cased ISO 4217 shape; whether Microsoft bills in it is Microsoft's answer to give."""
-    if not CURRENCY_CODE.fullmatch(text.upper()):
+    if not text.isascii() or not CURRENCY_CODE.fullmatch(text.upper()):
         raise Malformed(f"currency_code must be three letters, as USD, not {text[:40]!r}")
     return text.upper()
 

@@ -91,16 +91,18 @@ class Settings(BaseSettings):
     landing_table_uri: ServiceUri | None = Field(
         None, alias="LANDING_STORAGE__tableServiceUri", description="as https://account.table.core.windows.net")
     landing_container: str = Field(
-        "billing", alias="LANDING_CONTAINER", pattern=r"^[a-z0-9](-?[a-z0-9]){2,62}$",
+        "billing", alias="LANDING_CONTAINER", pattern=r"^[a-z0-9](-?[a-z0-9])+$", min_length=3, max_length=63,
         description="a container's name: 3 to 63 lower-case letters, digits and single dashes")
-    landing_prefix: str = Field("", alias="LANDING_PREFIX", pattern=PATH, description="a path without a slash at either end")
+    landing_prefix: str = Field(
+        "", alias="LANDING_PREFIX", pattern=PATH, max_length=250,
+        description="a path of 250 characters at most, without a slash at either end")
     landing_table_prefix: str = Field(
         "billing", alias="LANDING_TABLE_PREFIX", pattern=r"^[A-Za-z][A-Za-z0-9]{0,49}$",
         description="a letter, then letters or digits, 50 at most")
     export_schedule: Annotated[str, AfterValidator(_schedule)] = Field("0 0 5 * * *", alias="EXPORT_SCHEDULE")
-    export_datasets: Datasets = Field(tuple(Dataset), alias="EXPORT_DATASETS")
-    export_attribute_sets: AttributeSets = Field((AttributeSet.FULL,), alias="EXPORT_ATTRIBUTE_SETS")
-    export_periods: Periods = Field(("current", "last"), alias="EXPORT_PERIODS")
+    export_datasets: Datasets = Field(tuple(Dataset), alias="EXPORT_DATASETS", min_length=1)
+    export_attribute_sets: AttributeSets = Field((AttributeSet.FULL,), alias="EXPORT_ATTRIBUTE_SETS", min_length=1)
+    export_periods: Periods = Field(("current", "last"), alias="EXPORT_PERIODS", min_length=1)
     export_currencies: Currencies = Field((), alias="EXPORT_CURRENCIES")
     export_parallelism: int = Field(4, alias="EXPORT_PARALLELISM", ge=1, le=32)
     poll_min_seconds: int = Field(10, alias="POLL_MIN_SECONDS", ge=1, le=3600)
