@@ -16,6 +16,7 @@ logger = logging.getLogger("partner_billing.events")
 
 def event(name: str, event_id: str, **facts: str | int | float | bool | None) -> None:
     """`name` as `run_ended`; `event_id` as `{run_id}/{stage}/{attempt}`. Facts that are None or "" are left out."""
-    shown = {fact: value for fact, value in facts.items() if value not in (None, "")}
-    line = json.dumps({"event": name, "event_id": event_id, "app_version": APP_VERSION, **shown}, separators=(",", ":"))
-    logger.info("%s", redacted(line))
+    shown = {
+        fact: redacted(value) if isinstance(value, str) else value for fact, value in facts.items() if value not in (None, "")}
+    line = {"event": name, "event_id": redacted(event_id), "app_version": APP_VERSION, **shown}
+    logger.info("%s", json.dumps(line, separators=(",", ":")))

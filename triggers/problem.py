@@ -7,6 +7,7 @@ import functools
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import Any, ParamSpec
 
 import azure.functions as func
@@ -15,6 +16,8 @@ from shared.errors import InfrastructureFault, Transient
 from shared.redaction import fault, where
 
 P = ParamSpec("P")
+
+MOST_FAULTS = 50
 
 logger = logging.getLogger("partner_billing.http")
 
@@ -28,10 +31,10 @@ class Problem(Exception):
 
 
 def invalid(faults: dict[str, str]) -> Problem:
-    """Every wrong field at once: name -> what is wrong and what is expected."""
+    """Every wrong field at once: name -> what is wrong and what is expected. Of nonsense, the beginning."""
     return Problem(
         400, "request_invalid", "The request has wrong fields.", "Correct the fields named in `errors`.",
-        errors=[{"field": field, "message": message} for field, message in faults.items()])
+        errors=[{"field": field, "message": message} for field, message in islice(faults.items(), MOST_FAULTS)])
 
 
 def unknown(what: str) -> Problem:
@@ -39,8 +42,7 @@ def unknown(what: str) -> Problem:
 
 
 def answer(status: int, body: Any, **headers: str) -> func.HttpResponse:
-    return func.HttpResponse(
-        json.dumps(body, ensure_ascii=False), status_code=status, headers=headers, mimetype="application/json", charset="utf-8")
+    return func.HttpResponse(_json(body), status_code=status, headers=headers, mimetype="application/json", charset="utf-8")
 
 
 def said(problem: Problem) -> func.HttpResponse:
@@ -49,8 +51,12 @@ def said(problem: Problem) -> func.HttpResponse:
         "remedy": problem.remedy, **problem.members}
     headers = {"Retry-After": "10"} if problem.status == 503 else {}
     return func.HttpResponse(
-        json.dumps(body, ensure_ascii=False), status_code=problem.status, headers=headers,
-        mimetype="application/problem+json", charset="utf-8")
+        _json(body), status_code=problem.status, headers=headers, mimetype="application/problem+json", charset="utf-8")
+
+
+def _json(body: Any) -> bytes:
+    """Half of a surrogate pair, which JSON lets a caller send, goes out as it came: escaped."""
+    return json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
 def answered(function: Callable[P, Awaitable[func.HttpResponse]]) -> Callable[P, Awaitable[func.HttpResponse]]:

@@ -38,10 +38,10 @@ async def start_due_cycle(timer: func.TimerRequest, client: df.DurableOrchestrat
 
 def tick_of(timer: func.TimerRequest, now: datetime) -> datetime:
     """The tick being served: what the host calls Next during the call; of a late one, the moment it is served."""
-    status = json.loads(timer.schedule_status) if isinstance(timer.schedule_status, str) else timer.schedule_status or {}
     try:
-        planned = parse_iso(str(status.get("Next")))
-    except ValueError:
+        status = json.loads(timer.schedule_status) if isinstance(timer.schedule_status, str) else timer.schedule_status
+        planned = parse_iso(str(status["Next"]))
+    except (ValueError, TypeError, KeyError, OverflowError):
         return now
     return planned if now - timedelta(hours=1) <= planned <= now + EARLY else now
 
