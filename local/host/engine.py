@@ -68,6 +68,7 @@ class Engine:
         self._running: set[str] = set()     # instances with an episode under way
         self._queue: deque[Work] = deque()  # activities that wait for a free slot
         self._active: set[int] = set()      # activities under way
+        self._next_timer: int | None = None  # no timer is due before it; the one it was may be gone
         self._past: dict[str, PastEvents] = {}
         self._rejected: set[str] = set()    # instances of a version that is not for this app; they are left alone
         self._thread = threading.Thread(target=self._dispatch_until_stopped, name="dispatcher", daemon=True)
@@ -76,6 +77,7 @@ class Engine:
         """Takes up whatever the database holds: that is all the recovery there is."""
         self._ready.update(dict.fromkeys(self._store.instances_with_mail()))
         self._queue.extend(self._store.unfinished_work())
+        self._next_timer = self._store.next_due(0)
         self._thread.start()
 
     def notify(self, *instance_ids: str) -> None:
@@ -90,16 +92,17 @@ class Engine:
 
     def idle(self) -> bool:
         """Nothing runs and nothing is due."""
-        with self._lock:
-            if self._ready or self._running or self._queue or self._active or self._wake.is_set():
-                return False
         now = to_micros(self._clock.now())
-        return not self._timers_due(now) and not self._schedules.busy(now)
+        with self._lock:
+            if self._ready or self._running or self._queue or self._active or self._wake.is_set() or self._timer_due(now):
+                return False
+        return not self._schedules.busy(now)
 
-    def _timers_due(self, now: int) -> list[str]:
-        return [instance_id for instance_id in self._store.timers_due(now) if instance_id not in self._rejected]
+    def _timer_due(self, now: int) -> bool:
+        return self._next_timer is not None and self._next_timer <= now
 
     def next_due(self) -> datetime | None:
+        """When the next durable timer or timer trigger is due."""
         now = to_micros(self._clock.now())
         moments = [due for due in (self._store.next_due(now), self._schedules.next_due()) if due is not None]
         return from_micros(min(moments)) if moments else None
@@ -137,14 +140,17 @@ class Engine:
     def _seconds_to_next_due(self) -> float | None:
         if not self._real_time:
             return None  # the host says when it has moved the clock
-        due = self.next_due()
-        return min(LONGEST_WAIT, max(0.0, (due - self._clock.now()).total_seconds())) if due else LONGEST_WAIT
+        with self._lock:
+            moments = [due for due in (self._next_timer, self._schedules.next_due()) if due is not None]
+        wait = (min(moments) - to_micros(self._clock.now())) / 1e6 if moments else LONGEST_WAIT
+        return min(LONGEST_WAIT, max(0.0, wait))
 
     def _dispatch(self) -> None:
         now = to_micros(self._clock.now())
-        timers = self._timers_due(now)
         with self._lock:
-            self._ready.update(dict.fromkeys(iid for iid in timers if iid not in self._running))
+            if self._timer_due(now):
+                self._ready.update(dict.fromkeys(iid for iid in self._store.timers_due(now) if iid not in self._rejected))
+                self._next_timer = self._store.next_due(now)
             episodes, activities = self._slots()
             while len(self._running) < episodes:
                 instance_id = next((iid for iid in self._ready if iid not in self._running), None)
@@ -212,13 +218,14 @@ class Engine:
             written = self._step(instance_id)
         except StoreClosed:
             return
-        except Exception:
+        except BaseException:  # also SystemExit, raised by an orchestrator: nobody else would hear of it
             log.exception("%s: the local host failed in this episode; the instance stays as it is", instance_id)
         finally:
             with self._lock:
                 self._running.discard(instance_id)
                 self._queue.extend(written.work)
                 self._ready.update(dict.fromkeys(written.ready))
+                self._next_timer = min((due for due in (self._next_timer, written.next_timer) if due is not None), default=None)
             self._wake_up()
 
     def _step(self, instance_id: str) -> Written:

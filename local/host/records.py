@@ -93,10 +93,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Written:
-    """What the engine has to do after a transaction: activities to run, instances that have mail."""
+    """What the engine has to do after a transaction: activities to run, instances that have mail, the next timer to mind."""
 
     work: list[Work] = field(default_factory=list)
     ready: list[str] = field(default_factory=list)
+    next_timer: int | None = None
 
 
 @dataclass(frozen=True)

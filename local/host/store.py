@@ -182,7 +182,9 @@ class Store:
                 if message.due == 0:
                     ready.append(message.instance_id)
             work = [self._insert_work(db, item) for item in step.work]
-        return Written(work, ready + [child.instance_id for child in step.children])
+        return Written(
+            work, ready + [child.instance_id for child in step.children],
+            min((message.due for message in step.messages if message.due), default=None))
 
     def finish_work(self, work: Work, event: Event) -> None:
         """An activity's result: its row goes and the message comes, together."""

@@ -6,13 +6,16 @@ asyncio object an app keeps in a module, are bound to the loop that used them fi
 
 import asyncio
 import atexit
+import logging
 import sys
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+log = logging.getLogger(__name__)
 Result = TypeVar("Result")
+CLOSING_SECONDS = 10.0
 SDK_HTTP_MODULE = "azure.durable_functions.models.utils.http_utils"
 
 
@@ -53,14 +56,20 @@ class UserLoop:
             self._users -= 1
             last = self._users == 0
         if last:
-            self.submit(_close_sdk_session()).result(10)
+            self._close_session()
+
+    def _close_session(self) -> None:
+        try:
+            self.submit(_close_sdk_session()).result(CLOSING_SECONDS)
+        except TimeoutError:
+            log.warning("async code of the app blocks its event loop; the SDK's HTTP session stays open")
 
     def close(self) -> None:
         if self.loop.is_closed():
             return
-        self.submit(_close_sdk_session()).result(10)
+        self._close_session()
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(10)
+        self._thread.join(CLOSING_SECONDS)
         if not self._thread.is_alive():
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.close()
