@@ -11,7 +11,8 @@ in exactly the state that was looked at.
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -115,23 +116,34 @@ class Copier:
             rung=landed.rung, transferred=landed.transferred)
 
     async def _copy(self, work: CopyWork, source: PinnedSource, path: str) -> _Landed:
-        target = BlobWriter(self._landing, path, marks(work, source.facts.etag))
+        """On the first rung that works. AlreadyThere on any of them: what lies there now is proven instead."""
         try:
             if self._fetches(work, source):
                 try:
-                    await self._server_side.copy(source, target)
-                    there = await self._landed(path)
-                    return replace(await self._in_place(work, source, path, there), rung="put_block_from_url", transferred=True)
+                    return await self._fetch(work, source, path)
                 except CannotFetch:
                     self._cannot_fetch[urlsplit(work.root_directory).netloc] = self._clock.monotonic() + CANNOT_FETCH_SECONDS
                     logger.warning("run %s: the landing account cannot read the source by itself; streaming instead", work.run_id)
-            etag, proven = await self._streamer.copy(source, target, work.proof)
+            with self._target(work, source, path) as target:
+                etag, proven = await self._streamer.copy(source, target, work.proof)
             return _Landed(etag, proven, "stream", True)
         except AlreadyThere:
-            pass
+            return await self._in_place(work, source, path, await self._landed(path))
+
+    async def _fetch(self, work: CopyWork, source: PinnedSource, path: str) -> _Landed:
+        with self._target(work, source, path) as target:
+            await self._server_side.copy(source, target)
+        landed = await self._in_place(work, source, path, await self._landed(path))
+        return replace(landed, rung="put_block_from_url", transferred=True)
+
+    @contextmanager
+    def _target(self, work: CopyWork, source: PinnedSource, path: str) -> Iterator[BlobWriter]:
+        """One for each rung: a block that storage is still fetching must not replace one of the same id staged later."""
+        target = BlobWriter(self._landing, path, marks(work, source.facts.etag))
+        try:
+            yield target
         finally:
             source.tries += target.repeats
-        return await self._in_place(work, source, path, await self._landed(path))
 
     def _fetches(self, work: CopyWork, source: PinnedSource) -> bool:
         """Whether storage is to fetch the blob itself. A content proof needs every byte here anyway, and streaming reads
