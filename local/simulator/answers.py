@@ -135,8 +135,8 @@ def spoiled_bytes(body: bytes, answer: Answer, offset: int = 0) -> bytes:
 
 
 async def drop_connection(request: web.BaseRequest) -> web.StreamResponse:
-    """Ends the connection at once, as a broken network does."""
+    """Ends the connection after what was sent so far, as a broken network does."""
     if request.transport is not None:
-        request.transport.abort()
+        request.transport.close()
     await asyncio.sleep(0)
     return web.Response(status=500)

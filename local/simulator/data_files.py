@@ -3,10 +3,10 @@
 import gzip
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from local.simulator.behaviour import Behaviour
@@ -70,11 +70,18 @@ def json_line(row: Mapping[str, Any], names: Sequence[str], behaviour: Behaviour
 
 def _json_value(value: Any, behaviour: Behaviour) -> str:
     match value:
+        case str():
+            return _json_text(value)
         case Decimal():
             text = plain_number(value)
             return f'"{text}"' if behaviour.numbers == "strings" else text
         case date():
             return f'"{_date_text(value, behaviour.dates)}"'
+    return json.dumps(value, ensure_ascii=False)
+
+
+@lru_cache(maxsize=10_000)  # the same names come in every line
+def _json_text(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -126,7 +133,3 @@ def _text(lines: Sequence[str], behaviour: Behaviour) -> bytes:
     gap = "\n\n" if behaviour.blank_lines == "some" else "\n"
     return "".join(line + gap for line in lines).encode()
 
-
-def chunks(lines: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(lines), size):
-        yield lines[start:start + size]

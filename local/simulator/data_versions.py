@@ -5,24 +5,27 @@ A key is written as the app writes it: `billed_usage/G016907411/full`, `unbilled
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache, partial
 from typing import Any, Protocol, Self
 
 from local.simulator.behaviour import CONTENT_SWITCHES, Behaviour
 from local.simulator.data_attributes import attribute_names
-from local.simulator.data_files import BlobFile, chunks, file_of_lines, json_line
+from local.simulator.data_files import BlobFile, file_of_lines, json_line
 from local.simulator.data_filler import filler_files
-from local.simulator.data_reconciliation import reconciliation_lines, reconciliation_row
-from local.simulator.data_usage import AS_MADE, Changes, Period, usage_lines, usage_row
+from local.simulator.data_reconciliation import ReconciliationLine, reconciliation_lines, reconciliation_row
+from local.simulator.data_usage import AS_MADE, Changes, Period, UsageLine, usage_lines, usage_row
 from local.simulator.invoices import Invoice, InvoiceBook
 from local.simulator.months import Month
 from local.simulator.partner import Customer, Partner
 
 DATASETS = ("billed_usage", "unbilled_usage", "billed_reconciliation", "unbilled_reconciliation")
 ETAG_LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+Lines = Sequence[UsageLine | ReconciliationLine]
 
 
 class Clock(Protocol):
@@ -110,6 +113,7 @@ class Exports:
         self._lock = threading.RLock()
         self._subjects: dict[str, _Subject] = {}
         self._versions: dict[tuple[Any, ...], DataVersion] = {}
+        self._lines = lru_cache(maxsize=16)(self._make_lines)  # made again when asked for later: a year has many
 
     def restate(self, key: ExportKey, *, amount: Decimal = Decimal(0), share: Decimal = Decimal(1)) -> None:
         """New data for the key's subject, in both attribute sets: another pair of corrections that cancel out, and `amount`
@@ -185,35 +189,40 @@ class Exports:
             blobs, blob_bytes = subject.filler
             files, empty = filler_files(blobs=blobs, blob_bytes=blob_bytes, seed=self._seed, guid=guid), False
         else:
-            lines = self._lines(key, period, changes, behaviour)
-            files, empty = self._files(lines, guid, behaviour), not lines
+            files, empty = self._files(key, period, changes, behaviour, guid), not self._lines(key.family, period, changes)
         return DataVersion(key, period.month, etag, created, files, empty, behaviour)
 
-    def _lines(self, key: ExportKey, period: Period, changes: Changes, behaviour: Behaviour) -> list[str]:
-        if key.family == "usage":
-            rows = [usage_row(line, self._partner, period) for line in usage_lines(self._seed, self._customers, period, changes)]
-        else:
-            rows = [reconciliation_row(line, self._partner, period)
-                    for line in reconciliation_lines(self._seed, self._customers, period, changes)]
+    def _make_lines(self, family: str, period: Period, changes: Changes) -> Lines:
+        make: Callable[..., Lines] = usage_lines if family == "usage" else reconciliation_lines
+        return make(self._seed, self._customers, period, changes)
+
+    def _files(self, key: ExportKey, period: Period, changes: Changes, behaviour: Behaviour, guid: str) -> tuple[BlobFile, ...]:
+        """Named and counted; their bytes are made when they are asked for."""
+        count, size = len(self._lines(key.family, period, changes)), self._partner.rows_per_blob
+        starts = range(0, count, size)
+        if not count and behaviour.empty_export in ("empty_file", "no_bytes"):
+            starts = range(1)
+        files = []
+        for number, start in enumerate(starts):
+            folder = f"batch={number // 4}/" if behaviour.blob_names == "nested" else ""
+            files.append(BlobFile(
+                f"{folder}part-{number:05d}-{guid}.c000.json.gz", min(size, count - start),
+                partial(self._content, key, period, changes, behaviour, number)))
+        return tuple(files)
+
+    def _content(self, key: ExportKey, period: Period, changes: Changes, behaviour: Behaviour, number: int) -> bytes:
+        start = number * self._partner.rows_per_blob
+        lines = self._lines(key.family, period, changes)[start:start + self._partner.rows_per_blob]
+        if not lines and behaviour.empty_export == "no_bytes":
+            return b""
         observed = key.dataset == "unbilled_usage" and behaviour.unbilled_fields == "observed"
         names = attribute_names(key.family, key.attribute_set, as_observed=observed)
-        return [json_line(row, names, behaviour) for row in rows]
+        texts = [json_line(_row(line, self._partner, period), names, behaviour) for line in lines]
+        return file_of_lines(texts, behaviour, number=number)
 
-    def _files(self, lines: list[str], guid: str, behaviour: Behaviour) -> tuple[BlobFile, ...]:
-        def file(number: int, content: bytes, rows: int) -> BlobFile:
-            folder = f"batch={number // 4}/" if behaviour.blob_names == "nested" else ""
-            return BlobFile(f"{folder}part-{number:05d}-{guid}.c000.json.gz", rows, lambda: content)
 
-        if lines:
-            return tuple(
-                file(number, file_of_lines(some, behaviour, number=number), len(some))
-                for number, some in enumerate(chunks(lines, self._partner.rows_per_blob)))
-        match behaviour.empty_export:
-            case "empty_file":
-                return (file(0, file_of_lines([], behaviour, number=0), 0),)
-            case "no_bytes":
-                return (file(0, b"", 0),)
-        return ()
+def _row(line: UsageLine | ReconciliationLine, partner: Partner, period: Period) -> dict[str, Any]:
+    return usage_row(line, partner, period) if isinstance(line, UsageLine) else reconciliation_row(line, partner, period)
 
 
 def _later(created: datetime, subject: _Subject) -> datetime:

@@ -115,3 +115,5 @@ class StorageProxy:
             sent += len(piece)
             if answer.bytes_per_second:
                 await asyncio.sleep(len(piece) / answer.bytes_per_second)
+        if "Content-Length" in answer.headers and int(answer.headers["Content-Length"]) > sent:
+            raise Dropped  # the reader would wait for the rest for ever

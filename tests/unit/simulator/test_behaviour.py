@@ -15,11 +15,17 @@ from local.simulator.behaviour import CONTENT_SWITCHES, MEANINGS
 README = (Path(local.simulator.__file__).parent / "README.md").read_text(encoding="utf-8")
 
 
+def as_shown(value: Any) -> str:
+    if value is None:
+        return "`none`"
+    return f"`{value:g}`" if isinstance(value, (int, float)) else f"`{value}`"
+
+
 @pytest.mark.parametrize("name", SWITCHES)
 def test_a_switch_has_values_a_default_and_a_line_in_the_readme(name: str) -> None:
     values = SWITCHES[name]
     assert len(values) >= 2 and values[0] == getattr(Behaviour(), name)
-    shown = ", ".join("`none`" if value is None else f"`{value:g}`" if isinstance(value, (int, float)) else f"`{value}`" for value in values)
+    shown = ", ".join(map(as_shown, values))
     assert f"| `{name}` | {shown} | {MEANINGS[name]} |" in README
 
 
@@ -37,7 +43,7 @@ def test_a_wrong_value_is_refused(name: str, value: Any) -> None:
 
 
 def test_text_sets_switches_and_names_what_is_wrong() -> None:
-    behaviour = Behaviour().with_text("gone=410", "sas_lifetime_seconds=2.5", "operation_lifetime_reads=none", "ready_after_polls=0")
+    behaviour = Behaviour().with_text("gone=410", "sas_lifetime_seconds=2.5", "operation_lifetime_reads=none")
     assert (behaviour.gone, behaviour.sas_lifetime_seconds, behaviour.operation_lifetime_reads) == ("410", 2.5, None)
     for wrong in ("nonsense=1", "gone", "first_hours=soon", "gone=500"):
         with pytest.raises(ValueError, match=wrong.partition("=")[0]):
@@ -50,7 +56,7 @@ def content(simulator: Simulator, key: str) -> bytes:
 
 def test_switches_of_content_change_the_version() -> None:
     simulator = Simulator(storage=NoStorage())
-    keys = simulator.keys()
+    keys = simulator.export_keys()
     for name in CONTENT_SWITCHES:
         for value in SWITCHES[name][1:]:
             plain = {key: simulator.expected(key).etag for key in keys}
@@ -62,7 +68,7 @@ def test_switches_of_content_change_the_version() -> None:
 
 def test_forms_of_a_file() -> None:
     simulator = Simulator(storage=NoStorage())
-    key = simulator.keys()[0]
+    key = simulator.export_keys()[0]
     text = b"".join(gzip.decompress(blob.content) for blob in simulator.expected(key).blobs)
 
     def with_switch(**switches: Any) -> list[bytes]:
@@ -85,7 +91,7 @@ def simulator_files(simulator: Simulator, key: str, **switches: Any) -> Any:
 
 def test_forms_of_a_value() -> None:
     simulator = Simulator(storage=NoStorage())
-    key = next(key for key in simulator.keys() if key.startswith("unbilled_usage"))
+    key = next(key for key in simulator.export_keys() if key.startswith("unbilled_usage"))
 
     def first_line(**switches: Any) -> dict[str, Any]:
         simulator.behaviour = replace(Behaviour(), **switches)

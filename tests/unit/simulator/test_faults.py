@@ -42,10 +42,10 @@ def test_the_first_rule_that_picks_wins() -> None:
 def test_a_file_of_rules_is_read() -> None:
     faults = Faults.from_json(json.dumps({"rules": [
         {"match": {"operation": "blob", "path": "*part-0*", "nth": [1], "per": "path"},
-         "answer": {"status": 503, "headers": {"Retry-After": "1"}, "body": "storage_error", "without_headers": ["Content-Range"]}},
+         "answer": {"status": 503, "headers": {"Retry-After": "1"}, "body": "html", "without_headers": ["Content-Range"]}},
         {"answer": {"drop": True, "when": "after"}}]}))
     answer = faults.answer_to("blob", None, "GET", "/c/part-00001")
-    assert answer == Answer(status=503, headers={"Retry-After": "1"}, body="storage_error", without_headers=("Content-Range",))
+    assert answer == Answer(status=503, headers={"Retry-After": "1"}, body="html", without_headers=("Content-Range",))
     assert faults.answer_to("start", None, "POST", "/x") == Answer(drop=True, when="after")
 
 

@@ -11,8 +11,8 @@ from local.simulator.manifests import Manifest, manifest_of
 from tests.unit.simulator.clocks import StandingClock
 
 MEMBERS = {
-    "id", "schemaVersion", "dataFormat", "createdDateTime", "eTag", "partnerTenantId", "rootDirectory", "sasToken", "partitionType",
-    "blobCount", "blobs"}
+    "id", "schemaVersion", "dataFormat", "createdDateTime", "eTag", "partnerTenantId", "rootDirectory", "sasToken",
+    "partitionType", "blobCount", "blobs"}
 HOSTILE = [value for value in SWITCHES["hostile_manifest"] if value != "none"]
 
 
@@ -28,7 +28,7 @@ def manifest(simulator: Simulator, key: str, behaviour: Behaviour = Behaviour())
 
 
 def test_members_and_layouts_are_the_documented_ones(simulator: Simulator) -> None:
-    billed, unbilled = simulator.keys()[0], next(key for key in simulator.keys() if key.startswith("unbilled_usage"))
+    billed, unbilled = (simulator.export_keys()[number] for number in (0, 2))
     first, second = manifest(simulator, billed), manifest(simulator, unbilled)
     assert set(first) == set(second) == MEMBERS
     tenant = f"PartnerTenantId={PARTNER_TENANT_ID}"
@@ -45,14 +45,15 @@ def test_members_and_layouts_are_the_documented_ones(simulator: Simulator) -> No
 
 
 def test_reconciliation_has_three_possible_roots(simulator: Simulator) -> None:
-    key = next(key for key in simulator.keys() if key.startswith("billed_reconciliation"))
+    key = next(key for key in simulator.export_keys() if key.startswith("billed_reconciliation"))
     roots = {manifest(simulator, key, replace(Behaviour(), reconciliation_root=value))["rootDirectory"]
              for value in SWITCHES["reconciliation_root"]}
     assert len(roots) == 3
 
 
 def test_extra_members_and_several_partitions(simulator: Simulator) -> None:
-    shown = manifest(simulator, simulator.keys()[0], replace(Behaviour(), extra_members="present", partition_values="several"))
+    behaviour = replace(Behaviour(), extra_members="present", partition_values="several")
+    shown = manifest(simulator, simulator.export_keys()[0], behaviour)
     assert shown["blobs"][0]["sizeInBytes"] > 0 and shown["blobs"][0]["itemCount"] > 0
     assert [blob["partitionValue"] for blob in shown["blobs"]][:3] == ["0", "0", "1"]
 
@@ -60,6 +61,6 @@ def test_extra_members_and_several_partitions(simulator: Simulator) -> None:
 @pytest.mark.parametrize("value", HOSTILE)
 def test_a_hostile_manifest_differs_where_it_can(simulator: Simulator, value: str) -> None:
     applicable = {"other_invoice": "billed", "other_currency": "unbilled"}.get(value, "")
-    for key in simulator.keys():
+    for key in simulator.export_keys():
         plain, hostile = manifest(simulator, key), manifest(simulator, key, replace(Behaviour(), hostile_manifest=value))
         assert (hostile != plain) == key.startswith(applicable), (value, key)
