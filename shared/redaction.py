@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 NOISY = ("azure", "httpx", "httpcore", "aiohttp", "msal", "urllib3", "kiota_http", "kiota_abstractions")
 TOKEN = re.compile(r"[A-Za-z0-9_.\-]{1,80}")  # what an error code or a request id may look like; anything else is dropped
-SECRETS = re.compile(r"(?i)((?:\bsig|\btoken|\bpassword|\bkey|accountkey|\bcode)=)[^&\s\"']+|(bearer )[A-Za-z0-9._~+/=-]+")
+SECRETS = re.compile(r"(?i)((?:sig|token|password|key|code)=)[^&\s\"']+|(bearer )[A-Za-z0-9._~+/=%-]+")  # also access_token=
 
 logger = logging.getLogger("partner_billing.wall")
 

@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # looking for some reads every installed package's metadata at start
 
@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from shared.exports import AttributeSet, Dataset, parse_currency, parse_invoice_id
 from shared.manifest import is_loopback
 
+T = TypeVar("T")
 SECRET = frozenset({"LANDING_STORAGE", "AzureWebJobsStorage"})
 GUID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 PATH = r"^([A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_-]*)*)?$"
@@ -27,6 +28,12 @@ SOURCE = re.compile(r"\.[a-z0-9.-]+|http://(127\.0\.0\.1|\[::1\]|localhost)(:\d+
 
 def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _some(values: tuple[T, ...]) -> tuple[T, ...]:
+    if not values:
+        raise ValueError("must name at least one: without any, cycles would ask for nothing and never say so")
+    return values
 
 
 def _schedule(value: str) -> str:
@@ -61,9 +68,9 @@ def host_of(url: str) -> str:
 
 
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-Datasets = Annotated[tuple[Dataset, ...], NoDecode, BeforeValidator(_split)]
-AttributeSets = Annotated[tuple[AttributeSet, ...], NoDecode, BeforeValidator(_split)]
-Periods = Annotated[tuple[Literal["current", "last"], ...], NoDecode, BeforeValidator(_split)]
+Datasets = Annotated[tuple[Dataset, ...], NoDecode, BeforeValidator(_split), AfterValidator(_some)]
+AttributeSets = Annotated[tuple[AttributeSet, ...], NoDecode, BeforeValidator(_split), AfterValidator(_some)]
+Periods = Annotated[tuple[Literal["current", "last"], ...], NoDecode, BeforeValidator(_split), AfterValidator(_some)]
 InvoiceIds = Annotated[Listed, AfterValidator(lambda ids: tuple(parse_invoice_id(one) for one in ids))]
 Currencies = Annotated[Listed, AfterValidator(lambda codes: tuple(parse_currency(code) for code in codes))]
 Guid = Annotated[str, Field(pattern=GUID)]
@@ -100,9 +107,9 @@ class Settings(BaseSettings):
         "billing", alias="LANDING_TABLE_PREFIX", pattern=r"^[A-Za-z][A-Za-z0-9]{0,49}$",
         description="a letter, then letters or digits, 50 at most")
     export_schedule: Annotated[str, AfterValidator(_schedule)] = Field("0 0 5 * * *", alias="EXPORT_SCHEDULE")
-    export_datasets: Datasets = Field(tuple(Dataset), alias="EXPORT_DATASETS", min_length=1)
-    export_attribute_sets: AttributeSets = Field((AttributeSet.FULL,), alias="EXPORT_ATTRIBUTE_SETS", min_length=1)
-    export_periods: Periods = Field(("current", "last"), alias="EXPORT_PERIODS", min_length=1)
+    export_datasets: Datasets = Field(tuple(Dataset), alias="EXPORT_DATASETS")
+    export_attribute_sets: AttributeSets = Field((AttributeSet.FULL,), alias="EXPORT_ATTRIBUTE_SETS")
+    export_periods: Periods = Field(("current", "last"), alias="EXPORT_PERIODS")
     export_currencies: Currencies = Field((), alias="EXPORT_CURRENCIES")
     export_parallelism: int = Field(4, alias="EXPORT_PARALLELISM", ge=1, le=32)
     poll_min_seconds: int = Field(10, alias="POLL_MIN_SECONDS", ge=1, le=3600)

@@ -1,0 +1,1 @@
+"""Paths and documents of the landing."""

@@ -1,0 +1,146 @@
+"""The wall: what of an exception may leave, and what may cross a boundary."""
+
+import inspect
+import json
+import logging
+from enum import Enum
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import InfrastructureFault, Refused, Throttled
+from shared.redaction import NOISY, fault, quiet_libraries, redacted, secret_free, walled, where
+
+SECRET = "https://a.blob.core.windows.net/b?sv=1&sig=TOPSECRET%3D"
+
+
+class StorageCode(Enum):
+    BUSY = "ServerBusy"
+
+
+class LibraryError(Exception):
+    def __init__(self, text: str, **facts: Any) -> None:
+        super().__init__(text)
+        for name, value in facts.items():
+            setattr(self, name, value)
+
+
+class Response:
+    def __init__(self, headers: dict[str, str]) -> None:
+        self.headers = headers
+
+
+@walled
+async def failing(error: BaseException, *, also: int = 1) -> int:
+    """Its own words."""
+    raise error
+
+
+async def caught(error: BaseException) -> InfrastructureFault:
+    with pytest.raises(InfrastructureFault) as fault:
+        await failing(error)
+    return fault.value
+
+
+async def test_only_type_and_numbers_get_through(caplog: pytest.LogCaptureFixture) -> None:
+    said = await caught(LibraryError(SECRET, status_code=403, error_code="AuthenticationFailed",
+                                     response=Response({"x-ms-request-id": "0a1b-2c"})))
+    assert str(said) == "infrastructure_fault LibraryError status 403 error_code AuthenticationFailed request_id 0a1b-2c"
+    assert said.__context__ is None and said.__cause__ is None
+    assert "TOPSECRET" not in caplog.text and "test_redaction.py" in caplog.text and caplog.records[0].exc_info is None
+
+
+async def test_a_chain_of_errors_is_cut_off() -> None:
+    error = LibraryError(SECRET)
+    error.__cause__, error.__context__ = ValueError(SECRET), ValueError(SECRET)
+    said = await caught(error)
+    assert said.__context__ is None and said.__cause__ is None and "TOPSECRET" not in repr(said)
+
+
+@pytest.mark.parametrize(("facts", "expected"), [
+    ({}, "infrastructure_fault LibraryError"),
+    ({"status_code": "403"}, "infrastructure_fault LibraryError"),
+    ({"response_status_code": 429}, "infrastructure_fault LibraryError status 429"),
+    ({"error_code": StorageCode.BUSY}, "infrastructure_fault LibraryError error_code ServerBusy"),
+    ({"error_code": SECRET}, "infrastructure_fault LibraryError"),
+    ({"error_code": 5}, "infrastructure_fault LibraryError"),
+    ({"error_code": "x" * 81}, "infrastructure_fault LibraryError"),
+    ({"response": Response({"request-id": "r-1"})}, "infrastructure_fault LibraryError request_id r-1"),
+    ({"response": Response({"x-ms-request-id": "a b"})}, "infrastructure_fault LibraryError"),
+    ({"response": None, "response_headers": {"request-id": "r-2"}}, "infrastructure_fault LibraryError request_id r-2"),
+])
+def test_what_is_no_token_is_dropped(facts: dict[str, Any], expected: str) -> None:
+    assert str(fault(LibraryError(SECRET, **facts))) == expected
+
+
+def test_errors_of_our_own_keep_code_and_numbers() -> None:
+    assert str(fault(Throttled("graph_throttled", retry_after_seconds=5, http_status=429, request_id="r"))) == (
+        "graph_throttled Throttled status 429 request_id r")
+    assert str(fault(Refused("graph_forbidden", error_code="two words"))) == "graph_forbidden Refused"
+    once = InfrastructureFault("plan_missing", "Plan")
+    assert fault(once) is once
+
+
+async def test_ends_of_tasks_pass_the_wall() -> None:
+    for passing in (KeyboardInterrupt(), SystemExit()):
+        with pytest.raises(type(passing)):
+            await failing(passing)
+
+
+async def test_what_is_returned_passes_and_the_signature_stays() -> None:
+    @walled
+    async def adding(one: int, *, other: int = 2) -> int:
+        """Adds."""
+        return one + other
+
+    assert await adding(1, other=4) == 5
+    assert list(inspect.signature(adding).parameters) == ["one", "other"] and adding.__doc__ == "Adds."
+    assert adding.__name__ == "adding" and inspect.iscoroutinefunction(adding)
+
+
+def test_where_names_lines_and_no_source() -> None:
+    try:
+        raise ValueError(SECRET)
+    except ValueError as error:
+        place = where(error)
+    assert place.startswith("test_redaction.py:") and place.endswith(":test_where_names_lines_and_no_source")
+    assert "TOPSECRET" not in place and "/" not in place
+
+
+def test_libraries_are_quiet() -> None:
+    before = {name: logging.getLogger(name).level for name in NOISY}
+    try:
+        quiet_libraries()
+        assert not any(logging.getLogger(f"{name}.inner").isEnabledFor(logging.INFO) for name in NOISY)
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+signatures = st.text("abcdefgXYZ0123456789+/=%._-", min_size=8, max_size=60)
+words = st.sampled_from([
+    "sig=", "SIG=", "Sig=", "?sig=", "&sig=", "token=", "access_token=", "code=", "?code=", "key=", "AccountKey=", "accountkey=",
+    "SharedAccessKey=", "password=", "Bearer ", "bearer ", "Authorization: Bearer ", "SharedAccessSignature sr=x&sig="])
+
+
+@given(st.text(" abc?=&;\"'/", max_size=20), words, signatures, st.sampled_from(["", "&x=1", " x", '"', "'", "\n", ";x=1"]))
+def test_no_signature_survives(before: str, word: str, signature: str, behind: str) -> None:
+    shown = redacted(before + word + signature + behind)
+    assert signature not in shown.removeprefix(before) and "***" in shown
+
+
+@given(st.text("abc xyz/-:,.{}[]0123456789", max_size=80))
+def test_other_texts_stay_as_they_are(text: str) -> None:
+    assert redacted(text) == text
+
+
+@given(st.recursive(st.text(max_size=10) | st.integers() | st.none(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+    st.text(max_size=6), inner, max_size=3), max_leaves=8), st.sampled_from(
+    ["sig=x", "?code=1", "a&code=1", "AccountKey=abc", "SIG=", "token=t", "Password=p"]))
+def test_a_secret_anywhere_is_found(value: Any, secret: str) -> None:
+    assert not secret_free([value, {"a": (secret,)}]) and not secret_free({secret: value})
+    lowered = json.dumps(value, ensure_ascii=False).lower()
+    if "=" not in lowered:
+        assert secret_free(value)
