@@ -25,7 +25,10 @@ counted: dict[str, int] = defaultdict(int)
 
 def tier_of(path: Path) -> str:
     """The tier is the folder below tests/."""
-    return TIER_OF_FOLDER[path.relative_to(TESTS).parts[0]]
+    folder = path.relative_to(TESTS).parts[0]
+    if folder not in TIER_OF_FOLDER:
+        raise pytest.UsageError(f"{path} is in no tier: tests live below tests/ in {', '.join(TIER_OF_FOLDER)}")
+    return TIER_OF_FOLDER[folder]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
