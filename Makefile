@@ -64,7 +64,7 @@ clean: ## remove everything that can be made again, and the state of `make run`
 
 .venv/.installed: requirements-dev.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed: install it, or name it with make PYTHON=/path/to/python3.11"; exit 1; }
-	@$(PYTHON) -c '$(SUITED)' || { echo "$(PYTHON) is not Python 3.11 or 3.12: install one of these, or name it with make PYTHON=..."; exit 1; }
+	@$(PYTHON) -c '$(SUITED)' 2>/dev/null || { echo "$(PYTHON) is not Python 3.11 or 3.12: install one of these, or name it with make PYTHON=..."; exit 1; }
 	@$(PY) -c '$(SUITED)' 2>/dev/null || { echo "setup: making .venv with $(PYTHON)"; $(PYTHON) -m venv --clear .venv; }
 	@echo "setup: installing the Python packages of requirements-dev.txt (a few minutes the first time)"
 	@$(PY) -m pip install -qq --disable-pip-version-check --requirement requirements-dev.txt
