@@ -70,6 +70,6 @@ async def manifest(client: GraphServiceClient, operation_id: str) -> Manifest:
     while isinstance(operation := await billing.operations.by_operation_id(operation_id).get(), RunningOperation):
         pass
     if operation.resource_location is not None:
-        return operation.resource_location  # type: ignore[no-any-return]
+        return operation.resource_location
     link = operation.additional_data["resourceLocation@odata.navigationLink"]
-    return await billing.manifests.by_manifest_id(link.rsplit("/", 1)[-1]).get()  # type: ignore[no-any-return]
+    return await billing.manifests.by_manifest_id(link.rsplit("/", 1)[-1]).get()

@@ -144,7 +144,7 @@ async def test_retry_after_in_its_forms(talker: Simulator, caller: Caller) -> No
 @pytest.mark.parametrize(("value", "body", "content_type"), [
     ("empty", False, None), ("empty_json", False, "application/json"), ("json", True, "application/json")])
 async def test_the_202_in_its_forms(talker: Simulator, caller: Caller, value: str, body: bool, content_type: str | None) -> None:
-    talker.behaviour = replace(Behaviour(), start_body=value)  # type: ignore[arg-type]
+    talker.behaviour = Behaviour().with_text(f"start_body={value}")
     reply = await caller.start("billed_usage", billed(talker))
     assert bool(reply.body) == body and (reply.headers.get("Content-Type") or "").startswith(content_type or "")
     assert content_type or "Content-Type" not in reply.headers
@@ -162,7 +162,7 @@ async def test_an_operation_is_forgotten(talker: Simulator, caller: Caller) -> N
 
 async def test_an_equal_export_gives_a_new_or_the_same_operation(talker: Simulator, caller: Caller) -> None:
     for value, count in (("new_operation", 3), ("same_operation", 1)):
-        talker.behaviour = replace(Behaviour(), repeated_start=value)  # type: ignore[arg-type]
+        talker.behaviour = Behaviour().with_text(f"repeated_start={value}")
         talker.forget_operations()
         places = {(await caller.start("billed_usage", billed(talker))).headers["Location"] for _ in range(3)}
         assert len(places) == count
@@ -258,7 +258,7 @@ async def test_a_real_answer_that_is_spoiled(talker: Simulator, caller: Caller) 
 async def test_a_dropped_post_did_or_did_not_start_an_export(talker: Simulator, caller: Caller) -> None:
     for when, started in (("before", 0), ("after", 1)):
         talker.faults.clear()
-        talker.faults.add(Match(operation="start", nth=(1,)), Answer(drop=True, when=when))  # type: ignore[arg-type]
+        talker.faults.add(Match(operation="start", nth=(1,)), Answer(drop=True, when=when))
         with pytest.raises(aiohttp.ServerDisconnectedError):
             await caller.start("billed_usage", billed(talker))
         assert len(talker.operations) == started and talker.requests[-1].status is None and talker.requests[-1].fault

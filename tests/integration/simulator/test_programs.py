@@ -44,7 +44,7 @@ async def test_it_listens_obeys_its_switches_and_faults_and_ends_cleanly(
         ids = re.findall(r"([GD]\d{9}) USD", known)
         found = re.fullmatch(r"Listening on (http://127\.0\.0\.1:\d+)\n", listening)
         assert sorted(each[0] for each in ids) == ["D", "G", "G"] and found
-        caller = Caller(session, found[1])  # type: ignore[arg-type]
+        caller = Caller(session, found[1])
         assert [(await caller.call("GET", "/v1/invoices")).status for _ in range(2)] == [429, 200]
         assert (await caller.call("GET", "/v1.0/reports/partners/billing/operations/x")).status == 410
         started = await caller.start("billed_usage", {"invoiceId": next(each for each in ids if each[0] == "G")})

@@ -36,7 +36,7 @@ def read(found: Manifest, name: str) -> bytes:
 async def test_all_four_datasets_arrive_byte_for_byte(
     simulator: Simulator, client: GraphServiceClient, shape: str, attribute_set: str,
 ) -> None:
-    simulator.behaviour = replace(Behaviour(), manifest=shape)  # type: ignore[arg-type]
+    simulator.behaviour = Behaviour().with_text(f"manifest={shape}")
     for key in simulator.export_keys(attribute_set):
         found = await manifest(client, await start(client, key, str(simulator.month("current"))))
         expected = simulator.expected(key)
@@ -63,7 +63,7 @@ async def test_a_sas_expires_and_the_next_read_brings_another(simulator: Simulat
     operation_id = await start(client, key, "")
     found = await manifest(client, operation_id)
     assert read(found, name)
-    time.sleep(3.1)
+    time.sleep(3.1)  # storage goes by real time
     with pytest.raises(HttpResponseError) as refused:
         read(found, name)
     assert refused.value.status_code == 403
@@ -85,7 +85,7 @@ async def test_a_sas_lists_and_reads_and_no_more(simulator: Simulator, client: G
 
 @pytest.mark.parametrize(("md5", "encoding"), [("present", "absent"), ("absent", "gzip")])
 async def test_properties_of_blobs(simulator: Simulator, client: GraphServiceClient, md5: str, encoding: str) -> None:
-    simulator.behaviour = replace(Behaviour(), content_md5=md5, content_encoding=encoding)  # type: ignore[arg-type]
+    simulator.behaviour = Behaviour().with_text(f"content_md5={md5}", f"content_encoding={encoding}")
     key = simulator.export_keys()[0]
     file = simulator.expected(key).blobs[0]
     found = await manifest(client, await start(client, key, ""))

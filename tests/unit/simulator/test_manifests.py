@@ -13,6 +13,7 @@ from tests.unit.simulator.clocks import StandingClock
 MEMBERS = {
     "id", "schemaVersion", "dataFormat", "createdDateTime", "eTag", "partnerTenantId", "rootDirectory", "sasToken",
     "partitionType", "blobCount", "blobs"}
+PLAIN = Behaviour()
 HOSTILE = [value for value in SWITCHES["hostile_manifest"] if value != "none"]
 
 
@@ -21,7 +22,7 @@ def simulator() -> Simulator:
     return Simulator(storage=NoStorage(), clock=StandingClock.at("2026-11-21"))
 
 
-def manifest(simulator: Simulator, key: str, behaviour: Behaviour = Behaviour()) -> Manifest:  # noqa: B008 - immutable
+def manifest(simulator: Simulator, key: str, behaviour: Behaviour = PLAIN) -> Manifest:
     simulator.behaviour = behaviour
     version = simulator._exports.version(ExportKey.parse(key))
     return manifest_of(version, behaviour, tenant_id=PARTNER_TENANT_ID, blob_url="http://127.0.0.1:1/billing", sas="sig=x")
