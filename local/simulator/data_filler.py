@@ -14,7 +14,7 @@ BASE64_DENSITY = 0.757  # a base64 letter carries 6 of 8 bits; Huffman coding ge
 
 
 def filler_files(*, blobs: int, blob_bytes: int, seed: int, guid: str) -> tuple[BlobFile, ...]:
-    """`blobs` gzip files of about `blob_bytes` each (within 3 %, from 4 KiB on). Nothing is made before it is asked for."""
+    """`blobs` gzip files of about `blob_bytes` each (within 5 %, from 4 KiB on). Nothing is made before it is asked for."""
     rows = max(1, round(blob_bytes / (TAG_BYTES * BASE64_DENSITY + 60)))
     return tuple(
         BlobFile(
