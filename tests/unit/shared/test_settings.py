@@ -18,20 +18,22 @@ AZURE = {
     "LANDING_STORAGE__tableServiceUri": "https://landing.table.core.windows.net", "AzureWebJobsStorage__accountName": "funchost"}
 LOCAL = {
     "GRAPH_BASE_URL": "http://127.0.0.1:4010/v1.0", "SOURCE_ALLOWED": "http://127.0.0.1:10000",
-    "LANDING_STORAGE": f"DefaultEndpointsProtocol=http;AccountName=landing;AccountKey={KEY};BlobEndpoint=http://127.0.0.1:10000/l;"}
+    "LANDING_STORAGE": f"AccountName=landing;AccountKey={KEY};BlobEndpoint=http://127.0.0.1:10000/landing;"}
 
 BAD = {
     "TASK_HUB_NAME": ["a", "ab", "1abc", "with-dash", "x" * 46, "ä" * 5],
     "GRAPH_BASE_URL": [
         "https://graph.microsoft.com", "https://graph.microsoft.com/v2.0", "http://graph.microsoft.com/v1.0",
         "https://graph.microsoft.us/v1.0", "https://evil.example.org/v1.0", "https://graph.microsoft.com.example.org/v1.0",
-        "https://127.0.0.1.example.org/v1.0", "http://127.0.0.1@example.org/v1.0", "http://127.0.0.1:4010", "ftp://127.0.0.1/v1.0",
+        "https://127.0.0.1.example.org/v1.0", "http://127.0.0.1@example.org/v1.0", "http://127.0.0.1:4010",
+        "ftp://127.0.0.1/v1.0",
         "http://2130706433/v1.0", "http://0.0.0.0/v1.0", "nonsense"],
     "INVOICE_SOURCE": ["partner_center", "LIST", "all"],
     "INVOICE_IDS": ["G1", "016907411", "G016907411;G016907412", "G016907411,nonsense", "ſ016907411"],
     "PARTNER_TENANT_ID": ["common", "contoso.onmicrosoft.com", TENANT + "0", TENANT[:-1], "{" + TENANT + "}", TENANT + "\n x"],
     "AZURE_CLIENT_ID": ["me"], "PARTNER_APP_CLIENT_ID": ["me"],
-    "LANDING_STORAGE__blobServiceUri": ["http://landing.blob.core.windows.net", "landing", "https://landing.blob.core.windows.net/x",
+    "LANDING_STORAGE__blobServiceUri": ["http://landing.blob.core.windows.net", "landing",
+    "https://landing.blob.core.windows.net/x",
                                         "https://landing.blob.core.windows.net?sv=1", "https://a@landing.blob.core.windows.net"],
     "LANDING_STORAGE__tableServiceUri": ["http://landing.table.core.windows.net", "landing"],
     "LANDING_CONTAINER": ["ab", "Billing", "a--b", "-ab", "ab-", "a_b", "x" * 64, "a-" * 32 + "ab", "$root"],
@@ -43,7 +45,8 @@ BAD = {
     "EXPORT_CURRENCIES": ["US", "EURO", "USD;EUR", "uſd"],
     "EXPORT_PARALLELISM": ["0", "33", "-1", "four", "1.5"], "POLL_MIN_SECONDS": ["0", "3601", "-1", "ten"],
     "RUN_DEADLINE_HOURS": ["0", "-1", "337", "nan", "inf", "a day"], "MONTH_BOUNDARY_MINUTES": ["-1", "721", "half"],
-    "SOURCE_ALLOWED": ["blob.core.windows.net", "*.blob.core.windows.net", "https://acct.blob.core.windows.net", "http://10.0.0.1:10000",
+    "SOURCE_ALLOWED": ["blob.core.windows.net", "*.blob.core.windows.net", "https://acct.blob.core.windows.net",
+    "http://10.0.0.1:10000",
                        "http://127.0.0.1.example.org", ","],
     "COPY_MODE": ["fast", "AUTO"], "COPY_CONCURRENCY": ["0", "513"], "PROOF": ["none", "size"]}
 
@@ -128,9 +131,11 @@ def test_contradictions(changes: dict[str, str | None], said: str) -> None:
 @pytest.mark.parametrize("changes", [
     {"WEBSITE_INSTANCE_ID": "x"}, {"WEBSITE_INSTANCE_ID": "x", "TZ": "UTC"}, {"WEBSITE_INSTANCE_ID": "x", "TZ": "Etc/UTC"},
     {"TZ": "Europe/Berlin"}, {"GRAPH_BASE_URL": "https://graph.microsoft.com/beta/"}, {"EXPORT_CURRENCIES": ""},
-    {"AZURE_CLIENT_ID": TENANT, "PARTNER_APP_CLIENT_ID": TENANT.upper()}, {"LANDING_CONTAINER": "a-b"}, {"LANDING_CONTAINER": "x" * 63},
+    {"AZURE_CLIENT_ID": TENANT, "PARTNER_APP_CLIENT_ID": TENANT.upper()}, {"LANDING_CONTAINER": "a-b"},
+    {"LANDING_CONTAINER": "x" * 63},
     {"LANDING_PREFIX": "lake/raw_1/x-y"}, {"INVOICE_SOURCE": "list", "INVOICE_IDS": "g016907411, G016907412 ,"}, {"UNKNOWN": "x"},
-    {"EXPORT_SCHEDULE": "0 0 5 * * Mon-Fri"}, {"EXPORT_SCHEDULE": "*/5 * * * *"}, {"SOURCE_ALLOWED": ".Blob.core.windows.net/ , .x"},
+    {"EXPORT_SCHEDULE": "0 0 5 * * Mon-Fri"}, {"EXPORT_SCHEDULE": "*/5 * * * *"},
+    {"SOURCE_ALLOWED": ".Blob.core.windows.net/ , .x"},
     {"EXPORT_DATASETS": " billed_usage ,unbilled_usage"}, {"RUN_DEADLINE_HOURS": "0.5"}])
 def test_good_ones(changes: dict[str, str]) -> None:
     load(AZURE | changes)
@@ -163,7 +168,8 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(("url", "host"), [
-    ("http://127.0.0.1:4000/v1.0", "127.0.0.1"), ("https://GRAPH.microsoft.com", "graph.microsoft.com"), ("http://[::1]:80/x", "::1"),
+    ("http://127.0.0.1:4000/v1.0", "127.0.0.1"), ("https://GRAPH.microsoft.com", "graph.microsoft.com"),
+    ("http://[::1]:80/x", "::1"),
     ("http://a@b/", ""), ("http://a:b@c/", ""), ("//a/", ""), ("http://a?b", ""), ("http://a#b", ""), ("", ""), ("http:///x", ""),
     ("http://[::1/x", "")])
 def test_hosts(url: str, host: str) -> None:

@@ -1,0 +1,1 @@
+"""What orchestrators decide by, without an engine."""
