@@ -1,0 +1,34 @@
+"""A ledger with tables of its own for each test, on a clock that stands still."""
+
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+
+from local.azurite import Azurite
+from shared.ledger.ledger import Ledger
+from shared.ledger.tables import Tables
+from tests.integration.ledger.standing import StandingClock
+
+
+@pytest.fixture
+def prefix() -> str:
+    """Of table names; no other test uses it."""
+    return f"t{uuid.uuid4().hex[:20]}"
+
+
+@pytest.fixture
+def clock() -> StandingClock:
+    return StandingClock()
+
+
+@pytest.fixture
+async def ledger(azurite: Azurite, prefix: str, clock: StandingClock) -> AsyncIterator[Ledger]:
+    ledger = Ledger(Tables(prefix, connection_string=azurite.landing.connection_string), clock, hub="Tests")
+    yield ledger
+    await ledger.close()
+
+
+@pytest.fixture
+async def tables(ledger: Ledger) -> Tables:
+    return ledger.tables

@@ -1,0 +1,45 @@
+"""A clock that moves only when told, and the runs and versions that tests begin with."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from shared.exports import ExportKey
+from shared.ledger.keys import run_id
+from shared.ledger.ledger import Ledger
+from shared.ledger.runs import Run
+from shared.ledger.versions import Version, new_version
+
+START = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
+KEY = ExportKey.parse("billed_usage/G016907411/full")
+OTHER = ExportKey.parse("unbilled_usage/2026-11/USD/full")
+
+
+class StandingClock:
+    def __init__(self) -> None:
+        self.moment, self.seconds = START, 0.0
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def pass_by(self, **time: float) -> None:
+        self.moment += timedelta(**time)
+        self.seconds += timedelta(**time).total_seconds()
+
+
+def a_run(suffix: str = "aaaa", key: ExportKey = KEY, **columns: Any) -> Run:
+    return Run(run_id=run_id(key, START, suffix), key=str(key), started_at="2026-11-21T06:00:00Z", **columns)
+
+
+async def complete(ledger: Ledger, key: ExportKey = KEY, etag: str = "e1", *, day: int = 8, run: str = "",
+    **columns: Any) -> Version:
+    """A complete version of that day of November."""
+    created = datetime(2026, 11, day, tzinfo=UTC)
+    inserted = await ledger.versions.insert(new_version(
+        key, etag, 1, f"202611{day:02}T000000Z-{etag}", created=created, now=ledger.clock.now(), run_id=run))
+    assert inserted is not None
+    changed = await ledger.versions.change(inserted, state="complete", path=f"data/{etag}", **columns)
+    assert changed is not None
+    return changed

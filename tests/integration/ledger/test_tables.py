@@ -1,0 +1,174 @@
+"""The table service, reduced to what correctness rests on."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from azure.core.exceptions import HttpResponseError, ServiceRequestError
+from azure.data.tables import EdmType, TableServiceClient
+from azure.data.tables.aio import TableClient
+
+from local.azurite import Azurite
+from shared.ledger.tables import LONGEST_TEXT, TABLES, Tables
+
+VALUES = {"text": "ü\n😀", "empty": "", "yes": True, "no": False, "size": 2**53 + 1, "negative": -5, "zero": 0, "seconds": 1.5}
+
+
+async def test_values_come_back_as_they_went(tables: Tables) -> None:
+    etag = await tables.insert("runs", "p", "r", VALUES | {"nothing": None})
+    row = await tables.get("runs", "p", "r")
+    assert row is not None and row.etag == etag
+    assert {name: row.values[name] for name in VALUES} == VALUES and "nothing" not in row.values
+    assert all(type(row.values[name]) is type(value) for name, value in VALUES.items())
+
+
+async def test_whole_numbers_are_stored_in_64_bits(tables: Tables, azurite: Azurite, prefix: str) -> None:
+    await tables.insert("runs", "p", "r", {"size": 1, "most": 2**63 - 1})
+    await tables.upsert_all("runs", "p", {"s": {"size": 1}})
+    with TableServiceClient.from_connection_string(azurite.landing.connection_string) as raw:
+        for row in ("r", "s"):
+            entity = raw.get_table_client(prefix + "runs").get_entity("p", row)
+            assert entity["size"].edm_type == EdmType.INT64 and entity["size"].value == 1
+    row_of_most = await tables.get("runs", "p", "r")
+    assert row_of_most is not None and row_of_most.values["most"] == 2**63 - 1
+
+
+async def test_one_of_many_inserts_is_first(tables: Tables) -> None:
+    etags = await asyncio.gather(*(tables.insert("locks", "p", "r", {"n": n}) for n in range(20)))
+    assert sum(etag is not None for etag in etags) == 1
+    row = await tables.get("locks", "p", "r")
+    assert row is not None and etags[row.values["n"]] == row.etag
+
+
+async def test_a_change_needs_the_state_that_was_read(tables: Tables) -> None:
+    first = await tables.insert("runs", "p", "r", {"a": 1, "b": 1})
+    assert first is not None
+    second = await tables.replace("runs", "p", "r", {"a": 2}, first)
+    assert second is not None and second != first
+    assert await tables.replace("runs", "p", "r", {"a": 3}, first) is None
+    assert await tables.merge("runs", "p", "r", {"a": 3}, first) is None
+    row = await tables.get("runs", "p", "r")
+    assert row is not None and row.values["a"] == 2 and "b" not in row.values and row.etag == second
+    third = await tables.merge("runs", "p", "r", {"c": 3}, second)
+    row = await tables.get("runs", "p", "r")
+    assert row is not None and (row.values["a"], row.values["c"], row.etag) == (2, 3, third)
+
+
+async def test_a_merge_without_an_etag_wants_only_that_there_is_a_row(tables: Tables) -> None:
+    assert await tables.merge("runs", "p", "r", {"a": 1}) is None and await tables.get("runs", "p", "r") is None
+    await tables.insert("runs", "p", "r", {"a": 1, "b": 1})
+    assert await tables.merge("runs", "p", "r", {"a": 2, "b": None}) is not None
+    row = await tables.get("runs", "p", "r")
+    assert row is not None and (row.values["a"], row.values["b"]) == (2, 1)
+    assert await tables.replace("runs", "p", "absent", {"a": 1}, row.etag) is None
+
+
+async def test_of_racing_changes_one_wins(tables: Tables) -> None:
+    etag = await tables.insert("runs", "p", "r", {"n": -1})
+    assert etag is not None
+    won = await asyncio.gather(*(tables.replace("runs", "p", "r", {"n": n}, etag) for n in range(20)))
+    assert sum(one is not None for one in won) == 1
+
+
+@pytest.mark.parametrize("text", ["x" * 100_000, "😀" * 40_000, "x" + "😀" * 40_000, "é" * LONGEST_TEXT])
+async def test_a_text_that_is_too_long_is_cut(tables: Tables, text: str) -> None:
+    await tables.insert("runs", "p", "r", {"text": text})
+    row = await tables.get("runs", "p", "r")
+    assert row is not None
+    kept = row.values["text"]
+    assert len(kept.encode("utf-16-le")) <= LONGEST_TEXT * 2
+    assert kept == text if len(text) == LONGEST_TEXT else (kept[-1] == "…" and text.startswith(kept[:-1]))
+    assert len(kept.encode("utf-16-le")) >= LONGEST_TEXT * 2 - 4
+
+
+async def test_a_list_is_one_partition_in_the_order_of_its_keys(tables: Tables) -> None:
+    for row in ("b~1~1", "a~1~2", "a~1~1", "a~10~1", "a", "a~"):
+        await tables.insert("versions", "p", row, {"n": row})
+    await tables.insert("versions", "q", "a~1~1", {"n": "other"})
+    assert [row.values["n"] async for row in tables.list("versions", "p")] == ["a", "a~", "a~10~1", "a~1~1", "a~1~2", "b~1~1"]
+    assert [row.values["n"] async for row in tables.list("versions", "p", prefix="a~1~")] == ["a~1~1", "a~1~2"]
+    assert [row.values["n"] async for row in tables.list("versions", "p", prefix="c")] == []
+    assert [dict(row.values) async for row in tables.list("versions", "q", select=("n",))] == [{"n": "other"}]
+
+
+async def test_quotes_in_a_partition_find_nothing_else(tables: Tables) -> None:
+    await tables.insert("versions", "it's", "r", {"n": 1})
+    await tables.insert("versions", "p", "r", {"n": 2})
+    assert [row.values["n"] async for row in tables.list("versions", "it's")] == [1]
+    assert [row async for row in tables.list("versions", "x' or PartitionKey eq 'p")] == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 100, 101, 250])
+async def test_many_rows_go_by_hundreds(tables: Tables, count: int) -> None:
+    rows: dict[str, dict[str, Any]] = {f"{n:05}": {"n": n, "text": "x" * 200} for n in range(count)}
+    await tables.upsert_all("blobs", "p", rows)
+    await tables.upsert_all("blobs", "p", {row: {"again": True} for row in rows})
+    found = [row.values async for row in tables.list("blobs", "p")]
+    assert [row["n"] for row in found] == list(range(count)) and all(row["again"] for row in found)
+
+
+async def test_more_than_a_page_is_listed(tables: Tables) -> None:
+    await tables.upsert_all("blobs", "p", {f"{n:05}": {"n": n} for n in range(1_100)})
+    assert len([row async for row in tables.list("blobs", "p")]) == 1_100
+
+
+async def test_a_row_that_is_not_there_is_none(tables: Tables) -> None:
+    assert await tables.get("runs", "p", "r") is None
+
+
+async def test_the_tables_are_made_once_by_whoever_comes_first(azurite: Azurite, prefix: str) -> None:
+    many = [Tables(prefix, connection_string=azurite.landing.connection_string) for _ in range(4)]
+    await asyncio.gather(*(tables.get("runs", "p", str(n)) for tables in many for n in range(5)))
+    with TableServiceClient.from_connection_string(azurite.landing.connection_string) as raw:
+        assert {table.name for table in raw.list_tables() if table.name.startswith(prefix)} == {prefix + name for name in TABLES}
+    for tables in many:
+        await tables.close()
+
+
+async def test_a_closed_one_opens_again(tables: Tables) -> None:
+    await tables.insert("runs", "p", "r", {"a": 1})
+    await tables.close()
+    await tables.close()
+    assert await tables.get("runs", "p", "r") is not None
+
+
+async def test_a_write_whose_answer_was_lost_is_reported_as_lost_to_somebody(
+    tables: Tables, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the SDK does it: it repeats a request that got no answer, and the repeat finds the first one's row."""
+    real = TableClient.create_entity
+
+    async def twice(self: TableClient, *args: Any, **more: Any) -> Any:
+        await real(self, *args, **more)
+        return await real(self, *args, **more)
+
+    monkeypatch.setattr(TableClient, "create_entity", twice)
+    assert await tables.insert("runs", "p", "r", {"run_id": "mine"}) is None
+    row = await tables.get("runs", "p", "r")
+    assert row is not None and row.values["run_id"] == "mine"
+
+
+async def test_a_wrong_key_is_an_error_and_not_an_absence(azurite: Azurite, prefix: str) -> None:
+    tables = Tables(prefix, connection_string=azurite.landing.connection_string.replace(azurite.landing.key, azurite.billing.key))
+    with pytest.raises(HttpResponseError) as error:
+        await tables.get("runs", "p", "r")
+    assert error.value.status_code == 403
+    await tables.close()
+
+
+async def test_when_the_first_call_fails_the_next_one_tries_again(azurite: Azurite, prefix: str,
+    monkeypatch: pytest.MonkeyPatch) -> None:
+    tables = Tables(prefix, connection_string=azurite.landing.connection_string)
+    failing = [ServiceRequestError("no way"), None]
+    ensure = Tables._ensure
+
+    async def sometimes(self: Tables) -> None:
+        if (error := failing.pop(0)) is not None:
+            raise error
+        await ensure(self)
+
+    monkeypatch.setattr(Tables, "_ensure", sometimes)
+    results = await asyncio.gather(*(tables.get("runs", "p", "r") for _ in range(3)), return_exceptions=True)
+    assert all(isinstance(result, ServiceRequestError) for result in results)
+    assert await tables.get("runs", "p", "r") is None
+    await tables.close()
