@@ -1,0 +1,30 @@
+"""The blob rows: what proves a blob, written by the hundred."""
+
+from shared.ledger.blobs import BlobRow, BlobTotals
+from shared.ledger.ledger import Ledger
+from tests.integration.ledger.standing import KEY, OTHER
+
+PROVEN = BlobRow("a/ä=1/part 0.json.gz", True, "r", '"0x1"', 2**40, 7, "md5=", "ab" * 32, '"0x2"', "gzip", "A,B", "stream", 2,
+    1.25)
+
+
+async def test_rows_come_back_by_name(ledger: Ledger) -> None:
+    failed = BlobRow("b", False, "r", code="proof_gzip")
+    await ledger.blobs.record(KEY, "v", [PROVEN, failed])
+    assert await ledger.blobs.of_version(KEY, "v") == {PROVEN.name: PROVEN, "b": failed}
+    assert await ledger.blobs.get(KEY, "v", PROVEN.name) == PROVEN and await ledger.blobs.get(KEY, "v", "c") is None
+    assert await ledger.blobs.of_version(KEY, "w") == await ledger.blobs.of_version(OTHER, "v") == {}
+    assert await ledger.blobs.totals(KEY, "v") == BlobTotals(1, 2**40, 7)
+
+
+async def test_a_later_try_replaces_what_the_first_said(ledger: Ledger) -> None:
+    await ledger.blobs.record(KEY, "v", [BlobRow(PROVEN.name, False, "r", code="proof_md5")])
+    await ledger.blobs.record(KEY, "v", [PROVEN])
+    assert await ledger.blobs.get(KEY, "v", PROVEN.name) == PROVEN
+    await ledger.blobs.record(KEY, "v", [])
+
+
+async def test_a_thousand_and_more(ledger: Ledger) -> None:
+    await ledger.blobs.record(KEY, "v", [BlobRow(f"part-{n}", n % 2 == 0, "r", bytes=10, rows=1) for n in range(1_050)])
+    assert await ledger.blobs.totals(KEY, "v") == BlobTotals(525, 5_250, 525)
+    assert len(await ledger.blobs.of_version(KEY, "v")) == 1_050

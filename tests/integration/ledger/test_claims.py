@@ -1,0 +1,163 @@
+"""A run begins by claiming its key: once, however often, and after every crash."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from shared.ledger.claims import claim, row_of
+from shared.ledger.ledger import Ledger
+from shared.ledger.outcomes import close_run, settle_dead_runs
+from shared.ledger.runs import Run
+from shared.messages import RunRequest
+from shared.telemetry import APP_VERSION
+from tests.integration.ledger.standing import KEY, START, StandingClock, a_run
+
+
+async def stored(ledger: Ledger, run: Run) -> Run:
+    there = await ledger.runs.get(run.run_id)
+    assert there is not None
+    return there
+
+
+async def test_a_claim_makes_lock_and_row(ledger: Ledger) -> None:
+    run = a_run()
+    assert await claim(ledger, run) == {"status": "claimed"}
+    lock, row = await ledger.locks.get(run.key), await stored(ledger, run)
+    assert lock is not None and (lock.run_id, lock.hub, lock.epoch) == (run.run_id, "Tests", 1)
+    assert (row.epoch, row.hub, row.stage) == (1, "Tests", "starting")
+    assert isinstance(await ledger.holding(run.run_id), Run)
+
+
+async def test_a_repeated_claim_changes_nothing(ledger: Ledger) -> None:
+    run = a_run()
+    await claim(ledger, run)
+    first = await stored(ledger, run)
+    assert await claim(ledger, replace(run, reason="again")) == {"status": "claimed"}
+    assert await stored(ledger, run) == first
+
+
+async def test_of_twenty_claims_at_once_one_runs(ledger: Ledger) -> None:
+    runs = [a_run(f"aa{a}{b}") for a in "abcde" for b in "abcd"]
+    results: list[Any] = await asyncio.gather(*(claim(ledger, run, leave_trace=False) for run in runs))
+    claimed = [run for run, result in zip(runs, results, strict=True) if result["status"] == "claimed"]
+    assert len(claimed) == 1
+    assert all(result["live_run_id"] == claimed[0].run_id for result in results if result["status"] == "superseded")
+    assert [run.run_id async for run in ledger.runs.list("202611")] == [claimed[0].run_id]
+
+
+@pytest.mark.parametrize("leave_trace", [True, False])
+async def test_one_that_comes_second_leaves_a_trace_or_none(ledger: Ledger, leave_trace: bool) -> None:
+    first, second = a_run("aaaa"), a_run("bbbb")
+    await claim(ledger, first)
+    assert await claim(ledger, second, leave_trace=leave_trace) == {"status": "superseded", "live_run_id": first.run_id}
+    row = await ledger.runs.get(second.run_id)
+    if leave_trace:
+        assert row is not None and row.end == {"outcome": "superseded", "live_run_id": first.run_id}
+    else:
+        assert row is None
+    lock = await ledger.locks.get(first.key)
+    assert lock is not None and lock.run_id == first.run_id and await ledger.catalogue.get(KEY) is None
+
+
+async def test_a_crash_between_lock_and_row_is_made_good_by_the_next_claim(ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch) -> None:
+    run, other = a_run("aaaa"), a_run("bbbb")
+
+    async def crash(run: Run) -> bool:
+        raise RuntimeError("the process is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.runs, "insert", crash)
+        with pytest.raises(RuntimeError):
+            await claim(ledger, run)
+    assert await ledger.runs.get(run.run_id) is None
+    assert await claim(ledger, other, leave_trace=False) == {"status": "superseded", "live_run_id": run.run_id}
+    assert await claim(ledger, run) == {"status": "claimed"}
+    assert (await stored(ledger, run)).epoch == 1
+
+
+async def test_a_lock_without_a_row_that_was_freed_meanwhile_is_the_runs_again(ledger: Ledger) -> None:
+    """The starter was slow: its lock was settled before its row was written, and the run begins after all."""
+    run = a_run()
+    await claim(ledger, run)
+    await ledger.locks.free(run.key, run.run_id)
+    assert await claim(ledger, run) == {"status": "claimed"}
+    lock = await ledger.locks.get(run.key)
+    assert lock is not None and lock.epoch == 2 and (await stored(ledger, run)).epoch == 2
+    assert isinstance(await ledger.holding(run.run_id), Run)
+    await close_run(ledger, run.run_id, {"outcome": "no_data"})
+    lock = await ledger.locks.get(run.key)
+    assert lock is not None and lock.run_id == ""
+
+
+async def test_a_run_that_has_ended_is_told_so_and_its_lock_is_emptied(ledger: Ledger) -> None:
+    run = a_run()
+    await claim(ledger, run)
+    row = await stored(ledger, run)
+    await ledger.runs.merge_if(row, outcome="no_data", ended_at="2026-11-21T06:05:00Z")  # and then the process was gone
+    assert await claim(ledger, run) == {"status": "ended", "end": {"outcome": "no_data"}}
+    lock, entry = await ledger.locks.get(run.key), await ledger.catalogue.get(KEY)
+    assert lock is not None and lock.run_id == "" and entry is not None and entry.last_run_id == run.run_id
+
+
+async def test_a_run_that_was_cancelled_before_it_began_ends_so(ledger: Ledger) -> None:
+    run = a_run()
+    await claim(ledger, run, leave_trace=False)
+    await ledger.runs.mark_cancelled(run.run_id, START, "ada")
+    assert await claim(ledger, run) == {"status": "cancelled"}
+    assert (await stored(ledger, run)).end == {"outcome": "cancelled", "code": "cancelled"}
+    lock = await ledger.locks.get(run.key)
+    assert lock is not None and lock.run_id == ""
+
+
+async def test_the_key_of_a_marked_run_may_be_claimed_at_once(ledger: Ledger) -> None:
+    marked, following = a_run("aaaa"), a_run("bbbb")
+    await claim(ledger, marked)
+    await ledger.runs.mark_cancelled(marked.run_id, START, "ada")
+    assert await claim(ledger, following) == {"status": "claimed"}
+    assert (await stored(ledger, following)).epoch == 2
+    assert await ledger.holding(marked.run_id) == {"status": "cancelled"}
+    assert await close_run(ledger, marked.run_id, {"outcome": "cancelled", "code": "cancelled"}) == {
+        "outcome": "cancelled", "code": "cancelled"}
+    lock = await ledger.locks.get(marked.key)
+    assert lock is not None and (lock.run_id, lock.epoch) == (following.run_id, 2)  # the marked one touched only its own row
+    assert await ledger.catalogue.get(KEY) is None
+
+
+async def test_without_locks_everyone_may_run(ledger: Ledger) -> None:
+    ledger.locking = False
+    assert await claim(ledger, a_run("aaaa")) == await claim(ledger, a_run("bbbb")) == {"status": "claimed"}
+    assert isinstance(await ledger.holding(a_run("bbbb").run_id), Run) and await ledger.locks.get(str(KEY)) is None
+
+
+async def test_a_starter_that_died_before_its_row_is_settled(ledger: Ledger, clock: StandingClock,
+    monkeypatch: pytest.MonkeyPatch) -> None:
+    run = a_run()
+    await ledger.locks.take(run.key, run.run_id, "Tests", clock.now(), lambda lock: nobody())
+
+    async def look(run_id: str) -> Any:
+        return "unknown"
+
+    assert await settle_dead_runs(ledger, look) == []
+    clock.pass_by(minutes=5)
+    assert await settle_dead_runs(ledger, look) == [run.run_id]
+    lock = await ledger.locks.get(run.key)
+    assert lock is not None and lock.run_id == "" and await ledger.runs.get(run.run_id) is None
+
+
+async def nobody() -> bool:
+    return False
+
+
+def test_the_first_form_of_a_row() -> None:
+    request: RunRequest = {
+        "run_id": a_run().run_id, "key": str(KEY), "force": True,
+        "limits": {"deadline": "2026-11-22T06:00:00+00:00", "rounds": 3, "pages_in_flight": 4, "poll_min_seconds": 10}}
+    row = row_of(request, START)
+    assert (row.run_id, row.force, row.deadline, row.started_at, row.app_version, row.requested_by, row.cycle_id) == (
+        a_run().run_id, True, "2026-11-22T06:00:00+00:00", "2026-11-21T06:00:00Z", APP_VERSION, "", "")
+    full: RunRequest = {**request, "requested_by": "ada", "reason": "why", "cycle_id": "cycle-1"}
+    row = row_of(full, START)
+    assert (row.requested_by, row.reason, row.cycle_id) == ("ada", "why", "cycle-1")

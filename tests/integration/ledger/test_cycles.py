@@ -1,0 +1,47 @@
+"""The cycle rows: a thousand runs in one row."""
+
+from datetime import timedelta
+
+from shared.ledger.cycles import RUNS_PER_COLUMN, Cycle
+from shared.ledger.keys import run_id
+from shared.ledger.ledger import Ledger
+from tests.integration.ledger.standing import KEY, START
+
+CYCLE = Cycle("cycle-20261121t060000z-aaaa", "starting", "2026-11-21T06:00:00Z", "ada", "2026-11-21T06:00:01Z")
+
+
+async def test_a_cycle_from_start_to_end(ledger: Ledger) -> None:
+    assert await ledger.cycles.get(CYCLE.cycle_id) is None
+    assert await ledger.cycles.insert(CYCLE) and not await ledger.cycles.insert(CYCLE)
+    assert await ledger.cycles.get(CYCLE.cycle_id) == CYCLE
+    runs = [run_id(KEY, START + timedelta(seconds=n), "aaaa") for n in range(1_000)]
+    for _ in range(2):
+        await ledger.cycles.planned(CYCLE.cycle_id, runs)
+    there = await ledger.cycles.get(CYCLE.cycle_id)
+    assert there is not None and there.state == "running" and there.runs == runs
+    for _ in range(2):
+        await ledger.cycles.ended(CYCLE.cycle_id, {"landed": 999, "failed": 1}, "2026-11-21T07:00:00Z")
+    there = await ledger.cycles.get(CYCLE.cycle_id)
+    assert there is not None and (there.state, there.outcomes, there.ended_at) == ("ended", {"landed": 999, "failed": 1},
+        "2026-11-21T07:00:00Z")
+    assert there.runs == runs and there.requested_by == "ada"
+
+
+async def test_the_order_of_more_than_ten_columns(ledger: Ledger) -> None:
+    await ledger.cycles.insert(CYCLE)
+    runs = [f"r{n}" for n in range(RUNS_PER_COLUMN * 11 + 1)]
+    await ledger.cycles.planned(CYCLE.cycle_id, runs)
+    there = await ledger.cycles.get(CYCLE.cycle_id)
+    assert there is not None and there.runs == runs
+
+
+async def test_a_cycle_that_plans_nothing(ledger: Ledger) -> None:
+    await ledger.cycles.insert(CYCLE)
+    await ledger.cycles.planned(CYCLE.cycle_id, [])
+    there = await ledger.cycles.get(CYCLE.cycle_id)
+    assert there is not None and (there.state, there.runs) == ("running", [])
+
+
+async def test_cycles_are_not_among_the_runs(ledger: Ledger) -> None:
+    await ledger.cycles.insert(CYCLE)
+    assert [run async for run in ledger.runs.list("202611")] == [] and await ledger.runs.get(CYCLE.cycle_id) is None

@@ -1,0 +1,115 @@
+"""Who holds a key: one of many, with an epoch that only grows."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from shared.clock import parse_iso
+from shared.ledger.ledger import Ledger
+from shared.ledger.locks import LEASE, SPARE, Lock
+from tests.integration.ledger.standing import StandingClock
+
+KEY = "billed_usage/G016907411/full"
+
+
+async def never(lock: Lock) -> bool:
+    return False
+
+
+async def always(lock: Lock) -> bool:
+    return True
+
+
+async def take(ledger: Ledger, run_id: str, key: str = KEY) -> Lock:
+    return await ledger.locks.take(key, run_id, "Tests", ledger.clock.now(), never)
+
+
+async def held(ledger: Ledger) -> Lock:
+    lock = await ledger.locks.get(KEY)
+    assert lock is not None
+    return lock
+
+
+async def test_of_twenty_who_take_at_once_one_has_it(ledger: Ledger) -> None:
+    locks = await asyncio.gather(*(take(ledger, f"run-{n}") for n in range(20)))
+    assert len({lock.run_id for lock in locks}) == 1 and {lock.epoch for lock in locks} == {1}
+    assert (await held(ledger)).run_id == locks[0].run_id
+
+
+async def test_of_twenty_who_take_a_freed_one_one_has_it(ledger: Ledger) -> None:
+    await take(ledger, "first")
+    await ledger.locks.free(KEY, "first")
+    locks = await asyncio.gather(*(take(ledger, f"run-{n}") for n in range(20)))
+    assert len({lock.run_id for lock in locks}) == 1 and {lock.epoch for lock in locks} == {2}
+
+
+async def test_to_take_again_changes_nothing(ledger: Ledger) -> None:
+    first = await take(ledger, "run")
+    assert await take(ledger, "run") == first == await held(ledger)
+
+
+async def test_the_epoch_only_grows(ledger: Ledger) -> None:
+    for epoch in range(1, 5):
+        assert (await take(ledger, f"run-{epoch}")).epoch == epoch
+        await ledger.locks.free(KEY, f"run-{epoch}")
+        lock = await held(ledger)
+        assert (lock.run_id, lock.epoch) == ("", epoch)
+
+
+async def test_only_the_holder_frees(ledger: Ledger) -> None:
+    await take(ledger, "run")
+    await ledger.locks.free(KEY, "somebody")
+    assert (await held(ledger)).run_id == "run"
+    await ledger.locks.free(KEY, "run")
+    await ledger.locks.free(KEY, "run")
+    await ledger.locks.free("no/such/key", "run")
+    assert (await held(ledger)).run_id == ""
+
+
+async def test_a_lock_may_be_taken_over_where_the_caller_says_so(ledger: Ledger) -> None:
+    first = await take(ledger, "marked")
+    locks = await asyncio.gather(*(
+        ledger.locks.take(KEY, f"run-{n}", "Tests", ledger.clock.now(), lambda lock: is_marked(lock)) for n in range(10)))
+    assert len({lock.run_id for lock in locks}) == 1 and locks[0].run_id != "marked" and locks[0].epoch == first.epoch + 1
+
+
+async def is_marked(lock: Lock) -> bool:
+    return lock.run_id == "marked"
+
+
+@pytest.mark.parametrize(("quiet", "writes"), [(0, False), (29, False), (30, False), (31, True), (120, True)])
+async def test_the_lease_is_written_only_when_little_is_left(ledger: Ledger, clock: StandingClock, quiet: int,
+    writes: bool) -> None:
+    lock = await take(ledger, "run")
+    assert parse_iso(lock.lease_until) == clock.now() + LEASE
+    sign_of_life = clock.now() + timedelta(minutes=quiet)
+    await ledger.locks.renew(lock, sign_of_life)
+    after = await held(ledger)
+    assert (after.etag != lock.etag) == writes
+    assert parse_iso(after.lease_until) == (sign_of_life + LEASE if writes else clock.now() + LEASE)
+    assert parse_iso(after.lease_until) >= sign_of_life + SPARE
+
+
+async def test_a_lost_race_for_the_lease_changes_nothing(ledger: Ledger, clock: StandingClock) -> None:
+    lock = await take(ledger, "run")
+    await ledger.locks.free(KEY, "run")
+    await ledger.locks.renew(lock, clock.now() + timedelta(hours=5))
+    assert (await held(ledger)).run_id == ""
+
+
+async def test_held_are_the_ones_that_name_a_run(ledger: Ledger) -> None:
+    for n in range(3):
+        await take(ledger, f"run-{n}", f"billed_usage/G00000000{n}/full")
+    await ledger.locks.free("billed_usage/G000000001/full", "run-1")
+    await ledger.throttle.hold(60)
+    assert [lock.run_id async for lock in ledger.locks.held()] == ["run-0", "run-2"]
+
+
+async def test_unknown_is_noted_and_forgotten_by_a_sign_of_life(ledger: Ledger, clock: StandingClock) -> None:
+    await take(ledger, "run")
+    await ledger.locks.note_unknown(await held(ledger), "2026-11-21T06:00:00Z")
+    lock = await held(ledger)
+    assert lock.unknown_since == "2026-11-21T06:00:00Z" and lock.run_id == "run"
+    await ledger.locks.renew(lock, clock.now() + timedelta(hours=2))
+    assert (await held(ledger)).unknown_since == ""
