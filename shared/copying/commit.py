@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.clock import iso
-from shared.copying.plan import folder, is_proven
+from shared.copying.plan import folder, is_proven, told_by
 from shared.errors import InfrastructureFault, Terminal
-from shared.landing.documents import LandedFact, is_newer, latest, marker
+from shared.landing.documents import LandedFact, is_newer, latest, marker, read_latest
 from shared.landing.layout import MANIFEST, latest_path, manifest_path, names_path, version_path
 from shared.landing.store import LandingStore
 from shared.ledger.blobs import BlobRow
@@ -95,7 +95,7 @@ async def _mark(landing: LandingStore, run: Run, version: Version, names: Mappin
     path = manifest_path(run.export_key, version.version)
     if await landing.create(path, body) is None:
         there = await landing.read(path)
-        if there is None or json.loads(there[0]).get("etag") != version.manifest_etag:
+        if there is None or told_by(there[0], version) is None:
             raise Terminal("foreign_blob")
 
 
@@ -107,7 +107,8 @@ async def _point(landing: LandingStore, run: Run, version: Version) -> None:
         totals={"blobs": version.blobs, "bytes": version.bytes, "rows": version.rows})
     for _ in range(MOST_TRIES):
         there = await landing.read(path)
-        if there is not None and not is_newer(told, json.loads(there[0])):
+        says = read_latest(there[0]) if there else None
+        if says is not None and not is_newer(told, says):
             return
         if await landing.swap(path, body, there[1] if there else None) is not None:
             return

@@ -12,7 +12,8 @@ from typing import Any
 
 from shared.clock import iso
 from shared.errors import InfrastructureFault
-from shared.landing.layout import manifest_path, names_path, page_path, version_id, version_path
+from shared.landing.documents import is_newer, read_latest
+from shared.landing.layout import latest_path, manifest_path, names_path, page_path, version_id, version_path
 from shared.landing.store import LandedBlob, LandingStore
 from shared.ledger.blobs import BlobRow
 from shared.ledger.ledger import Ledger
@@ -104,7 +105,7 @@ async def is_damaged(
 ) -> bool:
     """Whether anything is not as it was when the version was completed; the marker stands in for rows that retention removed."""
     told = told_by(marker, version)
-    if told is None:
+    if told is None or not await is_pointed_to(landing, run, version):
         return True
     there, rows = await asyncio.gather(
         folder(landing, run, version), ledger.blobs.of_version(run.export_key, version.version))
@@ -112,6 +113,14 @@ async def is_damaged(
         not is_proven(there.get(blob.name), rows.get(blob.name))
         and not (blob.name not in rows and is_as_told(there.get(blob.name), told.get(blob.name)))
         for blob in manifest.blobs)
+
+
+async def is_pointed_to(landing: LandingStore, run: Run, version: Version) -> bool:
+    """Whether readers find this version, or a newer one: a complete one always was, so else somebody took latest.json away."""
+    there = await landing.read(latest_path(run.export_key))
+    says = read_latest(there[0]) if there else None
+    return says is not None and not is_newer(
+        {"created_at": version.created_at, "first_seen": version.first_seen, "version": version.version}, says)
 
 
 def told_by(marker: bytes, version: Version) -> dict[str, dict[str, Any]] | None:

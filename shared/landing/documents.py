@@ -74,6 +74,16 @@ def latest(
     return _line({"format": FORMAT, **members, **version, **totals})
 
 
+def read_latest(body: bytes) -> dict[str, Any] | None:
+    """What a `latest.json` says; None where it is not one, whoever wrote it."""
+    try:
+        document = json.loads(body)
+        _age(document)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
+    return dict(document)
+
+
 def is_newer(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
     """Whether `latest.json` moves from `theirs` to `ours`: by the age of the data, then by when it was first seen."""
     return _age(ours) > _age(theirs)
