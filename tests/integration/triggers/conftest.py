@@ -1,0 +1,21 @@
+"""One world for the tests of a module; each works with keys of its own."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from local.azurite import Azurite
+from tests.support.world import World
+from triggers import http_service
+
+
+@pytest.fixture(scope="module")
+def world(azurite: Azurite) -> Iterator[World]:
+    with World(azurite) as world:
+        yield world
+
+
+@pytest.fixture(autouse=True)
+def health_is_not_known() -> None:
+    """It is kept for a minute, by the process."""
+    http_service._last.clear()

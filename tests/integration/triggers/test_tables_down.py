@@ -1,0 +1,43 @@
+"""Without its tables the app says 503 everywhere, and nothing of why to the caller."""
+
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from local.azurite import Azurite
+from tests.support.world import World
+
+RUN = "billed-usage-g016907411-full-20261121t060000z-aaaa"
+
+
+@pytest.fixture(scope="module")
+def world(azurite: Azurite) -> Iterator[World]:
+    """Its tables are at a port where nobody listens."""
+    connection = re.sub(r"TableEndpoint=[^;]+;", "TableEndpoint=http://127.0.0.1:9/landing;", azurite.landing.connection_string)
+    with World(azurite, LANDING_STORAGE=connection) as world:
+        yield world
+
+
+def test_every_call_says_so(world: World) -> None:
+    calls = [
+        ("POST", "/api/runs", {"dataset": "billed_usage", "invoice_id": "G016907411"}), ("GET", f"/api/runs/{RUN}", None),
+        ("POST", f"/api/runs/{RUN}/cancel", {}), ("POST", "/api/cycles", {}), ("GET", "/api/cycles/cycle-20261121t060000z", None),
+        ("GET", "/api/health", None)]
+    began = time.monotonic()
+    with ThreadPoolExecutor(len(calls)) as pool:
+        responses = list(pool.map(lambda call: world.host.request(call[0], call[1], json=call[2]), calls))
+    assert time.monotonic() - began < 30
+    *others, health = responses
+    for response in others:
+        assert response.status == 503 and response.json()["code"] == "ledger_unavailable" and response.header("Retry-After")
+        assert (response.header("Content-Type") or "").startswith("application/problem+json")
+        assert b"127.0.0.1" not in response.body and b"Account" not in response.body
+    assert (health.status, health.body) == (503, b"")
+
+
+def test_what_needs_no_tables_is_answered(world: World) -> None:
+    assert world.host.request("POST", "/api/runs", json={"dataset": "x"}).status == 400
+    assert world.host.request("GET", "/api/runs/nonsense").status == 404
