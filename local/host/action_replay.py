@@ -175,7 +175,7 @@ class ActionReplay:
     def _confirm(self, event: Event) -> None:
         task_id, name = event["EventId"], event.get("Name")
         noun, expected, ident = _DESCRIPTIONS[EventType(event["EventType"])]
-        decision = self._unconfirmed.pop(task_id, None)
+        decision = self._unconfirmed.get(task_id)
         before = f"A previous execution of this orchestration scheduled {noun} task with"
         named = f" named '{name}'" if name is not None else ""
         if decision is None:
@@ -189,6 +189,7 @@ class ActionReplay:
             raise NonDeterminism(
                 f"{before} sequence number {task_id}{named}, but the current orchestration replay instead scheduled {noun} task "
                 f"named '{decision.name}' with this sequence number.  {CHANGED}")
+        del self._unconfirmed[task_id]
 
     # -- invoking the actions -------------------------------------------------
 

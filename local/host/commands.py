@@ -31,7 +31,7 @@ class Commands:
     default_version: str
 
     def start(self, name: str, input_json: str | None, instance_id: str | None = None, version: str | None = None) -> str:
-        """`input_json`: the JSON text that becomes ExecutionStarted.Input. Returns the id."""
+        """`input_json`: the JSON text that becomes ExecutionStarted.Input. Returns the id. The name keeps the caller's case."""
         function = self.functions.find(name)
         if function is None or not self.functions.exists("orchestrator", name):
             known = ", ".join(f"'{orchestrator.name}'" for orchestrator in self.functions.of("orchestrationTrigger"))
@@ -41,13 +41,23 @@ class Commands:
         instance_id = new_id() if instance_id is None else instance_id
         _check_id(instance_id)
         new = client_instance(
-            instance_id, function.name, input_json, self.default_version if version is None else version, self.clock.now())
+            instance_id, name, input_json, self.default_version if version is None else version, self.clock.now(),
+            self._generation_of(instance_id))
         with self.traffic.passing():
             if (status := self.store.create(new)) is not None:
                 raise InstanceAlive(f"An Orchestration instance with the status {status} already exists.")
             log.info("%s %s starts", instance_id, function.name)
             self.engine.notify(instance_id)
         return instance_id
+
+    def _generation_of(self, instance_id: str) -> int:
+        """0, or one more than that of the finished instance which is replaced."""
+        instance = self.store.instance(instance_id)
+        for text in self.store.history(instance_id, instance.execution_id) if instance else ():
+            event = json.loads(text)
+            if event["EventType"] == EventType.EXECUTION_STARTED:
+                return int(event["Generation"] or 0) + 1
+        return 0
 
     def _post(self, instance_id: str, event: Event, *, allowed: frozenset[str] = LIVE) -> str | None:
         """The instance's status when the event was offered; None: no such instance."""

@@ -27,7 +27,7 @@ _COMPLETING = (EventType.TASK_COMPLETED, EventType.TASK_FAILED, EventType.SUB_OR
 _HIDDEN_KEYS = frozenset({
     "EventType", "EventId", "IsPlayed", "Timestamp", "TaskScheduledId", "TimerId", "OrchestrationInstance", "ParentInstance",
     "Version", "Tags", "ClientSpanId", "InstanceId"})
-_NAMED_BY_FUNCTION = (EventType.EXECUTION_STARTED, *_SCHEDULING)
+_CHILD_KEYS = frozenset({"InstanceId", "ClientSpanId"})
 
 
 def parsed(text: str | None) -> Any:
@@ -61,18 +61,21 @@ def history_events(events: Sequence[Event], *, show_output: bool) -> list[dict[s
 
 
 def _entry(kind: EventType, event: Event, scheduled: dict[int, Event], show_output: bool) -> dict[str, Any]:
-    name_key = "FunctionName" if kind in _NAMED_BY_FUNCTION else "Name"
+    by_function = kind == EventType.EXECUTION_STARTED
+    hidden = _HIDDEN_KEYS | {"Name"} if by_function else _HIDDEN_KEYS
+    if kind == EventType.SUB_ORCHESTRATION_CREATED:
+        hidden -= _CHILD_KEYS
     entry: dict[str, Any] = {"EventType": _NAMES[kind]}
     for key, value in event.items():
         if key == "Result":
             if show_output:
                 entry[key] = parsed(value)
-        elif key not in _HIDDEN_KEYS and not (key == "Name" and name_key == "FunctionName"):
+        elif key not in hidden:
             entry[key] = value
     entry["Timestamp"] = event["Timestamp"]
     if kind in _COMPLETING and (cause := scheduled.get(event["TaskScheduledId"])):
         entry["ScheduledTime"] = cause["Timestamp"].removesuffix("Z") + "+00:00"
         entry["FunctionName"], entry["Input"] = cause["Name"], None
-    elif name_key == "FunctionName":
+    elif by_function:
         entry["FunctionName"] = event["Name"]
     return entry

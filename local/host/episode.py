@@ -10,7 +10,7 @@ from typing import Any
 
 from . import failure_texts
 from .action_replay import ActionReplay, Decision, Finished, FunctionKind, ImpossibleAction, NonDeterminism
-from .history import Event, EventType
+from .history import Event, EventType, compact_json
 from .timestamps import rewrite_offsets
 
 STATE_MARK = "\n\n$OutOfProcData$:"
@@ -86,8 +86,9 @@ def conclude(
     for event in history:
         if event["EventType"] == EventType.EXECUTION_TERMINATED:  # wins over everything (R13)
             return Outcome("Terminated", event.get("Input"), **common)
-    if failure is not None:
-        return Outcome("Failed", failure, error or failure, **common)
+    if failure is not None:  # what the code wants anew is written all the same, as in the engine
+        decisions = [] if error is not None else replay.new_decisions
+        return Outcome("Failed", failure, error or failure, decisions, **common)
     if replay.result is None or replay.open_tasks:
         return Outcome(
             decisions=replay.new_decisions, suspended=replay.suspended, suspend_reason=replay.suspend_reason, **common)
@@ -95,9 +96,9 @@ def conclude(
     if (error := replay.result.error) is not None:
         return Outcome("Failed", failure_texts.orchestrator_failure(who.name, error), error, **common)
     if replay.continuing:
-        return Outcome("ContinuedAsNew", next_input=json.dumps(replay.next_input), carried=replay.carried, **common)
+        return Outcome("ContinuedAsNew", next_input=compact_json(replay.next_input), carried=replay.carried, **common)
     output = rewrite_offsets(replay.result.output)
-    return Outcome("Completed", None if output is None else json.dumps(output), **common)
+    return Outcome("Completed", None if output is None else compact_json(output), **common)
 
 
 def version_mismatch(who: Identity, version: str, current: str) -> Outcome:
@@ -140,9 +141,8 @@ def _carried_state(text: str) -> dict[str, Any] | None:
 def _read_state(state: dict[str, Any]) -> Answer:
     custom_status = None
     if state.get("customStatus") is not None:
-        custom_status = json.dumps(state["customStatus"])
-        compact = json.dumps(state["customStatus"], ensure_ascii=False, separators=(",", ":"))
-        size = len(compact.encode("utf-16-le", "surrogatepass"))
+        custom_status = compact_json(state["customStatus"])
+        size = len(custom_status.encode("utf-16-le", "surrogatepass"))
         if size > MAX_CUSTOM_STATUS_BYTES:
             error = ("The UTF-16 size of the JSON-serialized payload must not exceed 16 KB. "
                      f"The current payload size is {size // 1024} KB.")

@@ -1,5 +1,6 @@
 """History events: their numbers and shapes as sent to the orchestrator (golden README 4.1). Pure data, no behaviour."""
 
+import json
 from datetime import datetime
 from enum import IntEnum
 from typing import Any, TypeAlias
@@ -35,13 +36,18 @@ NEVER_PLAYED = frozenset({
 """Only events that an earlier episode consumed are sent with `IsPlayed: true`; these are produced, not consumed."""
 
 
+def compact_json(value: object) -> str:
+    """As .NET writes it."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
 def _event(kind: EventType, at: datetime, body: Event, event_id: int = -1) -> Event:
     return {"EventType": int(kind), **body, "EventId": event_id, "IsPlayed": False, "Timestamp": to_text(at)}
 
 
 def execution_started(
     at: datetime, *, instance_id: str, execution_id: str, name: str, version: str, input_json: str | None,
-    parent: Event | None = None, generation: int = 0,
+    parent: Event | None = None, generation: int | None = 0,
 ) -> Event:
     return _event(EventType.EXECUTION_STARTED, at, {
         "OrchestrationInstance": {"InstanceId": instance_id, "ExecutionId": execution_id}, "ParentInstance": parent,

@@ -106,7 +106,7 @@ class LocalHost:
         self._engine = Engine(
             store=self._store, functions=self.functions, invoker=self._invoker, clock=self.clock,
             limits=Limits(options.max_activities, options.max_orchestrators, self._serial), versions=options.versions,
-            planner=StepPlanner(self.functions, options.versions.current, self._early_timers), schedules=self._schedules,
+            planner=StepPlanner(options.versions.current, self._early_timers), schedules=self._schedules,
             traffic=self._traffic)
         self._waiting = Waiting(self._engine, self._store, self.clock, self._traffic)
         self._commands = Commands(

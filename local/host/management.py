@@ -5,13 +5,13 @@ import binascii
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
 from urllib.parse import unquote
 
 from .client_binding import check_status_links
 from .commands import Commands
 from .digest import history_events, status_body
 from .errors import CommandRefused, InstanceAlive
+from .history import compact_json
 from .http_messages import HostRequest, HostResponse, json_response
 from .records import STATUSES, Filter, Instance
 from .store import Store
@@ -60,7 +60,8 @@ class Management:
         input_json = None
         if request.body:
             try:
-                input_json = _compact(json.loads(request.body))
+                content = json.loads(request.body)
+                input_json = None if content is None else compact_json(content)
             except ValueError as error:
                 return _error(400, "Invalid JSON content", error, "Newtonsoft.Json.JsonReaderException")
         instance_id = self._commands.start(name, input_json, instance_id, request.query.get("version"))
@@ -94,7 +95,7 @@ class Management:
         if content_type != "application/json":
             return json_response(400, {"Message": "Only application/json request content is supported"})
         try:
-            event = _compact(json.loads(request.body))
+            event = compact_json(json.loads(request.body))
         except ValueError as error:
             return _error(400, "Invalid JSON content", error, "Newtonsoft.Json.JsonReaderException")
         return _command_answer(self._commands.raise_event(instance_id, name, event))
@@ -192,10 +193,6 @@ def _moment(text: str | None) -> int | None:
         with suppress(ValueError):
             return to_micros(parse_utc(candidate))
     return None
-
-
-def _compact(content: Any) -> str:
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 
 def _token(instance: Instance) -> str:

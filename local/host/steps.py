@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from . import failure_texts, history
 from .action_replay import CreateTimer, ScheduleActivity, StartChild
 from .episode import Outcome
-from .functions import FunctionIndex
 from .history import Event, EventType
 from .new_instances import child_instance, next_generation
 from .records import Instance, Message, Step, Work
@@ -18,7 +17,6 @@ SHOWN_DECISIONS = 5
 
 @dataclass(frozen=True)
 class StepPlanner:
-    functions: FunctionIndex
     default_version: str
     early_timers: bool
 
@@ -57,8 +55,7 @@ class StepPlanner:
         return replace(step, continued=new, messages=carried)
 
     def _start_child(self, step: Step, call: StartChild, now: datetime) -> None:
-        function = self.functions.find(call.name)
-        child = child_instance(step.instance, call, function.name if function else call.name, self.default_version, now)
+        child = child_instance(step.instance, call, self.default_version, now)
         step.appended.append(history.sub_orchestration_created(now, call.id, call.name, child.version, call.instance_id))
         step.children.append(child)
 

@@ -17,7 +17,7 @@ def test_start_answers(host: LocalHost, web: Web) -> None:
     assert links["terminatePostUri"] == (
         f"{host.base_url}/runtime/webhooks/durabletask/instances/m-1/terminate?reason={{text}}&taskHub=Sample"
         "&connection=AzureWebJobsStorage&code=local")
-    assert host.wait("m-1")["name"] == "chain"
+    assert host.wait("m-1")["name"] == "CHAIN"
 
 
 def test_bad_starts(web: Web) -> None:

@@ -58,9 +58,10 @@ def test_digest_of_unfinished_work() -> None:
         history.sub_orchestration_created(at, 2, "c", "", "x"), history.task_completed(at, 0, '{"n": 1}'),
         history.execution_suspended(at, "why"), history.generic_event(at, None)]
     assert history_events(events, show_output=True) == [
-        {"EventType": "TaskScheduled", "Input": None, "ParentTraceContext": None, "Timestamp": "2026-01-01T00:00:00Z",
-         "FunctionName": "b"},
-        {"EventType": "SubOrchestrationInstanceCreated", "Input": None, "Timestamp": "2026-01-01T00:00:00Z", "FunctionName": "c"},
+        {"EventType": "TaskScheduled", "Name": "b", "Input": None, "ParentTraceContext": None,
+         "Timestamp": "2026-01-01T00:00:00Z"},
+        {"EventType": "SubOrchestrationInstanceCreated", "Name": "c", "InstanceId": "x", "Input": None, "ClientSpanId": None,
+         "Timestamp": "2026-01-01T00:00:00Z"},
         {"EventType": "TaskCompleted", "Result": {"n": 1}, "Timestamp": "2026-01-01T00:00:00Z",
          "ScheduledTime": "2026-01-01T00:00:00+00:00", "FunctionName": "a", "Input": None},
         {"EventType": "ExecutionSuspended", "Reason": "why", "Timestamp": "2026-01-01T00:00:00Z"},

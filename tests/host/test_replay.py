@@ -73,7 +73,7 @@ def recorded() -> list[dict[str, Any]]:
 
 def test_the_same_code_replays(recorded: list[dict[str, Any]]) -> None:
     decisions, outcome = replay_history(app_with(original), "work", recorded)
-    assert decisions == [] and (outcome.status, outcome.output) == ("Completed", "[6, 1, 2, 3]")
+    assert decisions == [] and (outcome.status, outcome.output) == ("Completed", "[6,1,2,3]")
 
 
 @pytest.mark.parametrize(("changed", "text"), [
