@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_request_ids_are_kept_newest_last_and_once() -> None:
     ({}, None), ({"outcome": "landed", "version": "v"}, {"outcome": "landed", "version": "v"}),
     ({"outcome": "failed", "code": "graph_forbidden", "version": "v"}, {"outcome": "failed", "code": "graph_forbidden"}),
     ({"outcome": "superseded", "live_run_id": "r"}, {"outcome": "superseded", "live_run_id": "r"})])
-def test_how_a_row_says_it_ended(columns: dict[str, str], end: dict[str, str] | None) -> None:
+def test_how_a_row_says_it_ended(columns: dict[str, Any], end: dict[str, str] | None) -> None:
     assert a_run(**columns).end == end
 
 

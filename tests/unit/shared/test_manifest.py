@@ -63,18 +63,20 @@ def test_each_manifest_ends_as_its_folder_says(path: Path) -> None:
     assert what_becomes_of(read(path)) == path.parent.name
 
 
-@pytest.mark.parametrize("path", [*payloads("manifest_rejected"), *payloads("manifest_mismatch"), *payloads("graph_malformed")])
-def test_what_is_said_of_it_quotes_nothing_of_it(path: Path) -> None:
-    payload = read(path)
-    with pytest.raises(Rejected) as rejected:
-        guard(parse_manifest(payload["manifest"]), ExportKey.parse(payload["key"]), RULES[payload["rules"]])
-    said = rejected.value.detail
-    texts = [value for value in payload["manifest"].values() if isinstance(value, str)]
-    blobs = payload["manifest"].get("blobs")
-    texts += [str(blob.get("name")) for blob in blobs if isinstance(blob, dict)] if isinstance(blobs, list) else []
-    assert said.isascii() and said.isprintable() and len(said) < 120
-    assert not any(len(text) > 8 and text in said for text in texts)
-    assert rejected.value.__cause__ is None
+def test_what_is_said_of_one_quotes_nothing_of_it() -> None:
+    for path in PAYLOADS.glob("*_*/*.json"):
+        if path.parent.name == "month_not_open":
+            continue
+        payload = read(path)
+        with pytest.raises(Rejected) as rejected:
+            guard(parse_manifest(payload["manifest"]), ExportKey.parse(payload["key"]), RULES[payload["rules"]])
+        said = rejected.value.detail
+        texts = [value for value in payload["manifest"].values() if isinstance(value, str)]
+        blobs = payload["manifest"].get("blobs")
+        texts += [str(blob.get("name")) for blob in blobs if isinstance(blob, dict)] if isinstance(blobs, list) else []
+        assert said.isascii() and said.isprintable() and len(said) < 120, path.name
+        assert not any(len(text) > 8 and text in said for text in texts), path.name
+        assert rejected.value.__cause__ is None
 
 
 @pytest.mark.parametrize("path", payloads("accepted"))
