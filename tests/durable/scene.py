@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,9 +16,11 @@ from local.azurite import Azurite
 from local.simulator.behaviour import Behaviour
 from local.simulator.faults import Faults
 from local.simulator.simulator import ExpectedExport
+from shared.copying.source import Sources
 from shared.errors import remedy
 from shared.exports import ExportKey
 from shared.landing.layout import key_path
+from shared.landing.store import LandingStore
 from shared.ledger.catalogue import CatalogueEntry
 from shared.ledger.keys import random_suffix
 from shared.ledger.keys import run_id as run_id_of
@@ -32,7 +35,7 @@ FAILED = ("incomplete", "failed", "timed_out")
 BEHAVIOUR = Behaviour(retry_after_seconds=20)  # a third of a minute between two looks: well above POLL_MIN_SECONDS
 
 Call = Callable[..., Awaitable[Any]]
-Hook = Callable[[str, str, str], None]  # "before" or "after", the kind of write, the table
+Hook = Callable[[str, str, str], None]  # "before" or "after", the kind of write, the table or "landing"
 
 
 class Killed(Exception):
@@ -69,12 +72,35 @@ class HookedTables(Tables):
         return written
 
 
+class HookedLanding(LandingStore):
+    """The real landing; `hook` is told of every write of a small blob and every deletion, and may raise."""
+
+    tables: HookedTables
+
+    async def swap(self, path: str, *args: Any, **more: Any) -> str | None:
+        return await self._hooked("swap", super().swap(path, *args, **more))
+
+    async def put(self, path: str, *args: Any, **more: Any) -> str:
+        return str(await self._hooked("put", super().put(path, *args, **more)))
+
+    async def delete(self, path: str, *args: Any, **more: Any) -> bool:
+        return bool(await self._hooked("delete", super().delete(path, *args, **more)))
+
+    async def _hooked(self, kind: str, write: Any) -> Any:
+        return await self.tables._hooked(kind, "landing", write)
+
+
 def hooked_services(settings: Settings, clock: Any, locking: bool) -> Services:
     app = Services(settings, clock, locking)
     where = settings.landing_storage
     assert where is not None
     tables = HookedTables(settings.landing_table_prefix, connection_string=where.get_secret_value())
     app._parts["ledger"] = Ledger(tables, clock, hub=settings.task_hub_name, locking=locking)
+    landing = HookedLanding(container=settings.landing_container, clock=clock, connection_string=where.get_secret_value())
+    landing.tables = tables
+    app._parts["landing"] = landing
+    # no pause between two fetches of a manifest: it is real time, and a round's pause of minutes is none here
+    app._parts["sources"] = Sources(app._fetch_manifest, clock, pause=0)
     return app
 
 
@@ -88,7 +114,7 @@ def as_before(world: World) -> None:
     """No faults, no hooks, the usual behaviour, and any pause that was asked for is over."""
     world.simulator.behaviour, world.simulator.faults = BEHAVIOUR, Faults()
     tables_of(world).hook = None
-    world.host.advance(timedelta(hours=1))
+    world.host.advance(timedelta(minutes=10))
 
 
 def tables_of(world: World) -> HookedTables:
@@ -126,6 +152,21 @@ def then(action: Callable[[], None], *, at: int = 1) -> Callable[[Call], Call]:
     return wrap
 
 
+def blocked(world: World, reached: threading.Event, *, when: str) -> Callable[[Call], Call]:
+    """For around(): the call stands still, before or after its work, until its host is killed."""
+    def wrap(call: Call) -> Call:
+        async def called(**arguments: Any) -> Any:
+            if when == "after":
+                await call(**arguments)
+            reached.set()
+            world.host._traffic.changed()  # so that a test which waits for it looks again
+            await asyncio.Event().wait()
+
+        return called
+
+    return wrap
+
+
 def twice(call: Call) -> Call:
     """An activity whose first result was lost: the queue hands it out again."""
     async def called(**arguments: Any) -> Any:
@@ -139,6 +180,7 @@ def restart(world: World) -> None:
     """The process is killed and another one starts on the same state: nothing in memory survives."""
     world.host.stop(drain=False)
     old, world.app = world.app, world.make_services()
+    world._exits.callback(world._close, world.app)
     install(world.app)
     world.on_loop(old.close())
     world.host = world.open_host()
@@ -225,7 +267,7 @@ def assert_sound(world: World, key: str, *known: ExpectedExport) -> None:
     for folder, blobs in folders.items():
         if "_manifest.json" not in blobs:
             continue
-        marker = json.loads(download(world, f"{start}{folder}/_manifest.json"))
+        marker = _marker(world, f"{start}{folder}/_manifest.json", blobs["_manifest.json"].etag)
         marked[folder] = marker["etag"]
         assert {blob["name"]: blob["bytes"] for blob in marker["blobs"]} == {
             name: blob.size for name, blob in blobs.items() if name != "_manifest.json"}
@@ -244,6 +286,17 @@ def assert_sound(world: World, key: str, *known: ExpectedExport) -> None:
     newest = latest["path"].rsplit("/", 1)[-1]
     assert marked[newest] == latest["etag"]
     assert entry is not None and entry.manifest_etag == latest["etag"]
+
+
+_markers: dict[tuple[str, str, str], Any] = {}
+
+
+def _marker(world: World, path: str, etag: str) -> Any:
+    """Read once for each state of it."""
+    known = (world.name, path, etag)
+    if known not in _markers:
+        _markers[known] = json.loads(download(world, path))
+    return _markers[known]
 
 
 def assert_landed(world: World, key: str, expected: ExpectedExport) -> None:

@@ -1,0 +1,361 @@
+"""What goes wrong, as a table: each fault is injected, and each ends in the stated outcome, with the stated work at Microsoft.
+
+The whole table runs twice, with the ledger's locks and without them: a lock saves work, and correctness rests on
+conditional writes alone (design, section 6). Whatever happens, no wrong blob, no lost one and no second version is shown.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from local.azurite import Azurite
+from local.simulator.faults import Answer, Faults, Match, Rule
+from shared.clock import parse_iso
+from shared.services import install
+from tests.durable.scene import (
+    BEHAVIOUR,
+    Call,
+    Killed,
+    around,
+    as_before,
+    assert_ended,
+    assert_landed,
+    assert_sound,
+    blocked,
+    catalogue_of,
+    fields_of,
+    open_world,
+    restart,
+    tables_of,
+    then,
+    twice,
+)
+from tests.support.world import World
+
+ACTIVITIES = (
+    "claim_run", "start_export", "check_operation", "plan_copy", "read_page", "copy_blobs", "commit_version", "record_outcome")
+Around = Callable[[World, str], AbstractContextManager[None]]
+
+
+def rule(operation: str, answer: Answer, *nth: int, **match: Any) -> Rule:
+    return Rule(Match(operation=operation, nth=nth, **match), answer)  # type: ignore[arg-type]
+
+
+def read(answer: Answer, *nth: int, **match: Any) -> Rule:
+    """A GET of a source blob, through the proxy."""
+    return rule("blob", answer, *nth, method="GET", **match)
+
+
+def wait(seconds: int) -> dict[str, str]:
+    return {"Retry-After": str(seconds)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fault. `posts`: requests for an export that were sent; `made`: operations that they made at Microsoft; `operations`:
+    those the run knew. `rounds` None: depends on how fast the machine is. `waits`: seconds that the run takes at least.
+    """
+
+    name: str
+    rules: tuple[Rule, ...] = ()
+    behaviour: dict[str, Any] = field(default_factory=dict)
+    around: Around | None = None
+    dataset: str = "unbilled_reconciliation"  # of one blob; usage has several
+    outcome: str = "landed"
+    code: str | None = None
+    posts: int = 1
+    operations: int = 1
+    made: int | None = None  # as `operations`, if None
+    rounds: int | None = 1
+    waits: int = 0
+
+
+def switched(name: str, at: int, **behaviour: Any) -> Around:
+    """Another behaviour from the so-manieth call of an activity on; without any, the usual one."""
+    def over(world: World, key: str) -> AbstractContextManager[None]:
+        def switch() -> None:
+            world.simulator.behaviour = replace(BEHAVIOUR, **behaviour)
+
+        return around(world, name, then(switch, at=at))
+
+    return over
+
+
+def before(name: str, act: Callable[[World, str], object], at: int = 1) -> Around:
+    return lambda world, key: around(world, name, then(lambda: _ignore(act(world, key)), at=at))
+
+
+def _ignore(_: object) -> None:
+    return None
+
+
+@contextmanager
+def every_activity_twice(world: World, key: str) -> Iterator[None]:
+    with ExitStack() as stack:
+        for name in ACTIVITIES:
+            stack.enter_context(around(world, name, twice))
+        yield
+
+
+def dying(name: str, *calls: int) -> Around:
+    """These calls of an activity raise what no wall knows."""
+    def over(world: World, key: str) -> AbstractContextManager[None]:
+        count = 0
+
+        def wrap(call: Call) -> Call:
+            async def called(**arguments: Any) -> Any:
+                nonlocal count
+                count += 1
+                if count in calls:
+                    raise Killed
+                return await call(**arguments)
+
+            return called
+
+        return around(world, name, wrap)
+
+    return over
+
+
+LOST = Answer(drop=True, when="before")
+LOST_ANSWER = Answer(drop=True, when="after")
+SEVERAL = "unbilled_usage"
+
+ROWS = (
+    Row("nothing"),
+    # asking
+    Row("post 429", (rule("start", Answer(status=429, headers=wait(120)), 1),), posts=2, waits=120),
+    Row("post 429 without a wait", (rule("start", Answer(status=429), 1),), posts=2, waits=60),
+    Row("post 429 twice", (rule("start", Answer(status=429, headers=wait(90)), 1, 2),), posts=3, waits=180),
+    Row("post 503 with a wait", (rule("start", Answer(status=503, headers=wait(75)), 1),), posts=2, waits=75),
+    Row("post 500, 502, 504", tuple(rule("start", Answer(status=status), 1) for status in (500, 502, 504)), posts=4, waits=210),
+    Row("post lost on the way", (rule("start", LOST, 1),), posts=2, made=1, waits=30),
+    Row("post lost after its effect", (rule("start", LOST_ANSWER, 1),), posts=2, made=2, waits=30),
+    Row("post answered with html", (rule("start", Answer(status=502, body="html"), 1),), posts=2),
+    Row("accepted without a Location", (rule("start", Answer(without_headers=("Location",)), 1),), posts=2, made=2),
+    Row("post refused after a lost one",
+        (rule("start", LOST_ANSWER, 1), rule("start", Answer(status=403), 1)), posts=2, operations=0, made=1,
+        outcome="failed", code="graph_forbidden", rounds=0),
+    # waiting
+    Row("poll 429", (rule("poll", Answer(status=429, headers=wait(240)), 1),), waits=240),
+    Row("poll 429 without a wait", (rule("poll", Answer(status=429), 1),), waits=60),
+    Row("poll 429, a date in the past",
+        (rule("poll", Answer(status=429, headers={"Retry-After": "Sun, 01 Nov 2026 00:00:00 GMT"}), 1),)),
+    Row("poll 5xx", tuple(rule("poll", Answer(status=status), 1) for status in (500, 502, 503, 504)), waits=30 + 60 + 120 + 300),
+    Row("poll answered with what is not an operation", tuple(
+        rule("poll", Answer(status=200, body=body), 1)  # type: ignore[arg-type]
+        for body in ("html", "json_list", "json_string", "broken_json", "empty", "truncated", "text_html"))),
+    Row("poll lost", (rule("poll", LOST, 1, 2),), waits=90),
+    Row("operation not found midway", (rule("poll", Answer(status=404), 2),), posts=2, operations=2),
+    Row("operation gone midway", (rule("poll", Answer(status=410), 2),), posts=2, operations=2),
+    Row("operations forgotten midway", around=before("check_operation", lambda world, key: world.simulator.forget_operations(), 2),
+        posts=2, operations=2, made=1),  # the simulator has forgotten one
+    Row("operation failed once", behaviour={"operation_end": "failed_other", "ready_after_polls": 0},
+        around=switched("check_operation", 2), posts=2, operations=2),
+    Row("operation failed twice", behaviour={"operation_end": "failed_other", "ready_after_polls": 0},
+        around=switched("check_operation", 3, ready_after_polls=0), posts=3, operations=3),
+    # the manifest
+    Row("manifest linked", behaviour={"manifest": "link"}),
+    Row("manifest linked and inline", behaviour={"manifest": "link_and_inline"}),
+    Row("manifest as a string", behaviour={"manifest": "string"}),
+    Row("manifest unreadable at first", tuple(
+        rule("manifest", Answer(status=200, body=body), 1)  # type: ignore[arg-type]
+        for body in ("html", "json_list", "truncated")), behaviour={"manifest": "link"}),
+    Row("manifest 429 while it is planned", (rule("manifest", Answer(status=429, headers=wait(200)), 2),),
+        behaviour={"manifest": "link"}, rounds=2, waits=200),
+    Row("manifest 503 while it is planned", (rule("manifest", Answer(status=503), 2),), behaviour={"manifest": "link"}, rounds=2),
+    Row("manifest gone while it is planned", (rule("manifest", Answer(status=404), 2),), behaviour={"manifest": "link"},
+        posts=2, operations=2, rounds=2),
+    Row("operation forgotten when it is planned", around=before("plan_copy", lambda world, key: world.simulator.forget_operations()),
+        posts=2, operations=2, made=1, rounds=2),
+    # copying
+    Row("signature refused once", (read(Answer(status=403), 2),), dataset=SEVERAL, rounds=None),
+    Row("signature refused for every blob of the first round", (read(Answer(status=403), 1, per="path"),), dataset=SEVERAL,
+        rounds=None),
+    Row("signatures expired for real in the first round", behaviour={"sas_lifetime_seconds": 0},
+        around=switched("plan_copy", 2), dataset=SEVERAL, rounds=2),
+    Row("signatures always refused", (read(Answer(status=403)), rule("blob", Answer(status=403), method="HEAD")), dataset=SEVERAL,
+        outcome="incomplete", code="blobs_missing", rounds=3),
+    Row("one blob refused for good", (rule("blob", Answer(status=403, code="BlobImmutable"), path="*part-00001*"),),
+        dataset=SEVERAL, outcome="incomplete", code="blobs_missing", rounds=3),
+    Row("storage 503 with a wait", (read(Answer(status=503, headers=wait(240)), 1),), dataset=SEVERAL, rounds=2, waits=240),
+    Row("storage 503 for all", (read(Answer(status=503), 1, per="path"),), dataset=SEVERAL, rounds=2, waits=30),
+    Row("connection cut within a blob", (read(Answer(drop_after=100), 1, per="path"),), dataset=SEVERAL),
+    Row("a blob silently shorter", (read(Answer(cut_to=100), 2),), dataset=SEVERAL, rounds=2),
+    Row("a wrong Content-Length", (read(Answer(headers={"Content-Length": "5"}), 1),), dataset=SEVERAL, rounds=2),
+    Row("a byte turned round", (read(Answer(corrupt_at=400), 1, per="path"),), dataset=SEVERAL, rounds=2),
+    Row("a byte turned round, no MD5", (read(Answer(corrupt_at=400), 1),), behaviour={"content_md5": "absent"},
+        dataset=SEVERAL, rounds=2),
+    Row("redirected to a foreign host",
+        (rule("blob", Answer(status=302, headers={"Location": "http://198.51.100.7/"}), 1, 3),), dataset=SEVERAL, rounds=2),
+    Row("no Content-Range", (read(Answer(without_headers=("Content-Range",)), 1),), dataset=SEVERAL, rounds=2),
+    Row("blob replaced between look and read", (read(Answer(headers={"ETag": '"0x1"'}), 2),), dataset=SEVERAL, rounds=2),
+    Row("blob missing at first", (rule("blob", Answer(status=404), 2),), dataset=SEVERAL, rounds=2),
+    Row("restated before the copy, and the old signatures refused", (rule("blob", Answer(status=403), 1, per="path"),),
+        behaviour={"operation_data": "newest"}, around=before("copy_blobs", lambda world, key: world.simulator.restate(key)),
+        dataset=SEVERAL, rounds=2),
+    # workers
+    Row("every activity twice", around=every_activity_twice, dataset=SEVERAL),
+    Row("a worker dies in the fan-out", around=dying("copy_blobs", 2), dataset=SEVERAL, rounds=2),
+    Row("every worker of the fan-out dies", around=dying("copy_blobs", 1, 2, 3, 4, 5, 6), dataset=SEVERAL, rounds=2),
+    Row("copying dies in every round", around=dying("copy_blobs", *range(1, 40)), dataset=SEVERAL,
+        outcome="incomplete", code="blobs_missing", rounds=3),
+    Row("reading a page dies for good", around=dying("read_page", *range(1, 40)),
+        outcome="incomplete", code="blobs_missing", rounds=3),
+    *(Row(f"{name} dies twice", around=dying(name, 1, 2)) for name in ACTIVITIES if name != "copy_blobs"),
+    *(Row(f"{name} dies three times", around=dying(name, 1, 2, 3), outcome="failed", code="platform_fault", rounds=rounds,
+          posts=posts, operations=posts)
+      for name, posts, rounds in (("start_export", 0, 0), ("check_operation", 1, 0), ("plan_copy", 1, 0), ("commit_version", 1, 1))),
+)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["locks", "no locks"])
+def shared_world(azurite: Azurite, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    state = tmp_path_factory.mktemp("host")
+    start = datetime(2026, 11, 9, 6, 0, tzinfo=UTC)  # long before the month's end
+    with open_world(azurite, locking=request.param, state_dir=state, start=start) as world:
+        yield world
+
+
+@pytest.fixture
+def world(shared_world: World) -> Iterator[World]:
+    install(shared_world.app)
+    yield shared_world
+    as_before(shared_world)
+
+
+def fresh(world: World, dataset: str) -> str:
+    key = [key for key in world.simulator.export_keys() if key.startswith(dataset)][-1]
+    world.simulator.restate(key)
+    return key
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in ROWS])
+def test_fault(world: World, row: Row) -> None:
+    world.simulator.behaviour = replace(BEHAVIOUR, **row.behaviour)
+    key = fresh(world, row.dataset)
+    world.simulator.faults = Faults(*row.rules)
+    asked, made, start = len(world.simulator.requests_of("start")), len(world.simulator.operations), world.clock.now()
+    known = world.simulator.expected(key)
+    with row.around(world, key) if row.around else ExitStack():
+        run = world.land(**fields_of(key))
+    made = len(world.simulator.operations) - made + (asked_to_forget(row) and -made)
+    assert_ended(world, run, row.outcome, row.code)
+    assert (run["posts"], len(world.simulator.requests_of("start")) - asked) == (row.posts, row.posts)
+    assert run["operations"] == row.operations
+    if not asked_to_forget(row):
+        assert made == (row.operations if row.made is None else row.made)
+    assert row.rounds is None or world.run_row(run["run_id"]).plan == row.rounds
+    assert world.clock.now() - start >= timedelta(seconds=row.waits)
+    assert parse_iso(run["ended_at"]) - start >= timedelta(seconds=row.waits)
+    newest = world.simulator.expected(key)
+    if row.outcome == "landed":
+        assert run["version"] and run["blobs"] == {"total": len(newest.blobs), "landed": len(newest.blobs), "failed": 0}
+        assert_landed(world, key, newest)
+        return
+    assert_sound(world, key, known, newest)
+    entry = catalogue_of(world, key)
+    assert entry is None or entry.manifest_etag not in (known.etag, newest.etag)
+    world.simulator.behaviour, world.simulator.faults = BEHAVIOUR, Faults()
+    healed = world.land(**fields_of(key))  # nothing stands in the way of the next run
+    assert_ended(world, healed, "landed")
+    assert_landed(world, key, newest)
+
+
+def asked_to_forget(row: Row) -> bool:
+    return "forgotten" in row.name
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("name", ACTIVITIES)
+def test_the_host_is_killed(world: World, name: str, when: str) -> None:
+    """In the middle of an activity; another process goes on with what is on disk."""
+    key = fresh(world, "unbilled_reconciliation")
+    asked, reached = len(world.simulator.requests_of("start")), threading.Event()
+    with around(world, name, blocked(world, reached, when=when)):
+        run_id = world.start(**fields_of(key))
+        world.host.run_until(reached.is_set)
+        restart(world)
+    run = world.finish(run_id)
+    assert_ended(world, run, "landed")
+    assert_landed(world, key, world.simulator.expected(key))
+    assert (run["posts"], run["operations"], len(world.simulator.requests_of("start")) - asked) == (1, 1, 1)
+
+
+MOST_WRITES = 5  # of one activity
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("nth", range(1, MOST_WRITES + 1))
+def test_a_worker_dies_at_a_write(world: World, nth: int, when: str) -> None:
+    """Every activity dies once, at its so-manieth write to tables or landing; the platform calls it again."""
+    key, current = fresh(world, "unbilled_reconciliation"), ContextVar("activity", default="")
+    writes: dict[str, int] = {}
+    killed: set[str] = set()
+
+    def counted(name: str) -> Callable[[Call], Call]:
+        def wrap(call: Call) -> Call:
+            async def called(**arguments: Any) -> Any:
+                current.set(name)
+                writes[name] = 0
+                return await call(**arguments)
+
+            return called
+
+        return wrap
+
+    def kill(at: str, kind: str, table: str) -> None:
+        name = current.get()
+        if at != when or not name or name in killed:
+            return
+        writes[name] += 1
+        if writes[name] == nth:
+            killed.add(name)
+            raise Killed
+
+    tables_of(world).hook = kill
+    with ExitStack() as stack:
+        for name in ACTIVITIES:
+            stack.enter_context(around(world, name, counted(name)))
+        run = world.land(**fields_of(key))
+    assert killed  # else the number is beyond every activity's writes, and this row tries nothing
+    assert_ended(world, run, "landed")
+    assert_landed(world, key, world.simulator.expected(key))
+    assert run["operations"] == 1 and run["posts"] <= 2
+
+
+def test_a_throttle_holds_for_the_whole_app(world: World) -> None:
+    """One run is told to wait; another that starts meanwhile, and a third that is waiting already, leave Graph alone too."""
+    world.simulator.behaviour = replace(BEHAVIOUR, retry_after_seconds=60, ready_after_polls=3)
+    waiting, told, late = (fresh(world, dataset) for dataset in (
+        "billed_reconciliation", "unbilled_reconciliation", "unbilled_usage"))
+    first = world.start(**fields_of(waiting))
+    world.host.run_until(lambda: world.run_row(first).polls >= 1)
+    world.simulator.faults.add(Match(operation="start", nth=(1,)), Answer(status=429, headers=wait(500)))
+    second = world.start(**fields_of(told))
+    world.host.run_until(lambda: world.run_row(second).last_code == "graph_throttled")
+    since, asked = world.clock.now(), len(world.simulator.requests)
+    third = world.start(**fields_of(late))
+    runs = [world.finish(run_id) for run_id in (first, second, third)]
+    assert [run["outcome"] for run in runs] == ["landed"] * 3
+    next_asked = world.simulator.requests[asked].clock
+    assert next_asked - since >= timedelta(seconds=499)
+    assert [run["posts"] for run in runs] == [1, 2, 1]
+
+
+def test_a_throttle_while_the_manifest_is_read_holds_for_the_whole_app_too(world: World) -> None:
+    world.simulator.behaviour = replace(BEHAVIOUR, manifest="link")
+    told, late = fresh(world, "unbilled_reconciliation"), fresh(world, "unbilled_usage")
+    world.simulator.faults.add(Match(operation="manifest", nth=(2,)), Answer(status=429, headers=wait(500)))
+    first = world.start(**fields_of(told))
+    world.host.run_until(lambda: world.run_row(first).last_code == "graph_throttled")
+    since, asked = world.clock.now(), len(world.simulator.requests)
+    second = world.start(**fields_of(late))
+    assert [world.finish(run_id)["outcome"] for run_id in (first, second)] == ["landed", "landed"]
+    assert world.simulator.requests[asked].clock - since >= timedelta(seconds=499)
