@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from shared.clock import Clock, SystemClock
-from shared.errors import Gone, Unavailable
+from shared.errors import Gone, Throttled, Unavailable
 from shared.ledger.ledger import Ledger
 from shared.ledger.tables import Tables
 from shared.manifest import Manifest, SourceRules, guard_names, guard_source, source_rules
@@ -107,10 +107,20 @@ class Services:
         return self._part("copier", make)
 
     async def _fetch_manifest(self, operation_id: str) -> Manifest:
-        """The manifest of an operation that is done, held against every rule that needs no key."""
+        """The manifest of an operation that is done, held against every rule that needs no key.
+
+        While Graph is to be left alone it is not asked, and of a 429 the whole app is told: plans and copies read the
+        manifest here too, not only the looks at an operation.
+        """
         from shared.graph.client import Failed, Ready
 
-        state = await self.graph.operation(operation_id)
+        if left := await self.ledger.throttle.seconds_left():
+            raise Throttled("graph_throttled", retry_after_seconds=left)
+        try:
+            state = await self.graph.operation(operation_id)
+        except Throttled as error:
+            await self.ledger.throttle.after(error)
+            raise
         if isinstance(state, Failed):
             raise Gone("operation_failed")
         if not isinstance(state, Ready):
