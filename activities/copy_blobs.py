@@ -47,4 +47,4 @@ def blob_row(fate: BlobFate, run_id: str) -> BlobRow:
         name=fate.name, ok=fate.proven, run_id=run_id, destination_etag=fate.destination_etag or "", bytes=fate.bytes or 0,
         rows=fate.rows or 0, md5=fate.md5 or "", sha256=fate.sha256 or "", source_etag=fate.source_etag or "",
         encoding=fate.encoding or "", columns=",".join(fate.columns), rung=fate.rung or "", tries=fate.tries,
-        seconds=round(fate.seconds, 3), code=fate.code or "")
+        seconds=round(fate.seconds, 3), code=fate.code or "", detail=fate.detail)

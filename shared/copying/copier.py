@@ -17,33 +17,37 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from shared.clock import Clock
+from shared.copying.circuit import Circuits, NotAsked
 from shared.copying.limits import BLOCK, CONCURRENCY, IN_FLIGHT, BytesInFlight, Threads
+from shared.copying.pressure import Pressure
 from shared.copying.proof import Proven, hold_against
 from shared.copying.reading import PinnedSource, SourceReader
 from shared.copying.server_side import ServerSide
 from shared.copying.source import Sources
 from shared.copying.stream import Streamer
+from shared.copying.verdicts import CannotFetch
 from shared.copying.work import BlobFate, CopyWork
-from shared.copying.writing import AlreadyThere, BlobWriter, CannotFetch, is_ours, marks, read_back, set_md5
+from shared.copying.writing import AlreadyThere, BlobWriter, has_our_properties, is_ours, marks, read_back, set_properties
 from shared.errors import BillingExportError, Rejected, Terminal, Transient, Unavailable
+from shared.landing.refusals import word
 from shared.landing.store import LandedBlob, LandingStore, quoted
 from shared.manifest import OtherMonth
 from shared.redaction import fault, where
 
 __all__ = ["BlobFate", "Copier", "CopyWork"]
 
-CANNOT_FETCH_SECONDS = 3600  # a firewall is not changed more often than that
 logger = logging.getLogger("partner_billing.copying")
 
 
 @dataclass(frozen=True)
 class _Landed:
-    """`etag` is the destination's."""
+    """`etag` is the destination's; `why` it was streamed where that was not the plan."""
 
     etag: str
     proven: Proven
     rung: str
     transferred: bool
+    why: str = ""
 
 
 class Copier:
@@ -55,15 +59,15 @@ class Copier:
     def __init__(
         self, landing: LandingStore, sources: Sources, clock: Clock, *,
         concurrency: int = CONCURRENCY, bytes_in_flight: int = IN_FLIGHT, block: int = BLOCK,
-        reader: SourceReader | None = None,
+        reader: SourceReader | None = None, pressure: Pressure | None = None,
     ) -> None:
         self._landing, self._clock = landing, clock
         self._reader = reader or SourceReader(sources, clock)
-        self._blobs = asyncio.Semaphore(concurrency)
+        self._pressure = pressure or Pressure(clock, most=concurrency)
+        self._circuits = Circuits(clock)
         self._threads = Threads()
         self._streamer = Streamer(BytesInFlight(bytes_in_flight), self._threads, block=block)
         self._server_side = ServerSide(clock)
-        self._cannot_fetch: dict[str, float] = {}  # host -> until when (monotonic) to stream at once
 
     async def land(self, work: CopyWork, names: Sequence[str], proven: Mapping[str, str]) -> list[BlobFate]:
         """The fate of each name, in their order; `proven`: name -> destination ETag recorded as proven. Raises for none."""
@@ -79,26 +83,41 @@ class Copier:
         await self._reader.close()
 
     async def _fate(self, work: CopyWork, name: str, recorded: str | None, *, may_copy: bool) -> BlobFate:
-        async with self._blobs:
-            began = self._clock.monotonic()
-            source = PinnedSource(self._reader, work, name)
-            try:
+        account, began = urlsplit(work.root_directory).netloc, self._clock.monotonic()
+        source = PinnedSource(self._reader, self._pressure, work, name)
+        let_through = False
+        try:
+            async with self._pressure.slot():
+                let_through, began = self._circuits.enter(account), self._clock.monotonic()
                 fate = await self._land(work, source, recorded, may_copy)
-            except BillingExportError as error:
-                wait = error.retry_after_seconds if isinstance(error, Transient) else None
-                fate = BlobFate(name, False, error.code, source_etag=source.etag, retry_after_seconds=wait or 0)
-                detail = error.detail if isinstance(error, Rejected) else fault(error)
-                logger.warning("blob %s of run %s: %s (%s)", name, work.run_id, error.code, detail)
-            except OtherMonth:
-                fate = BlobFate(name, False, "source_changed")
-            except Exception as error:
-                logger.warning("blob %s of run %s: copy_failed (%s at %s)", name, work.run_id, fault(error), where(error))
-                fate = BlobFate(name, False, "copy_failed", source_etag=source.etag)
-            return replace(fate, tries=source.tries, seconds=self._clock.monotonic() - began)
+        except NotAsked as closed:
+            return BlobFate(
+                name, False, closed.code, "not asked again so soon: the account refused all blobs before it",
+                retry_after_seconds=closed.retry_after_seconds)
+        except BillingExportError as error:
+            fate = self._failed(work, source, error)
+        except OtherMonth:
+            fate = BlobFate(name, False, "source_changed")
+        except Exception as error:
+            logger.warning("blob %s of run %s: copy_failed (%s at %s)", name, work.run_id, fault(error), where(error))
+            fate = BlobFate(name, False, "copy_failed", source_etag=source.etag)
+        if fate.transferred:
+            self._pressure.landed()
+            self._circuits.landed(account)
+        else:
+            self._circuits.failed(account, fate.code or "", let_through=let_through)
+        return replace(fate, tries=source.tries, seconds=self._clock.monotonic() - began)
+
+    def _failed(self, work: CopyWork, source: PinnedSource, error: BillingExportError) -> BlobFate:
+        wait = error.retry_after_seconds if isinstance(error, Transient) else None
+        detail = error.detail if isinstance(error, Rejected) else str(fault(error))
+        logger.warning("blob %s of run %s: %s (%s)", source.name, work.run_id, error.code, detail)
+        return BlobFate(
+            source.name, False, error.code, detail, source_etag=source.etag, retry_after_seconds=wait or 0)
 
     async def _land(self, work: CopyWork, source: PinnedSource, recorded: str | None, may_copy: bool) -> BlobFate:
         path = f"{work.folder}/{source.name}"
-        there = await self._landing.head(path)
+        there = await self._head(path)
         if there is not None and recorded is not None and there.etag == quoted(recorded):
             return BlobFate(
                 source.name, True, bytes=there.size, md5=there.md5, destination_etag=there.etag, rung="in_place", unchanged=True)
@@ -111,35 +130,32 @@ class Copier:
             raise Terminal("copy_failed", error_code="BlobNotFound")
         found = landed.proven
         return BlobFate(
-            source.name, True, bytes=found.bytes, rows=found.rows, md5=found.md5 or None, sha256=found.sha256,
-            source_etag=source.facts.etag, destination_etag=landed.etag, encoding=found.encoding, columns=found.columns,
-            rung=landed.rung, transferred=landed.transferred)
+            source.name, True, detail=landed.why, bytes=found.bytes, rows=found.rows, md5=found.md5 or None,
+            sha256=found.sha256, source_etag=source.facts.etag, destination_etag=landed.etag, encoding=found.encoding,
+            columns=found.columns, rung=landed.rung, transferred=landed.transferred)
 
     async def _copy(self, work: CopyWork, source: PinnedSource, path: str) -> _Landed:
         """On the first rung that works. AlreadyThere on any of them: what lies there now is proven instead."""
+        why = ""
         try:
             if self._fetches(work, source):
                 try:
-                    return await self._fetch(work, source, path)
-                except CannotFetch:
-                    self._cannot_fetch[urlsplit(work.root_directory).netloc] = self._clock.monotonic() + CANNOT_FETCH_SECONDS
-                    logger.warning("run %s: the landing account cannot read the source by itself; streaming instead", work.run_id)
+                    rung = await self._server_side.copy(work, source, lambda: self._target(work, source, path))
+                    landed = await self._in_place(work, source, path, await self._landed(path))
+                    return replace(landed, rung=rung, transferred=True)
+                except CannotFetch as cannot:
+                    why = cannot.why
+                    logger.warning("blob %s of run %s is streamed: %s", source.name, work.run_id, why)
             with self._target(work, source, path) as target:
                 etag, proven = await self._streamer.copy(source, target, work.proof)
-            return _Landed(etag, proven, "stream", True)
+            return _Landed(etag, proven, "stream", True, why)
         except AlreadyThere:
             return await self._in_place(work, source, path, await self._landed(path))
-
-    async def _fetch(self, work: CopyWork, source: PinnedSource, path: str) -> _Landed:
-        with self._target(work, source, path) as target:
-            await self._server_side.copy(source, target)
-        landed = await self._in_place(work, source, path, await self._landed(path))
-        return replace(landed, rung="put_block_from_url", transferred=True)
 
     @contextmanager
     def _target(self, work: CopyWork, source: PinnedSource, path: str) -> Iterator[BlobWriter]:
         """One for each rung: a block that storage is still fetching must not replace one of the same id staged later."""
-        target = BlobWriter(self._landing, path, marks(work, source.facts.etag))
+        target = BlobWriter(self._landing, self._pressure, path, marks(work, source.facts.etag))
         try:
             yield target
         finally:
@@ -149,12 +165,13 @@ class Copier:
         """Whether storage is to fetch the blob itself. A content proof needs every byte here anyway, and streaming reads
         it once, before anything is visible; so `auto` leaves it to storage only where no byte need be looked at.
         """
-        wanted = work.mode == "server" or (work.mode == "auto" and work.proof == "transfer")
-        blocked = self._clock.monotonic() < self._cannot_fetch.get(urlsplit(work.root_directory).netloc, float("-inf"))
-        return wanted and source.facts.size > 0 and not blocked
+        return source.facts.size > 0 and (work.mode == "server" or (work.mode == "auto" and work.proof == "transfer"))
+
+    async def _head(self, path: str) -> LandedBlob | None:
+        return await self._pressure.persist(lambda: self._landing.head(path, copying=True), lambda: None)
 
     async def _landed(self, path: str) -> LandedBlob:
-        there = await self._landing.head(path)
+        there = await self._head(path)
         if there is None:  # written, and gone again: a rival found it damaged
             raise Unavailable("destination_unreachable", http_status=404)
         return there
@@ -162,27 +179,39 @@ class Copier:
     async def _in_place(self, work: CopyWork, source: PinnedSource, path: str, there: LandedBlob) -> _Landed:
         """Proves a blob of ours where it lies. One that fails is removed, in exactly the state that was looked at."""
         if not is_ours(there.metadata, work, source.facts.etag):
-            raise Terminal("foreign_blob")
+            raise Rejected("foreign_blob", whose(there))
         try:
             proven = await self._look_at(work, source, path, there)
         except Rejected as error:
             if error.code.startswith("proof_"):
                 await self._landing.delete(path, there.etag)
             raise
-        if there.md5 is None and proven.md5:
-            return _Landed(await set_md5(self._landing, there, path, proven.md5), proven, "in_place", False)
-        return _Landed(there.etag, proven, "in_place", False)
+        etag = there.etag
+        if not has_our_properties(there, proven.md5):  # a rung cannot set them all, or was cut off before it had
+            etag = await set_properties(self._landing, self._pressure, there, path, proven.md5 or source.facts.md5)
+        return _Landed(etag, proven, "in_place", False)
 
     async def _look_at(self, work: CopyWork, source: PinnedSource, path: str, there: LandedBlob) -> Proven:
         size, md5 = source.facts.size, source.facts.md5
+        if there.being_copied:
+            raise Rejected("proof_size", "storage has only begun the copy")
         if work.proof == "transfer" or there.size != size:  # by what storage says of both; nothing is read
             proven = Proven(there.size, there.md5 or "")
             hold_against(proven, size, md5 if there.md5 is not None else None)
             return proven
 
         async def read(start: int, length: int) -> bytes:
-            return await read_back(self._landing, there, path, start, length)
+            return await self._pressure.persist(
+                lambda: read_back(self._landing, there, path, start, length), lambda: None)
 
         proven = await self._streamer.prove(size, read, work.proof)
         hold_against(proven, size, md5)
         return proven
+
+
+def whose(blob: LandedBlob) -> str:
+    """Of a blob in our way: what it says of itself."""
+    run = word(blob.metadata.get("runid"))
+    if run is None or "sourceetag" not in blob.metadata:
+        return f"a blob of {blob.size} bytes lies there without the marks of this app"
+    return f"a blob of {blob.size} bytes lies there that run {run} landed from another state of the source"

@@ -17,8 +17,6 @@ R = TypeVar("R")
 BLOCK = 8 * 1024 * 1024  # bytes read and written at once; a blob of that size or less is written by one Put Blob
 IN_FLIGHT = 8 * BLOCK  # bytes of blobs in memory
 CONCURRENCY = 64  # blobs at once
-MOST_TRIES = 3  # of one read or write whose connection broke
-PAUSES = (0.2, 1.0)  # seconds before the second and third try
 
 
 class BytesInFlight:

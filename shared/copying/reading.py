@@ -9,7 +9,6 @@ source_short, source_unreachable, storage_busy, and what fetching a manifest rai
 through PinnedSource.url, for a server-side copy.
 """
 
-import asyncio
 import base64
 import binascii
 from collections.abc import Awaitable, Callable, Mapping
@@ -17,11 +16,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from shared.clock import Clock
-from shared.copying.limits import MOST_TRIES, PAUSES
+from shared.copying.pressure import Pressure
 from shared.copying.source import SourceDirectory, Sources
 from shared.copying.work import CopyWork
 from shared.errors import BillingExportError, Refused, Terminal, Throttled, Unavailable
-from shared.landing.refusals import BUSY
+from shared.landing.refusals import BUSY, word
 from shared.retry_after import retry_after_seconds
 
 if TYPE_CHECKING:
@@ -99,7 +98,8 @@ class SourceReader:
         return self._session
 
     def _judge(self, answer: "ClientResponse") -> None:
-        status, code, request_id = answer.status, answer.headers.get("x-ms-error-code"), answer.headers.get("x-ms-request-id")
+        status = answer.status
+        code, request_id = (word(answer.headers.get(name)) for name in ("x-ms-error-code", "x-ms-request-id"))
         if status in (200, 206):
             return
         said: BillingExportError
@@ -121,8 +121,8 @@ class SourceReader:
 class PinnedSource:
     """One blob of the source. `tries` is 1 and one more for everything that had to be repeated."""
 
-    def __init__(self, reader: SourceReader, work: CopyWork, name: str) -> None:
-        self._reader, self._work, self.name = reader, work, name
+    def __init__(self, reader: SourceReader, pressure: Pressure, work: CopyWork, name: str) -> None:
+        self._reader, self._pressure, self._work, self.name = reader, pressure, work, name
         self._facts: SourceFacts | None = None
         self.tries = 1
 
@@ -144,7 +144,7 @@ class PinnedSource:
         return seen
 
     async def read(self, start: int, length: int) -> bytes:
-        """The bytes as stored, all of them. A connection that breaks is taken up where it broke, MOST_TRIES times in all."""
+        """The bytes as stored, all of them. A connection that breaks is taken up where it broke, a few times."""
         parts: list[bytes] = []
         received = 0
 
@@ -197,15 +197,17 @@ class PinnedSource:
         raise Refused("source_sas_expired", http_status=403)
 
     async def _persistently(self, ask: Callable[[], Awaitable[R]]) -> R:
-        for pause in (*PAUSES, None):
+        async def once() -> R:
             try:
                 return await ask()
             except _Broken as broken:
                 code = broken.code
-            if pause is not None:
-                self.tries += 1
-                await asyncio.sleep(pause)
-        raise Unavailable(code)
+            raise Unavailable(code)
+
+        return await self._pressure.persist(once, self._repeated)
+
+    def _repeated(self) -> None:
+        self.tries += 1
 
     def _check_range(self, answer: "ClientResponse", start: int, length: int) -> None:
         """That the answer is the range asked for, of the blob pinned: else some box between has made up its own."""
@@ -228,6 +230,3 @@ def _is_md5(text: str) -> bool:
         return len(base64.b64decode(text, validate=True)) == 16
     except (binascii.Error, ValueError):
         return False
-
-
-assert len(PAUSES) == MOST_TRIES - 1

@@ -6,6 +6,7 @@ until then, so a blob that fails leaves nothing behind.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ from shared.copying.work import Proof
 from shared.copying.writing import BlobWriter
 
 Read = Callable[[int, int], Awaitable[bytes]]  # start, length
-Write = Callable[[int, bytes], Coroutine[Any, Any, None]]  # index, bytes
+Write = Callable[[int, bytes, bytes], Coroutine[Any, Any, None]]  # index, bytes, their MD5
 
 
 def blocks_of(size: int, block: int) -> list[tuple[int, int]]:
@@ -87,7 +88,14 @@ class Streamer:
             await self._threads.run(looking.feed, data)
             after.set()
 
-        await (together(look(), write(index, data)) if write is not None else look())
+        async def send(write: Write) -> None:
+            await write(index, data, await self._threads.run(_md5, data))
+
+        await (together(look(), send(write)) if write is not None else look())
+
+
+def _md5(data: bytes) -> bytes:
+    return hashlib.md5(data, usedforsecurity=False).digest()
 
 
 def _prove_whole(looking: Prover, data: bytes) -> Proven:

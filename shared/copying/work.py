@@ -30,12 +30,14 @@ class BlobFate:
     `bytes` and `rows` are of the blob as landed; `md5` base64, `sha256` hex, both of the stored bytes; ETags in quotes.
     Only what was proven in this call has rows, hashes and columns: with proof "transfer" there is an MD5 at most, and a
     blob that is `unchanged` (its recorded ETag is still there) keeps what its row says. `transferred`: bytes were
-    written by this call. `tries` counts the reads and writes that had to be repeated, from 1. `seconds` is wall time.
+    written by this call. `detail`: a sentence of ours on what went wrong, or on why the blob was streamed. `tries` counts
+    the reads and writes that had to be repeated, from 1. `seconds` is wall time.
     """
 
     name: str
     proven: bool
     code: str | None = None
+    detail: str = ""
     bytes: int | None = None
     rows: int | None = None
     md5: str | None = None

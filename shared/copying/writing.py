@@ -4,14 +4,13 @@ The metadata say whose a blob is: source ETag, manifest eTag and run, in the sam
 encoded, so that any eTag is one header of ASCII, and compared in that form.
 """
 
-import asyncio
 import base64
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from shared.copying.limits import PAUSES
+from shared.copying.pressure import Pressure
 from shared.copying.work import CopyWork
 from shared.errors import BillingExportError, Unavailable
 from shared.landing.refusals import code_of, from_library, landing_error, status_of
@@ -22,16 +21,13 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
+CONTENT_TYPE = "application/gzip"
 # A rival's Put Blob or commit throws the staged blocks of others away: their list is invalid then, not only too late.
-BEATEN = ("BlobAlreadyExists", "InvalidBlockList")
+BEATEN = ("BlobAlreadyExists", "InvalidBlockList", "InvalidBlobOrBlock", "TargetConditionNotMet")
 
 
 class AlreadyThere(Exception):
     """Somebody, perhaps this process in a write whose answer was lost, has written the blob."""
-
-
-class CannotFetch(Exception):
-    """The partner's storage cannot read the source, though this process can: network, copy scope or an old service."""
 
 
 def marks(work: CopyWork, source_etag: str) -> dict[str, str]:
@@ -48,36 +44,36 @@ def settings(md5: str | None) -> "ContentSettings":
     """The same whatever the source says: readers see gzip files, and no client unpacks them on the way (design, 8)."""
     from azure.storage.blob import ContentSettings
 
-    return ContentSettings(content_type="application/gzip", content_md5=bytearray(base64.b64decode(md5)) if md5 else None)
+    return ContentSettings(content_type=CONTENT_TYPE, content_md5=bytearray(base64.b64decode(md5)) if md5 else None)
 
 
 class BlobWriter:
     """Writes one blob once. `repeats` counts what had to be repeated. Raises AlreadyThere or an error of shared.errors."""
 
-    def __init__(self, landing: LandingStore, path: str, metadata: Mapping[str, str]) -> None:
-        self._landing, self._path, self._metadata = landing, path, dict(metadata)
+    def __init__(self, landing: LandingStore, pressure: Pressure, path: str, metadata: Mapping[str, str]) -> None:
+        self._landing, self._pressure, self.metadata = landing, pressure, dict(metadata)
         self.client = landing.blob_client(path)
         self._attempt = secrets.token_hex(8)  # blocks of another attempt, cut otherwise, must never be taken for ours
         self.repeats = 0
 
     async def put(self, data: bytes, md5: str) -> str:
-        """The whole blob in one write; its ETag."""
+        """The whole blob in one write, refused by storage if it arrives with another MD5 (base64); its ETag."""
         written = await self.persistently(lambda: self.client.upload_blob(
-            data, length=len(data), overwrite=False, validate_content="md5", metadata=self._metadata,
-            content_settings=settings(md5)))
+            data, length=len(data), overwrite=False, metadata=self.metadata, content_settings=settings(md5),
+            transactional_content_md5=base64.b64decode(md5)))
         return quoted(str(written["etag"]))
 
-    async def stage(self, index: int, data: bytes) -> None:
-        """With the block's MD5: storage refuses bytes that changed on the way."""
+    async def stage(self, index: int, data: bytes, md5: bytes) -> None:
+        """With the block's MD5 (its 16 bytes): storage refuses bytes that changed on the way."""
         await self.persistently(
-            lambda: self.client.stage_block(self.block_id(index), data, length=len(data), validate_content="md5"))
+            lambda: self.client.stage_block(self.block_id(index), data, length=len(data), transactional_content_md5=md5))
 
     async def commit(self, blocks: int, md5: str | None) -> str:
         from azure.core import MatchConditions
         from azure.storage.blob import BlobBlock
 
         written = await self.persistently(lambda: self.client.commit_block_list(
-            [BlobBlock(self.block_id(index)) for index in range(blocks)], metadata=self._metadata,
+            [BlobBlock(self.block_id(index)) for index in range(blocks)], metadata=self.metadata,
             content_settings=settings(md5), match_condition=MatchConditions.IfMissing))
         return quoted(str(written["etag"]))
 
@@ -86,20 +82,21 @@ class BlobWriter:
         return f"{self._attempt}{index:05}"
 
     async def persistently(self, write: Callable[[], Awaitable[R]]) -> R:
-        """Repeats a write that got no answer, or whose bytes arrived damaged; all others say what they are at once."""
-        for pause in (*PAUSES, None):
+        """Repeats a write that got no answer, met a busy storage, or whose bytes arrived damaged."""
+        async def once() -> R:
             try:
                 return await write()
             except Exception as error:
                 said = self._judge(error)
-            if pause is None or not isinstance(said, Unavailable):
-                break
-            self.repeats += 1
-            await asyncio.sleep(pause)
-        raise said
+            raise said  # out here, so that the library's words are not even its __context__
+
+        return await self._pressure.persist(once, self._repeated)
+
+    def _repeated(self) -> None:
+        self.repeats += 1
 
     def _judge(self, error: Exception) -> Exception:
-        if isinstance(error, BillingExportError | CannotFetch) or not from_library(error):
+        if isinstance(error, BillingExportError) or not from_library(error):
             return error
         if code_of(error) in BEATEN:
             return AlreadyThere()
@@ -127,11 +124,16 @@ async def read_back(landing: LandingStore, blob: LandedBlob, path: str, start: i
     raise said
 
 
-async def set_md5(landing: LandingStore, blob: LandedBlob, path: str, md5: str) -> str:
-    """Sets what its writer did not know yet, on exactly this state of the blob; its new ETag."""
+def has_our_properties(blob: LandedBlob, md5: str | None) -> bool:
+    return blob.content_type == CONTENT_TYPE and blob.content_encoding is None and (blob.md5 is not None or not md5)
+
+
+async def set_properties(landing: LandingStore, pressure: Pressure, blob: LandedBlob, path: str, md5: str | None) -> str:
+    """Sets what its writer could not, on exactly this state of the blob; its new ETag."""
     from azure.core import MatchConditions
 
-    writer = BlobWriter(landing, path, {})
+    writer = BlobWriter(landing, pressure, path, {})
     options: dict[str, Any] = {"etag": blob.etag, "match_condition": MatchConditions.IfNotModified}
-    written: Mapping[str, Any] = await writer.persistently(lambda: writer.client.set_http_headers(settings(md5), **options))
+    written: Mapping[str, Any] = await writer.persistently(
+        lambda: writer.client.set_http_headers(settings(blob.md5 or md5), **options))
     return quoted(str(written["etag"]))

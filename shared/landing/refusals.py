@@ -4,12 +4,14 @@ Neither the exception's class nor its text decides (reference: blob-copy, 5): th
 full account and ResourceNotFoundError for a copy source that may not be read; its texts hold signed URLs.
 """
 
+import re
 from datetime import datetime
 
 from shared.errors import BillingExportError, Refused, Terminal, Throttled, Unavailable
 from shared.retry_after import retry_after_seconds
 
 BUSY = (429, 500, 503)
+WORD = re.compile(r"[A-Za-z0-9_-]{1,100}")
 GONE_CONTAINER = ("ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled")
 NOT_OURS = ("LeaseIdMissing", "LeaseAlreadyPresent", "LeaseIdMismatchWithBlobOperation", "AccountIsDisabled")
 
@@ -23,13 +25,21 @@ def status_of(error: BaseException) -> int | None:
 def code_of(error: BaseException) -> str | None:
     """Storage's error code, as `BlobAlreadyExists`; the SDK gives an enum for those it knows and a text for others."""
     code = getattr(error, "error_code", None)
-    code = getattr(code, "value", code)
-    return code if isinstance(code, str) else None
+    return word(getattr(code, "value", code))
 
 
 def header_of(error: BaseException, name: str) -> str | None:
     value = (getattr(getattr(error, "response", None), "headers", None) or {}).get(name)
     return value if isinstance(value, str) else None
+
+
+def word(said: object) -> str | None:
+    """An error code or request id as services send them; None for anything else: it goes into logs and rows.
+
+    >>> word("ServerBusy"), word("7d8f0fae-101e-0071"), word("https://a.example/?sig=x"), word(None)
+    ('ServerBusy', '7d8f0fae-101e-0071', None, None)
+    """
+    return said if isinstance(said, str) and WORD.fullmatch(said) else None
 
 
 def from_library(error: BaseException) -> bool:
@@ -40,7 +50,7 @@ def from_library(error: BaseException) -> bool:
 
 def landing_error(error: BaseException, now: datetime) -> BillingExportError:
     """`error` of any library as one of ours. `now` (aware) is what a Retry-After date is counted from."""
-    status, code, request_id = status_of(error), code_of(error), header_of(error, "x-ms-request-id")
+    status, code, request_id = status_of(error), code_of(error), word(header_of(error, "x-ms-request-id"))
     if status in BUSY:
         return Throttled(
             "storage_busy", retry_after_seconds=retry_after_seconds(header_of(error, "Retry-After"), now),

@@ -45,6 +45,9 @@ class LandedBlob:
     size: int
     md5: str | None
     metadata: Mapping[str, str]
+    content_type: str | None = None
+    content_encoding: str | None = None
+    being_copied: bool = False  # storage began a copy by itself and has not ended it: nothing of the rest is true yet
 
 
 def quoted(etag: str) -> str:
@@ -151,9 +154,10 @@ class LandingStore:
             raise
 
     @_own_errors
-    async def head(self, path: str) -> LandedBlob | None:
+    async def head(self, path: str, *, copying: bool = False) -> LandedBlob | None:
+        """`copying`: asked once, by a caller that repeats by itself."""
         try:
-            return _landed(path, await self.blob_client(path, copying=False).get_blob_properties())
+            return _landed(path, await self.blob_client(path, copying=copying).get_blob_properties())
         except Exception as error:
             if _absent(error):
                 return None
@@ -259,4 +263,6 @@ def _landed(name: str, found: "BlobProperties") -> LandedBlob:
     md5 = found.content_settings.content_md5
     return LandedBlob(
         name=name, etag=quoted(found.etag), size=found.size, md5=base64.b64encode(md5).decode() if md5 else None,
-        metadata={key.lower(): value for key, value in (found.metadata or {}).items()})
+        metadata={key.lower(): value for key, value in (found.metadata or {}).items()},
+        content_type=found.content_settings.content_type, content_encoding=found.content_settings.content_encoding or None,
+        being_copied=found.copy is not None and found.copy.status == "pending")

@@ -28,6 +28,7 @@ class BlobRow:
     tries: int = 0
     seconds: float = 0.0
     code: str = ""
+    detail: str = ""  # one sentence: what went wrong, or why it was streamed
 
 
 FACTS = tuple(BlobRow.__dataclass_fields__)

@@ -14,6 +14,7 @@ class Asked:
     method: str
     target: str
     headers: dict[str, str]
+    body: bytes = b""
 
     @property
     def span(self) -> tuple[int, int]:
@@ -52,8 +53,8 @@ class Double:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             method, target, _ = head[0].split(" ")
             headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
-            await reader.readexactly(int(headers.get("content-length", 0)))
-            asked = Asked(method, target, headers)
+            body = await reader.readexactly(int(headers.get("content-length", 0)))
+            asked = Asked(method, target, headers, body)
             self.asked.append(asked)
             said = self._respond(asked)
             said = await said if isinstance(said, Awaitable) else said

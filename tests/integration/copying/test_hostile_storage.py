@@ -10,7 +10,7 @@ import pytest
 
 from local.azurite import Azurite
 from shared.clock import SystemClock
-from shared.copying import reading, writing
+from shared.copying import pressure
 from shared.copying.copier import BlobFate, Copier, CopyWork
 from shared.copying.reading import SourceReader
 from shared.copying.source import Sources
@@ -26,8 +26,8 @@ Respond = Callable[[Asked], Answer]
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (reading, writing):
-        monkeypatch.setattr(module, "PAUSES", (0, 0))
+    monkeypatch.setattr(pressure, "PAUSES", (0, 0))
+    monkeypatch.setattr(pressure, "BUSY_PAUSES", ())
 
 
 def good(asked: Asked) -> bytes:
