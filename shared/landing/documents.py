@@ -89,6 +89,19 @@ def is_newer(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
     return _age(ours) > _age(theirs)
 
 
+def pointed_to(latest: bytes) -> str | None:
+    """The version that a latest.json names; None where it is none of ours.
+
+    >>> pointed_to(b'{"format": 1, "version": "20261108T093700Z-3f9a1c20"}'), pointed_to(b"[]")
+    ('20261108T093700Z-3f9a1c20', None)
+    """
+    try:
+        version = json.loads(latest)["version"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return version if isinstance(version, str) and version else None
+
+
 def _age(document: Mapping[str, Any]) -> tuple[Any, Any, str]:
     return parse_iso(document["created_at"]), parse_iso(document["first_seen"]), str(document["version"])
 

@@ -33,6 +33,8 @@ class Version:
     blobs: int = 0
     bytes: int = 0
     rows: int = 0
+    pruned_at: str = ""  # when retention gave it up
+    emptied_at: str = ""  # when nothing of it was left in its folder
     etag: str = ""  # the row's, not a column
 
     @property

@@ -26,7 +26,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Request:
-    """`kind`: HEAD, GET, LIST, DELETE, PUT, PUT block, PUT list, PUT properties, PUT from URL, PUT block from URL, COPY.
+    """`kind`: HEAD, GET, LIST, DELETE, CONTAINER, PUT, PUT block, PUT list, PUT properties, PUT from URL, PUT block from URL, COPY.
 
     `nth` counts the requests of this kind from 1.
     """
@@ -100,6 +100,8 @@ class Account:
         if refused := self._refused(request):
             return refused
         match request.kind:
+            case "CONTAINER":
+                return answer(200, ETag='"0x1"', Last_Modified=formatdate(0, usegmt=True))
             case "HEAD" | "GET":
                 return self._read(request)
             case "LIST":
@@ -232,6 +234,8 @@ def kind_of(asked: Asked) -> str:
             return "COPY" if asked.headers.get("x-ms-blob-type") is None else "PUT from URL"
         case "GET", "list":
             return "LIST"
+        case _ if query.get("restype") == ["container"]:
+            return "CONTAINER"
     return asked.method
 
 
