@@ -79,20 +79,35 @@ async def _final_columns(ledger: Ledger, run: Run, end: RunEnd) -> dict[str, Any
 
 
 async def settle_dead_runs(ledger: Ledger, look: Callable[[str], Awaitable[InstanceState]]) -> list[str]:
-    """Closes the runs that hold a key and that nobody works on any more; returns their ids. `look` asks our own engine."""
+    """Closes the runs that hold a key and that nobody works on any more; returns their ids. `look` asks our own engine.
+
+    What goes wrong with one key is raised when all have been looked at: it must not leave the dead of others unburied.
+    """
     closed = []
+    failed: Exception | None = None
     async for lock in ledger.locks.held():
-        code = await _death(ledger, lock, look)
-        if code is None:
-            continue
-        run = await ledger.runs.get(lock.run_id)
-        if run is None:  # claimed by a starter that died before it wrote the run's row
-            await ledger.locks.free(lock.key, lock.run_id)
-        else:
-            end: RunEnd = {"outcome": "cancelled", "code": "cancelled"} if run.cancelled else {"outcome": "failed", "code": code}
-            await close_run(ledger, lock.run_id, end)
-        closed.append(lock.run_id)
+        try:
+            if await _settle(ledger, lock, look):
+                closed.append(lock.run_id)
+        except Exception as error:
+            failed = error
+    if failed is not None:
+        raise failed
     return closed
+
+
+async def _settle(ledger: Ledger, lock: Lock, look: Callable[[str], Awaitable[InstanceState]]) -> bool:
+    """Whether the holder was dead, and is closed now."""
+    code = await _death(ledger, lock, look)
+    if code is None:
+        return False
+    run = await ledger.runs.get(lock.run_id)
+    if run is None:  # claimed by a starter that died before it wrote the run's row
+        await ledger.locks.free(lock.key, lock.run_id)
+    else:
+        end: RunEnd = {"outcome": "cancelled", "code": "cancelled"} if run.cancelled else {"outcome": "failed", "code": code}
+        await close_run(ledger, lock.run_id, end)
+    return True
 
 
 async def _death(ledger: Ledger, lock: Lock, look: Callable[[str], Awaitable[InstanceState]]) -> str | None:
