@@ -122,6 +122,70 @@ CATALOGUE: dict[str, Explained] = {
         "Look at the codes of the run's blobs; a new run copies only what is missing."),
     "copy_failed": Explained(
         "A blob could not be copied for a reason without an entry of its own.", "Look at the log of the copy; ask again."),
+    # the doctor
+    "role_missing": Explained(
+        "The token for Microsoft Graph lacks the application permission PartnerBilling.Read.All.",
+        "Grant it to the identity in the partner tenant; a token that was issued before the grant is used up to a day."),
+    "token_of_another_tenant": Explained(
+        "The token is of another tenant than PARTNER_TENANT_ID.",
+        "Set PARTNER_APP_CLIENT_ID to an app of the partner tenant that trusts the identity, or correct PARTNER_TENANT_ID."),
+    "token_opaque": Explained(
+        "The token cannot be looked into, so its roles are not known.", "Nothing to do: the check of Graph tells."),
+    "no_identity_needed": Explained(
+        "No token is sent: the service is on loopback, or reached by a connection string.", "Nothing to do."),
+    "not_in_use": Explained("The settings do not use this service.", "Nothing to do."),
+    "container_missing": Explained(
+        "The landing container does not exist yet, so that writing could not be tried.",
+        "Create it, or let the first run do so if its identity may; then look again."),
+    "probe_not_found": Explained(
+        "What was written could not be read back as it was.",
+        "Look for something between app and storage that keeps answers; then look again."),
+    "tables_forbidden": Explained(
+        "The landing account refused the app its tables.",
+        "Give the identity Storage Table Data Contributor on the landing account."),
+    "tables_unreachable": Explained(
+        "The tables of the landing account did not answer as tables do.",
+        "Look at the account's firewall and private endpoints, and at LANDING_STORAGE__tableServiceUri."),
+    "copy_refused": Explained(
+        "The landing account may not fetch Microsoft's files by itself; runs stream them through the app instead.",
+        "Set the account's permitted scope for copy operations to any storage account, or COPY_MODE to stream."),
+    "copy_untried": Explained(
+        "Whether the landing account may fetch Microsoft's files can be tried only with an export that Microsoft still knows.",
+        "Look again after the next run."),
+    "copy_not_in_use": Explained(
+        "Files pass through the app, which reads every byte to prove it: the account need not fetch them itself.",
+        "Nothing to do."),
+    "host_storage_forbidden": Explained(
+        "The app's own storage refused the way in that AzureWebJobsStorage gives.",
+        "Give the identity Storage Blob Data Owner, Queue Data Contributor and Table Data Contributor on that account."),
+    "host_storage_unreachable": Explained(
+        "A service of the app's own storage did not answer.",
+        "Look at its firewall, its private endpoints (blob, queue and table) and at the names in AzureWebJobsStorage."),
+    "host_storage_unknown": Explained(
+        "AzureWebJobsStorage is not set, or in a form that is not looked into.", "Nothing to do where functions start."),
+    "clock_skewed": Explained(
+        "The machine's clock and that of storage differ.",
+        "Set the machine's clock; on Azure, restart the app, and report it if it lasts."),
+    "clock_unknown": Explained("Storage did not say what time it is.", "See the check of the landing container."),
+    "region_unknown": Explained(
+        "No request tells in which region a storage account lies.",
+        "Compare the landing account's region with the app's in the portal: copies within one region are fastest."),
+    "settings_contradict": Explained(
+        "Settings that are right by themselves contradict each other.", "Correct what `contradictions` names."),
+    "settings_invalid": Explained(
+        "The settings are wrong, and the app does not start with them.", "Correct what `faults` names."),
+    "bundle_too_old": Explained(
+        "host.json allows an extension bundle without orchestration versions.",
+        "Set its version to [4.30.0, 5.0.0): a deployment could break what runs otherwise."),
+    "versions_differ": Explained(
+        "Other versions are installed than the ones that were tested.",
+        "Deploy again with a remote build, so that requirements.txt is installed; on a laptop: make setup."),
+    "versions_unknown": Explained(
+        "host.json or requirements.txt cannot be read here.", "Deploy again: both belong to the package."),
+    "explained_elsewhere": Explained(
+        "It could not be told, because of what another check has found.", "Correct what that check names; then look again."),
+    "check_failed": Explained(
+        "The check itself failed, or took too long.", "Look again; if it lasts, look at the app's log around the time."),
     # the platform and the operator
     "deadline_passed": Explained(
         "The export was not ready within RUN_DEADLINE_HOURS.", "Ask again, or raise RUN_DEADLINE_HOURS."),

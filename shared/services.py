@@ -6,6 +6,7 @@ belongs to the one event loop of the worker.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from shared.copying.copier import Copier
     from shared.copying.source import Sources
+    from shared.doctor.doctor import Doctor
     from shared.graph.client import GraphBilling
     from shared.landing.store import LandingStore
 
@@ -105,6 +107,20 @@ class Services:
             return Copier(self.landing, self.sources, self.clock, concurrency=self.settings.copy_concurrency)
 
         return self._part("copier", make)
+
+    @property
+    def doctor(self) -> Doctor:
+        """Examines this very app: its clients are those of the runs."""
+        def make() -> Doctor:
+            from shared.doctor.doctor import Doctor
+            from shared.doctor.parts import Parts
+
+            return Doctor(Parts(
+                settings=self.settings, clock=self.clock, machine=SystemClock(), graph=self.graph, landing=self.landing,
+                ledger=self.ledger, rules=self.rules, environment=os.environ, graph_credential=self._graph_credential,
+                storage_credential=None if self.settings.landing_storage else self._storage_credential))
+
+        return self._part("doctor", make)
 
     async def _fetch_manifest(self, operation_id: str) -> Manifest:
         """The manifest of an operation that is done, held against every rule that needs no key.

@@ -1,0 +1,16 @@
+"""GET /api/preflight: the doctor's report, each right and dependency by itself, with the fix."""
+
+import azure.durable_functions as df
+import azure.functions as func
+
+from shared.services import services
+from triggers.problem import answer, answered
+
+bp = df.Blueprint()
+
+
+@bp.route(route="preflight", methods=["GET"])
+@answered
+async def preflight(req: func.HttpRequest) -> func.HttpResponse:
+    """200 whatever was found: the question was answered, and `status` is the answer. What watches for 503 asks /health."""
+    return answer(200, await services().doctor.examine(), **{"Cache-Control": "no-store"})
