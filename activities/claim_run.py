@@ -13,7 +13,7 @@ from shared.exports import ExportKey, Malformed
 from shared.ledger.claims import claim, row_of
 from shared.ledger.keys import belongs
 from shared.messages import ClaimRequest, ClaimResult
-from shared.redaction import walled
+from shared.redaction import secret_free, walled
 from shared.services import services
 
 bp = df.Blueprint()
@@ -42,6 +42,6 @@ def is_valid(request: Any) -> bool:
     return (
         str(key) == request["key"] and isinstance(request["force"], bool) and isinstance(request["instance_id"], str)
         and isinstance(request["run_id"], str) and belongs(request["run_id"], key) and deadline.tzinfo is not None
-        and all(isinstance(text, str) and len(text) <= 500 for text in texts)
+        and all(isinstance(text, str) and len(text) <= 500 for text in texts) and secret_free(texts)
         and all(isinstance(number, int) and not isinstance(number, bool) for number in numbers.values())
         and 1 <= numbers["rounds"] <= 10 and 1 <= numbers["pages_in_flight"] <= 16 and 0 <= numbers["poll_min_seconds"] <= 86_400)
