@@ -10,6 +10,7 @@ from types import FrameType
 
 from . import logs
 from .errors import HostError
+from .isolation import DEFAULT_MEMORY_MB, Isolation
 from .local_host import LocalHost
 
 
@@ -19,13 +20,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=7071, help="on 127.0.0.1; 0 takes a free one (default: 7071)")
     parser.add_argument("--state-dir", type=Path, default=None, help="where instances are kept (default: APP_ROOT/.state/host)")
     parser.add_argument("--early-timers", action="store_true", help="fire durable timers up to a second early, as Azure does")
+    parser.add_argument("--in-process", action="store_true", help="run the app in this process, not in one of its own")
+    parser.add_argument("--worker-memory", type=int, default=DEFAULT_MEMORY_MB, metavar="MB", help="what the worker process may "
+                        "use; 0: no limit (default: 2048)")
     parser.add_argument("--json-log", action="store_true", help="log JSON lines")
     options = parser.parse_args(arguments)
     logs.configure(json_lines=options.json_log)
     signals = _Signals()
     host = LocalHost(
         options.app_root, state_dir=options.state_dir or options.app_root / ".state" / "host", port=options.port, listen=True,
-        early_timers=options.early_timers)
+        early_timers=options.early_timers, isolated=None if options.in_process else Isolation(
+            options.worker_memory, options.json_log, gone_for_good=signals.fail))
     try:
         host.start()
     except HostError as error:
@@ -34,6 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
     print("\n".join(host.described_functions()))
     print(f"Listening on {host.base_url}", flush=True)
     signals.asked_to_stop.wait()
+    if signals.failure is not None:
+        print(f"local host: {signals.failure}", file=sys.stderr, flush=True)
+        host.stop(drain=False)
+        return 1
     print("Stopping: waiting for what is running.", flush=True)
     if not host.stop(drain=True):
         print("Stopped; what was still running will run again at the next start.", flush=True)
@@ -47,8 +56,14 @@ class _Signals:
 
     def __init__(self) -> None:
         self.asked_to_stop = threading.Event()
+        self.failure: str | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._received)
+
+    def fail(self, reason: str) -> None:
+        """Something without which the host is of no use has ended."""
+        self.failure = reason
+        self.asked_to_stop.set()
 
     def _received(self, number: int, frame: FrameType | None) -> None:
         if self.asked_to_stop.is_set():

@@ -16,11 +16,11 @@ from datetime import datetime
 
 from . import failure_texts, history
 from .action_replay import no_such_function
+from .calls import Calls, WorkerLost
 from .clock import Clock, SystemClock
 from .episode import Identity, run_episode, version_mismatch
 from .functions import FunctionIndex
 from .history import Event
-from .invocation import Invoker
 from .records import Instance, Step, Work, Written
 from .schedules import Schedules
 from .steps import StepPlanner, describe
@@ -52,7 +52,7 @@ class Limits:
 
 class Engine:
     def __init__(
-        self, *, store: Store, functions: FunctionIndex, invoker: Invoker, clock: Clock, limits: Limits, planner: StepPlanner,
+        self, *, store: Store, functions: FunctionIndex, invoker: Calls, clock: Clock, limits: Limits, planner: StepPlanner,
         versions: VersionRule, schedules: Schedules, traffic: Traffic,
     ) -> None:
         self._store, self._functions, self._invoker, self._clock, self._limits = store, functions, invoker, clock, limits
@@ -189,6 +189,9 @@ class Engine:
     def _activity_done(self, work: Work, future: "Future[str | None]", started: float) -> None:
         if self._stopping and future.cancelled():
             return
+        if not future.cancelled() and isinstance(future.exception(), WorkerLost):
+            self._run_again(work)
+            return
         took = time.monotonic() - started
         error = RuntimeError("the activity was cancelled") if future.cancelled() else future.exception()
         if error is None:
@@ -199,6 +202,16 @@ class Engine:
             log.warning("%s activity %s failed (task %d, %.2f s): %s", work.instance_id, work.name, work.task_id, took, reason)
             event = history.task_failed(self._clock.now(), work.task_id, reason, details)
         self._finish_activity(work, event)
+
+    def _run_again(self, work: Work) -> None:
+        """The worker process ended through no fault of this activity. Its row is still there, as after a restart."""
+        if self._stopping:
+            return
+        log.warning("%s activity %s runs again (task %d): the worker process ended", work.instance_id, work.name, work.task_id)
+        with self._lock:
+            self._active.discard(work.id)
+            self._queue.appendleft(work)
+        self._wake_up()
 
     def _finish_activity(self, work: Work, event: Event) -> None:
         try:
@@ -218,6 +231,8 @@ class Engine:
             written = self._step(instance_id)
         except StoreClosed:
             return
+        except WorkerLost:
+            written = Written(ready=[] if self._stopping else [instance_id])
         except BaseException:  # also SystemExit, raised by an orchestrator: nobody else would hear of it
             log.exception("%s: the local host failed in this episode; the instance stays as it is", instance_id)
         finally:
@@ -263,7 +278,8 @@ class Engine:
     def _handler(self, name: str) -> Callable[[str], str]:
         function = self._functions.find(name)
         if function is not None and self._functions.exists("orchestrator", name):
-            return function.call
+            found = function
+            return lambda context: self._invoker.orchestrator(found, context)
         return lambda _: json.dumps({"error": no_such_function("orchestrator", name)})
 
     def _past_of(self, instance: Instance) -> PastEvents:

@@ -10,6 +10,7 @@ from typing import Any
 
 from . import failure_texts
 from .action_replay import ActionReplay, Decision, Finished, FunctionKind, ImpossibleAction, NonDeterminism
+from .calls import WorkerLost
 from .history import Event, EventType, compact_json
 from .timestamps import rewrite_offsets
 
@@ -119,6 +120,8 @@ def context_json(who: Identity, history: Sequence[Event], past_texts: Sequence[s
 def ask_orchestrator(handle: Callable[[str], str], context: str) -> Answer:
     try:
         return _read_state(json.loads(handle(context)))
+    except WorkerLost:
+        raise  # nobody has answered: it is asked again
     except Exception as error:
         text = failure_texts.sanitize(str(error))
         state = _carried_state(text)

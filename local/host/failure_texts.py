@@ -8,6 +8,8 @@ import json
 import re
 import traceback
 
+from .calls import EndedByHost, FailedElsewhere
+
 HIDDEN = "[Hidden Credential]"
 CREDENTIAL_TOKENS = (
     "Token=", "DefaultEndpointsProtocol=http", "AccountKey=", "Data Source=", "Server=", "Password=", "pwd=", "&amp;sig=",
@@ -36,11 +38,17 @@ def sanitize(text: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
+    if isinstance(error, FailedElsewhere):
+        return f"{error.kind}: {error}"
+    if isinstance(error, EndedByHost):
+        return str(error)
     return f"{type(error).__name__}: {error}"
 
 
 def stack_of(error: BaseException) -> str:
     """The Python frames of the app: those of this host and of the thread pool are left out."""
+    if isinstance(error, FailedElsewhere):
+        return error.stack
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_plumbing(frame.filename)]
     return "".join(traceback.format_list(frames))
 
@@ -52,6 +60,8 @@ def _is_plumbing(filename: str) -> bool:
 def activity_failure(name: str, error: BaseException) -> tuple[str, str]:
     """(Reason, Details) of TaskFailed. The two blanks are the engine's."""
     message, stack = sanitize(one_line(error)), stack_of(error)
+    if isinstance(error, EndedByHost):  # the host's own exception, not one that the worker reports
+        return f"Activity function '{name}' failed: {message}", _net_exception(message, "")
     return f"Activity function '{name}' failed:  {message}", _net_exception(message, stack)
 
 

@@ -3,16 +3,12 @@
 import asyncio
 import logging
 import re
-from collections.abc import Callable
-from typing import Any
 from urllib.parse import unquote
 
-from azure.functions.meta import Datum
-
+from .calls import Calls, EndedByHost, WorkerLost
 from .client_binding import RPC, WEBHOOKS
 from .functions import AppFunction, FunctionIndex
 from .http_messages import HostRequest, HostResponse, json_response
-from .invocation import Invoker, converter
 from .management import Management
 from .routes import best_match
 from .schedules import Schedules
@@ -25,7 +21,7 @@ _LOCAL_HOST = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?", re.IGNO
 
 class Front:
     def __init__(
-        self, *, functions: FunctionIndex, invoker: Invoker, management: Management, schedules: Schedules, traffic: Traffic,
+        self, *, functions: FunctionIndex, invoker: Calls, management: Management, schedules: Schedules, traffic: Traffic,
     ) -> None:
         self._functions, self._invoker, self._management, self._schedules, self._traffic = (
             functions, invoker, management, schedules, traffic)
@@ -77,10 +73,13 @@ class Front:
         if len(request.body) > MAX_TRIGGER_BODY:
             return HostResponse(413)
         try:
-            future = self._invoker.http(function, _request_datum(request, parameters), _encoder(function))
+            future = self._invoker.http(function, request, parameters)
             response: HostResponse = await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             raise
+        except (EndedByHost, WorkerLost) as ended:
+            log.error("%s %s: function %s: %s", request.method, request.path, function.name, ended)
+            return HostResponse(500)
         except Exception:
             log.exception("%s %s: function %s failed", request.method, request.path, function.name)
             return HostResponse(500)
@@ -91,31 +90,3 @@ class Front:
 def host_allowed(host: str | None) -> bool:
     """Only names of this machine: a page that rebinds its own name to 127.0.0.1 gets nothing."""
     return host is not None and _LOCAL_HOST.fullmatch(host) is not None
-
-
-def _request_datum(request: HostRequest, parameters: dict[str, str]) -> Datum:
-    def texts(values: dict[str, str]) -> dict[str, Datum]:
-        return {name: Datum(type="string", value=value) for name, value in values.items()}
-
-    return Datum(type="http", value={
-        "method": Datum(type="string", value=request.method), "url": Datum(type="string", value=request.url),
-        "headers": texts({name.lower(): value for name, value in request.headers}), "query": texts(request.query),
-        "params": texts(parameters), "body": Datum(type="bytes", value=request.body)})
-
-
-def _encoder(function: AppFunction) -> Callable[[Any], HostResponse]:
-    def encode(result: Any) -> HostResponse:
-        if result is None:
-            return HostResponse(204)
-        if not function.returns_http:
-            raise TypeError(f"function '{function.name}' returned a value, but has no $return binding")
-        encoded = converter("http").encode(result, expected_type=None)
-        if encoded.type == "string":
-            return HostResponse(200, (("Content-Type", "text/plain; charset=utf-8"),), encoded.value.encode())
-        parts = encoded.value
-        cookies = [
-            ("Set-Cookie", morsel.OutputString()) for cookie in parts["cookies"] or [] for morsel in cookie.values()]
-        headers = [(name, datum.value) for name, datum in parts["headers"].items() if name.lower() != "content-length"]
-        return HostResponse(int(parts["status_code"].value), (*headers, *cookies), parts["body"].value)
-
-    return encode

@@ -3,8 +3,8 @@
 import importlib
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from pathlib import Path
@@ -96,6 +96,21 @@ class FunctionIndex:
                         f"The functions '{other}' and '{function.name}' both answer {method} /{function.route.template}.")
 
 
+_loaded: dict[Path, ModuleType] = {}  # by script: a module is imported once, though another app may have its name meanwhile
+
+
+@contextmanager
+def name_lent() -> Iterator[None]:
+    """Gives `function_app` back to the module that had the name before."""
+    before = sys.modules.get("function_app")
+    try:
+        yield
+    finally:
+        sys.modules.pop("function_app", None)
+        if before is not None:
+            sys.modules["function_app"] = before
+
+
 # -- loading ------------------------------------------------------------------
 
 def load_app(root: Path) -> FunctionRegister:
@@ -103,12 +118,16 @@ def load_app(root: Path) -> FunctionRegister:
     script = root / "function_app.py"
     if not script.exists():
         raise AppRefused(f"There is no function_app.py in {root}.")
+    module = _loaded.get(script.resolve())
+    if module is not None:
+        sys.modules["function_app"] = module
+        return _only_app(module)
     loaded = sys.modules.get("function_app")
     if loaded is not None and Path(str(loaded.__file__)).resolve() != script.resolve():
         del sys.modules["function_app"]
         importlib.invalidate_caches()
     try:
-        module = importlib.import_module("function_app")
+        module = _loaded[script.resolve()] = importlib.import_module("function_app")
     except Exception as error:
         raise AppRefused(f"function_app.py cannot be imported: {_where(error, root)}{type(error).__name__}: {error}") from error
     return _only_app(module)

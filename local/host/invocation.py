@@ -3,6 +3,7 @@
 Async functions run on the process's user loop, sync ones in a thread pool (`PYTHON_THREADPOOL_THREAD_COUNT`).
 """
 
+import contextvars
 import json
 import os
 import threading
@@ -18,6 +19,8 @@ import azure.functions as func
 from azure.functions.meta import Datum
 
 from .functions import AppFunction
+from .http_calls import request_datum, response_of
+from .http_messages import HostRequest, HostResponse
 from .user_loop import UserLoop
 
 
@@ -40,6 +43,8 @@ def converter(binding: str) -> Any:
 
 
 class Invoker:
+    """Satisfies `Calls` inside this process."""
+
     def __init__(self, user_loop: UserLoop, root: Path, client_binding: Callable[[], str]) -> None:
         """`client_binding` gives the JSON of durable client parameters; it is asked at each call, when the port is known."""
         self._user_loop, self._root, self._client_binding = user_loop, root, client_binding
@@ -71,7 +76,8 @@ class Invoker:
         def run_sync() -> Any:
             return encode(function.call(**arguments()))
 
-        future: Future[Any] = self._user_loop.submit(run_async()) if function.is_async else self._pool.submit(run_sync)
+        future: Future[Any] = self._user_loop.submit(run_async()) if function.is_async else self._pool.submit(
+            contextvars.copy_context().run, run_sync)
         with self._lock:
             self._running.add(future)
         future.add_done_callback(self._forget)
@@ -103,8 +109,14 @@ class Invoker:
         datum = Datum(type="json", value=trigger_json)
         return self.invoke(function, lambda: converter("timerTrigger").decode(datum, trigger_metadata=None), encode)
 
-    def http(self, function: AppFunction, request: Datum, encode: Callable[[Any], Any]) -> "Future[Any]":
-        return self.invoke(function, lambda: converter("httpTrigger").decode(request, trigger_metadata=None), encode)
+    def http(self, function: AppFunction, request: HostRequest, parameters: dict[str, str]) -> "Future[HostResponse]":
+        datum = request_datum(request, parameters)
+        return self.invoke(
+            function, lambda: converter("httpTrigger").decode(datum, trigger_metadata=None), response_of(function))
+
+    def orchestrator(self, function: AppFunction, context: str) -> str:
+        answer: str = function.call(context)
+        return answer
 
     def stop(self, *, abandon: bool) -> None:
         """`abandon`: cancel what can be cancelled; threads that run on are left to themselves."""

@@ -16,6 +16,7 @@ from typing import Any
 from azure.functions import FunctionRegister
 
 from . import sdk_patches
+from .calls import Calls
 from .client_binding import client_binding_json
 from .clock import Clock, SystemClock
 from .commands import Commands
@@ -23,10 +24,11 @@ from .digest import status_body
 from .engine import Engine, Limits
 from .errors import FunctionFailed, HostError
 from .front import Front
-from .functions import HTTP_METHODS, FunctionIndex, index_app, load_app
+from .functions import HTTP_METHODS, FunctionIndex, index_app, load_app, name_lent
 from .history import Event
 from .http_messages import HostRequest, HostResponse
 from .invocation import Invoker
+from .isolation import Isolation
 from .management import Management
 from .records import Filter
 from .schedules import Schedules
@@ -39,6 +41,7 @@ from .timestamps import to_micros
 from .traffic import Traffic
 from .user_loop import UserLoop
 from .waiting import Found, Waiting
+from .worker import Worker
 
 log = logging.getLogger(__name__)
 DRAIN_SECONDS = 30.0
@@ -55,6 +58,7 @@ class LocalHost:
     `port`: 0 takes a free one. `listen` None opens it only if a function uses the durable client.
     `settings`: environment variables for as long as the host lives; they win over local.settings.json and the environment.
     `timers`: False leaves timer triggers to `fire_timer`.
+    `isolated`: the app runs in a worker process of its own; needs a folder. None runs it in this process.
     `serial`: one activity or episode at a time; on a virtual clock a run then repeats event for event.
     """
 
@@ -62,15 +66,18 @@ class LocalHost:
         self, app: Path | str | FunctionRegister, *, state_dir: Path | str | None = None, clock: Clock | None = None,
         early_timers: bool = False, port: int = 0, listen: bool | None = None, settings: Mapping[str, str] | None = None,
         host_json: Mapping[str, Any] | Path | None = None, timers: bool = True, serial: bool = False,
+        isolated: Isolation | None = None,
     ) -> None:
         self._app, self._state_path = app, Path(state_dir) if state_dir is not None else None
         self.clock: Clock = clock or SystemClock()
         self._early_timers, self._port, self._listen, self._timers = early_timers, port, listen, timers
         self._settings, self._host_json, self._serial = dict(settings or {}), host_json, serial
+        self._isolated = isolated
         self._exits = ExitStack()
         self._stop_lock = threading.Lock()
         self._started = False
         self._traffic = Traffic()
+        self._worker: Worker | None = None
 
     # -- life -----------------------------------------------------------------
 
@@ -87,19 +94,23 @@ class LocalHost:
         root = Path(self._app).resolve() if isinstance(self._app, (str, Path)) else None
         defaults = read_local_settings(root / "local.settings.json") if root else {}
         self._exits.enter_context(environment(defaults, self._settings))
-        sdk_patches.install()
-        app = self._load(root)
         options = read_host_json(self._host_json if root is None else root / "host.json", os.environ)
-        self.functions: FunctionIndex = index_app(app, os.environ, options.route_prefix)
         self.hub_name = options.hub_name
-        self._store = self._open_store(options.hub_name)
-        self._user_loop = UserLoop.shared()
-        self._user_loop.enter()
-        self._exits.callback(self._user_loop.leave)
         self._server = Server()
-        self._invoker = Invoker(
-            self._user_loop, root or Path.cwd(),
-            lambda: client_binding_json(self.base_url, options.hub_name, options.connection_name))
+
+        def binding() -> str:
+            return client_binding_json(self.base_url, options.hub_name, options.connection_name) if self._server.port else ""
+
+        self._invoker: Calls
+        if self._isolated is not None and root is not None:
+            self._store = self._open_store(options.hub_name)
+            self._worker = self._invoker = self._isolated.worker(root, options, binding)
+            self._exits.callback(self._worker.stop, abandon=True)
+            self.functions: FunctionIndex = self._worker.functions
+        else:
+            self.functions = self._index(root, options.route_prefix)
+            self._store = self._open_store(options.hub_name)
+            self._invoker = self._in_process(root or Path.cwd(), binding)
         timers = self.functions.of("timerTrigger")
         self._schedules = Schedules(
             timers, store=self._store, invoker=self._invoker, clock=self.clock, traffic=self._traffic, active=self._timers)
@@ -122,7 +133,19 @@ class LocalHost:
             self._server.listen(self._front, self._port)
             if self._state is not None:
                 self._state.announce(self.base_url)
+        if self._worker is not None:
+            self._worker.start()
         self._engine.start()
+
+    def _index(self, root: Path | None, route_prefix: str) -> FunctionIndex:
+        sdk_patches.install()
+        return index_app(self._load(root), os.environ, route_prefix)
+
+    def _in_process(self, root: Path, binding: Callable[[], str]) -> Invoker:
+        user_loop = UserLoop.shared()
+        user_loop.enter()
+        self._exits.callback(user_loop.leave)
+        return Invoker(user_loop, root, binding)
 
     def _load(self, root: Path | None) -> FunctionRegister:
         if root is None:
@@ -131,6 +154,7 @@ class LocalHost:
         path = str(root)
         sys.path.insert(0, path)
         self._exits.callback(sys.path.remove, path)
+        self._exits.enter_context(name_lent())
         return load_app(root)
 
     def _open_store(self, hub_name: str) -> Store:

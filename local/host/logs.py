@@ -27,7 +27,7 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-def configure(*, json_lines: bool) -> None:
+def configure(*, json_lines: bool, colour: bool = False) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if json_lines else _ReadableLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

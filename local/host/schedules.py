@@ -8,9 +8,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from .calls import Calls
 from .clock import Clock
 from .functions import AppFunction
-from .invocation import Invoker
 from .ncrontab import Crontab
 from .store import Store, StoreClosed
 from .timestamps import EPOCH, from_micros, to_micros
@@ -34,7 +34,7 @@ class Schedules:
     """All timer triggers of the app. One never overlaps itself; ticks missed meanwhile are not made up for."""
 
     def __init__(
-        self, functions: list[AppFunction], *, store: Store, invoker: Invoker, clock: Clock, traffic: Traffic, active: bool,
+        self, functions: list[AppFunction], *, store: Store, invoker: Calls, clock: Clock, traffic: Traffic, active: bool,
     ) -> None:
         """`active` False: nothing fires by itself."""
         self._store, self._invoker, self._clock, self._traffic = store, invoker, clock, traffic

@@ -23,12 +23,13 @@ Result = TypeVar("Result")
 
 class Server:
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop
         self._thread = threading.Thread(target=self._run, name="server-loop", daemon=True)
         self._runner: web.AppRunner | None = None
         self.port: int | None = None
 
     def start(self) -> None:
+        self._loop = asyncio.new_event_loop()
         self._thread.start()
 
     def _run(self) -> None:

@@ -15,8 +15,10 @@ from .versions import FAILURES, STRATEGIES, VersionRule
 
 log = logging.getLogger(__name__)
 DEFAULT_LIMIT = 20
+DEFAULT_TIMEOUT = 1800.0
 DEFAULT_HUB = "TestHubName"
 _SETTING = re.compile(r"%([^%\s]+)%")
+_TIME_SPAN = re.compile(r"(?:(\d+)\.)?(\d{1,2}):(\d{1,2}):(\d{1,2}(?:\.\d{1,7})?)")
 _HUB_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{2,44}")
 _DURABLE_OPTIONS = frozenset({
     "hubname", "defaultversion", "versionmatchstrategy", "versionfailurestrategy",
@@ -37,6 +39,7 @@ class HostOptions:
     versions: VersionRule = field(default_factory=VersionRule)
     max_activities: int = DEFAULT_LIMIT
     max_orchestrators: int = DEFAULT_LIMIT
+    function_timeout: float | None = DEFAULT_TIMEOUT  # seconds; None: no limit
 
 
 def read_host_json(source: Path | Mapping[str, Any] | None, environ: Mapping[str, str]) -> HostOptions:
@@ -54,8 +57,6 @@ def read_host_json(source: Path | Mapping[str, Any] | None, environ: Mapping[str
         log.warning("host.json names the storage provider %s; the local host always uses SQLite", storage["type"])
     if unknown := sorted(key for key in durable if key.lower() not in _DURABLE_OPTIONS):
         log.warning("host.json: the local host ignores extensions.durableTask.%s", ", ".join(unknown))
-    if content.get("functionTimeout") not in (None, "-1"):
-        log.info("host.json: functionTimeout is not enforced by the local host")
     hub_name = resolve(str(durable.get("hubName", DEFAULT_HUB)), environ, "host.json: hubName")
     if not _HUB_NAME.fullmatch(hub_name):
         raise AppRefused(f"host.json: the task hub name '{hub_name}' is not valid: 3 to 45 letters and digits, a letter first.")
@@ -67,7 +68,26 @@ def read_host_json(source: Path | Mapping[str, Any] | None, environ: Mapping[str
             str(durable.get("defaultVersion") or ""), _choice(durable, "versionMatchStrategy", STRATEGIES),
             _choice(durable, "versionFailureStrategy", FAILURES)),
         max_activities=_limit(durable, "maxConcurrentActivityFunctions"),
-        max_orchestrators=_limit(durable, "maxConcurrentOrchestratorFunctions"))
+        max_orchestrators=_limit(durable, "maxConcurrentOrchestratorFunctions"),
+        function_timeout=_timeout(content.get("functionTimeout")))
+
+
+def _timeout(text: Any) -> float | None:
+    """`functionTimeout`, a TimeSpan; `-1` means no limit.
+
+    >>> _timeout("00:10:00"), _timeout("1.00:00:00.5"), _timeout("-1"), _timeout(None)
+    (600.0, 86400.5, None, 1800.0)
+    """
+    if text is None:
+        return DEFAULT_TIMEOUT
+    if str(text) in ("-1", "-00:00:01"):
+        return None
+    found = _TIME_SPAN.fullmatch(str(text))
+    parts = [float(part or 0) for part in found.groups()] if found else [0.0] * 4
+    seconds = sum(part * size for part, size in zip(parts, (86_400, 3_600, 60, 1), strict=True))
+    if not seconds:
+        raise AppRefused(f"host.json: functionTimeout must be a time span such as 00:10:00, or -1 for no limit, not {text!r}.")
+    return seconds
 
 
 def _limit(durable: Mapping[str, Any], name: str) -> int:

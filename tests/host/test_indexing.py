@@ -142,7 +142,7 @@ def test_settings_live_as_long_as_the_host(tmp_path: Path, monkeypatch: pytest.M
     with LocalHost(tmp_path, settings={"WON": "argument"}):
         assert (os.environ["IN_BOTH"], os.environ["IN_FILE"], os.environ["WON"]) == ("environment", "file", "argument")
     assert "IN_FILE" not in os.environ and "WON" not in os.environ and sys.path == path
-    sys.modules.pop("function_app")
+    assert "function_app" not in sys.modules
 
 
 @pytest.mark.parametrize(("source", "text"), [

@@ -1,0 +1,37 @@
+"""Functions of an app as plain JSON: what a worker process tells the host about the app that it has loaded."""
+
+import os
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from . import ncrontab
+from .functions import AppFunction, FunctionIndex, TimerOptions, time_zone
+from .routes import Route
+
+
+def described(function: AppFunction) -> dict[str, Any]:
+    timer = function.timer
+    return {
+        "name": function.name, "trigger": function.trigger, "trigger_parameter": function.trigger_parameter,
+        "client_parameters": list(function.client_parameters), "wants_context": function.wants_context,
+        "returns_http": function.returns_http, "disabled": function.disabled, "methods": list(function.methods),
+        "route": function.route.template if function.route else None,
+        "timer": [timer.text, timer.run_on_startup, timer.use_monitor] if timer else None}
+
+
+def index_of(descriptions: Iterable[dict[str, Any]]) -> FunctionIndex:
+    """The index as the worker has it, except that its functions cannot be called from here."""
+    return FunctionIndex(_function(description) for description in descriptions)
+
+
+def _function(description: dict[str, Any]) -> AppFunction:
+    values = dict(description)
+    route, timer = values.pop("route"), values.pop("timer")
+    return AppFunction(
+        **values | {"client_parameters": tuple(values["client_parameters"]), "methods": tuple(values["methods"])},
+        call=_elsewhere, route=Route.parse(route, "", str(values["name"])) if route is not None else None,
+        timer=TimerOptions(timer[0], ncrontab.parse(timer[0], time_zone(os.environ)), timer[1], timer[2]) if timer else None)
+
+
+def _elsewhere(*_: object, **__: object) -> NoReturn:
+    raise RuntimeError("this function lives in the worker process")

@@ -1,0 +1,38 @@
+"""HTTP triggers: a request as the function's argument, and what the function returns as an answer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import azure.functions as func
+from azure.functions.meta import Datum
+
+from .functions import AppFunction
+from .http_messages import HostRequest, HostResponse
+
+
+def request_datum(request: HostRequest, parameters: dict[str, str]) -> Datum:
+    def texts(values: dict[str, str]) -> dict[str, Datum]:
+        return {name: Datum(type="string", value=value) for name, value in values.items()}
+
+    return Datum(type="http", value={
+        "method": Datum(type="string", value=request.method), "url": Datum(type="string", value=request.url),
+        "headers": texts({name.lower(): value for name, value in request.headers}), "query": texts(request.query),
+        "params": texts(parameters), "body": Datum(type="bytes", value=request.body)})
+
+
+def response_of(function: AppFunction) -> Callable[[Any], HostResponse]:
+    def encode(result: Any) -> HostResponse:
+        if result is None:
+            return HostResponse(204)
+        if not function.returns_http:
+            raise TypeError(f"function '{function.name}' returned a value, but has no $return binding")
+        encoded = func.get_binding_registry().get("http").encode(result, expected_type=None)
+        if encoded.type == "string":
+            return HostResponse(200, (("Content-Type", "text/plain; charset=utf-8"),), encoded.value.encode())
+        parts = encoded.value
+        cookies = [
+            ("Set-Cookie", morsel.OutputString()) for cookie in parts["cookies"] or [] for morsel in cookie.values()]
+        headers = [(name, datum.value) for name, datum in parts["headers"].items() if name.lower() != "content-length"]
+        return HostResponse(int(parts["status_code"].value), (*headers, *cookies), parts["body"].value)
+
+    return encode

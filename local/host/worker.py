@@ -1,0 +1,205 @@
+"""The host's side of the worker process: starts it, hands it calls, ends it when a function takes too long, starts it anew.
+
+A function that ends the process, uses up its memory or never returns takes down the worker, not the host. What the worker
+was doing then fails as it does in Azure, or runs again (`CallsUnderWay.lost`).
+"""
+
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from .calls_under_way import Call, CallsUnderWay
+from .descriptions import index_of
+from .errors import AppRefused, HostError
+from .frames import Header, Sender, packed, received
+from .functions import AppFunction, FunctionIndex
+from .http_messages import HostRequest, HostResponse
+from .worker_main import WorkerOptions
+
+log = logging.getLogger(__name__)
+PACKAGE = __package__ or ""
+IMPORT_ROOT = str(Path(__file__).resolve().parents[len(PACKAGE.split("."))])
+BOOT = f"import sys; sys.path.insert(0, {IMPORT_ROOT!r}); from {PACKAGE}.worker_main import main; main()"
+MOST_FAILED_STARTS = 3
+END_SECONDS = 10.0
+
+
+class Worker:
+    """Satisfies `Calls`. `gone_for_good` is called when the worker cannot be started again."""
+
+    def __init__(
+        self, options: WorkerOptions, *, timeout: float | None, client_binding: Callable[[], str],
+        gone_for_good: Callable[[str], None],
+    ) -> None:
+        self._options, self._client_binding, self._gone_for_good = options, client_binding, gone_for_good
+        self._under_way = CallsUnderWay(timeout, self._kill)
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._failed_starts = 0
+        self._sender: Sender | None = None
+        self._held: list[bytes] = []  # calls that wait for the worker to be up
+        self._process, self._connection = self._spawn()
+        self._frames = received(self._connection)
+        self.functions = self._functions()
+        self._reader = threading.Thread(target=self._read, name="worker-reader", daemon=True)
+
+    def start(self) -> None:
+        """Lets calls through; the host's port is known now."""
+        self._connect()
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    # -- the process ----------------------------------------------------------
+
+    def _spawn(self) -> tuple["subprocess.Popen[bytes]", socket.socket]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            warnings = [f"-W{option}" for option in sys.warnoptions]
+            process = subprocess.Popen(
+                [sys.executable, *warnings, "-c", BOOT, str(theirs.fileno()), self._options.as_text()],
+                stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),))
+        return process, ours
+
+    def _functions(self) -> FunctionIndex:
+        """Waits until the worker has loaded the app."""
+        header, _ = next(self._frames, ({}, b""))
+        if "functions" in header:
+            return index_of(header["functions"])
+        code = self._reap()
+        raise AppRefused(header.get("refused") or f"The app ended the worker process while it was imported: {exit_text(code)}.")
+
+    def _connect(self) -> None:
+        with self._lock:
+            self._sender = Sender(self._connection)
+            self._sender.send(packed({"binding": self._client_binding()}))
+            for frame in self._held:
+                self._sender.send(frame)
+            self._held.clear()
+
+    def _disconnect(self) -> list[Call]:
+        """From here on calls are held. Returns those that the process will not answer."""
+        with self._lock:
+            sender, self._sender = self._sender, None
+            unanswered = self._under_way.take_all()
+        self._connection.shutdown(socket.SHUT_RDWR)
+        if sender is not None:
+            sender.close()
+        return unanswered
+
+    def _reap(self) -> int:
+        """Ends what is left of the process; its exit code."""
+        self._frames.close()
+        self._connection.close()
+        try:
+            return self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._kill()
+            return self._process.wait()
+
+    def _kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+
+    # -- reading --------------------------------------------------------------
+
+    def _read(self) -> None:
+        while True:
+            for header, body in self._frames:
+                if "exits" in header:
+                    self._under_way.blame(header["exits"])
+                elif (call := self._under_way.take(header["id"])) is not None:
+                    self._failed_starts = 0
+                    _finish(call, header, body)
+            unanswered = self._disconnect()
+            code = self._reap()
+            if self._stopping:
+                self._under_way.lost(unanswered, exit_text(code))
+                return
+            log.error("the worker process ended (%s); it is started again", exit_text(code))
+            again = self._start_again()
+            self._under_way.lost(unanswered, exit_text(code))  # only now: what runs again finds a worker
+            if not again:
+                return
+
+    def _start_again(self) -> bool:
+        self._failed_starts += 1
+        try:
+            if self._failed_starts > MOST_FAILED_STARTS:
+                raise HostError(f"The worker process ended {self._failed_starts} times without finishing a call.")
+            self._process, self._connection = self._spawn()
+            self._frames = received(self._connection)
+            self._functions()
+        except (HostError, OSError) as error:
+            self._stopping = True
+            self._under_way.close(str(error))
+            self._gone_for_good(str(error))
+            return False
+        self._connect()
+        return True
+
+    # -- calls ----------------------------------------------------------------
+
+    def _call(self, kind: str, function: AppFunction, body: bytes, **more: Any) -> "Future[Any]":
+        with self._lock:
+            call = self._under_way.add(kind, function.name)
+            frame = packed({"id": call.id, "kind": kind, "name": function.name, **more}, body)
+            if self._sender is not None:
+                self._sender.send(frame)
+            else:
+                self._held.append(frame)
+        return call.future
+
+    def activity(self, function: AppFunction, stored_input: str) -> "Future[str | None]":
+        return self._call("activity", function, stored_input.encode())
+
+    def timer(self, function: AppFunction, trigger_json: str) -> "Future[None]":
+        return self._call("timer", function, trigger_json.encode())
+
+    def orchestrator(self, function: AppFunction, context: str) -> str:
+        answer: str = self._call("orchestrator", function, context.encode()).result()
+        return answer
+
+    def http(self, function: AppFunction, request: HostRequest, parameters: dict[str, str]) -> "Future[HostResponse]":
+        return self._call(
+            "http", function, request.body, method=request.method, path=request.path, query=request.query_string,
+            headers=request.headers, origin=request.origin, parameters=parameters)
+
+    def stop(self, *, abandon: bool) -> None:
+        self._stopping = True
+        if abandon:
+            self._kill()
+        else:
+            with self._lock:
+                if self._sender is not None:
+                    self._sender.send(packed({"stop": True}))
+        if self._reader.ident is None:
+            self._kill()
+            self._reap()
+        elif self._reader is not threading.current_thread():
+            self._reader.join()
+        self._under_way.close("the host has ended")
+
+
+def _finish(call: Call, header: Header, body: bytes) -> None:
+    if "status" in header:
+        headers = tuple((name, value) for name, value in header["headers"])
+        call.future.set_result(HostResponse(header["status"], headers, body))
+    elif "stack" in header:
+        call.fail_elsewhere(header["kind"], body.decode("utf-8", "replace"), header["stack"])
+    else:
+        call.future.set_result(None if header["nothing"] else body.decode("utf-8", "surrogatepass"))
+
+
+def exit_text(code: int) -> str:
+    """As the Azure host words it; a signal is 128 more, as in a shell."""
+    shown = 128 - code if code < 0 else code
+    return f"python exited with code {shown} (0x{shown:X})"

@@ -1,0 +1,153 @@
+"""The worker process: loads the app, says which functions it has, then runs what the host asks for.
+
+It ends when the host does: its main thread does nothing but read from the host, and a connection that ends ends the process,
+whatever its functions are doing.
+"""
+
+import contextvars
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import failure_texts, logs, sdk_patches
+from .descriptions import described
+from .errors import AppRefused
+from .frames import Header, Sender, packed, received
+from .functions import FunctionIndex, index_app, load_app
+from .http_messages import HostRequest, HostResponse
+from .invocation import Invoker
+from .user_loop import UserLoop
+
+EPISODE_THREADS = 4
+FIRST_TO_KILL = "1000"
+running: contextvars.ContextVar[int | None] = contextvars.ContextVar("running", default=None)
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """What the host tells its worker on the command line, as JSON."""
+
+    root: str
+    route_prefix: str
+    json_log: bool
+    colour: bool
+    memory_mb: int  # 0: no limit
+
+    @classmethod
+    def of(cls, text: str) -> "WorkerOptions":
+        return cls(**json.loads(text))
+
+    def as_text(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def main() -> None:
+    options = WorkerOptions.of(sys.argv[2])
+    connection = socket.socket(fileno=int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host, which then ends its worker in order
+    logs.configure(json_lines=options.json_log, colour=options.colour)
+    _limit_memory(options.memory_mb)
+    sender = Sender(connection)
+    try:
+        index = _load(options)
+    except AppRefused as refused:
+        sender.send(packed({"refused": str(refused)}))
+        sender.close()
+        return
+    sender.send(packed({"functions": [described(function) for function in index.all]}))
+    _Worker(Path(options.root), index, sender).serve(connection)
+
+
+def _load(options: WorkerOptions) -> FunctionIndex:
+    sys.path.insert(0, options.root)
+    sdk_patches.install()
+    return index_app(load_app(Path(options.root)), os.environ, options.route_prefix)
+
+
+def _limit_memory(megabytes: int) -> None:
+    """A worker that asks for more gets a MemoryError; where memory runs out all the same, it goes before its host does."""
+    if megabytes:
+        resource.setrlimit(resource.RLIMIT_DATA, (megabytes * 2**20, megabytes * 2**20))
+    score = Path("/proc/self/oom_score_adj")
+    if score.exists():
+        score.write_text(FIRST_TO_KILL, encoding="ascii")
+
+
+class _Worker:
+    def __init__(self, root: Path, index: FunctionIndex, sender: Sender) -> None:
+        self._index, self._sender = index, sender
+        self._binding = ""
+        self._loop = UserLoop.shared()
+        self._invoker = Invoker(self._loop, root, lambda: self._binding)
+        self._episodes = ThreadPoolExecutor(EPISODE_THREADS, thread_name_prefix="episode")
+        self._really_exit = os._exit
+        os._exit = self._exit  # type: ignore[assignment]  # an exit names the function that asked for it
+
+    def serve(self, connection: socket.socket) -> None:
+        for header, body in received(connection):
+            if "binding" in header:
+                self._binding = header["binding"]
+            elif header.get("stop"):
+                self._invoker.stop(abandon=True)
+                self._episodes.shutdown(wait=False, cancel_futures=True)
+                self._loop.close()
+                return
+            else:
+                self._begin(header, body)
+        self._really_exit(1)  # the host is gone
+
+    def _exit(self, code: int) -> NoReturn:
+        self._sender.send(packed({"exits": running.get()}))
+        self._sender.close()
+        self._really_exit(code)
+
+    def _begin(self, header: Header, body: bytes) -> None:
+        context = contextvars.copy_context()
+        context.run(running.set, header["id"])
+        future: Future[Any] = context.run(self._call, header, body)
+        future.add_done_callback(lambda done: self._answer(header["id"], done))
+
+    def _call(self, header: Header, body: bytes) -> "Future[Any]":
+        function = self._index.find(header["name"])
+        if function is None:
+            return _failed(LookupError(f"the app has no function {header['name']} any more"))
+        match header["kind"]:
+            case "activity":
+                return self._invoker.activity(function, body.decode())
+            case "timer":
+                return self._invoker.timer(function, body.decode())
+            case "orchestrator":
+                return self._episodes.submit(function.call, body.decode())
+            case _:
+                request = HostRequest(
+                    header["method"], header["path"], header["query"], tuple((name, value) for name, value in header["headers"]),
+                    body, header["origin"])
+                return self._invoker.http(function, request, header["parameters"])
+
+    def _answer(self, call_id: int, done: "Future[Any]") -> None:
+        self._sender.send(_frame(call_id, done))
+
+
+def _frame(call_id: int, done: "Future[Any]") -> bytes:
+    if done.cancelled():
+        return packed({"id": call_id, "kind": "CancelledError", "stack": ""}, b"the function was cancelled")
+    if (error := done.exception()) is not None:
+        stack = failure_texts.stack_of(error)
+        return packed({"id": call_id, "kind": type(error).__name__, "stack": stack}, str(error).encode("utf-8", "replace"))
+    result = done.result()
+    if isinstance(result, HostResponse):
+        return packed({"id": call_id, "status": result.status, "headers": result.headers}, result.body)
+    return packed({"id": call_id, "nothing": result is None}, (result or "").encode("utf-8", "surrogatepass"))
+
+
+def _failed(error: Exception) -> "Future[Any]":
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return future
