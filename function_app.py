@@ -1,7 +1,8 @@
 """The table of contents: every function of the app, by name. No logic.
 
     timers            start_due_cycle, settle_dead_runs, examine_daily
-    HTTP              start_run, get_run, cancel_run, start_cycle, get_cycle, health, preflight
+    HTTP              start_run, list_runs, get_run, list_run_blobs, cancel_run, retry_run, start_cycle, get_cycle,
+                      get_catalogue, get_status, get_openapi, health, preflight
     orchestrations    export_cycle, cycle_lane, export_run, export_operation, page_copy
     activities        plan_exports, sum_up_cycle, claim_run, start_export, check_operation, plan_copy, read_page,
                       copy_blobs, commit_version, record_outcome
@@ -27,7 +28,7 @@ from activities import (
 from orchestrations import export_cycle, export_operation, export_run, page_copy
 from shared.redaction import quiet_libraries
 from shared.settings import settings
-from triggers import doctor_timer, http_cycles, http_preflight, http_runs, http_service, schedule
+from triggers import doctor_timer, http_catalogue, http_cycles, http_preflight, http_runs, http_service, schedule
 
 settings()
 quiet_libraries()
@@ -35,7 +36,7 @@ quiet_libraries()
 app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 
 for part in (
-    schedule, doctor_timer, http_preflight, http_runs, http_cycles, http_service,
+    schedule, doctor_timer, http_preflight, http_runs, http_catalogue, http_cycles, http_service,
     export_cycle, export_run, export_operation, page_copy,
     plan_exports, sum_up_cycle, claim_run, start_export, check_operation, plan_copy, read_page, copy_blobs,
     commit_version, record_outcome,

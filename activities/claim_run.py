@@ -35,7 +35,7 @@ def is_valid(request: Any) -> bool:
     try:
         key, limits = ExportKey.parse(request["key"]), request["limits"]
         deadline = datetime.fromisoformat(limits["deadline"])
-        texts = [request.get(name, "") for name in ("requested_by", "reason", "cycle_id")]
+        texts = [request.get(name, "") for name in ("requested_by", "reason", "cycle_id", "retry_of")]
         numbers = {name: limits[name] for name in ("rounds", "pages_in_flight", "poll_min_seconds")}
     except (Malformed, KeyError, TypeError, ValueError, AttributeError):
         return False

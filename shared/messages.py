@@ -29,6 +29,7 @@ class RunRequest(TypedDict):
     requested_by: NotRequired[str]
     reason: NotRequired[str]
     cycle_id: NotRequired[str]
+    retry_of: NotRequired[str]
 
 
 class ClaimRequest(RunRequest):

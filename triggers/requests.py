@@ -21,6 +21,7 @@ from shared.exports import (
     parse_invoice_id,
 )
 from shared.ledger.keys import started_at
+from shared.redaction import secret_free
 from triggers.problem import Problem, invalid, unknown
 
 LARGEST_BODY = 64 * 1024
@@ -61,13 +62,32 @@ def run_order(body: dict[str, Any], now: datetime) -> RunOrder:
     force = body.get("force", False)
     if not isinstance(force, bool):
         faults["force"] = "must be true or false"
-    reason = texts["reason"] if isinstance(texts["reason"], str) else ""
-    if len(reason) > LONGEST_REASON or not reason.isprintable():
-        faults["reason"] = f"must be one line of at most {LONGEST_REASON} characters"
+    reason = _reason(texts["reason"], faults)
     key = _key(texts, now, faults)
     if faults or key is None:
         raise invalid(faults)
     return RunOrder(key, force, reason)
+
+
+def reason_of(body: dict[str, Any]) -> str:
+    """The only field of a retry."""
+    faults: dict[str, str] = dict(_unknown_fields(body, ("reason",)))
+    value = body.get("reason")
+    if value is not None and not isinstance(value, str):
+        faults["reason"] = "must be a text"
+    reason = _reason(value, faults)
+    if faults:
+        raise invalid(faults)
+    return reason
+
+
+def _reason(value: Any, faults: dict[str, str]) -> str:
+    reason = value if isinstance(value, str) else ""
+    if len(reason) > LONGEST_REASON or not reason.isprintable():
+        faults["reason"] = f"must be one line of at most {LONGEST_REASON} characters"
+    elif not secret_free(reason):  # it is kept in histories, in clear
+        faults["reason"] = "must not hold what looks like a signature, a key, a token or a password"
+    return reason
 
 
 def _unknown_fields(body: dict[str, Any], known: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from shared.exports import ExportKey
 from shared.ledger.keys import blob_partition, blob_row
-from shared.ledger.tables import Tables
+from shared.ledger.tables import Continuation, Row, Tables, Where
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,10 @@ class BlobTotals:
     rows: int
 
 
+def _blob(row: Row) -> BlobRow:
+    return BlobRow(**{fact: row.values[fact] for fact in FACTS if fact in row.values})
+
+
 class Blobs:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -53,12 +57,21 @@ class Blobs:
 
     async def of_version(self, key: ExportKey, version: str) -> dict[str, BlobRow]:
         """By name."""
-        rows = [row.values async for row in self._tables.list("blobs", blob_partition(key, version))]
-        return {row["name"]: BlobRow(**{fact: row[fact] for fact in FACTS if fact in row}) for row in rows}
+        rows = [_blob(row) async for row in self._tables.list("blobs", blob_partition(key, version))]
+        return {row.name: row for row in rows}
+
+    async def page(
+        self, key: ExportKey, version: str, *, ok: bool | None = None, limit: int, continuation: Continuation | None = None,
+    ) -> tuple[list[BlobRow], Continuation | None]:
+        """In the order of the names' hashes, in one request. `ok`: only the proven ones, or only the others."""
+        where = Where(equal={} if ok is None else {"ok": ok})
+        page = await self._tables.page(
+            "blobs", blob_partition(key, version), where=where, limit=limit, continuation=continuation)
+        return [_blob(row) for row in page.rows], page.continuation
 
     async def get(self, key: ExportKey, version: str, name: str) -> BlobRow | None:
         row = await self._tables.get("blobs", blob_partition(key, version), blob_row(name))
-        return BlobRow(**{fact: row.values[fact] for fact in FACTS if fact in row.values}) if row else None
+        return _blob(row) if row else None
 
     async def totals(self, key: ExportKey, version: str) -> BlobTotals:
         """Of the proven blobs so far: one request per thousand."""

@@ -9,8 +9,9 @@ from shared.errors import InfrastructureFault
 from shared.exports import Dataset, ExportKey, MonthScope
 from shared.ledger.keys import within_dataset
 from shared.ledger.runs import Run
-from shared.ledger.tables import Tables
+from shared.ledger.tables import Continuation, Row, Tables, Where
 from shared.ledger.versions import Version
+from shared.manifest import billing_month
 
 MOST_TRIES = 50
 
@@ -64,11 +65,23 @@ class Catalogue:
 
     async def get(self, key: ExportKey) -> CatalogueEntry | None:
         row = await self._tables.get("catalogue", key.dataset.value, within_dataset(key))
-        return CatalogueEntry(**{name: row.values[name] for name in COLUMNS if name in row.values}) if row else None
+        return _read(row) if row else None
+
+    async def page(
+        self, dataset: Dataset, *, billing_month: str = "", limit: int, continuation: Continuation | None = None,
+    ) -> tuple[list[CatalogueEntry], Continuation | None]:
+        """The keys of a dataset in the order of their scopes, in one request."""
+        where = Where(equal={"billing_month": billing_month} if billing_month else {})
+        page = await self._tables.page("catalogue", dataset.value, where=where, limit=limit, continuation=continuation)
+        return [_read(row) for row in page.rows], page.continuation
 
     async def of_dataset(self, dataset: Dataset) -> AsyncIterator[CatalogueEntry]:
         async for row in self._tables.list("catalogue", dataset.value):
-            yield CatalogueEntry(**{name: row.values[name] for name in COLUMNS if name in row.values})
+            yield _read(row)
+
+
+def _read(row: Row) -> CatalogueEntry:
+    return CatalogueEntry(**{name: row.values[name] for name in COLUMNS if name in row.values})
 
 
 def _entry(key: ExportKey, newest: Version | None, run: Run, said: dict[str, Any]) -> dict[str, Any]:
@@ -82,6 +95,9 @@ def _entry(key: ExportKey, newest: Version | None, run: Run, said: dict[str, Any
             "version": newest.version, "manifest_etag": newest.manifest_etag, "path": newest.path,
             "created_at": newest.created_at, "first_seen": newest.first_seen, "landed_at": newest.landed_at,
             "blobs": newest.blobs, "bytes": newest.bytes, "rows": newest.rows}
+        month = billing_month(run.root_directory) if run.version == newest.version else None
+        if month is not None:  # of a billed key, only its files' own directory says which
+            entry.setdefault("billing_month", str(month))
     entry = said | entry  # what is written replaces the row
     ended = said.get("last_ended_at")
     if ended and parse_iso(ended) > parse_iso(run.ended_at):  # a run that was closed late says nothing new

@@ -20,7 +20,7 @@ def row_of(request: RunRequest, now: datetime) -> Run:
     return Run(
         run_id=request["run_id"], key=request["key"], force=request["force"], deadline=request["limits"]["deadline"],
         requested_by=request.get("requested_by", ""), reason=request.get("reason", ""), cycle_id=request.get("cycle_id", ""),
-        app_version=APP_VERSION, started_at=iso(now))
+        retry_of=request.get("retry_of", ""), app_version=APP_VERSION, started_at=iso(now))
 
 
 async def claim(ledger: Ledger, wanted: Run, *, leave_trace: bool = True) -> Claimed | Ended | Cancelled | Superseded:
@@ -31,7 +31,7 @@ async def claim(ledger: Ledger, wanted: Run, *, leave_trace: bool = True) -> Cla
     `leave_trace` a run that may not go on gets its row and outcome here; without, nothing of it remains.
     """
     now = ledger.clock.now()
-    known = await ledger.runs.get(wanted.run_id)
+    known = await ledger.runs.get(wanted.run_id) if leave_trace else None  # a starter has made the id just now
     if known is not None and known.end is not None:
         return {"status": "ended", "end": await close_run(ledger, wanted.run_id, known.end)}
     if known is not None and known.cancelled:
@@ -46,6 +46,8 @@ async def claim(ledger: Ledger, wanted: Run, *, leave_trace: bool = True) -> Cla
                 await close_run(ledger, wanted.run_id, {"outcome": "superseded", "live_run_id": lock.run_id})
             return {"status": "superseded", "live_run_id": lock.run_id}
         epoch = lock.epoch
+        if known is not None and known.epoch == epoch:
+            return {"status": "claimed"}  # the starter did it all
     if not await ledger.runs.insert(replace(wanted, hub=ledger.hub, epoch=epoch)):
         await _adopt(ledger, wanted.run_id, epoch)
     return {"status": "claimed"}

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.ledger.keys import cycle_keys
-from shared.ledger.tables import Tables
+from shared.ledger.tables import Row, Tables, Where
 
 RUNS_PER_COLUMN = 250  # a run id has at most 100 characters, a column 32,000
 
@@ -46,8 +46,15 @@ class Cycles:
 
     async def get(self, cycle_id: str) -> Cycle | None:
         row = await self._tables.get("runs", *cycle_keys(cycle_id))
-        if row is None:
-            return None
+        return None if row is None else self._read(row)
+
+    async def newest(self, month: str) -> Cycle | None:
+        """The last cycle that began in a month (`yyyymm`), if one did."""
+        page = await self._tables.page("runs", f"cycle-{month}", where=Where(), limit=1)
+        return self._read(page.rows[0]) if page.rows else None
+
+    @staticmethod
+    def _read(row: Row) -> Cycle:
         values = row.values
         columns = sorted((name for name in values if name.startswith("runs_")), key=lambda name: int(name[5:]))
         return Cycle(

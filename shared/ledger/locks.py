@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from shared.clock import iso, parse_iso
 from shared.errors import InfrastructureFault
-from shared.ledger.tables import Row, Tables
+from shared.ledger.tables import Row, Tables, Where
 
 LEASE = timedelta(hours=1)  # beyond the next expected sign of life
 SPARE = timedelta(minutes=30)  # less than this left beyond that sign: write again
@@ -73,10 +73,8 @@ class Locks:
 
     async def held(self) -> AsyncIterator[Lock]:
         """Every key that names a run: what may be dead."""
-        async for row in self._tables.list("locks", "lock"):
-            lock = _lock(row)
-            if lock.run_id:
-                yield lock
+        async for row in self._tables.list("locks", "lock", where=Where(set=("run_id",))):
+            yield _lock(row)
 
     async def _replace(self, lock: Lock, etag: str) -> Lock | None:
         written = await self._tables.replace("locks", "lock", _word(lock.key), _values(lock), etag)

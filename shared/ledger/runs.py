@@ -7,15 +7,16 @@ If-Match, because it is written once. A cancel is a column of its own, so that i
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 from shared.clock import iso, parse_iso
 from shared.exports import ExportKey
 from shared.ledger.keys import run_keys
-from shared.ledger.tables import Row, Tables
+from shared.ledger.tables import Continuation, Row, Tables, Where
 from shared.messages import Outcome, RunEnd
 
 MOST_REQUEST_IDS = 10
+OUTCOMES: tuple[str, ...] = get_args(Outcome)
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Run:
     requested_by: str = ""
     reason: str = ""
     cycle_id: str = ""
+    retry_of: str = ""
     hub: str = ""
     epoch: int = 0
     app_version: str = ""
@@ -129,6 +131,15 @@ class Runs:
 
     async def mark_cancelled(self, run_id: str, at: datetime, by: str) -> None:
         await self.merge(run_id, cancel_requested_at=iso(at), cancel_requested_by=by)
+
+    async def page(
+        self, month: str, *, dataset: str = "", outcome: str = "", limit: int, continuation: Continuation | None = None,
+    ) -> tuple[list[Run], Continuation | None]:
+        """The runs of a month (`yyyymm`), newest first, in one request; the filters are the service's work."""
+        where = Where(
+            equal={"outcome": outcome} if outcome else {}, begins={"key": f"{dataset}/"} if dataset else {})
+        page = await self._tables.page("runs", month, where=where, limit=limit, continuation=continuation)
+        return [run_of(row) for row in page.rows], page.continuation
 
     async def list(self, month: str) -> AsyncIterator[Run]:
         """The runs of a month (`yyyymm`), newest first."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +22,14 @@ LONGEST_TEXT = 30_000  # UTF-16 units; a property holds 64 KiB of them (blob-cop
 MOST_IN_TRANSACTION = 100
 
 
+class BadContinuation(Exception):
+    """The service did not make this continuation, or cannot read it any more."""
+
+
+Continuation = tuple[str, str]
+"""Where the service goes on: its next partition and row key, encoded by the service, opaque to us."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One entity: its values without the system's own, and the ETag to change it by."""
@@ -30,14 +38,48 @@ class Row:
     etag: str
 
 
+@dataclass(frozen=True)
+class Page:
+    """One answer of the service. It may hold fewer rows than asked for, even none, and still go on."""
+
+    rows: list[Row]
+    continuation: Continuation | None
+
+
+@dataclass(frozen=True)
+class Where:
+    """What the service is to filter by, beside the partition: columns equal to a value, or beginning with a text."""
+
+    equal: Mapping[str, str | bool] = field(default_factory=dict)
+    begins: Mapping[str, str] = field(default_factory=dict)
+    set: Sequence[str] = ()  # columns that hold some text
+
+    def query(self, partition: str) -> tuple[str, dict[str, Any]]:
+        """The filter and its parameters, which the SDK quotes."""
+        texts: list[str] = ["PartitionKey eq @partition"]
+        values: dict[str, Any] = {"partition": partition}
+        for name, value in self.equal.items():
+            texts.append(f"{name} eq @{name}")
+            values[name] = value
+        for name, start in self.begins.items():
+            texts.append(f"{name} ge @{name}_first and {name} lt @{name}_behind")
+            values |= {f"{name}_first": start, f"{name}_behind": start[:-1] + chr(ord(start[-1]) + 1)}
+        texts += [f"{name} gt ''" for name in self.set]
+        return " and ".join(texts), values
+
+
 class Tables:
-    """The tables of one prefix. Exactly one of `connection_string` and `endpoint` with `credential`."""
+    """The tables of one prefix. Exactly one of `connection_string` and `endpoint` with `credential`.
+
+    `client_settings` go to the SDK's client (tests count and disturb requests there).
+    """
 
     def __init__(
         self, prefix: str, *, connection_string: str | None = None, endpoint: str | None = None,
-        credential: AsyncTokenCredential | None = None,
+        credential: AsyncTokenCredential | None = None, **client_settings: Any,
     ) -> None:
         self._prefix, self._connection_string, self._endpoint, self._credential = prefix, connection_string, endpoint, credential
+        self._client_settings = client_settings
         self._service: TableServiceClient | None = None
         self._clients: dict[str, TableClient] = {}
         self._ensuring: asyncio.Task[None] | None = None
@@ -46,7 +88,9 @@ class Tables:
         if self._service is None:
             from azure.data.tables.aio import TableServiceClient  # at first use: 0.1 s that a cold start should not pay
 
-            bounds: dict[str, Any] = {"connection_timeout": 10, "read_timeout": 30, "retry_total": 3, "permit_redirects": False}
+            bounds: dict[str, Any] = {
+                "connection_timeout": 10, "read_timeout": 30, "retry_total": 3, "permit_redirects": False,
+                **self._client_settings}
             if self._connection_string is not None:
                 self._service = TableServiceClient.from_connection_string(self._connection_string, **bounds)
             else:
@@ -120,17 +164,43 @@ class Tables:
         return _row(entity)
 
     async def list(
-        self, table: str, partition: str, *, prefix: str = "", select: Sequence[str] | None = None,
+        self, table: str, partition: str, *, prefix: str = "", select: Sequence[str] | None = None, where: Where | None = None,
     ) -> AsyncIterator[Row]:
-        """The rows of one partition whose row key begins with `prefix`, in the order of the keys."""
-        query = "PartitionKey eq @partition"
-        values = {"partition": partition}
-        if prefix:
-            query += " and RowKey ge @first and RowKey lt @behind"
-            values |= {"first": prefix, "behind": prefix[:-1] + chr(ord(prefix[-1]) + 1)}
+        """The rows of one partition whose row key begins with `prefix`, in the order of the keys: a request a thousand."""
+        where = where or Where()
+        query, values = Where(where.equal, {**where.begins, **({"RowKey": prefix} if prefix else {})}, where.set).query(partition)
         client = await self._table(table)
         async for entity in client.query_entities(query, parameters=values, select=list(select) if select else None):
             yield _row(entity)
+
+    async def page(
+        self, table: str, partition: str, *, where: Where, limit: int, continuation: Continuation | None = None,
+    ) -> Page:
+        """At most `limit` rows of one partition, in the order of the keys, in one request. Raises BadContinuation."""
+        from azure.core.exceptions import HttpResponseError
+
+        query, values = where.query(partition)
+        found = (await self._table(table)).query_entities(query, parameters=values, results_per_page=limit)
+        after: Any = {"PartitionKey": continuation[0], "RowKey": continuation[1] or None} if continuation else None
+        pages: Any = found.by_page(after)
+        try:
+            rows = [_row(entity) async for entity in await anext(pages)]
+        except HttpResponseError as error:
+            if continuation is not None and error.status_code == 400:
+                raise BadContinuation from None
+            raise
+        token = pages.continuation_token
+        return Page(rows, (token["PartitionKey"] or "", token["RowKey"] or "") if token else None)
+
+    async def delete(self, table: str, partition: str, rows: Sequence[str]) -> None:
+        """Rows of one partition, whatever they hold, each hundred in one transaction; none of them may be gone already."""
+        from azure.data.tables import TransactionOperation
+
+        client = await self._table(table)
+        for first in range(0, len(rows), MOST_IN_TRANSACTION):
+            await client.submit_transaction([
+                (TransactionOperation.DELETE, {"PartitionKey": partition, "RowKey": row})
+                for row in rows[first:first + MOST_IN_TRANSACTION]])
 
     async def upsert_all(self, table: str, partition: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
         """Writes the rows of one partition, each hundred in one transaction; what is there is merged into."""
