@@ -3,12 +3,13 @@
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
-from shared.doctor.findings import Finding, fail, ok, unknown, warn
+from shared.doctor.findings import Checked, Finding, fail, ok, report, unknown, warn
 from shared.doctor.parts import Parts
 from shared.settings import Settings
 from shared.telemetry import APP_VERSION
@@ -89,3 +90,8 @@ async def region(parts: Parts) -> Finding:
     if source.startswith("http") and urlsplit(source).netloc == landing.netloc:
         return ok(same="one storage emulator")
     return unknown("region_unknown", **({"app": where} if where else {}))
+
+
+def without_settings(faults: Sequence[str]) -> dict[str, Any]:
+    """The report where the settings are so wrong that there is no app to examine."""
+    return report([Checked("settings", fail("settings_invalid", faults=list(faults)), 0.0)])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.doctor.deployment import ROOT, contradictions, judge_versions, region, settings
+from shared.doctor.deployment import ROOT, contradictions, judge_versions, region, settings, without_settings
 from tests.unit.doctor.patients import patient, with_environment
 
 
@@ -55,3 +55,9 @@ def test_versions(tmp_path: Path, bundle: Any, pins: str, status: str, code: str
 async def test_the_region_of_an_account_is_not_told_by_any_request() -> None:
     finding = await region(with_environment(patient(), REGION_NAME="West Europe"))
     assert (finding.status, finding.code, finding.facts) == ("unknown", "region_unknown", {"app": "West Europe"})
+
+
+def test_without_settings_there_is_one_thing_to_say() -> None:
+    report = without_settings(["COPY_MODE has 'teleport': ..."])
+    assert report["status"] == "fail" and report["checks"][0]["code"] == "settings_invalid"
+    assert report["checks"][0]["facts"] == {"faults": ["COPY_MODE has 'teleport': ..."]}
