@@ -13,7 +13,7 @@ CODE := $(wildcard function_app.py triggers orchestrations activities shared loc
 COMPILE := CUSTOM_COMPILE_COMMAND='make lock' $(PY) -m piptools compile --quiet --strip-extras --no-annotate \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: help setup demo run test test-unit test-host test-integration check fmt bench lock clean
+.PHONY: help setup demo run test test-long test-unit test-host test-integration check fmt docs bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -29,6 +29,9 @@ run: setup ## the same stack, kept up until Ctrl-C: storage emulator, simulator,
 
 test: setup check ## everything that CI runs: check, then all tests
 	@$(PYTEST)
+
+test-long: setup ## storms of kills and thousands of random plans; before a release
+	@$(PYTEST) -m long -s
 
 test-unit: setup ## only the tests without any process or network
 	@$(PYTEST) tests/unit
@@ -47,6 +50,9 @@ check: setup ## style, types and the arrows between the folders
 
 fmt: setup ## sort the imports and mend what ruff can mend
 	@$(PY) -m ruff check --quiet --fix $(CODE)
+
+docs: setup ## write the documents that are made from code: error codes, OpenAPI
+	@$(PY) -m local.documents
 
 bench: setup ## how fast it copies and replays
 	@test -d bench || { echo "There are no benchmarks yet."; exit 1; }

@@ -31,8 +31,16 @@ def tier_of(path: Path) -> str:
     return TIER_OF_FOLDER[folder]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What answers soonest runs first."""
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: storms and big fuzz, run by `make test-long` only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What answers soonest runs first; what takes long runs only when it is asked for, by `-m long`."""
+    if not config.getoption("markexpr"):
+        late = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=late)
+        items[:] = [item for item in items if item not in late]
     order = list(BUDGETS)
     items.sort(key=lambda item: order.index(tier_of(item.path)))
 

@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     host = LocalHost(
         options.app_root, state_dir=options.state_dir or options.app_root / ".state" / "host", port=options.port, listen=True,
         early_timers=options.early_timers, isolated=None if options.in_process else Isolation(
-            options.worker_memory, options.json_log, gone_for_good=signals.fail))
+            options.worker_memory, options.json_log), failed=signals.fail)
     try:
         host.start()
     except HostError as error:
@@ -40,7 +40,6 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"Listening on {host.base_url}", flush=True)
     signals.asked_to_stop.wait()
     if signals.failure is not None:
-        print(f"local host: {signals.failure}", file=sys.stderr, flush=True)
         host.stop(drain=False)
         return 1
     print("Stopping: waiting for what is running.", flush=True)

@@ -12,6 +12,7 @@ from .http_messages import HostRequest, HostResponse, json_response
 from .management import Management
 from .routes import best_match
 from .schedules import Schedules
+from .store import StoreClosed
 from .traffic import Traffic
 
 log = logging.getLogger(__name__)
@@ -31,14 +32,20 @@ class Front:
 
     async def handle(self, request: HostRequest) -> HostResponse:
         with self._traffic.passing():
-            for base in (WEBHOOKS, RPC):
-                if request.path.lower().startswith(f"{base}/"):
-                    return await self._management.handle(request, request.path[len(base):])
-            if self.stopping:
+            try:
+                return await self._answer(request)
+            except StoreClosed:
                 return HostResponse(503)
-            if request.path.lower().startswith("/admin/"):
-                return self._admin(request)
-            return await self._trigger(request)
+
+    async def _answer(self, request: HostRequest) -> HostResponse:
+        for base in (WEBHOOKS, RPC):
+            if request.path.lower().startswith(f"{base}/"):
+                return await self._management.handle(request, request.path[len(base):])
+        if self.stopping:
+            return HostResponse(503)
+        if request.path.lower().startswith("/admin/"):
+            return self._admin(request)
+        return await self._trigger(request)
 
     # -- admin ----------------------------------------------------------------
 

@@ -59,6 +59,8 @@ class LocalHost:
     `settings`: environment variables for as long as the host lives; they win over local.settings.json and the environment.
     `timers`: False leaves timer triggers to `fire_timer`.
     `isolated`: the app runs in a worker process of its own; needs a folder. None runs it in this process.
+    `failed` is called, with the reason, when the host can do no more: its database cannot be written, or its worker process
+    cannot be started again. `failure` is that reason.
     `serial`: one activity or episode at a time; on a virtual clock a run then repeats event for event.
     """
 
@@ -66,13 +68,14 @@ class LocalHost:
         self, app: Path | str | FunctionRegister, *, state_dir: Path | str | None = None, clock: Clock | None = None,
         early_timers: bool = False, port: int = 0, listen: bool | None = None, settings: Mapping[str, str] | None = None,
         host_json: Mapping[str, Any] | Path | None = None, timers: bool = True, serial: bool = False,
-        isolated: Isolation | None = None,
+        isolated: Isolation | None = None, failed: Callable[[str], None] | None = None,
     ) -> None:
         self._app, self._state_path = app, Path(state_dir) if state_dir is not None else None
         self.clock: Clock = clock or SystemClock()
         self._early_timers, self._port, self._listen, self._timers = early_timers, port, listen, timers
         self._settings, self._host_json, self._serial = dict(settings or {}), host_json, serial
-        self._isolated = isolated
+        self._isolated, self._tell_failed = isolated, failed
+        self.failure: str | None = None
         self._exits = ExitStack()
         self._stop_lock = threading.Lock()
         self._started = False
@@ -104,7 +107,7 @@ class LocalHost:
         self._invoker: Calls
         if self._isolated is not None and root is not None:
             self._store = self._open_store(options.hub_name)
-            self._worker = self._invoker = self._isolated.worker(root, options, binding)
+            self._worker = self._invoker = self._isolated.worker(root, options, binding, self._fail)
             self._exits.callback(self._worker.stop, abandon=True)
             self.functions: FunctionIndex = self._worker.functions
         else:
@@ -137,6 +140,13 @@ class LocalHost:
             self._worker.start()
         self._engine.start()
 
+    def _fail(self, reason: str) -> None:
+        self.failure = reason
+        log.error("%s", reason)
+        if self._tell_failed is not None:
+            self._tell_failed(reason)
+        self._traffic.changed()
+
     def _index(self, root: Path | None, route_prefix: str) -> FunctionIndex:
         sdk_patches.install()
         return index_app(self._load(root), os.environ, route_prefix)
@@ -161,7 +171,7 @@ class LocalHost:
         self._state = StateDir(self._state_path) if self._state_path is not None else None
         if self._state is not None:
             self._exits.callback(self._state.release)
-        store = Store(self._state.database(hub_name) if self._state else None, lambda: to_micros(self.clock.now()))
+        store = Store(self._state.database(hub_name) if self._state else None, lambda: to_micros(self.clock.now()), self._fail)
         self._exits.callback(store.close)
         return store
 

@@ -10,12 +10,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from .errors import HostError
 from .history import Event
 from .records import LIVE, Filter, Instance, Message, NewInstance, Parent, Step, Work, Written
 
 SCHEMA_VERSION = 1
+LOCK_SECONDS = 5.0
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS instances(
   iid TEXT PRIMARY KEY, eid TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, status TEXT NOT NULL, input TEXT,
@@ -39,25 +41,59 @@ _SELECT = f"SELECT {_INSTANCE} FROM instances"  # noqa: S608  # names of columns
 _DELETIONS = tuple(f"DELETE FROM {table} WHERE iid=?" for table in ("instances", "history", "inbox", "work"))  # noqa: S608
 
 
+def start_anew(path: Path | None) -> str:
+    return f"To keep it and start anew: mv {path} {path}.old; rm -f {path}-wal {path}-shm"
+
+
+def database_trouble(path: Path | None, error: sqlite3.Error) -> str:
+    """What is wrong with the database and what to do about it, in one line."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return f"The state database {path} is damaged ({error}). {start_anew(path)}"
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return f"The state database {path} is locked by another program. Nothing is lost: end that one and start the host again."
+    return f"The state database {path} cannot be written ({error}). Nothing is lost: make room and start the host again."
+
+
 class StoreClosed(Exception):
     """The host has stopped; what was to be written stays undone, as after a kill."""
 
 
 class Store:
-    def __init__(self, path: Path | None, now: Callable[[], int]) -> None:
-        """`path` None keeps everything in memory."""
-        self._now, self._lock = now, threading.RLock()
+    def __init__(
+        self, path: Path | None, now: Callable[[], int], failed: Callable[[str], None] | None = None,
+    ) -> None:
+        """`path` None keeps everything in memory. `failed` is told, once, when the database can no longer be written.
+
+        Raises HostError if the file is no database, is damaged, or was written by another version of the host.
+        """
+        self._closed_because = "the host has stopped"
+        self._path, self._now, self._failed, self._lock = path, now, failed, threading.RLock()
         self._db: sqlite3.Connection | None = sqlite3.connect(
-            path or ":memory:", check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
-        with self._transaction() as db:
-            for statement in SCHEMA.split(";"):
-                db.execute(statement)
-            found = db.execute("PRAGMA user_version").fetchone()[0]
-            if found not in (0, SCHEMA_VERSION):
-                raise sqlite3.DatabaseError(f"{path} was written by another version of the host (schema {found})")
-            db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            path or ":memory:", check_same_thread=False, isolation_level=None, timeout=LOCK_SECONDS)
+        try:
+            self._open(self._db)
+        except sqlite3.Error as error:
+            self._db.close()
+            raise HostError(database_trouble(path, error)) from None
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _open(self, db: sqlite3.Connection) -> None:
+        if (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise sqlite3.DatabaseError(str(found).splitlines()[-1])
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=NORMAL")
+        db.execute("BEGIN IMMEDIATE")
+        for statement in SCHEMA.split(";"):
+            db.execute(statement)
+        found = db.execute("PRAGMA user_version").fetchone()[0]
+        if found not in (0, SCHEMA_VERSION):
+            raise HostError(f"The state database {self._path} was written by another version of the host (schema {found}). "
+                            f"{start_anew(self._path)}")
+        db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        db.execute("COMMIT")
 
     def close(self) -> None:
         with self._lock:
@@ -69,19 +105,30 @@ class Store:
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
             if self._db is None:
-                raise StoreClosed
+                raise StoreClosed(self._closed_because)
             yield self._db
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._reading() as db:
-            db.execute("BEGIN IMMEDIATE")
             try:
+                db.execute("BEGIN IMMEDIATE")
                 yield db
+                db.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._give_up(db, error)
             except BaseException:
                 db.execute("ROLLBACK")
                 raise
-            db.execute("COMMIT")
+
+    def _give_up(self, db: sqlite3.Connection, error: sqlite3.Error) -> NoReturn:
+        """What is on disk is whole, as after a kill; to go on with half of it in memory would not be."""
+        db.close()  # undoes what was not committed
+        self._db = None
+        text = self._closed_because = database_trouble(self._path, error)
+        if self._failed is not None:
+            self._failed(text)
+        raise StoreClosed(text) from error
 
     # -- reading --------------------------------------------------------------
 

@@ -150,8 +150,7 @@ def test_a_worker_that_cannot_start_again_ends_the_host(tmp_path: Path) -> None:
     script = (ROUGH_APP / "function_app.py").read_text()
     (tmp_path / "function_app.py").write_text(script)
     reasons: list[str] = []
-    isolation = Isolation(gone_for_good=reasons.append)
-    with LocalHost(tmp_path, settings=NEVER, isolated=isolation, listen=True) as host:
+    with LocalHost(tmp_path, settings=NEVER, isolated=Isolation(), listen=True, failed=reasons.append) as host:
         (tmp_path / "function_app.py").write_text("broken\n")
         iid = host.start_orchestration("one", "exit")
         host.run_until(lambda: reasons)
