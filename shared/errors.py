@@ -17,25 +17,43 @@ answers of shared/messages.py; what it raises is by definition the platform's fa
 
 from typing import NamedTuple
 
+NOTHING_NEW = "Nothing new was landed; what was landed before stays as it is."
+NOT_ASKED = "Microsoft was not asked, and nothing was landed."
+NOT_FETCHED = "Nothing of the manifest was fetched, and nothing was landed."
+NOT_SHOWN = "The blob is not landed, and no reader is shown its version; what is proven is kept."
+LATER = "Nothing is lost: the run goes on later."
+ONLY_TOLD = "Runs are not touched by the finding itself."
+
+ENDS = "No: the run ends; the next cycle asks again where the key is due."
+WAITS = "Yes: by the run itself, after the wait that was asked for, until its deadline."
+ROUND = "Yes: by the next round of the run, three in all."
+CYCLE = "Yes: by the next cycle."
+LOOK = "It is told anew by each look of the doctor."
+
 
 class Explained(NamedTuple):
-    """One entry of the catalogue: what it means, and what a person does about it. One sentence each."""
+    """One entry of the catalogue, from which docs/errors.md is made. One sentence each, the remedy at most two.
+
+    cause: what it means. remedy: what a person does about it. not_done: what did not happen. retried: who tries again.
+    """
 
     cause: str
     remedy: str
+    not_done: str = NOTHING_NEW
+    retried: str = ENDS
 
 
 CATALOGUE: dict[str, Explained] = {
     # the request
     "input_invalid": Explained(
         "The input of the orchestration is not one that this app starts.",
-        "Start runs by POST /api/runs or by the schedule, not with the host's own key."),
+        "Start runs by POST /api/runs or by the schedule, not with the host's own key.", not_done=NOT_ASKED),
     "instance_id_mismatch": Explained(
         "The orchestration runs under another instance id than its run.",
-        "A restart under a new id cannot hold the key: ask again by POST /api/runs."),
+        "A restart under a new id cannot hold the key: ask again by POST /api/runs.", not_done=NOT_ASKED),
     "not_served": Explained(
         "Unbilled data of this month is not served: only this month and the one before are.",
-        "Ask for the billed dataset of the month's invoice instead."),
+        "Ask for the billed dataset of the month's invoice instead.", not_done=NOT_ASKED),
     # Microsoft Graph
     "graph_bad_request": Explained(
         "Microsoft Graph refused the export as a wrong request (400).",
@@ -53,19 +71,23 @@ CATALOGUE: dict[str, Explained] = {
         "Microsoft Graph refused the request with a status that has no entry of its own.",
         "Look up the request id of the run's row with Microsoft support."),
     "graph_throttled": Explained(
-        "Microsoft Graph asked the app to slow down.", "Nothing to do: the run waits as long as Graph says."),
+        "Microsoft Graph asked the app to slow down.", "Nothing to do: the run waits as long as Graph says.",
+        not_done=LATER, retried=WAITS),
     "graph_unavailable": Explained(
         "Microsoft Graph did not answer, or answered that it cannot now.",
-        "Nothing to do: the run asks again. If it lasts, look at the service health of Microsoft Graph."),
+        "Nothing to do: the run asks again. If it lasts, look at the service health of Microsoft Graph.",
+        not_done=LATER, retried=WAITS),
     "graph_malformed": Explained(
         "The answer of Microsoft Graph is not what its documents describe.",
-        "The run asks again. If it lasts, report the request id of the run's row: the contract may have changed."),
+        "The run asks again. If it lasts, report the request id of the run's row: the contract may have changed.",
+        not_done=LATER, retried=WAITS),
     "graph_location_missing": Explained(
         "The export was accepted without saying which operation to ask for.",
-        "Ask again later; if it lasts, report the request id of the run's row to Microsoft."),
+        "Ask again later; if it lasts, report the request id of the run's row to Microsoft.", not_done=LATER, retried=WAITS),
     "identity_unavailable": Explained(
         "No token could be had for the identity.",
-        "Check that the managed identity is assigned to the app and that AZURE_CLIENT_ID names it."),
+        "Check that the managed identity is assigned to the app and that AZURE_CLIENT_ID names it.",
+        not_done=LATER, retried=WAITS),
     "operation_gone": Explained(
         "Microsoft forgot the export operation, three times over.", "Ask again later by POST /api/runs."),
     "operation_failed": Explained(
@@ -73,30 +95,39 @@ CATALOGUE: dict[str, Explained] = {
         "Ask again in some hours; if it lasts, open a case with Microsoft naming the operation of the run's row."),
     "month_not_open": Explained(
         "Microsoft answered with the data of another month, as it does around a month's end.",
-        "Nothing to do: nothing was landed, and the next cycle asks again."),
+        "Nothing to do: nothing was landed, and the next cycle asks again.", retried=CYCLE),
     # the manifest
     "manifest_rejected": Explained(
         "The manifest breaks a rule that keeps a landing safe; nothing of it was fetched.",
-        "Compare SOURCE_ALLOWED with the storage host Microsoft uses; else report the request id of the run's row."),
+        "Compare SOURCE_ALLOWED with the storage host Microsoft uses; else report the request id of the run's row.",
+        not_done=NOT_FETCHED),
     "manifest_mismatch": Explained(
         "The manifest is of another tenant, invoice, currency or attribute set than was asked for.",
-        "Check PARTNER_TENANT_ID; nothing was fetched."),
+        "Check PARTNER_TENANT_ID; nothing was fetched.", not_done=NOT_FETCHED),
     # copying
     "source_sas_expired": Explained(
-        "The signature for Microsoft's storage expired and a fresh one did not help.", "Ask again: POST /api/runs."),
+        "The signature for Microsoft's storage expired and a fresh one did not help.", "Ask again: POST /api/runs.",
+        not_done=NOT_SHOWN, retried=ROUND),
     "source_forbidden": Explained(
-        "Microsoft's storage refused the read.", "Ask again later; if it lasts, report the request id of the run's row."),
-    "source_missing": Explained("A blob of the manifest is not there.", "Ask again: Microsoft may have replaced the data."),
+        "Microsoft's storage refused the read.", "Ask again later; if it lasts, report the request id of the run's row.",
+        not_done=NOT_SHOWN, retried=ROUND),
+    "source_missing": Explained("A blob of the manifest is not there.", "Ask again: Microsoft may have replaced the data.",
+        not_done=NOT_SHOWN, retried=ROUND),
     "source_changed": Explained(
-        "The data changed while it was copied.", "Nothing to do: the next round plans the new version."),
+        "The data changed while it was copied.", "Nothing to do: the next round plans the new version.",
+        not_done=NOT_SHOWN, retried=ROUND),
     "source_unreachable": Explained(
-        "Microsoft's storage did not answer, or broke off.", "Nothing to do: the next round copies the blob again."),
+        "Microsoft's storage did not answer, or broke off.", "Nothing to do: the next round copies the blob again.",
+        not_done=NOT_SHOWN, retried=ROUND),
     "source_redirected": Explained(
-        "Microsoft's storage answered with a redirect; it was not followed.", "Look for a proxy between app and storage."),
+        "Microsoft's storage answered with a redirect; it was not followed.", "Look for a proxy between app and storage.",
+        not_done=NOT_SHOWN, retried=ROUND),
     "source_short": Explained(
-        "A read ended before the size that storage had named.", "Nothing to do: the next round copies the blob again."),
+        "A read ended before the size that storage had named.", "Nothing to do: the next round copies the blob again.",
+        not_done=NOT_SHOWN, retried=ROUND),
     "storage_busy": Explained(
-        "A storage account asked the app to slow down.", "Nothing to do: the run pauses before its next round."),
+        "A storage account asked the app to slow down.", "Nothing to do: the run pauses before its next round.",
+        not_done=LATER, retried=ROUND),
     "destination_missing": Explained(
         "The landing container does not exist and could not be made.",
         "Create it, or give the identity Storage Blob Data Contributor on the account."),
@@ -105,91 +136,116 @@ CATALOGUE: dict[str, Explained] = {
     "destination_full": Explained(
         "The landing account has no room, or a policy forbids the write.", "Look at the account's capacity and policies."),
     "destination_unreachable": Explained(
-        "The landing account did not answer.", "Look at its firewall and private endpoints; the next round tries again."),
+        "The landing account did not answer.", "Look at its firewall and private endpoints; the next round tries again.",
+        not_done=NOT_SHOWN, retried=ROUND),
     "foreign_blob": Explained(
         "A blob that this app did not write lies in the folder of a version.",
-        "Move it away: a version folder holds what its manifest names and nothing else. Then POST /api/runs again."),
-    "proof_size": Explained("A landed blob has another size than its source.", "Nothing to do: it is copied again."),
-    "proof_md5": Explained("A landed blob has another MD5 than its source.", "Nothing to do: it is copied again."),
+        "Move it away: a version folder holds what its manifest names and nothing else. Then POST /api/runs again.",
+        not_done=NOT_SHOWN),
+    "proof_size": Explained("A landed blob has another size than its source.", "Nothing to do: it is copied again.",
+        not_done=NOT_SHOWN, retried=ROUND),
+    "proof_md5": Explained("A landed blob has another MD5 than its source.", "Nothing to do: it is copied again.",
+        not_done=NOT_SHOWN, retried=ROUND),
     "proof_gzip": Explained(
-        "A blob is not gzip to its very end.", "It is copied again; if it lasts, Microsoft's file itself is damaged."),
+        "A blob is not gzip to its very end.", "It is copied again; if it lasts, Microsoft's file itself is damaged.",
+        not_done=NOT_SHOWN, retried=ROUND),
     "proof_lines": Explained(
-        "A blob has a line that is not a JSON object.", "It is copied again; if it lasts, Microsoft's file itself is damaged."),
+        "A blob has a line that is not a JSON object.", "It is copied again; if it lasts, Microsoft's file itself is damaged.",
+        not_done=NOT_SHOWN, retried=ROUND),
     "proof_bomb": Explained(
-        "A blob unpacks to more than any billing file; it was given up.", "Report the request id of the run's row."),
+        "A blob unpacks to more than any billing file; it was given up.", "Report the request id of the run's row.",
+        not_done=NOT_SHOWN, retried=ROUND),
     "blobs_missing": Explained(
         "Some blobs could not be landed in any round; what is proven is kept.",
-        "Look at the codes of the run's blobs; a new run copies only what is missing."),
+        "Look at the codes of the run's blobs; a new run copies only what is missing.", not_done=NOT_SHOWN),
     "copy_failed": Explained(
-        "A blob could not be copied for a reason without an entry of its own.", "Look at the log of the copy; ask again."),
+        "A blob could not be copied for a reason without an entry of its own.", "Look at the log of the copy; ask again.",
+        not_done=NOT_SHOWN, retried=ROUND),
     # the doctor
     "role_missing": Explained(
         "The token for Microsoft Graph lacks the application permission PartnerBilling.Read.All.",
-        "Grant it to the identity in the partner tenant; a token that was issued before the grant is used up to a day."),
+        "Grant it to the identity in the partner tenant; a token that was issued before the grant is used up to a day.",
+        not_done=ONLY_TOLD, retried=LOOK),
     "token_of_another_tenant": Explained(
         "The token is of another tenant than PARTNER_TENANT_ID.",
-        "Set PARTNER_APP_CLIENT_ID to an app of the partner tenant that trusts the identity, or correct PARTNER_TENANT_ID."),
+        "Set PARTNER_APP_CLIENT_ID to an app of the partner tenant that trusts the identity, or correct PARTNER_TENANT_ID.",
+        not_done=ONLY_TOLD, retried=LOOK),
     "token_opaque": Explained(
-        "The token cannot be looked into, so its roles are not known.", "Nothing to do: the check of Graph tells."),
+        "The token cannot be looked into, so its roles are not known.", "Nothing to do: the check of Graph tells.",
+        not_done=ONLY_TOLD, retried=LOOK),
     "no_identity_needed": Explained(
-        "No token is sent: the service is on loopback, or reached by a connection string.", "Nothing to do."),
-    "not_in_use": Explained("The settings do not use this service.", "Nothing to do."),
+        "No token is sent: the service is on loopback, or reached by a connection string.", "Nothing to do.",
+        not_done=ONLY_TOLD, retried=LOOK),
+    "not_in_use": Explained("The settings do not use this service.", "Nothing to do.", not_done=ONLY_TOLD, retried=LOOK),
     "container_missing": Explained(
         "The landing container does not exist yet, so that writing could not be tried.",
-        "Create it, or let the first run do so if its identity may; then look again."),
+        "Create it, or let the first run do so if its identity may; then look again.", not_done=ONLY_TOLD, retried=LOOK),
     "probe_not_found": Explained(
         "What was written could not be read back as it was.",
-        "Look for something between app and storage that keeps answers; then look again."),
+        "Look for something between app and storage that keeps answers; then look again.", not_done=ONLY_TOLD, retried=LOOK),
     "tables_forbidden": Explained(
         "The landing account refused the app its tables.",
-        "Give the identity Storage Table Data Contributor on the landing account."),
+        "Give the identity Storage Table Data Contributor on the landing account.", not_done=ONLY_TOLD, retried=LOOK),
     "tables_unreachable": Explained(
         "The tables of the landing account did not answer as tables do.",
-        "Look at the account's firewall and private endpoints, and at LANDING_STORAGE__tableServiceUri."),
+        "Look at the account's firewall and private endpoints, and at LANDING_STORAGE__tableServiceUri.",
+        not_done=ONLY_TOLD, retried=LOOK),
     "copy_refused": Explained(
         "The landing account may not fetch Microsoft's files by itself; runs stream them through the app instead.",
-        "Set the account's permitted scope for copy operations to any storage account, or COPY_MODE to stream."),
+        "Set the account's permitted scope for copy operations to any storage account, or COPY_MODE to stream.",
+        not_done=ONLY_TOLD, retried=LOOK),
     "copy_untried": Explained(
         "Whether the landing account may fetch Microsoft's files can be tried only with an export that Microsoft still knows.",
-        "Look again after the next run."),
+        "Look again after the next run.", not_done=ONLY_TOLD, retried=LOOK),
     "copy_not_in_use": Explained(
         "Files pass through the app, which reads every byte to prove it: the account need not fetch them itself.",
-        "Nothing to do."),
+        "Nothing to do.", not_done=ONLY_TOLD, retried=LOOK),
     "host_storage_forbidden": Explained(
         "The app's own storage refused the way in that AzureWebJobsStorage gives.",
-        "Give the identity Storage Blob Data Owner, Queue Data Contributor and Table Data Contributor on that account."),
+        "Give the identity Storage Blob Data Owner, Queue Data Contributor and Table Data Contributor on that account.",
+        not_done=ONLY_TOLD, retried=LOOK),
     "host_storage_unreachable": Explained(
         "A service of the app's own storage did not answer.",
-        "Look at its firewall, its private endpoints (blob, queue and table) and at the names in AzureWebJobsStorage."),
+        "Look at its firewall, its private endpoints (blob, queue and table) and at the names in AzureWebJobsStorage.",
+        not_done=ONLY_TOLD, retried=LOOK),
     "host_storage_unknown": Explained(
-        "AzureWebJobsStorage is not set, or in a form that is not looked into.", "Nothing to do where functions start."),
+        "AzureWebJobsStorage is not set, or in a form that is not looked into.", "Nothing to do where functions start.",
+        not_done=ONLY_TOLD, retried=LOOK),
     "clock_skewed": Explained(
         "The machine's clock and that of storage differ.",
-        "Set the machine's clock; on Azure, restart the app, and report it if it lasts."),
-    "clock_unknown": Explained("Storage did not say what time it is.", "See the check of the landing container."),
+        "Set the machine's clock; on Azure, restart the app, and report it if it lasts.", not_done=ONLY_TOLD, retried=LOOK),
+    "clock_unknown": Explained("Storage did not say what time it is.", "See the check of the landing container.",
+        not_done=ONLY_TOLD, retried=LOOK),
     "region_unknown": Explained(
         "No request tells in which region a storage account lies.",
-        "Compare the landing account's region with the app's in the portal: copies within one region are fastest."),
+        "Compare the landing account's region with the app's in the portal: copies within one region are fastest.",
+        not_done=ONLY_TOLD, retried=LOOK),
     "settings_contradict": Explained(
-        "Settings that are right by themselves contradict each other.", "Correct what `contradictions` names."),
+        "Settings that are right by themselves contradict each other.", "Correct what `contradictions` names.",
+        not_done=ONLY_TOLD, retried=LOOK),
     "settings_invalid": Explained(
-        "The settings are wrong, and the app does not start with them.", "Correct what `faults` names."),
+        "The settings are wrong, and the app does not start with them.", "Correct what `faults` names.",
+        not_done=ONLY_TOLD, retried=LOOK),
     "bundle_too_old": Explained(
         "host.json allows an extension bundle without orchestration versions.",
-        "Set its version to [4.30.0, 5.0.0): a deployment could break what runs otherwise."),
+        "Set its version to [4.30.0, 5.0.0): a deployment could break what runs otherwise.", not_done=ONLY_TOLD, retried=LOOK),
     "versions_differ": Explained(
         "Other versions are installed than the ones that were tested.",
-        "Deploy again with a remote build, so that requirements.txt is installed; on a laptop: make setup."),
+        "Deploy again with a remote build, so that requirements.txt is installed; on a laptop: make setup.",
+        not_done=ONLY_TOLD, retried=LOOK),
     "versions_unknown": Explained(
-        "host.json or requirements.txt cannot be read here.", "Deploy again: both belong to the package."),
+        "host.json or requirements.txt cannot be read here.", "Deploy again: both belong to the package.",
+        not_done=ONLY_TOLD, retried=LOOK),
     "explained_elsewhere": Explained(
-        "It could not be told, because of what another check has found.", "Correct what that check names; then look again."),
+        "It could not be told, because of what another check has found.", "Correct what that check names; then look again.",
+        not_done=ONLY_TOLD, retried=LOOK),
     "check_failed": Explained(
-        "The check itself failed, or took too long.", "Look again; if it lasts, look at the app's log around the time."),
+        "The check itself failed, or took too long.", "Look again; if it lasts, look at the app's log around the time.",
+        not_done=ONLY_TOLD, retried=LOOK),
     # the platform and the operator
     "deadline_passed": Explained(
         "The export was not ready within RUN_DEADLINE_HOURS.", "Ask again, or raise RUN_DEADLINE_HOURS."),
-    "cancelled": Explained("Somebody cancelled the run.", "Ask again when wanted: a new run carries on."),
+    "cancelled": Explained("Somebody cancelled the run.", "Ask again when wanted: a new run carries on.", not_done=NOT_SHOWN),
     "platform_fault": Explained(
         "The platform failed several times in a row: a worker, the task hub or the tables.",
         "Look at the app's exceptions around the time; ask again: what is proven is not copied again."),

@@ -1,6 +1,6 @@
 """What this app answers to, as OpenAPI 3.1: written by hand from the fields that the code reads.
 
-`python -m triggers.openapi` prints it; docs/openapi.json is that print. Tests hold its routes and schemas against the app.
+`make docs` writes it to docs/openapi.json. Tests hold its routes and schemas against the app.
 """
 
 import json
@@ -152,7 +152,3 @@ def document() -> dict[str, Any]:
 
 def text() -> str:
     return json.dumps(document(), indent=1, ensure_ascii=False) + "\n"
-
-
-if __name__ == "__main__":
-    print(text(), end="")
