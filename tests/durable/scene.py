@@ -4,18 +4,22 @@ import asyncio
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from azure.storage.blob import ContainerClient
 
 from local.azurite import Azurite
+from local.host import VirtualClock
 from local.simulator.behaviour import Behaviour
 from local.simulator.faults import Faults
 from local.simulator.simulator import ExpectedExport
+from shared.copying.copier import Copier
+from shared.copying.pressure import Pressure
 from shared.copying.source import Sources
 from shared.errors import remedy
 from shared.exports import ExportKey
@@ -29,7 +33,7 @@ from shared.ledger.locks import Lock
 from shared.ledger.tables import Tables
 from shared.services import Services, install
 from shared.settings import Settings
-from tests.support.world import World
+from tests.support.world import TestClock, World
 
 FAILED = ("incomplete", "failed", "timed_out")
 BEHAVIOUR = Behaviour(retry_after_seconds=20)  # a third of a minute between two looks: well above POLL_MIN_SECONDS
@@ -90,7 +94,27 @@ class HookedLanding(LandingStore):
         return await self.tables._hooked(kind, "landing", write)
 
 
-def hooked_services(settings: Settings, clock: Any, locking: bool) -> Services:
+class PassingClock:
+    """Virtual time passes for the monotonic clock too, so that what the app leaves alone for minutes is asked again then.
+
+    It goes on in real time besides, because signatures expire in real time; what the app sleeps passes at once.
+    """
+
+    def __init__(self, virtual: VirtualClock) -> None:
+        self._virtual, self._slept = virtual, 0.0
+
+    def now(self) -> datetime:
+        return self._virtual.now()
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._virtual.now().timestamp() + self._slept
+
+    async def sleep(self, seconds: float) -> None:
+        self._slept += seconds
+
+
+def hooked_services(settings: Settings, test_clock: TestClock, locking: bool) -> Services:
+    clock = PassingClock(test_clock.virtual)
     app = Services(settings, clock, locking)
     where = settings.landing_storage
     assert where is not None
@@ -99,8 +123,9 @@ def hooked_services(settings: Settings, clock: Any, locking: bool) -> Services:
     landing = HookedLanding(container=settings.landing_container, clock=clock, connection_string=where.get_secret_value())
     landing.tables = tables
     app._parts["landing"] = landing
-    # no pause between two fetches of a manifest: it is real time, and a round's pause of minutes is none here
+    # no pause between two fetches of a manifest: whether a signature is renewed at once must not depend on the machine's speed
     app._parts["sources"] = Sources(app._fetch_manifest, clock, pause=0)
+    app._parts["copier"] = Copier(app.landing, app.sources, clock, pressure=Pressure(clock, sleep=clock.sleep))
     return app
 
 
