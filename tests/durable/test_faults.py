@@ -200,7 +200,8 @@ ROWS = (
         read(Answer(without_headers=("Content-Range",)), 1), read(Answer(headers={"ETag": '"0x1"'}), 1)), dataset=SEVERAL,
         rounds=2),
     Row("redirected to a foreign host, and missing", (
-        rule("blob", Answer(status=302, headers={"Location": "http://198.51.100.7/"}), 1, 3), rule("blob", Answer(status=404), 3)),
+        rule("blob", Answer(status=302, headers={"Location": "http://198.51.100.7/"}), 1, 3),
+        rule("blob", Answer(status=404), 3)),
         dataset=SEVERAL, rounds=2),
     Row("a byte turned round in each blob", (read(Answer(corrupt_at=400), 1, per="path"),), dataset=SEVERAL, rounds=2),
     Row("a byte turned round, no MD5", (read(Answer(corrupt_at=400), 1),), behaviour={"content_md5": "absent"},
