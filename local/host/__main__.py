@@ -1,4 +1,4 @@
-"""The command: `python -m local.host --app-root DIR --port N --state-dir DIR [--early-timers] [--json-log]`."""
+"""The command: `python -m local.host --app-root DIR --port N --state-dir DIR [options]`, and `python -m local.host inspect`."""
 
 import argparse
 import os
@@ -8,13 +8,16 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from . import logs
+from . import inspect_state, logs
 from .errors import HostError
 from .isolation import DEFAULT_MEMORY_MB, Isolation
 from .local_host import LocalHost
 
 
 def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["inspect"]:
+        return inspect_state.main(arguments[1:])
     parser = argparse.ArgumentParser(prog="python -m local.host", description="Runs an Azure Functions app on this machine.")
     parser.add_argument("--app-root", type=Path, required=True, help="the folder with function_app.py and host.json")
     parser.add_argument("--port", type=int, default=7071, help="on 127.0.0.1; 0 takes a free one (default: 7071)")
@@ -25,12 +28,13 @@ def main(arguments: list[str] | None = None) -> int:
                         "use; 0: no limit (default: 2048)")
     parser.add_argument("--json-log", action="store_true", help="log JSON lines")
     options = parser.parse_args(arguments)
-    logs.configure(json_lines=options.json_log)
+    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    logs.configure(json_lines=options.json_log, colour=colour)
     signals = _Signals()
     host = LocalHost(
         options.app_root, state_dir=options.state_dir or options.app_root / ".state" / "host", port=options.port, listen=True,
         early_timers=options.early_timers, isolated=None if options.in_process else Isolation(
-            options.worker_memory, options.json_log), failed=signals.fail)
+            options.worker_memory, options.json_log, colour), failed=signals.fail)
     try:
         host.start()
     except HostError as error:

@@ -181,7 +181,6 @@ class Engine:
             reason, details = failure_texts.missing_activity(work.name)
             self._finish_activity(work, history.task_failed(self._clock.now(), work.task_id, reason, details))
             return
-        log.info("%s activity %s starts (task %d)", work.instance_id, work.name, work.task_id)
         started = time.monotonic()
         future = self._invoker.activity(function, work.input)
         future.add_done_callback(lambda done: self._activity_done(work, done, started))
@@ -195,13 +194,18 @@ class Engine:
         took = time.monotonic() - started
         error = RuntimeError("the activity was cancelled") if future.cancelled() else future.exception()
         if error is None:
-            log.info("%s activity %s completed (task %d, %.2f s)", work.instance_id, work.name, work.task_id, took)
+            self._log_activity(logging.INFO, work, "done", took)
             event = history.task_completed(self._clock.now(), work.task_id, future.result())
         else:
             reason, details = failure_texts.activity_failure(work.name, error)
-            log.warning("%s activity %s failed (task %d, %.2f s): %s", work.instance_id, work.name, work.task_id, took, reason)
+            self._log_activity(logging.WARNING, work, f"failed: {reason}", took)
             event = history.task_failed(self._clock.now(), work.task_id, reason, details)
         self._finish_activity(work, event)
+
+    def _log_activity(self, level: int, work: Work, outcome: str, took: float) -> None:
+        fields = {"instance": work.instance_id, "activity": work.name, "task": work.task_id, "seconds": round(took, 6)}
+        log.log(level, "    activity %s of %s: %s (%.0f ms)", work.name, work.instance_id, outcome, took * 1000,
+                extra={"fields": fields})
 
     def _run_again(self, work: Work) -> None:
         """The worker process ended through no fault of this activity. Its row is still there, as after a restart."""
@@ -258,7 +262,7 @@ class Engine:
             log.warning("%s %s is left as it is: its version %s is not for this app (%s)", instance_id, instance.name,
                         instance.version, self._versions.current)
             return Written()
-        past = self._past_of(instance)
+        past, began = self._past_of(instance), time.monotonic()
         fresh = [history.orchestrator_started(now), *(message.event for message in mine)]
         who = Identity(
             instance_id, instance.execution_id, instance.name, instance.parent.instance_id if instance.parent else None)
@@ -272,7 +276,10 @@ class Engine:
         written = self._store.commit_step(step)
         self._remember(instance, past, step)
         level = logging.WARNING if step.status == "Failed" else logging.INFO
-        log.log(level, "%s", describe(step, fresh, outcome))
+        if log.isEnabledFor(level):
+            took = time.monotonic() - began
+            log.log(level, "%s", describe(step, past.events, fresh, outcome, took), extra={"fields": {
+                "instance": instance_id, "orchestrator": instance.name, "status": step.status, "seconds": round(took, 6)}})
         return written
 
     def _handler(self, name: str) -> Callable[[str], str]:

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from . import failure_texts, history
-from .action_replay import CreateTimer, ScheduleActivity, StartChild
+from .action_replay import CreateTimer, Decision, ScheduleActivity, StartChild
 from .episode import Outcome
 from .history import Event, EventType
 from .new_instances import child_instance, next_generation
 from .records import Instance, Message, Step, Work
-from .timestamps import to_micros
+from .timestamps import parse_utc, to_micros
 
-SHOWN_DECISIONS = 5
+SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,45 @@ def _message_to_parent(instance: Instance, outcome: Outcome, now: datetime) -> l
     return [Message(parent.instance_id, parent.execution_id, event)]
 
 
-def describe(step: Step, fresh: Sequence[Event], outcome: Outcome) -> str:
-    """One line for the log: what the instance heard, what became of it, what it wants done."""
-    heard = [EventType(event["EventType"]).name.lower() for event in fresh[1:]]
-    counted = [f"{heard.count(kind)} x {kind}" if heard.count(kind) > 1 else kind for kind in dict.fromkeys(heard)]
-    wants = [f"{type(decision).__name__}#{decision.id}" for decision in outcome.decisions]
-    if len(wants) > SHOWN_DECISIONS:
-        wants[SHOWN_DECISIONS:] = [f"{len(wants) - SHOWN_DECISIONS} more"]
+def describe(step: Step, past: Sequence[Event], fresh: Sequence[Event], outcome: Outcome, seconds: float) -> str:
+    """One line for the log: the orchestrator and its instance, what it heard, what it wants or how it ended, what that took."""
+    names = {event["EventId"]: event["Name"] for event in past if "Name" in event and event["EventId"] >= 0}
+    heard = [_heard(event, names) for event in fresh[1:]]
+    counted = [f"{heard.count(text)} x {text}" if heard.count(text) > 1 else text for text in dict.fromkeys(heard)]
+    wants = [_wanted(decision, step) for decision in outcome.decisions]
+    wanted = [f"{wants.count(text)} x {text}" if wants.count(text) > 1 else text for text in dict.fromkeys(wants)]
+    for texts in (counted, wanted):
+        if len(texts) > SHOWN:
+            texts[SHOWN:] = [f"{len(texts) - SHOWN} more"]
+    ended = outcome.status or ("Suspended" if outcome.suspended else "")
+    following = ", ".join([*wanted, ended] if ended else wanted) or "waits"
     text = f": {str(outcome.output)[:300]}" if outcome.status == "Failed" else ""
-    return (f"{step.instance.instance_id} {step.instance.name} heard {', '.join(counted)} -> "
-            f"{', '.join([step.status, *wants])}{text}")
+    return (f"{step.instance.name} {step.instance.instance_id}: {', '.join(counted)} -> {following}{text} "
+            f"({seconds * 1000:.0f} ms)")
+
+
+def _heard(event: Event, names: dict[int, str]) -> str:
+    kind = EventType(event["EventType"])
+    if (task_id := event.get("TaskScheduledId")) is not None:
+        failed = kind in (EventType.TASK_FAILED, EventType.SUB_ORCHESTRATION_FAILED)
+        return f"{names.get(task_id, '?')} {'failed' if failed else 'done'}"
+    if kind == EventType.EVENT_RAISED:
+        return f"event {event['Name']}"
+    return _HEARD.get(kind, kind.name.lower())
+
+
+def _wanted(decision: Decision, step: Step) -> str:
+    match decision:
+        case ScheduleActivity():
+            return f"activity {decision.name}"
+        case StartChild():
+            return f"child {decision.name}"
+        case CreateTimer():
+            started = next((event for event in step.appended if event["EventType"] == EventType.ORCHESTRATOR_STARTED), None)
+            now = parse_utc(started["Timestamp"]) if started else decision.fire_at
+            return f"wait {max(0.0, (decision.fire_at - now).total_seconds()):g} s"
+
+
+_HEARD = {
+    EventType.EXECUTION_STARTED: "starts", EventType.TIMER_FIRED: "wait over", EventType.EXECUTION_TERMINATED: "terminate",
+    EventType.EXECUTION_SUSPENDED: "suspend", EventType.EXECUTION_RESUMED: "resume", EventType.GENERIC_EVENT: "rewind"}

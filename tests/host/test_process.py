@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -83,8 +84,11 @@ def test_taken_port_and_json_log(start_process: Start, tmp_path: Path) -> None:
     wait_for_end(web, web.start("chain", 1))
     first.signal(signal.SIGTERM)
     assert first.wait() == 0
-    messages = [json.loads(line)["message"] for line in first.logged]
-    assert any(message.endswith("heard execution_started -> Running, ScheduleActivity#0") for message in messages)
+    lines = [json.loads(line) for line in first.logged]
+    steps = [line for line in lines if line.get("orchestrator") == "chain"]
+    assert [line["status"] for line in steps] == ["Running", "Completed"] and all(line["seconds"] < 5 for line in steps)
+    assert re.fullmatch(r"chain \w+: starts -> activity inc \(\d+ ms\)", steps[0]["message"])
+    assert any(line.get("activity") == "inc" and line["task"] == 0 for line in lines)
 
 
 def test_sigterm_waits_for_a_running_activity(start_process: Start, tmp_path: Path) -> None:
