@@ -38,8 +38,8 @@ async def check_operation(wait: OperationWait) -> CheckResult:
         return await give_up(app, run, operation_id, error.code)
     except Transient as error:
         seconds = await app.ledger.throttle.after(error)
-        await app.ledger.runs.merge(run.run_id, last_code=error.code, request_ids=run.with_request_id(error.request_id))
-        return await waiting(app, run, seconds)
+        return await waiting(
+            app, run, seconds, last_code=error.code, request_ids=run.with_request_id(error.request_id))
     except (RefusedError, Rejected) as error:
         await app.ledger.runs.merge(run.run_id, request_ids=run.with_request_id(error.request_id))
         return {"status": "refused", "code": error.code}
@@ -54,10 +54,13 @@ async def check_operation(wait: OperationWait) -> CheckResult:
     return await waiting(app, run, state.retry_after_seconds)
 
 
-async def waiting(app: Services, run: Run, seconds: int | None, *, polled: bool = True) -> CheckResult:
+async def waiting(
+    app: Services, run: Run, seconds: int | None, *, polled: bool = True, **columns: str,
+) -> CheckResult:
+    """One write, with whatever else is to be said of this look."""
     await app.ledger.prolong(run, seconds or 0)
     await app.ledger.runs.merge(
-        run.run_id, stage="waiting", polls=run.polls + polled,
+        run.run_id, stage="waiting", polls=run.polls + polled, **columns,
         next_check_at=iso(app.clock.now() + timedelta(seconds=max(seconds or 0, app.settings.poll_min_seconds))))
     return {"status": "waiting", "retry_after_seconds": seconds}
 

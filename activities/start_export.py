@@ -37,13 +37,15 @@ async def start_export(wait: OperationWait) -> StartResult:
         return {"status": "started", "operation_id": run.operation_id}
     if run.operations >= MOST_OPERATIONS:
         return {"status": "refused", "code": run.last_code or "operation_gone"}
-    answer: StartResult = await before_asking(app, run) or await ask(app, run)
-    if answer["status"] == "waiting":
-        seconds = answer["retry_after_seconds"] or 0
-        await app.ledger.prolong(run, seconds)
-        await app.ledger.runs.merge(
-            run.run_id, stage="waiting", next_check_at=iso(app.clock.now() + timedelta(seconds=seconds)))
-    return answer
+    return await before_asking(app, run) or await ask(app, run)
+
+
+async def waiting(app: Services, run: Run, seconds: int | None, **columns: str) -> Waiting:
+    """One write, with whatever else is to be said of it."""
+    await app.ledger.prolong(run, seconds or 0)
+    await app.ledger.runs.merge(
+        run.run_id, stage="waiting", next_check_at=iso(app.clock.now() + timedelta(seconds=seconds or 0)), **columns)
+    return {"status": "waiting", "retry_after_seconds": seconds}
 
 
 async def before_asking(app: Services, run: Run) -> Waiting | Refused | None:
@@ -54,9 +56,9 @@ async def before_asking(app: Services, run: Run) -> Waiting | Refused | None:
             return {"status": "refused", "code": "not_served"}
         seconds = to_wait_at_boundary(now, app.settings.month_boundary_minutes)
         if seconds:
-            return {"status": "waiting", "retry_after_seconds": seconds}
+            return await waiting(app, run, seconds)
     seconds = await app.ledger.throttle.seconds_left()
-    return {"status": "waiting", "retry_after_seconds": seconds} if seconds else None
+    return await waiting(app, run, seconds) if seconds else None
 
 
 def to_wait_at_boundary(now: datetime, minutes: int) -> int:
@@ -81,8 +83,8 @@ async def ask(app: Services, run: Run) -> StartResult:
         accepted = await app.graph.start_export(key, word)
     except Transient as error:
         seconds = await app.ledger.throttle.after(error)
-        await app.ledger.runs.merge(run.run_id, last_code=error.code, request_ids=run.with_request_id(error.request_id))
-        return {"status": "waiting", "retry_after_seconds": seconds}
+        return await waiting(
+            app, run, seconds, last_code=error.code, request_ids=run.with_request_id(error.request_id))
     except RefusedError as error:
         await app.ledger.runs.merge(run.run_id, request_ids=run.with_request_id(error.request_id))
         return {"status": "refused", "code": error.code}

@@ -1,5 +1,6 @@
 """The ledger as the rest of the app sees it: the tables' parts, and the question every activity begins with."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from shared.clock import Clock
@@ -37,13 +38,17 @@ class Ledger:
             if lock is None or lock.run_id != run_id or lock.epoch != run.epoch:
                 return {"status": "superseded", "live_run_id": lock.run_id if lock else ""}
             await self.locks.renew(lock, self.clock.now())
+            return replace(run, lock=lock)
         return run
 
     async def prolong(self, run: Run, quiet_seconds: int) -> None:
-        """Before a wait: the lease must outlast it."""
+        """Before a wait: the lease must outlast it. Takes the lock as holding() saw it, and looks again where it has moved."""
+        until = self.clock.now() + timedelta(seconds=quiet_seconds)
+        if run.lock is not None and await self.locks.renew(run.lock, until):
+            return
         lock = await self.locks.get(run.key) if self.locking else None
         if lock is not None and lock.run_id == run.run_id:
-            await self.locks.renew(lock, self.clock.now() + timedelta(seconds=quiet_seconds))
+            await self.locks.renew(lock, until)
 
     async def close(self) -> None:
         await self.tables.close()

@@ -53,18 +53,20 @@ class Locks:
                 return taken
         raise InfrastructureFault("lock_contended", "Locks")
 
-    async def renew(self, lock: Lock, sign_of_life: datetime) -> None:
-        """Prolongs the lease where less than half an hour beyond the next sign of life is left; lost races do not matter."""
-        if parse_iso(lock.lease_until) < sign_of_life + SPARE:
-            await self._replace(replace(lock, lease_until=iso(sign_of_life + LEASE), unknown_since=""), lock.etag)
+    async def renew(self, lock: Lock, sign_of_life: datetime) -> bool:
+        """Prolongs the lease where less than half an hour beyond the next sign of life is left. False: it has moved."""
+        if parse_iso(lock.lease_until) >= sign_of_life + SPARE:
+            return True
+        renewed = replace(lock, lease_until=iso(sign_of_life + LEASE), unknown_since="")
+        return await self._replace(renewed, lock.etag) is not None
 
     async def note_unknown(self, lock: Lock, since: str) -> None:
         await self._replace(replace(lock, unknown_since=since), lock.etag)
 
-    async def free(self, key: str, run_id: str) -> None:
-        """Empties the lock where it names this run; harmless when repeated."""
+    async def free(self, key: str, run_id: str, seen: Lock | None = None) -> None:
+        """Empties the lock where it names this run; harmless when repeated. `seen`: as it was a moment ago."""
         for _ in range(MOST_TRIES):
-            lock = await self.get(key)
+            lock, seen = seen or await self.get(key), None
             if lock is None or lock.run_id != run_id:
                 return
             if await self._replace(replace(lock, run_id="", unknown_since=""), lock.etag):

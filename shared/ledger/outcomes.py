@@ -41,7 +41,7 @@ async def close_run(ledger: Ledger, run_id: str, end: RunEnd) -> RunEnd:
         blobs=run.blobs_landed, blobs_total=run.blobs_total, bytes=run.bytes, rows=run.rows, polls=run.polls, posts=run.posts,
         operations=run.operations, seconds=round(seconds_between(run, ledger.clock.now()), 1), requested_by=run.requested_by)
     if ledger.locking:
-        await ledger.locks.free(run.key, run_id)  # only where it names this run, of whatever epoch: nobody else would
+        await ledger.locks.free(run.key, run_id, lock)  # only where it names this run, of whatever epoch: nobody else would
     return run.end
 
 

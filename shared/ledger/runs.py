@@ -5,13 +5,14 @@ If-Match, because it is written once. A cancel is a column of its own, so that i
 """
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, get_args
 
 from shared.clock import iso, parse_iso
 from shared.exports import ExportKey
 from shared.ledger.keys import run_keys
+from shared.ledger.locks import Lock
 from shared.ledger.tables import Continuation, Row, Tables, Where
 from shared.messages import Outcome, RunEnd
 
@@ -65,6 +66,7 @@ class Run:
     rows: int = 0
     path: str = ""
     etag: str = ""  # the row's, not a column
+    lock: Lock | None = field(default=None, compare=False)  # its key's, as holding() saw it; not a column
 
     @property
     def export_key(self) -> ExportKey:
@@ -94,7 +96,7 @@ class Run:
         return ",".join([*known, *([request_id] if request_id and request_id not in known else [])][-MOST_REQUEST_IDS:])
 
 
-COLUMNS = tuple(field.name for field in fields(Run) if field.name != "etag")
+COLUMNS = tuple(field.name for field in fields(Run) if field.name not in ("etag", "lock"))
 
 
 def _outcome(text: str) -> Outcome:
