@@ -2,9 +2,11 @@
 
     timers            start_due_cycle, settle_dead_runs, examine_daily
     HTTP              start_run, list_runs, get_run, list_run_blobs, cancel_run, retry_run, start_cycle, get_cycle,
-                      get_catalogue, get_status, get_openapi, health, preflight
-    orchestrations    export_cycle, cycle_lane, export_run, export_operation, page_copy
-    activities        plan_exports, sum_up_cycle, claim_run, start_export, check_operation, plan_copy, read_page,
+                      start_backfill, get_backfill, cancel_backfill, get_gaps, get_catalogue, get_status, get_openapi,
+                      health, preflight
+    orchestrations    export_cycle, cycle_lane, backfill, backfill_lane, export_run, export_operation, page_copy
+    activities        plan_exports, sum_up_cycle, plan_backfill, check_backfill, sum_up_backfill,
+                      claim_run, start_export, check_operation, plan_copy, read_page,
                       copy_blobs, commit_version, record_outcome
 
 These names are permanent: histories and schedules hold them. Wrong settings stop the app here, before it has any.
@@ -14,21 +16,33 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from activities import (
+    check_backfill,
     check_operation,
     claim_run,
     commit_version,
     copy_blobs,
+    plan_backfill,
     plan_copy,
     plan_exports,
     read_page,
     record_outcome,
     start_export,
+    sum_up_backfill,
     sum_up_cycle,
 )
-from orchestrations import export_cycle, export_operation, export_run, page_copy
+from orchestrations import backfill, export_cycle, export_operation, export_run, page_copy
 from shared.redaction import quiet_libraries
 from shared.settings import settings
-from triggers import doctor_timer, http_catalogue, http_cycles, http_preflight, http_runs, http_service, schedule
+from triggers import (
+    doctor_timer,
+    http_backfills,
+    http_catalogue,
+    http_cycles,
+    http_preflight,
+    http_runs,
+    http_service,
+    schedule,
+)
 
 settings()
 quiet_libraries()
@@ -36,9 +50,10 @@ quiet_libraries()
 app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 
 for part in (
-    schedule, doctor_timer, http_preflight, http_runs, http_catalogue, http_cycles, http_service,
-    export_cycle, export_run, export_operation, page_copy,
-    plan_exports, sum_up_cycle, claim_run, start_export, check_operation, plan_copy, read_page, copy_blobs,
+    schedule, doctor_timer, http_preflight, http_runs, http_catalogue, http_cycles, http_backfills, http_service,
+    export_cycle, backfill, export_run, export_operation, page_copy,
+    plan_exports, sum_up_cycle, plan_backfill, check_backfill, sum_up_backfill,
+    claim_run, start_export, check_operation, plan_copy, read_page, copy_blobs,
     commit_version, record_outcome,
 ):
     app.register_functions(part.bp)

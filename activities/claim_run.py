@@ -11,7 +11,8 @@ import azure.durable_functions as df
 
 from shared.exports import ExportKey, Malformed
 from shared.ledger.claims import claim, row_of
-from shared.ledger.keys import belongs
+from shared.ledger.keys import belongs, started_at
+from shared.ledger.sharing import share
 from shared.messages import ClaimRequest, ClaimResult
 from shared.redaction import secret_free, walled
 from shared.services import services
@@ -27,7 +28,10 @@ async def claim_run(request: ClaimRequest) -> ClaimResult:
     if request["instance_id"] != request["run_id"]:
         return {"status": "refused", "code": "instance_id_mismatch"}
     app = services()
-    return await claim(app.ledger, row_of(request, app.clock.now()))
+    wanted, tick = row_of(request, app.clock.now()), started_at(request.get("cycle_id", ""))
+    if tick is not None and (shared := await share(app.ledger, wanted, tick)):
+        return shared
+    return await claim(app.ledger, wanted)
 
 
 def is_valid(request: Any) -> bool:

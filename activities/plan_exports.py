@@ -1,35 +1,82 @@
 """Turns settings and invoices into the runs of a cycle, dealt into lanes.
 
-Idempotent: keys and run ids follow from the settings and the cycle's id and tick, so a repeat plans the same runs.
+Idempotent: run ids follow from the keys and the cycle's tick, so what is planned twice is one run; the last plan that is
+written is the one that the orchestration goes by.
 """
+
+from datetime import date, datetime
 
 import azure.durable_functions as df
 
 from shared.clock import parse_iso
-from shared.due import due_keys, lane_limits, lanes
+from shared.due import Due, KnownKey, due_at, lane_limits, lanes, spread_of
+from shared.errors import Refused, Transient
+from shared.invoices import Invoice, InvoiceList, LeftOut, left_out_text
 from shared.ledger.cycles import Cycle
-from shared.ledger.keys import STAMP, run_id
-from shared.messages import CyclePlan, CycleRequest, DueRun
+from shared.ledger.keys import STAMP, run_id, started_at
+from shared.messages import CycleRequest, DueRun, PlanAnswer, Waiting
 from shared.redaction import walled
-from shared.services import services
+from shared.services import Services, services
 
 bp = df.Blueprint()
+
+LONGEST_WAIT = 3600  # seconds; asked to wait longer, a cycle goes on with the invoices that are known
 
 
 @bp.activity_trigger(input_name="cycle")
 @walled
-async def plan_exports(cycle: CycleRequest) -> CyclePlan:
+async def plan_exports(cycle: CycleRequest) -> PlanAnswer:
     app = services()
     tick = parse_iso(cycle["tick"])
-    runs: list[DueRun] = [
-        {"run_id": run_id(key, tick, suffix_of(cycle["cycle_id"])), "key": str(key)}
-        for key in due_keys(app.settings, tick)]
     await app.ledger.cycles.insert(Cycle(cycle["cycle_id"], "starting", cycle["tick"], started_at=cycle["tick"]))
-    await app.ledger.cycles.planned(cycle["cycle_id"], [run["run_id"] for run in runs])
     known = await app.ledger.cycles.get(cycle["cycle_id"])
+    requested_by = (known.requested_by if known else "") or "timer"
+    listed = await list_invoices(app, last_try=cycle.get("last_try", False))
+    if not isinstance(listed, InvoiceList):
+        return listed
+    due = await due_now(app, tick, listed)
+    suffix, spread = suffix_of(cycle["cycle_id"]), requested_by == "timer"
+    runs: list[DueRun] = [
+        {"run_id": run_id(key, tick, suffix), "key": str(key), "start_after_seconds": spread_of(key) if spread else 0}
+        for key in due.keys]
+    await app.ledger.cycles.planned(cycle["cycle_id"], [run["run_id"] for run in runs], left_out_text(due.left_out))
     return {
-        "lanes": lanes(runs, app.settings.export_parallelism), "limits": lane_limits(app.settings),
-        "requested_by": known.requested_by if known else "timer"}
+        "status": "planned", "lanes": lanes(runs, app.settings.export_parallelism), "limits": lane_limits(app.settings),
+        "requested_by": requested_by}
+
+
+async def list_invoices(app: Services, *, last_try: bool) -> InvoiceList | Waiting:
+    """The invoices, from where INVOICE_SOURCE says; where they cannot be had, those known from before, and why by its code."""
+    match app.settings.invoice_source:
+        case "none":
+            return InvoiceList()
+        case "list":
+            return InvoiceList(tuple(Invoice(invoice_id) for invoice_id in app.settings.invoice_ids))
+        case "partner_center":
+            try:
+                listed = await app.partner_center.invoices()
+            except Transient as error:
+                if not last_try and (error.retry_after_seconds or 0) <= LONGEST_WAIT:
+                    return {"status": "waiting", "retry_after_seconds": error.retry_after_seconds}
+                code = error.code
+            except Refused as error:
+                code = error.code
+            else:
+                await app.ledger.invoices.keep(listed.invoices)
+                return listed
+    return InvoiceList(tuple(await app.ledger.invoices.all()), (LeftOut(code=code),), complete=False)
+
+
+async def due_now(app: Services, tick: datetime, listed: InvoiceList) -> Due:
+    """What is due at `tick`, from the list and what the catalogue knows of billed keys."""
+    known: dict[str, KnownKey] = {}
+    for dataset in app.settings.export_datasets:
+        if dataset.billed:
+            async for entry in app.ledger.catalogue.of_dataset(dataset):
+                known[entry.key] = KnownKey(
+                    settles_on=date.fromisoformat(entry.settles_on) if entry.settles_on else None,
+                    started=started_at(entry.last_run_id) if entry.last_run_id else None, outcome=entry.last_outcome)
+    return due_at(app.settings, tick, listed, known)
 
 
 def suffix_of(cycle_id: str) -> str:

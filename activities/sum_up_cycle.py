@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 
 import azure.durable_functions as df
 
 from shared.clock import iso
 from shared.messages import CycleRequest, CycleSummary
 from shared.redaction import walled
-from shared.services import services
+from shared.services import Services, services
 from shared.telemetry import event
 
 bp = df.Blueprint()
@@ -20,8 +21,13 @@ async def sum_up_cycle(cycle: CycleRequest) -> CycleSummary:
     app = services()
     known = await app.ledger.cycles.get(cycle["cycle_id"])
     ids = known.runs if known else []
-    runs = await asyncio.gather(*(app.ledger.runs.get(run_id) for run_id in ids))
-    outcomes = dict(Counter((run.outcome if run else "") or "lost" for run in runs))
+    outcomes = await count_outcomes(app, ids, absent="lost")
     await app.ledger.cycles.ended(cycle["cycle_id"], outcomes, iso(app.clock.now()))
     event("cycle_ended", f"{cycle['cycle_id']}/ended/1", cycle_id=cycle["cycle_id"], runs=len(ids), **outcomes)
     return {"outcomes": outcomes, "runs": len(ids)}
+
+
+async def count_outcomes(app: Services, run_ids: Sequence[str], *, absent: str) -> dict[str, int]:
+    """How many runs ended how; one without a row is counted as `absent`, one without an outcome as lost."""
+    runs = await asyncio.gather(*(app.ledger.runs.get(run_id) for run_id in run_ids))
+    return dict(Counter(absent if run is None else run.outcome or "lost" for run in runs))

@@ -35,7 +35,7 @@ PARTNER = re.compile(r"^Partner (\S+); invoices: (.*)$", re.MULTILINE)
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
 TUNABLE: dict[str, str] = {
     "EXPORT_SCHEDULE": "0 */10 * * * *",
-    "EXPORT_CURRENCIES": "USD",
+    "EXPORT_CURRENCIES": "",
     "EXPORT_PARALLELISM": "4",
     "POLL_MIN_SECONDS": "1",
     "MONTH_BOUNDARY_MINUTES": "0",
@@ -81,6 +81,12 @@ class Stack:
     @property
     def app_url(self) -> str:
         return self.app.url
+
+    @property
+    def invoices(self) -> list[str]:
+        """Those with exports, as the simulator names them when it starts."""
+        partner = PARTNER.search(self.simulator.said)
+        return re.findall(r"\bG\d+", partner[2]) if partner else []
 
     @property
     def landing_connection_string(self) -> str:
@@ -141,8 +147,7 @@ def settings_for(storage: Azurite, simulator: Child) -> dict[str, str]:
         "PARTNER_TENANT_ID": partner[1],
         "SOURCE_ALLOWED": storage.blob_origin,
         "LANDING_STORAGE": storage.landing.connection_string,
-        "INVOICE_SOURCE": "list",
-        "INVOICE_IDS": ",".join(re.findall(r"\bG\d+", partner[2])),
+        "INVOICE_SOURCE": "partner_center",
     } | {name: os.environ.get(name) or value for name, value in TUNABLE.items()}
 
 
@@ -258,12 +263,11 @@ def ends_on_signals() -> None:
 
 
 def welcome(stack: Stack) -> str:
-    invoice = stack.settings["INVOICE_IDS"].split(",")[0]
-    one = f'{{"dataset": "billed_usage", "invoice_id": "{invoice}"}}'
+    one = f'{{"dataset": "billed_usage", "invoice_id": "{stack.invoices[0]}"}}'
     return f"""The stack is up; its schedule is {stack.settings["EXPORT_SCHEDULE"]} (UTC). Ctrl-C ends it and keeps its state.
 
   app          {stack.app_url}/api
-  simulator    {stack.simulator.url}    invoices {stack.settings["INVOICE_IDS"].replace(",", ", ")}
+  simulator    {stack.simulator.url}    invoices {", ".join(stack.invoices)}
   landing      {stack.storage.landing.blob_url}/billing    tables {stack.storage.landing.table_url}
   logs, state  {shown(stack.state)}; the landing's connection string is in {shown(stack.state)}/landing.txt
 

@@ -9,12 +9,16 @@ import azure.durable_functions as df
 from shared.errors import remedy
 from shared.messages import (
     Cancelled,
+    CyclePlan,
+    DueRun,
     Ended,
     Landed,
+    LaneRequest,
     Limits,
     NoData,
     Refused,
     RunEnd,
+    RunRequest,
     Superseded,
     TimedOut,
     Unchanged,
@@ -28,6 +32,7 @@ FAILURES = frozenset({"incomplete", "failed", "timed_out"})
 WAITS_WITHOUT_HEADER = (30, 60, 120, 300)  # seconds; the last one repeats
 POLLS_PER_HISTORY = 50
 EARLY = timedelta(seconds=1)  # the engine fires timers up to one second early
+LIST_TRIES = 4  # looks at an invoice list that cannot be had; then what is known is used
 LONGEST_TIMER = timedelta(hours=24)  # a longer wait is several: the engine's own long timers cannot be cancelled
 
 
@@ -49,6 +54,34 @@ def wait_for(retry_after_seconds: int | None, attempt: int, limits: Limits) -> t
 def pause_before(round_number: int, asked_to_wait: int, limits: Limits) -> timedelta:
     """What storage asked for, or a growing pause of ours. `round_number` counts from 1."""
     return wait_for(asked_to_wait or None, round_number, limits)
+
+
+def pause_for_list(retry_after_seconds: int | None, attempt: int) -> timedelta:
+    """Before the invoice list is asked for again. `attempt` counts from 1."""
+    if retry_after_seconds is None:
+        retry_after_seconds = WAITS_WITHOUT_HEADER[min(attempt, len(WAITS_WITHOUT_HEADER)) - 1]
+    return timedelta(seconds=max(1, retry_after_seconds)) + EARLY
+
+
+def lane_requests(plan: CyclePlan, cycle_id: str) -> list[LaneRequest]:
+    """The inputs of a plan's lanes; `cycle_id` is the cycle's or the backfill's."""
+    return [
+        {"cycle_id": cycle_id, "runs": lane, "limits": plan["limits"], "requested_by": plan["requested_by"]}
+        for lane in plan["lanes"]]
+
+
+def start_pause(due: DueRun, began: datetime, now: datetime) -> timedelta:
+    """How long a run of a lane that began at `began` still waits for its turn; zero or less: not at all."""
+    return began + timedelta(seconds=due.get("start_after_seconds", 0)) - now
+
+
+def run_of(due: DueRun, lane: LaneRequest, now: datetime) -> RunRequest:
+    """The input of export_run for a run of a lane that starts now: its deadline is counted from here."""
+    limits = lane["limits"]
+    return {
+        "run_id": due["run_id"], "key": due["key"], "force": False, "requested_by": lane["requested_by"], "limits": {
+            "deadline": (now + timedelta(hours=limits["deadline_hours"])).isoformat(), "rounds": limits["rounds"],
+            "pages_in_flight": limits["pages_in_flight"], "poll_min_seconds": limits["poll_min_seconds"]}}
 
 
 def sleep(context: df.DurableOrchestrationContext, pause: timedelta) -> Steps[None]:

@@ -22,12 +22,14 @@ NOT_ASKED = "Microsoft was not asked, and nothing was landed."
 NOT_FETCHED = "Nothing of the manifest was fetched, and nothing was landed."
 NOT_SHOWN = "The blob is not landed, and no reader is shown its version; what is proven is kept."
 LATER = "Nothing is lost: the run goes on later."
+OLD_LIST = "New invoices are not found yet; those known from before are asked for."
 ONLY_TOLD = "Runs are not touched by the finding itself."
 
 ENDS = "No: the run ends; the next cycle asks again where the key is due."
 WAITS = "Yes: by the run itself, after the wait that was asked for, until its deadline."
 ROUND = "Yes: by the next round of the run, three in all."
 CYCLE = "Yes: by the next cycle."
+NEVER = "No: not by itself."
 LOOK = "It is told anew by each look of the doctor."
 
 
@@ -96,6 +98,56 @@ CATALOGUE: dict[str, Explained] = {
     "month_not_open": Explained(
         "Microsoft answered with the data of another month, as it does around a month's end.",
         "Nothing to do: nothing was landed, and the next cycle asks again.", retried=CYCLE),
+    # Partner Center and its invoices
+    "partner_center_unauthorized": Explained(
+        "Partner Center did not accept the token (401).",
+        "Set PARTNER_CENTER_APP_CLIENT_ID to an app of the partner tenant, or INVOICE_SOURCE to list or none.",
+        not_done=OLD_LIST, retried=CYCLE),
+    "partner_center_forbidden": Explained(
+        "Partner Center refused the identity (403).",
+        "Give it a role in Partner Center that may read billing, or set INVOICE_SOURCE to list or none.",
+        not_done=OLD_LIST, retried=CYCLE),
+    "partner_center_refused": Explained(
+        "Partner Center refused the request with a status that has no entry of its own.",
+        "Check PARTNER_CENTER_BASE_URL; until it answers, cycles ask for the invoices that are known already.",
+        not_done=OLD_LIST, retried=CYCLE),
+    "partner_center_throttled": Explained(
+        "Partner Center asked the app to slow down.", "Nothing to do: the cycle waits, or goes on with the invoices it knows.",
+        not_done=OLD_LIST, retried=CYCLE),
+    "partner_center_unavailable": Explained(
+        "Partner Center did not answer, or answered that it cannot now.",
+        "Nothing to do: the cycle goes on with the invoices it knows, and the next one asks again.",
+        not_done=OLD_LIST, retried=CYCLE),
+    "partner_center_malformed": Explained(
+        "The answer of Partner Center is not what its documents describe.",
+        "Nothing to do at first: cycles go on with the invoices they know. If it lasts, set INVOICE_SOURCE to list.",
+        not_done=OLD_LIST, retried=CYCLE),
+    "invoice_list_empty": Explained(
+        "The list of invoices is empty.", "Nothing to do for a new partner; else check which tenant the identity belongs to.",
+        not_done=NOT_ASKED, retried=CYCLE),
+    "invoice_unreadable": Explained(
+        "An entry of the invoice list has no id or currency that can be read.",
+        "Look at the invoice in Partner Center; ask for it by POST /api/runs if it has data.",
+        not_done=NOT_ASKED, retried=CYCLE),
+    "invoice_duplicate": Explained(
+        "An invoice is listed twice, with different facts.", "Nothing to do: the first entry counts, and the data are the same.",
+        not_done=ONLY_TOLD, retried=CYCLE),
+    "invoice_legacy": Explained(
+        "An invoice of legacy commerce: these exports hold new commerce only.",
+        "Nothing to do; its lines are served by Partner Center's older line item API.",
+        not_done=NOT_ASKED, retried=NEVER),
+    "invoice_voided": Explained(
+        "An invoice that was voided; the one that replaces it is asked for instead.",
+        "Nothing to do; what was landed of it before stays, marked by its own invoice id.",
+        not_done=NOT_ASKED, retried=NEVER),
+    "invoice_unknown_kind": Explained(
+        "An invoice id begins with neither G nor D, so that nobody knows whether it has an export.",
+        "Ask for it once by POST /api/runs; if it has data, name it in INVOICE_IDS.",
+        not_done=NOT_ASKED, retried=NEVER),
+    "currencies_unknown": Explained(
+        "No currency is known, so no unbilled data are asked for.",
+        "Set EXPORT_CURRENCIES, or wait for the first invoice: its currency counts.",
+        not_done=NOT_ASKED, retried=CYCLE),
     # the manifest
     "manifest_rejected": Explained(
         "The manifest breaks a rule that keeps a landing safe; nothing of it was fetched.",

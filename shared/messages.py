@@ -200,15 +200,22 @@ class OutcomeRequest(RunEnd):
 
 
 class CycleRequest(TypedDict):
-    """The input of export_cycle and plan_exports. `tick` is the moment the cycle serves, ISO 8601, UTC."""
+    """The input of export_cycle and plan_exports. `tick` is the moment the cycle serves, ISO 8601, UTC.
+
+    `last_try`: plan with the invoices that are known already if the list cannot be had now.
+    """
 
     cycle_id: str
     tick: str
+    last_try: NotRequired[bool]
 
 
 class DueRun(TypedDict):
+    """`start_after_seconds`: not before so long after its lane began, so that not everything asks Microsoft at once."""
+
     run_id: str
     key: str
+    start_after_seconds: NotRequired[int]
 
 
 class LaneLimits(TypedDict):
@@ -221,15 +228,19 @@ class LaneLimits(TypedDict):
 
 
 class CyclePlan(TypedDict):
-    """The output of plan_exports: what is due, dealt into lanes that run side by side."""
+    """The output of plan_exports and plan_backfill: what is due, dealt into lanes that run side by side."""
 
+    status: Literal["planned"]
     lanes: list[list[DueRun]]
     limits: LaneLimits
     requested_by: str
 
 
+PlanAnswer = CyclePlan | Waiting
+
+
 class LaneRequest(TypedDict):
-    """The input of cycle_lane."""
+    """The input of cycle_lane and, with the backfill's id as cycle_id, of backfill_lane."""
 
     cycle_id: str
     requested_by: str
@@ -247,3 +258,40 @@ class CycleSummary(TypedDict):
 
     outcomes: dict[str, int]
     runs: int
+
+
+class BackfillRequest(TypedDict):
+    """The input of backfill and plan_backfill: months as `2026-11`, both included."""
+
+    backfill_id: str
+    first_month: str
+    last_month: str
+    datasets: list[str]
+    last_try: NotRequired[bool]
+
+
+class BackfillMark(TypedDict):
+    """The input of check_backfill and sum_up_backfill."""
+
+    backfill_id: str
+
+
+class GoOn(TypedDict):
+    status: Literal["go_on"]
+
+
+BackfillState = GoOn | Cancelled
+
+
+class TieOutRequest(TypedDict):
+    """The input of tie_out."""
+
+    run_id: str
+
+
+class TieOutResult(TypedDict):
+    """A landed invoice's sum against its listed total. `code`: why there is nothing to compare."""
+
+    status: Literal["tied_out", "off_by", "no_total"]
+    difference: NotRequired[str]
+    code: NotRequired[str]

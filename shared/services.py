@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from shared.doctor.doctor import Doctor
     from shared.graph.client import GraphBilling
     from shared.landing.store import LandingStore
+    from shared.partner_center.client import PartnerCenter
 
 T = TypeVar("T")
 
@@ -89,6 +90,16 @@ class Services:
                 base_url=self.settings.graph_base_url, credential=self._graph_credential, clock=self.clock)
 
         return self._part("graph", make)
+
+    @property
+    def partner_center(self) -> PartnerCenter:
+        def make() -> PartnerCenter:
+            from shared.partner_center.client import PartnerCenter
+
+            return PartnerCenter(
+                base_url=self.settings.partner_center_base_url, credential=self._partner_center_credential, clock=self.clock)
+
+        return self._part("partner_center", make)
 
     @property
     def sources(self) -> Sources:
@@ -165,6 +176,18 @@ class Services:
                 partner_app_client_id=self.settings.partner_app_client_id)
 
         return self._part("graph_credential", make)
+
+    @property
+    def _partner_center_credential(self) -> AsyncTokenCredential | None:
+        def make() -> AsyncTokenCredential | None:
+            from shared.identity import credential_for
+
+            return credential_for(
+                self.settings.partner_center_base_url, managed_identity_client_id=self.settings.azure_client_id,
+                partner_tenant_id=self.settings.partner_tenant_id,
+                partner_app_client_id=self.settings.partner_center_app_client_id)
+
+        return self._part("partner_center_credential", make)
 
     async def close(self) -> None:
         """Ends every connection; the parts are made anew when asked for again."""

@@ -23,6 +23,7 @@ SECRET = frozenset({"LANDING_STORAGE", "AzureWebJobsStorage"})
 GUID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 PATH = r"^([A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_-]*)*)?$"
 GRAPH_HOSTS = ("https://graph.microsoft.com/v1.0", "https://graph.microsoft.com/beta")
+PARTNER_CENTER_HOST = "https://api.partnercenter.microsoft.com"
 SOURCE = re.compile(r"\.[a-z0-9.-]+|http://(127\.0\.0\.1|\[::1\]|localhost)(:\d+)?")
 
 
@@ -47,6 +48,14 @@ def _graph(value: str) -> str:
     value = value.rstrip("/")
     if value not in GRAPH_HOSTS and not (is_loopback(host_of(value)) and re.search(r"/(v1\.0|beta)$", value)):
         raise ValueError(f"must be {GRAPH_HOSTS[0]}, the same with /beta, or a loopback address ending in one of them")
+    return value
+
+
+def _partner_center(value: str) -> str:
+    value = value.rstrip("/")
+    literal = re.fullmatch(r"https?://(\[[0-9a-fA-F:]+\]|[^/:?#@\[\]]+)(:\d{1,5})?", value)
+    if value != PARTNER_CENTER_HOST and not (literal and is_loopback(host_of(value))):
+        raise ValueError(f"must be {PARTNER_CENTER_HOST}, or a loopback address as http://127.0.0.1:4010")
     return value
 
 
@@ -87,11 +96,14 @@ class Settings(BaseSettings):
         "PartnerBilling", alias="TASK_HUB_NAME", pattern=r"^[A-Za-z][A-Za-z0-9]{2,44}$",
         description="a letter, then 2 to 44 letters or digits")
     graph_base_url: Annotated[str, AfterValidator(_graph)] = Field(GRAPH_HOSTS[0], alias="GRAPH_BASE_URL")
-    invoice_source: Literal["list", "none"] = Field("none", alias="INVOICE_SOURCE")
+    partner_center_base_url: Annotated[str, AfterValidator(_partner_center)] = Field(
+        PARTNER_CENTER_HOST, alias="PARTNER_CENTER_BASE_URL")
+    invoice_source: Literal["partner_center", "list", "none"] = Field("partner_center", alias="INVOICE_SOURCE")
     invoice_ids: InvoiceIds = Field((), alias="INVOICE_IDS")
     partner_tenant_id: Guid | None = Field(None, alias="PARTNER_TENANT_ID", description="a GUID")
     azure_client_id: Guid | None = Field(None, alias="AZURE_CLIENT_ID", description="a GUID")
     partner_app_client_id: Guid | None = Field(None, alias="PARTNER_APP_CLIENT_ID", description="a GUID")
+    partner_center_app_client_id: Guid | None = Field(None, alias="PARTNER_CENTER_APP_CLIENT_ID", description="a GUID")
     landing_storage: SecretStr | None = Field(None, alias="LANDING_STORAGE")
     landing_blob_uri: ServiceUri | None = Field(
         None, alias="LANDING_STORAGE__blobServiceUri", description="as https://account.blob.core.windows.net")
@@ -112,6 +124,8 @@ class Settings(BaseSettings):
     export_periods: Periods = Field(("current", "last"), alias="EXPORT_PERIODS")
     export_currencies: Currencies = Field((), alias="EXPORT_CURRENCIES")
     export_parallelism: int = Field(4, alias="EXPORT_PARALLELISM", ge=1, le=32)
+    invoice_lookback_months: int = Field(3, alias="INVOICE_LOOKBACK_MONTHS", ge=1, le=60)
+    invoice_settle_days: int = Field(21, alias="INVOICE_SETTLE_DAYS", ge=0, le=365)
     poll_min_seconds: int = Field(10, alias="POLL_MIN_SECONDS", ge=1, le=3600)
     run_deadline_hours: float = Field(24, alias="RUN_DEADLINE_HOURS", gt=0, le=24 * 14)
     month_boundary_minutes: int = Field(30, alias="MONTH_BOUNDARY_MINUTES", ge=0, le=720)
@@ -185,12 +199,15 @@ def _contradictions(values: Mapping[str, str]) -> Iterator[str]:
     deployed = "WEBSITE_INSTANCE_ID" in values
     if loopback and deployed:
         yield "GRAPH_BASE_URL is on loopback: that is for a laptop, not for a deployed app"
+    if is_loopback(host_of(values.get("PARTNER_CENTER_BASE_URL", ""))) and deployed:
+        yield "PARTNER_CENTER_BASE_URL is on loopback: that is for a laptop, not for a deployed app"
     if not loopback and "PARTNER_TENANT_ID" not in values:
         yield "PARTNER_TENANT_ID is missing: the partner's Entra tenant id, so that no other tenant's data can be landed"
     if not loopback and "http://" in values.get("SOURCE_ALLOWED", "").lower():
         yield "SOURCE_ALLOWED names a loopback origin: that goes only with a GRAPH_BASE_URL on loopback"
-    if "PARTNER_APP_CLIENT_ID" in values and "AZURE_CLIENT_ID" not in values:
-        yield "AZURE_CLIENT_ID is missing: PARTNER_APP_CLIENT_ID trusts the user-assigned identity that it names"
+    for app in ("PARTNER_APP_CLIENT_ID", "PARTNER_CENTER_APP_CLIENT_ID"):
+        if app in values and "AZURE_CLIENT_ID" not in values:
+            yield f"AZURE_CLIENT_ID is missing: {app} trusts the user-assigned identity that it names"
     if values.get("INVOICE_SOURCE") == "list" and not values.get("INVOICE_IDS"):
         yield "INVOICE_IDS is missing: INVOICE_SOURCE=list takes the invoices from it"
     if deployed and ("WEBSITE_TIME_ZONE" in values or values.get("TZ", "UTC").upper() not in ("UTC", "ETC/UTC")):

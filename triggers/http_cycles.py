@@ -2,14 +2,21 @@
 
 import asyncio
 from dataclasses import replace
+from datetime import datetime
+from typing import Any
 
 import azure.durable_functions as df
 import azure.functions as func
 
-from shared.clock import iso
+from activities.plan_exports import due_now, list_invoices
+from shared.clock import iso, parse_iso
+from shared.due import FAILED, request_of, stalled_since
+from shared.errors import cause, remedy
+from shared.exports import ExportKey
+from shared.invoices import InvoiceList, LeftOut, read_left_out
 from shared.ledger.cycles import Cycle
 from shared.ledger.keys import random_suffix, stamp
-from shared.services import services
+from shared.services import Services, services
 from triggers.problem import answer, answered, invalid, unknown
 from triggers.requests import json_object, path_id, requested_by
 from triggers.starter import start
@@ -27,14 +34,14 @@ DIED = (
 async def start_cycle(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """The scheduled round, now. Its runs share keys with whatever is live: a key is never landed twice at once."""
     app = services()
-    body = json_object(req)
-    if body:
-        raise invalid({name[:40]: "is not known; a cycle takes no fields" for name in body})
     now = app.clock.now()
+    if is_dry_run(json_object(req)):
+        return answer(200, await dry_run(app, now))
     cycle = Cycle(f"cycle-{stamp(now)}-{random_suffix()}", "starting", iso(now), requested_by(req), started_at=iso(now))
     await app.ledger.cycles.insert(cycle)
     await start(client, "export_cycle", cycle.cycle_id, {"cycle_id": cycle.cycle_id, "tick": cycle.tick})
-    return answer(202, cycle_view(cycle, []), Location=f"/api/cycles/{cycle.cycle_id}", **{"Retry-After": "5"})
+    return answer(
+        202, {**cycle_view(cycle, []), **summary(cycle, [])}, Location=f"/api/cycles/{cycle.cycle_id}", **{"Retry-After": "5"})
 
 
 @bp.route(route="cycles/{cycle_id}", methods=["GET"])
@@ -50,6 +57,64 @@ async def get_cycle(req: func.HttpRequest, client: df.DurableOrchestrationClient
         status = await client.get_status(cycle.cycle_id)
         if status and status.runtime_status in DIED:
             cycle = replace(cycle, state="failed")
-    rows = await asyncio.gather(*(app.ledger.runs.get(run_id) for run_id in cycle.runs))
-    runs = await asyncio.gather(*(run_view(app.ledger, run) for run in rows if run is not None))
-    return answer(200, cycle_view(cycle, list(runs)), **({} if cycle.state in ("ended", "failed") else {"Retry-After": "5"}))
+    rows = [row for row in await asyncio.gather(*(app.ledger.runs.get(run_id) for run_id in cycle.runs)) if row is not None]
+    runs = await asyncio.gather(*(run_view(app.ledger, run) for run in rows))
+    stalled = await stalled_keys(app, [run.export_key for run in rows])
+    return answer(
+        200, {**cycle_view(cycle, list(runs)), **summary(cycle, stalled)},
+        **({} if cycle.state in ("ended", "failed") else {"Retry-After": "5"}))
+
+
+def is_dry_run(body: dict[str, Any]) -> bool:
+    faults = {name[:40]: "is not known; known is dry_run" for name in body if name != "dry_run"}
+    if not isinstance(body.get("dry_run", False), bool):
+        faults["dry_run"] = "must be true or false"
+    if faults:
+        raise invalid(faults)
+    return bool(body.get("dry_run", False))
+
+
+async def dry_run(app: Services, now: datetime) -> dict[str, Any]:
+    """Exactly the requests that a cycle would begin its runs with, and what it would not ask for. Starts nothing.
+
+    A key whose run is live would be shared: its request is told with that run, which has made it or is about to.
+    """
+    listed = await list_invoices(app, last_try=True)
+    assert isinstance(listed, InvoiceList)  # there is no waiting with last_try
+    due = await due_now(app, now, listed)
+    locks = await asyncio.gather(*(app.ledger.locks.get(str(key)) for key in due.keys))
+    requests = [
+        {"key": str(key), **request_of(key, now), "live_run_id": lock.run_id or None if lock else None}
+        for key, lock in zip(due.keys, locks, strict=True)]
+    resting = [{"key": str(one.key), "due_again": iso(one.due_again)} for one in due.resting]
+    return {
+        "dry_run": True, "tick": iso(now), "base_url": app.settings.graph_base_url, "requests": requests, "resting": resting,
+        "left_out": left_out_view(due.left_out)}
+
+
+def summary(cycle: Cycle, stalled: list[dict[str, Any]]) -> dict[str, Any]:
+    """The cycle's own outcome: `complete` when every run ended without a failure, else `incomplete`; None until it ends."""
+    outcome = None
+    if cycle.state in ("ended", "failed"):
+        well = cycle.state == "ended" and not any(cycle.outcomes.get(bad) for bad in (*FAILED, "cancelled", "lost"))
+        outcome = "complete" if well else "incomplete"
+    return {"outcome": outcome, "left_out": left_out_view(read_left_out(cycle.left_out)), "stalled": stalled}
+
+
+def left_out_view(left_out: tuple[LeftOut, ...]) -> list[dict[str, Any]]:
+    return [
+        {"code": one.code, "invoice_id": one.invoice_id or None, "cause": cause(one.code), "remedy": remedy(one.code)}
+        for one in left_out]
+
+
+async def stalled_keys(app: Services, keys: list[ExportKey]) -> list[dict[str, Any]]:
+    """Unbilled keys of the current month whose data have not moved for days: told, but no failure."""
+    found = []
+    for key in keys:
+        if key.dataset.billed:
+            continue
+        entry = await app.ledger.catalogue.get(key)
+        since = stalled_since(key, parse_iso(entry.created_at) if entry and entry.created_at else None, app.clock.now())
+        if since is not None:
+            found.append({"key": str(key), "stalled_since": iso(since)})
+    return found

@@ -100,14 +100,37 @@ PATHS: dict[str, dict[str, Schema]] = {
             | problems(400, 404, 409, 413, 503), parameters=ID, body="RetryOrder")},
     "/cycles": {
         "post": operation(
-            "start_cycle", "The scheduled round, now.",
-            says(202, "Cycle", "The cycle.", Location=LOCATION, Retry_After=RETRY_AFTER) | problems(400, 413, 503),
-            body="Nothing")},
+            "start_cycle", "The scheduled round, now; or exactly what it would ask for.",
+            says(202, "Cycle", "The cycle.", Location=LOCATION, Retry_After=RETRY_AFTER)
+            | says(200, "DryRun", "What it would ask for; nothing was started.") | problems(400, 413, 503),
+            body="CycleOrder")},
     "/cycles/{cycle_id}": {
         "get": operation(
             "get_cycle", "A cycle and its runs.",
             says(200, "Cycle", "The cycle.", Retry_After=RETRY_AFTER) | problems(404, 503),
             parameters=in_path("cycle_id", {"type": "string"}))},
+    "/backfills": {
+        "post": operation(
+            "start_backfill", "All of these months that is not landed yet, as far as Microsoft still serves it.",
+            says(202, "Backfill", "The backfill.", Location=LOCATION, Retry_After=RETRY_AFTER) | problems(400, 413, 503),
+            body="BackfillOrder", required=True)},
+    "/backfills/{backfill_id}": {
+        "get": operation(
+            "get_backfill", "How far it is, and when it should be done.",
+            says(200, "Backfill", "The backfill.", Retry_After=RETRY_AFTER) | problems(404, 503),
+            parameters=in_path("backfill_id", {"type": "string"}))},
+    "/backfills/{backfill_id}/cancel": {
+        "post": operation(
+            "cancel_backfill", "No further run; live ones end at their next look, and what is landed stays.",
+            says(202, "Backfill", "Marked.", Location=LOCATION, Retry_After=RETRY_AFTER) | problems(400, 404, 409, 413, 503),
+            parameters=in_path("backfill_id", {"type": "string"}), body="Nothing")},
+    "/gaps": {
+        "get": operation(
+            "get_gaps", "Per dataset and month what is landed, and what is missing and why; without months, of the last year.",
+            says(200, "Gaps", "The report.") | problems(400, 503),
+            parameters=in_query(
+                ("from", BILLING_MONTH, "the first month"), ("to", BILLING_MONTH, "the last month"),
+                ("datasets", {"type": "string"}, "with commas between; without it, those of EXPORT_DATASETS")))},
     "/catalogue": {
         "get": operation(
             "get_catalogue", "What is landed: the newest version of every key.",

@@ -19,6 +19,7 @@ OUTCOME: Schema = {"type": "string", "enum": list(OUTCOMES)}
 INVOICE: Schema = {"type": "string", "pattern": f"^{INVOICE_ID.pattern}$"}
 BILLING_MONTH: Schema = {"type": "string", "pattern": f"^{MONTH.pattern}$"}
 CURRENCY: Schema = {"type": "string", "pattern": f"^{CURRENCY_CODE.pattern}$"}
+GAP_STATE: Schema = {"type": "string", "enum": ["landed", "no_data", "not_served", "failed", "never_tried"]}
 RUN_ID: Schema = {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,99}$"}
 
 
@@ -115,7 +116,34 @@ SCHEMAS: dict[str, Schema] = {
         "continuation": CONTINUATION}),
     "CatalogueEntry": members(ENTRY, SCOPE | {"billing_month": ENTRY["billing_month"]}),
     "Catalogue": members({"entries": listed("CatalogueEntry"), "continuation": CONTINUATION}),
-    "Cycle": members({**CYCLE, "runs": listed("Run")}),
+    "CycleOrder": {**members({}, {"dry_run": {"type": "boolean", "default": False}}), "additionalProperties": False},
+    "LeftOut": members({**CODE, "invoice_id": or_null(TEXT)}),
+    "Cycle": members({
+        **CYCLE, "runs": listed("Run"), "left_out": listed("LeftOut"),
+        "outcome": or_null({"type": "string", "enum": ["complete", "incomplete"]}, "null until it ends"),
+        "stalled": {"type": "array", "items": members({"key": TEXT, "stalled_since": MOMENT})}}),
+    "DryRun": members({
+        "dry_run": {"type": "boolean"}, "tick": MOMENT, "base_url": TEXT, "left_out": listed("LeftOut"),
+        "requests": {"type": "array", "items": members({
+            "key": TEXT, "method": TEXT, "path": TEXT, "body": {"type": "object"}, "live_run_id": or_null(RUN_ID)})},
+        "resting": {"type": "array", "items": members({"key": TEXT, "due_again": MOMENT})}}),
+    "BackfillOrder": {
+        **members(
+            {"from": BILLING_MONTH, "to": BILLING_MONTH},
+            {"datasets": {"type": "array", "items": DATASET, "minItems": 1, "maxItems": 20}}), "additionalProperties": False},
+    "Backfill": members({
+        "backfill_id": TEXT, "state": told(TEXT, "starting, running, ended, failed"), "from": BILLING_MONTH, "to": BILLING_MONTH,
+        "datasets": {"type": "array", "items": DATASET}, "requested_by": or_null(TEXT), "started_at": or_null(MOMENT),
+        "ended_at": or_null(MOMENT), "cancel_requested_at": or_null(MOMENT), "planned": COUNT, "landed": COUNT,
+        "landed_before": told(COUNT, "of landed: what needed no run"), "no_data": COUNT, "not_served": COUNT, "failed": COUNT,
+        "waiting": told(COUNT, "not ended yet"), "estimated_end": or_null(MOMENT), "left_out": listed("LeftOut"),
+        "outcomes": {"type": "object", "additionalProperties": COUNT},
+        "runs": {"type": "array", "items": members({
+            "run_id": RUN_ID, "key": TEXT, "stage": TEXT, "outcome": or_null(OUTCOME), "code": or_null(TEXT)})}}),
+    "Gaps": members({
+        "from": BILLING_MONTH, "to": BILLING_MONTH, "gaps": {"type": "array", "items": members({
+            "dataset": DATASET, "billing_month": BILLING_MONTH, "state": told(GAP_STATE, "the worst of its keys"),
+            "keys": {"type": "array", "items": members({"key": TEXT, "state": GAP_STATE, "code": or_null(TEXT)})}})}}),
     "LiveRun": members(LIVE_RUN),
     "Check": members({
         "name": TEXT, "status": {"type": "string", "enum": ["ok", "warn", "fail", "unknown", "skipped"]}, **CODE,

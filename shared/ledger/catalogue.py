@@ -30,6 +30,8 @@ class CatalogueEntry:
     blobs: int = 0
     bytes: int = 0
     rows: int = 0
+    settles_on: str = ""
+    tie_out: str = ""  # JSON; see shared/tie_out.py
     invoice_id: str = ""
     billing_month: str = ""
     currency_code: str = ""
@@ -94,7 +96,8 @@ def _entry(key: ExportKey, newest: Version | None, run: Run, said: dict[str, Any
         entry |= {
             "version": newest.version, "manifest_etag": newest.manifest_etag, "path": newest.path,
             "created_at": newest.created_at, "first_seen": newest.first_seen, "landed_at": newest.landed_at,
-            "blobs": newest.blobs, "bytes": newest.bytes, "rows": newest.rows}
+            "blobs": newest.blobs, "bytes": newest.bytes, "rows": newest.rows,
+            "settles_on": newest.settles_on, "tie_out": newest.tie_out}
         month = billing_month(run.root_directory) if run.version == newest.version else None
         if month is not None:  # of a billed key, only its files' own directory says which
             entry.setdefault("billing_month", str(month))

@@ -20,6 +20,7 @@ class Cycle:
     requested_by: str = ""
     started_at: str = ""
     ended_at: str = ""
+    left_out: str = ""  # what of the invoice list is not asked for, and why: shared/invoices.py reads it
     runs: list[str] = field(default_factory=list)
     outcomes: dict[str, int] = field(default_factory=dict)
 
@@ -33,9 +34,9 @@ class Cycles:
                   "started_at": cycle.started_at}
         return await self._tables.insert("runs", *cycle_keys(cycle.cycle_id), values) is not None
 
-    async def planned(self, cycle_id: str, runs: list[str]) -> None:
+    async def planned(self, cycle_id: str, runs: list[str], left_out: str = "") -> None:
         """Repeated, it writes the same."""
-        columns: dict[str, Any] = {"state": "running", "run_count": len(runs)}
+        columns: dict[str, Any] = {"state": "running", "run_count": len(runs), "left_out": left_out}
         for first in range(0, len(runs), RUNS_PER_COLUMN):
             columns[f"runs_{first // RUNS_PER_COLUMN}"] = json.dumps(runs[first:first + RUNS_PER_COLUMN])
         await self._tables.merge("runs", *cycle_keys(cycle_id), columns)
@@ -60,5 +61,5 @@ class Cycles:
         return Cycle(
             cycle_id=values["cycle_id"], state=values["state"], tick=values["tick"], requested_by=values.get("requested_by", ""),
             started_at=values.get("started_at", ""), ended_at=values.get("ended_at", ""),
-            runs=[run for name in columns for run in json.loads(values[name])],
+            left_out=values.get("left_out", ""), runs=[run for name in columns for run in json.loads(values[name])],
             outcomes=json.loads(values.get("outcomes", "{}")))

@@ -67,6 +67,11 @@ def cycle_keys(cycle_id: str) -> tuple[str, str]:
     return f"cycle-{partition}", row
 
 
+def backfill_keys(backfill_id: str) -> tuple[str, str]:
+    partition, row = run_keys(backfill_id)
+    return f"backfill-{partition}", row
+
+
 def flat(key: ExportKey) -> str:
     """The key as one word of a table key: `billed_usage~G016907411~full`; an export key holds nothing that needs escaping."""
     return str(key).replace("/", "~")

@@ -4,9 +4,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 from shared.clock import Clock
+from shared.ledger.backfills import Backfills
 from shared.ledger.blobs import Blobs
 from shared.ledger.catalogue import Catalogue
 from shared.ledger.cycles import Cycles
+from shared.ledger.invoices import Invoices
 from shared.ledger.locks import Locks
 from shared.ledger.runs import Run, Runs
 from shared.ledger.tables import Tables
@@ -22,6 +24,7 @@ class Ledger:
         self.tables, self.clock, self.hub, self.locking = tables, clock, hub, locking
         self.runs, self.versions, self.blobs = Runs(tables), Versions(tables), Blobs(tables)
         self.locks, self.catalogue, self.cycles = Locks(tables), Catalogue(tables), Cycles(tables)
+        self.invoices, self.backfills = Invoices(tables), Backfills(tables)
         self.throttle = Throttle(tables, clock)
 
     async def holding(self, run_id: str) -> Run | Stopped:

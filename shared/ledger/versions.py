@@ -30,6 +30,9 @@ class Version:
     path: str = ""
     supersedes: str = ""
     proof: str = ""
+    settles_on: str = ""  # a date; "" where unknown, and of unbilled data
+    invoice: str = ""  # its facts as listed, JSON; see shared/invoices.py
+    tie_out: str = ""  # how its sum compares with the invoice's total, JSON; see shared/tie_out.py
     blobs: int = 0
     bytes: int = 0
     rows: int = 0

@@ -120,7 +120,8 @@ class World:
         invoices = [invoice.invoice_id for invoice in self.simulator.invoices() if not invoice.legacy]
         return {
             **ENVIRONMENT, "GRAPH_BASE_URL": f"{self.graph_origin}/v1.0", "SOURCE_ALLOWED": self.simulator.storage_origin,
-            "PARTNER_TENANT_ID": PARTNER_TENANT_ID, "INVOICE_SOURCE": "list", "INVOICE_IDS": ",".join(invoices),
+            "PARTNER_CENTER_BASE_URL": self.graph_origin, "PARTNER_TENANT_ID": PARTNER_TENANT_ID,
+            "INVOICE_SOURCE": "list", "INVOICE_IDS": ",".join(invoices),
             "EXPORT_CURRENCIES": "USD", "LANDING_STORAGE": self.azurite.landing.connection_string,
             "LANDING_CONTAINER": self.name, "LANDING_TABLE_PREFIX": self.name, "MONTH_BOUNDARY_MINUTES": "0", **self._more}
 

@@ -9,7 +9,8 @@ ROOT = Path(__file__).resolve().parents[3]
 APP = ("triggers", "orchestrations", "activities", "shared")
 SHARED = {
     "exports", "messages", "errors", "settings", "identity", "clock", "redaction", "retry_after", "telemetry", "manifest",
-    "due", "tie_out", "services", "graph", "partner_center", "landing", "copying", "ledger", "doctor",
+    "invoices", "due", "gaps", "tie_out", "services", "graph", "partner_center", "landing", "copying", "ledger",
+    "doctor",
 }
 
 

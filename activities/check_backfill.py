@@ -1,0 +1,16 @@
+"""Whether a backfill may begin its next run: the mark of a cancel is read here. Idempotent: it only reads."""
+
+import azure.durable_functions as df
+
+from shared.messages import BackfillMark, BackfillState
+from shared.redaction import walled
+from shared.services import services
+
+bp = df.Blueprint()
+
+
+@bp.activity_trigger(input_name="mark")
+@walled
+async def check_backfill(mark: BackfillMark) -> BackfillState:
+    backfill = await services().ledger.backfills.get(mark["backfill_id"])
+    return {"status": "cancelled"} if backfill is None or backfill.cancelled else {"status": "go_on"}

@@ -1,0 +1,245 @@
+"""The app's stores in memory, with the same conditions as the real ones, so that months pass in seconds.
+
+    with MemoryWorld(partner=Partner(currencies=("USD", "EUR")), timers=True) as world:
+        world.host.advance(timedelta(days=60))
+
+Replaced are the transports only: tables, landing, and the bytes of a copy, which are proven by the app's own prover. What
+plans, waits, decides and records is the app; Microsoft is the simulator over HTTP. What storage really does is the
+business of the integration tests.
+"""
+
+import hashlib
+import itertools
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from local.host import VirtualClock
+from local.simulator.behaviour import Behaviour
+from local.simulator.data_files import BlobFile
+from local.simulator.faults import Faults
+from local.simulator.partner import Partner
+from local.simulator.simulator import Simulator
+from local.simulator.storage import NoStorage
+from shared.copying.proof import prover
+from shared.copying.work import BlobFate, CopyWork
+from shared.landing.store import LandedBlob, LandingStore
+from shared.ledger.ledger import Ledger
+from shared.ledger.tables import Row, Tables
+from shared.services import Services
+from tests.support.world import START, World, app_object
+
+
+class MemoryTables(Tables):
+    """Inserts if absent, changes if unchanged. Nothing awaits between a look and a write, so each is one step."""
+
+    def __init__(self) -> None:
+        super().__init__("memory", connection_string="none")
+        self.rows: dict[tuple[str, str], dict[str, Row]] = {}
+        self.writes, self._etags = 0, itertools.count(1)
+
+    def _set(self, table: str, partition: str, row: str, values: Mapping[str, Any]) -> str:
+        self.writes += 1
+        etag = f'W/"{next(self._etags)}"'
+        kept = {name: value for name, value in values.items() if value is not None}
+        self.rows.setdefault((table, partition), {})[row] = Row({**kept, "RowKey": row}, etag)
+        return etag
+
+    def _at(self, table: str, partition: str, row: str) -> Row | None:
+        return self.rows.get((table, partition), {}).get(row)
+
+    async def insert(self, table: str, partition: str, row: str, values: Mapping[str, Any]) -> str | None:
+        return None if self._at(table, partition, row) else self._set(table, partition, row, values)
+
+    async def replace(self, table: str, partition: str, row: str, values: Mapping[str, Any], etag: str) -> str | None:
+        there = self._at(table, partition, row)
+        return self._set(table, partition, row, values) if there and there.etag == etag else None
+
+    async def merge(
+        self, table: str, partition: str, row: str, changes: Mapping[str, Any], etag: str | None = None,
+    ) -> str | None:
+        there = self._at(table, partition, row)
+        if there is None or etag not in (None, there.etag):
+            return None
+        return self._set(table, partition, row, {**there.values, **{n: v for n, v in changes.items() if v is not None}})
+
+    async def get(self, table: str, partition: str, row: str) -> Row | None:
+        return self._at(table, partition, row)
+
+    async def list(self, table: str, partition: str, *, prefix: str = "", **_: Any) -> AsyncIterator[Row]:
+        for key, row in sorted(self.rows.get((table, partition), {}).items()):
+            if key.startswith(prefix):
+                yield row
+
+    async def upsert_all(self, table: str, partition: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        for row, values in rows.items():
+            there = self._at(table, partition, row)
+            self._set(table, partition, row, {**(there.values if there else {}), **values})
+
+    async def close(self) -> None:
+        return
+
+
+class MemoryLanding(LandingStore):
+    """A container as a dict: path -> bytes, ETag, metadata."""
+
+    def __init__(self, clock: Any) -> None:
+        super().__init__(container="memory", connection_string="none", clock=clock)
+        self.blobs: dict[str, tuple[bytes, str, Mapping[str, str]]] = {}
+        self._etags = itertools.count(1)
+
+    def lay(self, path: str, body: bytes, metadata: Mapping[str, str]) -> str:
+        etag = f'"0x{next(self._etags):X}"'
+        self.blobs[path] = (body, etag, metadata)
+        return etag
+
+    async def ensure_container(self) -> None:
+        return
+
+    async def put(self, path: str, body: bytes, *, content_type: str = "application/json") -> str:
+        return self.lay(path, body, {})
+
+    async def swap(self, path: str, body: bytes, etag: str | None, *, content_type: str = "application/json") -> str | None:
+        there = self.blobs.get(path)
+        return self.lay(path, body, {}) if (there[1] if there else None) == etag else None
+
+    async def read(self, path: str) -> tuple[bytes, str] | None:
+        there = self.blobs.get(path)
+        return (there[0], there[1]) if there else None
+
+    async def head(self, path: str) -> LandedBlob | None:
+        there = self.blobs.get(path)
+        return LandedBlob(path, there[1], len(there[0]), None, there[2]) if there else None
+
+    async def list(self, folder: str) -> list[LandedBlob]:
+        start = folder.rstrip("/") + "/"
+        return [LandedBlob(path.removeprefix(start), etag, len(body), None, metadata)
+                for path, (body, etag, metadata) in sorted(self.blobs.items()) if path.startswith(start)]
+
+    async def chunks(self, path: str, etag: str | None = None) -> AsyncIterator[bytes]:
+        body, _, _ = self.blobs[path]
+        for start in range(0, len(body), 4_096):
+            yield body[start:start + 4_096]
+
+    async def delete(self, path: str, etag: str | None = None) -> bool:
+        there = self.blobs.get(path)
+        if there is None or etag not in (None, there[1]):
+            return False
+        del self.blobs[path]
+        return True
+
+    async def close(self) -> None:
+        return
+
+
+@dataclass(frozen=True)
+class MemoryStorage(NoStorage):
+    """Microsoft's account as a dict: URL below the account -> file."""
+
+    files: dict[str, BlobFile] = field(default_factory=dict)
+
+    async def write(
+        self, container: str, folder: str, files: Iterable[BlobFile], *, encoding: str | None, with_md5: bool,
+    ) -> None:
+        self.files.update({f"{self.blob_url}/{container}/{folder}/{file.name}": file for file in files})
+
+
+class MemoryCopier:
+    """Copies from the one dict to the other; what is proven, and by what, is as in the app."""
+
+    def __init__(self, landing: MemoryLanding, source: MemoryStorage) -> None:
+        self._landing, self._source, self.copied = landing, source, 0
+
+    async def land(self, work: CopyWork, names: Sequence[str], proven: Mapping[str, str]) -> list[BlobFate]:
+        return [self._land(work, name) for name in names]
+
+    def _land(self, work: CopyWork, name: str) -> BlobFate:
+        body = self._source.files[f"{work.root_directory}/{name}"].content
+        look = prover(work.proof)
+        look.feed(body)
+        found = look.finish()
+        self.copied += 1
+        etag = self._landing.lay(f"{work.folder}/{name}", body, {"runid": work.run_id})
+        return BlobFate(
+            name, True, bytes=len(body), rows=found.rows, md5=found.md5 or None, sha256=hashlib.sha256(body).hexdigest(),
+            source_etag='"0x1"', destination_etag=etag, encoding=found.encoding, columns=found.columns, rung="stream",
+            transferred=True)
+
+    async def close(self) -> None:
+        return
+
+
+class MemoryWorld(World):
+    """A World without any storage process. Invoices are discovered in the simulated Partner Center unless told otherwise."""
+
+    def __init__(
+        self, *, start: datetime = START, behaviour: Behaviour | None = None, faults: Faults | None = None,
+        partner: Partner | None = None, timers: bool = False, state_dir: Any = None, hourly_settling: bool = True, **more: str,
+    ) -> None:
+        self.clock, self.name = VirtualClock(start), "memory"
+        self.storage = MemoryStorage()
+        self.simulator = Simulator(
+            storage=self.storage, clock=self.clock, behaviour=behaviour, faults=faults, partner=partner or SMALL)
+        self.locking, self._early, self._state_dir, self._timers = True, True, state_dir, timers
+        self._services, self._more, self._hourly = None, more, hourly_settling
+        self._exits = ExitStack()
+        self._tables: MemoryTables | None = None
+        self.kept: MemoryLanding | None = None
+
+    def make_services(self) -> Services:
+        """The stores outlive a host that is killed, as storage does."""
+        from tests.support.world import TestClock
+
+        clock = TestClock(self.clock)
+        app = Services(self.settings, clock, True)
+        self._tables, self.kept = self._tables or MemoryTables(), self.kept or MemoryLanding(clock)
+        app._parts["ledger"] = Ledger(self._tables, clock, hub=self.settings.task_hub_name, locking=True)
+        app._parts["landing"] = self.kept
+        app._parts["copier"] = MemoryCopier(self.kept, self.storage)
+        return app
+
+    def open_host(self) -> Any:
+        with settled_hourly() if self._hourly else ExitStack():
+            return super().open_host()
+
+    def environment(self) -> dict[str, str]:
+        from tests.support.world import ENVIRONMENT, PARTNER_TENANT_ID
+
+        return {
+            **ENVIRONMENT, "GRAPH_BASE_URL": f"{self.graph_origin}/v1.0", "PARTNER_CENTER_BASE_URL": self.graph_origin,
+            "SOURCE_ALLOWED": self.simulator.storage_origin, "PARTNER_TENANT_ID": PARTNER_TENANT_ID,
+            "INVOICE_SOURCE": "partner_center",
+            "LANDING_STORAGE": "AccountName=memory;AccountKey=none", "MONTH_BOUNDARY_MINUTES": "30", **self._more}
+
+    @property
+    def landed(self) -> dict[str, bytes]:
+        """Everything in the container, by path."""
+        assert self.kept is not None
+        return {path: body for path, (body, _, _) in self.kept.blobs.items()}
+
+    def run_cycle(self, seconds: float = 60) -> dict[str, Any]:
+        """A cycle by hand, from POST to its end."""
+        started = self.post("/api/cycles")
+        self.host.wait(started["cycle_id"], seconds)
+        return dict(self.get(f"/api/cycles/{started['cycle_id']}"))
+
+    def pass_days(self, days: float, seconds: float = 600) -> None:
+        self.host.advance(timedelta(days=days), seconds)
+
+
+SMALL = Partner(customers=2, resources=1, licences=1, rows_per_blob=1_000)  # one blob or two an export
+
+
+@contextmanager
+def settled_hourly() -> Iterator[None]:
+    """While a host reads its functions: dead runs are looked for once an hour, so that a year has 8,760 looks, not 105,120."""
+    functions = [builder._function for builder in app_object()._function_builders]
+    trigger = next(one.get_trigger() for one in functions if one.get_function_name() == "settle_dead_runs")
+    before = trigger.schedule
+    trigger.schedule = "0 30 * * * *"
+    try:
+        yield
+    finally:
+        trigger.schedule = before

@@ -1,0 +1,1 @@
+"""Partner Center's invoice list, against answers from a script: no network."""
