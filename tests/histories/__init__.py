@@ -1,0 +1,1 @@
+"""Histories of orchestrations as the engine recorded them, and the script that records them. Replayed by tests/durable."""

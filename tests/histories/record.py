@@ -1,0 +1,156 @@
+"""Records the histories that tests/durable/test_histories.py replays: `python -m tests.histories.record`.
+
+A history stands for instances that run while a new version is deployed. So old recordings stay: record anew only what is
+new, and after a change that no running instance could survive (it needs another defaultVersion in host.json), all.
+
+Virtual time and one thing after the other make a recording repeatable; ids that are random are numbered.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from local.azurite import Azurite
+from local.host import LocalHost
+from local.simulator.faults import Answer, Faults, Match
+from tests.durable.scene import BEHAVIOUR, Call, around, hooked_services
+from tests.support.world import ENVIRONMENT, ROOT, World, app_object
+
+FOLDER = Path(__file__).resolve().parent
+START = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
+GUID = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b|\b[0-9a-f]{32}\b")
+DEADLINE = "2026-11-22T06:00:00+00:00"
+
+
+class RepeatableWorld(World):
+    """One activity or episode at a time."""
+
+    def open_host(self) -> LocalHost:
+        return LocalHost(
+            app_object(), clock=self.clock, early_timers=True, timers=False, serial=True, host_json=ROOT / "host.json",
+            settings=ENVIRONMENT | {"EXPORT_SCHEDULE": self.settings.export_schedule}).start()
+
+
+def run_of(key: str, **more: Any) -> dict[str, Any]:
+    """The input of export_run, with an id that is the same in every recording."""
+    words = key.lower().replace("_", "-").replace("/", "-")
+    return {
+        "run_id": f"{words}-20261121t060000z-aaaa", "key": key, "force": False, "requested_by": "function-key", "reason": "",
+        "limits": {"deadline": DEADLINE, "rounds": 3, "pages_in_flight": 4, "poll_min_seconds": 10}, **more}
+
+
+def started(world: World, key: str) -> str:
+    request = run_of(key)
+    return world.host.start_orchestration("export_run", request, request["run_id"])
+
+
+# -- the recordings
+
+
+def cycle(world: World) -> None:
+    """Two lanes, four runs that land."""
+    world.host.fire_timer("start_due_cycle")
+    (cycle_id,) = [one["instanceId"] for one in world.host.instances() if one["name"] == "export_cycle"]
+    world.host.wait(cycle_id, 60)
+
+
+def long_wait(world: World) -> None:
+    """More than fifty looks: the operation's orchestration has continued as new."""
+    world.simulator.behaviour = replace(BEHAVIOUR, ready_after_polls=60, manifest="link")
+    world.host.wait(started(world, "unbilled_reconciliation/2026-10/USD/full"), 60)
+
+
+def waiting(world: World) -> None:
+    """In the middle of a wait: nothing has ended."""
+    world.simulator.behaviour = replace(BEHAVIOUR, operation_end="never", retry_after_seconds=900)
+    started(world, "unbilled_reconciliation/2026-10/USD/full")
+    world.host.advance(timedelta(hours=2))
+
+
+def failing(world: World) -> None:
+    """Microsoft loses the first operation and refuses the second export."""
+    world.simulator.faults = Faults().add(Match(operation="poll", nth=(2,)), Answer(status=404)).add(
+        Match(operation="start", nth=(2,)), Answer(status=403))
+    world.host.wait(started(world, "unbilled_reconciliation/2026-10/USD/full"))
+
+
+def platform_fault(world: World) -> None:
+    """An activity dies three times."""
+    def dying(call: Call) -> Call:
+        async def called(**arguments: Any) -> Any:
+            raise ValueError("not one of the app's own errors")
+
+        return called
+
+    with around(world, "plan_copy", dying):
+        world.host.wait(started(world, "unbilled_reconciliation/2026-10/USD/full"))
+
+
+def two_rounds(world: World) -> None:
+    """Three pages; a blob is missing at first, and the second round copies just that."""
+    key = "unbilled_usage/2026-10/USD/full"
+    expected = world.simulator.fill(key, blobs=230, blob_bytes=64)
+    world.simulator.faults = Faults().add(
+        Match(operation="blob", path=f"*{expected.blobs[7].name}", nth=(1,)), Answer(status=404))
+    world.host.wait(started(world, key), 120)
+
+
+RECORDINGS: dict[str, tuple[Callable[[World], None], dict[str, str]]] = {
+    "cycle": (cycle, {"EXPORT_DATASETS": "billed_reconciliation,unbilled_reconciliation", "EXPORT_PARALLELISM": "2"}),
+    "long_wait": (long_wait, {}), "waiting": (waiting, {}), "failing": (failing, {}), "platform_fault": (platform_fault, {}),
+    "two_rounds": (two_rounds, {}),
+}
+
+
+@contextmanager
+def world_for(azurite: Azurite, settings: dict[str, str]) -> Iterator[World]:
+    with RepeatableWorld(
+        azurite, start=START, behaviour=BEHAVIOUR, storage_proxy=True, services=hooked_services, **settings,  # type: ignore[arg-type]
+    ) as world:
+        yield world
+
+
+def record(azurite: Azurite, name: str) -> list[dict[str, Any]]:
+    """Every instance of a recording: orchestrator, how it stands, its custom status, and the events of its last execution."""
+    play, settings = RECORDINGS[name]
+    with world_for(azurite, settings) as world:
+        play(world)
+        found = [
+            {"orchestrator": instance["name"], "instance_id": instance["instanceId"], "status": instance["runtimeStatus"],
+             "custom_status": instance["customStatus"], "events": world.host.history(instance["instanceId"])}
+            for instance in sorted(world.host.instances(), key=lambda one: (one["createdTime"], one["name"]))]
+        return list(numbered(found))
+
+
+def numbered(value: Any) -> Any:
+    """Random ids in the order in which they appear."""
+    seen: dict[str, str] = {}
+
+    def number(found: re.Match[str]) -> str:
+        text = found[0]
+        if text not in seen:
+            digits = f"{len(seen) + 1:032x}"
+            seen[text] = digits if len(text) == 32 else "-".join(
+                (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+        return seen[text]
+
+    return json.loads(GUID.sub(number, json.dumps(value)))
+
+
+def main() -> None:
+    with Azurite() as azurite:
+        for name in RECORDINGS:
+            instances = record(azurite, name)
+            lines = [json.dumps(instance, separators=(",", ":")) for instance in instances]
+            (FOLDER / f"{name}.json").write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
+            events = max(len(instance["events"]) for instance in instances)
+            print(f"{name}: {len(instances)} instances, at most {events} events in one")
+
+
+if __name__ == "__main__":
+    main()
