@@ -51,9 +51,9 @@ class Ladder:
 class ServerSide:
     """Shared by all copies of the process."""
 
-    def __init__(self, clock: Clock, *, block: int = FETCHED_BLOCK) -> None:
+    def __init__(self, clock: Clock, *, block: int = FETCHED_BLOCK, abreast: int = FETCHES) -> None:
         self._clock, self._block = clock, block
-        self._gate = asyncio.Semaphore(FETCHES)
+        self._gate = asyncio.Semaphore(abreast)
         self._ladders: OrderedDict[str, Ladder] = OrderedDict()
         self._rungs: tuple[tuple[str, int | None, Climb], ...] = (
             ("put_blob_from_url", WHOLE_MOST, self._put_blob), ("put_block_from_url", None, self._put_blocks),

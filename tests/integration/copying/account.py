@@ -7,6 +7,7 @@ holds, and signatures that end when a test says so. Every answer may be replaced
 import base64
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -26,9 +27,8 @@ class Stored:
 
 @dataclass(frozen=True)
 class Request:
-    """`kind`: HEAD, GET, LIST, DELETE, CONTAINER, PUT, PUT block, PUT list, PUT properties, PUT from URL, PUT block from URL, COPY.
-
-    `nth` counts the requests of this kind from 1.
+    """`kind`: HEAD, GET, LIST, DELETE, CONTAINER, PUT, PUT block, PUT list, PUT properties, PUT from URL,
+    PUT block from URL, COPY. `nth` counts the requests of this kind from 1.
     """
 
     kind: str
@@ -50,6 +50,7 @@ class Account:
         self.after: Callable[[Request], None] | None = None
         self.log: list[Request] = []
         self.sent = self.received = self.fetched = 0
+        self.made: Counter[str] = Counter()  # how often a blob came to be, by path
         self.signature: str | None = None  # the only `sig` that may read; None: any may
         self.held: set[str] = set()  # paths under a policy or a legal hold
         self.reads_from: Account | None = None
@@ -211,6 +212,7 @@ class Account:
     def _store(self, request: Request, content: bytes) -> bytes:
         headers = request.asked.headers
         stored = self.put(request.path, content)
+        self.made[request.path] += 1
         stored.properties = own_properties(request.asked)
         stored.metadata = {name.removeprefix("x-ms-meta-"): one for name, one in headers.items() if name.startswith("x-ms-meta-")}
         self.blocks.pop(request.path, None)

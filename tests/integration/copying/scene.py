@@ -43,14 +43,14 @@ class SleptClock:
 
 
 class Scene:
-    """`signatures`: what the manifest hands out, one after another, the last for ever."""
+    """`signatures`: what the manifest hands out, one after another, the last for ever. `abreast`: blocks at once."""
 
-    def __init__(self, *, patience: float = 15, concurrency: int = 8, fetched_block: int = BLOCK) -> None:
+    def __init__(self, *, patience: float = 15, concurrency: int = 8, fetched_block: int = BLOCK, abreast: int = 4) -> None:
         self.source, self.landing, self.clock = Account("billing"), Account("landing"), SleptClock()
         self.landing.reads_from = self.source
         self.signatures, self.fetches = [SECRET], 0
         self.manifest_etag, self.gone = "etag", False
-        self._patience, self._concurrency, self._fetched_block = patience, concurrency, fetched_block
+        self._patience, self._concurrency, self._fetched_block, self._abreast = patience, concurrency, fetched_block, abreast
         self._exits = AsyncExitStack()
 
     async def __aenter__(self) -> "Scene":
@@ -61,9 +61,9 @@ class Scene:
         sources = Sources(self._manifest, self.clock, pause=0)
         self.pressure = Pressure(self.clock, most=self._concurrency, patience=self._patience, sleep=self.clock.sleep)
         self.copier = Copier(
-            self.store, sources, self.clock, pressure=self.pressure, block=BLOCK, bytes_in_flight=4 * BLOCK,
+            self.store, sources, self.clock, pressure=self.pressure, block=BLOCK, bytes_in_flight=self._abreast * BLOCK,
             reader=SourceReader(sources, self.clock, silence=0.3))
-        self.copier._server_side = ServerSide(self.clock, block=self._fetched_block)
+        self.copier._server_side = ServerSide(self.clock, block=self._fetched_block, abreast=self._abreast)
         self._exits.push_async_callback(self.copier.close)
         root = f"{self.source.origin}/billing/{ROOT}"
         self.work = CopyWork("run-1", "operation-1", FOLDER, "etag", root)
