@@ -15,6 +15,7 @@ from shared.ledger.runs import Run
 from shared.messages import CheckResult, OperationWait
 from shared.redaction import walled
 from shared.services import Services, services
+from shared.telemetry import event
 
 bp = df.Blueprint()
 
@@ -62,6 +63,9 @@ async def waiting(
     await app.ledger.runs.merge(
         run.run_id, stage="waiting", polls=run.polls + polled, **columns,
         next_check_at=iso(app.clock.now() + timedelta(seconds=max(seconds or 0, app.settings.poll_min_seconds))))
+    event(
+        "operation_waiting", f"{run.run_id}/waiting/{run.polls + polled}", run_id=run.run_id, key=run.key,
+        polls=run.polls + polled, seconds=seconds, code=columns.get("last_code"))
     return {"status": "waiting", "retry_after_seconds": seconds}
 
 

@@ -16,6 +16,7 @@ from shared.ledger.sharing import share
 from shared.messages import ClaimRequest, ClaimResult
 from shared.redaction import secret_free, walled
 from shared.services import services
+from shared.telemetry import event
 
 bp = df.Blueprint()
 
@@ -31,7 +32,12 @@ async def claim_run(request: ClaimRequest) -> ClaimResult:
     wanted, tick = row_of(request, app.clock.now()), started_at(request.get("cycle_id", ""))
     if tick is not None and (shared := await share(app.ledger, wanted, tick)):
         return shared
-    return await claim(app.ledger, wanted)
+    claimed = await claim(app.ledger, wanted)
+    if claimed["status"] == "claimed":
+        event(
+            "run_started", f"{wanted.run_id}/started/1", run_id=wanted.run_id, key=wanted.key, force=wanted.force,
+            deadline=wanted.deadline, requested_by=wanted.requested_by, cycle_id=wanted.cycle_id, retry_of=wanted.retry_of)
+    return claimed
 
 
 def is_valid(request: Any) -> bool:

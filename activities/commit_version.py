@@ -6,11 +6,12 @@ Idempotent: every step is a conditional write that leaves what is done already.
 import azure.durable_functions as df
 
 from shared.copying.commit import commit_version as commit
-from shared.errors import Terminal
+from shared.errors import Rejected, Terminal
 from shared.ledger.runs import Run
 from shared.messages import ProofResult, VersionRequest
 from shared.redaction import walled
 from shared.services import services
+from shared.telemetry import event
 
 bp = df.Blueprint()
 
@@ -26,7 +27,12 @@ async def commit_version(request: VersionRequest) -> ProofResult:
     try:
         committed = await commit(app.ledger, app.landing, run, request["plan"], app.settings.proof)
     except Terminal as error:
+        if isinstance(error, Rejected):
+            await app.ledger.runs.merge(run.run_id, detail=error.detail)
         return {"status": "refused", "code": error.code}
     if committed.missing:
         return {"status": "missing", "blobs": committed.missing}
+    event(
+        "version_landed", f"{run.run_id}/landed/{request['plan']}", run_id=run.run_id, key=run.key, version=committed.version,
+        blobs_total=run.blobs_total, proof=app.settings.proof)
     return {"status": "landed", "version": committed.version}

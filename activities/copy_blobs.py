@@ -11,10 +11,12 @@ import azure.durable_functions as df
 from shared.copying.work import BlobFate, CopyWork
 from shared.landing.layout import version_path
 from shared.ledger.blobs import BlobRow
+from shared.ledger.keys import blob_row as row_key
 from shared.ledger.runs import Run
 from shared.messages import CopyRequest, CopyResult
 from shared.redaction import walled
 from shared.services import services
+from shared.telemetry import event
 
 bp = df.Blueprint()
 
@@ -35,6 +37,11 @@ async def copy_blobs(request: CopyRequest) -> CopyResult:
     fates = await app.copier.land(work, names, proven)
     await app.ledger.blobs.record(
         run.export_key, run.version, [blob_row(fate, run.run_id) for fate in fates if not fate.unchanged])
+    for fate in fates:
+        if not fate.proven:
+            event(
+                "blob_failed", f"{run.run_id}/blob-{row_key(fate.name)[:8]}/{request['plan']}", run_id=run.run_id, key=run.key,
+                version=run.version, blob=fate.name, code=fate.code, rung=fate.rung, tries=fate.tries)
     return {
         "landed": sum(fate.proven for fate in fates),
         "failed": sum(not fate.proven for fate in fates),

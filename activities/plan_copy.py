@@ -13,6 +13,7 @@ from shared.manifest import OtherMonth, guard
 from shared.messages import PlanResult, VersionRequest
 from shared.redaction import walled
 from shared.services import services
+from shared.telemetry import event
 
 bp = df.Blueprint()
 
@@ -43,6 +44,9 @@ async def plan_copy(request: VersionRequest) -> PlanResult:
             run.run_id, last_code=error.code, request_ids=run.with_request_id(error.request_id),
             detail=error.detail if isinstance(error, Rejected) else "")
         return {"status": "refused", "code": error.code}
+    event(
+        "copy_planned", f"{run.run_id}/planned/{request['plan']}", run_id=run.run_id, key=run.key, version=plan.version.version,
+        blobs=plan.missing, blobs_total=len(manifest.blobs), complete=plan.complete)
     if plan.complete:
         return {"status": "unchanged", "version": plan.version.version}
     return {

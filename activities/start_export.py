@@ -17,6 +17,7 @@ from shared.ledger.runs import Run
 from shared.messages import OperationWait, Refused, StartResult, Waiting
 from shared.redaction import walled
 from shared.services import Services, services
+from shared.telemetry import event
 
 if TYPE_CHECKING:
     from shared.graph.client import Accepted
@@ -45,6 +46,9 @@ async def waiting(app: Services, run: Run, seconds: int | None, **columns: str) 
     await app.ledger.prolong(run, seconds or 0)
     await app.ledger.runs.merge(
         run.run_id, stage="waiting", next_check_at=iso(app.clock.now() + timedelta(seconds=seconds or 0)), **columns)
+    event(
+        "start_delayed", f"{run.run_id}/posting/{run.posts}", run_id=run.run_id, key=run.key, posts=run.posts, seconds=seconds,
+        code=columns.get("last_code"))
     return {"status": "waiting", "retry_after_seconds": seconds}
 
 
@@ -102,4 +106,7 @@ async def store(app: Services, run_id: str, accepted: "Accepted") -> StartResult
         if await app.ledger.runs.merge_if(
                 run, stage="waiting", operation_id=accepted.operation_id, operations=run.operations + 1,
                 request_ids=run.with_request_id(accepted.request_id)):
+            event(
+                "operation_started", f"{run_id}/operation/{run.operations + 1}", run_id=run_id, key=run.key, posts=run.posts,
+                operations=run.operations + 1, request_id=accepted.request_id)
             return {"status": "started", "operation_id": accepted.operation_id}

@@ -24,9 +24,34 @@ logger = logging.getLogger("partner_billing.wall")
 
 
 def quiet_libraries() -> None:
-    """Their INFO lines are request URLs, signature included."""
+    """Their INFO lines are request URLs, signature included. What is said nevertheless goes through guard_logs()."""
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    guard_logs()
+
+
+def guard_logs() -> None:
+    """The second line of defence: no record of any logger keeps a signature, a key or a token, whoever wrote it."""
+    before = logging.getLogRecordFactory()
+    if getattr(before, "guards", False):
+        return
+
+    def guarded(*args: Any, **more: Any) -> logging.LogRecord:
+        record = before(*args, **more)
+        try:
+            text = record.getMessage()
+        except Exception:  # wrong arguments: logging itself says so, with the message as it was written
+            return record
+        if (shown := redacted(text)) != text:
+            record.msg, record.args = shown, ()
+        if record.exc_info:
+            told = "".join(traceback.format_exception(*record.exc_info))
+            if (shown := redacted(told)) != told:
+                record.exc_info, record.exc_text = None, shown
+        return record
+
+    guarded.guards = True  # type: ignore[attr-defined]
+    logging.setLogRecordFactory(guarded)
 
 
 def redacted(text: str) -> str:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InfrastructureFault, Refused, Throttled
-from shared.redaction import NOISY, fault, quiet_libraries, redacted, secret_free, walled, where
+from shared.redaction import NOISY, fault, guard_logs, quiet_libraries, redacted, secret_free, walled, where
 
 SECRET = "https://a.blob.core.windows.net/b?sv=1&sig=TOPSECRET%3D"
 
@@ -144,3 +144,33 @@ def test_a_secret_anywhere_is_found(value: Any, secret: str) -> None:
     lowered = json.dumps(value, ensure_ascii=False).lower()
     if "=" not in lowered:
         assert secret_free(value)
+
+
+SAID = "GET https://a.blob.core.windows.net/c?sv=1&sig=TOPSECRET failed"
+
+
+def test_no_record_of_any_logger_keeps_a_secret() -> None:
+    """Also where a library writes it, in arguments or in a traceback; what holds none is left as it was."""
+    before, seen = logging.getLogRecordFactory(), []
+    logger = logging.getLogger("some.library")
+    handler = logging.Handler()
+    handler.emit = seen.append  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    try:
+        guard_logs()
+        guard_logs()
+        logger.warning(SAID)
+        logger.warning("asked %s with %d", SAID, 5)
+        try:
+            raise ValueError(SAID)
+        except ValueError:
+            logger.exception("it failed")
+        logger.warning("%s is %d", "plain", 5)
+        logging.getLogRecordFactory()("n", logging.INFO, "f", 1, "%d", ("wrong",), None)  # logging itself says what is wrong
+    finally:
+        logger.removeHandler(handler)
+        logging.setLogRecordFactory(before)
+    texts = [logging.Formatter().format(record) for record in seen]
+    assert len(seen) == 4 and not [text for text in texts if "TOPSECRET" in text]
+    assert all("sig=***" in text for text in texts[:3]) and "Traceback" in texts[2]
+    assert texts[3] == "plain is 5" and seen[3].args == ("plain", 5)
