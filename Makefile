@@ -18,7 +18,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND='make lock' $(PY) -m piptools compile --quiet 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
-setup: .venv/.installed node_modules/.package-lock.json ## install what is missing; a second time it does nothing
+setup: .venv/.installed .state/worker/.installed node_modules/.package-lock.json ## install what is missing; a second time it does nothing
 	@:
 
 demo: setup ## land all four datasets on this machine, against a simulated Microsoft, and prove it; under a minute
@@ -74,6 +74,13 @@ clean: ## remove everything that can be made again, and the state of `make run`
 	@$(PY) -c '$(SUITED)' 2>/dev/null || { echo "setup: making .venv with $(PYTHON)"; $(PYTHON) -m venv --clear .venv; }
 	@echo "setup: installing the Python packages of requirements-dev.txt (a few minutes the first time)"
 	@$(PY) -m pip install -qq --disable-pip-version-check --requirement requirements-dev.txt
+	@touch $@
+
+.state/worker/.installed: requirements-worker.txt | .venv/.installed
+	@echo "setup: installing Microsoft's worker code, which one test compares the local host with"
+	@rm -rf .state/worker
+	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps --ignore-requires-python --require-hashes \
+		--target .state/worker --requirement requirements-worker.txt
 	@touch $@
 
 node_modules/.package-lock.json: package-lock.json

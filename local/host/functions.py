@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import sys
+import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from types import ModuleType
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from azure.functions import FunctionRegister
+from azure.functions import FunctionRegister, get_binding_registry
 
 from . import ncrontab
 from .action_replay import FunctionKind
@@ -195,6 +196,8 @@ def _read_function(function: Any, environ: Mapping[str, str], route_prefix: str,
     call: Callable[..., Any] = function.get_user_function()
     bound = {str(trigger["name"]), *clients}
     wants_context = _check_parameters(name, call, bound, checked=trigger["type"] != "orchestrationTrigger")
+    if any(binding["type"] == "http" for binding in bindings):
+        _check_return(name, call)
     flag = environ.get(f"AzureWebJobs.{name}.Disabled") or environ.get(f"AzureWebJobs_{name}_Disabled") or ""
     is_http = trigger["type"] == "httpTrigger"
     return AppFunction(
@@ -216,6 +219,21 @@ def _check_parameters(name: str, call: Callable[..., Any], bound: set[str], *, c
     if missing := sorted(bound - parameters):
         raise AppRefused(f"Function '{name}' has bindings without a parameter: {', '.join(missing)}.")
     return "context" in parameters and "context" not in bound
+
+
+def _check_return(name: str, call: Callable[..., Any]) -> None:
+    """As Azure's worker does: what an HTTP function says that it returns must be something it may return."""
+    try:
+        hints = typing.get_type_hints(call)
+    except Exception as error:
+        raise AppRefused(f"Function '{name}' has an annotation that cannot be read: {error}") from error
+    if "return" not in hints:
+        return
+    returned, http = hints["return"], get_binding_registry().get("http")
+    if not isinstance(returned, type) or not http.check_output_type_annotation(returned):
+        shown = getattr(returned, "__name__", returned)
+        raise AppRefused(f"Function '{name}' says that it returns {shown}, which does not match its binding http; Azure would "
+                         "not load it. Leave the annotation out, or return func.HttpResponse or str.")
 
 
 def _methods(trigger: dict[str, Any]) -> tuple[str, ...]:

@@ -22,17 +22,22 @@ def request_datum(request: HostRequest, parameters: dict[str, str]) -> Datum:
 
 def response_of(function: AppFunction) -> Callable[[Any], HostResponse]:
     def encode(result: Any) -> HostResponse:
-        if result is None:
-            return HostResponse(204)
         if not function.returns_http:
+            if result is None:
+                return HostResponse(204)
             raise TypeError(f"function '{function.name}' returned a value, but has no $return binding")
-        encoded = func.get_binding_registry().get("http").encode(result, expected_type=None)
-        if encoded.type == "string":
-            return HostResponse(200, (("Content-Type", "text/plain; charset=utf-8"),), encoded.value.encode())
-        parts = encoded.value
-        cookies = [
-            ("Set-Cookie", morsel.OutputString()) for cookie in parts["cookies"] or [] for morsel in cookie.values()]
-        headers = [(name, datum.value) for name, datum in parts["headers"].items() if name.lower() != "content-length"]
-        return HostResponse(int(parts["status_code"].value), (*headers, *cookies), parts["body"].value)
+        if result is None:  # as Azure's worker says it
+            raise TypeError('unable to encode outgoing TypedData: unsupported type "http" for Python type "NoneType"')
+        return answer_of(func.get_binding_registry().get("http").encode(result, expected_type=None))
 
     return encode
+
+
+def answer_of(encoded: Datum) -> HostResponse:
+    if encoded.type == "string":
+        return HostResponse(200, (("Content-Type", "text/plain; charset=utf-8"),), encoded.value.encode())
+    parts = encoded.value
+    cookies = [
+        ("Set-Cookie", morsel.OutputString()) for cookie in parts["cookies"] or [] for morsel in cookie.values()]
+    headers = [(name, datum.value) for name, datum in parts["headers"].items() if name.lower() != "content-length"]
+    return HostResponse(int(parts["status_code"].value), (*headers, *cookies), parts["body"].value)

@@ -161,3 +161,14 @@ def test_command_prints_one_message(tmp_path: Path, source: str | None, text: st
     messages = [line for line in done.stderr.splitlines() if line.startswith("local host: ")]
     assert len(messages) == 1 and text in messages[0]
     assert "Traceback" not in done.stderr
+
+
+def test_a_return_annotation_that_azure_would_not_load() -> None:
+    app = func.FunctionApp()
+
+    @app.route()
+    def silent(req: func.HttpRequest) -> None:
+        return None
+
+    with pytest.raises(AppRefused, match="'silent' says that it returns NoneType"):
+        LocalHost(app).start()

@@ -174,7 +174,7 @@ def test_the_sample_app_runs_in_a_worker_as_it_does_here() -> None:
         answer = web.call("PUT", "/api/reflect/5/a/b?q=1&q2=%C3%BC", b"bytes", {"X-Test": "yes"})
         assert answer.status == 201 and answer.json()["route"] == {"n": "5", "rest": "a/b"} and answer.json()["body"] == "bytes"
         assert host.request("GET", "/api/broken").status == 500
-        assert host.request("GET", "/api/nothing").status == 204
+        assert host.request("GET", "/api/nothing").status == 500
         assert host.wait(web.start("big_results"))["output"] == 6_000_000
         assert "ValueError: boom" in host.wait(web.start("fails"))["output"]
         assert host.wait(web.start("raises"))["output"] == "Orchestrator function 'raises' failed: 'oops'"

@@ -512,7 +512,7 @@ def fixed(req: func.HttpRequest) -> str:
 
 
 @app.route()
-def nothing(req: func.HttpRequest) -> None:
+def nothing(req: func.HttpRequest):
     return None
 
 
