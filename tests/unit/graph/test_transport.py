@@ -90,7 +90,7 @@ async def test_a_token_that_does_not_come() -> None:
             await asyncio.sleep(60)
 
     with pytest.raises(Unavailable) as caught:
-        await Script().graph(credential=Slow(), total_seconds=0.02).operation(OPERATION)
+        await Script().graph(credential=Slow(), total_seconds=1.0).operation(OPERATION)
     assert caught.value.code == "identity_unavailable" and caught.value.__context__ is None
 
 
