@@ -116,7 +116,8 @@ class LocalHost:
             self._invoker = self._in_process(root or Path.cwd(), binding)
         timers = self.functions.of("timerTrigger")
         self._schedules = Schedules(
-            timers, store=self._store, invoker=self._invoker, clock=self.clock, traffic=self._traffic, active=self._timers)
+            timers, store=self._store, invoker=self._invoker, clock=self.clock, traffic=self._traffic, active=self._timers,
+            early=self._early_timers)
         self._engine = Engine(
             store=self._store, functions=self.functions, invoker=self._invoker, clock=self.clock,
             limits=Limits(options.max_activities, options.max_orchestrators, self._serial), versions=options.versions,

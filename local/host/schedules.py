@@ -18,6 +18,7 @@ from .traffic import Traffic
 
 log = logging.getLogger(__name__)
 SHORTEST_MONITORED = timedelta(minutes=1)
+EARLY = timedelta(milliseconds=500)
 
 
 @dataclass
@@ -28,6 +29,11 @@ class TimerTrigger:
     next: int | None = None
     past_due: bool = False
     running: bool = False
+    early: int = 0  # microseconds before its tick at which it fires
+
+    @property
+    def due(self) -> int | None:
+        return None if self.next is None else self.next - self.early
 
 
 class Schedules:
@@ -35,19 +41,20 @@ class Schedules:
 
     def __init__(
         self, functions: list[AppFunction], *, store: Store, invoker: Calls, clock: Clock, traffic: Traffic, active: bool,
+        early: bool = False,
     ) -> None:
-        """`active` False: nothing fires by itself."""
+        """`active` False: nothing fires by itself. `early`: ticks come a little before their time, as in Azure they may."""
         self._store, self._invoker, self._clock, self._traffic = store, invoker, clock, traffic
         self._lock = threading.Lock()
-        now = clock.now()
+        now, lead = clock.now(), to_micros(EPOCH + EARLY) if early else 0
         self._timers = [
-            self._restored(function, now) if active else TimerTrigger(function, monitored=False) for function in functions]
+            self._restored(function, now, lead) if active else TimerTrigger(function, monitored=False) for function in functions]
 
-    def _restored(self, function: AppFunction, now: datetime) -> TimerTrigger:
+    def _restored(self, function: AppFunction, now: datetime, early: int) -> TimerTrigger:
         assert function.timer is not None
         first = function.timer.schedule.next_after(now)
         monitored = function.timer.use_monitor and function.timer.schedule.next_after(first) - first >= SHORTEST_MONITORED
-        timer = TimerTrigger(function, monitored, next=to_micros(first))
+        timer = TimerTrigger(function, monitored, next=to_micros(first), early=early)
         if monitored:
             timer.last, following = self._store.schedule(function.name)
             if following is not None and following < to_micros(now):
@@ -59,20 +66,20 @@ class Schedules:
     def busy(self, now: int) -> bool:
         """A function runs, or is due to."""
         with self._lock:
-            return any(timer.running or (timer.next is not None and timer.next <= now) for timer in self._timers)
+            return any(timer.running or (timer.due is not None and timer.due <= now) for timer in self._timers)
 
     def next_due(self) -> int | None:
         with self._lock:
-            moments = [timer.next for timer in self._timers if not timer.running and timer.next is not None]
+            moments = [timer.due for timer in self._timers if not timer.running and timer.due is not None]
         return min(moments, default=None)
 
     def fire_due(self, now: int, done: Callable[[], None]) -> None:
         """Starts every function that is due; `done` is called as each ends."""
         with self._lock:
-            due = [timer for timer in self._timers if not timer.running and timer.next is not None and timer.next <= now]
+            due = [timer for timer in self._timers if not timer.running and timer.due is not None and timer.due <= now]
             for timer in due:
                 timer.running = True
-        for timer in sorted(due, key=lambda timer: timer.next or 0):
+        for timer in sorted(due, key=lambda timer: timer.due or 0):
             self._fire(timer, done)
 
     def _fire(self, timer: TimerTrigger, done: Callable[[], None]) -> None:
@@ -84,7 +91,8 @@ class Schedules:
             with self._lock:
                 timer.last, timer.running, timer.past_due = to_micros(started), False, False
                 now = self._clock.now()
-                timer.next = to_micros(following if following > now else schedule.next_after(now))
+                later = max(now, from_micros(timer.next or 0))  # one that came early is not due again at its time
+                timer.next = to_micros(following if following > later else schedule.next_after(later))
             try:
                 if timer.monitored:
                     self._store.save_schedule(timer.function.name, timer.last, timer.next)
@@ -92,16 +100,17 @@ class Schedules:
                 return
             done()
 
-        self.call(timer, following).add_done_callback(ended)
+        self.call(timer, from_micros(timer.next)).add_done_callback(ended)
 
-    def call(self, timer: TimerTrigger, following: datetime) -> "Future[None]":
+    def call(self, timer: TimerTrigger, tick: datetime) -> "Future[None]":
+        """`tick`: the one being served; that is what ScheduleStatus.Next says during the call."""
         assert timer.function.timer is not None
         log.info("timer %s fires%s", timer.function.name, " (past due)" if timer.past_due else "")
         last = from_micros(timer.last) if timer.last is not None else EPOCH.replace(year=1)
         datum = json.dumps({
             "IsPastDue": timer.past_due, "Schedule": {"AdjustForDST": isinstance(timer.function.timer.schedule, Crontab)},
             "ScheduleStatus": {
-                "Last": last.isoformat(), "Next": following.isoformat(), "LastUpdated": self._clock.now().isoformat()}})
+                "Last": last.isoformat(), "Next": tick.isoformat(), "LastUpdated": self._clock.now().isoformat()}})
         self._traffic.enter()
         future = self._invoker.timer(timer.function, datum)
         future.add_done_callback(lambda finished: self._called(timer, finished))
