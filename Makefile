@@ -13,7 +13,7 @@ CODE := $(wildcard function_app.py triggers orchestrations activities shared loc
 COMPILE := CUSTOM_COMPILE_COMMAND='make lock' $(PY) -m piptools compile --quiet --strip-extras --no-annotate \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: help setup demo run test test-long test-unit test-host test-integration check fmt docs bench lock clean
+.PHONY: help setup demo run doctor test test-long test-unit test-host test-integration check fmt docs bench lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,9 @@ demo: setup ## land all four datasets on this machine, against a simulated Micro
 
 run: setup ## the same stack, kept up until Ctrl-C: storage emulator, simulator, local Functions host
 	@$(PY) -m local.stack
+
+doctor: setup ## whether everything is set up right: of the settings in the environment, else of the local stack
+	@$(PY) -m local.doctor
 
 test: setup check ## everything that CI runs: check, then all tests
 	@$(PYTEST)
@@ -68,12 +71,13 @@ clean: ## remove everything that can be made again, and the state of `make run`
 
 # A stamp is written last, so that an interrupted set-up is done again.
 
-.venv/.installed: requirements-dev.txt
+.venv/.installed: requirements-dev.txt cli/pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 is needed: install it, or name it with make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -c '$(SUITED)' 2>/dev/null || { echo "$(PYTHON) is not Python 3.11 or 3.12: install one of these, or name it with make PYTHON=..."; exit 1; }
 	@$(PY) -c '$(SUITED)' 2>/dev/null || { echo "setup: making .venv with $(PYTHON)"; $(PYTHON) -m venv --clear .venv; }
 	@echo "setup: installing the Python packages of requirements-dev.txt (a few minutes the first time)"
 	@$(PY) -m pip install -qq --disable-pip-version-check --requirement requirements-dev.txt
+	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable ./cli
 	@touch $@
 
 .state/worker/.installed: requirements-worker.txt | .venv/.installed

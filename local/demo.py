@@ -20,15 +20,14 @@ from rich.console import Console
 from rich.table import Table
 
 from local.azurite import ROOT
-from local.progress import GOOD, Progress, Run, scope_of, seconds_of, size
 from local.proof import Auditor, Findings
-from local.stack import Stack, StackFailed, ends_on_signals, last_lines, running, shown
+from local.stack import NEVER, Stack, StackFailed, ends_on_signals, last_lines, running, shown
+from partner_billing.progress import GOOD, Progress, Run, scope_of, seconds_of, size
 
 STATE = ROOT / ".state" / "demo"
 DATASETS = {"billed_usage", "unbilled_usage", "billed_reconciliation", "unbilled_reconciliation"}
 LONGEST_SECONDS = 150.0
 LOOK_SECONDS = 0.5
-NEVER = "0 0 0 29 2 *"
 
 
 class DemoFailed(Exception):

@@ -28,6 +28,7 @@ from local.azurite import ROOT, Azurite, AzuriteUnavailable
 
 RUN_STATE = ROOT / ".state" / "run"
 START_SECONDS, END_SECONDS = 60.0, 15.0
+NEVER = "0 0 0 29 2 *"
 CUSTOMERS = 20  # of the made-up partner: a dozen blobs and more an export, and seconds to land them
 LISTENING = re.compile(r"^Listening on (http://\S+)", re.MULTILINE)
 WENT_WELL = re.compile(r" (GET|HEAD) \S+ -> 2\d\d\b")
@@ -271,7 +272,12 @@ def welcome(stack: Stack) -> str:
   landing      {stack.storage.landing.blob_url}/billing    tables {stack.storage.landing.table_url}
   logs, state  {shown(stack.state)}; the landing's connection string is in {shown(stack.state)}/landing.txt
 
-Land everything that is due, then look:
+Land everything that is due and watch it, look at what is landed, ask whether all is set up right:
+  .venv/bin/partner-billing cycle
+  .venv/bin/partner-billing catalogue
+  .venv/bin/partner-billing doctor
+
+The same by hand:
   curl -s -X POST {stack.app_url}/api/cycles -d '{{}}'
   curl -s {stack.app_url}/api/cycles/CYCLE_ID
 
@@ -279,6 +285,17 @@ Land one export, then look:
   curl -s -X POST {stack.app_url}/api/runs -d '{one}'
   curl -s {stack.app_url}/api/runs/RUN_ID
 """
+
+
+@contextmanager
+def findable(stack: Stack) -> Iterator[None]:
+    """The app's address in a file of the state dir, for as long as it answers: `partner-billing` looks there."""
+    file = stack.state / "app-url"
+    file.write_text(stack.app_url + "\n", encoding="utf-8")
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -290,10 +307,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with running(given.state_dir.resolve(), seed=given.seed) as stack:
             (stack.state / "landing.txt").write_text(stack.landing_connection_string + "\n", encoding="utf-8")
-            print(welcome(stack), flush=True)
-            while True:
-                time.sleep(1)
-                stack.check()
+            with findable(stack):
+                print(welcome(stack), flush=True)
+                while True:
+                    time.sleep(1)
+                    stack.check()
     except StackFailed as failed:
         print(failed, file=sys.stderr)
         return failed.exit_code

@@ -15,7 +15,8 @@ OURS = {str(field.alias) for field in Settings.model_fields.values()}
 HOSTS = {
     "AzureWebJobsStorage", "AZURE_FUNCTIONS_DURABLE_STRICT_TYPING", "APPLICATIONINSIGHTS_CONNECTION_STRING",
     "FUNCTIONS_WORKER_RUNTIME", "TASK_HUB_NAME"}
-FOREIGN = {"WEBSITE_TIME_ZONE", "WEBSITE_INSTANCE_ID", "UPGRADE", "PYTHON", "TUNABLE"}  # not settings of the app
+FOREIGN = {  # not settings of the app
+    "WEBSITE_TIME_ZONE", "WEBSITE_INSTANCE_ID", "UPGRADE", "PYTHON", "TUNABLE", "PARTNER_BILLING_URL", "PARTNER_BILLING_KEY"}
 NAME = re.compile(r"`([A-Z][A-Z0-9]*(?:_+[A-Za-z0-9]+)+)(?:=[^`]*)?`")
 
 

@@ -11,8 +11,9 @@ FOLDERS = ("triggers", "orchestrations", "activities", "shared", "local")
 
 
 def with_examples() -> list[str]:
-    files = [file for folder in FOLDERS for file in sorted((ROOT / folder).rglob("*.py"))]
-    found = [file.relative_to(ROOT) for file in files if ">>> " in file.read_text(encoding="utf-8")]
+    files = [(ROOT, file) for folder in FOLDERS for file in sorted((ROOT / folder).rglob("*.py"))]
+    files += [(ROOT / "cli", file) for file in sorted((ROOT / "cli" / "partner_billing").rglob("*.py"))]
+    found = [file.relative_to(base) for base, file in files if ">>> " in file.read_text(encoding="utf-8")]
     return [".".join(file.with_suffix("").parts) for file in found]
 
 

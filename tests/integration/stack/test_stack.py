@@ -64,6 +64,7 @@ def test_one_stack_a_state_dir_and_none_outlives_its_parent(tmp_path: Path, prog
     programs.append(first)
     app = first.up()
     assert httpx.get(f"{app}/health").status_code == 200
+    assert (state / "app-url").read_text() == app.removesuffix("/api") + "\n"
 
     second = subprocess.run(
         [sys.executable, "-m", "local.stack", "--state-dir", str(state)], cwd=ROOT, capture_output=True, text=True, timeout=30)
@@ -81,6 +82,7 @@ def test_one_stack_a_state_dir_and_none_outlives_its_parent(tmp_path: Path, prog
     again.up()
     again.process.send_signal(signal.SIGINT)
     assert again.process.wait(timeout=60) == 0
+    assert not (state / "app-url").exists()
     assert again.output.read_text().splitlines()[-1] == "The stack has ended; its state is kept."
     assert free_within(state, 1)
 

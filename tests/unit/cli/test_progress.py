@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from local.progress import Progress, Rates
+from partner_billing.progress import Progress, Rates
 
 NOW = datetime(2026, 11, 8, 9, 37, tzinfo=timezone.utc)
 

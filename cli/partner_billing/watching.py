@@ -1,0 +1,71 @@
+"""Follows a run or a cycle to its end, as slowly as the app asks: the next look is when `Retry-After` says, never before."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+from urllib.parse import quote
+
+from partner_billing.api import USUAL, Answer, Api
+from partner_billing.failures import Unreachable
+
+Show = Callable[[Sequence[dict[str, Any]]], None]
+Sleep = Callable[[float], None]
+
+PATIENCE = 20  # looks in a row that nobody answers: about three minutes
+PAUSE = 10.0  # seconds after such a look
+GOOD = ("landed", "unchanged", "no_data")
+
+
+def path_of(run_or_cycle: str) -> str:
+    kind = "cycles" if run_or_cycle.startswith("cycle-") else "runs"
+    return f"{kind}/{quote(run_or_cycle, safe='')}"
+
+
+def runs_in(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Those of a cycle, or the run itself."""
+    return list(body["runs"]) if "cycle_id" in body and isinstance(body.get("runs"), list) else [body]
+
+
+def is_over(body: dict[str, Any]) -> bool:
+    return body.get("state") in ("ended", "failed") if "state" in body else bool(body.get("outcome"))
+
+
+def went_well(body: dict[str, Any]) -> bool:
+    """Everything in it ended as one would wish; a cycle that could not finish did not."""
+    return body.get("state", "ended") == "ended" and all(run.get("outcome") in GOOD for run in runs_in(body))
+
+
+def follow(api: Api, run_or_cycle: str, show: Show, sleep: Sleep = time.sleep, *, redraw: float | None = None) -> dict[str, Any]:
+    """The body of the last look. `redraw`: seconds after which what is known is shown again while it waits.
+
+    A look that nobody answers is repeated; a run does not end because this program cannot see it. Raises what Api does.
+    """
+    path, silent = path_of(run_or_cycle), 0
+    while True:
+        try:
+            answer: Answer | None = api.get(path)
+            silent = 0
+        except Unreachable:
+            silent += 1
+            if silent >= PATIENCE:
+                raise
+            answer = None
+        if answer is None:
+            sleep(PAUSE)
+            continue
+        runs = runs_in(answer.body)
+        show(runs)
+        if is_over(answer.body):
+            return answer.body
+        wait(answer.retry_after or USUAL, partial(show, runs), sleep, redraw)
+
+
+def wait(seconds: float, draw: Callable[[], None], sleep: Sleep, redraw: float | None) -> None:
+    """The whole of it, drawing in between."""
+    left = seconds
+    while redraw is not None and left > redraw:
+        sleep(redraw)
+        left -= redraw
+        draw()
+    sleep(left)

@@ -1,0 +1,77 @@
+"""`make doctor`: the doctor's report in the terminal, of the settings in the environment or of the local stack.
+
+With LANDING_STORAGE, or its service URIs, in the environment: of those settings, from this process. Else of the stack
+that `make run` keeps up; else of one that is started for it and ends with it. Exit code 1 where a check failed.
+"""
+
+import asyncio
+import os
+import sys
+from typing import Any
+
+from rich.console import Console
+
+from local.azurite import ROOT
+from local.stack import NEVER, RUN_STATE, StackFailed, ends_on_signals, running
+from partner_billing.address import Address, find
+from partner_billing.api import Api
+from partner_billing.failures import Failure
+from partner_billing.shown import checks
+from shared.doctor.deployment import without_settings
+from shared.redaction import quiet_libraries
+from shared.services import Services
+from shared.settings import SettingsInvalid, load
+
+STATE = ROOT / ".state" / "doctor"
+CHOSEN = ("LANDING_STORAGE", "LANDING_STORAGE__blobServiceUri")
+
+
+def main() -> int:
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    ends_on_signals()
+    try:
+        report = look(console)
+    except StackFailed as failed:
+        print(failed, file=sys.stderr)
+        return failed.exit_code
+    except Failure as failed:
+        print(f"{failed.title}\n-> {failed.remedy}", file=sys.stderr)
+        return failed.exit_code
+    except KeyboardInterrupt:
+        return 130
+    checks(console, report)
+    return 1 if report["status"] == "fail" else 0
+
+
+def look(console: Console) -> dict[str, Any]:
+    if any(os.environ.get(name, "").strip() for name in CHOSEN):
+        console.print("Of the settings in the environment, from this machine:\n", highlight=False)
+        return asyncio.run(of_environment())
+    if (RUN_STATE / "app-url").exists():
+        address = find(None, {}, ROOT)
+        console.print(f"Of the stack at {address.url}:\n", highlight=False)
+        return asked(address)
+    console.print("No settings in the environment, and no stack is up: of one that is started for it.\n", highlight=False)
+    with running(STATE, fresh=True, settings={"EXPORT_SCHEDULE": NEVER}) as stack:
+        return asked(Address(stack.app_url))
+
+
+async def of_environment() -> dict[str, Any]:
+    quiet_libraries()
+    try:
+        app = Services(load())
+    except SettingsInvalid as invalid:
+        return without_settings(invalid.faults)
+    try:
+        return await app.doctor.examine()
+    finally:
+        await app.close()
+
+
+def asked(address: Address) -> dict[str, Any]:
+    with Api(address) as api:
+        return api.get("preflight").body
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The command line against an API at the transport: what it sends, what it prints, how it ends."""
