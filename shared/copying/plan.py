@@ -61,6 +61,8 @@ async def find_version(ledger: Ledger, run: Run, manifest: Manifest) -> Version:
     By force: never a complete one, unless this very run has completed it.
     """
     for _ in range(MOST_TRIES):
+        # the number first: a row that a rival inserts behind it is seen in `known`, or keeps ours of the same number out
+        n = await ledger.versions.next_n(run.export_key, manifest.etag)
         known = await ledger.versions.of_etag(run.export_key, manifest.etag)
         landing = [one for one in known if one.state == "landing"]
         complete = [one for one in known if one.state == "complete" and (not run.force or one.run_id == run.run_id)]
@@ -70,7 +72,6 @@ async def find_version(ledger: Ledger, run: Run, manifest: Manifest) -> Version:
             planned = await ledger.versions.change(landing[-1], run_id=run.run_id, last_planned_at=iso(ledger.clock.now()))
         else:
             assert all(one.state in ABSENT or one.state == "complete" for one in known)
-            n = await ledger.versions.next_n(run.export_key, manifest.etag)
             planned = await ledger.versions.insert(_new(ledger, run, manifest, n))
         if planned is not None:
             return planned
