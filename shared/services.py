@@ -129,7 +129,8 @@ class Services:
             return Doctor(Parts(
                 settings=self.settings, clock=self.clock, machine=SystemClock(), graph=self.graph, landing=self.landing,
                 ledger=self.ledger, rules=self.rules, environment=os.environ, graph_credential=self._graph_credential,
-                storage_credential=None if self.settings.landing_storage else self._storage_credential))
+                storage_credential=None if self.settings.landing_storage else self._storage_credential,
+                list_invoices=self.partner_center.invoices if self.settings.invoice_source == "partner_center" else None))
 
         return self._part("doctor", make)
 

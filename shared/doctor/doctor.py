@@ -42,7 +42,7 @@ CHECKS = (
     Check("versions", deployment.versions),
     Check("graph_token", tokens.graph_token, "identity_unavailable"),
     Check("graph", microsoft.graph, "graph_unavailable", {"graph_token": REFUSED_BY_GRAPH}),
-    Check("partner_center", microsoft.partner_center),
+    Check("partner_center", microsoft.partner_center, "partner_center_unavailable", {"graph_token": NO_TOKEN}),
     Check("storage_token", tokens.storage_token, "identity_unavailable"),
     Check("landing", landing.container, "destination_unreachable", {"storage_token": NO_TOKEN, "clock": REFUSED_BY_CLOCK}),
     Check("copy_from_url", copying.copy_from_url, "destination_unreachable", {"storage_token": NO_TOKEN, "landing": NOT_LANDED}),

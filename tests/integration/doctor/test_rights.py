@@ -13,6 +13,7 @@ from shared.clock import SystemClock
 from shared.doctor.parts import Parts
 from shared.landing.store import LandingStore
 from shared.ledger.keys import stamp
+from shared.partner_center.client import PartnerCenter
 from tests.integration.doctor.conftest import (
     Examine,
     facts_of,
@@ -46,6 +47,19 @@ async def test_graph_refuses(
     simulator.behaviour = Behaviour(**switch)
     report = await examine(whole)
     assert red(report) == {"graph": code}
+
+
+@pytest.mark.parametrize("permission, expected", [
+    ("granted", {}), ("denied", {"partner_center": "partner_center_forbidden"})])
+async def test_partner_center(
+    whole: Parts, examine: Examine, simulator: Simulator, graph_origin: str, permission: str, expected: dict[str, str],
+) -> None:
+    simulator.behaviour = replace(Behaviour(), partner_center_permission=permission)  # type: ignore[arg-type]
+    center = PartnerCenter(base_url=graph_origin, credential=None, clock=whole.clock)
+    report = await examine(replace(whole, list_invoices=center.invoices))
+    await center.close()
+    assert red(report) == expected
+    assert next(check["status"] for check in report["checks"] if check["name"] == "partner_center") != "skipped"
 
 
 async def test_a_throttle_that_all_share_is_obeyed(whole: Parts, examine: Examine, simulator: Simulator) -> None:
