@@ -21,7 +21,7 @@ from tests.durable.scene import (
 )
 from tests.support.world import World
 
-SLOW = replace(BEHAVIOUR, ready_after_seconds=3600, retry_after_seconds=600)
+SLOW = replace(BEHAVIOUR, operation_end="never", retry_after_seconds=300)
 MANY = 20
 
 
@@ -114,6 +114,8 @@ def test_a_cycle_beside_a_live_run_of_one_of_its_keys_lands_the_others(azurite: 
         live = world.start(**fields_of(key))
         world.host.run_until(lambda: world.run_row(live).polls >= 1)
         cycle_id = world.post("/api/cycles")["cycle_id"]
+        world.host.settle()
+        world.simulator.behaviour = BEHAVIOUR  # everybody has asked: what is waited for may end
         world.host.wait(cycle_id)
         ended = world.get(f"/api/cycles/{cycle_id}")
         assert ended["outcomes"] == {"landed": 3, "superseded": 1}
@@ -136,6 +138,7 @@ def test_a_key_whose_run_is_marked_cancelled_may_be_taken_at_once(azurite: Azuri
         assert (ended["outcome"], ended["live_run_id"]) == ("cancelled", None)
         lock = lock_of(world, key)
         assert lock is not None and (lock.run_id, lock.epoch) == (second, 2)
+        world.simulator.behaviour = BEHAVIOUR
         assert_ended(world, world.finish(second), "landed")
 
 
