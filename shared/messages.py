@@ -295,3 +295,31 @@ class TieOutResult(TypedDict):
     status: Literal["tied_out", "off_by", "no_total"]
     difference: NotRequired[str]
     code: NotRequired[str]
+
+
+class RetentionRequest(TypedDict):
+    """The input of retention. `day` is what it serves; the others what continue_as_new carries on, {} at first."""
+
+    day: str  # yyyy-mm-dd
+    done: NotRequired[dict[str, int]]
+    cursor: NotRequired[list[str]]
+
+
+class PruneRequest(TypedDict):
+    """The input of prune_versions: where in the catalogue to go on; [] = at its beginning."""
+
+    cursor: list[str]
+
+
+class PurgeRequest(TypedDict):
+    """The input of purge_history and prune_plans."""
+
+    day: str
+
+
+class RetentionResult(TypedDict):
+    """One bounded step. `cursor`: of prune_versions, where to go on; `more`: the same step again."""
+
+    more: bool
+    cursor: list[str]
+    removed: int

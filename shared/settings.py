@@ -134,6 +134,11 @@ class Settings(BaseSettings):
     copy_mode: Literal["auto", "server", "stream"] = Field("auto", alias="COPY_MODE")
     copy_concurrency: int = Field(64, alias="COPY_CONCURRENCY", ge=1, le=512)
     proof: Literal["content", "transfer"] = Field("content", alias="PROOF")
+    keep_versions_billed: int = Field(0, alias="KEEP_VERSIONS_BILLED", ge=0, le=10_000)
+    keep_versions_unbilled: int = Field(7, alias="KEEP_VERSIONS_UNBILLED", ge=0, le=10_000)
+    prune_grace_hours: int = Field(72, alias="PRUNE_GRACE_HOURS", ge=1, le=24 * 365)
+    history_days: int = Field(30, alias="HISTORY_DAYS", ge=15, le=3650)
+    blob_row_days: int = Field(400, alias="BLOB_ROW_DAYS", ge=30, le=3650)
 
     @classmethod
     def settings_customise_sources(  # the environment and nothing else

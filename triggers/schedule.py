@@ -46,6 +46,16 @@ def tick_of(timer: func.TimerRequest, now: datetime) -> datetime:
     return planned if now - timedelta(hours=1) <= planned <= now + EARLY else now
 
 
+@bp.timer_trigger(schedule="0 30 2 * * *", arg_name="timer", use_monitor=True, run_on_startup=False)
+@bp.durable_client_input(client_name="client")
+@walled
+async def start_daily_retention(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
+    """Idempotent: one instance a day. A day that failed is made up for by the next: what was left is found again."""
+    day = services().clock.now().strftime("%Y-%m-%d")
+    if not await client.get_status(f"retention-{day}"):
+        await client.start_new("retention", f"retention-{day}", {"day": day})
+
+
 @bp.timer_trigger(schedule="0 */5 * * * *", arg_name="timer", use_monitor=True, run_on_startup=False)
 @bp.durable_client_input(client_name="client")
 @walled

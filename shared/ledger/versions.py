@@ -38,6 +38,7 @@ class Version:
     rows: int = 0
     pruned_at: str = ""  # when retention gave it up
     emptied_at: str = ""  # when nothing of it was left in its folder
+    blob_rows_removed_at: str = ""  # by retention: the marker stands for them
     etag: str = ""  # the row's, not a column
 
     @property

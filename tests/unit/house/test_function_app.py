@@ -76,7 +76,7 @@ def test_everything_that_is_called_is_registered(file: str, kind: str, name: str
 
 def test_every_activity_and_orchestration_is_called_or_started() -> None:
     """What nobody calls is dead, or a name was mistyped."""
-    started = {"export_cycle", "export_run", "backfill"}
+    started = {"export_cycle", "export_run", "backfill", "retention"}
     known = {name for name, kind in indexed()["functions"].items() if kind in ("activityTrigger", "orchestrationTrigger")}
     assert known == {name for _, _, name in calls()} | started
 

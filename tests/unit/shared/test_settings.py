@@ -53,7 +53,9 @@ BAD = {
     "SOURCE_ALLOWED": ["blob.core.windows.net", "*.blob.core.windows.net", "https://acct.blob.core.windows.net",
     "http://10.0.0.1:10000",
                        "http://127.0.0.1.example.org", ","],
-    "COPY_MODE": ["fast", "AUTO"], "COPY_CONCURRENCY": ["0", "513"], "PROOF": ["none", "size"]}
+    "COPY_MODE": ["fast", "AUTO"], "COPY_CONCURRENCY": ["0", "513"], "PROOF": ["none", "size"],
+    "KEEP_VERSIONS_BILLED": ["-1", "all"], "KEEP_VERSIONS_UNBILLED": ["-1", "10001"], "PRUNE_GRACE_HOURS": ["0", "a day"],
+    "HISTORY_DAYS": ["14", "3651"], "BLOB_ROW_DAYS": ["29", "never"]}
 
 
 def faults(environment: dict[str, str]) -> list[str]:

@@ -1,0 +1,38 @@
+"""Removes the plans of runs that have an outcome. Idempotent: what is gone is not listed again."""
+
+import azure.durable_functions as df
+
+from shared.errors import Terminal
+from shared.landing.layout import RUNS
+from shared.ledger.keys import started_at
+from shared.messages import PurgeRequest, RetentionResult
+from shared.redaction import walled
+from shared.services import services
+
+bp = df.Blueprint()
+
+RUNS_A_STEP = 100
+
+
+@bp.activity_trigger(input_name="request")
+@walled
+async def prune_plans(request: PurgeRequest) -> RetentionResult:
+    from shared.copying.pruning import prune_plans as prune
+
+    app = services()
+    try:
+        planned = dict.fromkeys(blob.name.split("/")[0] for blob in await app.landing.list(RUNS))
+    except Terminal as error:
+        if error.code != "destination_missing":
+            raise
+        planned = {}  # the first run makes the container
+    removed = looked = 0
+    for run_id in planned:
+        run = await app.ledger.runs.get(run_id) if started_at(run_id) else None
+        if run is None or run.end is None:
+            continue
+        removed += await prune(app.landing, run)
+        looked += 1
+        if looked == RUNS_A_STEP:
+            return {"more": True, "cursor": [], "removed": removed}
+    return {"more": False, "cursor": [], "removed": removed}
