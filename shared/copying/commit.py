@@ -12,10 +12,10 @@ from typing import Any
 
 from shared.clock import iso
 from shared.copying.plan import folder, is_proven, told_by
-from shared.errors import InfrastructureFault, Terminal
+from shared.errors import InfrastructureFault, Rejected
 from shared.landing.documents import LandedFact, is_newer, latest, marker, read_latest
 from shared.landing.layout import MANIFEST, latest_path, manifest_path, names_path, version_path
-from shared.landing.store import LandingStore
+from shared.landing.store import LandedBlob, LandingStore
 from shared.ledger.blobs import BlobRow
 from shared.ledger.ledger import Ledger
 from shared.ledger.runs import Run
@@ -35,7 +35,7 @@ class Committed:
 
 
 async def commit_version(ledger: Ledger, landing: LandingStore, run: Run, number: int, proof: str) -> Committed:
-    """Commits what plan `number` of the run planned. Raises Terminal(foreign_blob)."""
+    """Commits what plan `number` of the run planned. Raises Rejected(foreign_blob)."""
     stored = await landing.read(names_path(run.run_id, number))
     if stored is None:
         raise InfrastructureFault("plan_missing", "Plan")
@@ -58,11 +58,11 @@ async def commit_version(ledger: Ledger, landing: LandingStore, run: Run, number
 async def _proven(
     ledger: Ledger, landing: LandingStore, run: Run, version: Version, wanted: Mapping[str, str],
 ) -> list[LandedFact]:
-    """The wanted blobs (name -> partition value) that are landed and proven. Raises Terminal(foreign_blob)."""
+    """The wanted blobs (name -> partition value) that are landed and proven. Raises Rejected(foreign_blob)."""
     there, rows = await asyncio.gather(
         folder(landing, run, version), ledger.blobs.of_version(run.export_key, version.version))
-    if there.keys() - wanted.keys() - {MANIFEST}:
-        raise Terminal("foreign_blob")
+    if foreign := sorted(there.keys() - wanted.keys() - {MANIFEST}):
+        raise Rejected("foreign_blob", _whose(there[foreign[0]], len(foreign)))
     return [_fact(rows[name], value) for name, value in wanted.items() if is_proven(there.get(name), rows.get(name))]
 
 
@@ -96,7 +96,7 @@ async def _mark(landing: LandingStore, run: Run, version: Version, names: Mappin
     if await landing.create(path, body) is None:
         there = await landing.read(path)
         if there is None or told_by(there[0], version) is None:
-            raise Terminal("foreign_blob")
+            raise Rejected("foreign_blob", f"{MANIFEST} is there, and is not of this version")
 
 
 async def _point(landing: LandingStore, run: Run, version: Version) -> None:
@@ -113,6 +113,12 @@ async def _point(landing: LandingStore, run: Run, version: Version) -> None:
         if await landing.swap(path, body, there[1] if there else None) is not None:
             return
     raise InfrastructureFault("latest_contended", "Latest")
+
+
+def _whose(blob: LandedBlob, foreign: int) -> str:
+    """Names in the partner's own container are no secret; what no operator could read is left out of them."""
+    name = "".join(one for one in blob.name[:200] if one.isprintable())
+    return f"{foreign} in the version's folder that the manifest does not name; the first: {name}, {blob.size} bytes"
 
 
 def _told(version: Version) -> dict[str, Any]:

@@ -7,10 +7,12 @@ missing last newline and no line at all are accepted: Microsoft's files have bee
 """
 
 import json
+import re
 
 from shared.errors import Rejected
 
 BLANK = b" \t\r"
+NEWLINES = re.compile(rb"\n*")
 BOM = b"\xef\xbb\xbf"
 LONGEST_FIRST_LINE = 16 * 1024 * 1024  # bytes; only this line is ever kept
 WIDE = 300  # bytes
@@ -35,13 +37,19 @@ class JsonLines:
             if len(self._start) < len(BOM):
                 return
             piece, self._start = bytes(self._start).removeprefix(BOM), None
-        while self._first_line is not None and piece:
-            line, newline, piece = piece.partition(b"\n")
-            self._continue(line)
-            if newline:
-                self._end_line()
-        if piece:
-            self._many(piece)
+        at = 0
+        while self._first_line is not None and at < len(piece):
+            if not self._first_line:  # millions of empty lines must not cost a look each
+                at, before = _behind_newlines(piece, at), at
+                self._lines += at - before
+            end = piece.find(b"\n", at)
+            self._continue(piece[at:end if end >= 0 else len(piece)])
+            if end < 0:
+                return
+            self._end_line()
+            at = end + 1
+        if at < len(piece):
+            self._many(piece[at:] if at else piece)
 
     def finish(self) -> None:
         if self._start:
@@ -62,8 +70,11 @@ class JsonLines:
             usual = (_usual_wide if self._wide else _usual)(piece, first, last)
             if usual is None:
                 for line in piece[first + 1:last].split(b"\n"):
-                    self._continue(line)
-                    self._end_line()
+                    if line:
+                        self._continue(line)
+                        self._end_line()
+                    else:
+                        self._lines += 1
             else:
                 self.rows += usual
                 self._lines += usual
@@ -116,3 +127,8 @@ def _usual_wide(piece: bytes, first: int, last: int) -> int | None:
             return None
         first, lines = end, lines + 1
     return lines
+
+
+def _behind_newlines(piece: bytes, at: int) -> int:
+    found = NEWLINES.match(piece, at)
+    return found.end() if found else at

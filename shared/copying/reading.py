@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from shared.clock import Clock
+from shared.copying.limits import BLOCK
 from shared.copying.pressure import Pressure
 from shared.copying.source import SourceDirectory, Sources
 from shared.copying.work import CopyWork
-from shared.errors import BillingExportError, Refused, Terminal, Throttled, Unavailable
+from shared.errors import BillingExportError, Refused, Rejected, Terminal, Throttled, Unavailable
 from shared.landing.refusals import BUSY, word
 from shared.retry_after import retry_after_seconds
 
@@ -31,6 +32,7 @@ R = TypeVar("R")
 CONNECT_SECONDS, SILENCE_SECONDS, ANSWER_SECONDS = 10, 60, 300  # the last: a whole block, however slowly it drips
 SIGNATURE_CODES = (None, "AuthenticationFailed", "AuthorizationFailure")  # Azure says the former, Azurite the latter
 READ_BUFFER = 256 * 1024
+MOST_BYTES = 50_000 * BLOCK  # storage's limit of blocks; a billing file has some hundred MB
 
 
 @dataclass(frozen=True)
@@ -222,6 +224,8 @@ async def _facts(answer: "ClientResponse") -> SourceFacts:
     etag, length, md5 = (answer.headers.get(name) for name in ("ETag", "Content-Length", "Content-MD5"))
     if not etag or not length or not length.isdigit():
         raise _Broken
+    if int(length) > MOST_BYTES:
+        raise Rejected("copy_failed", "the source names more bytes than a blob of blocks of ours can have")
     return SourceFacts(etag, int(length), md5 if md5 and _is_md5(md5) else None)
 
 

@@ -139,6 +139,18 @@ CASES: dict[str, tuple[Respond, str, int]] = {
     "no right": (lambda _: answer(403, x_ms_error_code="AuthorizationPermissionMismatch"), "source_forbidden", 1),
     "unauthorized": (lambda _: answer(401, x_ms_error_code="NoAuthenticationInformation"), "source_forbidden", 1),
     "a wrong request": (lambda _: answer(400, x_ms_error_code="InvalidQueryParameterValue"), "source_forbidden", 1),
+    "an endless length": (lambda _: answer(200, Content_Length=10 ** 15, ETag='"0x1"'), "copy_failed", 1),
+    "a length of many digits": (lambda _: answer(200, Content_Length="9" * 5000, ETag='"0x1"'), "source_unreachable", 3),
+    "a length below zero": (lambda _: answer(200, Content_Length=-1, ETag='"0x1"'), "source_unreachable", 3),
+    "a body without a length": (on_get(lambda *_: (
+        b'HTTP/1.1 206 P\r\nETag: "0x1"\r\nTransfer-Encoding: chunked\r\n\r\n' + b"10000\r\n" + b"x" * 65536 + b"\r\n")),
+        "source_short", 1),
+    "more body than its length": (
+        on_get(lambda asked, _: good(asked) + b"more" * 100_000), "source_unreachable", 3),
+    "an error code that is a text": (
+        lambda _: answer(400, x_ms_error_code=f"http://127.0.0.1/?sig={SECRET}", x_ms_request_id=SECRET + "&"),
+        "source_forbidden", 1),
+    "headers without end": (lambda _: b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", "source_unreachable", 3),
     "signature refused": (lambda _: answer(403, x_ms_error_code="AuthenticationFailed"), "source_sas_expired", 2),
 }
 
@@ -149,6 +161,14 @@ async def test_an_answer_that_is_no_good(stand: Stand, case: str) -> None:
     fate, _ = await stand.land(respond)
     assert (fate.proven, fate.code, fate.tries, fate.retry_after_seconds) == (False, code, tries, 0)
     assert stand.fetches == (2 if case == "signature refused" else 1) and SECRET not in repr(fate)
+
+
+@pytest.mark.parametrize("mode", ["stream", "server"])
+async def test_a_gzip_bomb_is_given_up_and_nothing_of_it_is_left(world: World, mode: str) -> None:
+    """80 MB of empty lines in 80 KB; real lines pack 10 to 50 times, and 64 MB of anything are unpacked before it is judged."""
+    await world.offer("a.json.gz", gzip.compress(b"\n" * 80_000_000, 9))
+    fate = (await world.land(["a.json.gz"], mode=mode))["a.json.gz"]
+    assert (fate.code, fate.proven) == ("proof_bomb", False) and await world.landing.list(FOLDER) == []
 
 
 @pytest.mark.parametrize(("status", "header", "least", "most"), [
