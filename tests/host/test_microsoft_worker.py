@@ -19,8 +19,10 @@ MOMENT = "2026-01-02T03:04:05.678Z"
 
 @pytest.fixture(scope="module")
 def installed() -> Path:
-    """`make setup` has installed it; where tests are run without make, this does."""
-    subprocess.run(["make", "-s", ".state/worker/.installed"], cwd=ROOT, check=True, capture_output=True)
+    """`make setup` has installed it; where tests are run without make, this does, and nothing else."""
+    if not (WORKER / ".installed").exists():
+        subprocess.run(
+            ["make", "-s", "-o", ".venv/.installed", ".state/worker/.installed"], cwd=ROOT, check=True, capture_output=True)
     return WORKER
 
 
