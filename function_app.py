@@ -1,12 +1,11 @@
 """The table of contents: every function of the app, by name. No logic.
-
   timers         start_due_cycle, settle_dead_runs, start_daily_retention, examine_daily
   HTTP           start_run, list_runs, get_run, list_run_blobs, cancel_run, retry_run, start_cycle, get_cycle, start_backfill,
                  get_backfill, cancel_backfill, get_gaps, get_catalogue, get_status, get_openapi, health, preflight
   orchestrations export_cycle, cycle_lane, backfill, backfill_lane, export_run, export_operation, page_copy, retention
   activities     plan_exports, sum_up_cycle, plan_backfill, check_backfill, sum_up_backfill, claim_run, start_export,
-                 check_operation, plan_copy, read_page, copy_blobs, commit_version, record_outcome, prune_versions, prune_plans,
-                 purge_history
+                 check_operation, plan_copy, read_page, copy_blobs, commit_version, tie_out, record_outcome, prune_versions,
+                 prune_plans, purge_history
 
 These names are permanent: histories and schedules hold them. Wrong settings stop the app here, before it has any.
 """
@@ -31,6 +30,7 @@ from activities import (
     start_export,
     sum_up_backfill,
     sum_up_cycle,
+    tie_out,
 )
 from orchestrations import backfill, export_cycle, export_operation, export_run, page_copy, retention
 from shared.redaction import quiet_libraries
@@ -51,9 +51,9 @@ quiet_libraries()
 app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 
 for part in (
-    schedule, doctor_timer, http_preflight, http_runs, http_catalogue, http_cycles, http_backfills, http_service,
-    export_cycle, backfill, export_run, export_operation, page_copy, retention,
-    plan_exports, sum_up_cycle, plan_backfill, check_backfill, sum_up_backfill, claim_run, start_export, check_operation,
-    plan_copy, read_page, copy_blobs, commit_version, record_outcome, prune_versions, prune_plans, purge_history,
+    schedule, doctor_timer, http_preflight, http_runs, http_catalogue, http_cycles, http_backfills, http_service, export_cycle,
+    backfill, export_run, export_operation, page_copy, retention, plan_exports, sum_up_cycle, plan_backfill, check_backfill,
+    sum_up_backfill, claim_run, start_export, check_operation, plan_copy, read_page, copy_blobs, commit_version, tie_out,
+    record_outcome, prune_versions, prune_plans, purge_history,
 ):
     app.register_functions(part.bp)

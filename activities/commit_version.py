@@ -25,7 +25,8 @@ async def commit_version(request: VersionRequest) -> ProofResult:
         return run
     await app.ledger.runs.merge(run.run_id, stage="proving")
     try:
-        committed = await commit(app.ledger, app.landing, run, request["plan"], app.settings.proof)
+        committed = await commit(
+            app.ledger, app.landing, run, request["plan"], app.settings.proof, app.settings.invoice_settle_days)
     except Terminal as error:
         if isinstance(error, Rejected):
             await app.ledger.runs.merge(run.run_id, detail=error.detail)

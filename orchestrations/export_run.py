@@ -10,7 +10,8 @@ from activities.claim_run import claim_run
 from activities.commit_version import commit_version
 from activities.plan_copy import plan_copy
 from activities.record_outcome import record_outcome
-from orchestrations.policies import FAILURES, RETRY, RunFailed, Steps, ended_by, pause_before, sleep, windows
+from activities.tie_out import tie_out
+from orchestrations.policies import FAILURES, RETRY, RunFailed, Steps, ended_by, is_tied_out, pause_before, sleep, windows
 from shared.messages import ClaimResult, OperationResult, Planned, PlanResult, ProofResult, RunEnd, RunRequest
 
 bp = df.Blueprint()
@@ -59,8 +60,19 @@ def land(context: df.DurableOrchestrationContext, run: RunRequest) -> Steps[RunE
         context.set_custom_status({"stage": "proving", "version": plan["version"]})
         proof: ProofResult = yield context.call_activity_with_retry(commit_version, RETRY, copy)
         if proof["status"] != "missing":
+            if proof["status"] == "landed" and is_tied_out(run["key"]):
+                yield from compare(context, run)
             return ended_by(proof)
     return {"outcome": "incomplete", "code": "blobs_missing"}
+
+
+def compare(context: df.DurableOrchestrationContext, run: RunRequest) -> Steps[None]:
+    """The sum against the invoice's total: whatever comes of it, the landing stands."""
+    context.set_custom_status({"stage": "comparing"})
+    try:
+        yield context.call_activity_with_retry(tie_out, RETRY, {"run_id": run["run_id"]})
+    except Exception:  # the platform's fault, RETRY times over: row and report are simply not there
+        context.set_custom_status({"stage": "ending"})
 
 
 def copy_pages(context: df.DurableOrchestrationContext, run: RunRequest, plan: Planned) -> Steps[int]:

@@ -63,6 +63,11 @@ def pause_for_list(retry_after_seconds: int | None, attempt: int) -> timedelta:
     return timedelta(seconds=max(1, retry_after_seconds)) + EARLY
 
 
+def is_tied_out(key: str) -> bool:
+    """Whether the lines of this export sum up to an invoice's total: only billed reconciliation does."""
+    return key.startswith("billed_reconciliation/")
+
+
 def lane_requests(plan: CyclePlan, cycle_id: str) -> list[LaneRequest]:
     """The inputs of a plan's lanes; `cycle_id` is the cycle's or the backfill's."""
     return [

@@ -144,6 +144,14 @@ CATALOGUE: dict[str, Explained] = {
         "An invoice id begins with neither G nor D, so that nobody knows whether it has an export.",
         "Ask for it once by POST /api/runs; if it has data, name it in INVOICE_IDS.",
         not_done=NOT_ASKED, retried=NEVER),
+    "invoice_total_unknown": Explained(
+        "The invoice's total is not known, so its lines have nothing to be compared with.",
+        "Let cycles find invoices in Partner Center, which lists the totals.",
+        not_done="The landing stands; only the comparison is missing.", retried="Yes: when a newer version lands."),
+    "rows_without_total": Explained(
+        "Some lines of the invoice hold no total or no currency that can be read.",
+        "Look at the report below reports/tie_out: the lines themselves are landed as Microsoft made them.",
+        not_done="The landing stands; only the comparison is missing.", retried="Yes: when a newer version lands."),
     "currencies_unknown": Explained(
         "No currency is known, so no unbilled data are asked for.",
         "Set EXPORT_CURRENCIES, or wait for the first invoice: its currency counts.",

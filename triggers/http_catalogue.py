@@ -41,7 +41,7 @@ async def page(query: Query) -> tuple[list[dict[str, Any]], str | None]:
             return entries, query.continuation(None, dataset)
         found, following = await catalogue.page(
             dataset, billing_month=query.month, limit=query.limit - len(entries), continuation=after)
-        entries += [catalogue_view(entry) for entry in found]
+        entries += [catalogue_view(entry, services().clock.now()) for entry in found]
         if following:
             return entries, query.continuation(following, dataset)
         after = None

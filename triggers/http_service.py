@@ -69,7 +69,8 @@ async def last_landed(app: Services) -> dict[str, Any]:
 
     found = await asyncio.gather(*(of(dataset) for dataset in Dataset))
     return {
-        dataset.value: catalogue_view(entry) if entry else None for dataset, entry in zip(Dataset, found, strict=True)}
+        dataset.value: catalogue_view(entry, app.clock.now()) if entry else None
+        for dataset, entry in zip(Dataset, found, strict=True)}
 
 
 @cache

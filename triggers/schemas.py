@@ -84,6 +84,10 @@ ENTRY = {
     "version": or_null(TEXT, "null: asked for, nothing landed yet"), "path": or_null(TEXT),
     "etag": or_null(TEXT, "Microsoft's: the version's identity"), "created_at": or_null(MOMENT, "the age of the data"),
     "first_seen": or_null(MOMENT), "landed_at": or_null(MOMENT), "blobs": COUNT, "bytes": COUNT, "rows": COUNT,
+    "settles_on": or_null({"type": "string", "format": "date"}, "from then on the data count as final"),
+    "finality": told(
+        {"type": "string", "enum": ["open", "provisional", "final"]}, "open: unbilled; provisional: it may be restated"),
+    "tie_out": or_null({"type": "object"}, "the sum of the lines against the invoice's total: tied_out, off_by, no_total"),
     "last_outcome": or_null(OUTCOME, "of the newest run that ended"), "last_code": or_null(TEXT), "last_remedy": or_null(TEXT),
     "last_run_id": or_null(TEXT), "last_ended_at": or_null(MOMENT)}
 

@@ -1,7 +1,10 @@
 """Runs, blobs, cycles and landed keys as the API shows them: the words of the ledger, in one shape wherever they appear."""
 
+import json
+from datetime import datetime
 from typing import Any
 
+from shared.due import finality
 from shared.errors import cause, remedy
 from shared.exports import ExportKey
 from shared.landing.documents import key_members
@@ -66,12 +69,14 @@ def cycle_view(cycle: Cycle, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "started_at": cycle.started_at or None, "ended_at": cycle.ended_at or None, "outcomes": cycle.outcomes, "runs": runs}
 
 
-def catalogue_view(entry: CatalogueEntry) -> dict[str, Any]:
+def catalogue_view(entry: CatalogueEntry, now: datetime) -> dict[str, Any]:
     """`version` null: asked for, and nothing landed yet. `last_*`: the newest run that ended, whatever became of it."""
     return {
         **key_members(ExportKey.parse(entry.key)), "billing_month": entry.billing_month or None,
         "version": entry.version or None, "path": entry.path or None, "etag": entry.manifest_etag or None,
         "created_at": entry.created_at or None, "first_seen": entry.first_seen or None, "landed_at": entry.landed_at or None,
-        "blobs": entry.blobs, "bytes": entry.bytes, "rows": entry.rows, "last_outcome": entry.last_outcome or None,
+        "blobs": entry.blobs, "bytes": entry.bytes, "rows": entry.rows,
+        "settles_on": entry.settles_on or None, "finality": finality(ExportKey.parse(entry.key), entry.settles_on, now),
+        "tie_out": json.loads(entry.tie_out) if entry.tie_out else None, "last_outcome": entry.last_outcome or None,
         "last_code": entry.last_code or None, "last_remedy": remedy(entry.last_code) if entry.last_code else None,
         "last_run_id": entry.last_run_id or None, "last_ended_at": entry.last_ended_at or None}

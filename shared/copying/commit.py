@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shared.clock import iso
+from shared.clock import iso, parse_iso
 from shared.copying.plan import folder, is_proven, told_by
 from shared.errors import InfrastructureFault, Rejected
+from shared.exports import InvoiceScope
+from shared.invoices import facts_of, settles_on
 from shared.landing.documents import LandedFact, is_newer, latest, marker, read_latest
 from shared.landing.layout import MANIFEST, latest_path, manifest_path, names_path, version_path
 from shared.landing.store import LandedBlob, LandingStore
@@ -34,8 +36,11 @@ class Committed:
     missing: int
 
 
-async def commit_version(ledger: Ledger, landing: LandingStore, run: Run, number: int, proof: str) -> Committed:
-    """Commits what plan `number` of the run planned. Raises Rejected(foreign_blob)."""
+async def commit_version(
+    ledger: Ledger, landing: LandingStore, run: Run, number: int, proof: str, settle_days: int = 21,
+) -> Committed:
+    """Commits what plan `number` of the run planned; billed data settle `settle_days` after their invoice's date, or after
+    they first landed where that is not known. Raises Rejected(foreign_blob)."""
     stored = await landing.read(names_path(run.run_id, number))
     if stored is None:
         raise InfrastructureFault("plan_missing", "Plan")
@@ -50,7 +55,7 @@ async def commit_version(ledger: Ledger, landing: LandingStore, run: Run, number
         facts = await _proven(ledger, landing, run, version, dict(names["blobs"]))
         if version.state != "landing" or len(facts) < len(names["blobs"]):
             return Committed(version.version, max(1, len(names["blobs"]) - len(facts)))
-        if await _complete(ledger, landing, run, version, names, facts, proof):
+        if await _complete(ledger, landing, run, version, names, facts, proof, settle_days):
             return Committed(version.version, 0)
     raise InfrastructureFault("version_contended", "Version")
 
@@ -68,12 +73,14 @@ async def _proven(
 
 async def _complete(
     ledger: Ledger, landing: LandingStore, run: Run, version: Version, names: Mapping[str, Any], facts: list[LandedFact],
-    proof: str,
+    proof: str, settle_days: int,
 ) -> bool:
     """Row, marker, latest.json, row. False where another run changed the row meanwhile: look again."""
     before = await ledger.versions.newest_complete(run.export_key, before=version)
+    landed_at = version.landed_at or iso(ledger.clock.now())
     claimed = await ledger.versions.change(
-        version, run_id=run.run_id, landed_at=version.landed_at or iso(ledger.clock.now()), proof=proof,
+        version, run_id=run.run_id, landed_at=landed_at, proof=proof,
+        **await _invoiced(ledger, run, before, landed_at, settle_days),
         path=version_path(run.export_key, version.version), supersedes=before.version if before else "",
         blobs=len(facts), bytes=sum(fact.bytes for fact in facts), rows=sum(fact.rows for fact in facts))
     if claimed is None:
@@ -81,6 +88,21 @@ async def _complete(
     await _mark(landing, run, claimed, names, facts)
     await _point(landing, run, claimed)
     return await ledger.versions.change(claimed, state="complete") is not None
+
+
+async def _invoiced(
+    ledger: Ledger, run: Run, before: Version | None, landed_at: str, settle_days: int,
+) -> dict[str, str]:
+    """What the invoice, as it was last listed, adds to a billed version's row; nothing for an unbilled one."""
+    scope = run.export_key.scope
+    if not isinstance(scope, InvoiceScope):
+        return {}
+    invoice = await ledger.invoices.get(scope.invoice_id)
+    day = settles_on(invoice.issued if invoice else None, settle_days)
+    known = str(day) if day else before.settles_on if before else ""
+    return {
+        "settles_on": known or str(settles_on(parse_iso(landed_at), settle_days)),
+        "invoice": json.dumps(facts_of(invoice)) if invoice else ""}
 
 
 async def _mark(landing: LandingStore, run: Run, version: Version, names: Mapping[str, Any], facts: list[LandedFact]) -> None:
@@ -91,7 +113,8 @@ async def _mark(landing: LandingStore, run: Run, version: Version, names: Mappin
         asked={
             "period": run.asked_period or None, "asked_at": run.asked_at, "operation_id": run.operation_id,
             "request_ids": [one for one in run.request_ids.split(",") if one]},
-        run={"run_id": run.run_id, "app_version": APP_VERSION}, proof=version.proof, blobs=facts)
+        run={"run_id": run.run_id, "app_version": APP_VERSION}, proof=version.proof, blobs=facts,
+        invoice=json.loads(version.invoice) if version.invoice else None)
     path = manifest_path(run.export_key, version.version)
     if await landing.create(path, body) is None:
         there = await landing.read(path)
@@ -103,7 +126,8 @@ async def _point(landing: LandingStore, run: Run, version: Version) -> None:
     """Moves latest.json to this version, unless it names it or a newer one."""
     path, told = latest_path(run.export_key), _told(version)
     body = latest(
-        run.export_key, billing_month=billing_month(run.root_directory), version={**told, "path": version.path},
+        run.export_key, billing_month=billing_month(run.root_directory),
+        version={**told, "path": version.path, "settles_on": version.settles_on or None},
         totals={"blobs": version.blobs, "bytes": version.bytes, "rows": version.rows})
     for _ in range(MOST_TRIES):
         there = await landing.read(path)

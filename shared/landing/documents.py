@@ -42,16 +42,18 @@ def key_members(key: ExportKey) -> dict[str, Any]:
 
 def marker(
     key: ExportKey, *, version: Mapping[str, Any], source: Mapping[str, Any], asked: Mapping[str, Any], run: Mapping[str, Any],
-    proof: str, blobs: Iterable[LandedFact],
+    proof: str, blobs: Iterable[LandedFact], invoice: Mapping[str, Any] | None = None,
 ) -> bytes:
     """`_manifest.json`: all of the version is here and proven. Never holds a SAS.
 
     version: version, etag, created_at, first_seen, landed_at, supersedes, path. source: schema_version,
     partner_tenant_id, manifest_id. asked: period, asked_at, operation_id, request_ids. run: run_id, app_version.
+    invoice: date, total, currency, type, amends, as listed; None for unbilled data and where the list is not known.
     """
     listed = sorted(blobs, key=lambda blob: blob.name)
     return _line({
-        "format": FORMAT, **key_members(key), **version, **source, "asked": dict(asked), **run, "proof": proof,
+        "format": FORMAT, **key_members(key), **version, **source, "asked": dict(asked), **run,
+        "invoice": dict(invoice) if invoice else None, "proof": proof,
         "columns": sorted({column for blob in listed for column in blob.columns}),
         "totals": {
             "blobs": len(listed), "bytes": sum(blob.bytes for blob in listed), "rows": sum(blob.rows for blob in listed)},
@@ -66,7 +68,7 @@ def latest(
 ) -> bytes:
     """`latest.json`, one line: which version readers take.
 
-    version: version, path, etag, created_at, landed_at, first_seen, supersedes. totals: blobs, bytes, rows.
+    version: version, path, etag, created_at, landed_at, first_seen, settles_on, supersedes. totals: blobs, bytes, rows.
     """
     members = key_members(key)
     if billing_month is not None:

@@ -154,6 +154,16 @@ class LandingStore:
             raise
 
     @_own_errors
+    async def read_part(self, path: str, start: int, length: int, etag: str) -> bytes:
+        """Bytes of a blob as stored, in exactly this state of it. Raises destination_unreachable where it has changed."""
+        from azure.core import MatchConditions
+
+        stream = await self.blob_client(path, copying=False).download_blob(
+            offset=start, length=length, decompress=False, etag=etag, match_condition=MatchConditions.IfNotModified)
+        data: bytes = await stream.readall()
+        return data
+
+    @_own_errors
     async def head(self, path: str, *, copying: bool = False) -> LandedBlob | None:
         """`copying`: asked once, by a caller that repeats by itself."""
         try:

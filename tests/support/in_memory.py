@@ -27,7 +27,7 @@ from shared.copying.proof import prover
 from shared.copying.work import BlobFate, CopyWork
 from shared.landing.store import LandedBlob, LandingStore
 from shared.ledger.ledger import Ledger
-from shared.ledger.tables import Row, Tables
+from shared.ledger.tables import Continuation, Page, Row, Tables, Where
 from shared.services import Services
 from tests.support.world import START, World, app_object
 
@@ -73,6 +73,17 @@ class MemoryTables(Tables):
             if key.startswith(prefix):
                 yield row
 
+    async def page(
+        self, table: str, partition: str, *, where: Where, limit: int, continuation: Continuation | None = None,
+    ) -> Page:
+        """All of it at once, whatever `limit` says, but in order."""
+        rows = [row async for row in self.list(table, partition) if _fits(row, where)]
+        return Page(rows[:limit] if limit == 1 else rows, None)
+
+    async def delete(self, table: str, partition: str, rows: Sequence[str]) -> None:
+        for row in rows:
+            del self.rows[table, partition][row]
+
     async def upsert_all(self, table: str, partition: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
         for row, values in rows.items():
             there = self._at(table, partition, row)
@@ -80,6 +91,14 @@ class MemoryTables(Tables):
 
     async def close(self) -> None:
         return
+
+
+def _fits(row: Row, where: Where) -> bool:
+    values = row.values
+    return (
+        all(values.get(name) == value for name, value in where.equal.items())
+        and all(str(values.get(name, "")).startswith(start) for name, start in where.begins.items())
+        and all(values.get(name) for name in where.set))
 
 
 class MemoryLanding(LandingStore):
@@ -118,10 +137,10 @@ class MemoryLanding(LandingStore):
         return [LandedBlob(path.removeprefix(start), etag, len(body), None, metadata)
                 for path, (body, etag, metadata) in sorted(self.blobs.items()) if path.startswith(start)]
 
-    async def chunks(self, path: str, etag: str | None = None) -> AsyncIterator[bytes]:
-        body, _, _ = self.blobs[path]
-        for start in range(0, len(body), 4_096):
-            yield body[start:start + 4_096]
+    async def read_part(self, path: str, start: int, length: int, etag: str) -> bytes:
+        body, there, _ = self.blobs[path]
+        assert there == etag
+        return body[start:start + length]
 
     async def delete(self, path: str, etag: str | None = None) -> bool:
         there = self.blobs.get(path)
@@ -203,6 +222,11 @@ class MemoryWorld(World):
     def open_host(self) -> Any:
         with settled_hourly() if self._hourly else ExitStack():
             return super().open_host()
+
+    def __exit__(self, *error: Any) -> None:
+        """Also closes what was made after a kill."""
+        self._exits.callback(lambda: self._close(self.app))
+        super().__exit__(*error)
 
     def environment(self) -> dict[str, str]:
         from tests.support.world import ENVIRONMENT, PARTNER_TENANT_ID

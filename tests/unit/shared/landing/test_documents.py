@@ -42,7 +42,7 @@ def test_the_marker_has_every_member() -> None:
         "format", "key", "dataset", "invoice_id", "attribute_set", "version", "etag", "created_at", "first_seen", "landed_at",
         "path",
         "supersedes", "schema_version", "partner_tenant_id", "manifest_id", "asked", "run_id", "app_version", "proof", "columns",
-        "totals", "blobs"} == set(document)
+        "totals", "blobs", "invoice"} == set(document)
     assert document["format"] == FORMAT == 1
     assert set(document["asked"]) == {"period", "asked_at", "operation_id", "request_ids"}
     assert document["totals"] == {"blobs": 2, "bytes": 30, "rows": 3} and document["columns"] == ["A", "B", "C"]
