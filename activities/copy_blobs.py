@@ -4,8 +4,6 @@ Idempotent: what is landed and proven is counted again, not copied again; of two
 the other finds it done. Returns the blobs' fate and never raises it, because it runs in a fan-out.
 """
 
-import asyncio
-
 import azure.durable_functions as df
 
 from shared.copying.work import BlobFate, CopyWork
@@ -32,8 +30,8 @@ async def copy_blobs(request: CopyRequest) -> CopyResult:
         run_id=run.run_id, operation_id=run.operation_id, folder=version_path(run.export_key, run.version),
         manifest_etag=run.manifest_etag, root_directory=run.root_directory, proof=app.settings.proof,
         mode=app.settings.copy_mode)
-    known = await asyncio.gather(*(app.ledger.blobs.get(run.export_key, run.version, name) for name in names))
-    proven = {row.name: row.destination_etag for row in known if row is not None and row.ok}
+    known = await app.ledger.blobs.some(run.export_key, run.version, names)
+    proven = {name: row.destination_etag for name, row in known.items() if row.ok}
     fates = await app.copier.land(work, names, proven)
     await app.ledger.blobs.record(
         run.export_key, run.version, [blob_row(fate, run.run_id) for fate in fates if not fate.unchanged])

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from bench import copy_memory, host, scale, start_up
+from bench import copy_memory, host, ledger, scale, start_up
 
 if __name__ == "__main__":
-    sys.exit(0 if all([start_up.main(), asyncio.run(copy_memory.main()), scale.main(), host.main()]) else 1)
+    sys.exit(0 if all([start_up.main(), asyncio.run(copy_memory.main()), scale.main(), host.main(), ledger.main()]) else 1)

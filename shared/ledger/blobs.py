@@ -1,12 +1,14 @@
 """The blob rows: one per blob of a version, with what proves it. One transaction for the blobs of one activity."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shared.exports import ExportKey
 from shared.ledger.keys import blob_partition, blob_row
 from shared.ledger.tables import Continuation, Row, Tables, Where
+
+ROWS_A_QUERY = 10
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,18 @@ class Blobs:
     async def get(self, key: ExportKey, version: str, name: str) -> BlobRow | None:
         row = await self._tables.get("blobs", blob_partition(key, version), blob_row(name))
         return _blob(row) if row else None
+
+    async def some(self, key: ExportKey, version: str, names: Sequence[str]) -> dict[str, BlobRow]:
+        """By name, those of `names` that have a row; ten of them to a request."""
+        if len(names) == 1:  # by its keys: the cheapest there is
+            row = await self.get(key, version, names[0])
+            return {row.name: row} if row else {}
+        found = {}
+        for first in range(0, len(names), ROWS_A_QUERY):
+            where = Where(rows=[blob_row(name) for name in names[first:first + ROWS_A_QUERY]])
+            async for read in self._tables.list("blobs", blob_partition(key, version), where=where):
+                found[read.values["name"]] = _blob(read)
+        return found
 
     async def totals(self, key: ExportKey, version: str) -> BlobTotals:
         """Of the proven blobs so far: one request per thousand."""

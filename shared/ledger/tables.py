@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Where:
     equal: Mapping[str, str | bool] = field(default_factory=dict)
     begins: Mapping[str, str] = field(default_factory=dict)
     set: Sequence[str] = ()  # columns that hold some text
+    rows: Sequence[str] = ()  # any of these row keys: a dozen at most, a filter has 15 comparisons (Query limits)
 
     def query(self, partition: str) -> tuple[str, dict[str, Any]]:
         """The filter and its parameters, which the SDK quotes."""
@@ -65,6 +66,9 @@ class Where:
             texts.append(f"{name} ge @{name}_first and {name} lt @{name}_behind")
             values |= {f"{name}_first": start, f"{name}_behind": start[:-1] + chr(ord(start[-1]) + 1)}
         texts += [f"{name} gt ''" for name in self.set]
+        if self.rows:
+            texts.append("( " + " or ".join(f"RowKey eq @row{n}" for n in range(len(self.rows))) + " )")
+            values |= {f"row{n}": row for n, row in enumerate(self.rows)}
         return " and ".join(texts), values
 
 
@@ -168,7 +172,7 @@ class Tables:
     ) -> AsyncIterator[Row]:
         """The rows of one partition whose row key begins with `prefix`, in the order of the keys: a request a thousand."""
         where = where or Where()
-        query, values = Where(where.equal, {**where.begins, **({"RowKey": prefix} if prefix else {})}, where.set).query(partition)
+        query, values = replace(where, begins={**where.begins, **({"RowKey": prefix} if prefix else {})}).query(partition)
         client = await self._table(table)
         async for entity in client.query_entities(query, parameters=values, select=list(select) if select else None):
             yield _row(entity)

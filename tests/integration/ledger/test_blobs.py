@@ -28,3 +28,12 @@ async def test_a_thousand_and_more(ledger: Ledger) -> None:
     await ledger.blobs.record(KEY, "v", [BlobRow(f"part-{n}", n % 2 == 0, "r", bytes=10, rows=1) for n in range(1_050)])
     assert await ledger.blobs.totals(KEY, "v") == BlobTotals(525, 5_250, 525)
     assert len(await ledger.blobs.of_version(KEY, "v")) == 1_050
+
+
+async def test_some_are_found_by_name_ten_to_a_request(ledger: Ledger) -> None:
+    rows = [BlobRow(f"part-{n}", n % 2 == 0, "r") for n in range(25)]
+    await ledger.blobs.record(KEY, "v", rows)
+    await ledger.blobs.record(KEY, "w", [BlobRow("elsewhere", True, "r")])
+    for names in ([], ["part-3"], ["absent"], [row.name for row in rows[:23]] + ["absent", "elsewhere"]):
+        found = await ledger.blobs.some(KEY, "v", names)
+        assert found == {row.name: row for row in rows if row.name in names}
