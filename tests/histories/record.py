@@ -1,4 +1,4 @@
-"""Records the histories that tests/durable/test_histories.py replays: `python -m tests.histories.record`.
+"""Records the histories that tests/durable/test_histories.py replays: `python -m tests.histories.record [NAME ...]`.
 
 A history stands for instances that run while a new version is deployed. So old recordings stay: record anew only what is
 new, and after a change that no running instance could survive (it needs another defaultVersion in host.json), all.
@@ -8,6 +8,7 @@ Virtual time and one thing after the other make a recording repeatable; ids that
 
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +25,7 @@ from tests.support.world import ENVIRONMENT, ROOT, World, app_object
 FOLDER = Path(__file__).resolve().parent
 START = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
 GUID = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b|\b[0-9a-f]{32}\b")
+SUFFIX = re.compile(r"(\d{8}t\d{6}z)-[a-z2-7]{4}\b")  # of an id that was asked for by hand
 DEADLINE = "2026-11-22T06:00:00+00:00"
 
 
@@ -100,10 +102,23 @@ def two_rounds(world: World) -> None:
     world.host.wait(started(world, key), 120)
 
 
+def retention(world: World) -> None:
+    """A day on which there is nothing to remove, after a run."""
+    world.host.wait(started(world, "unbilled_reconciliation/2026-10/USD/full"))
+    world.host.start_orchestration("retention", {"day": "2026-11-21"}, "retention-20261121")
+    world.host.wait("retention-20261121")
+
+
+def backfill(world: World) -> None:
+    """One month, in two lanes."""
+    wanted = {"from": "2026-10", "to": "2026-10", "datasets": ["billed_reconciliation"]}
+    world.host.wait(world.post("/api/backfills", wanted)["backfill_id"], 60)
+
+
 RECORDINGS: dict[str, tuple[Callable[[World], None], dict[str, str]]] = {
     "cycle": (cycle, {"EXPORT_DATASETS": "billed_reconciliation,unbilled_reconciliation", "EXPORT_PARALLELISM": "2"}),
     "long_wait": (long_wait, {}), "waiting": (waiting, {}), "failing": (failing, {}), "platform_fault": (platform_fault, {}),
-    "two_rounds": (two_rounds, {}),
+    "two_rounds": (two_rounds, {}), "retention": (retention, {}), "backfill": (backfill, {}),
 }
 
 
@@ -139,12 +154,12 @@ def numbered(value: Any) -> Any:
                 (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
         return seen[text]
 
-    return json.loads(GUID.sub(number, json.dumps(value)))
+    return json.loads(SUFFIX.sub(r"\1-aaaa", GUID.sub(number, json.dumps(value))))
 
 
-def main() -> None:
+def main(names: list[str]) -> None:
     with Azurite() as azurite:
-        for name in RECORDINGS:
+        for name in names or RECORDINGS:
             instances = record(azurite, name)
             lines = [json.dumps(instance, separators=(",", ":")) for instance in instances]
             (FOLDER / f"{name}.json").write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
@@ -153,4 +168,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])
