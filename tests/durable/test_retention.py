@@ -90,7 +90,8 @@ async def all_versions(world: World) -> list[Any]:
 
 
 def test_old_blob_rows_go_and_their_version_is_still_known_to_be_whole(world: World) -> None:
-    settled = [invoice.invoice_id for invoice in world.simulator.invoices() if not invoice.legacy][0]  # the oldest: it changes no more
+    invoices = world.simulator.invoices()
+    settled = next(invoice.invoice_id for invoice in invoices if not invoice.legacy)  # the oldest: it changes no more
     run = world.land("billed_usage", invoice_id=settled)
     assert world.get(f"/api/runs/{run['run_id']}/blobs")["blobs"]
     world.host.advance(timedelta(days=31))
