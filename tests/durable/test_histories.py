@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,7 @@ from local.host.functions import index_app
 from local.host.history import EventType
 from local.host.replay import NonDeterminism, replay_history
 from tests.histories.record import FOLDER, RECORDINGS, record
-from tests.support.world import ENVIRONMENT, app_object
+from tests.support.world import ENVIRONMENT, ROOT, app_object
 
 MOST_EVENTS = 1_000  # of one execution: a replay reads them all, again and again
 FILES = sorted(FOLDER.glob("*.json"))
@@ -76,6 +77,12 @@ def test_the_recordings_hold_what_they_are_there_for() -> None:
     assert len([one for one in rounds if one["orchestrator"] == "export_operation"]) == 2
     dying = [event["EventType"] for one in instances(FOLDER / "platform_fault.json") for event in one["events"]]
     assert dying.count(EventType.TASK_FAILED) == 3
+
+
+def test_no_recording_says_where_it_was_made() -> None:
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        assert str(ROOT) not in text and not re.search(r"line (?!1,)\d+,|/home/|/tmp/|/Users/", text), path.name
 
 
 def tampered(instance: dict[str, Any], kind: EventType, number: int, **changes: Any) -> dict[str, Any]:

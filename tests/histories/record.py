@@ -26,6 +26,7 @@ FOLDER = Path(__file__).resolve().parent
 START = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
 GUID = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b|\b[0-9a-f]{32}\b")
 SUFFIX = re.compile(r"(\d{8}t\d{6}z)-[a-z2-7]{4}\b")  # of an id that was asked for by hand
+LINE = re.compile(r"(\.py\\+\"), line \d+,")
 DEADLINE = "2026-11-22T06:00:00+00:00"
 
 
@@ -143,7 +144,7 @@ def record(azurite: Azurite, name: str) -> list[dict[str, Any]]:
 
 
 def numbered(value: Any) -> Any:
-    """Random ids in the order in which they appear."""
+    """Random ids in the order in which they appear; paths from the project's folder, and no line numbers."""
     seen: dict[str, str] = {}
 
     def number(found: re.Match[str]) -> str:
@@ -154,7 +155,8 @@ def numbered(value: Any) -> Any:
                 (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
         return seen[text]
 
-    return json.loads(SUFFIX.sub(r"\1-aaaa", GUID.sub(number, json.dumps(value))))
+    text = SUFFIX.sub(r"\1-aaaa", GUID.sub(number, json.dumps(value)))
+    return json.loads(LINE.sub(r"\1, line 1,", text).replace(f"{ROOT}/", ""))
 
 
 def main(names: list[str]) -> None:
