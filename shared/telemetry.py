@@ -7,11 +7,11 @@ signature, a token or a URL.
 import json
 import logging
 
-from shared.redaction import redacted
+from shared.redaction import EVENTS, redacted
 
 APP_VERSION = "0.1.0"
 
-logger = logging.getLogger("partner_billing.events")
+logger = logging.getLogger(EVENTS)
 
 
 def event(name: str, event_id: str, **facts: str | int | float | bool | None) -> None:
