@@ -129,4 +129,4 @@ def test_an_error_that_azure_hides_is_shown(capsys: pytest.CaptureFixture[str]) 
     with LocalHost(broken, clock=VirtualClock(START)) as host:
         status = host.wait(host.start_orchestration("typo", instance_id="x"))
     assert "Non-Deterministic" in status["output"]
-    assert "\033[31mERROR x typo: an error that Azure hides: Exception: no row with key=abc" in capsys.readouterr().err
+    assert "\033[31mERROR x typo: an error that Azure hides: Exception: no row with key=" in capsys.readouterr().err
