@@ -50,7 +50,7 @@ async def test_it_listens_obeys_its_switches_and_faults_and_ends_cleanly(
         started = await caller.start("billed_usage", {"invoiceId": next(each for each in ids if each[0] == "G")})
         assert started.status == 202
         process.send_signal(signal.SIGTERM)
-        out, error = process.communicate(timeout=10)
+        out, error = process.communicate(timeout=30)
         assert (process.returncode, out, error) == (0, "", "")
 
 
@@ -58,7 +58,7 @@ async def test_it_listens_obeys_its_switches_and_faults_and_ends_cleanly(
     ["--behaviour", "manifest=sideways"], ["--faults", "/nowhere.json"], ["--currencies", "XYZ"]])
 def test_wrong_arguments_are_named(azurite: Azurite, arguments: list[str]) -> None:
     with program(azurite, *arguments) as process:
-        _, error = process.communicate(timeout=20)
+        _, error = process.communicate(timeout=60)
         assert process.returncode == 2 and arguments[1].partition("=")[2] in error and "Traceback" not in error
 
 
