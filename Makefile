@@ -13,7 +13,7 @@ CODE := $(wildcard function_app.py triggers orchestrations activities shared loc
 COMPILE := CUSTOM_COMPILE_COMMAND='make lock' $(PY) -m piptools compile --quiet --strip-extras --no-annotate \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: help setup demo run doctor test test-long test-unit test-host test-integration check fmt docs bench bench-copy lock clean
+.PHONY: help setup demo run doctor test test-long test-unit test-host test-integration check fmt docs bench year bench-copy lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -64,6 +64,9 @@ bench: setup ## how fast it copies and replays
 bench-copy: setup ## the copy engine beside rclone, AzCopy and curl; and 10,000 blobs through the whole app; an hour or less
 	@$(PY) -m bench.copy_speed; speed=$$?; $(PY) -m bench.copy_memory; memory=$$?; $(PY) -m bench.scale 1000 10000 16384 1; \
 		test $$speed$$memory$$? = 000
+
+year: setup ## a year of three currencies on virtual time, as a grid of months and datasets
+	@$(PY) -m bench.year
 
 lock: setup ## pin the newest versions that pyproject.toml allows; UPGRADE=1 moves pins that hold already
 	@$(COMPILE) $(if $(UPGRADE),--upgrade) --output-file requirements.txt pyproject.toml

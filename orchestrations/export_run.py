@@ -11,8 +11,20 @@ from activities.commit_version import commit_version
 from activities.plan_copy import plan_copy
 from activities.record_outcome import record_outcome
 from activities.tie_out import tie_out
-from orchestrations.policies import FAILURES, RETRY, RunFailed, Steps, ended_by, is_tied_out, pause_before, sleep, windows
-from shared.messages import ClaimResult, OperationResult, Planned, PlanResult, ProofResult, RunEnd, RunRequest
+from orchestrations.policies import (
+    FAILURES,
+    PLAN_WAITS,
+    RETRY,
+    RunFailed,
+    Steps,
+    ended_by,
+    is_tied_out,
+    pause_before,
+    sleep,
+    wait_for,
+    windows,
+)
+from shared.messages import ClaimResult, OperationResult, Planned, PlanResult, ProofResult, RunEnd, RunRequest, VersionRequest
 
 bp = df.Blueprint()
 
@@ -48,9 +60,9 @@ def land(context: df.DurableOrchestrationContext, run: RunRequest) -> Steps[RunE
         operation: OperationResult = yield context.call_sub_orchestrator("export_operation", run, expected_type=dict)
         if operation["status"] != "succeeded":
             return ended_by(operation)
-        copy = {"run_id": run["run_id"], "operation_id": operation["operation_id"], "plan": round_number + 1}
+        copy: VersionRequest = {"run_id": run["run_id"], "operation_id": operation["operation_id"], "plan": round_number + 1}
         context.set_custom_status({"stage": "planning", "round": round_number + 1})
-        plan: PlanResult = yield context.call_activity_with_retry(plan_copy, RETRY, copy)
+        plan = yield from plan_when_served(context, run, copy)
         if plan["status"] == "gone" or plan["status"] == "waiting":
             asked_to_wait = (plan["retry_after_seconds"] or 0) if plan["status"] == "waiting" else 0
             continue
@@ -73,6 +85,17 @@ def compare(context: df.DurableOrchestrationContext, run: RunRequest) -> Steps[N
         yield context.call_activity_with_retry(tie_out, RETRY, {"run_id": run["run_id"]})
     except Exception:  # the platform's fault, RETRY times over: row and report are simply not there
         context.set_custom_status({"stage": "ending"})
+
+
+def plan_when_served(context: df.DurableOrchestrationContext, run: RunRequest, copy: VersionRequest) -> Steps[PlanResult]:
+    """A plan that Microsoft puts off is asked for again, and takes no round: rounds are for blobs that could not be landed."""
+    plan: PlanResult = yield context.call_activity_with_retry(plan_copy, RETRY, copy)
+    for attempt in range(1, PLAN_WAITS + 1):
+        if plan["status"] != "waiting":
+            break
+        yield from sleep(context, wait_for(plan["retry_after_seconds"], attempt, run["limits"]))
+        plan = yield context.call_activity_with_retry(plan_copy, RETRY, copy)
+    return plan
 
 
 def copy_pages(context: df.DurableOrchestrationContext, run: RunRequest, plan: Planned) -> Steps[int]:

@@ -32,6 +32,7 @@ FAILURES = frozenset({"incomplete", "failed", "timed_out"})
 WAITS_WITHOUT_HEADER = (30, 60, 120, 300)  # seconds; the last one repeats
 POLLS_PER_HISTORY = 50
 EARLY = timedelta(seconds=1)  # the engine fires timers up to one second early
+PLAN_WAITS = 20  # of one round; with waits of minutes, hours of throttling
 LIST_TRIES = 4  # looks at an invoice list that cannot be had; then what is known is used
 LONGEST_TIMER = timedelta(hours=24)  # a longer wait is several: the engine's own long timers cannot be cancelled
 

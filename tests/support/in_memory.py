@@ -68,16 +68,18 @@ class MemoryTables(Tables):
     async def get(self, table: str, partition: str, row: str) -> Row | None:
         return self._at(table, partition, row)
 
-    async def list(self, table: str, partition: str, *, prefix: str = "", **_: Any) -> AsyncIterator[Row]:
+    async def list(
+        self, table: str, partition: str, *, prefix: str = "", select: Sequence[str] | None = None, where: Where | None = None,
+    ) -> AsyncIterator[Row]:
         for key, row in sorted(self.rows.get((table, partition), {}).items()):
-            if key.startswith(prefix):
+            if key.startswith(prefix) and _fits(row, where or Where()):
                 yield row
 
     async def page(
         self, table: str, partition: str, *, where: Where, limit: int, continuation: Continuation | None = None,
     ) -> Page:
         """All of it at once, whatever `limit` says, but in order."""
-        rows = [row async for row in self.list(table, partition) if _fits(row, where)]
+        rows = [row async for row in self.list(table, partition, where=where)]
         return Page(rows[:limit] if limit == 1 else rows, None)
 
     async def delete(self, table: str, partition: str, rows: Sequence[str]) -> None:
@@ -190,6 +192,19 @@ class MemoryCopier:
         return
 
 
+@dataclass(frozen=True)
+class MemoryClock:
+    """One time for everything: what is kept for two seconds is not kept over a virtual hour."""
+
+    virtual: VirtualClock
+
+    def now(self) -> datetime:
+        return self.virtual.now()
+
+    def monotonic(self) -> float:
+        return self.virtual.now().timestamp()
+
+
 class MemoryWorld(World):
     """A World without any storage process. Invoices are discovered in the simulated Partner Center unless told otherwise."""
 
@@ -209,9 +224,7 @@ class MemoryWorld(World):
 
     def make_services(self) -> Services:
         """The stores outlive a host that is killed, as storage does."""
-        from tests.support.world import TestClock
-
-        clock = TestClock(self.clock)
+        clock = MemoryClock(self.clock)
         app = Services(self.settings, clock, True)
         self._tables, self.kept = self._tables or MemoryTables(), self.kept or MemoryLanding(clock)
         app._parts["ledger"] = Ledger(self._tables, clock, hub=self.settings.task_hub_name, locking=True)

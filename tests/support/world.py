@@ -25,7 +25,7 @@ from local.host import LocalHost, VirtualClock
 from local.host.user_loop import UserLoop
 from local.simulator.behaviour import Behaviour
 from local.simulator.faults import Faults
-from local.simulator.partner import PARTNER_TENANT_ID
+from local.simulator.partner import PARTNER_TENANT_ID, Partner
 from local.simulator.simulator import Simulator
 from local.simulator.storage import BillingStorage
 from shared.ledger.runs import Run
@@ -76,12 +76,12 @@ class World:
         self, azurite: Azurite, *, start: datetime = START, behaviour: Behaviour | None = None, faults: Faults | None = None,
         storage_proxy: bool = False, locking: bool = True, early_timers: bool = True, state_dir: Path | None = None,
         timers: bool = False, name: str | None = None, services: Callable[[Any, Any, bool], Services] | None = None,
-        **more: str,
+        simulated_partner: Partner | None = None, **more: str,
     ) -> None:
         self.azurite, self.clock, self.name = azurite, VirtualClock(start), name or "w" + uuid.uuid4().hex[:12]
         self.simulator = Simulator(
             storage=BillingStorage(azurite.billing.connection_string), clock=self.clock, behaviour=behaviour, faults=faults,
-            storage_proxy=storage_proxy)
+            storage_proxy=storage_proxy, partner=simulated_partner)
         self.locking, self._early, self._state_dir, self._timers = locking, early_timers, state_dir, timers
         self._services, self._more = services, more
         self._exits = ExitStack()
