@@ -177,10 +177,10 @@ ROWS = (
         for body in ("html", "json_list", "truncated")), behaviour={"manifest": "link"}),
     Row("manifest as a string", behaviour={"manifest": "string"}),
     Row("manifest throttled while it is planned", (rule("manifest", Answer(status=429, headers=wait(200)), 2),),
-        behaviour={"manifest": "link"}, rounds=2, waits=200),
+        behaviour={"manifest": "link"}, rounds=1, waits=200),
     Row("manifest not answered, then gone, while it is planned",
-        (rule("manifest", Answer(status=503), 2), rule("manifest", Answer(status=404), 3)), behaviour={"manifest": "link"},
-        posts=2, operations=2, rounds=3),
+        (rule("manifest", Answer(status=503), 2), rule("manifest", Answer(status=404), 2)), behaviour={"manifest": "link"},
+        posts=2, operations=2, rounds=2),
     Row("operations forgotten when it is planned", around=forgotten_before("plan_copy", 1), posts=2, operations=2,
         made=FORGOTTEN, rounds=2),
     # copying
