@@ -10,7 +10,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3; do $$python -c '$
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest -q
 CODE := $(wildcard function_app.py triggers orchestrations activities shared local cli bench tests)
-COMPILE := CUSTOM_COMPILE_COMMAND='make lock' $(PY) -m piptools compile --quiet --strip-extras --no-annotate \
+COMPILE := CUSTOM_COMPILE_COMMAND='make lock' $(PY) -m piptools compile --quiet --strip-extras --no-annotate --generate-hashes --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 .PHONY: help setup demo run doctor test test-long test-unit test-host test-integration check fmt docs bench year bench-copy lock clean
