@@ -30,8 +30,8 @@ run: setup ## the same stack, kept up until Ctrl-C: storage emulator, simulator,
 doctor: setup ## whether everything is set up right: of the settings in the environment, else of the local stack
 	@$(PY) -m local.doctor
 
-test: setup check ## everything that CI runs: check, then all tests
-	@$(PYTEST)
+test: setup check ## everything that CI runs: check, then all tests, two side by side
+	@$(PYTEST) --numprocesses 2 --dist worksteal
 
 test-long: setup ## storms of kills and thousands of random plans; before a release
 	@$(PYTEST) -m long -s

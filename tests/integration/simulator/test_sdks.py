@@ -76,8 +76,8 @@ async def test_a_sas_lists_and_reads_and_no_more(simulator: Simulator, client: G
     found = await manifest(client, await start(client, key, ""))
     url = f"{simulator.storage.blob_url}/{expected.container}"
     with ContainerClient.from_container_url(f"{url}?{found.sas_token}", retry_total=0) as container:
-        names = list(container.list_blob_names(name_starts_with=expected.folder))
-        assert names == [f"{expected.folder}/{blob.name}" for blob in expected.blobs]
+        names = set(container.list_blob_names(name_starts_with=expected.folder))  # other tests' simulators write there, too
+        assert names >= {f"{expected.folder}/{blob.name}" for blob in expected.blobs}
         with pytest.raises(HttpResponseError) as refused:
             container.upload_blob("other", b"x")
         assert refused.value.status_code == 403

@@ -4,7 +4,7 @@ import gzip
 import hashlib
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,13 @@ FILES = {
     "part-0.json.gz": gzip.compress(b'{"a": 1}\n{"a": 2}\n') + gzip.compress(b'{"a": 3}\n'),
     "part-1.json.gz": b'{"a": 4}\n'}
 ROWS = {"part-0.json.gz": 3, "part-1.json.gz": 1}
+
+
+@pytest.fixture(scope="module")
+def azurite() -> Iterator[Azurite]:
+    """Of its own: the auditor reads every file of Microsoft's storage, and the one of all tests fills up."""
+    with Azurite() as running:
+        yield running
 
 
 def as_landed() -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any]]:
