@@ -15,7 +15,7 @@ from shared.settings import Settings
 from shared.telemetry import APP_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PIN = re.compile(r"^([a-z0-9][a-z0-9.-]*)==(\S+)$", re.MULTILINE)
+PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 BUNDLE = re.compile(r"\[(\d+)\.(\d+)\.\d+, *\d+\.\d+\.\d+\)")
 OLDEST_BUNDLE = (4, 30)  # the first with orchestration versions: without them a deployment breaks what runs
 SUITED = ((3, 11), (3, 12))
@@ -61,6 +61,8 @@ def judge_versions(host_json: Path, requirements: Path) -> Finding:
     try:
         bundle = str(json.loads(host_json.read_text(encoding="utf-8"))["extensionBundle"]["version"])
         pinned = dict(PIN.findall(requirements.read_text(encoding="utf-8")))
+        if not pinned:
+            raise ValueError(f"{requirements.name} pins nothing")
     except (OSError, ValueError, KeyError, TypeError):
         return unknown("versions_unknown", app=APP_VERSION)
     installed = {name: installed_version(name) for name in pinned}

@@ -8,11 +8,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = ("requirements.txt", "requirements-dev.txt")
-PIN = re.compile(r"([a-z0-9][a-z0-9.-]*)==([0-9][0-9A-Za-z.!+-]*)")
+PIN = re.compile(r"([a-z0-9][a-z0-9.-]*)==([0-9][0-9A-Za-z.!+-]*)(?: --hash=sha256:[0-9a-f]{64})+")
+
+
+def requirements(name: str) -> str:
+    """Without comments, each on one line."""
+    text = re.sub(r"^#.*\n", "", (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return re.sub(r" *\\\n *", " ", text)
 
 
 def pins(name: str) -> dict[str, str]:
-    lines = [line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    lines = [line for line in requirements(name).splitlines() if line]
     found = [PIN.fullmatch(line) for line in lines]
     assert all(found), [line for line, pin in zip(lines, found, strict=True) if not pin]
     return {pin[1]: pin[2] for pin in found if pin}
@@ -25,13 +31,13 @@ def declared(extra: str | None = None) -> set[str]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_package_is_pinned_exactly(name: str) -> None:
+def test_every_package_is_pinned_exactly_and_by_hash(name: str) -> None:
     assert pins(name)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_no_address_no_path_no_option(name: str) -> None:
-    assert not re.search(r"://|^\s*--|@ |[\\/]", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE)
+    assert not re.search(r"://|^\s*--|@ |[\\/]", requirements(name), re.MULTILINE)
 
 
 def test_what_the_app_needs_is_deployed_and_what_developers_need_is_not() -> None:
