@@ -1,0 +1,460 @@
+metadata name = 'Partner Billing Export'
+metadata description = 'Lands the billing exports of a Microsoft CSP partner in the partner\'s own storage. The Graph permission is granted separately, see graph/.'
+
+targetScope = 'resourceGroup'
+
+//==============================================================================
+// Parameters: where and how
+//==============================================================================
+
+@description('Optional. Region of all resources; it must offer Flex Consumption. Default: the resource group\'s.')
+@minLength(1)
+param location string = resourceGroup().location
+
+@description('Required. Name of the environment, such as prod: two in one resource group stay apart by it.')
+@minLength(1)
+@maxLength(64)
+param environmentName string
+
+@description('Optional. Tags of every resource.')
+param tags object = {}
+
+@description('Optional. Memory of one instance in MB. Default: 2048.')
+@allowed([2048, 4096])
+param instanceMemoryMB int = 2048
+
+@description('Optional. Instances at most, 40 to 1000. Default: 40, the least that the plan takes.')
+@minValue(40)
+@maxValue(1000)
+param maximumInstanceCount int = 40
+
+@description('Optional. Instances kept ready for orchestrations, 0 to 10. Default: 1; with 0 a cheap test environment may start runs late.')
+@minValue(0)
+@maxValue(10)
+param alwaysReadyInstances int = 1
+
+@description('Optional. What happens to running instances on an update. Default: Recreate; RollingUpdate is a preview of Microsoft\'s.')
+@allowed(['Recreate', 'RollingUpdate'])
+param siteUpdateStrategy string = 'Recreate'
+
+@description('Optional. Address ranges (CIDR) that may call the API. Default: all, each call with its function key.')
+param allowedAddresses array = []
+
+@description('Optional. Resource ID of an existing Log Analytics workspace. Default: one is made.')
+param existingWorkspaceId string = ''
+
+@description('Optional. Days for which telemetry is kept, 30 to 730, where a workspace is made. Default: 90.')
+@minValue(30)
+@maxValue(730)
+param logRetentionDays int = 90
+
+//==============================================================================
+// Parameters: the landing account
+//==============================================================================
+
+@description('Optional. Name of an existing storage account to land in. Default: one is made.')
+@maxLength(24)
+param existingLandingAccountName string = ''
+
+@description('Optional. Resource group of the existing landing account. Default: this one.')
+@maxLength(90)
+param existingLandingResourceGroup string = ''
+
+@description('Optional. Subscription ID of the existing landing account, in the same tenant. Default: this one.')
+@maxLength(36)
+param existingLandingSubscriptionId string = ''
+
+@description('Optional. Redundancy of a landing account that is made. Default: Standard_ZRS.')
+@allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS'])
+param landingSku string = 'Standard_ZRS'
+
+@description('Optional. Real folders in a landing account that is made (Fabric, Spark, access lists). Default: true; false has blob versioning instead. It can never be changed.')
+param landingHierarchicalNamespace bool = true
+
+@description('Optional. Days for which deleted blobs and containers can be had back, 1 to 365, in a landing account that is made. Default: 14.')
+@minValue(1)
+@maxValue(365)
+param landingSoftDeleteDays int = 14
+
+@description('Optional. Days after which billed versions move to the cool tier, in a landing account that is made. Default: 0, never.')
+@minValue(0)
+@maxValue(3650)
+param landingCoolAfterDays int = 0
+
+@description('Optional. Log reads of landed data, too, in a landing account that is made. Default: false, only writes and deletions.')
+param landingAuditReads bool = false
+
+@description('Optional. Object IDs of Entra groups that may read the landed data. Default: none.')
+param landingReaderGroupIds array = []
+
+//==============================================================================
+// Parameters: the network
+//==============================================================================
+
+@description('Optional. Reach storage by private endpoints only. Default: false, by Entra identity over the public network.')
+param privateNetwork bool = false
+
+@description('Optional. Resource ID of an existing subnet for the app, delegated to Microsoft.App/environments; goes with existingEndpointSubnetId. Default: a network is made.')
+param existingAppSubnetId string = ''
+
+@description('Optional. Resource ID of an existing subnet for private endpoints; goes with existingAppSubnetId. Default: a network is made.')
+param existingEndpointSubnetId string = ''
+
+@description('Optional. Resource ID of the resource group that holds the privatelink DNS zones. Default: zones are made and linked.')
+param existingDnsZoneGroupId string = ''
+
+@description('Optional. Address space of a network that is made, /24 or larger. Default: 10.42.0.0/24.')
+param networkAddressPrefix string = '10.42.0.0/24'
+
+@description('Optional. With a private network: whether a landing account that is made answers readers outside it. Default: false.')
+param landingPublicAccess bool = false
+
+//==============================================================================
+// Parameters: the settings of the app, one each; docs/settings.md has more on every one
+//==============================================================================
+
+@description('Required. Entra tenant ID of the partner: data of another tenant is refused.')
+@minLength(36)
+@maxLength(36)
+param partnerTenantId string
+
+@description('Optional. Client ID of the app that stands for the identity at Microsoft Graph, where the subscription is not in the partner tenant. Default: the identity itself.')
+@maxLength(36)
+param partnerAppClientId string = ''
+
+@description('Optional. Client ID of the app that stands for the identity at Partner Center. Default: the identity itself.')
+@maxLength(36)
+param partnerCenterAppClientId string = ''
+
+@description('Optional. Where billed exports take their invoices from. Default: partner_center.')
+@allowed(['partner_center', 'list', 'none'])
+param invoiceSource string = 'partner_center'
+
+@description('Optional. The invoices, where invoiceSource is list. Default: none.')
+param invoiceIds array = []
+
+@description('Optional. Microsoft Graph: v1.0 or beta. Default: v1.0.')
+@allowed(['https://graph.microsoft.com/v1.0', 'https://graph.microsoft.com/beta'])
+param graphBaseUrl string = 'https://graph.microsoft.com/v1.0'
+
+@description('Optional. Partner Center; there is only this one. Default: the public address.')
+@allowed(['https://api.partnercenter.microsoft.com'])
+param partnerCenterBaseUrl string = 'https://api.partnercenter.microsoft.com'
+
+@description('Optional. Task hub: letters and digits, beginning with a letter. Another name is a new world without the old one\'s runs. Default: PartnerBilling.')
+@minLength(3)
+@maxLength(45)
+param taskHubName string = 'PartnerBilling'
+
+@description('Optional. Container of the landed data. Default: billing.')
+@minLength(3)
+@maxLength(63)
+param landingContainer string = 'billing'
+
+@description('Optional. Folder in the container, without a slash at either end. Default: none.')
+@maxLength(250)
+param landingPrefix string = ''
+
+@description('Optional. What the names of the ledger\'s tables begin with: letters and digits. Default: billing.')
+@minLength(1)
+@maxLength(50)
+param landingTablePrefix string = 'billing'
+
+@description('Optional. When a cycle starts: NCRONTAB of six fields, in UTC. Default: daily at five.')
+@minLength(11)
+param exportSchedule string = '0 0 5 * * *'
+
+@description('Optional. Datasets that cycles ask for. Default: all four.')
+@allowed(['billed_usage', 'unbilled_usage', 'billed_reconciliation', 'unbilled_reconciliation'])
+@minLength(1)
+param exportDatasets array = ['billed_usage', 'unbilled_usage', 'billed_reconciliation', 'unbilled_reconciliation']
+
+@description('Optional. Attribute sets that cycles ask for. Default: full.')
+@allowed(['full', 'basic'])
+@minLength(1)
+param exportAttributeSets array = ['full']
+
+@description('Optional. Months that unbilled exports ask for. Default: current and last.')
+@allowed(['current', 'last'])
+@minLength(1)
+param exportPeriods array = ['current', 'last']
+
+@description('Optional. Currencies of unbilled exports, such as USD. Default: those of the invoices in the look-back.')
+param exportCurrencies array = []
+
+@description('Optional. Runs at once in a cycle. Default: 4.')
+@minValue(1)
+@maxValue(32)
+param exportParallelism int = 4
+
+@description('Optional. Months back for which invoices are asked for. Default: 3.')
+@minValue(1)
+@maxValue(60)
+param invoiceLookbackMonths int = 3
+
+@description('Optional. Days after its date for which an invoice is asked for every cycle. Default: 21.')
+@minValue(0)
+@maxValue(365)
+param invoiceSettleDays int = 21
+
+@description('Optional. Seconds between two looks at an operation, at least. Default: 10.')
+@minValue(1)
+@maxValue(3600)
+param pollMinSeconds int = 10
+
+@description('Optional. Hours after which a run ends as timed out. Default: 24.')
+@minValue(1)
+@maxValue(336)
+param runDeadlineHours int = 24
+
+@description('Optional. Minutes around the turn of a UTC month without unbilled exports. Default: 30.')
+@minValue(0)
+@maxValue(720)
+param monthBoundaryMinutes int = 30
+
+@description('Optional. What the host names of Microsoft\'s files must end in. Default: Azure\'s blob storage.')
+@minLength(1)
+param sourceAllowed array = ['.blob.${environment().suffixes.storage}', '.blob.storage.azure.net']
+
+@description('Optional. Who moves the bytes. Default: auto, what works, cheapest first.')
+@allowed(['auto', 'server', 'stream'])
+param copyMode string = 'auto'
+
+@description('Optional. Blobs in flight at most in one instance. Default: 64.')
+@minValue(1)
+@maxValue(512)
+param copyConcurrency int = 64
+
+@description('Optional. What a landed file must prove: content reads all of it, transfer sizes and MD5. Default: content.')
+@allowed(['content', 'transfer'])
+param proof string = 'content'
+
+@description('Optional. Versions of a billed export that are kept. Default: 0, all.')
+@minValue(0)
+@maxValue(10000)
+param keepVersionsBilled int = 0
+
+@description('Optional. Versions of an unbilled export that are kept, 0 for all. Default: 7.')
+@minValue(0)
+@maxValue(10000)
+param keepVersionsUnbilled int = 7
+
+@description('Optional. Hours for which readers may go on with a superseded version. Default: 72.')
+@minValue(1)
+@maxValue(8760)
+param pruneGraceHours int = 72
+
+@description('Optional. Days for which orchestrations that ended are remembered. Default: 30.')
+@minValue(15)
+@maxValue(3650)
+param historyDays int = 30
+
+@description('Optional. Days for which the ledger keeps a row for each blob. Default: 400.')
+@minValue(30)
+@maxValue(3650)
+param blobRowDays int = 400
+
+//==============================================================================
+// Variables
+//==============================================================================
+
+var abbreviations = loadJsonContent('abbreviations.json')
+var token = toLower(uniqueString(subscription().id, resourceGroup().id, environmentName))
+var allTags = union({ 'azd-env-name': environmentName, application: 'partner-billing-export' }, tags)
+
+var makeLanding = empty(existingLandingAccountName)
+var landingAccountName = makeLanding ? '${abbreviations.storageAccount}land${token}' : existingLandingAccountName
+var landingSubscriptionId = empty(existingLandingSubscriptionId) ? subscription().subscriptionId : existingLandingSubscriptionId
+var landingResourceGroup = empty(existingLandingResourceGroup) ? resourceGroup().name : existingLandingResourceGroup
+
+var makeNetwork = privateNetwork && empty(existingAppSubnetId)
+var hostPublicNetworkAccess = privateNetwork ? 'Disabled' : 'Enabled'
+var landingPublicNetworkAccess = privateNetwork && !landingPublicAccess ? 'Disabled' : 'Enabled'
+
+// Empty values are the same as none; docs/settings.md says what each means. WEBSITE_TIME_ZONE stays out: the plan does not support it.
+var settings = {
+  AzureWebJobsStorage__accountName: hostStorage.outputs.name
+  AzureWebJobsStorage__credential: 'managedidentity'
+  AzureWebJobsStorage__clientId: identity.outputs.clientId
+  APPLICATIONINSIGHTS_CONNECTION_STRING: monitoring.outputs.connectionString
+  APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identity.outputs.clientId};Authorization=AAD'
+  AZURE_FUNCTIONS_DURABLE_STRICT_TYPING: '1'
+  TASK_HUB_NAME: taskHubName
+  AZURE_CLIENT_ID: identity.outputs.clientId
+  PARTNER_TENANT_ID: partnerTenantId
+  PARTNER_APP_CLIENT_ID: partnerAppClientId
+  PARTNER_CENTER_APP_CLIENT_ID: partnerCenterAppClientId
+  GRAPH_BASE_URL: graphBaseUrl
+  PARTNER_CENTER_BASE_URL: partnerCenterBaseUrl
+  INVOICE_SOURCE: invoiceSource
+  INVOICE_IDS: join(invoiceIds, ',')
+  LANDING_STORAGE__blobServiceUri: landingAccess.outputs.blobServiceUri
+  LANDING_STORAGE__tableServiceUri: landingAccess.outputs.tableServiceUri
+  LANDING_CONTAINER: landingContainer
+  LANDING_PREFIX: landingPrefix
+  LANDING_TABLE_PREFIX: landingTablePrefix
+  EXPORT_SCHEDULE: exportSchedule
+  EXPORT_DATASETS: join(exportDatasets, ',')
+  EXPORT_ATTRIBUTE_SETS: join(exportAttributeSets, ',')
+  EXPORT_PERIODS: join(exportPeriods, ',')
+  EXPORT_CURRENCIES: join(exportCurrencies, ',')
+  EXPORT_PARALLELISM: exportParallelism
+  INVOICE_LOOKBACK_MONTHS: invoiceLookbackMonths
+  INVOICE_SETTLE_DAYS: invoiceSettleDays
+  POLL_MIN_SECONDS: pollMinSeconds
+  RUN_DEADLINE_HOURS: runDeadlineHours
+  MONTH_BOUNDARY_MINUTES: monthBoundaryMinutes
+  SOURCE_ALLOWED: join(sourceAllowed, ',')
+  COPY_MODE: copyMode
+  COPY_CONCURRENCY: copyConcurrency
+  PROOF: proof
+  KEEP_VERSIONS_BILLED: keepVersionsBilled
+  KEEP_VERSIONS_UNBILLED: keepVersionsUnbilled
+  PRUNE_GRACE_HOURS: pruneGraceHours
+  HISTORY_DAYS: historyDays
+  BLOB_ROW_DAYS: blobRowDays
+}
+
+//==============================================================================
+// Modules
+//==============================================================================
+
+module identity 'modules/identity.bicep' = {
+  name: 'identity'
+  params: {
+    name: '${abbreviations.managedIdentity}billing-${token}'
+    location: location
+    tags: allTags
+  }
+}
+
+module monitoring 'modules/monitoring.bicep' = {
+  name: 'monitoring'
+  params: {
+    applicationInsightsName: '${abbreviations.applicationInsights}billing-${token}'
+    workspaceName: '${abbreviations.workspace}billing-${token}'
+    existingWorkspaceId: existingWorkspaceId
+    retentionDays: logRetentionDays
+    location: location
+    tags: allTags
+  }
+}
+
+module hostStorage 'modules/host-storage.bicep' = {
+  name: 'host-storage'
+  params: {
+    name: '${abbreviations.storageAccount}host${token}'
+    packageContainer: 'packages'
+    publicNetworkAccess: hostPublicNetworkAccess
+    workspaceId: monitoring.outputs.workspaceId
+    location: location
+    tags: allTags
+  }
+}
+
+module landingStorage 'modules/landing-storage.bicep' = if (makeLanding) {
+  name: 'landing-storage'
+  params: {
+    name: '${abbreviations.storageAccount}land${token}'
+    sku: landingSku
+    hierarchicalNamespace: landingHierarchicalNamespace
+    softDeleteDays: landingSoftDeleteDays
+    containerName: landingContainer
+    prefix: landingPrefix
+    coolAfterDays: landingCoolAfterDays
+    auditReads: landingAuditReads
+    publicNetworkAccess: landingPublicNetworkAccess
+    workspaceId: monitoring.outputs.workspaceId
+    location: location
+    tags: allTags
+  }
+}
+
+module landingAccess 'modules/landing-access.bicep' = {
+  name: 'landing-access-${token}'
+  scope: resourceGroup(landingSubscriptionId, landingResourceGroup)
+  params: {
+    accountName: landingAccountName
+    containerName: landingContainer
+    principalId: identity.outputs.principalId
+    readerGroupIds: landingReaderGroupIds
+  }
+  dependsOn: [landingStorage]
+}
+
+module roleAssignments 'modules/role-assignments.bicep' = {
+  name: 'role-assignments'
+  params: {
+    principalId: identity.outputs.principalId
+    hostAccountName: hostStorage.outputs.name
+    applicationInsightsName: monitoring.outputs.applicationInsightsName
+  }
+}
+
+module network 'modules/network.bicep' = if (makeNetwork) {
+  name: 'network'
+  params: {
+    name: '${abbreviations.virtualNetwork}billing-${token}'
+    natGatewayName: '${abbreviations.natGateway}billing-${token}'
+    publicIpAddressName: '${abbreviations.publicIpAddress}billing-${token}'
+    addressPrefix: networkAddressPrefix
+    location: location
+    tags: allTags
+  }
+}
+
+module privateEndpoints 'modules/private-endpoints.bicep' = if (privateNetwork) {
+  name: 'private-endpoints'
+  params: {
+    namePrefix: '${abbreviations.privateEndpoint}billing-${token}-'
+    subnetId: makeNetwork ? network!.outputs.endpointSubnetId : existingEndpointSubnetId
+    networkId: makeNetwork ? network!.outputs.networkId : split(existingEndpointSubnetId, '/subnets/')[0]
+    existingDnsZoneGroupId: existingDnsZoneGroupId
+    hostAccountId: hostStorage.outputs.id
+    landingAccountId: landingAccess.outputs.accountId
+    landingServices: makeLanding ? ['blob', 'dfs', 'table'] : []
+    location: location
+    tags: allTags
+  }
+}
+
+// The host reads its storage and its package when it starts, so the roles and the ways there come first.
+module functionApp 'modules/function-app.bicep' = {
+  name: 'function-app'
+  params: {
+    name: '${abbreviations.functionApp}billing-${token}'
+    planName: '${abbreviations.serverFarm}billing-${token}'
+    identityId: identity.outputs.id
+    packageContainerUri: hostStorage.outputs.packageContainerUri
+    settings: settings
+    instanceMemoryMB: instanceMemoryMB
+    maximumInstanceCount: maximumInstanceCount
+    alwaysReadyInstances: alwaysReadyInstances
+    siteUpdateStrategy: siteUpdateStrategy
+    allowedAddresses: allowedAddresses
+    subnetId: !privateNetwork ? '' : (makeNetwork ? network!.outputs.appSubnetId : existingAppSubnetId)
+    workspaceId: monitoring.outputs.workspaceId
+    location: location
+    tags: allTags
+  }
+  dependsOn: [roleAssignments, privateEndpoints]
+}
+
+//==============================================================================
+// Outputs
+//==============================================================================
+
+@description('Name of the function app, to deploy the package to.')
+output functionAppName string = functionApp.outputs.name
+
+@description('Address of the API.')
+output functionAppUri string = functionApp.outputs.uri
+
+@description('Object ID of the identity, which the Graph permission is granted to.')
+output identityPrincipalId string = identity.outputs.principalId
+
+@description('Client ID of the identity, by which an administrator finds it.')
+output identityClientId string = identity.outputs.clientId
+
+@description('Name of the account that holds the landed data and the ledger.')
+output landingAccountName string = landingAccountName

@@ -1,0 +1,13 @@
+using 'main.bicep'
+
+// Values come from the environment: `azd env set NAME value`, or `export NAME=value` before `az deployment`.
+// Every other parameter of main.bicep has a default; name it below to set it, for example
+//   param exportSchedule = '0 30 4 * * *'
+
+param environmentName = readEnvironmentVariable('AZURE_ENV_NAME', 'prod')
+param partnerTenantId = readEnvironmentVariable('PARTNER_TENANT_ID', '')
+param partnerAppClientId = readEnvironmentVariable('PARTNER_APP_CLIENT_ID', '')
+param partnerCenterAppClientId = readEnvironmentVariable('PARTNER_CENTER_APP_CLIENT_ID', '')
+param invoiceSource = readEnvironmentVariable('INVOICE_SOURCE', 'partner_center')
+param existingLandingAccountName = readEnvironmentVariable('EXISTING_LANDING_ACCOUNT', '')
+param existingLandingResourceGroup = readEnvironmentVariable('EXISTING_LANDING_RESOURCE_GROUP', '')

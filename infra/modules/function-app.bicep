@@ -1,0 +1,144 @@
+metadata name = 'Function app'
+metadata description = 'The app on the Flex Consumption plan. Its identity fetches the package, so there is no publishing password, and the two doors that take one are shut.'
+
+// Parameters
+
+@description('Required. Name of the function app.')
+@minLength(2)
+@maxLength(32)
+param name string
+
+@description('Required. Name of the plan.')
+@minLength(1)
+@maxLength(60)
+param planName string
+
+@description('Required. Resource ID of the identity.')
+param identityId string
+
+@description('Required. Address of the container with the deployment packages.')
+param packageContainerUri string
+
+@description('Required. Application settings by name.')
+param settings object
+
+@description('Required. Memory of one instance in MB.')
+@allowed([2048, 4096])
+param instanceMemoryMB int
+
+@description('Required. Instances at most; 40 is the least that the plan takes.')
+@minValue(40)
+@maxValue(1000)
+param maximumInstanceCount int
+
+@description('Required. Instances that are kept ready for orchestrations and activities.')
+@minValue(0)
+@maxValue(10)
+param alwaysReadyInstances int
+
+@description('Required. What happens to running instances when code or settings change.')
+@allowed(['Recreate', 'RollingUpdate'])
+param siteUpdateStrategy string
+
+@description('Required. Address ranges (CIDR) that may call the API; none means all, and each call needs its function key either way.')
+param allowedAddresses array
+
+@description('Required. Resource ID of the subnet that the app goes out by; empty is the public network.')
+param subnetId string
+
+@description('Required. Resource ID of the Log Analytics workspace for metrics.')
+param workspaceId string
+
+@description('Required. Region of plan and app.')
+param location string
+
+@description('Required. Tags of plan and app.')
+param tags object
+
+// Resources
+
+resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
+  name: planName
+  location: location
+  tags: tags
+  kind: 'functionapp'
+  sku: { tier: 'FlexConsumption', name: 'FC1' }
+  properties: { reserved: true }
+}
+
+resource app 'Microsoft.Web/sites@2024-04-01' = {
+  name: name
+  location: location
+  tags: union(tags, { 'azd-service-name': 'app' })
+  kind: 'functionapp,linux'
+  identity: {
+    type: 'UserAssigned'
+    userAssignedIdentities: { '${identityId}': {} }
+  }
+  properties: {
+    serverFarmId: plan.id
+    httpsOnly: true
+    virtualNetworkSubnetId: empty(subnetId) ? null : subnetId
+    siteConfig: {
+      minTlsVersion: '1.2'
+      scmMinTlsVersion: '1.2'
+      ftpsState: 'Disabled'
+      ipSecurityRestrictionsDefaultAction: empty(allowedAddresses) ? 'Allow' : 'Deny'
+      ipSecurityRestrictions: [for (address, i) in allowedAddresses: {
+        action: 'Allow'
+        ipAddress: address
+        name: 'caller-${i}'
+        priority: 100 + i
+      }]
+      appSettings: [for setting in items(settings): { name: setting.key, value: string(setting.value) }]
+    }
+    functionAppConfig: {
+      deployment: {
+        storage: {
+          type: 'blobContainer'
+          value: packageContainerUri
+          authentication: {
+            type: 'UserAssignedIdentity'
+            userAssignedIdentityResourceId: identityId
+          }
+        }
+      }
+      runtime: { name: 'python', version: '3.11' }
+      scaleAndConcurrency: {
+        instanceMemoryMB: instanceMemoryMB
+        maximumInstanceCount: maximumInstanceCount
+        alwaysReady: alwaysReadyInstances == 0 ? [] : [{ name: 'durable', instanceCount: alwaysReadyInstances }]
+      }
+      siteUpdateStrategy: { type: siteUpdateStrategy }
+    }
+  }
+}
+
+resource noFtpPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
+  parent: app
+  name: 'ftp'
+  properties: { allow: false }
+}
+
+resource noPublishingPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
+  parent: app
+  name: 'scm'
+  properties: { allow: false }
+}
+
+resource metrics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'to-workspace'
+  scope: app
+  properties: {
+    workspaceId: workspaceId
+    metrics: [{ category: 'AllMetrics', enabled: true }]
+  }
+}
+
+// Outputs
+
+@description('Name of the function app, to deploy to.')
+output name string = app.name
+
+@description('Address of the API, without a slash at its end.')
+output uri string = 'https://${app.properties.defaultHostName}'

@@ -1,0 +1,34 @@
+metadata name = 'Identity'
+metadata description = 'The one identity of the app: it reads its own storage, writes the landing and asks Microsoft for exports. It has no secret.'
+
+// Parameters
+
+@description('Required. Name of the user-assigned identity.')
+@minLength(3)
+@maxLength(128)
+param name string
+
+@description('Required. Region of the identity.')
+param location string
+
+@description('Required. Tags of the identity.')
+param tags object
+
+// Resources
+
+resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
+  name: name
+  location: location
+  tags: tags
+}
+
+// Outputs
+
+@description('Resource ID of the identity, by which the function app is given it.')
+output id string = identity.id
+
+@description('Client ID of the identity: the app asks for tokens by it.')
+output clientId string = identity.properties.clientId
+
+@description('Object ID of the identity: roles and the Graph permission are granted to it.')
+output principalId string = identity.properties.principalId

@@ -1,0 +1,148 @@
+metadata name = 'Landing storage'
+metadata description = 'A storage account for the landed data, where there is none yet. What was deleted or overwritten can be had back for some days; no rule here ever deletes.'
+
+// Parameters
+
+@description('Required. Name of the storage account.')
+@minLength(3)
+@maxLength(24)
+param name string
+
+@description('Required. Redundancy of the account.')
+@allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS'])
+param sku string
+
+@description('Required. Whether folders are real (Fabric, Spark, access lists); false turns on blob versioning instead: an account cannot have both.')
+param hierarchicalNamespace bool
+
+@description('Required. Days for which deleted blobs and containers can be had back.')
+@minValue(1)
+@maxValue(365)
+param softDeleteDays int
+
+@description('Required. Container of the landed data, for the lifecycle rule.')
+@minLength(3)
+@maxLength(63)
+param containerName string
+
+@description('Required. Folder of the landed data in the container, for the lifecycle rule; empty is the container itself.')
+@maxLength(250)
+param prefix string
+
+@description('Required. Days after which billed versions move to the cool tier; 0 leaves them hot.')
+@minValue(0)
+@maxValue(3650)
+param coolAfterDays int
+
+@description('Required. Whether reads of landed data are written to the workspace too, not only writes and deletions.')
+param auditReads bool
+
+@description('Required. Whether the account answers outside the private network.')
+@allowed(['Enabled', 'Disabled'])
+param publicNetworkAccess string
+
+@description('Required. Resource ID of the Log Analytics workspace for the access logs.')
+param workspaceId string
+
+@description('Required. Region of the account.')
+param location string
+
+@description('Required. Tags of the account.')
+param tags object
+
+// Variables
+
+var data = empty(prefix) ? '${containerName}/data' : '${containerName}/${prefix}/data'
+var changes = [
+  { category: 'StorageWrite', enabled: true }
+  { category: 'StorageDelete', enabled: true }
+]
+var audited = auditReads ? concat(changes, [{ category: 'StorageRead', enabled: true }]) : changes
+
+// Resources
+
+// The permitted scope of copies stays open: Microsoft's billing storage is in another tenant, and a narrower scope would refuse it.
+resource account 'Microsoft.Storage/storageAccounts@2023-05-01' = {
+  name: name
+  location: location
+  tags: tags
+  kind: 'StorageV2'
+  sku: { name: sku }
+  properties: {
+    accessTier: 'Hot'
+    allowBlobPublicAccess: false
+    allowCrossTenantReplication: false
+    allowSharedKeyAccess: false
+    defaultToOAuthAuthentication: true
+    isHnsEnabled: hierarchicalNamespace
+    minimumTlsVersion: 'TLS1_2'
+    publicNetworkAccess: publicNetworkAccess
+    supportsHttpsTrafficOnly: true
+    networkAcls: {
+      bypass: 'None'
+      defaultAction: publicNetworkAccess == 'Enabled' ? 'Allow' : 'Deny'
+    }
+  }
+}
+
+resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2023-05-01' = {
+  parent: account
+  name: 'default'
+  properties: {
+    isVersioningEnabled: !hierarchicalNamespace
+    deleteRetentionPolicy: { enabled: true, days: softDeleteDays }
+    containerDeleteRetentionPolicy: { enabled: true, days: softDeleteDays }
+  }
+}
+
+resource tables 'Microsoft.Storage/storageAccounts/tableServices@2023-05-01' = {
+  parent: account
+  name: 'default'
+}
+
+// Unbilled versions are left out: retention removes them within days, and the cool tier charges for 30 at least.
+resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2023-05-01' = if (coolAfterDays > 0) {
+  parent: account
+  name: 'default'
+  properties: {
+    policy: {
+      rules: [
+        {
+          name: 'cool-billed-versions'
+          type: 'Lifecycle'
+          enabled: true
+          definition: {
+            filters: {
+              blobTypes: ['blockBlob']
+              prefixMatch: ['${data}/billed_usage/', '${data}/billed_reconciliation/']
+            }
+            actions: {
+              baseBlob: { tierToCool: { daysAfterModificationGreaterThan: coolAfterDays } }
+            }
+          }
+        }
+      ]
+    }
+  }
+  dependsOn: [blobs]
+}
+
+resource blobLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'to-workspace'
+  scope: blobs
+  properties: {
+    workspaceId: workspaceId
+    logs: audited
+    metrics: [{ category: 'Transaction', enabled: true }]
+  }
+}
+
+resource tableLogs 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'to-workspace'
+  scope: tables
+  properties: {
+    workspaceId: workspaceId
+    logs: [{ category: 'StorageDelete', enabled: true }]
+    metrics: [{ category: 'Transaction', enabled: true }]
+  }
+}

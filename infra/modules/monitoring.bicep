@@ -1,0 +1,70 @@
+metadata name = 'Monitoring'
+metadata description = 'Application Insights, to which only Entra identities may write, on a Log Analytics workspace of its own or an existing one.'
+
+// Parameters
+
+@description('Required. Name of the Application Insights resource.')
+@maxLength(260)
+param applicationInsightsName string
+
+@description('Required. Name of the Log Analytics workspace, where one is made.')
+@minLength(4)
+@maxLength(63)
+param workspaceName string
+
+@description('Required. Resource ID of an existing workspace; empty makes one.')
+param existingWorkspaceId string
+
+@description('Required. Days for which the workspace keeps what it takes in, where one is made.')
+@minValue(30)
+@maxValue(730)
+param retentionDays int
+
+@description('Required. Region of both resources.')
+param location string
+
+@description('Required. Tags of both resources.')
+param tags object
+
+// Resources
+
+resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' = if (empty(existingWorkspaceId)) {
+  name: workspaceName
+  location: location
+  tags: tags
+  properties: {
+    sku: { name: 'PerGB2018' }
+    retentionInDays: retentionDays
+    features: {
+      disableLocalAuth: true
+      enableLogAccessUsingOnlyResourcePermissions: true
+    }
+  }
+}
+
+resource applicationInsights 'Microsoft.Insights/components@2020-02-02' = {
+  name: applicationInsightsName
+  location: location
+  tags: tags
+  kind: 'web'
+  properties: {
+    Application_Type: 'web'
+    WorkspaceResourceId: empty(existingWorkspaceId) ? workspace.id : existingWorkspaceId
+    DisableLocalAuth: true
+    IngestionMode: 'LogAnalytics'
+  }
+}
+
+// Outputs
+
+@description('Resource ID of the workspace that diagnostic settings send to.')
+output workspaceId string = empty(existingWorkspaceId) ? workspace.id : existingWorkspaceId
+
+@description('Resource ID of Application Insights, which alerts and the workbook query.')
+output applicationInsightsId string = applicationInsights.id
+
+@description('Name of Application Insights, for the role assignment.')
+output applicationInsightsName string = applicationInsights.name
+
+@description('Where telemetry goes. Not a secret here: without an Entra identity nothing is taken in.')
+output connectionString string = applicationInsights.properties.ConnectionString

@@ -1,0 +1,95 @@
+metadata name = 'Network'
+metadata description = 'A virtual network for the app where none is named: one subnet that the app goes out by, one for private endpoints, and a gateway for what goes to Microsoft Graph and its billing storage.'
+
+// Parameters
+
+@description('Required. Name of the virtual network.')
+@minLength(2)
+@maxLength(64)
+param name string
+
+@description('Required. Name of the NAT gateway.')
+@maxLength(80)
+param natGatewayName string
+
+@description('Required. Name of the gateway\'s public address.')
+@maxLength(80)
+param publicIpAddressName string
+
+@description('Required. Address space of the network, a /24 or larger.')
+param addressPrefix string
+
+@description('Required. Region of the network.')
+param location string
+
+@description('Required. Tags of the network.')
+param tags object
+
+// Variables
+
+var appSubnet = 'app'
+var endpointSubnet = 'endpoints'
+
+// Resources
+
+resource publicIpAddress 'Microsoft.Network/publicIPAddresses@2024-05-01' = {
+  name: publicIpAddressName
+  location: location
+  tags: tags
+  sku: { name: 'Standard' }
+  properties: { publicIPAllocationMethod: 'Static' }
+}
+
+resource natGateway 'Microsoft.Network/natGateways@2024-05-01' = {
+  name: natGatewayName
+  location: location
+  tags: tags
+  sku: { name: 'Standard' }
+  properties: {
+    publicIpAddresses: [{ id: publicIpAddress.id }]
+  }
+}
+
+resource network 'Microsoft.Network/virtualNetworks@2024-05-01' = {
+  name: name
+  location: location
+  tags: tags
+  properties: {
+    addressSpace: { addressPrefixes: [addressPrefix] }
+    subnets: [
+      {
+        name: appSubnet
+        properties: {
+          addressPrefix: cidrSubnet(addressPrefix, 26, 0)
+          defaultOutboundAccess: false
+          natGateway: { id: natGateway.id }
+          delegations: [
+            {
+              name: 'flex-consumption'
+              properties: { serviceName: 'Microsoft.App/environments' }
+            }
+          ]
+        }
+      }
+      {
+        name: endpointSubnet
+        properties: {
+          addressPrefix: cidrSubnet(addressPrefix, 26, 1)
+          defaultOutboundAccess: false
+          privateEndpointNetworkPolicies: 'Enabled'
+        }
+      }
+    ]
+  }
+}
+
+// Outputs
+
+@description('Resource ID of the network, for links of private DNS zones.')
+output networkId string = network.id
+
+@description('Resource ID of the subnet that the app goes out by.')
+output appSubnetId string = '${network.id}/subnets/${appSubnet}'
+
+@description('Resource ID of the subnet of the private endpoints.')
+output endpointSubnetId string = '${network.id}/subnets/${endpointSubnet}'

@@ -1,0 +1,96 @@
+metadata name = 'Private endpoints'
+metadata description = 'The ways into both storage accounts from the network, and the private DNS zones by which their names are found there.'
+
+// Parameters
+
+@description('Required. What the names of the endpoints begin with.')
+@maxLength(40)
+param namePrefix string
+
+@description('Required. Resource ID of the subnet of the endpoints.')
+param subnetId string
+
+@description('Required. Resource ID of the network that new DNS zones are linked to; not used with existing zones.')
+param networkId string
+
+@description('Required. Resource ID of the resource group that holds the private DNS zones; empty makes zones.')
+param existingDnsZoneGroupId string
+
+@description('Required. Resource ID of the host\'s storage account.')
+param hostAccountId string
+
+@description('Required. Resource ID of the landing account.')
+param landingAccountId string
+
+@description('Required. Services of the landing account that get an endpoint: blob and table for the app, dfs for readers of folders; none where the account has endpoints already.')
+param landingServices array
+
+@description('Required. Region of the endpoints.')
+param location string
+
+@description('Required. Tags of all resources.')
+param tags object
+
+// Variables
+
+var host = [for service in ['blob', 'queue', 'table']: { name: 'host-${service}', service: service, account: hostAccountId }]
+var landing = [for service in landingServices: { name: 'landing-${service}', service: service, account: landingAccountId }]
+var endpoints = concat(host, landing)
+var services = union(['blob', 'queue', 'table'], landingServices)
+var zoneNames = [for service in services: 'privatelink.${service}.${environment().suffixes.storage}']
+var madeHere = empty(existingDnsZoneGroupId)
+var zonesToMake = madeHere ? zoneNames : []
+var zoneGroupId = madeHere ? resourceGroup().id : existingDnsZoneGroupId
+
+// Resources
+
+resource zones 'Microsoft.Network/privateDnsZones@2024-06-01' = [for zoneName in zonesToMake: {
+  name: zoneName
+  location: 'global'
+  tags: tags
+}]
+
+resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01' = [for (zoneName, i) in zonesToMake: {
+  parent: zones[i]
+  name: 'to-app-network'
+  location: 'global'
+  tags: tags
+  properties: {
+    registrationEnabled: false
+    virtualNetwork: { id: networkId }
+  }
+}]
+
+resource privateEndpoints 'Microsoft.Network/privateEndpoints@2024-05-01' = [for endpoint in endpoints: {
+  name: '${namePrefix}${endpoint.name}'
+  location: location
+  tags: tags
+  properties: {
+    subnet: { id: subnetId }
+    privateLinkServiceConnections: [
+      {
+        name: endpoint.name
+        properties: {
+          privateLinkServiceId: endpoint.account
+          groupIds: [endpoint.service]
+        }
+      }
+    ]
+  }
+}]
+
+resource zoneGroups 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@2024-05-01' = [for (endpoint, i) in endpoints: {
+  parent: privateEndpoints[i]
+  name: 'default'
+  properties: {
+    privateDnsZoneConfigs: [
+      {
+        name: endpoint.service
+        properties: {
+          privateDnsZoneId: '${zoneGroupId}/providers/Microsoft.Network/privateDnsZones/privatelink.${endpoint.service}.${environment().suffixes.storage}'
+        }
+      }
+    ]
+  }
+  dependsOn: [zones]
+}]
