@@ -138,11 +138,11 @@ def test_settings_live_as_long_as_the_host(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.delenv("IN_FILE", raising=False)
     (tmp_path / "local.settings.json").write_text(json.dumps({"Values": {"IN_BOTH": "file", "IN_FILE": "file", "WON": "file"}}))
     (tmp_path / "function_app.py").write_text("import azure.functions as func\napp = func.FunctionApp()\n")
-    path = list(sys.path)
+    path, module = list(sys.path), sys.modules.get("function_app")
     with LocalHost(tmp_path, settings={"WON": "argument"}):
         assert (os.environ["IN_BOTH"], os.environ["IN_FILE"], os.environ["WON"]) == ("environment", "file", "argument")
     assert "IN_FILE" not in os.environ and "WON" not in os.environ and sys.path == path
-    assert "function_app" not in sys.modules
+    assert sys.modules.get("function_app") is module
 
 
 @pytest.mark.parametrize(("source", "text"), [

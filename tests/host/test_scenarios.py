@@ -3,14 +3,17 @@
 Number 34 (a timer trigger in real time) and 36 (kill -9) are in test_process.py.
 """
 
+import threading
 import time
 from typing import Any
 
 import pytest
 
 from local.host import InstanceAlive, LocalHost, UnknownOrchestrator
+from local.host.engine import EPISODE_THREADS
+from local.host.history import EventType
 
-from .conftest import Web
+from .conftest import Web, sample_host
 
 
 def run(host: LocalHost, web: Web, name: str, content: Any = None) -> dict[str, Any]:
@@ -266,8 +269,17 @@ def test_600_results_of_10_kb(host: LocalHost, web: Web) -> None:
     assert completed(host, web, "big_results") == 6_000_000
 
 
-def test_300_timers_cost_no_threads(host: LocalHost, web: Web) -> None:
-    assert completed(host, web, "many_timers") < 20
+def test_300_timers_add_no_threads() -> None:
+    with sample_host(clock=None) as host:  # real time: that is where something has to wait for them
+        host.wait(host.start_orchestration("fan_sync", 50))
+        host.settle()
+        before = threading.active_count()
+        iid = host.start_orchestration("many_timers", 300)
+        host.run_until(lambda: sum(event["EventType"] == EventType.TIMER_CREATED for event in host.history(iid)) == 300)
+        host.settle()
+        assert threading.active_count() - before < EPISODE_THREADS  # these come as they are needed, and stay
+        host.terminate(iid)
+        host.wait(iid)
 
 
 def test_trap_t1_ids_out_of_step(host: LocalHost, web: Web) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import threading
 import time
 from collections import Counter
 from datetime import timedelta
@@ -67,11 +66,6 @@ def blob(size: int) -> str:
 @app.activity_trigger(input_name="key")
 def call_count(key: str) -> int:
     return calls[key]
-
-
-@app.activity_trigger(input_name="nothing")
-def count_threads(nothing: object) -> int:
-    return threading.active_count()
 
 
 @app.activity_trigger(input_name="value")
@@ -383,10 +377,8 @@ def big_results(context):
 @app.orchestration_trigger(context_name="context")
 def many_timers(context):
     moment = context.current_utc_datetime
-    timers = [context.create_timer(moment + timedelta(seconds=60 + n)) for n in range(300)]
-    threads = yield context.call_activity("count_threads", None)
-    yield context.task_all(timers)
-    return threads
+    yield context.task_all([
+        context.create_timer(moment + timedelta(seconds=60 + n)) for n in range(context.get_input())])
 
 
 @app.orchestration_trigger(context_name="context")
