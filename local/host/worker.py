@@ -26,7 +26,16 @@ from .worker_main import WorkerOptions
 log = logging.getLogger(__name__)
 PACKAGE = __package__ or ""
 IMPORT_ROOT = str(Path(__file__).resolve().parents[len(PACKAGE.split("."))])
-BOOT = f"import sys; sys.path.insert(0, {IMPORT_ROOT!r}); from {PACKAGE}.worker_main import main; main()"
+PACKAGED = ".python_packages/lib/site-packages"
+BOOT = f"""
+import sys
+if packages := sys.argv[3]:
+    sys.path.append(packages)
+sys.path.append({IMPORT_ROOT!r})
+from {PACKAGE}.worker_main import main
+sys.path.remove({IMPORT_ROOT!r})
+main()
+"""
 MOST_FAILED_STARTS = 3
 END_SECONDS = 10.0
 
@@ -65,8 +74,10 @@ class Worker:
         ours, theirs = socket.socketpair()
         with theirs:
             warnings = [f"-W{option}" for option in sys.warnoptions]
+            packages = packages_of(Path(self._options.root))
             process = subprocess.Popen(
-                [sys.executable, *warnings, "-c", BOOT, str(theirs.fileno()), self._options.as_text()],
+                [sys.executable, "-P", *(["-S"] if packages else []), *warnings, "-c", BOOT, str(theirs.fileno()),
+                 self._options.as_text(), packages],
                 stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),))
         return process, ours
 
@@ -197,6 +208,16 @@ def _finish(call: Call, header: Header, body: bytes) -> None:
         call.fail_elsewhere(header["kind"], body.decode("utf-8", "replace"), header["stack"])
     else:
         call.future.set_result(None if header["nothing"] else body.decode("utf-8", "surrogatepass"))
+
+
+def packages_of(root: Path) -> str:
+    """The dependencies that a deployment package brings along; "" where the app takes those of this environment.
+
+    A packaged app gets no others (-S): one that is missing in the package is missing here, as it would be on Azure. In both
+    cases the app sees neither the folder that the host was started in (-P) nor the one that the host lies in.
+    """
+    packages = root / PACKAGED
+    return str(packages.resolve()) if packages.is_dir() else ""
 
 
 def exit_text(code: int) -> str:
