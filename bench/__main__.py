@@ -3,7 +3,8 @@
 import asyncio
 import sys
 
-from bench import copy_memory, host, ledger, scale, start_up
+from bench import copy_memory, cycle, host, ledger, scale, start_up, year
 
 if __name__ == "__main__":
-    sys.exit(0 if all([start_up.main(), asyncio.run(copy_memory.main()), scale.main(), host.main(), ledger.main()]) else 1)
+    met = [start_up.main(), asyncio.run(copy_memory.main()), scale.main(), host.main(), ledger.main(), cycle.main(), year.main()]
+    sys.exit(0 if all(met) else 1)

@@ -23,6 +23,7 @@ from local.azurite import ROOT
 from local.proof import Auditor, Findings
 from local.stack import NEVER, Stack, StackFailed, ends_on_signals, last_lines, running, shown
 from partner_billing.progress import GOOD, Progress, Run, scope_of, seconds_of, size
+from partner_billing.shown import money, tie_out
 
 STATE = ROOT / ".state" / "demo"
 DATASETS = {"billed_usage", "unbilled_usage", "billed_reconciliation", "unbilled_reconciliation"}
@@ -44,9 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
         console.print("Starting storage emulator, simulated Microsoft and the Functions host ...", highlight=False)
         with running(state, fresh=True, settings={"EXPORT_SCHEDULE": NEVER}) as stack:
             runs = land_all(stack, console)
+            tied_out = tie_outs(stack)
             found = {str(run["run_id"]): look_at(run, auditor) for auditor in [auditor_of(stack)] for run in runs}
             tables = write_ledger(stack, state / "ledger")
-            report(console, runs)
+            report(console, runs, tied_out)
             proven = verdict(console, runs, found)
         where_to_look(console, state, runs, tables)
         console.print(f"{time.monotonic() - began:.0f} seconds in all.", highlight=False)
@@ -98,6 +100,20 @@ def looks(api: httpx.Client, location: str, stack: Stack) -> Iterator[dict[str, 
     raise DemoFailed(f"The cycle did not end within {LONGEST_SECONDS:.0f} seconds.{last_lines(stack.app.log)}")
 
 
+def tie_outs(stack: Stack) -> list[str]:
+    """A line for each invoice: the sum over its landed lines against its listed total."""
+    answer = httpx.get(f"{stack.app_url}/api/catalogue?dataset=billed_reconciliation", timeout=30)
+    if answer.status_code != 200:
+        raise DemoFailed(answered("GET /api/catalogue", answer, stack))
+    lines = []
+    for entry in answer.json()["entries"]:
+        found = entry["tie_out"] or {}
+        total = found.get("listed_total")
+        listed = f"{money(total)} {found.get('currency')} listed" if total else "no total listed"
+        lines.append(f"{entry['invoice_id']}  {tie_out(found) or 'not compared'}, {listed}, {entry['finality']}")
+    return lines
+
+
 def answered(call: str, answer: httpx.Response, stack: Stack) -> str:
     return f"{call} was answered {answer.status_code}: {answer.text[:500]}{last_lines(stack.app.log)}"
 
@@ -129,7 +145,7 @@ def plain(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: getattr(value, "value", value) for name, value in row.items()}
 
 
-def report(console: Console, runs: Sequence[Run]) -> None:
+def report(console: Console, runs: Sequence[Run], tied_out: Sequence[str]) -> None:
     """What landed, and where."""
     table = Table(title="What landed", title_justify="left", box=None, pad_edge=False, header_style="bold")
     for title in ("dataset", "scope", "version"):
@@ -142,6 +158,9 @@ def report(console: Console, runs: Sequence[Run]) -> None:
             run["dataset"], scope_of(run), run.get("version") or run["outcome"], str(run["blobs"]["landed"]), f"{run['rows']:,}",
             size(run["bytes"]), "" if seconds is None else f"{seconds:.1f}", style="" if run["outcome"] in GOOD else "red")
     console.print("\n", table, sep="")
+    console.print("\nThe sum over each invoice's lines, against its listed total:", style="bold")
+    for line in tied_out:
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     console.print("\nWhere, in the container billing:", style="bold")
     for run in runs:
         if run.get("path"):

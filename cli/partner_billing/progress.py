@@ -12,9 +12,13 @@ from typing import Any, Self
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 Run = Mapping[str, Any]
 GOOD = ("landed", "unchanged", "no_data")
+COUNTS = (
+    ("landed", "landed"), ("no_data", "no data"), ("not_served", "not served any more"), ("failed", "failed"),
+    ("waiting", "to go"))
 
 
 def scope_of(run: Run) -> str:
@@ -103,12 +107,10 @@ class Progress:
 
     def __init__(self, console: Console, now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)) -> None:
         self._console, self._now, self._rates = console, now, Rates()
-        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._live: Live | None = None
         self._told: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        if self._live:
-            self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -116,11 +118,14 @@ class Progress:
             self._live.stop()
 
     def show(self, runs: Sequence[Run]) -> None:
-        if self._live:
-            self._live.update(self._table(runs), refresh=True)
+        if not self._console.is_terminal:
+            for run in runs:
+                self._tell(run)
             return
-        for run in runs:
-            self._tell(run)
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False)
+            self._live.start()
+        self._live.update(self._table(runs), refresh=True)
 
     def _table(self, runs: Sequence[Run]) -> Table:
         table = Table(box=None, pad_edge=False, header_style="dim")
@@ -144,6 +149,46 @@ class Progress:
         done = "  ".join(part for part in (blobs_of(run), size(run["bytes"]) if run.get("bytes") else "") if part)
         line = f"{run['dataset']:<24}{scope_of(run):<14}{said(run, self._now()):<12}{done}"
         self._console.print(line.rstrip(), highlight=False, markup=False, soft_wrap=True)
+
+
+def counted(body: Mapping[str, Any]) -> str:
+    """A backfill in one line.
+
+    >>> counted({"planned": 36, "landed": 12, "no_data": 1, "not_served": 0, "failed": 0, "waiting": 23,
+    ...          "estimated_end": "2026-11-21T10:00:00Z"})
+    '36 planned: 12 landed, 1 no data, 23 to go, until about 2026-11-21T10:00:00Z'
+    """
+    parts = [f"{body.get(name) or 0} {word}" for name, word in COUNTS if body.get(name) or name == "landed"]
+    end = f", until about {body['estimated_end']}" if body.get("estimated_end") else ""
+    return f"{body.get('planned') or 0} planned: {', '.join(parts)}{end}"
+
+
+class Counts:
+    """How far a backfill is, as Progress shows runs: a line that keeps itself up to date, or one at every change."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._last = console, ""
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, body: Mapping[str, Any]) -> None:
+        line = counted(body)
+        if line == self._last:
+            return
+        self._last = line
+        if not self._console.is_terminal:
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+            return
+        if self._live is None:
+            self._live = Live(console=self._console, auto_refresh=False)
+            self._live.start()
+        self._live.update(Text(line), refresh=True)
 
 
 def style_of(run: Run) -> str:

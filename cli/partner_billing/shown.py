@@ -1,6 +1,7 @@
 """Answers of the API for people: tables and facts. Pure but for the console they are printed on."""
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.table import Table
 from partner_billing.progress import blobs_of, scope_of, size, style_of
 
 LEFT_OUT = ("cause", "request_ids", "app_version", "operations", "posts")
+GAPS = {"landed": "green", "no_data": "dim", "not_served": "dim", "failed": "red", "never_tried": "yellow"}
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
@@ -51,13 +53,69 @@ def blobs(console: Console, listed: Sequence[Mapping[str, Any]]) -> None:
 
 
 def catalogue(console: Console, entries: Sequence[Mapping[str, Any]]) -> None:
-    table = plain_table("key", "month", "version", "blobs", "rows", "bytes", "landed", "last", right=("blobs", "rows", "bytes"))
+    table = plain_table(
+        "key", "month", "version", "blobs", "rows", "bytes", "landed", "last", "finality", "tie-out",
+        right=("blobs", "rows", "bytes"))
     for entry in entries:
         table.add_row(
             text(entry["key"]), text(entry.get("billing_month")), text(entry.get("version") or "nothing yet"),
             str(entry["blobs"]),
-            f"{entry['rows']:,}", size(entry["bytes"]), text(entry.get("landed_at")), text(entry.get("last_outcome")))
+            f"{entry['rows']:,}", size(entry["bytes"]), text(entry.get("landed_at")), text(entry.get("last_outcome")),
+            text(entry.get("finality")), text(tie_out(entry.get("tie_out"))))
     console.print(table if entries else "Nothing is landed, or nothing of what was asked for.")
+
+
+def money(text: str) -> str:
+    """
+    >>> money("65080.9"), money("-0.005"), money("1e3")
+    ('65,080.90', '-0.005', '1,000.00')
+    """
+    amount = Decimal(text)
+    cents = amount.quantize(Decimal("0.01"))
+    return f"{cents if cents == amount else amount:,}"
+
+
+def tie_out(found: Mapping[str, Any] | None) -> str:
+    """The sum over an invoice's lines against its listed total.
+
+    >>> tie_out({"status": "off_by", "difference": "-12.30", "currency": "USD"}), tie_out({"status": "tied_out"}), tie_out(None)
+    ('off by -12.30 USD', 'tied out', '')
+    """
+    if not found:
+        return ""
+    if found["status"] == "off_by":
+        return f"off by {money(found['difference'])} {found.get('currency') or ''}".strip()
+    return str(found["status"]).replace("_", " ") + (f" ({found['code']})" if found.get("code") else "")
+
+
+def dry_run(console: Console, body: Mapping[str, Any]) -> None:
+    """The requests of a cycle, then what rests and what is left out."""
+    table = plain_table("export", "request", "body")
+    for one in body["requests"]:
+        live = f" (under way: {one['live_run_id']})" if one.get("live_run_id") else ""
+        table.add_row(text(f"{one['key']}{live}"), text(f"{one['method']} {one['path']}"), text(_said("", one["body"])))
+    console.print(table if body["requests"] else "Nothing is due.")
+    for rests in body.get("resting") or []:
+        console.print(f"rests until {rests['due_again']}: {rests['key']}", highlight=False, markup=False, soft_wrap=True)
+    for out in body.get("left_out") or []:
+        what = out.get("invoice_id") or out["code"]
+        console.print(f"left out: {what}: {out.get('cause')}", highlight=False, markup=False, soft_wrap=True)
+
+
+def gaps(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
+    """Months down, datasets across; what failed in full below."""
+    datasets = list(dict.fromkeys(str(gap["dataset"]) for gap in found))
+    states = {(gap["billing_month"], gap["dataset"]): str(gap["state"]) for gap in found}
+    table = plain_table("month", *datasets)
+    for month in dict.fromkeys(gap["billing_month"] for gap in found):
+        cells = [states.get((month, dataset), "") for dataset in datasets]
+        table.add_row(text(month), *(f"[{GAPS.get(cell, '')}]{cell.replace('_', ' ')}[/]" if cell in GAPS else text(cell)
+                                     for cell in cells))
+    console.print(table)
+    for gap in found:
+        for key in gap["keys"]:
+            if key["state"] == "failed":
+                console.print(f"failed: {key['key']} ({key['code']})", highlight=False, markup=False, soft_wrap=True)
 
 
 def status(console: Console, body: Mapping[str, Any]) -> None:

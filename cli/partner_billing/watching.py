@@ -1,7 +1,7 @@
-"""Follows a run or a cycle to its end, as slowly as the app asks: the next look is when `Retry-After` says, never before."""
+"""Follows a run, a cycle or a backfill to its end, as slowly as the app asks: no look before `Retry-After` says so."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -9,7 +9,7 @@ from urllib.parse import quote
 from partner_billing.api import USUAL, Answer, Api
 from partner_billing.failures import Unreachable
 
-Show = Callable[[Sequence[dict[str, Any]]], None]
+Show = Callable[[dict[str, Any]], None]
 Sleep = Callable[[float], None]
 
 PATIENCE = 20  # looks in a row that nobody answers: about three minutes
@@ -17,14 +17,18 @@ PAUSE = 10.0  # seconds after such a look
 GOOD = ("landed", "unchanged", "no_data")
 
 
-def path_of(run_or_cycle: str) -> str:
-    kind = "cycles" if run_or_cycle.startswith("cycle-") else "runs"
-    return f"{kind}/{quote(run_or_cycle, safe='')}"
+def path_of(what: str) -> str:
+    """
+    >>> path_of("cycle-20261108t050000z-4pml"), path_of("backfill-1"), path_of("billed-usage-g1/..")
+    ('cycles/cycle-20261108t050000z-4pml', 'backfills/backfill-1', 'runs/billed-usage-g1%2F..')
+    """
+    kind = next((kind for kind in ("cycle", "backfill") if what.startswith(f"{kind}-")), "run")
+    return f"{kind}s/{quote(what, safe='')}"
 
 
 def runs_in(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """Those of a cycle, or the run itself."""
-    return list(body["runs"]) if "cycle_id" in body and isinstance(body.get("runs"), list) else [body]
+    """Those of a cycle or a backfill, or the run itself."""
+    return list(body["runs"]) if isinstance(body.get("runs"), list) else [body]
 
 
 def is_over(body: dict[str, Any]) -> bool:
@@ -32,16 +36,16 @@ def is_over(body: dict[str, Any]) -> bool:
 
 
 def went_well(body: dict[str, Any]) -> bool:
-    """Everything in it ended as one would wish; a cycle that could not finish did not."""
+    """Everything in it ended as one would wish; a cycle or a backfill that could not finish did not."""
     return body.get("state", "ended") == "ended" and all(run.get("outcome") in GOOD for run in runs_in(body))
 
 
-def follow(api: Api, run_or_cycle: str, show: Show, sleep: Sleep = time.sleep, *, redraw: float | None = None) -> dict[str, Any]:
+def follow(api: Api, what: str, show: Show, sleep: Sleep = time.sleep, *, redraw: float | None = None) -> dict[str, Any]:
     """The body of the last look. `redraw`: seconds after which what is known is shown again while it waits.
 
     A look that nobody answers is repeated; a run does not end because this program cannot see it. Raises what Api does.
     """
-    path, silent = path_of(run_or_cycle), 0
+    path, silent = path_of(what), 0
     while True:
         try:
             answer: Answer | None = api.get(path)
@@ -54,11 +58,10 @@ def follow(api: Api, run_or_cycle: str, show: Show, sleep: Sleep = time.sleep, *
         if answer is None:
             sleep(PAUSE)
             continue
-        runs = runs_in(answer.body)
-        show(runs)
+        show(answer.body)
         if is_over(answer.body):
             return answer.body
-        wait(answer.retry_after or USUAL, partial(show, runs), sleep, redraw)
+        wait(answer.retry_after or USUAL, partial(show, answer.body), sleep, redraw)
 
 
 def wait(seconds: float, draw: Callable[[], None], sleep: Sleep, redraw: float | None) -> None:

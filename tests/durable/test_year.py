@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime
 
+import pytest
+
 from local.azurite import Azurite
 from tests.support.in_memory import MemoryWorld, settled_hourly
 from tests.support.world import World
@@ -37,3 +39,11 @@ def test_seven_of_them_on_the_emulator(azurite: Azurite) -> None:
         SEVEN.play(world)
         # signatures are of real time there, and the app's clock is weeks ahead: a landing may fetch its manifest once more
         hold(SEVEN, world, spare=told(world).outcomes["landed"])
+
+
+@pytest.mark.long
+def test_a_year_in_three_currencies() -> None:
+    story = Story(datetime(2026, 11, 21, 6, 0, tzinfo=UTC), 365, ("USD", "EUR", "GBP"))
+    with MemoryWorld(start=story.start, partner=partner(*story.currencies), behaviour=CALM, timers=True) as world:
+        story.play(world, seconds=3_600)
+        hold(story, world)

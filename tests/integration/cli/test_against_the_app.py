@@ -9,7 +9,7 @@ import pytest
 
 from local.azurite import Azurite
 from local.simulator import Behaviour
-from partner_billing import commands
+from partner_billing import commands, common
 from tests.support.world import World
 
 Typed = Callable[..., tuple[int, Any]]
@@ -19,7 +19,7 @@ Typed = Callable[..., tuple[int, Any]]
 def typed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[World], Typed]:
     """Types a command with --json: exit code, and the document that it printed."""
     def on(world: World) -> Typed:
-        monkeypatch.setattr(commands, "sleep", lambda seconds: world.host.advance(timedelta(seconds=seconds)))
+        monkeypatch.setattr(common, "sleep", lambda seconds: world.host.advance(timedelta(seconds=seconds)))
 
         def typed(*arguments: str) -> tuple[int, Any]:
             with pytest.raises(SystemExit) as end:
@@ -86,3 +86,18 @@ def test_a_cycle_is_followed_to_its_end(azurite: Azurite, typed: Callable[[World
         code, cycle = typed(world)("cycle")
         assert code == 0 and cycle["state"] == "ended" and {run["outcome"] for run in cycle["runs"]} == {"landed"}
         assert cycle["runs"]
+
+
+def test_the_past_is_fetched_and_what_is_missing_is_told(azurite: Azurite, typed: Callable[[World], Typed]) -> None:
+    with World(azurite, EXPORT_DATASETS="unbilled_usage") as world:
+        cli = typed(world)
+        code, plan = cli("cycle", "--dry-run")
+        assert code == 0 and plan["dry_run"] and [one["body"]["currencyCode"] for one in plan["requests"]]
+        month = str(world.simulator.month("last"))
+        code, end = cli("backfill", "--from", month, "--to", month, "--dataset", "unbilled_usage")
+        assert code == 0 and end["state"] == "ended" and end["landed"] == end["planned"] > 0
+        code, told = cli("gaps", "--from", month, "--to", month, "--dataset", "unbilled_usage")
+        assert code == 0 and [gap["state"] for gap in told["gaps"]] == ["landed"]
+        assert cli("watch", end["backfill_id"]) == (0, end)
+        refused = cli("cancel", end["backfill_id"])
+        assert refused[0] == 4 and refused[1]["code"] == "backfill_ended"

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from partner_billing import api, commands
+from partner_billing import commands, common
 
 KEY = "SENTINEL-function-key"
 URL = "https://app.example.org"
@@ -47,12 +47,12 @@ class Scripted:
 
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
-    """In place of the network and of waiting, at the seams that Api and the commands have for it."""
+    """In place of the network and of waiting, at the seams that the commands have for it."""
     script = Scripted()
     monkeypatch.setenv("PARTNER_BILLING_URL", URL)
     monkeypatch.setenv("PARTNER_BILLING_KEY", KEY)
-    monkeypatch.setattr(commands, "sleep", script.slept.append)
-    monkeypatch.setattr(commands, "Api", lambda address: api.Api(address, httpx.MockTransport(script)))
+    monkeypatch.setattr(common, "sleep", script.slept.append)
+    monkeypatch.setattr(common, "transport", httpx.MockTransport(script))
     return script
 
 

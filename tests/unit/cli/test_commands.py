@@ -15,7 +15,20 @@ RUN_ID = a_run()["run_id"]
 ENTRY = {
     "key": "billed_usage/G1/full", "dataset": "billed_usage", "invoice_id": "G1", "billing_month": "2026-10",
     "version": "20261108T093700Z-3f9a1c20", "blobs": 3, "rows": 4_200, "bytes": 1_234_567, "landed_at": "2026-11-08T10:00:00Z",
-    "last_outcome": "landed"}
+    "last_outcome": "landed", "finality": "provisional",
+    "tie_out": {"status": "off_by", "difference": "-0.50", "currency": "USD"}}
+DRY_RUN = {
+    "dry_run": True, "tick": "2026-11-09T05:00:00Z", "resting": [{"key": "billed_usage/G2/full", "due_again": "later"}],
+    "requests": [{"key": "billed_usage/G1/full", "method": "POST", "path": "/reports/x/export", "body": {"invoiceId": "G1"},
+                  "live_run_id": None}],
+    "left_out": [{"code": "invoice_legacy", "invoice_id": "D1", "cause": "It is a legacy invoice.", "remedy": "Nothing."}]}
+BACKFILL = {
+    "backfill_id": "backfill-1", "state": "running", "planned": 36, "landed": 3, "no_data": 1, "not_served": 0, "failed": 0,
+    "waiting": 32, "estimated_end": "2026-11-09T06:00:00Z", "runs": []}
+GAPS = {"from": "2026-09", "to": "2026-10", "gaps": [
+    {"dataset": "billed_usage", "billing_month": "2026-09", "state": "never_tried", "keys": []},
+    {"dataset": "billed_usage", "billing_month": "2026-10", "state": "failed", "keys": [
+        {"key": "billed_usage/G1/full", "state": "failed", "code": "graph_forbidden"}]}]}
 STATUS = {
     "next_tick_at": "2026-11-09T05:00:00Z", "schedule": "0 0 5 * * *", "task_hub": "Tests", "versions": {"app": "0.1.0"},
     "last_cycle": {"cycle_id": "cycle-1", "state": "ended", "outcomes": {"landed": 2}, "runs": 2},
@@ -42,10 +55,17 @@ CASES: list[tuple[list[str], int, Any, str, str]] = [
      "will have ended by 2026-11-08T10:00:00Z"),
     (["retry", RUN_ID], 202, {**a_run(), "started": True}, f"POST /api/runs/{RUN_ID}/retry", "has begun"),
     (["catalogue", "--month", "2026-10"], 200, {"entries": [ENTRY], "continuation": None},
-     "GET /api/catalogue?billing_month=2026-10&limit=100", "1.2 MB"),
+     "GET /api/catalogue?billing_month=2026-10&limit=100", "off by -0.50 USD"),
     (["status"], 200, STATUS, "GET /api/status", "nothing yet"),
     (["cycle", "--no-watch"], 202, {"cycle_id": "cycle-1", "state": "starting", "runs": []}, "POST /api/cycles",
      "cycle-1 has begun"),
+    (["cycle", "--dry-run"], 200, DRY_RUN, "POST /api/cycles", "left out: D1: It is a legacy invoice."),
+    (["backfill", "--from", "2025-09", "--to", "2026-08", "--no-watch"], 202, BACKFILL, "POST /api/backfills",
+     "backfill-1 has begun"),
+    (["cancel", "backfill-1"], 202, BACKFILL, "POST /api/backfills/backfill-1/cancel", "begins no further run"),
+    (["gaps", "--from", "2026-09", "--dataset", "billed_usage", "--dataset", "unbilled_usage"], 200, GAPS,
+     "GET /api/gaps?from=2026-09&datasets=billed_usage%2Cunbilled_usage", "failed: billed_usage/G1/full (graph_forbidden)"),
+    (["gaps"], 200, GAPS, "GET /api/gaps", "never tried"),
     (["start", "billed_usage", "--invoice", "G1"], 202, {**a_run(), "started": False}, "POST /api/runs", "is under way already"),
 ]
 

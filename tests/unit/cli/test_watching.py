@@ -56,6 +56,22 @@ def test_a_cycle(scripted: Scripted, run: Run, state: str, outcomes: list[str], 
     assert scripted.slept == [5.0]
 
 
+@pytest.mark.parametrize("state, outcomes, code", [("ended", ["landed", "no_data"], 0), ("ended", ["landed", "failed"], 1),
+    ("failed", [], 1)])
+def test_a_backfill_is_told_in_counts(scripted: Scripted, run: Run, state: str, outcomes: list[str], code: int) -> None:
+    body = {"backfill_id": "backfill-1", "planned": 2, "landed": 0, "waiting": 2, "runs": []}
+    runs = [{"run_id": f"r{n}", "key": "k", "outcome": outcome, "code": "graph_forbidden" if outcome == "failed" else None}
+            for n, outcome in enumerate(outcomes)]
+    scripted.answers = [
+        answer(202, {**body, "state": "starting"}), answer(200, {**body, "state": "running"}, Retry_After="10"),
+        answer(200, {**body, "state": state, "landed": 1, "waiting": 0, "runs": runs})]
+    ended = run("backfill", "--from", "2026-09", "--to", "2026-10", "--dataset", "billed_usage")
+    assert ended.code == code and scripted.slept == [10.0]
+    assert ended.out.splitlines()[:2] == ["2 planned: 0 landed, 2 to go", "2 planned: 1 landed"]
+    assert ("r1: graph_forbidden" in ended.out) == ("failed" in outcomes)
+    assert json.loads(scripted.requests[0].content) == {"from": "2026-09", "to": "2026-10", "datasets": ["billed_usage"]}
+
+
 def test_an_outage_does_not_end_it(scripted: Scripted, run: Run) -> None:
     scripted.answers = [LIVE, httpx.ConnectError("no"), problem(503, "ledger_unavailable"), ended("landed")]
     assert run("watch", RUN_ID).code == 0
@@ -77,7 +93,7 @@ def test_ctrl_c_says_that_the_run_goes_on(scripted: Scripted, run: Run, monkeypa
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("partner_billing.commands.sleep", interrupted)
+    monkeypatch.setattr("partner_billing.common.sleep", interrupted)
     scripted.answers = [LIVE]
     ended = run("watch", RUN_ID)
     assert ended.code == 130 and "what was started goes on" in ended.err and "Traceback" not in ended.err
@@ -96,5 +112,5 @@ def test_without_a_header_it_asks_every_few_seconds(scripted: Scripted) -> None:
 
     scripted.answers = [answer(200, a_run()), ended("landed")]
     with Api(Address("https://app.example.org"), httpx.MockTransport(scripted)) as api:
-        follow(api, RUN_ID, lambda runs: None, scripted.slept.append)
+        follow(api, RUN_ID, lambda body: None, scripted.slept.append)
     assert scripted.slept == [5.0] and "x-functions-key" not in scripted.requests[0].headers
