@@ -60,9 +60,6 @@ resource applicationInsights 'Microsoft.Insights/components@2020-02-02' = {
 @description('Resource ID of the workspace that diagnostic settings send to.')
 output workspaceId string = empty(existingWorkspaceId) ? workspace.id : existingWorkspaceId
 
-@description('Resource ID of Application Insights, which alerts and the workbook query.')
-output applicationInsightsId string = applicationInsights.id
-
 @description('Name of Application Insights, for the role assignment.')
 output applicationInsightsName string = applicationInsights.name
 

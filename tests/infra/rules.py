@@ -1,0 +1,97 @@
+"""The rules that every template keeps. Each takes a template and yields what is wrong, in words."""
+
+import re
+from collections.abc import Callable, Iterator
+
+from tests.infra.bicep import Template, decorator, uses, walk
+
+Rule = Callable[[Template], Iterator[str]]
+
+ROLES = {  # Azure's built-in roles, by the id that is the same in every tenant
+    "ba92f5b4-2d11-453d-a403-e96b0029c9fe": "blobDataContributor",
+    "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1": "blobDataReader",
+    "b7e6dc6d-f1e8-4753-8033-0f276bb0955b": "blobDataOwner",
+    "974c5e8b-45b9-4653-ba55-5f855dd0fb88": "queueDataContributor",
+    "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3": "tableDataContributor",
+    "3913510d-42f4-4e42-8a64-420c390055eb": "monitoringMetricsPublisher",
+}
+FOREIGN_GUIDS = {"00000003-0000-0000-c000-000000000000": "microsoftGraph"}
+GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+MUST = {  # what a resource of the type must say, however deep the member lies
+    "Microsoft.Storage/storageAccounts": {
+        "allowSharedKeyAccess": False, "allowBlobPublicAccess": False, "allowCrossTenantReplication": False,
+        "defaultToOAuthAuthentication": True, "minimumTlsVersion": "TLS1_2", "supportsHttpsTrafficOnly": True},
+    "Microsoft.Storage/storageAccounts/blobServices/containers": {"publicAccess": "None"},
+    "Microsoft.Web/sites": {"httpsOnly": True, "minTlsVersion": "1.2", "scmMinTlsVersion": "1.2", "ftpsState": "Disabled"},
+    "Microsoft.Web/sites/basicPublishingCredentialsPolicies": {"allow": False},
+    "Microsoft.Insights/components": {"DisableLocalAuth": True},
+    "Microsoft.OperationalInsights/workspaces": {"disableLocalAuth": True},
+}
+UNTAGGED = re.compile(  # types that take no tags
+    r"(?i)roleAssignments|diagnosticSettings|blobServices|tableServices|managementPolicies|basicPublishing|privateDnsZoneGroups|"
+    r"Microsoft\.Graph/|containers$")
+
+
+def is_described(template: Template) -> Iterator[str]:
+    metadata = template.tree.get("metadata", {})
+    yield from (f"has no metadata {name}" for name in ("name", "description") if name not in metadata)
+    for name, declared in template.parameters.items():
+        said = decorator(declared, "description") or ""
+        begins = "Required. " if declared.get("default") is None else "Optional. "
+        if not said.startswith(begins) or not said.endswith("."):
+            yield f"parameter {name}: a description that begins with '{begins}' and ends with a full stop is missing"
+    for name, declared in template.outputs.items():
+        if not (decorator(declared, "description") or "").endswith("."):
+            yield f"output {name} is not described"
+
+
+def has_no_key(template: Template) -> Iterator[str]:
+    yield from (f"calls {found}: keys are switched off" for found in re.findall(r"(?i)\blist[a-z]*(?=\()", template.code))
+    yield from (f"says {found}" for found in re.findall(r"(?i)AccountKey|SharedAccessKey|InstrumentationKey=", template.source))
+
+
+def is_shut(template: Template) -> Iterator[str]:
+    for name, resource, said in template.resources():
+        found = dict(walk(said))
+        for member, value in MUST.get(resource["type"], {}).items():
+            if found.get(member) != value:
+                yield f"{name}: {member} must be {value}"
+
+
+def knows_its_roles(template: Template) -> Iterator[str]:
+    for guid in GUID.findall(template.source):
+        word = ROLES.get(guid) or FOREIGN_GUIDS.get(guid)
+        if word is None:
+            yield f"{guid} is no role that is known"
+        elif not re.search(rf"\b{word}( =|:) '{guid}'", template.source):
+            yield f"{guid} is {word} and called something else"
+    for name, _, said in template.resources("Microsoft.Authorization/roleAssignments"):
+        if "scope" not in said:
+            yield f"{name} has no scope: the role would hold for the whole resource group"
+        if dict(walk(said)).get("principalType") not in ("ServicePrincipal", "Group"):
+            yield f"{name} has no principalType: a new identity may not be found yet"
+
+
+def deletes_nothing(template: Template) -> Iterator[str]:
+    for name, _, said in template.resources("Microsoft.Storage/storageAccounts/managementPolicies"):
+        yield from (f"{name} has a rule that deletes" for member, _ in walk(said) if member.lower() == "delete")
+
+
+def is_tagged_and_placed(template: Template) -> Iterator[str]:
+    for name, resource, said in template.resources():
+        if not UNTAGGED.search(resource["type"]):
+            if "tags" not in said:
+                yield f"{name} has no tags"
+            if said.get("location") not in ("location", "global"):
+                yield f"{name} has a region of its own"
+
+
+def uses_what_it_declares(template: Template) -> Iterator[str]:
+    for kind in ("parameters", "variables"):
+        for name in template.tree.get(kind, {}):
+            if not uses(template, name):
+                yield f"{name} is not used"
+
+
+RULES: tuple[Rule, ...] = (
+    is_described, has_no_key, is_shut, knows_its_roles, deletes_nothing, is_tagged_and_placed, uses_what_it_declares)
