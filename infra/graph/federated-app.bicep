@@ -1,0 +1,45 @@
+metadata name = 'Federated app'
+metadata description = 'Where the subscription is not in the partner tenant: an app in the subscription\'s tenant that the identity stands for, without a secret, and that the partner tenant can take in.'
+
+extension microsoftGraphV1
+
+// Parameters
+
+@description('Required. Object ID of the app\'s identity, in the same tenant as this app.')
+@minLength(36)
+@maxLength(36)
+param identityPrincipalId string
+
+@description('Optional. What the administrators of the partner tenant see. Default: Partner Billing Export.')
+@minLength(1)
+@maxLength(120)
+param displayName string = 'Partner Billing Export'
+
+@description('Optional. What makes the app the same one at the next deployment. Default: partner-billing-export.')
+@minLength(1)
+@maxLength(120)
+param uniqueName string = 'partner-billing-export'
+
+// Resources
+
+resource app 'Microsoft.Graph/applications@v1.0' = {
+  displayName: displayName
+  uniqueName: uniqueName
+  signInAudience: 'AzureADMultipleOrgs'
+}
+
+resource trust 'Microsoft.Graph/applications/federatedIdentityCredentials@v1.0' = {
+  name: '${app.uniqueName}/managed-identity'
+  issuer: '${environment().authentication.loginEndpoint}${tenant().tenantId}/v2.0'
+  subject: identityPrincipalId
+  audiences: ['api://AzureADTokenExchange']
+}
+
+resource principal 'Microsoft.Graph/servicePrincipals@v1.0' = {
+  appId: app.appId
+}
+
+// Outputs
+
+@description('Client ID of the app: PARTNER_APP_CLIENT_ID, and what the partner tenant takes in.')
+output clientId string = app.appId

@@ -1,0 +1,33 @@
+metadata name = 'Graph permission'
+metadata description = 'Lets one service principal read the partner\'s billing data. Deployed once, by an administrator of the partner tenant; who deploys the app needs no such right.'
+
+extension microsoftGraphV1
+
+// Parameters
+
+@description('Required. Object ID, in the partner tenant, of the service principal that asks for exports: the app\'s identity, or the app that stands for it.')
+@minLength(36)
+@maxLength(36)
+param principalId string
+
+// Variables
+
+var microsoftGraph = '00000003-0000-0000-c000-000000000000'
+var permission = 'PartnerBilling.Read.All'
+
+// Resources
+
+resource graph 'Microsoft.Graph/servicePrincipals@v1.0' existing = {
+  appId: microsoftGraph
+}
+
+resource grant 'Microsoft.Graph/appRoleAssignedTo@v1.0' = {
+  appRoleId: filter(graph.appRoles, role => role.value == permission)[0].id
+  principalId: principalId
+  resourceId: graph.id
+}
+
+// Outputs
+
+@description('ID of the grant, by which it can be taken away.')
+output grantId string = grant.id
