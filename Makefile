@@ -13,7 +13,8 @@ CODE := $(wildcard function_app.py triggers orchestrations activities shared loc
 COMPILE := CUSTOM_COMPILE_COMMAND='make lock' $(PY) -m piptools compile --quiet --strip-extras --no-annotate --generate-hashes --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: help setup demo run doctor test test-long test-unit test-host test-integration check fmt docs bench year bench-copy lock clean
+.PHONY: help setup demo run doctor test test-long test-unit test-host test-integration check fmt docs bench year bench-copy lock \
+	package run-package clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -71,6 +72,13 @@ year: setup ## a year of three currencies on virtual time, as a grid of months a
 lock: setup ## pin the newest versions that pyproject.toml allows; UPGRADE=1 moves pins that hold already
 	@$(COMPILE) $(if $(UPGRADE),--upgrade) --output-file requirements.txt pyproject.toml
 	@$(COMPILE) $(if $(UPGRADE),--upgrade) --extra dev --constraint requirements.txt --output-file requirements-dev.txt pyproject.toml
+
+package: setup ## the zip that is deployed, dependencies included: dist/partner-billing-export.zip; needs a package index
+	@$(PY) -m local.package
+
+run-package: package ## unpack that zip and land all four datasets with it, as `make demo` does with this checkout
+	@$(PY) -m local.package unpack .state/package/app
+	@$(PY) -m local.demo --app-root .state/package/app --state-dir .state/package/demo
 
 clean: ## remove everything that can be made again, and the state of `make run`
 	@rm -rf .venv node_modules .state .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist

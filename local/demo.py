@@ -38,12 +38,14 @@ class DemoFailed(Exception):
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m local.demo", description="Lands all four datasets here, and proves it.")
     parser.add_argument("--state-dir", type=Path, default=STATE, help="emptied at the start, kept at the end")
-    state = parser.parse_args(arguments).state_dir.resolve()
+    parser.add_argument("--app-root", type=Path, default=ROOT, help="the app's folder: this checkout, or an unpacked package")
+    given = parser.parse_args(arguments)
+    state, app_root = given.state_dir.resolve(), given.app_root.resolve()
     console, began = console_for_all(), time.monotonic()
     ends_on_signals()
     try:
         console.print("Starting storage emulator, simulated Microsoft and the Functions host ...", highlight=False)
-        with running(state, fresh=True, settings={"EXPORT_SCHEDULE": NEVER}) as stack:
+        with running(state, fresh=True, app_root=app_root, settings={"EXPORT_SCHEDULE": NEVER}) as stack:
             runs = land_all(stack, console)
             tied_out = tie_outs(stack)
             found = {str(run["run_id"]): look_at(run, auditor) for auditor in [auditor_of(stack)] for run in runs}

@@ -1,0 +1,156 @@
+"""The deployment package: what is in it, that it runs by itself, that it is the same every time."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from local import package
+from local.package import PACKAGES, PYTHON, ROOT, PackageFailed, app_files, assemble, copy_installed, runs_here, tidy, write_zip
+from local.stack import running
+from tests.support.world import ENVIRONMENT
+
+AS_ON_AZURE = pytest.mark.skipif(not runs_here(), reason=f"the package is for Python {PYTHON} on Linux, x86-64")
+MUST_SHIP = {
+    "function_app.py", "host.json", "requirements.txt", "triggers/schedule.py", "orchestrations/export_run.py",
+    "activities/claim_run.py", "shared/settings.py", "shared/graph/client.py", f"{PACKAGES}/azure/durable_functions/__init__.py",
+    f"{PACKAGES}/msgraph/__init__.py", f"{PACKAGES}/pydantic_settings/__init__.py"}
+CODE = {"function_app.py", "host.json", "requirements.txt", "triggers", "orchestrations", "activities", "shared"}
+TOP = CODE | {PACKAGES.parts[0]}
+NEVER = re.compile(r"__pycache__|\.pyc$|local\.settings|\.pth$|(^|/)\.(git|env|venv|state)")
+OF_DEVELOPERS = {"pytest", "_pytest", "rich", "typer", "mypy", "ruff", "duckdb", "polars", "hypothesis", "partner_billing", "pip"}
+
+
+@pytest.fixture(scope="module")
+def assembled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """From the packages of this environment: no network."""
+    folder = tmp_path_factory.mktemp("package") / "app"
+    assemble(folder, installed=True)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def names(folder: Path) -> set[str]:
+    return {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+
+
+def packages(names: set[str]) -> set[str]:
+    below = f"{PACKAGES}/"
+    return {name.removeprefix(below).split("/")[0] for name in names if name.startswith(below)}
+
+
+def assert_contents(shipped: set[str]) -> None:
+    assert shipped >= MUST_SHIP
+    assert {name.split("/")[0] for name in shipped} == TOP
+    assert not [name for name in shipped if NEVER.search(name)]
+    assert not packages(shipped) & OF_DEVELOPERS
+    assert not [name for name in shipped if name.endswith(".md") and not name.startswith(str(PACKAGES))]
+
+
+@AS_ON_AZURE
+def test_it_has_what_the_app_needs_and_nothing_else_and_runs_by_itself(assembled: Path, tmp_path: Path) -> None:
+    assert_contents(names(assembled))
+    with running(tmp_path / "state", app_root=assembled) as stack:
+        assert httpx.get(f"{stack.app_url}/api/health", timeout=60).status_code == 200
+        status = httpx.get(f"{stack.app_url}/api/status", timeout=60).json()
+    pinned = dict(package.PINNED.findall((ROOT / "requirements.txt").read_text(encoding="utf-8")))
+    assert status["versions"]["azure-functions-durable"] == pinned["azure-functions-durable"]
+
+
+@AS_ON_AZURE
+@pytest.mark.parametrize(("lacking", "module"), [
+    (PACKAGES / "pydantic_settings", "pydantic_settings"), (Path("shared/clock.py"), "shared.clock")])
+def test_what_the_package_lacks_is_missing_though_this_machine_has_it(
+        assembled: Path, tmp_path: Path, lacking: Path, module: str) -> None:
+    (assembled / lacking).rename(tmp_path / "away")
+    try:
+        refused = subprocess.run(
+            [sys.executable, "-m", "local.host", "--app-root", str(assembled), "--port", "0", "--state-dir", str(tmp_path / "s")],
+            cwd=ROOT, env={"PATH": os.environ["PATH"], **ENVIRONMENT}, capture_output=True, text=True, timeout=60)
+    finally:
+        (tmp_path / "away").rename(assembled / lacking)
+    assert refused.returncode == 2, refused.stdout
+    assert f"No module named '{module}'" in refused.stderr, refused.stderr
+
+
+def test_what_lies_about_in_a_checkout_is_left_out() -> None:
+    files = {file.as_posix() for file in app_files()}
+    assert {file.split("/")[0] for file in files} == CODE
+    assert not [file for file in files if NEVER.search(file)]
+
+
+def test_a_setting_file_or_a_secret_of_a_laptop_never_ships(tmp_path: Path) -> None:
+    for name in (".funcignore", "function_app.py", "local.settings.json", ".env", "shared/a.py", "shared/__pycache__/a.pyc",
+                 ".state/run/landing.txt", "tests/test_a.py", "notes.md", ".python_packages/lib/site-packages/old.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    shutil.copyfile(ROOT / ".funcignore", tmp_path / ".funcignore")
+    assert {file.as_posix() for file in app_files(tmp_path)} == {"function_app.py", "shared/a.py"}
+
+
+def a_package(folder: Path, *, prefix: str, text: str = "one = 1\n") -> Path:
+    """As pip leaves it: with a start script, its own notes and a RECORD that names them."""
+    info, packages = "one-1.0.dist-info", folder / PACKAGES
+    for name, content in {
+            "one/__init__.py": text, "bin/one": f"#!{prefix}/bin/python\n", f"{info}/INSTALLER": "pip\n", f"{info}/REQUESTED": "",
+            f"{info}/METADATA": "Metadata-Version: 2.1\nName: one\nVersion: 1.0\n"}.items():
+        (packages / name).parent.mkdir(parents=True, exist_ok=True)
+        (packages / name).write_text(content)
+    listed = ["one/__init__.py", f"{info}/INSTALLER", f"{info}/METADATA", f"{info}/REQUESTED", f"{info}/RECORD"]
+    script = hashlib.sha256(prefix.encode()).hexdigest()
+    (packages / info / "RECORD").write_text("".join([f"../../bin/one,sha256={script},9\n", *(f"{name},,\n" for name in listed)]))
+    (folder / "host.json").write_text("{}")
+    tidy(packages)
+    return folder
+
+
+def zipped(folder: Path, archive: Path) -> bytes:
+    write_zip(folder, archive)
+    return archive.read_bytes()
+
+
+def test_the_same_pins_and_code_are_the_same_bytes_on_any_machine(tmp_path: Path) -> None:
+    one, two = a_package(tmp_path / "a", prefix="/usr"), a_package(tmp_path / "b", prefix="/opt/elsewhere")
+    os.utime(two / "host.json", (1_000_000_000, 1_000_000_000))
+    (two / "host.json").chmod(0o700)
+    first = zipped(one, tmp_path / "a.zip")
+    assert first == zipped(two, tmp_path / "b.zip")
+    assert first != zipped(a_package(tmp_path / "c", prefix="/usr", text="one = 2\n"), tmp_path / "c.zip")
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert archive.namelist() == sorted(archive.namelist())
+        assert not [name for name in archive.namelist() if name.endswith(("INSTALLER", "REQUESTED", "bin/one"))]
+        assert b"bin/one" not in archive.read(f"{PACKAGES}/one-1.0.dist-info/RECORD")
+    assert not list(tmp_path.glob("*.part"))
+
+
+@AS_ON_AZURE
+def test_an_environment_with_other_versions_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("httpx==0.0.1 \\\n    --hash=sha256:00\n")
+    with pytest.raises(PackageFailed, match=r"0\.0\.1 is pinned: make setup"):
+        copy_installed(tmp_path / "target", tmp_path / "requirements.txt")
+
+
+def test_it_is_made_for_the_python_that_the_template_asks_for() -> None:
+    template = "\n".join(file.read_text(encoding="utf-8") for file in sorted((ROOT / "infra").rglob("function-app.bicep")))
+    assert f"'{PYTHON}'" in template
+
+
+@pytest.mark.long
+@AS_ON_AZURE
+def test_the_whole_way(tmp_path: Path) -> None:
+    """As typed. Needs a package index."""
+    done = subprocess.run(["make", "run-package"], cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^all \d+ blobs landed and proven", done.stdout, flags=re.MULTILINE)
+    with zipfile.ZipFile(package.ARCHIVE) as archive:
+        assert_contents(set(archive.namelist()))
+        archive.extractall(tmp_path)
+    assert hashlib.sha256(zipped(tmp_path, tmp_path.parent / "again.zip")).hexdigest() in done.stdout
