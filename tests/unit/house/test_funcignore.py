@@ -39,6 +39,7 @@ def test_what_the_app_needs_is_shipped(name: str) -> None:
     "infra/main.bicep", ".venv/bin/python", "node_modules/azurite/package.json", ".state/run/log", "local.settings.json",
     "local.settings.sample.json", ".env", ".git/config", ".gitignore", "package.json", "package-lock.json",
     "pyproject.toml", "Makefile",
-    "README.md", "azure.yaml", ".azure/prod/.env", "requirements-dev.txt", ".ci/run", "shared/__pycache__/x.cpython-311.pyc", "shared/README.md"])
+    "README.md", "azure.yaml", ".azure/prod/.env",
+    "requirements-dev.txt", ".ci/run", "shared/__pycache__/x.cpython-311.pyc", "shared/README.md"])
 def test_nothing_else_is(name: str) -> None:
     assert ignored().match_file(name)
