@@ -1,5 +1,5 @@
 metadata name = 'Function app'
-metadata description = 'The app on the Flex Consumption plan. Its identity fetches the package, so there is no publishing password, and the two doors that take one are shut.'
+metadata description = 'The app on the Flex Consumption plan. Its identity fetches the package, so no publishing password is needed, and the door that takes one is shut.'
 
 // Parameters
 
@@ -82,7 +82,6 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
     siteConfig: {
       minTlsVersion: '1.2'
       scmMinTlsVersion: '1.2'
-      ftpsState: 'Disabled'
       ipSecurityRestrictionsDefaultAction: empty(allowedAddresses) ? 'Allow' : 'Deny'
       ipSecurityRestrictions: [for (address, i) in allowedAddresses: {
         action: 'Allow'
@@ -112,12 +111,6 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
       siteUpdateStrategy: { type: siteUpdateStrategy }
     }
   }
-}
-
-resource noFtpPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
-  parent: app
-  name: 'ftp'
-  properties: { allow: false }
 }
 
 resource noPublishingPassword 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {

@@ -22,11 +22,19 @@ MUST = {  # what a resource of the type must say, however deep the member lies
         "allowSharedKeyAccess": False, "allowBlobPublicAccess": False, "allowCrossTenantReplication": False,
         "defaultToOAuthAuthentication": True, "minimumTlsVersion": "TLS1_2", "supportsHttpsTrafficOnly": True},
     "Microsoft.Storage/storageAccounts/blobServices/containers": {"publicAccess": "None"},
-    "Microsoft.Web/sites": {"httpsOnly": True, "minTlsVersion": "1.2", "scmMinTlsVersion": "1.2", "ftpsState": "Disabled"},
+    "Microsoft.Web/sites": {"httpsOnly": True, "minTlsVersion": "1.2", "scmMinTlsVersion": "1.2"},
     "Microsoft.Web/sites/basicPublishingCredentialsPolicies": {"allow": False},
     "Microsoft.Insights/components": {"DisableLocalAuth": True},
     "Microsoft.OperationalInsights/workspaces": {"disableLocalAuth": True},
 }
+FLEX_REFUSES = {  # "... for Flex Consumption sites is invalid. Please remove or rename" (App settings reference, Flex deprecations)
+    "alwaysOn", "containerSize", "ftpsState", "functionAppScaleLimit", "javaVersion", "linuxFxVersion", "netFrameworkVersion",
+    "nodeVersion", "phpVersion", "powerShellVersion", "preWarmedInstanceCount", "pythonVersion", "use32BitWorkerProcess",
+    "vnetContentShareEnabled", "vnetImagePullEnabled", "vnetRouteAllEnabled", "windowsFxVersion",
+    "ENABLE_ORYX_BUILD", "FUNCTIONS_EXTENSION_VERSION", "FUNCTIONS_WORKER_PROCESS_COUNT", "FUNCTIONS_WORKER_RUNTIME",
+    "FUNCTIONS_WORKER_RUNTIME_VERSION", "SCM_DO_BUILD_DURING_DEPLOYMENT", "WEBSITE_CONTENTAZUREFILECONNECTIONSTRING",
+    "WEBSITE_CONTENTOVERVNET", "WEBSITE_CONTENTSHARE", "WEBSITE_RUN_FROM_PACKAGE", "WEBSITE_TIME_ZONE",
+    "WEBSITE_VNET_ROUTE_ALL"}
 UNTAGGED = re.compile(  # types that take no tags
     r"(?i)roleAssignments|diagnosticSettings|blobServices|tableServices|managementPolicies|basicPublishing|privateDnsZoneGroups|"
     r"Microsoft\.Graph/|containers$")
@@ -86,6 +94,11 @@ def is_tagged_and_placed(template: Template) -> Iterator[str]:
                 yield f"{name} has a region of its own"
 
 
+def flex_takes_it(template: Template) -> Iterator[str]:
+    found = {member for member, _ in walk(template.tree)} & FLEX_REFUSES
+    yield from (f"Flex Consumption refuses {member}" for member in sorted(found))
+
+
 def uses_what_it_declares(template: Template) -> Iterator[str]:
     for kind in ("parameters", "variables"):
         for name in template.tree.get(kind, {}):
@@ -94,4 +107,5 @@ def uses_what_it_declares(template: Template) -> Iterator[str]:
 
 
 RULES: tuple[Rule, ...] = (
-    is_described, has_no_key, is_shut, knows_its_roles, deletes_nothing, is_tagged_and_placed, uses_what_it_declares)
+    is_described, has_no_key, is_shut, knows_its_roles, deletes_nothing, is_tagged_and_placed, flex_takes_it,
+    uses_what_it_declares)

@@ -9,6 +9,7 @@ from tests.infra.rules import (
     RULES,
     Rule,
     deletes_nothing,
+    flex_takes_it,
     has_no_key,
     is_described,
     is_shut,
@@ -50,6 +51,9 @@ resource rules 'Microsoft.Storage/storageAccounts/managementPolicies@2023-05-01'
 """, "deletes"),
     (is_tagged_and_placed, ACCOUNT % "", "no tags"),
     (is_tagged_and_placed, (ACCOUNT % "").replace("properties", "location: 'westeurope'\n  properties"), "region of its own"),
+    (flex_takes_it, "resource app 'Microsoft.Web/sites@2024-04-01' = {\n  properties: { siteConfig: { ftpsState: 'Disabled' } }\n}\n",
+     "refuses ftpsState"),
+    (flex_takes_it, "var settings = { FUNCTIONS_WORKER_RUNTIME: 'python' }\n", "refuses FUNCTIONS_WORKER_RUNTIME"),
     (uses_what_it_declares, "param forgotten string\nvar told = { forgotten: 'forgotten' }\noutput o object = told\n",
      "forgotten is not used"),
     (uses_what_it_declares, "var forgotten = 1\n", "forgotten is not used"),
@@ -96,7 +100,7 @@ def test_the_plan_is_what_the_app_is_built_for() -> None:
     main = templates()["main.bicep"].parameters
     assert (main["instanceMemoryMB"]["default"], main["alwaysReadyInstances"]["default"]) == (2048, 1)
     doors = app.resources("Microsoft.Web/sites/basicPublishingCredentialsPolicies")
-    assert {said["name"] for _, _, said in doors} == {"ftp", "scm"}
+    assert {said["name"] for _, _, said in doors} == {"scm"}
 
 
 def test_roles_are_as_narrow_as_they_work() -> None:
