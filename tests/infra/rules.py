@@ -27,7 +27,7 @@ MUST = {  # what a resource of the type must say, however deep the member lies
     "Microsoft.Insights/components": {"DisableLocalAuth": True},
     "Microsoft.OperationalInsights/workspaces": {"disableLocalAuth": True},
 }
-FLEX_REFUSES = {  # "... for Flex Consumption sites is invalid. Please remove or rename" (App settings reference, Flex deprecations)
+FLEX_REFUSES = {  # "... for Flex Consumption sites is invalid" (App settings reference, Flex deprecations; the error itself)
     "alwaysOn", "containerSize", "ftpsState", "functionAppScaleLimit", "javaVersion", "linuxFxVersion", "netFrameworkVersion",
     "nodeVersion", "phpVersion", "powerShellVersion", "preWarmedInstanceCount", "pythonVersion", "use32BitWorkerProcess",
     "vnetContentShareEnabled", "vnetImagePullEnabled", "vnetRouteAllEnabled", "windowsFxVersion",

@@ -51,7 +51,7 @@ resource rules 'Microsoft.Storage/storageAccounts/managementPolicies@2023-05-01'
 """, "deletes"),
     (is_tagged_and_placed, ACCOUNT % "", "no tags"),
     (is_tagged_and_placed, (ACCOUNT % "").replace("properties", "location: 'westeurope'\n  properties"), "region of its own"),
-    (flex_takes_it, "resource app 'Microsoft.Web/sites@2024-04-01' = {\n  properties: { siteConfig: { ftpsState: 'Disabled' } }\n}\n",
+    (flex_takes_it, "resource app 'Microsoft.Web/sites@2024-04-01' = {\n  properties: { siteConfig: { ftpsState: 'x' } }\n}\n",
      "refuses ftpsState"),
     (flex_takes_it, "var settings = { FUNCTIONS_WORKER_RUNTIME: 'python' }\n", "refuses FUNCTIONS_WORKER_RUNTIME"),
     (uses_what_it_declares, "param forgotten string\nvar told = { forgotten: 'forgotten' }\noutput o object = told\n",
