@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from shared.clock import Clock
 from shared.copying.circuit import Circuits, NotAsked
+from shared.copying.folders import Folders
 from shared.copying.limits import BLOCK, CONCURRENCY, IN_FLIGHT, BytesInFlight, Threads
 from shared.copying.pressure import Pressure
 from shared.copying.proof import Proven, hold_against
@@ -65,6 +66,7 @@ class Copier:
         self._reader = reader or SourceReader(sources, clock)
         self._pressure = pressure or Pressure(clock, most=concurrency)
         self._circuits = Circuits(clock)
+        self._folders = Folders(self._names_in)
         self._threads = Threads()
         self._streamer = Streamer(BytesInFlight(bytes_in_flight), self._threads, block=block)
         self._server_side = ServerSide(clock)
@@ -102,6 +104,7 @@ class Copier:
             logger.warning("blob %s of run %s: copy_failed (%s at %s)", name, work.run_id, fault(error), where(error))
             fate = BlobFate(name, False, "copy_failed", source_etag=source.etag)
         if fate.transferred:
+            self._folders.landed(work, name)
             self._pressure.landed()
             self._circuits.landed(account)
         else:
@@ -117,12 +120,14 @@ class Copier:
 
     async def _land(self, work: CopyWork, source: PinnedSource, recorded: str | None, may_copy: bool) -> BlobFate:
         path = f"{work.folder}/{source.name}"
-        there = await self._head(path)
+        there = None
+        if recorded is not None or not may_copy or await self._folders.may_hold(work, source.name):
+            there = await self._head(path)
         if there is not None and recorded is not None and there.etag == quoted(recorded):
             return BlobFate(
                 source.name, True, bytes=there.size, md5=there.md5, destination_etag=there.etag, rung="in_place", unchanged=True)
-        await source.look()
         if there is not None:
+            await source.look()
             landed = await self._in_place(work, source, path, there)
         elif may_copy:
             landed = await self._copy(work, source, path)
@@ -138,7 +143,7 @@ class Copier:
         """On the first rung that works. AlreadyThere on any of them: what lies there now is proven instead."""
         why = ""
         try:
-            if self._fetches(work, source):
+            if await self._fetches(work, source):
                 try:
                     rung = await self._server_side.copy(work, source, lambda: self._target(work, source, path))
                     landed = await self._in_place(work, source, path, await self._landed(path))
@@ -155,17 +160,22 @@ class Copier:
     @contextmanager
     def _target(self, work: CopyWork, source: PinnedSource, path: str) -> Iterator[BlobWriter]:
         """One for each rung: a block that storage is still fetching must not replace one of the same id staged later."""
-        target = BlobWriter(self._landing, self._pressure, path, marks(work, source.facts.etag))
+        target = BlobWriter(self._landing, self._pressure, path, lambda: marks(work, source.facts.etag))
         try:
             yield target
         finally:
             source.tries += target.repeats
 
-    def _fetches(self, work: CopyWork, source: PinnedSource) -> bool:
+    async def _fetches(self, work: CopyWork, source: PinnedSource) -> bool:
         """Whether storage is to fetch the blob itself. A content proof needs every byte here anyway, and streaming reads
         it once, before anything is visible; so `auto` leaves it to storage only where no byte need be looked at.
         """
-        return source.facts.size > 0 and (work.mode == "server" or (work.mode == "auto" and work.proof == "transfer"))
+        if work.mode == "stream" or (work.mode == "auto" and work.proof == "content"):
+            return False
+        return (await source.look()).size > 0
+
+    async def _names_in(self, folder: str) -> set[str]:
+        return await self._pressure.persist(lambda: self._landing.names(folder), lambda: None)
 
     async def _head(self, path: str) -> LandedBlob | None:
         return await self._pressure.persist(lambda: self._landing.head(path, copying=True), lambda: None)

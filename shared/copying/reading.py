@@ -11,6 +11,7 @@ through PinnedSource.url, for a server-side copy.
 
 import base64
 import binascii
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -32,6 +33,7 @@ R = TypeVar("R")
 CONNECT_SECONDS, SILENCE_SECONDS, ANSWER_SECONDS = 10, 60, 300  # the last: a whole block, however slowly it drips
 SIGNATURE_CODES = (None, "AuthenticationFailed", "AuthorizationFailure")  # Azure says the former, Azurite the latter
 READ_BUFFER = 256 * 1024
+CONTENT_RANGE = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18})")
 MOST_BYTES = 50_000 * BLOCK  # storage's limit of blocks; a billing file has some hundred MB
 
 
@@ -120,12 +122,46 @@ class SourceReader:
         raise said
 
 
+class _Range:
+    """Bytes of a blob as they arrive. What a broken connection has left is kept, and taken up where it broke."""
+
+    def __init__(self, start: int, length: int) -> None:
+        self._start, self.length, self._received = start, length, 0
+        self._parts: list[bytes] = []
+
+    @property
+    def at(self) -> int:
+        return self._start + self._received
+
+    @property
+    def left(self) -> int:
+        return self.length - self._received
+
+    @property
+    def header(self) -> str:
+        return f"bytes={self.at}-{self._start + self.length - 1}"
+
+    @property
+    def data(self) -> bytes:
+        return b"".join(self._parts)
+
+    async def take(self, answer: "ClientResponse") -> None:
+        async for part in answer.content.iter_any():
+            self._parts.append(part)
+            self._received += len(part)
+
+    def check(self) -> None:
+        if self.left:
+            raise _Broken("source_short")
+
+
 class PinnedSource:
     """One blob of the source. `tries` is 1 and one more for everything that had to be repeated."""
 
     def __init__(self, reader: SourceReader, pressure: Pressure, work: CopyWork, name: str) -> None:
         self._reader, self._pressure, self._work, self.name = reader, pressure, work, name
         self._facts: SourceFacts | None = None
+        self._begun = b""  # the first bytes, from the first look
         self.tries = 1
 
     @property
@@ -145,28 +181,50 @@ class PinnedSource:
         self._facts = seen
         return seen
 
-    async def read(self, start: int, length: int) -> bytes:
-        """The bytes as stored, all of them. A connection that breaks is taken up where it broke, a few times."""
-        parts: list[bytes] = []
-        received = 0
+    async def begin(self, most: int) -> None:
+        """The first look and the first `most` bytes in one request; `read` from the start gives these. Nothing if pinned."""
+        if self._facts is not None:
+            return
+        wanted = _Range(0, most)
 
-        async def rest() -> None:
-            nonlocal received
+        async def first() -> None:
+            if self._facts is not None:  # the answer broke off behind its headers
+                await self._rest_of(wanted)
+                return
 
             async def take(answer: "ClientResponse") -> None:
-                nonlocal received
-                self._check_range(answer, start + received, length - received)
-                async for part in answer.content.iter_any():
-                    parts.append(part)
-                    received += len(part)
+                self._facts = _facts_of_range(answer, most)
+                wanted.length = min(most, self._facts.size)
+                await wanted.take(answer)
 
-            headers = {"Range": f"bytes={start + received}-{start + length - 1}", "If-Match": self.facts.etag}
-            await self._signed("GET", headers, take)
-            if received != length:
-                raise _Broken("source_short")
+            await self._signed("GET", {"Range": wanted.header}, take)
+            wanted.check()
 
-        await self._persistently(rest)
-        return b"".join(parts)
+        try:
+            await self._persistently(first)
+        except Terminal as error:
+            if error.http_status != 416:
+                raise
+            await self.look()  # a blob without bytes has no range
+        else:
+            self._begun = wanted.data
+
+    async def read(self, start: int, length: int) -> bytes:
+        """The bytes as stored, all of them. A connection that breaks is taken up where it broke, a few times."""
+        begun, self._begun = self._begun, b""
+        if begun and (start, length) == (0, len(begun)):
+            return begun
+        wanted = _Range(start, length)
+        await self._persistently(lambda: self._rest_of(wanted))
+        return wanted.data
+
+    async def _rest_of(self, wanted: "_Range") -> None:
+        async def take(answer: "ClientResponse") -> None:
+            self._check_range(answer, wanted.at, wanted.left)
+            await wanted.take(answer)
+
+        await self._signed("GET", {"Range": wanted.header, "If-Match": self.facts.etag}, take)
+        wanted.check()
 
     async def directory(self) -> SourceDirectory:
         """Where to read from now, with a signature that is good for a while; raises source_changed if it is other data."""
@@ -221,12 +279,30 @@ class PinnedSource:
 
 
 async def _facts(answer: "ClientResponse") -> SourceFacts:
-    etag, length, md5 = (answer.headers.get(name) for name in ("ETag", "Content-Length", "Content-MD5"))
-    if not etag or not length or not length.isdigit():
+    length = answer.headers.get("Content-Length") or ""
+    if not length.isdigit():
         raise _Broken
-    if int(length) > MOST_BYTES:
+    return _believed(answer.headers.get("ETag"), int(length), answer.headers.get("Content-MD5"))
+
+
+def _facts_of_range(answer: "ClientResponse", most: int) -> SourceFacts:
+    """Of an answer to the first `most` bytes: all there are of a small blob. Its MD5 is of the whole blob in any case."""
+    said = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range") or "")
+    if answer.status != 206 or said is None:
+        raise Terminal("source_short", http_status=answer.status)
+    last, size = int(said[1]), int(said[2])
+    if last != min(most, size) - 1 or answer.headers.get("Content-Length") != str(last + 1):
+        raise Terminal("source_short", http_status=answer.status)
+    md5 = answer.headers.get("x-ms-blob-content-md5") or (answer.headers.get("Content-MD5") if size <= most else None)
+    return _believed(answer.headers.get("ETag"), size, md5)
+
+
+def _believed(etag: str | None, size: int, md5: str | None) -> SourceFacts:
+    if not etag:
+        raise _Broken
+    if size > MOST_BYTES:
         raise Rejected("copy_failed", "the source names more bytes than a blob of blocks of ours can have")
-    return SourceFacts(etag, int(length), md5 if md5 and _is_md5(md5) else None)
+    return SourceFacts(etag, size, md5 if md5 and _is_md5(md5) else None)
 
 
 def _is_md5(text: str) -> bool:

@@ -37,33 +37,44 @@ class Streamer:
         self._in_flight, self._threads, self._block_size = in_flight, threads, block
 
     async def copy(self, source: PinnedSource, target: BlobWriter, proof: Proof) -> tuple[str, Proven]:
-        """Destination ETag and what was proven. Raises Rejected(proof_...), AlreadyThere and what reading and writing raise."""
-        size = source.facts.size
-        if size <= self._block_size:
-            return await self._copy_small(source, target, proof)
-        proven = await self.prove(size, source.read, proof, target.stage)
+        """Destination ETag and what was proven. Raises Rejected(proof_...), AlreadyThere and what reading and writing raise.
+
+        The first request reads as much as a small blob has, and tells size and ETag of any.
+        """
+        taken = await self._in_flight.take(self._block_size)
+        try:
+            await source.begin(self._block_size)
+            size = source.facts.size
+            if size <= self._block_size:
+                self._in_flight.give(taken - min(size, taken))
+                taken = min(size, taken)
+                return await self._copy_small(source, target, proof)
+            begun, taken = taken, 0  # its first block's task gives it back
+            proven = await self.prove(size, source.read, proof, target.stage, begun)
+        finally:
+            self._in_flight.give(taken)
         hold_against(proven, size, source.facts.md5)
         return await target.commit(len(blocks_of(size, self._block_size)), proven.md5), proven
 
     async def _copy_small(self, source: PinnedSource, target: BlobWriter, proof: Proof) -> tuple[str, Proven]:
         size = source.facts.size
-        taken = await self._in_flight.take(size)
-        try:
-            data = await source.read(0, size) if size else b""
-            proven = await self._threads.run(_prove_whole, prover(proof), data)
-            hold_against(proven, size, source.facts.md5)
-            return await target.put(data, proven.md5), proven
-        finally:
-            self._in_flight.give(taken)
+        data = await source.read(0, size) if size else b""
+        proven = await self._threads.run(_prove_whole, prover(proof), data)
+        hold_against(proven, size, source.facts.md5)
+        return await target.put(data, proven.md5), proven
 
-    async def prove(self, size: int, read: Read, proof: Proof, write: Write | None = None) -> Proven:
-        """Reads all blocks, feeds them to the proof in their order, and hands each to `write`, too."""
+    async def prove(self, size: int, read: Read, proof: Proof, write: Write | None = None, begun: int = 0) -> Proven:
+        """Reads all blocks, feeds them to the proof in their order, and hands each to `write`, too.
+
+        `begun`: what is taken of the bytes in flight already, for the first block.
+        """
         looking, before = prover(proof), asyncio.Event()
         before.set()
         try:
             async with asyncio.TaskGroup() as group:
                 for index, (start, length) in enumerate(blocks_of(size, self._block_size)):
-                    taken, after = await self._in_flight.take(length), asyncio.Event()
+                    taken = begun if begun and index == 0 else await self._in_flight.take(length)
+                    after = asyncio.Event()
                     task = group.create_task(self._block(index, start, length, read, write, looking, before, after))
                     # not in the task: one that is cancelled before its first step would never give anything back
                     task.add_done_callback(partial(self._give, taken))

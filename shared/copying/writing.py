@@ -7,6 +7,7 @@ encoded, so that any eTag is one header of ASCII, and compared in that form.
 import base64
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
@@ -48,13 +49,24 @@ def settings(md5: str | None) -> "ContentSettings":
 
 
 class BlobWriter:
-    """Writes one blob once. `repeats` counts what had to be repeated. Raises AlreadyThere or an error of shared.errors."""
+    """Writes one blob once. `repeats` counts what had to be repeated. Raises AlreadyThere or an error of shared.errors.
 
-    def __init__(self, landing: LandingStore, pressure: Pressure, path: str, metadata: Mapping[str, str]) -> None:
-        self._landing, self._pressure, self.metadata = landing, pressure, dict(metadata)
+    `marks` is asked when the blob is written: by then its source is pinned.
+    """
+
+    def __init__(self, landing: LandingStore, pressure: Pressure, path: str, marks: Callable[[], dict[str, str]]) -> None:
+        self._landing, self._pressure, self._marks = landing, pressure, marks
         self.client = landing.blob_client(path)
-        self._attempt = secrets.token_hex(8)  # blocks of another attempt, cut otherwise, must never be taken for ours
         self.repeats = 0
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return self._marks()
+
+    @cached_property
+    def _attempt(self) -> str:
+        """Blocks of another attempt, cut otherwise, must never be taken for ours."""
+        return secrets.token_hex(8)
 
     async def put(self, data: bytes, md5: str) -> str:
         """The whole blob in one write, refused by storage if it arrives with another MD5 (base64); its ETag."""
@@ -132,7 +144,7 @@ async def set_properties(landing: LandingStore, pressure: Pressure, blob: Landed
     """Sets what its writer could not, on exactly this state of the blob; its new ETag."""
     from azure.core import MatchConditions
 
-    writer = BlobWriter(landing, pressure, path, {})
+    writer = BlobWriter(landing, pressure, path, dict)
     options: dict[str, Any] = {"etag": blob.etag, "match_condition": MatchConditions.IfNotModified}
     written: Mapping[str, Any] = await writer.persistently(
         lambda: writer.client.set_http_headers(settings(blob.md5 or md5), **options))

@@ -183,6 +183,19 @@ class LandingStore:
             if (found.metadata or {}).get("hdi_isfolder") != "true"]
 
     @_own_errors
+    async def names(self, folder: str) -> set[str]:
+        """The names below the folder; asked once, for a caller that repeats by itself."""
+        start = self._path(folder).rstrip("/") + "/"
+        try:
+            return {
+                name.removeprefix(start)
+                async for name in self._client(copying=True).list_blob_names(name_starts_with=start)}
+        except Exception as error:
+            if _absent(error):
+                return set()
+            raise
+
+    @_own_errors
     async def delete(self, path: str, etag: str | None = None) -> bool:
         """Whether this call deleted it. With an ETag: only that state of it; False also where it is absent or another."""
         try:

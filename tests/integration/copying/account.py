@@ -158,8 +158,11 @@ class Account:
             return answer(200, stored.content, **common)
         first, last = (int(one) for one in span.removeprefix("bytes=").split("-"))
         part = stored.content[first:last + 1]
+        if not part:
+            return error(416, "InvalidRange")
         self.sent += len(part)
-        common.pop("Content-MD5", None)
+        if md5 := common.pop("Content-MD5", None):
+            common["x-ms-blob-content-md5"] = md5
         return answer(206, part, **{**common, "Content-Range": f"bytes {first}-{first + len(part) - 1}/{len(stored.content)}"})
 
     def _list(self, request: Request) -> bytes:

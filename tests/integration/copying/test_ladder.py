@@ -32,7 +32,7 @@ async def test_one_request_copies_a_whole_blob(scene: Scene) -> None:
     source = scene.offer(content=LARGE, Content_Encoding="gzip", Content_Type="text/plain")
     (fate,) = await scene.land(mode="server", proof="transfer")
     assert (fate.proven, fate.rung, fate.transferred, fate.tries) == (True, "put_blob_from_url", True, 1)
-    assert scene.landing.kinds() == ["HEAD", "PUT from URL", "HEAD"] and scene.source.kinds() == ["HEAD"]
+    assert scene.landing.kinds() == ["LIST", "PUT from URL", "HEAD"] and scene.source.kinds() == ["HEAD"]
     sent = scene.landing.log[1].asked.headers
     assert (sent["if-none-match"], sent["x-ms-source-if-match"]) == ("*", source.etag)
     assert sent["x-ms-copy-source-blob-properties"] == "false" and sent["x-ms-source-content-md5"] == md5_of(LARGE)
@@ -235,3 +235,23 @@ async def test_a_damaged_blob_that_storage_fetched_is_removed_again(scene: Scene
     scene.offer(content=gzip.compress(rows(9))[:-2])
     (fate,) = await scene.land(mode="server")
     assert (fate.code, scene.landed()) == ("proof_gzip", None) and scene.landing.kinds()[-1] == "DELETE"
+
+
+async def test_a_small_blob_costs_two_requests_and_a_run_one_listing(scene: Scene) -> None:
+    for n in range(5):
+        scene.offer(f"{n}.json.gz")
+    fates = await scene.land([f"{n}.json.gz" for n in range(3)])
+    fates += await scene.land([f"{n}.json.gz" for n in range(3, 5)])
+    assert all(fate.proven and fate.tries == 1 for fate in fates)
+    assert scene.source.kinds() == ["GET"] * 5 and sorted(scene.landing.kinds()) == ["LIST", *["PUT"] * 5]
+
+
+async def test_a_batch_that_is_repeated_looks_before_it_copies(scene: Scene) -> None:
+    """Its answer was lost, and no row was written: nothing is sent a second time, by this process or another."""
+    scene.offer()
+    await scene.land()
+    (again,) = await scene.land()
+    assert (again.proven, again.rung, again.transferred) == (True, "in_place", False)
+    scene.copier._folders._known.clear()  # as another process
+    (again,) = await scene.land()
+    assert (again.proven, again.rung) == (True, "in_place") and scene.landing.kinds().count("PUT") == 1
