@@ -65,7 +65,7 @@ async def waiting(
         next_check_at=iso(app.clock.now() + timedelta(seconds=max(seconds or 0, app.settings.poll_min_seconds))))
     event(
         "operation_waiting", f"{run.run_id}/waiting/{run.polls + polled}", run_id=run.run_id, key=run.key,
-        polls=run.polls + polled, seconds=seconds, code=columns.get("last_code"))
+        polls=run.polls + polled, seconds=seconds, code=columns.get("last_code"), deadline=run.deadline)
     return {"status": "waiting", "retry_after_seconds": seconds}
 
 

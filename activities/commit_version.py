@@ -8,6 +8,8 @@ import azure.durable_functions as df
 from shared.copying.commit import commit_version as commit
 from shared.errors import Rejected, Terminal
 from shared.ledger.runs import Run
+from shared.ledger.trailing import trailing
+from shared.manifest import billing_month
 from shared.messages import ProofResult, VersionRequest
 from shared.redaction import walled
 from shared.services import services
@@ -33,7 +35,10 @@ async def commit_version(request: VersionRequest) -> ProofResult:
         return {"status": "refused", "code": error.code}
     if committed.missing:
         return {"status": "missing", "blobs": committed.missing}
+    before, month = await trailing(app.ledger, committed.row), billing_month(run.root_directory)
     event(
         "version_landed", f"{run.run_id}/landed/{request['plan']}", run_id=run.run_id, key=run.key, version=committed.version,
-        blobs_total=run.blobs_total, proof=app.settings.proof)
+        billing_month=str(month) if month else None, blobs_total=run.blobs_total, rows=committed.row.rows,
+        bytes=committed.row.bytes, compared=before.compared, rows_mean=before.rows, bytes_mean=before.bytes,
+        proof=app.settings.proof)
     return {"status": "landed", "version": committed.version}

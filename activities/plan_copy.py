@@ -46,7 +46,7 @@ async def plan_copy(request: VersionRequest) -> PlanResult:
         return {"status": "refused", "code": error.code}
     event(
         "copy_planned", f"{run.run_id}/planned/{request['plan']}", run_id=run.run_id, key=run.key, version=plan.version.version,
-        blobs=plan.missing, blobs_total=len(manifest.blobs), complete=plan.complete)
+        blobs=plan.missing, blobs_total=len(manifest.blobs), complete=plan.complete, deadline=run.deadline)
     if plan.complete:
         return {"status": "unchanged", "version": plan.version.version}
     return {

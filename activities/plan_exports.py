@@ -11,12 +11,14 @@ import azure.durable_functions as df
 from shared.clock import parse_iso
 from shared.due import Due, KnownKey, due_at, lane_limits, lanes, spread_of
 from shared.errors import Refused, Transient
+from shared.exports import BillingMonth, Dataset
 from shared.invoices import Invoice, InvoiceList, LeftOut, left_out_text
 from shared.ledger.cycles import Cycle
 from shared.ledger.keys import STAMP, run_id, started_at
 from shared.messages import CycleRequest, DueRun, PlanAnswer, Waiting
 from shared.redaction import walled
 from shared.services import Services, services
+from shared.telemetry import event
 
 bp = df.Blueprint()
 
@@ -33,6 +35,9 @@ async def plan_exports(cycle: CycleRequest) -> PlanAnswer:
     requested_by = (known.requested_by if known else "") or "timer"
     listed = await list_invoices(app, last_try=cycle.get("last_try", False))
     if not isinstance(listed, InvoiceList):
+        event(
+            "cycle_delayed", f"{cycle['cycle_id']}/delayed/1", cycle_id=cycle["cycle_id"],
+            seconds=listed["retry_after_seconds"])
         return listed
     due = await due_now(app, tick, listed)
     suffix, spread = suffix_of(cycle["cycle_id"]), requested_by == "timer"
@@ -40,6 +45,12 @@ async def plan_exports(cycle: CycleRequest) -> PlanAnswer:
         {"run_id": run_id(key, tick, suffix), "key": str(key), "start_after_seconds": spread_of(key) if spread else 0}
         for key in due.keys]
     await app.ledger.cycles.planned(cycle["cycle_id"], [run["run_id"] for run in runs], left_out_text(due.left_out))
+    billed = await is_billed(app, BillingMonth.of(tick).previous())
+    for dataset in app.settings.export_datasets:
+        event(
+            "dataset_planned", f"{cycle['cycle_id']}/planned-{dataset.value}/1", cycle_id=cycle["cycle_id"],
+            dataset=dataset.value, due=sum(key.dataset is dataset for key in due.keys),
+            resting=sum(one.key.dataset is dataset for one in due.resting), last_month_billed=billed)
     return {
         "status": "planned", "lanes": lanes(runs, app.settings.export_parallelism), "limits": lane_limits(app.settings),
         "requested_by": requested_by}
@@ -65,6 +76,12 @@ async def list_invoices(app: Services, *, last_try: bool) -> InvoiceList | Waiti
                 await app.ledger.invoices.keep(listed.invoices)
                 return listed
     return InvoiceList(tuple(await app.ledger.invoices.all()), (LeftOut(code=code),), complete=False)
+
+
+async def is_billed(app: Services, month: BillingMonth) -> bool:
+    """Whether billed usage of `month` is landed: until then Microsoft may stop unbilled data in the first days of the next."""
+    billed, _ = await app.ledger.catalogue.page(Dataset.BILLED_USAGE, billing_month=str(month), limit=1)
+    return any(entry.version for entry in billed)
 
 
 async def due_now(app: Services, tick: datetime, listed: InvoiceList) -> Due:

@@ -48,7 +48,7 @@ async def waiting(app: Services, run: Run, seconds: int | None, **columns: str) 
         run.run_id, stage="waiting", next_check_at=iso(app.clock.now() + timedelta(seconds=seconds or 0)), **columns)
     event(
         "start_delayed", f"{run.run_id}/posting/{run.posts}", run_id=run.run_id, key=run.key, posts=run.posts, seconds=seconds,
-        code=columns.get("last_code"))
+        code=columns.get("last_code"), deadline=run.deadline)
     return {"status": "waiting", "retry_after_seconds": seconds}
 
 

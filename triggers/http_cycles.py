@@ -17,8 +17,11 @@ from shared.invoices import InvoiceList, LeftOut, read_left_out
 from shared.ledger.cycles import Cycle
 from shared.ledger.keys import random_suffix, stamp
 from shared.services import Services, services
+from shared.telemetry import event
 from triggers.problem import answer, answered, invalid, unknown
+from triggers.queries import no_query
 from triggers.requests import json_object, path_id, requested_by
+from triggers.resources import resource
 from triggers.starter import start
 from triggers.views import cycle_view, run_view
 
@@ -33,6 +36,7 @@ DIED = (
 @answered
 async def start_cycle(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """The scheduled round, now. Its runs share keys with whatever is live: a key is never landed twice at once."""
+    no_query(req)
     app = services()
     now = app.clock.now()
     if is_dry_run(json_object(req)):
@@ -40,6 +44,9 @@ async def start_cycle(req: func.HttpRequest, client: df.DurableOrchestrationClie
     cycle = Cycle(f"cycle-{stamp(now)}-{random_suffix()}", "starting", iso(now), requested_by(req), started_at=iso(now))
     await app.ledger.cycles.insert(cycle)
     await start(client, "export_cycle", cycle.cycle_id, {"cycle_id": cycle.cycle_id, "tick": cycle.tick})
+    event(
+        "cycle_started", f"{cycle.cycle_id}/started/1", cycle_id=cycle.cycle_id, tick=cycle.tick,
+        requested_by=cycle.requested_by, late=False)
     return answer(
         202, {**cycle_view(cycle, []), **summary(cycle, [])}, Location=f"/api/cycles/{cycle.cycle_id}", **{"Retry-After": "5"})
 
@@ -49,6 +56,7 @@ async def start_cycle(req: func.HttpRequest, client: df.DurableOrchestrationClie
 @answered
 async def get_cycle(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """The row, and of one that never got as far as to end itself, what the engine says: `failed`."""
+    no_query(req)
     app = services()
     cycle = await app.ledger.cycles.get(path_id(req, "cycle_id", "cycle"))
     if cycle is None:
@@ -60,8 +68,8 @@ async def get_cycle(req: func.HttpRequest, client: df.DurableOrchestrationClient
     rows = [row for row in await asyncio.gather(*(app.ledger.runs.get(run_id) for run_id in cycle.runs)) if row is not None]
     runs = await asyncio.gather(*(run_view(app.ledger, run) for run in rows))
     stalled = await stalled_keys(app, [run.export_key for run in rows])
-    return answer(
-        200, {**cycle_view(cycle, list(runs)), **summary(cycle, stalled)},
+    return resource(
+        req, {**cycle_view(cycle, list(runs)), **summary(cycle, stalled)},
         **({} if cycle.state in ("ended", "failed") else {"Retry-After": "5"}))
 
 

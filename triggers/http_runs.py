@@ -15,6 +15,7 @@ from shared.ledger.runs import Run
 from shared.ledger.tables import BadContinuation
 from shared.messages import RunRequest
 from shared.services import services
+from shared.telemetry import event
 from triggers.problem import Problem, answer, answered, invalid, unknown
 from triggers.queries import BAD_CONTINUATION, blobs_query, no_query, runs_query
 from triggers.requests import RunOrder, json_object, path_id, reason_of, requested_by, run_order
@@ -51,6 +52,9 @@ async def begin(
         shown = await run_view(app.ledger, live) if live else starting_view(claimed["live_run_id"], order.key)
         return accepted({**shown, "started": False}, live, now)
     await start(client, "export_run", request["run_id"], request)
+    event(
+        "run_requested", f"{wanted.run_id}/requested/1", run_id=wanted.run_id, key=wanted.key, force=wanted.force,
+        requested_by=by, retry_of=retry_of)
     return accepted({**run_row_view(wanted), "started": True}, wanted, now)
 
 

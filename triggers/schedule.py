@@ -14,6 +14,7 @@ from shared.ledger.outcomes import InstanceState
 from shared.ledger.outcomes import settle_dead_runs as settle
 from shared.redaction import walled
 from shared.services import services
+from shared.telemetry import event
 
 bp = df.Blueprint()
 logger = logging.getLogger("partner_billing.schedule")
@@ -33,6 +34,9 @@ async def start_due_cycle(timer: func.TimerRequest, client: df.DurableOrchestrat
         return
     await app.ledger.cycles.insert(Cycle(cycle_id, "starting", iso(tick), "timer", started_at=iso(app.clock.now())))
     await client.start_new("export_cycle", cycle_id, {"cycle_id": cycle_id, "tick": iso(tick)})
+    event(
+        "cycle_started", f"{cycle_id}/started/1", cycle_id=cycle_id, tick=iso(tick), requested_by="timer",
+        late=bool(timer.past_due))
     logger.info("cycle %s started%s", cycle_id, ", late" if timer.past_due else "")
 
 

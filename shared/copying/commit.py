@@ -30,10 +30,11 @@ MOST_TRIES = 20
 
 @dataclass(frozen=True)
 class Committed:
-    """`missing` 0: the version is complete. Else so many blobs are not landed and proven."""
+    """`missing` 0: the version is complete, and `row` says what of it is landed. Else so many blobs are not landed and proven."""
 
     version: str
     missing: int
+    row: Version
 
 
 async def commit_version(
@@ -51,12 +52,12 @@ async def commit_version(
             raise InfrastructureFault("version_unknown", "Version")  # version rows are never deleted
         if version.state == "complete":  # by an earlier attempt of this activity, or by another run of the key
             await _point(landing, run, version)
-            return Committed(version.version, 0)
+            return Committed(version.version, 0, version)
         facts = await _proven(ledger, landing, run, version, dict(names["blobs"]))
         if version.state != "landing" or len(facts) < len(names["blobs"]):
-            return Committed(version.version, max(1, len(names["blobs"]) - len(facts)))
-        if await _complete(ledger, landing, run, version, names, facts, proof, settle_days):
-            return Committed(version.version, 0)
+            return Committed(version.version, max(1, len(names["blobs"]) - len(facts)), version)
+        if landed := await _complete(ledger, landing, run, version, names, facts, proof, settle_days):
+            return Committed(version.version, 0, landed)
     raise InfrastructureFault("version_contended", "Version")
 
 
@@ -74,8 +75,8 @@ async def _proven(
 async def _complete(
     ledger: Ledger, landing: LandingStore, run: Run, version: Version, names: Mapping[str, Any], facts: list[LandedFact],
     proof: str, settle_days: int,
-) -> bool:
-    """Row, marker, latest.json, row. False where another run changed the row meanwhile: look again."""
+) -> Version | None:
+    """Row, marker, latest.json, row. None where another run changed the row meanwhile: look again."""
     before = await ledger.versions.newest_complete(run.export_key, before=version)
     landed_at = version.landed_at or iso(ledger.clock.now())
     claimed = await ledger.versions.change(
@@ -84,10 +85,10 @@ async def _complete(
         path=version_path(run.export_key, version.version), supersedes=before.version if before else "",
         blobs=len(facts), bytes=sum(fact.bytes for fact in facts), rows=sum(fact.rows for fact in facts))
     if claimed is None:
-        return False
+        return None
     await _mark(landing, run, claimed, names, facts)
     await _point(landing, run, claimed)
-    return await ledger.versions.change(claimed, state="complete") is not None
+    return await ledger.versions.change(claimed, state="complete")
 
 
 async def _invoiced(

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from shared.clock import iso, parse_iso
-from shared.errors import InfrastructureFault
+from shared.errors import InfrastructureFault, remedy
 from shared.ledger.ledger import Ledger
 from shared.ledger.locks import Lock
 from shared.ledger.runs import Run, seconds_between
@@ -39,7 +39,8 @@ async def close_run(ledger: Ledger, run_id: str, end: RunEnd) -> RunEnd:
     event(
         "run_ended", f"{run_id}/ended/1", run_id=run_id, key=run.key, outcome=run.outcome, code=run.code, version=run.version,
         blobs=run.blobs_landed, blobs_total=run.blobs_total, bytes=run.bytes, rows=run.rows, polls=run.polls, posts=run.posts,
-        operations=run.operations, seconds=round(seconds_between(run, ledger.clock.now()), 1), requested_by=run.requested_by)
+        operations=run.operations, seconds=round(seconds_between(run, ledger.clock.now()), 1), requested_by=run.requested_by,
+        remedy=remedy(run.code) if run.code else None)
     if ledger.locking:
         await ledger.locks.free(run.key, run_id, lock)  # only where it names this run, of whatever epoch: nobody else would
     return run.end

@@ -102,9 +102,10 @@ def assert_events(caplog: pytest.LogCaptureFixture, failed: str, landed: str) ->
     for event in events:
         assert set(event) - {"event", "event_id", "app_version"} <= known[event["event"]]
     for run_id, story in (
-            (failed, ["run_started", "start_delayed", "operation_started", "operation_waiting", "copy_planned", "blob_failed",
-                      "run_ended"]),
-            (landed, ["run_started", "operation_started", "operation_waiting", "copy_planned", "version_landed", "run_ended"])):
+            (failed, ["run_requested", "run_started", "start_delayed", "operation_started", "operation_waiting", "copy_planned",
+                      "blob_failed", "run_ended"]),
+            (landed, ["run_requested", "run_started", "operation_started", "operation_waiting", "copy_planned",
+                      "version_landed", "run_ended"])):
         mine = [event for event in events if event.get("run_id") == run_id]
         assert list(dict.fromkeys(event["event"] for event in mine)) == story
         ids = [event["event_id"] for event in mine]
