@@ -14,7 +14,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND='make lock' $(PY) -m piptools compile --quiet 
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 .PHONY: help setup demo run doctor test test-long test-unit test-host test-integration check fmt docs bench year bench-copy lock \
-	package run-package clean
+	package run-package demo-picture clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -32,7 +32,7 @@ doctor: setup ## whether everything is set up right: of the settings in the envi
 	@$(PY) -m local.doctor
 
 test: setup check ## everything that CI runs: check, then all tests, two side by side
-	@$(PYTEST) --numprocesses 2 --dist worksteal
+	@$(PYTEST) --numprocesses 2 --dist loadfile
 
 test-long: setup ## storms of kills and thousands of random plans; before a release
 	@$(PYTEST) -m long -s
@@ -79,6 +79,9 @@ package: setup ## the zip that is deployed, dependencies included: dist/partner-
 run-package: package ## unpack that zip and land all four datasets with it, as `make demo` does with this checkout
 	@$(PY) -m local.package unpack .state/package/app
 	@$(PY) -m local.demo --app-root .state/package/app --state-dir .state/package/demo
+
+demo-picture: setup ## film a real demo for the first page: docs/images/demo.svg
+	@$(PY) -m local.picture
 
 clean: ## remove everything that can be made again, and the state of `make run`
 	@rm -rf .venv node_modules .state .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist

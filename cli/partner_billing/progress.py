@@ -125,9 +125,10 @@ class Progress:
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False)
             self._live.start()
-        self._live.update(self._table(runs), refresh=True)
+        self._live.update(self.table(runs), refresh=True)
 
-    def _table(self, runs: Sequence[Run]) -> Table:
+    def table(self, runs: Sequence[Run]) -> Table:
+        """The runs as they are now; `show` keeps it up to date in a terminal."""
         table = Table(box=None, pad_edge=False, header_style="dim")
         for title in ("dataset", "scope", "stage"):
             table.add_column(title)
