@@ -60,14 +60,16 @@ def account_key(name: str) -> str:
 class Azurite:
     """A running emulator. Use `with Azurite() as azurite:`, or start() and stop().
 
-    `location` is a folder that keeps the data; None keeps it in memory. `memory_mb` bounds the latter.
+    `location` is a folder that keeps the data; None keeps it in memory. `memory_mb` bounds the latter. `requests` writes
+    a line for each request into the log.
     """
 
     def __init__(
         self, location: Path | None = None, *, accounts: tuple[str, ...] = ACCOUNTS, memory_mb: int = 4096,
-        ports: tuple[int, int, int] = (0, 0, 0), log: Path | None = None,
+        ports: tuple[int, int, int] = (0, 0, 0), log: Path | None = None, requests: bool = False,
     ) -> None:
         self._location, self._names, self._memory_mb, self._ports, self._log = location, accounts, memory_mb, ports, log
+        self._silent = [] if requests else ["--silent"]
         self._process: subprocess.Popen[str] | None = None
         self._urls: dict[str, str] = {}
 
@@ -108,7 +110,7 @@ class Azurite:
             self._location.mkdir(parents=True, exist_ok=True)
         try:
             self._process = subprocess.Popen(
-                ["node", "-e", WATCHED, "--", *storage, "--skipApiVersionCheck", "--disableTelemetry", "--silent",
+                ["node", "-e", WATCHED, "--", *storage, "--skipApiVersionCheck", "--disableTelemetry", *self._silent,
                  "--blobPort", blob, "--queuePort", queue_port, "--tablePort", table],
                 cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                 start_new_session=True,

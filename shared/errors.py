@@ -101,7 +101,8 @@ CATALOGUE: dict[str, Explained] = {
     # Partner Center and its invoices
     "partner_center_unauthorized": Explained(
         "Partner Center did not accept the token (401).",
-        "Set PARTNER_CENTER_APP_CLIENT_ID to an app of the partner tenant, or INVOICE_SOURCE to list or none.",
+        "Set PARTNER_CENTER_APP_CLIENT_ID to an app that Partner Center knows and that trusts the identity, or INVOICE_SOURCE to "
+        "list or none.",
         not_done=OLD_LIST, retried=CYCLE),
     "partner_center_forbidden": Explained(
         "Partner Center refused the identity (403).",
@@ -228,7 +229,8 @@ CATALOGUE: dict[str, Explained] = {
         not_done=ONLY_TOLD, retried=LOOK),
     "token_of_another_tenant": Explained(
         "The token is of another tenant than PARTNER_TENANT_ID.",
-        "Set PARTNER_APP_CLIENT_ID to an app of the partner tenant that trusts the identity, or correct PARTNER_TENANT_ID.",
+        "Set PARTNER_APP_CLIENT_ID to an app that trusts the identity and that the partner tenant has taken in, or correct "
+        "PARTNER_TENANT_ID.",
         not_done=ONLY_TOLD, retried=LOOK),
     "token_opaque": Explained(
         "The token cannot be looked into, so its roles are not known.", "Nothing to do: the check of Graph tells.",

@@ -1,7 +1,8 @@
 """Who the app is: credentials for Microsoft Graph, Partner Center and storage, and one way to ask them for a token.
 
     same tenant        the managed identity itself
-    another tenant     an app of the partner tenant that trusts the identity by federated credential; there is no secret
+    another tenant     an app beside the identity that trusts it by federated credential and that the partner tenant has
+                       taken in (docs/adr/0051); there is no secret
     loopback           nobody: what listens there never sees a token
 
 Credentials are made once and closed by whoever made them. Nothing is asked for before the first token is needed.
@@ -45,7 +46,7 @@ def credential_for(
     if not partner_app_client_id:
         return identity
     if not partner_tenant_id:
-        raise ValueError("an app of the partner tenant needs PARTNER_TENANT_ID")
+        raise ValueError("an app that stands for the identity needs PARTNER_TENANT_ID")
     return FederatedCredential(identity, partner_tenant_id, partner_app_client_id, transport=transport)
 
 
