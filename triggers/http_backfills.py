@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, TypeVar
 
 import azure.durable_functions as df
@@ -22,7 +22,9 @@ from shared.messages import BackfillRequest
 from shared.services import Services, services
 from triggers.http_cycles import DIED, left_out_view
 from triggers.problem import Problem, answer, answered, invalid, unknown
+from triggers.queries import no_query, parameters
 from triggers.requests import json_object, path_id, requested_by
+from triggers.resources import resource
 from triggers.starter import start
 
 bp = df.Blueprint()
@@ -46,6 +48,7 @@ class Span:
 @answered
 async def start_backfill(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     """Asks for all of these months that is not landed yet, as far as Microsoft still serves it."""
+    no_query(req)
     app = services()
     now = app.clock.now()
     span = span_of(json_object(req), app, now)
@@ -64,6 +67,7 @@ async def start_backfill(req: func.HttpRequest, client: df.DurableOrchestrationC
 @bp.durable_client_input(client_name="client")
 @answered
 async def get_backfill(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+    no_query(req)
     app = services()
     backfill = await known(app, req)
     if backfill.state != "ended":
@@ -71,15 +75,17 @@ async def get_backfill(req: func.HttpRequest, client: df.DurableOrchestrationCli
         if status and status.runtime_status in DIED:
             backfill = replace(backfill, state="failed")
     headers = {} if backfill.state in ("ended", "failed") else {"Retry-After": "10"}
-    return answer(200, view(backfill, await runs_of(app, backfill), app.clock.now()), **headers)
+    return resource(req, view(backfill, await runs_of(app, backfill), app.clock.now()), **headers)
 
 
 @bp.route(route="backfills/{backfill_id}/cancel", methods=["POST"])
 @answered
 async def cancel_backfill(req: func.HttpRequest) -> func.HttpResponse:
     """A mark: no further run begins, and those that are live end at their next look. What is landed stays."""
+    no_query(req)
     app = services()
-    json_object(req)
+    if body := json_object(req):
+        raise invalid({name[:40]: "is not known; a cancel takes no fields" for name in body})
     backfill = await known(app, req)
     now = app.clock.now()
     if backfill.state == "ended":
@@ -102,7 +108,7 @@ async def get_gaps(req: func.HttpRequest) -> func.HttpResponse:
     app = services()
     now = app.clock.now()
     this = BillingMonth.of(now)
-    wanted: dict[str, Any] = dict(req.params)
+    wanted: dict[str, Any] = dict(parameters(req))
     if "datasets" in wanted:
         wanted["datasets"] = [part.strip() for part in wanted["datasets"].split(",")]
     year_ago = BillingMonth(this.year - 1, this.month)
@@ -181,18 +187,24 @@ def view(backfill: Backfill, runs: list[Run], now: datetime) -> dict[str, Any]:
         "landed_before": backfill.settled.get("landed", 0), "no_data": sum(run.outcome == "no_data" for run in ended),
         "not_served": backfill.settled.get("not_served", 0) + sum(run.code == "not_served" for run in ended),
         "failed": sum(run.outcome in FAILED and run.code != "not_served" for run in ended),
-        "waiting": left, "estimated_end": estimated_end(backfill, len(ended), left, now),
+        "waiting": left, "estimated_end": estimated_end(backfill, ended, left, now),
         "outcomes": backfill.outcomes, "left_out": left_out_view(read_left_out(backfill.left_out)),
         "runs": [{"run_id": run.run_id, "key": run.key, "stage": run.stage, "outcome": run.outcome or None,
                   "code": run.code or None} for run in runs]}
 
 
-def estimated_end(backfill: Backfill, ended: int, left: int, now: datetime) -> str | None:
-    """At the pace so far; None while nothing has ended, and when nothing is left."""
+def estimated_end(backfill: Backfill, ended: list[Run], left: int, now: datetime) -> str | None:
+    """At the pace up to the last run that ended; None while nothing has ended, and when nothing is left.
+
+    So it moves, and with it the ETag, when a run has ended and not with every look; only one that has passed is put off.
+    """
     if not ended or not left or not backfill.started_at:
         return None
-    pace = (now - parse_iso(backfill.started_at)).total_seconds() / ended
-    return iso((now + timedelta(seconds=pace * left)).replace(microsecond=0))
+    began, last = parse_iso(backfill.started_at), max(parse_iso(run.ended_at) for run in ended)
+    estimate = last + (last - began) / len(ended) * left
+    if estimate <= now:
+        estimate = now + (now - began) / len(ended) * left
+    return iso(estimate.replace(microsecond=0))
 
 
 def gap_view(gap: Gap) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import azure.functions as func
 
 from shared.services import services
 from triggers.problem import answer, answered
+from triggers.queries import no_query
 
 bp = df.Blueprint()
 
@@ -13,4 +14,5 @@ bp = df.Blueprint()
 @answered
 async def preflight(req: func.HttpRequest) -> func.HttpResponse:
     """200 whatever was found: the question was answered, and `status` is the answer. What watches for 503 asks /health."""
+    no_query(req)
     return answer(200, await services().doctor.examine(), **{"Cache-Control": "no-store"})

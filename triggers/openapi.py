@@ -107,7 +107,7 @@ PATHS: dict[str, dict[str, Schema]] = {
     "/cycles/{cycle_id}": {
         "get": operation(
             "get_cycle", "A cycle and its runs.",
-            says(200, "Cycle", "The cycle.", Retry_After=RETRY_AFTER) | problems(404, 503),
+            says(200, "Cycle", "The cycle.", Retry_After=RETRY_AFTER, ETag=ETAG) | SAME | problems(400, 404, 503),
             parameters=in_path("cycle_id", {"type": "string"}))},
     "/backfills": {
         "post": operation(
@@ -117,7 +117,7 @@ PATHS: dict[str, dict[str, Schema]] = {
     "/backfills/{backfill_id}": {
         "get": operation(
             "get_backfill", "How far it is, and when it should be done.",
-            says(200, "Backfill", "The backfill.", Retry_After=RETRY_AFTER) | problems(404, 503),
+            says(200, "Backfill", "The backfill.", Retry_After=RETRY_AFTER, ETag=ETAG) | SAME | problems(400, 404, 503),
             parameters=in_path("backfill_id", {"type": "string"}))},
     "/backfills/{backfill_id}/cancel": {
         "post": operation(
@@ -145,7 +145,7 @@ PATHS: dict[str, dict[str, Schema]] = {
     "/preflight": {
         "get": operation(
             "preflight", "The doctor: each right and dependency by itself, with the fix.",
-            says(200, "Preflight", "What was found, also where something is wrong.") | problems(503))},
+            says(200, "Preflight", "What was found, also where something is wrong.") | problems(400, 503))},
     "/health": {
         "get": {**operation("health", "Whether the app can do its work. Anonymous; cached for a minute.", {
             "200": {"description": "It can."}, "503": {"description": "It cannot: the tables do not answer."}}), "security": []}},

@@ -59,6 +59,11 @@ def catalogue_query(request: func.HttpRequest) -> Query:
     return _Reader(request, CATALOGUE_QUERY).query("catalogue", month_name="billing_month")
 
 
+def parameters(request: func.HttpRequest) -> dict[str, str]:
+    """What was asked for, without what the platform itself takes from the address."""
+    return {name: value for name, value in request.params.items() if name.lower() not in PLATFORM}
+
+
 def no_query(request: func.HttpRequest) -> None:
     """For routes that take no parameters."""
     reader = _Reader(request, ())
@@ -68,7 +73,7 @@ def no_query(request: func.HttpRequest) -> None:
 
 class _Reader:
     def __init__(self, request: func.HttpRequest, known: tuple[str, ...]) -> None:
-        self.given = {name: value for name, value in request.params.items() if name.lower() not in PLATFORM}
+        self.given = parameters(request)
         told = f"known are {', '.join(known)}" if known else "none is taken here"
         self.faults = {name[:40]: f"is not known; {told}" for name in self.given if name not in known}
 

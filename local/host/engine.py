@@ -1,27 +1,30 @@
 """The durable engine: a dispatcher that runs episodes and activities, and writes what they lead to.
 
 Nothing polls. The dispatcher waits for an event with the time to the next due timer as its limit, and is woken by every
-commit. An instance never has two episodes at once. What is in memory here (`_ready`, `_queue`) only mirrors the database.
+commit. An instance never has two episodes at once. What is in memory here only mirrors the database.
+
+An episode costs as much as the history is long. While activities of an instance are under way, its next episode therefore waits
+as long as the last one took, so that it hears of several results at once: replay is at most half of what a fan-out costs.
 """
 
 import json
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
-from . import failure_texts, history
+from . import history
 from .action_replay import no_such_function
+from .activities import Activities
 from .calls import Calls, WorkerLost
 from .clock import Clock, SystemClock
 from .episode import Identity, run_episode, version_mismatch
 from .functions import FunctionIndex
 from .history import Event
-from .records import Instance, Step, Work, Written
+from .records import Instance, Step, Written
 from .schedules import Schedules
 from .steps import StepPlanner, describe
 from .store import Store, StoreClosed
@@ -31,6 +34,7 @@ from .versions import VersionRule
 
 log = logging.getLogger(__name__)
 LONGEST_WAIT = 5.0  # seconds; bounds what a jump of the system's clock can do
+LONGEST_PAUSE = 0.25  # seconds between two episodes of an instance, while its activities are under way
 EPISODE_THREADS = 4
 
 
@@ -41,6 +45,7 @@ class PastEvents:
     execution_id: str
     events: list[Event]
     texts: list[str]
+    pause_until: float = 0.0  # on the monotonic clock
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Engine:
         versions: VersionRule, schedules: Schedules, traffic: Traffic,
     ) -> None:
         self._store, self._functions, self._invoker, self._clock, self._limits = store, functions, invoker, clock, limits
+        self._activities = Activities(store=store, functions=functions, invoker=invoker, clock=clock, wake=self._activity_changed)
         self._planner, self._versions, self._schedules, self._traffic = planner, versions, schedules, traffic
         self._real_time = isinstance(clock, SystemClock)
         # on a virtual clock episodes run one after the other, in the order in which they came due: runs are repeatable
@@ -66,8 +72,6 @@ class Engine:
         self._stopping = False
         self._ready: dict[str, None] = {}   # instances that have mail, in the order in which it came
         self._running: set[str] = set()     # instances with an episode under way
-        self._queue: deque[Work] = deque()  # activities that wait for a free slot
-        self._active: set[int] = set()      # activities under way
         self._next_timer: int | None = None  # no timer is due before it; the one it was may be gone
         self._past: dict[str, PastEvents] = {}
         self._rejected: set[str] = set()    # instances of a version that is not for this app; they are left alone
@@ -76,7 +80,7 @@ class Engine:
     def start(self) -> None:
         """Takes up whatever the database holds: that is all the recovery there is."""
         self._ready.update(dict.fromkeys(self._store.instances_with_mail()))
-        self._queue.extend(self._store.unfinished_work())
+        self._activities.add(self._store.unfinished_work())
         self._next_timer = self._store.next_due(0)
         self._thread.start()
 
@@ -90,11 +94,16 @@ class Engine:
         self._wake.set()
         self._traffic.changed()
 
+    def _activity_changed(self) -> None:
+        self._wake.set()
+        if self._stopping:  # the dispatcher has gone; `stop` looks after results
+            self._traffic.changed()
+
     def idle(self) -> bool:
         """Nothing runs and nothing is due."""
         now = to_micros(self._clock.now())
         with self._lock:
-            if self._ready or self._running or self._queue or self._active or self._wake.is_set() or self._timer_due(now):
+            if self._ready or self._running or self._activities.busy or self._wake.is_set() or self._timer_due(now):
                 return False
         return not self._schedules.busy(now)
 
@@ -109,14 +118,19 @@ class Engine:
 
     def stop(self, *, drain: bool, timeout: float) -> bool:
         """Starts nothing new; `drain` waits for what runs. False: something still runs. What is cut off runs again."""
-        self._stopping = True
+        self._stopping = self._activities.stopping = True
         self._wake.set()
         self._thread.join()
         deadline = time.monotonic() + timeout
         while drain:
             version = self._traffic.version
+            try:
+                self._write_results()
+            except StoreClosed:
+                drain = False
+                break
             with self._lock:
-                drained = not self._running and not self._active
+                drained = not self._running and not self._activities.under_way
             if drained:
                 break
             if not self._traffic.wait_beyond(version, max(0.0, deadline - time.monotonic())):
@@ -138,94 +152,43 @@ class Engine:
             self._wake.wait(timeout)
 
     def _seconds_to_next_due(self) -> float | None:
-        if not self._real_time:
-            return None  # the host says when it has moved the clock
         with self._lock:
+            pauses = [self._past[iid].pause_until for iid in self._ready if self._paused(iid)]
             moments = [due for due in (self._next_timer, self._schedules.next_due()) if due is not None]
-        wait = (min(moments) - to_micros(self._clock.now())) / 1e6 if moments else LONGEST_WAIT
-        return min(LONGEST_WAIT, max(0.0, wait))
+        waits = [max(0.0, min(pauses) - time.monotonic())] if pauses else []
+        if self._real_time:
+            waits += [LONGEST_WAIT, *(max(0.0, (due - to_micros(self._clock.now())) / 1e6) for due in moments)]
+        return min(waits, default=None)  # on a virtual clock the host says when it has moved it
 
     def _dispatch(self) -> None:
+        self._write_results()
         now = to_micros(self._clock.now())
         with self._lock:
             if self._timer_due(now):
                 self._ready.update(dict.fromkeys(iid for iid in self._store.timers_due(now) if iid not in self._rejected))
                 self._next_timer = self._store.next_due(now)
-            episodes, activities = self._slots()
+            episodes = self._limits.orchestrators if not self._limits.serial else 0 if self._activities.under_way else 1
             while len(self._running) < episodes:
-                instance_id = next((iid for iid in self._ready if iid not in self._running), None)
+                instance_id = next((iid for iid in self._ready if iid not in self._running and not self._paused(iid)), None)
                 if instance_id is None:
                     break
                 del self._ready[instance_id]
                 self._running.add(instance_id)
                 self._episodes.submit(self._run_step, instance_id)
-            startable = []
-            while self._queue and len(self._active) < activities():
-                startable.append(self._queue.popleft())
-                self._active.add(startable[-1].id)
-        for work in startable:
-            self._start_activity(work)
+            activities = self._limits.activities if not self._limits.serial else 0 if self._ready or self._running else 1
+        self._activities.start(activities)
         self._schedules.fire_due(now, self.notify)
 
-    def _slots(self) -> tuple[int, Callable[[], int]]:
-        """How many episodes may run now, and, asked when those have been started, how many activities."""
-        if not self._limits.serial:
-            return self._limits.orchestrators, lambda: self._limits.activities
-        return (0 if self._active else 1), lambda: 0 if self._ready or self._running else 1
+    def _paused(self, instance_id: str) -> bool:
+        past = self._past.get(instance_id)
+        return (past is not None and past.pause_until > time.monotonic() and not self._limits.serial
+                and self._activities.unfinished_of(instance_id))
 
-    # -- activities -----------------------------------------------------------
-
-    def _start_activity(self, work: Work) -> None:
-        function = self._functions.find(work.name)
-        if function is None or not self._functions.exists("activity", work.name):
-            reason, details = failure_texts.missing_activity(work.name)
-            self._finish_activity(work, history.task_failed(self._clock.now(), work.task_id, reason, details))
-            return
-        started = time.monotonic()
-        future = self._invoker.activity(function, work.input)
-        future.add_done_callback(lambda done: self._activity_done(work, done, started))
-
-    def _activity_done(self, work: Work, future: "Future[str | None]", started: float) -> None:
-        if self._stopping and future.cancelled():
-            return
-        if not future.cancelled() and isinstance(future.exception(), WorkerLost):
-            self._run_again(work)
-            return
-        took = time.monotonic() - started
-        error = RuntimeError("the activity was cancelled") if future.cancelled() else future.exception()
-        if error is None:
-            self._log_activity(logging.INFO, work, "done", took)
-            event = history.task_completed(self._clock.now(), work.task_id, future.result())
-        else:
-            reason, details = failure_texts.activity_failure(work.name, error)
-            self._log_activity(logging.WARNING, work, f"failed: {reason}", took)
-            event = history.task_failed(self._clock.now(), work.task_id, reason, details)
-        self._finish_activity(work, event)
-
-    def _log_activity(self, level: int, work: Work, outcome: str, took: float) -> None:
-        fields = {"instance": work.instance_id, "activity": work.name, "task": work.task_id, "seconds": round(took, 6)}
-        log.log(level, "    activity %s of %s: %s (%.0f ms)", work.name, work.instance_id, outcome, took * 1000,
-                extra={"fields": fields})
-
-    def _run_again(self, work: Work) -> None:
-        """The worker process ended through no fault of this activity. Its row is still there, as after a restart."""
-        if self._stopping:
-            return
-        log.warning("%s activity %s runs again (task %d): the worker process ended", work.instance_id, work.name, work.task_id)
-        with self._lock:
-            self._active.discard(work.id)
-            self._queue.appendleft(work)
-        self._wake_up()
-
-    def _finish_activity(self, work: Work, event: Event) -> None:
-        try:
-            self._store.finish_work(work, event)
-        except StoreClosed:
-            return  # the host has stopped: the activity runs again at the next start
+    def _write_results(self) -> None:
+        finished = self._activities.write_results()
         with self._lock:  # both at once: in between the engine would look idle
-            self._active.discard(work.id)
-            self._ready[work.instance_id] = None
-        self._wake_up()
+            self._activities.written(finished)
+            self._ready.update(dict.fromkeys(work.instance_id for work in finished))
 
     # -- episodes -------------------------------------------------------------
 
@@ -242,7 +205,7 @@ class Engine:
         finally:
             with self._lock:
                 self._running.discard(instance_id)
-                self._queue.extend(written.work)
+                self._activities.add(written.work)
                 self._ready.update(dict.fromkeys(written.ready))
                 self._next_timer = min((due for due in (self._next_timer, written.next_timer) if due is not None), default=None)
             self._wake_up()
@@ -274,10 +237,10 @@ class Engine:
             log.error("%s %s: an error that Azure hides: %s", instance_id, instance.name, outcome.hidden_error)
         step = self._planner.plan(instance, [message.id for message in messages], past.events, fresh, outcome, now)
         written = self._store.commit_step(step)
-        self._remember(instance, past, step)
+        took = time.monotonic() - began
+        self._remember(instance, past, step, took)
         level = logging.WARNING if step.status == "Failed" else logging.INFO
         if log.isEnabledFor(level):
-            took = time.monotonic() - began
             log.log(level, "%s", describe(step, past.events, fresh, outcome, took), extra={"fields": {
                 "instance": instance_id, "orchestrator": instance.name, "status": step.status, "seconds": round(took, 6)}})
         return written
@@ -296,12 +259,13 @@ class Engine:
             past = PastEvents(instance.execution_id, [json.loads(text) for text in texts], texts)
         return past
 
-    def _remember(self, instance: Instance, past: PastEvents, step: Step) -> None:
+    def _remember(self, instance: Instance, past: PastEvents, step: Step, took: float) -> None:
         if step.continued is not None or step.status in ("Completed", "Failed", "Terminated"):
             self._past.pop(instance.instance_id, None)
             return
         past.events.extend(step.appended)
-        past.texts.extend(json.dumps(event) for event in step.appended)
+        past.texts.extend(step.texts)
+        past.pause_until = time.monotonic() + min(took, LONGEST_PAUSE)
         self._past[instance.instance_id] = past
 
     def forget(self, instance_id: str) -> None:

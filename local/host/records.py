@@ -1,6 +1,8 @@
 """Rows of the database as values, and the parcels that travel between engine and store."""
 
+import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 from .history import Event
@@ -89,6 +91,11 @@ class Step:
     work: list[Work] = field(default_factory=list)
     children: list[NewInstance] = field(default_factory=list)
     continued: NewInstance | None = None  # the next generation, under the same instance id
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The appended events as JSON, as the database and the next episode want them."""
+        return [json.dumps(event) for event in self.appended]
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ class Store:
         """Replaces the history of a failed instance and sets it running again."""
         with self._transaction() as db:
             db.execute("DELETE FROM history WHERE iid=? AND eid=?", (instance_id, execution_id))
-            self._append(db, instance_id, execution_id, history)
+            self._append(db, instance_id, execution_id, [json.dumps(event) for event in history])
             db.execute("UPDATE instances SET status='Running', output=NULL, updated=? WHERE iid=?", (self._now(), instance_id))
             self._insert_message(db, Message(instance_id, execution_id, message))
 
@@ -218,7 +218,7 @@ class Store:
                 return Written()
             if step.continued is not None:
                 return self._commit_generation(db, step, step.continued)
-            self._append(db, iid, eid, step.appended)
+            self._append(db, iid, eid, step.texts)
             db.execute("UPDATE instances SET status=?, output=?, custom_status=?, updated=? WHERE iid=?",
                        (step.status, step.output, step.custom_status, now, iid))
             if step.status not in LIVE:
@@ -233,11 +233,12 @@ class Store:
             work, ready + [child.instance_id for child in step.children],
             min((message.due for message in step.messages if message.due), default=None))
 
-    def finish_work(self, work: Work, event: Event) -> None:
-        """An activity's result: its row goes and the message comes, together."""
+    def finish_work(self, results: list[tuple[Work, Event]]) -> None:
+        """Results of activities: their rows go and the messages come, together."""
         with self._transaction() as db:
-            db.execute("DELETE FROM work WHERE id=?", (work.id,))
-            self._insert_message(db, Message(work.instance_id, work.execution_id, event))
+            for work, event in results:
+                db.execute("DELETE FROM work WHERE id=?", (work.id,))
+                self._insert_message(db, Message(work.instance_id, work.execution_id, event))
 
     def delete_messages(self, row_ids: list[int]) -> None:
         with self._transaction() as db:
@@ -301,11 +302,11 @@ class Store:
         cursor = db.execute("INSERT INTO work(iid, eid, task, name, input) VALUES(?, ?, ?, ?, ?)", row)
         return Work(*row, id=cursor.lastrowid or 0)
 
-    def _append(self, db: sqlite3.Connection, instance_id: str, execution_id: str, events: list[Event]) -> None:
+    def _append(self, db: sqlite3.Connection, instance_id: str, execution_id: str, texts: list[str]) -> None:
         start = db.execute("SELECT COALESCE(MAX(seq), -1) + 1 FROM history WHERE iid=? AND eid=?",
                            (instance_id, execution_id)).fetchone()[0]
         db.executemany("INSERT INTO history(iid, eid, seq, body) VALUES(?, ?, ?, ?)", [
-            (instance_id, execution_id, start + offset, json.dumps(event)) for offset, event in enumerate(events)])
+            (instance_id, execution_id, start + offset, text) for offset, text in enumerate(texts)])
 
     def _delete(self, db: sqlite3.Connection, instance_id: str) -> None:
         for statement in _DELETIONS:

@@ -60,6 +60,7 @@ def main() -> None:
     except AppRefused as refused:
         sender.send(packed({"refused": str(refused)}))
         sender.close()
+        connection.close()
         return
     sender.send(packed({"functions": [described(function) for function in index.all]}))
     _Worker(Path(options.root), index, sender).serve(connection)

@@ -12,11 +12,12 @@ import pytest
 
 from local.host import LocalHost, VirtualClock
 
-from .conftest import MANAGEMENT, START, HostProcess, Web, call
+from .conftest import MANAGEMENT, ROOT, START, HostProcess, Web, call
 from .plans import Planner, all_right, app
 from .test_process import wait_for_end
 
 PLAN_APP = Path(__file__).parent / "plan_app"
+SETTINGS = {"PYTHONPATH": str(ROOT)}  # a worker finds its app's own folder and nothing else: the plans come from here
 AT_ONCE = 20
 Start = Callable[..., HostProcess]
 
@@ -69,7 +70,7 @@ def storm(start_process: Start, kills: int, seed: int) -> None:
     chance, planner = random.Random(seed), Planner(seed, retries=False, slow=75)
     plans = {f"plan-{n}": planner.plan() for n in range(40)}
     for number in range(kills):
-        process = start_process(*(["--in-process"] if number % 2 else []), app=PLAN_APP)
+        process = start_process(*(["--in-process"] if number % 2 else []), settings=SETTINGS, app=PLAN_APP)
         url = process.url()
         if number == 0:
             for iid, nodes in plans.items():
@@ -77,7 +78,7 @@ def storm(start_process: Start, kills: int, seed: int) -> None:
         time.sleep(chance.uniform(0.05, 0.7))
         process.signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-    web = Web(start_process(app=PLAN_APP).url())
+    web = Web(start_process(settings=SETTINGS, app=PLAN_APP).url())
     for iid, nodes in plans.items():
         status = wait_for_end(web, iid)
         assert all_right(nodes, status), (seed, nodes, status)

@@ -253,7 +253,7 @@ class Player:
                     instance.instance_id, instance.execution_id, result["TaskScheduledId"]):
                 if result["EventType"] == EventType.TASK_FAILED:
                     _check_failure(work, result)
-                self.store.finish_work(work, {**result, "IsPlayed": False})
+                self.store.finish_work([(work, {**result, "IsPlayed": False})])
                 return self._message(instance, result)
         raise Difference(f"no activity {result['TaskScheduledId']} of {instance.instance_id} was to run")
 
