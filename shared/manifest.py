@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from shared.clock import parse_iso
 from shared.errors import Rejected
 from shared.exports import BillingMonth, ExportKey, InvoiceScope, MonthScope
+from shared.redaction import secret_free
 
 MOST_BLOBS = 100_000
 LONGEST_NAME = 512  # characters; our own path before it has less than 400, storage allows 1,024
@@ -171,6 +172,8 @@ def guard_name(name: str) -> None:
         raise Rejected("manifest_rejected", "a blob's name is empty or too long")
     if any(unicodedata.category(character) in NOT_TEXT or character in "\\?#%:" for character in name):
         raise Rejected("manifest_rejected", "a blob's name has a control character or one that a URL would read otherwise")
+    if not secret_free(name):  # names travel in histories, where the host would garble a failure beyond recognition
+        raise Rejected("manifest_rejected", "a blob's name holds what the platform takes for a credential")
     if name.count("/") >= MOST_SEGMENTS:
         raise Rejected("manifest_rejected", "a blob's name has too many segments")
     if any(segment == "" or segment[0] in "._" or segment[-1] in ". " for segment in name.split("/")):

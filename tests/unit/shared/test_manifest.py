@@ -26,6 +26,7 @@ from shared.manifest import (
     parse_manifest,
     source_rules,
 )
+from shared.redaction import secret_free
 
 PAYLOADS = Path(__file__).resolve().parents[2] / "payloads" / "manifests"
 TENANT = "7d0f6c2e-3c1b-4c57-9a0e-2d8f5b1c9e44"
@@ -105,7 +106,8 @@ names = st.one_of(
     st.text(max_size=40),
     st.text("ab./_ %\\~:=-é\u0085\u2028", max_size=20),
     st.lists(st.sampled_from(
-        ["..", ".", "a", "_a", ".a", "a.", "", "part-0.json.gz", "x=1", "%2e%2e", "c "]), max_size=5).map("/".join))
+        ["..", ".", "a", "_a", ".a", "a.", "", "part-0.json.gz", "x=1", "Key=1", "&code=", "%2e%2e", "c "]),
+        max_size=5).map("/".join))
 
 
 @given(names)
@@ -122,6 +124,7 @@ def test_an_accepted_name_lies_inside_its_version_folder(name: str) -> None:
     url = urlsplit(SourceDirectory("e", "https://a.blob.core.windows.net/c/v1", "sv=1").blob_url(name))
     assert unquote(url.path) == "/c/v1/" + name and url.query == "sv=1"
     name.encode()
+    assert secret_free(name)  # names travel between orchestrators and activities
 
 
 @given(st.one_of(st.text(max_size=60), st.builds(
