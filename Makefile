@@ -14,7 +14,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND='make lock' $(PY) -m piptools compile --quiet 
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 .PHONY: help setup demo run doctor test test-long test-unit test-host test-integration check fmt docs bench year bench-copy lock \
-	package run-package demo-picture clean
+	package run-package sbom audit demo-picture clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
@@ -79,6 +79,12 @@ package: setup ## the zip that is deployed, dependencies included: dist/partner-
 run-package: package ## unpack that zip and land all four datasets with it, as `make demo` does with this checkout
 	@$(PY) -m local.package unpack .state/package/app
 	@$(PY) -m local.demo --app-root .state/package/app --state-dir .state/package/demo
+
+sbom: package ## what that zip is made of, as CycloneDX: dist/partner-billing-export.cdx.json
+	@$(PY) -m local.supply_chain sbom
+
+audit: setup ## ask PyPI's vulnerability database about every package that is deployed; needs the network
+	@$(PY) -m local.supply_chain audit
 
 demo-picture: setup ## film a real demo for the first page: docs/images/demo.svg
 	@$(PY) -m local.picture

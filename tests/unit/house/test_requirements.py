@@ -1,5 +1,6 @@
 """What is installed is pinned, the same for everybody, and says nothing of where it was fetched."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-FILES = ("requirements.txt", "requirements-dev.txt")
+FILES = ("requirements.txt", "requirements-dev.txt", "requirements-worker.txt")
 PIN = re.compile(r"([a-z0-9][a-z0-9.-]*)==([0-9][0-9A-Za-z.!+-]*)(?: --hash=sha256:[0-9a-f]{64})+")
 
 
@@ -54,3 +55,9 @@ def test_developers_run_what_is_deployed() -> None:
 
 def test_the_npm_lock_names_no_registry() -> None:
     assert '"resolved"' not in (ROOT / "package-lock.json").read_text(encoding="utf-8")
+
+
+def test_every_npm_package_is_known_by_its_hash() -> None:
+    packages = json.loads((ROOT / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    assert len(packages) > 50
+    assert not [name for name, package in packages.items() if name and not package.get("integrity")]
