@@ -7,6 +7,7 @@ import threading
 import time
 from typing import Any
 
+import azure.durable_functions as df
 import pytest
 
 from local.host import InstanceAlive, LocalHost, UnknownOrchestrator
@@ -366,3 +367,27 @@ def test_rewind_after_a_retry_is_non_deterministic(host: LocalHost, web: Web) ->
     assert status["output"].startswith(
         "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled a timer task with sequence "
         "number 1 but the current replay execution hasn't (yet?)")
+
+
+def test_replay_takes_at_most_half_of_a_fan_out() -> None:
+    """An orchestrator that is slow to replay hears of several results at once; its activities go on meanwhile."""
+    app, replay, episodes = df.DFApp(), 0.05, 0
+
+    @app.activity_trigger(input_name="n")
+    def work(n: int) -> int:
+        time.sleep(0.01)
+        return n
+
+    @app.orchestration_trigger(context_name="context")
+    def wide(context: Any) -> Any:
+        nonlocal episodes
+        episodes += 1
+        time.sleep(replay)
+        return sum((yield context.task_all([context.call_activity("work", n) for n in range(100)])))
+
+    one_at_a_time = {"version": "2.0", "extensions": {"durableTask": {"maxConcurrentActivityFunctions": 1}}}
+    with LocalHost(app, host_json=one_at_a_time) as host:
+        began = time.monotonic()
+        assert host.wait(host.start_orchestration("wide"))["output"] == sum(range(100))
+        took = time.monotonic() - began
+    assert 2 * episodes * replay < 1.4 * took, (episodes, took)
