@@ -40,7 +40,8 @@ var services = union(['blob', 'queue', 'table'], landingServices)
 var zoneNames = [for service in services: 'privatelink.${service}.${environment().suffixes.storage}']
 var madeHere = empty(existingDnsZoneGroupId)
 var zonesToMake = madeHere ? zoneNames : []
-var zoneGroupId = madeHere ? resourceGroup().id : existingDnsZoneGroupId
+var zoneSubscriptionId = madeHere ? subscription().subscriptionId : split(existingDnsZoneGroupId, '/')[2]
+var zoneGroup = madeHere ? resourceGroup().name : split(existingDnsZoneGroupId, '/')[4]
 
 // Resources
 
@@ -87,7 +88,7 @@ resource zoneGroups 'Microsoft.Network/privateEndpoints/privateDnsZoneGroups@202
       {
         name: endpoint.service
         properties: {
-          privateDnsZoneId: '${zoneGroupId}/providers/Microsoft.Network/privateDnsZones/privatelink.${endpoint.service}.${environment().suffixes.storage}'
+          privateDnsZoneId: resourceId(zoneSubscriptionId, zoneGroup, 'Microsoft.Network/privateDnsZones', 'privatelink.${endpoint.service}.${environment().suffixes.storage}')
         }
       }
     ]

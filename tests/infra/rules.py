@@ -35,6 +35,7 @@ FLEX_REFUSES = {  # "... for Flex Consumption sites is invalid" (App settings re
     "FUNCTIONS_WORKER_RUNTIME_VERSION", "SCM_DO_BUILD_DURING_DEPLOYMENT", "WEBSITE_CONTENTAZUREFILECONNECTIONSTRING",
     "WEBSITE_CONTENTOVERVNET", "WEBSITE_CONTENTSHARE", "WEBSITE_RUN_FROM_PACKAGE", "WEBSITE_TIME_ZONE",
     "WEBSITE_VNET_ROUTE_ALL"}
+WORDS = {"var", "existing", "if", "for", "in", "true", "false", "null"}
 UNTAGGED = re.compile(  # types that take no tags
     r"(?i)roleAssignments|diagnosticSettings|blobServices|tableServices|managementPolicies|basicPublishing|privateDnsZoneGroups|"
     r"Microsoft\.Graph/|containers$")
@@ -99,6 +100,17 @@ def flex_takes_it(template: Template) -> Iterator[str]:
     yield from (f"Flex Consumption refuses {member}" for member in sorted(found))
 
 
+def knows_every_name(template: Template) -> Iterator[str]:
+    """A name that is used and declared nowhere: what a compiler would say first."""
+    declared = {name for kind in ("parameters", "variables", "resources", "modules") for name in template.tree.get(kind, {})}
+    declared |= {name for pair in re.findall(r"\bfor (\w+) in\b|\b(\w+) =>", template.code) for name in pair}
+    declared |= {name for pair in re.findall(r"\bfor \((\w+), (\w+)\) in\b", template.code) for name in pair}
+    heads = r"^(metadata|targetScope|extension|param|output|resource|module)\b[^=\n]*|^@\w+"
+    code = re.sub(heads, "", template.code, flags=re.MULTILINE)
+    used = re.findall(r"(?<![\w.?!])([A-Za-z_]\w*)\b(?!\s*[(:])", code) + re.findall(r"\? ([A-Za-z_]\w*) :", code)
+    yield from (f"{name} is declared nowhere" for name in sorted(set(used) - declared - WORDS))
+
+
 def uses_what_it_declares(template: Template) -> Iterator[str]:
     for kind in ("parameters", "variables"):
         for name in template.tree.get(kind, {}):
@@ -108,4 +120,4 @@ def uses_what_it_declares(template: Template) -> Iterator[str]:
 
 RULES: tuple[Rule, ...] = (
     is_described, has_no_key, is_shut, knows_its_roles, deletes_nothing, is_tagged_and_placed, flex_takes_it,
-    uses_what_it_declares)
+    knows_every_name, uses_what_it_declares)

@@ -14,6 +14,7 @@ from tests.infra.rules import (
     is_described,
     is_shut,
     is_tagged_and_placed,
+    knows_every_name,
     knows_its_roles,
     uses_what_it_declares,
 )
@@ -54,6 +55,10 @@ resource rules 'Microsoft.Storage/storageAccounts/managementPolicies@2023-05-01'
     (flex_takes_it, "resource app 'Microsoft.Web/sites@2024-04-01' = {\n  properties: { siteConfig: { ftpsState: 'x' } }\n}\n",
      "refuses ftpsState"),
     (flex_takes_it, "var settings = { FUNCTIONS_WORKER_RUNTIME: 'python' }\n", "refuses FUNCTIONS_WORKER_RUNTIME"),
+    (knows_every_name, "var a = lokation\n", "lokation is declared nowhere"),
+    (knows_every_name, "param a string\nvar b = 'x-${a}-${tokn}'\n", "tokn is declared nowhere"),
+    (knows_every_name, "param a bool\nvar b = a ? yes : 'no'\n", "yes is declared nowhere"),
+    (knows_every_name, "var a = [for x in [1]: { name: y }]\n", "y is declared nowhere"),
     (uses_what_it_declares, "param forgotten string\nvar told = { forgotten: 'forgotten' }\noutput o object = told\n",
      "forgotten is not used"),
     (uses_what_it_declares, "var forgotten = 1\n", "forgotten is not used"),
