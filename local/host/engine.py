@@ -144,45 +144,50 @@ class Engine:
         while not self._stopping:
             self._wake.clear()
             try:
-                self._dispatch()
-                timeout = self._seconds_to_next_due()
+                timeout = self._seconds_to_next_due(self._dispatch())
             except StoreClosed:
                 return
             self._traffic.changed()
             self._wake.wait(timeout)
 
-    def _seconds_to_next_due(self) -> float | None:
-        with self._lock:
-            pauses = [self._past[iid].pause_until for iid in self._ready if self._paused(iid)]
-            moments = [due for due in (self._next_timer, self._schedules.next_due()) if due is not None]
-        waits = [max(0.0, min(pauses) - time.monotonic())] if pauses else []
+    def _seconds_to_next_due(self, paused_until: float | None) -> float | None:
+        waits = [] if paused_until is None else [paused_until - time.monotonic()]
         if self._real_time:
-            waits += [LONGEST_WAIT, *(max(0.0, (due - to_micros(self._clock.now())) / 1e6) for due in moments)]
-        return min(waits, default=None)  # on a virtual clock the host says when it has moved it
+            with self._lock:
+                moments = [due for due in (self._next_timer, self._schedules.next_due()) if due is not None]
+            waits += [LONGEST_WAIT, *((due - to_micros(self._clock.now())) / 1e6 for due in moments)]
+        return max(0.0, min(waits)) if waits else None  # on a virtual clock the host says when it has moved it
 
-    def _dispatch(self) -> None:
+    def _dispatch(self) -> float | None:
+        """Starts what can be started. Returns when the first of the episodes that pause can start."""
         self._write_results()
         now = to_micros(self._clock.now())
         with self._lock:
             if self._timer_due(now):
                 self._ready.update(dict.fromkeys(iid for iid in self._store.timers_due(now) if iid not in self._rejected))
                 self._next_timer = self._store.next_due(now)
+            pauses = self._pauses()
+            startable = [iid for iid in self._ready if iid not in self._running and iid not in pauses]
             episodes = self._limits.orchestrators if not self._limits.serial else 0 if self._activities.under_way else 1
-            while len(self._running) < episodes:
-                instance_id = next((iid for iid in self._ready if iid not in self._running and not self._paused(iid)), None)
-                if instance_id is None:
-                    break
+            for instance_id in startable[:max(0, episodes - len(self._running))]:
                 del self._ready[instance_id]
                 self._running.add(instance_id)
                 self._episodes.submit(self._run_step, instance_id)
             activities = self._limits.activities if not self._limits.serial else 0 if self._ready or self._running else 1
         self._activities.start(activities)
         self._schedules.fire_due(now, self.notify)
+        return min(pauses.values(), default=None)
 
-    def _paused(self, instance_id: str) -> bool:
-        past = self._past.get(instance_id)
-        return (past is not None and past.pause_until > time.monotonic() and not self._limits.serial
-                and self._activities.unfinished_of(instance_id))
+    def _pauses(self) -> dict[str, float]:
+        """Instances with mail whose activities go on, and until when each of them waits for more."""
+        if self._limits.serial:
+            return {}
+        now, pauses = time.monotonic(), {}
+        for instance_id in self._ready:
+            past = self._past.get(instance_id)
+            if past is not None and past.pause_until > now and self._activities.unfinished_of(instance_id):
+                pauses[instance_id] = past.pause_until
+        return pauses
 
     def _write_results(self) -> None:
         finished = self._activities.write_results()
