@@ -84,6 +84,10 @@ param landingCoolAfterDays int = 0
 @description('Optional. Log reads of landed data, too, in a landing account that is made. Default: false, only writes and deletions.')
 param landingAuditReads bool = false
 
+@description('Optional. From which accounts storage that is made may copy by itself: AAD or PrivateLink, where a policy demands it. Default: any. With a scope the app moves the bytes itself, as it does by default.')
+@allowed(['', 'AAD', 'PrivateLink'])
+param storageCopyScope string = ''
+
 @description('Optional. Object IDs of Entra groups that may read the landed data. Default: none.')
 param landingReaderGroupIds array = []
 
@@ -346,6 +350,7 @@ module hostStorage 'modules/host-storage.bicep' = {
     name: '${abbreviations.storageAccount}host${token}'
     packageContainer: 'packages'
     publicNetworkAccess: hostPublicNetworkAccess
+    copyScope: storageCopyScope
     workspaceId: monitoring.outputs.workspaceId
     location: location
     tags: allTags
@@ -364,6 +369,7 @@ module landingStorage 'modules/landing-storage.bicep' = if (makeLanding) {
     coolAfterDays: landingCoolAfterDays
     auditReads: landingAuditReads
     publicNetworkAccess: landingPublicNetworkAccess
+    copyScope: storageCopyScope
     workspaceId: monitoring.outputs.workspaceId
     location: location
     tags: allTags

@@ -17,6 +17,10 @@ param packageContainer string
 @allowed(['Enabled', 'Disabled'])
 param publicNetworkAccess string
 
+@description('Required. From which accounts storage may copy by itself; empty is any, AAD those of this tenant, PrivateLink those of this network.')
+@allowed(['', 'AAD', 'PrivateLink'])
+param copyScope string
+
 @description('Required. Resource ID of the Log Analytics workspace for metrics.')
 param workspaceId string
 
@@ -38,6 +42,7 @@ resource account 'Microsoft.Storage/storageAccounts@2023-05-01' = {
     accessTier: 'Hot'
     allowBlobPublicAccess: false
     allowCrossTenantReplication: false
+    allowedCopyScope: empty(copyScope) ? null : copyScope
     allowSharedKeyAccess: false
     defaultToOAuthAuthentication: true
     minimumTlsVersion: 'TLS1_2'

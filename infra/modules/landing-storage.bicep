@@ -41,6 +41,10 @@ param auditReads bool
 @allowed(['Enabled', 'Disabled'])
 param publicNetworkAccess string
 
+@description('Required. From which accounts storage may copy by itself; empty is any, AAD those of this tenant, PrivateLink those of this network.')
+@allowed(['', 'AAD', 'PrivateLink'])
+param copyScope string
+
 @description('Required. Resource ID of the Log Analytics workspace for the access logs.')
 param workspaceId string
 
@@ -61,7 +65,7 @@ var audited = auditReads ? concat(changes, [{ category: 'StorageRead', enabled: 
 
 // Resources
 
-// The permitted scope of copies stays open: Microsoft's billing storage is in another tenant, and a narrower scope would refuse it.
+// Microsoft's billing storage is in another tenant: with a copy scope, storage refuses to fetch from it, and the app streams.
 resource account 'Microsoft.Storage/storageAccounts@2023-05-01' = {
   name: name
   location: location
@@ -72,6 +76,7 @@ resource account 'Microsoft.Storage/storageAccounts@2023-05-01' = {
     accessTier: 'Hot'
     allowBlobPublicAccess: false
     allowCrossTenantReplication: false
+    allowedCopyScope: empty(copyScope) ? null : copyScope
     allowSharedKeyAccess: false
     defaultToOAuthAuthentication: true
     isHnsEnabled: hierarchicalNamespace
