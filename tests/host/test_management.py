@@ -1,9 +1,11 @@
 """The management API: answers that the scenarios do not look at."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from local.host import LocalHost
 from local.host.client_binding import client_binding_json
 
-from .conftest import Web
+from .conftest import MANAGEMENT, Web
 
 
 def test_start_answers(host: LocalHost, web: Web) -> None:
@@ -64,6 +66,29 @@ def test_status_answers(host: LocalHost, web: Web) -> None:
     host.wait(failed)
     assert web.manage("GET", f"instances/{failed}").status == 200
     assert web.manage("GET", f"instances/{failed}?returnInternalServerErrorOnFailure=true").status == 500
+
+
+def test_the_sdk_can_read_the_status_at_every_moment(host: LocalHost) -> None:
+    """While an instance is started, runs, ends and is purged, over and over."""
+    def start_and_purge() -> None:
+        for _ in range(40):
+            host.wait(host.start_orchestration("chain", 3, "watched"))
+            assert host.request("DELETE", f"{MANAGEMENT}/instances/watched").status == 200
+
+    with ThreadPoolExecutor(1) as pool:
+        done, seen = pool.submit(start_and_purge), set()
+        while not done.done():
+            answer = host.request("GET", "/api/sdk-look/watched")
+            assert answer.status == 200
+            seen.add(answer.text)
+        done.result()
+    assert seen <= {"unknown", "Pending", "Running", "Completed"}
+
+
+def test_an_empty_id_means_all_instances(host: LocalHost, web: Web) -> None:
+    """As in Azure: the SDK asks for `instances/`, gets a list, and cannot make a status of it."""
+    assert isinstance(web.manage("GET", "instances/").json(), list)
+    assert host.request("GET", "/api/sdk-look/").status == 500
 
 
 def test_history_digest(host: LocalHost, web: Web) -> None:

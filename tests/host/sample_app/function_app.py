@@ -475,6 +475,13 @@ async def sdk_status(req: func.HttpRequest, client: df.DurableOrchestrationClien
         "nobody": bool(await client.get_status("nobody"))}), mimetype="application/json")
 
 
+@app.route(route="sdk-look/{iid?}", methods=["GET"])
+@app.durable_client_input(client_name="client")
+async def sdk_look(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> str:
+    status = await client.get_status(req.route_params.get("iid", ""))
+    return status.runtime_status.name if status else "unknown"
+
+
 @app.route(route="sdk-manage/{iid}/{operation}", methods=["POST"])
 @app.durable_client_input(client_name="client")
 async def sdk_manage(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
