@@ -11,7 +11,7 @@ targetScope = 'resourceGroup'
 @minLength(1)
 param location string = resourceGroup().location
 
-@description('Required. Name of the environment, such as prod: two in one resource group stay apart by it.')
+@description('Required. Name of the environment, such as prod, of 1 to 64 characters: two in one resource group stay apart by it.')
 @minLength(1)
 @maxLength(64)
 param environmentName string
@@ -52,15 +52,15 @@ param logRetentionDays int = 90
 // Parameters: the landing account
 //==============================================================================
 
-@description('Optional. Name of an existing storage account to land in. Default: one is made.')
+@description('Optional. Name of an existing storage account to land in, 24 characters at most. Default: one is made.')
 @maxLength(24)
 param existingLandingAccountName string = ''
 
-@description('Optional. Resource group of the existing landing account. Default: this one.')
+@description('Optional. Resource group of the existing landing account, 90 characters at most. Default: this one.')
 @maxLength(90)
 param existingLandingResourceGroup string = ''
 
-@description('Optional. Subscription ID of the existing landing account, in the same tenant. Default: this one.')
+@description('Optional. Subscription ID of the existing landing account, in the same tenant, 36 characters at most. Default: this one.')
 @maxLength(36)
 param existingLandingSubscriptionId string = ''
 
@@ -76,7 +76,7 @@ param landingHierarchicalNamespace bool = true
 @maxValue(365)
 param landingSoftDeleteDays int = 14
 
-@description('Optional. Days after which billed versions move to the cool tier, in a landing account that is made. Default: 0, never.')
+@description('Optional. Days after which billed versions move to the cool tier, in a landing account that is made, 0 to 3650. Default: 0, never.')
 @minValue(0)
 @maxValue(3650)
 param landingCoolAfterDays int = 0
@@ -117,16 +117,16 @@ param landingPublicAccess bool = false
 // Parameters: the settings of the app, one each; docs/settings.md has more on every one
 //==============================================================================
 
-@description('Required. Entra tenant ID of the partner: data of another tenant is refused.')
+@description('Required. Entra tenant ID of the partner, a GUID of 36 characters: data of another tenant is refused.')
 @minLength(36)
 @maxLength(36)
 param partnerTenantId string
 
-@description('Optional. Client ID of the app that stands for the identity at Microsoft Graph, where the subscription is not in the partner tenant. Default: the identity itself.')
+@description('Optional. Client ID of the app that stands for the identity at Microsoft Graph, where the subscription is not in the partner tenant, 36 characters at most. Default: the identity itself.')
 @maxLength(36)
 param partnerAppClientId string = ''
 
-@description('Optional. Client ID of the app that stands for the identity at Partner Center. Default: the identity itself.')
+@description('Optional. Client ID of the app that stands for the identity at Partner Center, 36 characters at most. Default: the identity itself.')
 @maxLength(36)
 param partnerCenterAppClientId string = ''
 
@@ -145,21 +145,21 @@ param graphBaseUrl string = 'https://graph.microsoft.com/v1.0'
 @allowed(['https://api.partnercenter.microsoft.com'])
 param partnerCenterBaseUrl string = 'https://api.partnercenter.microsoft.com'
 
-@description('Optional. Task hub: letters and digits, beginning with a letter. Another name is a new world without the old one\'s runs. Default: PartnerBilling.')
+@description('Optional. Task hub: 3 to 45 letters and digits, beginning with a letter. Another name is a new world without the old one\'s runs. Default: PartnerBilling.')
 @minLength(3)
 @maxLength(45)
 param taskHubName string = 'PartnerBilling'
 
-@description('Optional. Container of the landed data. Default: billing.')
+@description('Optional. Container of the landed data, 3 to 63 characters. Default: billing.')
 @minLength(3)
 @maxLength(63)
 param landingContainer string = 'billing'
 
-@description('Optional. Folder in the container, without a slash at either end. Default: none.')
+@description('Optional. Folder in the container, 250 characters at most, without a slash at either end. Default: none.')
 @maxLength(250)
 param landingPrefix string = ''
 
-@description('Optional. What the names of the ledger\'s tables begin with: letters and digits. Default: billing.')
+@description('Optional. What the names of the ledger\'s tables begin with: 1 to 50 letters and digits. Default: billing.')
 @minLength(1)
 @maxLength(50)
 param landingTablePrefix string = 'billing'
@@ -186,32 +186,32 @@ param exportPeriods array = ['current', 'last']
 @description('Optional. Currencies of unbilled exports, such as USD. Default: those of the invoices in the look-back.')
 param exportCurrencies array = []
 
-@description('Optional. Runs at once in a cycle. Default: 4.')
+@description('Optional. Runs at once in a cycle, 1 to 32. Default: 4.')
 @minValue(1)
 @maxValue(32)
 param exportParallelism int = 4
 
-@description('Optional. Months back for which invoices are asked for. Default: 3.')
+@description('Optional. Months back for which invoices are asked for, 1 to 60. Default: 3.')
 @minValue(1)
 @maxValue(60)
 param invoiceLookbackMonths int = 3
 
-@description('Optional. Days after its date for which an invoice is asked for every cycle. Default: 21.')
+@description('Optional. Days after its date for which an invoice is asked for every cycle, 0 to 365. Default: 21.')
 @minValue(0)
 @maxValue(365)
 param invoiceSettleDays int = 21
 
-@description('Optional. Seconds between two looks at an operation, at least. Default: 10.')
+@description('Optional. Seconds between two looks at an operation at least, 1 to 3600. Default: 10.')
 @minValue(1)
 @maxValue(3600)
 param pollMinSeconds int = 10
 
-@description('Optional. Hours after which a run ends as timed out. Default: 24.')
+@description('Optional. Hours after which a run ends as timed out, 1 to 336. Default: 24.')
 @minValue(1)
 @maxValue(336)
 param runDeadlineHours int = 24
 
-@description('Optional. Minutes around the turn of a UTC month without unbilled exports. Default: 30.')
+@description('Optional. Minutes around the turn of a UTC month without unbilled exports, 0 to 720. Default: 30.')
 @minValue(0)
 @maxValue(720)
 param monthBoundaryMinutes int = 30
@@ -224,7 +224,7 @@ param sourceAllowed array = ['.blob.${environment().suffixes.storage}', '.blob.s
 @allowed(['auto', 'server', 'stream'])
 param copyMode string = 'auto'
 
-@description('Optional. Blobs in flight at most in one instance. Default: 64.')
+@description('Optional. Blobs in flight at most in one instance, 1 to 512. Default: 64.')
 @minValue(1)
 @maxValue(512)
 param copyConcurrency int = 64
@@ -233,27 +233,27 @@ param copyConcurrency int = 64
 @allowed(['content', 'transfer'])
 param proof string = 'content'
 
-@description('Optional. Versions of a billed export that are kept. Default: 0, all.')
+@description('Optional. Versions of a billed export that are kept, 0 to 10000. Default: 0, all.')
 @minValue(0)
 @maxValue(10000)
 param keepVersionsBilled int = 0
 
-@description('Optional. Versions of an unbilled export that are kept, 0 for all. Default: 7.')
+@description('Optional. Versions of an unbilled export that are kept, 0 to 10000; 0 is all. Default: 7.')
 @minValue(0)
 @maxValue(10000)
 param keepVersionsUnbilled int = 7
 
-@description('Optional. Hours for which readers may go on with a superseded version. Default: 72.')
+@description('Optional. Hours for which readers may go on with a superseded version, 1 to 8760. Default: 72.')
 @minValue(1)
 @maxValue(8760)
 param pruneGraceHours int = 72
 
-@description('Optional. Days for which orchestrations that ended are remembered. Default: 30.')
+@description('Optional. Days for which orchestrations that ended are remembered, 15 to 3650. Default: 30.')
 @minValue(15)
 @maxValue(3650)
 param historyDays int = 30
 
-@description('Optional. Days for which the ledger keeps a row for each blob. Default: 400.')
+@description('Optional. Days for which the ledger keeps a row for each blob, 30 to 3650. Default: 400.')
 @minValue(30)
 @maxValue(3650)
 param blobRowDays int = 400

@@ -54,6 +54,15 @@ def is_described(template: Template) -> Iterator[str]:
             yield f"output {name} is not described"
 
 
+def tells_its_limits(template: Template) -> Iterator[str]:
+    """Azure's refusal names the parameter and the number; the description says what it may be. Of what people set: main.bicep."""
+    for name, declared in template.parameters.items() if template.name in ("main.bicep", "planted.bicep") else ():
+        said = decorator(declared, "description") or ""
+        limits = (decorator(declared, kind) for kind in ("min_value", "max_value", "max_length"))
+        untold = (limit for limit in limits if limit is not None and not re.search(rf"\b{limit}\b", said))
+        yield from (f"{name} does not say {limit}" for limit in untold)
+
+
 def has_no_key(template: Template) -> Iterator[str]:
     yield from (f"calls {found}: keys are switched off" for found in re.findall(r"(?i)\blist[a-z]*(?=\()", template.code))
     yield from (f"says {found}" for found in re.findall(r"(?i)AccountKey|SharedAccessKey|InstrumentationKey=", template.source))
@@ -119,5 +128,5 @@ def uses_what_it_declares(template: Template) -> Iterator[str]:
 
 
 RULES: tuple[Rule, ...] = (
-    is_described, has_no_key, is_shut, knows_its_roles, deletes_nothing, is_tagged_and_placed, flex_takes_it,
+    is_described, tells_its_limits, has_no_key, is_shut, knows_its_roles, deletes_nothing, is_tagged_and_placed, flex_takes_it,
     knows_every_name, uses_what_it_declares)

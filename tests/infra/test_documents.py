@@ -24,6 +24,11 @@ def test_every_parameter_and_output_that_is_named_exists(file: Path) -> None:
     assert named <= known | NOT_OURS
 
 
+def test_every_output_is_wanted_by_somebody() -> None:
+    readers = "".join(file.read_text(encoding="utf-8") for file in (*DOCUMENTS, INFRA / "hooks" / "hook.py"))
+    assert {name for name in MAIN.outputs if name not in readers} == set()
+
+
 def test_the_tables_of_the_readme_have_the_defaults() -> None:
     text = (INFRA / "README.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| ([^\s|,]+)[^|]*\| ", text.partition("## What you may choose")[2], flags=re.MULTILINE)

@@ -16,6 +16,7 @@ from tests.infra.rules import (
     is_tagged_and_placed,
     knows_every_name,
     knows_its_roles,
+    tells_its_limits,
     uses_what_it_declares,
 )
 
@@ -31,6 +32,7 @@ PLANTED: list[tuple[Rule, str, str]] = [  # rule, template, what must be told of
     (is_described, "@description('Optional. Where.')\nparam location string\n", "begins with 'Required. '"),
     (is_described, "@description('Required. Where')\nparam location string\n", "full stop"),
     (is_described, "output id string = 'x'\n", "output id"),
+    (tells_its_limits, "@description('Required. How many, 1 to 4.')\n@maxValue(5)\nparam n int\n", "does not say 5"),
     (has_no_key, ACCOUNT % "" + "output key string = account.listKeys().keys[0].value\n", "listKeys"),
     (has_no_key, "var x = listAccountSas('a', '2023-05-01', {})\n", "listAccountSas"),
     (has_no_key, "var x = 'DefaultEndpointsProtocol=https;AccountKey=x'\n", "AccountKey"),
