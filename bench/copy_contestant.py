@@ -14,7 +14,9 @@ from datetime import datetime, timedelta, timezone
 from functools import cache
 from typing import Any
 
-from bench.copy_memory import Peak, member, resident
+from bench.copy_memory import Peak, resident
+from local.simulator import NoStorage, Simulator
+from local.simulator.partner import Partner
 from shared.clock import SystemClock
 from shared.copying.copier import Copier, CopyWork
 from shared.copying.proof import ContentProof
@@ -29,9 +31,10 @@ STEP = 8 * 1024 * 1024
 
 @cache
 def unit() -> bytes:
-    """A gzip member of some 100 KB that packs about six times."""
-    text = gzip.decompress(member())
-    return gzip.compress(text[:text.rindex(b"\n", 0, 600_000) + 1], 6)
+    """A gzip member of some 10 MB of lines as the simulated Microsoft writes them: as wide as theirs."""
+    simulator = Simulator(storage=NoStorage(), partner=Partner(customers=40, resources=8))
+    text = b"".join(gzip.decompress(blob.content) for key in simulator.export_keys() for blob in simulator.expected(key).blobs)
+    return gzip.compress(text[:text.rindex(b"\n", 0, 10_000_000) + 1], 6)
 
 
 def content(size: int, number: int) -> bytes:
