@@ -8,6 +8,7 @@ import pytest
 
 from local.stack import TUNABLE
 from shared.settings import Settings
+from tests.docs.test_documents import DOCUMENTS, name_of
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
@@ -17,7 +18,7 @@ HOSTS = {
     "AzureWebJobsStorage", "AZURE_FUNCTIONS_DURABLE_STRICT_TYPING", "FUNCTIONS_WORKER_RUNTIME", "TASK_HUB_NAME", *TELEMETRY}
 FOREIGN = {  # not settings of the app
     "AZURE_ENV_NAME", "EXISTING_LANDING_ACCOUNT", "EXISTING_LANDING_RESOURCE_GROUP",  # of a deployment
-    "WEBSITE_TIME_ZONE", "WEBSITE_INSTANCE_ID", "UPGRADE", "PYTHON", "TUNABLE", "PARTNER_BILLING_URL", "PARTNER_BILLING_KEY"}
+    "WEBSITE_TIME_ZONE", "WEBSITE_INSTANCE_ID", "PYTHON_THREADPOOL_THREAD_COUNT", "UPGRADE", "PYTHON", "TUNABLE", "PARTNER_BILLING_URL", "PARTNER_BILLING_KEY"}
 NAME = re.compile(r"`([A-Z][A-Z0-9]*(?:_+[A-Za-z0-9]+)+)(?:=[^`]*)?`")
 
 
@@ -50,8 +51,7 @@ def test_the_document_has_the_default(name: str) -> None:
     assert told == text or (name == "EXPORT_DATASETS" and told == "all four")
 
 
-@pytest.mark.parametrize("file", sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "infra").glob("*.md")]),
-                         ids=lambda file: str(file.relative_to(ROOT)))
+@pytest.mark.parametrize("file", DOCUMENTS, ids=name_of)
 def test_every_setting_that_a_document_names_exists(file: Path) -> None:
     named = {found.split("__")[0] for found in NAME.findall(file.read_text(encoding="utf-8"))}
     known = {name.split("__")[0] for name in OURS | HOSTS | FOREIGN}
