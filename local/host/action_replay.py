@@ -24,8 +24,13 @@ FunctionKind: TypeAlias = Literal["activity", "orchestrator"]
 class ScheduleActivity:
     id: int
     name: str
-    input: str  # '["<the text the SDK made>"]'
+    argument: object  # the text the SDK made
     net_type = "ScheduleTaskOrchestratorAction"
+
+    @property
+    def input(self) -> str:
+        """As it is stored: `["<argument>"]`. Made only for what is new, which of a long history is little."""
+        return json.dumps([self.argument])
 
 
 @dataclass(frozen=True)
@@ -235,7 +240,7 @@ class ActionReplay:
     def _activity(self, action: Event) -> Wait:
         name = action["functionName"]
         self._must_exist("activity", name)
-        return self._open(ScheduleActivity(self._next_id, name, json.dumps([action.get("input")])))
+        return self._open(ScheduleActivity(self._next_id, name, action.get("input")))
 
     def _child(self, action: Event) -> Wait:
         name, given_id = action["functionName"], action.get("instanceId")
