@@ -1,6 +1,5 @@
 """Counts how the runs of a cycle ended and closes its row. Idempotent: it reads the rows and writes the same sum."""
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
@@ -29,5 +28,6 @@ async def sum_up_cycle(cycle: CycleRequest) -> CycleSummary:
 
 async def count_outcomes(app: Services, run_ids: Sequence[str], *, absent: str) -> dict[str, int]:
     """How many runs ended how; one without a row is counted as `absent`, one without an outcome as lost."""
-    runs = await asyncio.gather(*(app.ledger.runs.get(run_id) for run_id in run_ids))
-    return dict(Counter(absent if run is None else run.outcome or "lost" for run in runs))
+    runs = await app.ledger.runs.some(run_ids)
+    return dict(Counter(
+        absent if run is None else run.outcome or "lost" for run in (runs.get(run_id) for run_id in run_ids)))

@@ -1,6 +1,5 @@
 """POST /api/backfills, GET /api/backfills/{backfill_id}, POST /api/backfills/{backfill_id}/cancel, GET /api/gaps."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -169,8 +168,8 @@ async def known(app: Services, req: func.HttpRequest) -> Backfill:
 
 
 async def runs_of(app: Services, backfill: Backfill) -> list[Run]:
-    rows = await asyncio.gather(*(app.ledger.runs.get(run_id) for run_id in backfill.runs))
-    return [row for row in rows if row is not None]
+    rows = await app.ledger.runs.some(backfill.runs)
+    return [rows[run_id] for run_id in backfill.runs if run_id in rows]
 
 
 def view(backfill: Backfill, runs: list[Run], now: datetime) -> dict[str, Any]:

@@ -65,7 +65,8 @@ async def get_cycle(req: func.HttpRequest, client: df.DurableOrchestrationClient
         status = await client.get_status(cycle.cycle_id)
         if status and status.runtime_status in DIED:
             cycle = replace(cycle, state="failed")
-    rows = [row for row in await asyncio.gather(*(app.ledger.runs.get(run_id) for run_id in cycle.runs)) if row is not None]
+    there = await app.ledger.runs.some(cycle.runs)
+    rows = [there[run_id] for run_id in cycle.runs if run_id in there]
     runs = await asyncio.gather(*(run_view(app.ledger, run) for run in rows))
     stalled = await stalled_keys(app, [run.export_key for run in rows])
     return resource(
@@ -117,11 +118,10 @@ def left_out_view(left_out: tuple[LeftOut, ...]) -> list[dict[str, Any]]:
 
 async def stalled_keys(app: Services, keys: list[ExportKey]) -> list[dict[str, Any]]:
     """Unbilled keys of the current month whose data have not moved for days: told, but no failure."""
+    unbilled = [key for key in dict.fromkeys(keys) if not key.dataset.billed]
+    entries = await asyncio.gather(*(app.ledger.catalogue.get(key) for key in unbilled))
     found = []
-    for key in keys:
-        if key.dataset.billed:
-            continue
-        entry = await app.ledger.catalogue.get(key)
+    for key, entry in zip(unbilled, entries, strict=True):
         since = stalled_since(key, parse_iso(entry.created_at) if entry and entry.created_at else None, app.clock.now())
         if since is not None:
             found.append({"key": str(key), "stalled_since": iso(since)})

@@ -3,13 +3,11 @@
 import json
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from shared.clock import iso
+from shared.ledger import long_lists
 from shared.ledger.keys import backfill_keys
 from shared.ledger.tables import Tables
-
-RUNS_PER_COLUMN = 250  # a run id has at most 100 characters, a column 32,000
 
 
 @dataclass(frozen=True)
@@ -48,11 +46,8 @@ class Backfills:
 
     async def planned(self, backfill_id: str, runs: list[str], settled: dict[str, int], left_out: str) -> None:
         """Repeated, it writes the same."""
-        columns: dict[str, Any] = {
-            "state": "running", "run_count": len(runs), "settled": json.dumps(settled), "left_out": left_out}
-        for first in range(0, len(runs), RUNS_PER_COLUMN):
-            columns[f"runs_{first // RUNS_PER_COLUMN}"] = json.dumps(runs[first:first + RUNS_PER_COLUMN])
-        await self._tables.merge("runs", *backfill_keys(backfill_id), columns)
+        await long_lists.keep(
+            self._tables, *backfill_keys(backfill_id), runs, left_out, state="running", settled=json.dumps(settled))
 
     async def ended(self, backfill_id: str, outcomes: dict[str, int], at: str) -> None:
         await self._tables.merge(
@@ -67,11 +62,11 @@ class Backfills:
         if row is None:
             return None
         values = row.values
-        columns = sorted((name for name in values if name.startswith("runs_")), key=lambda name: int(name[5:]))
-        texts = ("requested_by", "started_at", "ended_at", "cancel_requested_at", "left_out")
+        runs, left_out = await long_lists.read(self._tables, backfill_keys(backfill_id)[1], values)
+        texts = ("requested_by", "started_at", "ended_at", "cancel_requested_at")
         return Backfill(
             backfill_id=values["backfill_id"], state=values["state"], first_month=values["first_month"],
             last_month=values["last_month"], datasets=values["datasets"].split(","),
-            runs=[run for name in columns for run in json.loads(values[name])],
-            settled=json.loads(values.get("settled", "{}")), outcomes=json.loads(values.get("outcomes", "{}")),
+            left_out=left_out, runs=runs, settled=json.loads(values.get("settled", "{}")),
+            outcomes=json.loads(values.get("outcomes", "{}")),
             **{name: values.get(name, "") for name in texts})

@@ -2,12 +2,10 @@
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
 
+from shared.ledger import long_lists
 from shared.ledger.keys import cycle_keys
 from shared.ledger.tables import Row, Tables, Where
-
-RUNS_PER_COLUMN = 250  # a run id has at most 100 characters, a column 32,000
 
 
 @dataclass(frozen=True)
@@ -36,10 +34,7 @@ class Cycles:
 
     async def planned(self, cycle_id: str, runs: list[str], left_out: str = "") -> None:
         """Repeated, it writes the same."""
-        columns: dict[str, Any] = {"state": "running", "run_count": len(runs), "left_out": left_out}
-        for first in range(0, len(runs), RUNS_PER_COLUMN):
-            columns[f"runs_{first // RUNS_PER_COLUMN}"] = json.dumps(runs[first:first + RUNS_PER_COLUMN])
-        await self._tables.merge("runs", *cycle_keys(cycle_id), columns)
+        await long_lists.keep(self._tables, *cycle_keys(cycle_id), runs, left_out, state="running")
 
     async def ended(self, cycle_id: str, outcomes: dict[str, int], at: str) -> None:
         await self._tables.merge(
@@ -47,19 +42,17 @@ class Cycles:
 
     async def get(self, cycle_id: str) -> Cycle | None:
         row = await self._tables.get("runs", *cycle_keys(cycle_id))
-        return None if row is None else self._read(row)
+        return None if row is None else await self._read(row)
 
     async def newest(self, month: str) -> Cycle | None:
         """The last cycle that began in a month (`yyyymm`), if one did."""
         page = await self._tables.page("runs", f"cycle-{month}", where=Where(), limit=1)
-        return self._read(page.rows[0]) if page.rows else None
+        return await self._read(page.rows[0]) if page.rows else None
 
-    @staticmethod
-    def _read(row: Row) -> Cycle:
+    async def _read(self, row: Row) -> Cycle:
         values = row.values
-        columns = sorted((name for name in values if name.startswith("runs_")), key=lambda name: int(name[5:]))
+        runs, left_out = await long_lists.read(self._tables, cycle_keys(values["cycle_id"])[1], values)
         return Cycle(
             cycle_id=values["cycle_id"], state=values["state"], tick=values["tick"], requested_by=values.get("requested_by", ""),
-            started_at=values.get("started_at", ""), ended_at=values.get("ended_at", ""),
-            left_out=values.get("left_out", ""), runs=[run for name in columns for run in json.loads(values[name])],
+            started_at=values.get("started_at", ""), ended_at=values.get("ended_at", ""), left_out=left_out, runs=runs,
             outcomes=json.loads(values.get("outcomes", "{}")))

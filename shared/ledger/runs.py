@@ -4,7 +4,8 @@ Who writes what: claim_run inserts; the activity at work merges its own columns;
 If-Match, because it is written once. A cancel is a column of its own, so that it can never lose a race.
 """
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, get_args
@@ -118,6 +119,23 @@ class Runs:
         row = await self._tables.get("runs", *run_keys(run_id))
         return run_of(row) if row else None
 
+    async def some(self, run_ids: Sequence[str]) -> dict[str, Run]:
+        """By id, those that have a row. Runs of one moment, as all of a cycle are, come in one request for each thousand."""
+        moments = dict[tuple[str, str], list[str]]()
+        for run_id in run_ids:
+            partition, row = run_keys(run_id)
+            moments.setdefault((partition, row.removesuffix(run_id)), []).append(run_id)
+        found = await asyncio.gather(*(self._of_moment(*moment, ids) for moment, ids in moments.items()))
+        return {run.run_id: run for runs in found for run in runs}
+
+    async def _of_moment(self, partition: str, start: str, run_ids: Sequence[str]) -> list[Run]:
+        if len(run_ids) == 1:
+            run = await self.get(run_ids[0])
+            return [run] if run else []
+        wanted = frozenset(run_ids)
+        runs = [run_of(row) async for row in self._tables.list("runs", partition, prefix=start)]
+        return [run for run in runs if run.run_id in wanted]
+
     async def insert(self, run: Run) -> bool:
         """False where the run has a row already."""
         values = {name: getattr(run, name) for name in COLUMNS if getattr(run, name) not in ("", 0)}
@@ -154,5 +172,3 @@ def seconds_between(run: Run, now: datetime) -> float:
     if not run.started_at:
         return 0.0
     return ((parse_iso(run.ended_at) if run.ended_at else now) - parse_iso(run.started_at)).total_seconds()
-
-

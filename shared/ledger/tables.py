@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 TABLES = ("catalogue", "versions", "runs", "blobs", "locks")
 LONGEST_TEXT = 30_000  # UTF-16 units; a property holds 64 KiB of them (blob-copy, 1.1)
 MOST_IN_TRANSACTION = 100
+MOST_BYTES = 900_000  # of a transaction's rows as JSON; the service takes 4 MiB, aiohttp warns of bodies above one
 
 
 class BadContinuation(Exception):
@@ -207,15 +208,13 @@ class Tables:
                 for row in rows[first:first + MOST_IN_TRANSACTION]])
 
     async def upsert_all(self, table: str, partition: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
-        """Writes the rows of one partition, each hundred in one transaction; what is there is merged into."""
+        """Writes the rows of one partition, each hundred (or 0.9 MB) in one transaction; what is there is merged into."""
         from azure.data.tables import TransactionOperation, UpdateMode
 
         client = await self._table(table)
-        entities = [_entity(partition, row, values) for row, values in rows.items()]
-        for first in range(0, len(entities), MOST_IN_TRANSACTION):
-            await client.submit_transaction([
-                (TransactionOperation.UPSERT, entity, {"mode": UpdateMode.MERGE})
-                for entity in entities[first:first + MOST_IN_TRANSACTION]])
+        for some in _transactions([_entity(partition, row, values) for row, values in rows.items()]):
+            await client.submit_transaction(
+                [(TransactionOperation.UPSERT, entity, {"mode": UpdateMode.MERGE}) for entity in some])
 
     async def close(self) -> None:
         if self._service is not None:
@@ -238,6 +237,20 @@ def _entity(partition: str, row: str, values: Mapping[str, Any]) -> dict[str, An
 
     return {name: stored(value) for name, value in values.items() if value is not None} | {
         "PartitionKey": partition, "RowKey": row}
+
+
+def _transactions(entities: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """In their order, each as large as one request may be."""
+    some, size = list[dict[str, Any]](), 0
+    for entity in entities:
+        more = len(json.dumps(entity, default=str))
+        if some and (len(some) == MOST_IN_TRANSACTION or size + more > MOST_BYTES):
+            yield some
+            some, size = [], 0
+        some.append(entity)
+        size += more
+    if some:
+        yield some
 
 
 def _fitting(text: str) -> str:

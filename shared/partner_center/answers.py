@@ -21,6 +21,7 @@ from shared.exports import Malformed, parse_currency, parse_invoice_id
 from shared.invoices import Invoice, InvoiceList, LeftOut
 
 LARGEST_MONEY = Decimal("1e15")
+MOST_DIGITS = 40  # rows keep amounts as texts, and a text that is cut is no amount
 SECONDS_IN_WORDS = re.compile(r"\bin (\d{1,6}) seconds?\b")
 OFFSET = re.compile(r"[?&]offset=(\d{1,9})(?:&|$)")
 REFUSALS = {401: "partner_center_unauthorized", 403: "partner_center_forbidden"}
@@ -167,7 +168,9 @@ def _money(value: Any) -> Decimal | None:
         money = Decimal(value) if isinstance(value, Decimal | str) or type(value) is int else None
     except InvalidOperation:
         return None
-    return money if money is not None and money.is_finite() and abs(money) < LARGEST_MONEY else None
+    if money is None or not money.is_finite() or len(money.as_tuple().digits) > MOST_DIGITS:
+        return None
+    return money if abs(money) < LARGEST_MONEY else None
 
 
 def _moment(value: Any) -> datetime | None:

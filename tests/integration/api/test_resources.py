@@ -9,6 +9,11 @@ import pytest
 
 from local.azurite import Azurite
 from local.simulator.behaviour import Behaviour
+from shared.clock import parse_iso
+from shared.exports import ExportKey
+from shared.ledger.cycles import Cycle
+from shared.ledger.keys import run_id, run_keys
+from tests.integration.api.counted import Requests, counted_world
 from tests.support.world import World
 
 SLOW = Behaviour(ready_after_seconds=3600, retry_after_seconds=600)
@@ -31,7 +36,7 @@ def started(world: World, what: str) -> str:
     rows = getattr(world.app.ledger, what)
 
     def wait_for_microsoft() -> bool:
-        runs = [world.on_loop(world.app.ledger.runs.get(run_id)) for run_id in world.on_loop(rows.get(single)).runs]
+        runs = [world.on_loop(world.app.ledger.runs.get(one)) for one in world.on_loop(rows.get(single)).runs]
         return bool(runs) and all(run is not None and run.polls >= 1 for run in runs)
 
     world.host.run_until(lambda: wait_for_microsoft() or None)
@@ -47,9 +52,9 @@ def test_who_has_the_same_is_told_so_until_a_run_moves(world: World, what: str) 
     same = look(world, path, f"W/{etag}")
     assert (same.status, same.body, same.header("ETag")) == (304, b"", etag)
     assert same.header("Retry-After") == first.header("Retry-After") != ""  # when to ask again is told in either case
-    run_id = first.json()["runs"][0]["run_id"]
-    world.post(f"/api/runs/{run_id}/cancel")
-    world.host.run_until(lambda: world.run_row(run_id).outcome or None)  # the row of the cycle or backfill is as it was
+    ending = first.json()["runs"][0]["run_id"]
+    world.post(f"/api/runs/{ending}/cancel")
+    world.host.run_until(lambda: world.run_row(ending).outcome or None)  # the row of the cycle or backfill is as it was
     moved = look(world, path, etag)
     assert moved.status == 200 and moved.header("ETag") != etag
     world.simulator.behaviour = replace(SLOW, ready_after_seconds=0)
@@ -62,10 +67,30 @@ def test_who_has_the_same_is_told_so_until_a_run_moves(world: World, what: str) 
 
 def test_time_alone_does_not_change_a_backfill_that_has_an_estimate(world: World) -> None:
     path = started(world, "backfills")
-    run_id = world.get(path)["runs"][0]["run_id"]
-    world.post(f"/api/runs/{run_id}/cancel")
-    world.host.run_until(lambda: world.run_row(run_id).outcome or None)
+    ending = world.get(path)["runs"][0]["run_id"]
+    world.post(f"/api/runs/{ending}/cancel")
+    world.host.run_until(lambda: world.run_row(ending).outcome or None)
     first = look(world, path)
     assert first.json()["waiting"] == 1 and first.json()["estimated_end"]
     world.host.advance(timedelta(seconds=5))
     assert look(world, path, first.header("ETag") or "").status == 304
+
+
+def test_a_cycle_of_many_runs_is_read_by_the_page(azurite: Azurite) -> None:
+    """Its row, and its runs a thousand to a request: not one request for each of them."""
+    requests = Requests()
+    moment, cycle_id = parse_iso("2026-11-20T05:00:00Z"), "cycle-20261120t050000z"
+    keys = [f"billed_usage/G{number:09}/full" for number in range(1_500)]
+    ids = {key: run_id(ExportKey.parse(key), moment) for key in keys}
+    rows = {
+        run_keys(made)[1]: {"run_id": made, "key": key, "stage": "ended", "outcome": "unchanged"} for key, made in ids.items()}
+    with counted_world(azurite, requests) as world:
+        ledger = world.app.ledger
+        world.on_loop(ledger.cycles.insert(Cycle(cycle_id, "starting", "2026-11-20T05:00:00Z")))
+        world.on_loop(ledger.cycles.planned(cycle_id, list(ids.values())))
+        world.on_loop(ledger.cycles.ended(cycle_id, {"unchanged": 1_500}, "2026-11-20T06:00:00Z"))
+        world.on_loop(ledger.tables.upsert_all("runs", "202611", rows))
+        requests.reset()
+        shown = world.get(f"/api/cycles/{cycle_id}")
+        assert [run["run_id"] for run in shown["runs"]] == list(ids.values()) and shown["outcome"] == "complete"
+        assert dict(requests.seen) == {"GET runs": 3}

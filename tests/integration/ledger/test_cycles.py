@@ -2,9 +2,10 @@
 
 from datetime import timedelta
 
-from shared.ledger.cycles import RUNS_PER_COLUMN, Cycle
+from shared.ledger.cycles import Cycle
 from shared.ledger.keys import run_id
 from shared.ledger.ledger import Ledger
+from shared.ledger.long_lists import RUNS_PER_COLUMN
 from tests.integration.ledger.standing import KEY, START
 
 CYCLE = Cycle("cycle-20261121t060000z-aaaa", "starting", "2026-11-21T06:00:00Z", "ada", "2026-11-21T06:00:01Z")
