@@ -88,6 +88,10 @@ param landingAuditReads bool = false
 @allowed(['', 'AAD', 'PrivateLink'])
 param storageCopyScope string = ''
 
+@description('Optional. Where the identity may write tables: account, or tables for the ledger\'s five alone. Default: account; where others keep tables in the account, try tables and ask the doctor.')
+@allowed(['account', 'tables'])
+param ledgerRoleScope string = 'account'
+
 @description('Optional. Object IDs of Entra groups that may read the landed data. Default: none.')
 param landingReaderGroupIds array = []
 
@@ -382,6 +386,8 @@ module landingAccess 'modules/landing-access.bicep' = {
   params: {
     accountName: landingAccountName
     containerName: landingContainer
+    tablePrefix: landingTablePrefix
+    ledgerRoleScope: ledgerRoleScope
     principalId: identity.outputs.principalId
     readerGroupIds: landingReaderGroupIds
   }

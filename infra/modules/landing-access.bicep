@@ -1,5 +1,5 @@
 metadata name = 'Landing access'
-metadata description = 'The container of the landed data and who may do what in it, in a landing account that is new or was there before. Deployed into the account\'s own resource group.'
+metadata description = 'The container of the landed data, the tables of the ledger and who may do what in them, in a landing account that is new or was there before. Deployed into the account\'s own resource group.'
 
 // Parameters
 
@@ -13,6 +13,15 @@ param accountName string
 @maxLength(63)
 param containerName string
 
+@description('Required. What the names of the ledger\'s tables begin with.')
+@minLength(1)
+@maxLength(50)
+param tablePrefix string
+
+@description('Required. Where the identity may write tables: in the whole account, or in the ledger\'s tables alone.')
+@allowed(['account', 'tables'])
+param ledgerRoleScope string
+
 @description('Required. Object ID of the app\'s identity.')
 param principalId string
 
@@ -23,6 +32,8 @@ param readerGroupIds array
 
 var blobDataContributor = 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
 var blobDataReader = '2a2b9908-6ea1-4ae2-8e65-a410df84e7d1'
+var tableNames = ['catalogue', 'versions', 'runs', 'blobs', 'locks']
+var tablesWithRole = ledgerRoleScope == 'tables' ? tableNames : []
 var tableDataContributor = '0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3'
 
 // Resources
@@ -36,13 +47,23 @@ resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2023-05-01' exist
   name: 'default'
 }
 
+resource tableService 'Microsoft.Storage/storageAccounts/tableServices@2023-05-01' existing = {
+  parent: account
+  name: 'default'
+}
+
 resource container 'Microsoft.Storage/storageAccounts/blobServices/containers@2023-05-01' = {
   parent: blobs
   name: containerName
   properties: { publicAccess: 'None' }
 }
 
-// Blobs: this container and no other.
+resource tables 'Microsoft.Storage/storageAccounts/tableServices/tables@2023-05-01' = [for tableName in tableNames: {
+  parent: tableService
+  name: '${tablePrefix}${tableName}'
+}]
+
+// This container and no other.
 resource writesBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(container.id, principalId, blobDataContributor)
   scope: container
@@ -53,8 +74,7 @@ resource writesBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   }
 }
 
-// Tables: the account's, because the app makes its five tables itself, which a role on a table that is not there cannot allow.
-resource writesTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+resource writesAllTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (ledgerRoleScope == 'account') {
   name: guid(account.id, principalId, tableDataContributor)
   scope: account
   properties: {
@@ -63,6 +83,17 @@ resource writesTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', tableDataContributor)
   }
 }
+
+// These tables and no others. A role on a table does not cover making it: that is why they are made here.
+resource writesTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for (tableName, i) in tablesWithRole: {
+  name: guid(tables[i].id, principalId, tableDataContributor)
+  scope: tables[i]
+  properties: {
+    principalId: principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', tableDataContributor)
+  }
+}]
 
 resource readsBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for groupId in readerGroupIds: {
   name: guid(container.id, groupId, blobDataReader)

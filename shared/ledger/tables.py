@@ -117,7 +117,27 @@ class Tables:
 
     async def _ensure(self) -> None:
         service = self._open()
-        await asyncio.gather(*(service.create_table_if_not_exists(self._prefix + name) for name in TABLES))
+        await asyncio.gather(*(self._make(service, self._prefix + name) for name in TABLES))
+
+    async def _make(self, service: TableServiceClient, name: str) -> None:
+        """A role on the five tables alone does not cover making them: then whoever deployed the app has, and a look tells."""
+        from azure.core.exceptions import HttpResponseError
+
+        try:
+            await service.create_table_if_not_exists(name)
+        except HttpResponseError as error:
+            if error.status_code != 403 or not await self._may_read(service, name):
+                raise
+
+    async def _may_read(self, service: TableServiceClient, name: str) -> bool:
+        from azure.core.exceptions import HttpResponseError
+
+        try:
+            async for _ in service.get_table_client(name).query_entities("PartitionKey eq ''", results_per_page=1):
+                break
+        except HttpResponseError:
+            return False  # the refusal that led here is the one to tell
+        return True
 
     async def insert(self, table: str, partition: str, row: str, values: Mapping[str, Any]) -> str | None:
         """The new row's ETag; None where there is a row already."""

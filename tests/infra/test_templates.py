@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from shared.ledger.tables import TABLES
 from tests.infra.bicep import INFRA, Template, parse, templates, walk
 from tests.infra.rules import (
     RULES,
@@ -112,15 +113,22 @@ def test_the_plan_is_what_the_app_is_built_for() -> None:
 
 def test_roles_are_as_narrow_as_they_work() -> None:
     found = {
-        (template.name, name, said["scope"])
+        (template.name, name, str(said["scope"] if isinstance(said["scope"], str) else dict(walk(said["scope"]))["operand_1"]))
         for template in templates().values()
         for name, _, said in template.resources("Microsoft.Authorization/roleAssignments")}
     assert found == {
         ("modules/landing-access.bicep", "writesBlobs", "container"),  # no other container
         ("modules/landing-access.bicep", "readsBlobs", "container"),
-        ("modules/landing-access.bicep", "writesTables", "account"),  # the app makes its tables
+        ("modules/landing-access.bicep", "writesAllTables", "account"),  # where nothing is said
+        ("modules/landing-access.bicep", "writesTables", "tables"),  # five
         ("modules/role-assignments.bicep", "ownsHostStorage", "hostAccount"),
         ("modules/role-assignments.bicep", "sendsTelemetry", "applicationInsights")}
+
+
+def test_the_tables_that_are_made_are_those_of_the_ledger() -> None:
+    landing = templates()["modules/landing-access.bicep"]
+    assert tuple(landing.tree["variables"]["tableNames"]["value"]) == TABLES
+    assert templates()["main.bicep"].parameters["ledgerRoleScope"]["default"] == "account"
 
 
 def test_folders_or_versions_and_soft_delete_always() -> None:

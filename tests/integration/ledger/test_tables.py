@@ -7,6 +7,7 @@ import pytest
 from azure.core.exceptions import HttpResponseError, ServiceRequestError
 from azure.data.tables import EdmType, TableServiceClient
 from azure.data.tables.aio import TableClient
+from azure.data.tables.aio import TableServiceClient as AsyncTableServiceClient
 
 from local.azurite import Azurite
 from shared.ledger.tables import LONGEST_TEXT, TABLES, Tables
@@ -154,6 +155,44 @@ async def test_a_wrong_key_is_an_error_and_not_an_absence(azurite: Azurite, pref
         await tables.get("runs", "p", "r")
     assert error.value.status_code == 403
     await tables.close()
+
+
+def may_make_no_table(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """As with a role on single tables: storage refuses to make any. What was asked for."""
+    asked: list[str] = []
+
+    async def refuse(self: AsyncTableServiceClient, name: str, **_: Any) -> None:
+        asked.append(name)
+        error = HttpResponseError("This request is not authorized to perform this operation using this permission.")
+        error.status_code = 403
+        raise error
+
+    monkeypatch.setattr(AsyncTableServiceClient, "create_table_if_not_exists", refuse)
+    return asked
+
+
+async def test_a_role_on_the_tables_alone_is_enough_where_they_are(
+    tables: Tables, azurite: Azurite, prefix: str, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await tables.insert("runs", "p", "r", {"a": 1})  # they are made
+    asked = may_make_no_table(monkeypatch)
+    narrow = Tables(prefix, connection_string=azurite.landing.connection_string)
+    assert await narrow.get("runs", "p", "r") is not None and await narrow.get("locks", "p", "r") is None
+    assert sorted(asked) == sorted(prefix + name for name in TABLES)  # once
+    await narrow.close()
+
+
+async def test_a_role_that_makes_no_table_is_told_where_they_are_not(
+    azurite: Azurite, prefix: str, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = may_make_no_table(monkeypatch)
+    narrow = Tables(prefix, connection_string=azurite.landing.connection_string)
+    for _ in range(2):  # the next call tries again: a role takes minutes to hold
+        with pytest.raises(HttpResponseError) as error:
+            await narrow.get("runs", "p", "r")
+        assert error.value.status_code == 403
+    assert len(asked) == 2 * len(TABLES)
+    await narrow.close()
 
 
 async def test_when_the_first_call_fails_the_next_one_tries_again(azurite: Azurite, prefix: str,
