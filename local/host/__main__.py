@@ -40,6 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
     except HostError as error:
         print(f"local host: {error}", file=sys.stderr, flush=True)
         return error.exit_code
+    if options.in_process and host.function_timeout is not None:
+        print(f"local host: functionTimeout ({host.function_timeout:g} s) is not kept with --in-process: nothing ends a function "
+              "that never returns.", file=sys.stderr, flush=True)
     print("\n".join(host.described_functions()))
     print(f"Listening on {host.base_url}", flush=True)
     signals.asked_to_stop.wait()

@@ -98,7 +98,7 @@ class LocalHost:
         defaults = read_local_settings(root / "local.settings.json") if root else {}
         self._exits.enter_context(environment(defaults, self._settings))
         options = read_host_json(self._host_json if root is None else root / "host.json", os.environ)
-        self.hub_name = options.hub_name
+        self.hub_name, self.function_timeout = options.hub_name, options.function_timeout
         self._server = Server()
 
         def binding() -> str:

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,6 +22,7 @@ from local.host import LocalHost, VirtualClock
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE_APP = Path(__file__).parent / "sample_app"
+Found = TypeVar("Found")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = {
     "SAMPLE_HUB": "Sample", "SAMPLE_SCHEDULE": "0 0 0 1 1 *", "SAMPLE_VALUE": "from settings",
@@ -105,27 +107,56 @@ class HostProcess:
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | SETTINGS | (settings or {}))
         self.said: list[str] = []
         self.logged: list[str] = []
+        self._url: str | None = None
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._logs_more = threading.Condition()
         self._readers = [
             threading.Thread(target=self._read, args=(self._process.stdout, self.said, self._lines), daemon=True),
             threading.Thread(target=self._read, args=(self._process.stderr, self.logged, None), daemon=True)]
         for reader in self._readers:
             reader.start()
 
-    @staticmethod
-    def _read(stream: Any, kept: list[str], lines: "queue.SimpleQueue[str | None] | None") -> None:
+    def _read(self, stream: Any, kept: list[str], lines: "queue.SimpleQueue[str | None] | None") -> None:
         for line in stream:
-            kept.append(line)
+            with self._logs_more:
+                kept.append(line)
+                self._logs_more.notify_all()
             if lines:
                 lines.put(line)
         if lines:
             lines.put(None)
 
     def url(self) -> str:
+        if self._url is None:
+            self._url = self._find_url()
+        return self._url
+
+    def _find_url(self) -> str:
         while (line := self._lines.get(timeout=30)) is not None:
             if line.startswith("Listening on "):
                 return line.removeprefix("Listening on ").strip()
         raise AssertionError(f"the host did not start: {''.join(self.logged)}")
+
+    def wait_for_log(self, done: Callable[[list[str]], Found | None]) -> Found:
+        """The first true value of `done`, which is asked again whenever the host has logged a line: after each step, that is."""
+        deadline = time.monotonic() + 30
+        while True:
+            seen = len(self.logged)
+            if found := done(self.logged):
+                return found
+            with self._logs_more:
+                left = deadline - time.monotonic()
+                assert self._logs_more.wait_for(lambda seen=seen: len(self.logged) > seen, left), "".join(self.logged)
+
+    def wait_for_end(self, instance_id: str) -> dict[str, Any]:
+        """Of an instance; its status."""
+        web = Web(self.url())
+
+        def ended(_: list[str]) -> dict[str, Any] | None:
+            status: dict[str, Any] = web.status(instance_id)
+            return None if status["runtimeStatus"] in ("Pending", "Running") else status
+
+        return self.wait_for_log(ended)
 
     def signal(self, number: int) -> None:
         self._process.send_signal(number)

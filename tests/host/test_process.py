@@ -2,30 +2,28 @@
 
 import http.client
 import json
+import os
 import re
+import select
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from .conftest import HostProcess, Web
 
+ROUGH_APP = Path(__file__).parent / "rough_app"
+
 Start = Callable[..., HostProcess]
-
-
-def wait_for_end(web: Web, instance_id: str) -> dict[str, object]:
-    deadline = time.monotonic() + 30
-    while (status := web.status(instance_id))["runtimeStatus"] in ("Pending", "Running"):
-        assert time.monotonic() < deadline, status
-        time.sleep(0.05)
-    return dict(status)
 
 
 def test_34_timer_and_orderly_end(start_process: Start) -> None:
     process = start_process(settings={"SAMPLE_SCHEDULE": "*/2 * * * * *"})
     web = Web(process.url())
-    assert wait_for_end(web, web.start("chain", 5))["output"] == 5
+    assert process.wait_for_end(web.start("chain", 5))["output"] == 5
     before, began = int(web.call("GET", "/api/ticks").body), time.monotonic()
     time.sleep(4.1)
     ticks, seconds = int(web.call("GET", "/api/ticks").body) - before, time.monotonic() - began
@@ -50,19 +48,17 @@ def test_36_kill_and_restart(start_process: Start, tmp_path: Path) -> None:
     chain = web.start("crash_chain", {"steps": 5, "seconds": 0.3, "log": str(log)})
     race = web.start("race", {"s": 60})
     parent = web.start("slow_parent", 2)
-    deadline = time.monotonic() + 20
-    while not (log.exists() and log.read_text().count("\n") >= 3):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    first.wait_for_log(lambda lines: sum("slow_step" in line and "done" in line for line in lines) >= 2)
     first.signal(signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL
-    web = Web(start_process().url())
-    assert wait_for_end(web, chain)["output"] == 5
+    second = start_process()
+    web = Web(second.url())
+    assert second.wait_for_end(chain)["output"] == 5
     steps = [int(line) for line in log.read_text().split()]
     assert sorted(set(steps)) == [0, 1, 2, 3, 4] and len(steps) <= 6  # the one that was cut off ran again
     assert web.event(race, "go", {"a": 1}) == 202
-    assert wait_for_end(web, race)["output"] == {"won": "event", "data": {"a": 1}, "type": "dict"}
-    assert float(str(wait_for_end(web, parent)["output"])) >= 2
+    assert second.wait_for_end(race)["output"] == {"won": "event", "data": {"a": 1}, "type": "dict"}
+    assert float(str(second.wait_for_end(parent)["output"])) >= 2
 
 
 def test_second_host_on_the_same_state_is_refused(start_process: Start) -> None:
@@ -81,7 +77,7 @@ def test_taken_port_and_json_log(start_process: Start, tmp_path: Path) -> None:
     other = HostProcess(tmp_path / "other", "--port", port)
     assert other.wait() == 4
     assert other.logged == [f"local host: Port {port} on 127.0.0.1 cannot be opened: Address already in use.\n"]
-    wait_for_end(web, web.start("chain", 1))
+    first.wait_for_end(web.start("chain", 1))
     first.signal(signal.SIGTERM)
     assert first.wait() == 0
     lines = [json.loads(line) for line in first.logged]
@@ -93,18 +89,28 @@ def test_taken_port_and_json_log(start_process: Start, tmp_path: Path) -> None:
 
 def test_sigterm_waits_for_a_running_activity(start_process: Start, tmp_path: Path) -> None:
     log = tmp_path / "steps"
-    process = start_process()
-    web = Web(process.url())
-    iid = web.start("crash_chain", {"steps": 1, "seconds": 1.0, "log": str(log)})
-    deadline = time.monotonic() + 20
-    while not log.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    os.mkfifo(log)
+    steps = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        process = start_process()
+        iid = Web(process.url()).start("crash_chain", {"steps": 1, "seconds": 1.0, "log": str(log)})
+        assert select.select([steps], [], [], 20)[0]  # it runs
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+        assert start_process().wait_for_end(iid)["output"] == 1
+        assert os.read(steps, 100) == b"0\n"  # it ended before the host did
+    finally:
+        os.close(steps)
+
+
+@pytest.mark.parametrize("in_process", [True, False])
+def test_says_that_it_cannot_keep_the_time_limit_in_process(start_process: Start, in_process: bool) -> None:
+    process = start_process(*(["--in-process"] if in_process else []), app=ROUGH_APP, settings={"ROUGH_SCHEDULE": "0 0 0 29 2 *"})
+    process.url()
     process.signal(signal.SIGTERM)
     assert process.wait() == 0
-    web = Web(start_process().url())
-    assert wait_for_end(web, iid)["output"] == 1
-    assert log.read_text() == "0\n"  # it ended before the host did
+    said = [line for line in process.logged if "functionTimeout (2 s) is not kept with --in-process" in line]
+    assert len(said) == in_process
 
 
 def test_only_loopback(start_process: Start) -> None:

@@ -12,9 +12,8 @@ import pytest
 
 from local.host import LocalHost, VirtualClock
 
-from .conftest import MANAGEMENT, ROOT, START, HostProcess, Web, call
+from .conftest import MANAGEMENT, ROOT, START, HostProcess, call
 from .plans import Planner, all_right, app
-from .test_process import wait_for_end
 
 PLAN_APP = Path(__file__).parent / "plan_app"
 SETTINGS = {"PYTHONPATH": str(ROOT)}  # a worker finds its app's own folder and nothing else: the plans come from here
@@ -78,9 +77,9 @@ def storm(start_process: Start, kills: int, seed: int) -> None:
         time.sleep(chance.uniform(0.05, 0.7))
         process.signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-    web = Web(start_process(settings=SETTINGS, app=PLAN_APP).url())
+    process = start_process(settings=SETTINGS, app=PLAN_APP)
     for iid, nodes in plans.items():
-        status = wait_for_end(web, iid)
+        status = process.wait_for_end(iid)
         assert all_right(nodes, status), (seed, nodes, status)
 
 

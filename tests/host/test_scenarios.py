@@ -288,6 +288,25 @@ def test_trap_t1_ids_out_of_step(host: LocalHost, web: Web) -> None:
     assert completed(host, web, "desync") is None
 
 
+def test_trap_t2_nested_fan_out(host: LocalHost, web: Web, caplog: pytest.LogCaptureFixture) -> None:
+    """The SDK raises when the sibling ends; Azure shows a text about changed code, this host logs what the SDK said, too."""
+    iid = web.start("nested_fan_out")
+    host.settle()
+    assert web.event(iid, "go", 1) == 202
+    status = host.wait(iid)
+    assert status["runtimeStatus"] == "Failed"
+    assert status["output"].startswith("Non-Deterministic workflow detected: A previous execution of this orchestration")
+    (hidden,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert hidden.startswith(f"{iid} nested_fan_out: an error that Azure hides: Exception: Parent Task -1 does not have pending")
+
+
+def test_trap_t2_spares_what_returns_at_once(host: LocalHost, web: Web) -> None:
+    iid = web.start("nested_fan_out", "return")
+    host.settle()
+    web.event(iid, "go", 1)
+    assert host.wait(iid)["output"] == "caught"
+
+
 @pytest.mark.parametrize("name", ["early_events", "early_events_any"])
 def test_trap_t3_early_events(host: LocalHost, web: Web, name: str) -> None:
     iid = web.start(name)

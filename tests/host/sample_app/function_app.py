@@ -147,6 +147,19 @@ def events(context):
 
 
 @app.orchestration_trigger(context_name="context")
+def nested_fan_out(context):
+    """A failure inside the inner fan-out is caught while a sibling is still open; what follows is further work, or nothing."""
+    failing = context.call_activity("flaky", {"key": context.instance_id, "fail": 10**9})
+    inner = context.task_all([failing, context.wait_for_external_event("go")])
+    try:
+        yield context.task_all([inner, context.call_activity("inc", 1)])
+    except Exception:
+        if context.get_input() == "return":
+            return "caught"
+    return (yield context.call_activity("inc", 2))
+
+
+@app.orchestration_trigger(context_name="context")
 def early_events(context):
     yield context.create_timer(context.current_utc_datetime + timedelta(seconds=2))
     found = []
