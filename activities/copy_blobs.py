@@ -34,9 +34,11 @@ async def copy_blobs(request: CopyRequest) -> CopyResult:
     proven = {name: row.destination_etag for name, row in known.items() if row.ok}
     fates = await app.copier.land(work, names, proven)
     await app.ledger.blobs.record(
-        run.export_key, run.version, [blob_row(fate, run.run_id) for fate in fates if not fate.unchanged])
+        run.export_key, run.version, [blob_row(fate, run.run_id) for fate in fates if fate.proven and not fate.unchanged])
     for fate in fates:
         if not fate.proven:
+            await app.ledger.blobs.record_failure(
+                run.export_key, run.version, blob_row(fate, run.run_id), known.get(fate.name))
             event(
                 "blob_failed", f"{run.run_id}/blob-{row_key(fate.name)[:8]}/{request['plan']}", run_id=run.run_id, key=run.key,
                 version=run.version, blob=fate.name, code=fate.code, rung=fate.rung, tries=fate.tries)

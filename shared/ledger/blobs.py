@@ -1,7 +1,7 @@
 """The blob rows: one per blob of a version, with what proves it. One transaction for the blobs of one activity."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from shared.exports import ExportKey
@@ -31,9 +31,10 @@ class BlobRow:
     seconds: float = 0.0
     code: str = ""
     detail: str = ""  # one sentence: what went wrong, or why it was streamed
+    row_etag: str = field(default="", compare=False)  # of the row that was read; "" for one that is to be written
 
 
-FACTS = tuple(BlobRow.__dataclass_fields__)
+FACTS = tuple(name for name in BlobRow.__dataclass_fields__ if name != "row_etag")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,11 @@ class BlobTotals:
 
 
 def _blob(row: Row) -> BlobRow:
-    return BlobRow(**{fact: row.values[fact] for fact in FACTS if fact in row.values})
+    return BlobRow(**{fact: row.values[fact] for fact in FACTS if fact in row.values}, row_etag=row.etag)
+
+
+def _values(row: BlobRow) -> dict[str, Any]:
+    return {fact: getattr(row, fact) for fact in FACTS}
 
 
 class Blobs:
@@ -52,10 +57,19 @@ class Blobs:
         self._tables = tables
 
     async def record(self, key: ExportKey, version: str, rows: Iterable[BlobRow]) -> None:
-        values: dict[str, Mapping[str, Any]] = {
-            blob_row(row.name): {fact: getattr(row, fact) for fact in FACTS} for row in rows}
+        values: dict[str, Mapping[str, Any]] = {blob_row(row.name): _values(row) for row in rows}
         if values:
             await self._tables.upsert_all("blobs", blob_partition(key, version), values)
+
+    async def record_failure(self, key: ExportKey, version: str, row: BlobRow, known: BlobRow | None) -> bool:
+        """Over the row that was `known` when the work began, or where there was none; False where somebody was quicker.
+
+        An activity may run twice, and the slower one may fail where the other has landed: what is proven stays so.
+        """
+        partition, name = blob_partition(key, version), blob_row(row.name)
+        if known is None:
+            return await self._tables.insert("blobs", partition, name, _values(row)) is not None
+        return await self._tables.replace("blobs", partition, name, _values(row), known.row_etag) is not None
 
     async def of_version(self, key: ExportKey, version: str) -> dict[str, BlobRow]:
         """By name."""

@@ -24,6 +24,20 @@ async def test_a_later_try_replaces_what_the_first_said(ledger: Ledger) -> None:
     await ledger.blobs.record(KEY, "v", [])
 
 
+async def test_a_failure_that_comes_late_leaves_what_is_proven(ledger: Ledger) -> None:
+    """Of two workers with the same blobs one lands them, and the other, slower one finds the source gone."""
+    name, failed = PROVEN.name, BlobRow(PROVEN.name, False, "r", code="source_missing")
+    assert await ledger.blobs.record_failure(KEY, "v", failed, None)
+    known = (await ledger.blobs.some(KEY, "v", [name, "other"]))[name]
+    await ledger.blobs.record(KEY, "v", [PROVEN])
+    assert not await ledger.blobs.record_failure(KEY, "v", failed, known)
+    assert not await ledger.blobs.record_failure(KEY, "v", failed, None)
+    assert await ledger.blobs.get(KEY, "v", name) == PROVEN
+    known = await ledger.blobs.get(KEY, "v", name)  # who has seen it proven may say that it is no more: it was damaged since
+    assert known is not None and await ledger.blobs.record_failure(KEY, "v", failed, known)
+    assert await ledger.blobs.get(KEY, "v", name) == failed
+
+
 async def test_a_thousand_and_more(ledger: Ledger) -> None:
     await ledger.blobs.record(KEY, "v", [BlobRow(f"part-{n}", n % 2 == 0, "r", bytes=10, rows=1) for n in range(1_050)])
     assert await ledger.blobs.totals(KEY, "v") == BlobTotals(525, 5_250, 525)
