@@ -163,10 +163,12 @@ def main(arguments: list[str] | None = None) -> int:
         if given.command == "unpack":
             unpack(archive, given.folder.resolve())
             return 0
-        folder = ROOT / ".state" / "package" / "assembled"
-        assemble(folder)
-        write_zip(folder, archive)
-        shutil.rmtree(folder)
+        folder = archive.with_suffix("")
+        try:
+            assemble(folder)
+            write_zip(folder, archive)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()
         print(f"{shown(archive)}: {archive.stat().st_size / 1e6:.0f} MB, SHA-256 {digest}")
         return 0

@@ -14,7 +14,19 @@ import httpx
 import pytest
 
 from local import package
-from local.package import PACKAGES, PYTHON, ROOT, PackageFailed, app_files, assemble, copy_installed, runs_here, tidy, write_zip
+from local.package import (
+    PACKAGES,
+    PYTHON,
+    ROOT,
+    PackageFailed,
+    app_files,
+    assemble,
+    copy_installed,
+    download,
+    runs_here,
+    tidy,
+    write_zip,
+)
 from local.stack import running
 from tests.support.world import ENVIRONMENT
 
@@ -136,6 +148,44 @@ def test_an_environment_with_other_versions_is_refused(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("httpx==0.0.1 \\\n    --hash=sha256:00\n")
     with pytest.raises(PackageFailed, match=r"0\.0\.1 is pinned: make setup"):
         copy_installed(tmp_path / "target", tmp_path / "requirements.txt")
+
+
+def test_without_an_index_it_says_what_is_wanted_and_leaves_no_zip(
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    assert package.main(["--archive", str(tmp_path / "dist" / "a.zip")]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"pip could not install requirements.txt for Python {PYTHON} on Linux:") and "Traceback" not in said
+    assert not list((tmp_path / "dist").iterdir())
+
+
+def test_a_wheel_that_is_not_the_pinned_one_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As if somebody had exchanged it on its way."""
+    info = "one-1.0.dist-info"
+    with zipfile.ZipFile(tmp_path / "one-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("one.py", "one = 1\n")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: one\nVersion: 1.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", f"one.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    for name, value in {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    pins, right = tmp_path / "requirements.txt", hashlib.sha256((tmp_path / "one-1.0-py3-none-any.whl").read_bytes()).hexdigest()
+    pins.write_text(f"one==1.0 --hash=sha256:{'0' * 64}\n")
+    with pytest.raises(PackageFailed, match="THESE PACKAGES DO NOT MATCH THE HASHES"):
+        download(tmp_path / "refused", pins)
+    assert not (tmp_path / "refused" / "one.py").exists()
+    pins.write_text("one==1.0\n")
+    with pytest.raises(PackageFailed, match="hash"):
+        download(tmp_path / "refused", pins)
+    pins.write_text(f"one==1.0 --hash=sha256:{right}\n")
+    download(tmp_path / "taken", pins)
+    assert (tmp_path / "taken" / "one.py").read_text() == "one = 1\n"
+
+
+def test_there_is_nothing_to_unpack_before_it_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert package.main(["--archive", str(tmp_path / "a.zip"), "unpack", str(tmp_path / "app")]) == 1
+    assert capsys.readouterr().err.endswith("a.zip is not there: make package\n")
 
 
 def test_it_is_made_for_the_python_that_the_template_asks_for() -> None:
