@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
+from .decisions import CreateTimer, Decision, ScheduleActivity, StartChild
 from .history import Event, EventType
 from .timestamps import parse_utc
 
@@ -18,39 +19,6 @@ MAX_RETRY_DELAY = timedelta(days=6)
 CHANGED = "Was a change made to the orchestrator code after this instance had already started running?"
 
 FunctionKind: TypeAlias = Literal["activity", "orchestrator"]
-
-
-@dataclass(frozen=True)
-class ScheduleActivity:
-    id: int
-    name: str
-    argument: object  # the text the SDK made
-    net_type = "ScheduleTaskOrchestratorAction"
-
-    @property
-    def input(self) -> str:
-        """As it is stored: `["<argument>"]`. Made only for what is new, which of a long history is little."""
-        return json.dumps([self.argument])
-
-
-@dataclass(frozen=True)
-class CreateTimer:
-    id: int
-    fire_at: datetime
-    net_type = "CreateTimerOrchestratorAction"
-
-
-@dataclass(frozen=True)
-class StartChild:
-    id: int
-    name: str
-    instance_id: str
-    input: str | None
-    version: str | None
-    net_type = "CreateSubOrchestrationAction"
-
-
-Decision: TypeAlias = ScheduleActivity | CreateTimer | StartChild
 
 
 @dataclass(frozen=True)

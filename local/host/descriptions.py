@@ -1,11 +1,11 @@
-"""Functions of an app as plain JSON: what a worker process tells the host about the app that it has loaded."""
+"""Functions of an app as plain JSON, for the host of a worker process that has loaded it, and as a list for a developer."""
 
 import os
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from . import ncrontab
-from .functions import AppFunction, FunctionIndex, TimerOptions, time_zone
+from .functions import HTTP_METHODS, AppFunction, FunctionIndex, TimerOptions, time_zone
 from .routes import Route
 
 
@@ -35,3 +35,19 @@ def _function(description: dict[str, Any]) -> AppFunction:
 
 def _elsewhere(*_: object, **__: object) -> NoReturn:
     raise RuntimeError("this function lives in the worker process")
+
+
+def listed(functions: FunctionIndex, origin: str) -> list[str]:
+    """A line for each HTTP and timer trigger, one for all of each other kind."""
+    lines = []
+    for function in functions.of("httpTrigger"):
+        methods = "any method" if function.methods == HTTP_METHODS else ",".join(function.methods)
+        lines.append(f"  {function.name}: {methods} {origin}/{function.route.template if function.route else ''}")
+    for function in functions.of("timerTrigger"):
+        lines.append(f"  {function.name}: timer {function.timer.text if function.timer else ''}")
+    for kind, trigger in (("orchestrators", "orchestrationTrigger"), ("activities", "activityTrigger")):
+        if names := [function.name for function in functions.of(trigger)]:
+            lines.append(f"  {kind}: {', '.join(names)}")
+    if disabled := [function.name for function in functions.all if function.disabled]:
+        lines.append(f"  disabled: {', '.join(disabled)}")
+    return lines

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import failure_texts
-from .action_replay import ActionReplay, Decision, Finished, FunctionKind, ImpossibleAction, NonDeterminism
+from .action_replay import ActionReplay, Finished, FunctionKind, ImpossibleAction, NonDeterminism
 from .calls import WorkerLost
+from .decisions import Decision
 from .history import Event, EventType, compact_json
 from .timestamps import rewrite_offsets
 

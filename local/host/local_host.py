@@ -20,11 +20,12 @@ from .calls import Calls
 from .client_binding import client_binding_json
 from .clock import Clock, SystemClock
 from .commands import Commands
+from .descriptions import listed
 from .digest import status_body
 from .engine import Engine, Limits
 from .errors import FunctionFailed, HostError
 from .front import Front
-from .functions import HTTP_METHODS, FunctionIndex, index_app, load_app, name_lent
+from .functions import FunctionIndex, index_app, load_app, name_lent
 from .history import Event
 from .http_messages import HostRequest, HostResponse
 from .invocation import Invoker
@@ -229,19 +230,7 @@ class LocalHost:
 
     def described_functions(self) -> list[str]:
         """The list that the command line prints: a line for each HTTP and timer trigger, one for all of each other kind."""
-        origin = self.base_url if self._server.port else ""
-        lines = []
-        for function in self.functions.of("httpTrigger"):
-            methods = "any method" if function.methods == HTTP_METHODS else ",".join(function.methods)
-            lines.append(f"  {function.name}: {methods} {origin}/{function.route.template if function.route else ''}")
-        for function in self.functions.of("timerTrigger"):
-            lines.append(f"  {function.name}: timer {function.timer.text if function.timer else ''}")
-        for kind, trigger in (("orchestrators", "orchestrationTrigger"), ("activities", "activityTrigger")):
-            if names := [function.name for function in self.functions.of(trigger)]:
-                lines.append(f"  {kind}: {', '.join(names)}")
-        if disabled := [function.name for function in self.functions.all if function.disabled]:
-            lines.append(f"  disabled: {', '.join(disabled)}")
-        return lines
+        return listed(self.functions, self.base_url if self._server.port else "")
 
     # -- acting ---------------------------------------------------------------
 

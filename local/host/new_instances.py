@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime
 
 from . import history
-from .action_replay import StartChild
+from .decisions import StartChild
 from .history import Event
 from .records import Instance, NewInstance, Parent
 

@@ -8,7 +8,8 @@ from typing import Any
 from azure.functions import FunctionRegister
 
 from . import failure_texts, sdk_patches
-from .action_replay import Decision, FunctionKind, NonDeterminism
+from .action_replay import FunctionKind, NonDeterminism
+from .decisions import Decision
 from .episode import Identity, Outcome, run_episode
 from .functions import FunctionIndex, index_app
 from .history import NEVER_PLAYED, Event, EventType

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from . import failure_texts, history
-from .action_replay import CreateTimer, Decision, ScheduleActivity, StartChild
+from .decisions import CreateTimer, Decision, ScheduleActivity, StartChild
 from .episode import Outcome
 from .history import Event, EventType
 from .new_instances import child_instance, next_generation

@@ -12,47 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .errors import HostError
+from .database import opened, trouble
 from .history import Event
 from .records import LIVE, Filter, Instance, Message, NewInstance, Parent, Step, Work, Written
 
-SCHEMA_VERSION = 1
-LOCK_SECONDS = 5.0
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS instances(
-  iid TEXT PRIMARY KEY, eid TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, status TEXT NOT NULL, input TEXT,
-  output TEXT, custom_status TEXT, created INTEGER NOT NULL, updated INTEGER NOT NULL, parent_iid TEXT, parent_eid TEXT,
-  parent_task INTEGER);
-CREATE TABLE IF NOT EXISTS history(
-  iid TEXT NOT NULL, eid TEXT NOT NULL, seq INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY(iid, eid, seq)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS inbox(
-  id INTEGER PRIMARY KEY AUTOINCREMENT, iid TEXT NOT NULL, eid TEXT, due INTEGER NOT NULL, arrival INTEGER NOT NULL,
-  body TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS inbox_by_instance ON inbox(iid, due);
-CREATE INDEX IF NOT EXISTS inbox_by_due ON inbox(due);
-CREATE TABLE IF NOT EXISTS work(
-  id INTEGER PRIMARY KEY AUTOINCREMENT, iid TEXT NOT NULL, eid TEXT NOT NULL, task INTEGER NOT NULL, name TEXT NOT NULL,
-  input TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS schedules(name TEXT PRIMARY KEY, last INTEGER, next INTEGER);
-"""
 _INSTANCE = ("iid, eid, name, version, status, input, output, custom_status, created, updated, parent_iid, parent_eid, "
              "parent_task")
 _SELECT = f"SELECT {_INSTANCE} FROM instances"  # noqa: S608  # names of columns, no values
 _DELETIONS = tuple(f"DELETE FROM {table} WHERE iid=?" for table in ("instances", "history", "inbox", "work"))  # noqa: S608
-
-
-def start_anew(path: Path | None) -> str:
-    return f"To keep it and start anew: mv {path} {path}.old; rm -f {path}-wal {path}-shm"
-
-
-def database_trouble(path: Path | None, error: sqlite3.Error) -> str:
-    """What is wrong with the database and what to do about it, in one line."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return f"The state database {path} is damaged ({error}). {start_anew(path)}"
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return f"The state database {path} is locked by another program. Nothing is lost: end that one and start the host again."
-    return f"The state database {path} cannot be written ({error}). Nothing is lost: make room and start the host again."
 
 
 class StoreClosed(Exception):
@@ -69,31 +36,7 @@ class Store:
         """
         self._closed_because = "the host has stopped"
         self._path, self._now, self._failed, self._lock = path, now, failed, threading.RLock()
-        self._db: sqlite3.Connection | None = sqlite3.connect(
-            path or ":memory:", check_same_thread=False, isolation_level=None, timeout=LOCK_SECONDS)
-        try:
-            self._open(self._db)
-        except sqlite3.Error as error:
-            self._db.close()
-            raise HostError(database_trouble(path, error)) from None
-        except BaseException:
-            self._db.close()
-            raise
-
-    def _open(self, db: sqlite3.Connection) -> None:
-        if (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise sqlite3.DatabaseError(str(found).splitlines()[-1])
-        db.execute("PRAGMA journal_mode=WAL")
-        db.execute("PRAGMA synchronous=NORMAL")
-        db.execute("BEGIN IMMEDIATE")
-        for statement in SCHEMA.split(";"):
-            db.execute(statement)
-        found = db.execute("PRAGMA user_version").fetchone()[0]
-        if found not in (0, SCHEMA_VERSION):
-            raise HostError(f"The state database {self._path} was written by another version of the host (schema {found}). "
-                            f"{start_anew(self._path)}")
-        db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        db.execute("COMMIT")
+        self._db: sqlite3.Connection | None = opened(path)
 
     def close(self) -> None:
         with self._lock:
@@ -125,7 +68,7 @@ class Store:
         """What is on disk is whole, as after a kill; to go on with half of it in memory would not be."""
         db.close()  # undoes what was not committed
         self._db = None
-        text = self._closed_because = database_trouble(self._path, error)
+        text = self._closed_because = trouble(self._path, error)
         if self._failed is not None:
             self._failed(text)
         raise StoreClosed(text) from error
