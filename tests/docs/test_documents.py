@@ -34,6 +34,12 @@ def anchors(file: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def diagrams() -> list[tuple[str, str]]:
+    found = [(name_of(file), block) for file in DOCUMENTS
+             for block in re.findall(r"^```mermaid\n(.*?)^```", file.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)]
+    return [(f"{name}-{number}", block) for number, (name, block) in enumerate(found)]
+
+
 def targets() -> set[str]:
     return set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
 
@@ -81,3 +87,21 @@ def test_every_document_is_reached_from_the_first_page() -> None:
             look += [target for link in links if link and (target := (file.parent / link).resolve()).exists()]
     lost = {name_of(file) for file in DOCUMENTS if file.is_relative_to(ROOT / "docs")} - {name_of(file) for file in reached}
     assert not lost
+
+
+@pytest.mark.parametrize("block", [pytest.param(block, id=name) for name, block in diagrams()])
+def test_a_diagram_uses_no_word_of_mermaid_as_a_name(block: str) -> None:
+    """`graph[Microsoft Graph]` is an error, and where the diagram was to be stands a message."""
+    words = {"graph", "flowchart", "style", "class", "click", "classDef", "linkStyle", "default", "end"}
+    first, *lines = block.splitlines()
+    assert re.match(r"flowchart (LR|TD)$|sequenceDiagram$|stateDiagram-v2$", first)
+    if first.startswith("flowchart"):
+        bare = re.sub(r"\[[^\]]*\]|\([^)]*\)|\"[^\"]*\"|--[^->]*-->|-\.[^.]*\.->", " ", "\n".join(lines))
+        names = {name for line in bare.splitlines() if line.split() != ["end"] for name in re.findall(r"[\w-]*\w", line)}
+        assert not names & words
+
+
+def test_a_diagram_with_such_a_name_is_found() -> None:
+    with pytest.raises(AssertionError):
+        test_a_diagram_uses_no_word_of_mermaid_as_a_name("flowchart LR\n  app -- asks --> graph[Microsoft Graph]\n")
+    test_a_diagram_uses_no_word_of_mermaid_as_a_name("flowchart LR\n  subgraph a\n    b -- to the end --> c[the end]\n  end\n")
