@@ -30,6 +30,11 @@ class Front:
         self._routes = [
             (function.route, function) for function in functions.of("httpTrigger") if function.route is not None]
 
+    @staticmethod
+    def largest_body(path: str) -> int | None:
+        """In bytes; None: as large as it likes."""
+        return None if path.lower().startswith((f"{WEBHOOKS}/", f"{RPC}/")) else MAX_TRIGGER_BODY
+
     async def handle(self, request: HostRequest) -> HostResponse:
         with self._traffic.passing():
             try:

@@ -62,7 +62,7 @@ class Management:
             try:
                 content = json.loads(request.body)
                 input_json = None if content is None else compact_json(content)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 return _error(400, "Invalid JSON content", error, "Newtonsoft.Json.JsonReaderException")
         instance_id = self._commands.start(name, input_json, instance_id, request.query.get("version"))
         if (timeout := _number(request.query.get("timeout"))) is not None:
@@ -96,7 +96,7 @@ class Management:
             return json_response(400, {"Message": "Only application/json request content is supported"})
         try:
             event = compact_json(json.loads(request.body))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return _error(400, "Invalid JSON content", error, "Newtonsoft.Json.JsonReaderException")
         return _command_answer(self._commands.raise_event(instance_id, name, event))
 
@@ -190,7 +190,7 @@ def _filter(query: dict[str, str]) -> Filter:
 
 def _moment(text: str | None) -> int | None:
     for candidate in (text, text.replace(" ", "+")) if text else ():  # the plus of an offset arrives as a blank
-        with suppress(ValueError):
+        with suppress(ValueError, OverflowError):
             return to_micros(parse_utc(candidate))
     return None
 
@@ -222,7 +222,9 @@ def _number(text: str | None) -> float | None:
 
 
 def _whole_number(text: str | None) -> int | None:
+    """None for what is no number of 32 bits, either."""
     try:
-        return int(text) if text else None
+        number = int(text) if text else None
     except ValueError:
         return None
+    return None if number is None or abs(number) >= 2**31 else number

@@ -9,15 +9,18 @@ import os
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from .errors import PortTaken
 from .front import Front, host_allowed
 from .http_messages import HostRequest, HostResponse
 
 log = logging.getLogger(__name__)
+LONGEST_REASON = 200
 Result = TypeVar("Result")
 
 
@@ -50,7 +53,7 @@ class Server:
     async def _listen(self, front: Front, port: int) -> int:
         app = web.Application(client_max_size=0)
         app.router.add_route("*", "/{path:.*}", _handler(front))
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0, logger=_server_log())
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, "127.0.0.1", port).start()
@@ -82,12 +85,51 @@ def _handler(front: Front) -> Any:
         host = request.headers.get("Host")
         if not host_allowed(host):
             return web.Response(status=421, text="This host answers requests to 127.0.0.1 and localhost only.\n")
-        body = await request.content.read()
         headers = [(name, value) for name, value in request.headers.items()]
-        answer = await front.handle(HostRequest.of(request.method, request.raw_path, headers, body, f"http://{host}"))
-        return _web_response(answer)
+        try:
+            asked = HostRequest.of(request.method, request.raw_path, headers, b"", f"http://{host}")
+        except ValueError:  # a target that is no URL
+            return web.Response(status=400)
+        body = await _body(request, front.largest_body(asked.path))
+        if body is None:
+            return web.Response(status=413, headers={"Connection": "close"})
+        return _web_response(await front.handle(replace(asked, body=body)))
 
     return serve
+
+
+async def _body(request: web.Request, limit: int | None) -> bytes | None:
+    """None: it is too large; the rest of it is not read."""
+    if limit is None:
+        return await request.content.read()
+    if (request.content_length or 0) > limit:
+        return None
+    parts, size = [], 0
+    async for part in request.content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            return None
+    return b"".join(parts)
+
+
+class _OneLine(logging.Filter):
+    """What is no HTTP, and a caller that has gone, are not worth a stack trace."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError | ConnectionError):
+            record.levelno, record.levelname, record.exc_info = logging.WARNING, "WARNING", None
+            why = " ".join(str(error).split())[:LONGEST_REASON]
+            record.msg, record.args = "a request that could not be read: %s: %s", (type(error).__name__, why)
+        return True
+
+
+def _server_log() -> logging.Logger:
+    server_log = logging.getLogger(f"{__name__}.http")
+    if not server_log.filters:
+        server_log.addFilter(_OneLine())
+    return server_log
 
 
 def _web_response(answer: HostResponse) -> web.Response:
