@@ -20,8 +20,8 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
-from collections.abc import Iterator
-from importlib.metadata import Distribution, distribution, distributions
+from collections.abc import Callable, Iterator
+from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
 import pathspec
@@ -67,30 +67,6 @@ def download(target: Path, requirements: Path = ROOT / REQUIREMENTS) -> None:
             f"pip could not install {requirements.name} for Python {PYTHON} on Linux:\n{done.stderr.strip()[-2000:]}")
 
 
-def copy_installed(target: Path, requirements: Path = ROOT / REQUIREMENTS) -> None:
-    """The same from this environment, without network: for tests, as nobody can say what was changed there since.
-
-    Hard links where the file system has them. Other versions than those that are pinned are refused.
-    """
-    if not runs_here():
-        raise PackageFailed(f"Packages of this environment are not those of Azure's: it has Python {PYTHON} on Linux, {MACHINE}.")
-    for name, version in PINNED.findall(requirements.read_text(encoding="utf-8")):
-        installed = distribution(name)
-        if installed.version != version:
-            raise PackageFailed(f"{name} {installed.version} is installed and {version} is pinned: make setup")
-        for file in installed.files or ():
-            if ".." not in file.parts and "__pycache__" not in file.parts:
-                link(Path(str(installed.locate_file(file))), target / file)
-
-
-def link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        target.hardlink_to(source)
-    except OSError:  # another file system
-        shutil.copyfile(source, target)
-
-
 def runs_here() -> bool:
     """Whether this machine can run what is packed for Azure."""
     return "{}.{}".format(*sys.version_info) == PYTHON and sysconfig.get_platform() == f"linux-{MACHINE}"
@@ -119,13 +95,13 @@ def tidy_record(found: Distribution, packages: Path) -> None:
 
 # -- the zip ------------------------------------------------------------------
 
-def assemble(folder: Path, *, installed: bool = False) -> None:
-    """The package as a folder; what was there goes."""
+def assemble(folder: Path, install: Callable[[Path], None] = download) -> None:
+    """The package as a folder; what was there goes. `install` puts the dependencies there: the seam for tests."""
     shutil.rmtree(folder, ignore_errors=True)
     for file in app_files():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / file, folder / file)
-    (copy_installed if installed else download)(folder / PACKAGES)
+    install(folder / PACKAGES)
     tidy(folder / PACKAGES)
 
 

@@ -63,12 +63,16 @@ def pinned() -> dict[str, str]:
     return dict(PINNED.findall((ROOT / REQUIREMENTS).read_text(encoding="utf-8")))
 
 
+def describes(name: str) -> bool:
+    """Whether a file says what a package is. RECORD only says which files it has: tens of thousands, and read for each bill."""
+    return ".dist-info/" in name and not name.endswith("/RECORD")
+
+
 def sbom_of_the_zip() -> None:
     if not ARCHIVE.is_file():
         raise SupplyChainFailed(f"{shown(ARCHIVE)} is not there: make package")
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(ARCHIVE) as packed:
-        prefix = f"{PACKAGES}/"
-        packed.extractall(folder, [name for name in packed.namelist() if name.startswith(prefix) and ".dist-info/" in name])
+        packed.extractall(folder, [name for name in packed.namelist() if describes(name)])
         sbom(Path(folder) / PACKAGES, ARCHIVE, SBOM)
     print(f"{shown(SBOM)}: {len(pinned())} packages")
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from local import supply_chain
-from local.package import PACKAGES, ROOT, link, runs_here
-from local.supply_chain import Audit, SupplyChainFailed, audit_of, hold_against_pins, pinned, sbom
+from local.package import PACKAGES, ROOT, runs_here
+from local.supply_chain import Audit, SupplyChainFailed, audit_of, describes, hold_against_pins, pinned, sbom
+from tests.support.installed import link
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,7 @@ def bill(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "a.zip").write_bytes(b"a zip")
     for name in pinned():
         for file in distribution(name).files or ():
-            if file.parts[0].endswith(".dist-info"):
+            if describes(str(file)):
                 link(Path(str(file.locate())), folder / PACKAGES / file)
     sbom(folder / PACKAGES, folder / "a.zip", folder / "bill.json")
     return dict(json.loads((folder / "bill.json").read_text(encoding="utf-8")))
