@@ -1,0 +1,53 @@
+"""The recording is what the code says today: its events, their facts and the kinds of their values."""
+
+import ast
+from datetime import timedelta
+
+import pytest
+
+from shared.redaction import EVENTS
+from tests.alarms.recording import ROLE, Trace, play, recorded, shapes, written
+from tests.docs.test_operations import documented, in_the_code
+
+AGAIN = "the events are not what they were: run `make recording`, and see what the queries make of it"
+
+
+def test_what_the_code_says_today_is_what_was_recorded() -> None:
+    anew, before = play(), recorded()
+    assert shapes(anew) == shapes(before), AGAIN
+    assert {trace.message.partition(",")[0] for trace in anew} == {f'{{"event":"{name}"' for name in shapes(before)}
+
+
+def test_every_event_of_the_code_was_recorded_and_every_recorded_fact_is_documented() -> None:
+    known, there = documented(), shapes(recorded())
+    assert set(there) == set(in_the_code()), AGAIN
+    for name, facts in there.items():
+        assert set(facts) - {"event_id", "app_version"} <= known[name], name
+
+
+def test_a_fact_that_is_renamed_or_of_another_kind_is_seen() -> None:
+    before = recorded()
+    ended = next(trace for trace in before if trace.facts["event"] == "run_ended")
+    others = [trace for trace in before if trace.facts["event"] != "run_ended"]
+    assert shapes([*others, ended.saying(seconds="12")])["run_ended"]["seconds"] == {"str"}
+    assert "duration" in shapes([*others, ended.saying(duration=1)])["run_ended"]
+
+
+def test_a_line_arrives_as_it_was_said() -> None:
+    """What is written is read again; traces are in the order of their time, as far as two workers keep it."""
+    before = recorded()
+    assert written(before) == written([Trace(trace.at, trace.message, ROLE) for trace in before])
+    assert len({trace.facts["event_id"] for trace in before}) <= len(before) > 900
+    assert before[-1].at - before[0].at > timedelta(days=22)
+
+
+@pytest.mark.parametrize("folder", ["activities", "shared", "triggers"])
+def test_events_go_through_one_door(folder: str) -> None:
+    """No module logs to the events' logger by itself: each event has an id, and none holds a secret."""
+    from tests.alarms.engine import ROOT
+
+    for file in (ROOT / folder).rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        if file.name not in ("telemetry.py", "redaction.py"):
+            assert EVENTS not in text and "EVENTS" not in {
+                node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}, file
