@@ -1,6 +1,7 @@
 """The deployment package: what is in it, that it runs by itself, that it is the same every time."""
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -27,6 +28,7 @@ from local.package import (
     write_zip,
 )
 from local.stack import running
+from local.supply_chain import SBOM
 from tests.support.installed import copy_installed
 from tests.support.world import ENVIRONMENT
 
@@ -189,7 +191,7 @@ def test_it_is_made_for_the_python_that_the_template_asks_for() -> None:
 @pytest.mark.long
 @AS_ON_AZURE
 def test_the_whole_way(tmp_path: Path) -> None:
-    """As typed. Needs a package index."""
+    """As typed, bill of materials included. Needs a package index."""
     done = subprocess.run(["make", "run-package"], cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^all \d+ blobs landed and proven", done.stdout, flags=re.MULTILINE)
@@ -197,3 +199,8 @@ def test_the_whole_way(tmp_path: Path) -> None:
         assert_contents(set(archive.namelist()))
         archive.extractall(tmp_path)
     assert hashlib.sha256(zipped(tmp_path, tmp_path.parent / "again.zip")).hexdigest() in done.stdout
+    bill = subprocess.run(
+        [sys.executable, "-m", "local.supply_chain", "sbom"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert bill.returncode == 0, bill.stderr
+    [digest] = json.loads(SBOM.read_text(encoding="utf-8"))["metadata"]["component"]["hashes"]
+    assert digest["content"] in done.stdout
