@@ -46,11 +46,12 @@ async def check_operation(wait: OperationWait) -> CheckResult:
         return {"status": "refused", "code": error.code}
     if isinstance(state, Ready):
         await app.ledger.runs.merge(
-            run.run_id, stage="planning", polls=run.polls + 1, next_check_at="",
+            run.run_id, stage="planning", polls=run.polls + 1, next_check_at="", **run.waits(app.clock.now()),
             request_ids=run.with_request_id(state.request_id))
         return {"status": "succeeded", "operation_id": operation_id}
     if isinstance(state, Failed):
-        await app.ledger.runs.merge(run.run_id, polls=run.polls + 1, request_ids=run.with_request_id(state.request_id))
+        await app.ledger.runs.merge(
+            run.run_id, polls=run.polls + 1, request_ids=run.with_request_id(state.request_id), **run.waits(app.clock.now()))
         return {"status": "no_data"} if state.no_data else await give_up(app, run, operation_id, "operation_failed")
     return await waiting(app, run, state.retry_after_seconds)
 
@@ -60,9 +61,10 @@ async def waiting(
 ) -> CheckResult:
     """One write, with whatever else is to be said of this look."""
     await app.ledger.prolong(run, seconds or 0)
+    now = app.clock.now()
     await app.ledger.runs.merge(
-        run.run_id, stage="waiting", polls=run.polls + polled, **columns,
-        next_check_at=iso(app.clock.now() + timedelta(seconds=max(seconds or 0, app.settings.poll_min_seconds))))
+        run.run_id, stage="waiting", polls=run.polls + polled, **run.waits(now, goes_on=True), **columns,
+        next_check_at=iso(now + timedelta(seconds=max(seconds or 0, app.settings.poll_min_seconds))))
     event(
         "operation_waiting", f"{run.run_id}/waiting/{run.polls + polled}", run_id=run.run_id, key=run.key,
         polls=run.polls + polled, seconds=seconds, code=columns.get("last_code"), deadline=run.deadline)

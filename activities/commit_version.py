@@ -34,6 +34,7 @@ async def commit_version(request: VersionRequest) -> ProofResult:
             await app.ledger.runs.merge(run.run_id, detail=error.detail)
         return {"status": "refused", "code": error.code}
     if committed.missing:
+        await app.ledger.runs.merge(run.run_id, stage="pausing", **run.waits(app.clock.now(), goes_on=True))
         return {"status": "missing", "blobs": committed.missing}
     before, month = await trailing(app.ledger, committed.row), billing_month(run.root_directory)
     event(

@@ -44,8 +44,10 @@ async def start_export(wait: OperationWait) -> StartResult:
 async def waiting(app: Services, run: Run, seconds: int | None, **columns: str) -> Waiting:
     """One write, with whatever else is to be said of it."""
     await app.ledger.prolong(run, seconds or 0)
+    now = app.clock.now()
     await app.ledger.runs.merge(
-        run.run_id, stage="waiting", next_check_at=iso(app.clock.now() + timedelta(seconds=seconds or 0)), **columns)
+        run.run_id, stage="waiting", next_check_at=iso(now + timedelta(seconds=seconds or 0)),
+        **run.waits(now, goes_on=True), **columns)
     event(
         "start_delayed", f"{run.run_id}/posting/{run.posts}", run_id=run.run_id, key=run.key, posts=run.posts, seconds=seconds,
         code=columns.get("last_code"), deadline=run.deadline)
@@ -82,7 +84,7 @@ async def ask(app: Services, run: Run) -> StartResult:
     key, now = run.export_key, app.clock.now()
     word = period_word(key.scope.month, now) if isinstance(key.scope, MonthScope) else None
     await app.ledger.runs.merge(
-        run.run_id, stage="posting", posts=run.posts + 1, asked_period=word or "", asked_at=iso(now))
+        run.run_id, stage="posting", posts=run.posts + 1, asked_period=word or "", asked_at=iso(now), **run.waits(now))
     try:
         accepted = await app.graph.start_export(key, word)
     except Transient as error:
@@ -105,7 +107,7 @@ async def store(app: Services, run_id: str, accepted: "Accepted") -> StartResult
             return {"status": "started", "operation_id": run.operation_id}
         if await app.ledger.runs.merge_if(
                 run, stage="waiting", operation_id=accepted.operation_id, operations=run.operations + 1,
-                request_ids=run.with_request_id(accepted.request_id)):
+                request_ids=run.with_request_id(accepted.request_id), **run.waits(app.clock.now(), goes_on=True)):
             event(
                 "operation_started", f"{run_id}/operation/{run.operations + 1}", run_id=run_id, key=run.key, posts=run.posts,
                 operations=run.operations + 1, request_id=accepted.request_id)

@@ -8,7 +8,10 @@ import functools
 import logging
 import re
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from inspect import Parameter, signature
 from typing import Any, ParamSpec, TypeVar
 
 from shared.errors import BillingExportError, InfrastructureFault
@@ -20,6 +23,9 @@ EVENTS = "partner_billing.events"  # lines of JSON, each value of which is redac
 NOISY = ("azure", "httpx", "httpcore", "aiohttp", "msal", "urllib3", "kiota_http", "kiota_abstractions")
 TOKEN = re.compile(r"[A-Za-z0-9_.\-]{1,80}")  # what an error code or a request id may look like; anything else is dropped
 SECRETS = re.compile(r"(?i)((?:sig|token|password|key|code)=)[^&\s\"']+|(bearer )[A-Za-z0-9._~+/=%-]+")  # also access_token=
+
+TRACE_PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, traceparent
+TRACE_ID: ContextVar[str] = ContextVar("TRACE_ID", default="")  # of the call under way: what the platform files it under
 
 logger = logging.getLogger("partner_billing.wall")
 
@@ -98,13 +104,35 @@ def walled(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
     @functools.wraps(function)
     async def wall(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return await function(*args, **kwargs)
+            with traced(kwargs):
+                return await function(*args, **kwargs)
         except Exception as error:  # all of them: this is the one place that must not let anything through
             said = fault(error)
             logger.warning("%s failed: %s at %s", getattr(function, "__name__", "function"), said, where(error))
         raise said  # out here, so that the original is not even its __context__
 
+    return asking_for_context(wall)
+
+
+def asking_for_context(wall: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    """So that the worker hands over its invocation: to whatever has a parameter `context` (Python developer guide, Context)."""
+    known = signature(wall)
+    context = Parameter("context", Parameter.KEYWORD_ONLY, default=None)
+    wall.__signature__ = known.replace(parameters=[*known.parameters.values(), context])  # type: ignore[attr-defined]
     return wall
+
+
+@contextmanager
+def traced(arguments: dict[str, Any]) -> Iterator[None]:
+    """Takes the invocation out of a call's arguments; while it lasts, TRACE_ID is the trace that the platform files it under."""
+    trace = getattr(arguments.pop("context", None), "trace_context", None)
+    parent = getattr(trace, "trace_parent", None) or getattr(trace, "Traceparent", None)  # workers have spelled it both ways
+    found = TRACE_PARENT.fullmatch(parent) if isinstance(parent, str) else None
+    before = TRACE_ID.set(found[1] if found else "")
+    try:
+        yield
+    finally:
+        TRACE_ID.reset(before)
 
 
 def secret_free(value: Any) -> bool:

@@ -13,7 +13,7 @@ from typing import Any, ParamSpec
 import azure.functions as func
 
 from shared.errors import InfrastructureFault, Transient
-from shared.redaction import fault, where
+from shared.redaction import asking_for_context, fault, traced, where
 
 P = ParamSpec("P")
 
@@ -65,7 +65,8 @@ def answered(function: Callable[P, Awaitable[func.HttpResponse]]) -> Callable[P,
     @functools.wraps(function)
     async def wall(*args: P.args, **kwargs: P.kwargs) -> func.HttpResponse:
         try:
-            return await function(*args, **kwargs)
+            with traced(kwargs):
+                return await function(*args, **kwargs)
         except Problem as problem:
             return said(problem)
         except Exception as error:  # all of them: this is the one place that must not let anything through
@@ -78,7 +79,7 @@ def answered(function: Callable[P, Awaitable[func.HttpResponse]]) -> Callable[P,
                 "Ask again in some seconds. If it lasts, look at the firewall and the roles of the storage accounts."))
         return said(Problem(500, "internal", "The app failed.", "Look at the app's log around this time."))
 
-    return wall
+    return asking_for_context(wall)
 
 
 def _is_storage(error: BaseException) -> bool:

@@ -56,13 +56,15 @@ CONTINUATION = or_null(TEXT, "what to send as `continuation` for what follows; n
 
 RUN = {
     "run_id": told(RUN_ID, "also the instance id of its orchestration"), **KEY,
-    "stage": told(TEXT, "starting, posting, waiting, planning, copying, proving, ended"),
+    "stage": told(TEXT, "starting, posting, waiting, planning, copying, proving, pausing, ended"),
     "outcome": or_null(OUTCOME, "null while it lives"), **CODE,
     "detail": or_null(TEXT, "the rule that was broken, where one was"), "requested_by": or_null(TEXT), "reason": or_null(TEXT),
     "cycle_id": or_null(TEXT), "retry_of": or_null(RUN_ID), "force": {"type": "boolean"}, "started_at": TEXT,
     "deadline": or_null(MOMENT), "ended_at": or_null(MOMENT), "cancel_requested_at": or_null(MOMENT),
-    "next_check_at": or_null(MOMENT), "polls": told(COUNT, "looks at Microsoft's operation"),
-    "posts": told(COUNT, "requests for an export"), "operations": COUNT, "last_code": or_null(TEXT),
+    "next_check_at": or_null(MOMENT),
+    "waited_seconds": told(COUNT, "in all, for Microsoft and between rounds, to the last look"),
+    "polls": told(COUNT, "looks at Microsoft's operation"), "posts": told(COUNT, "requests for an export"),
+    "operations": COUNT, "last_code": or_null(TEXT),
     "request_ids": told({"type": "array", "items": TEXT}, "Microsoft's, the newest ten"),
     "blobs": members({"total": COUNT, "landed": COUNT, "failed": COUNT}), "bytes": COUNT, "rows": COUNT,
     "version": or_null(TEXT), "path": or_null(TEXT, "in the container, below LANDING_PREFIX"),

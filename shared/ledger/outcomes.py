@@ -19,6 +19,7 @@ from shared.telemetry import event
 
 MOST_TRIES = 50
 UNKNOWN_FOR = timedelta(minutes=5)
+DEAD = frozenset({"terminated", "run_lost", "platform_fault"})  # it has not waited until somebody found it
 TOLERANCE = timedelta(seconds=30)  # a timer that looks every five minutes is not exact
 
 InstanceState = Literal["live", "unknown", "terminated", "over"]
@@ -39,7 +40,8 @@ async def close_run(ledger: Ledger, run_id: str, end: RunEnd) -> RunEnd:
     event(
         "run_ended", f"{run_id}/ended/1", run_id=run_id, key=run.key, outcome=run.outcome, code=run.code, version=run.version,
         blobs=run.blobs_landed, blobs_total=run.blobs_total, bytes=run.bytes, rows=run.rows, polls=run.polls, posts=run.posts,
-        operations=run.operations, seconds=round(seconds_between(run, ledger.clock.now()), 1), requested_by=run.requested_by,
+        operations=run.operations, waited_seconds=run.waited_seconds,
+        seconds=round(seconds_between(run, ledger.clock.now()), 1), requested_by=run.requested_by,
         remedy=remedy(run.code) if run.code else None)
     if ledger.locking:
         await ledger.locks.free(run.key, run_id, lock)  # only where it names this run, of whatever epoch: nobody else would
@@ -63,6 +65,8 @@ async def _final_columns(ledger: Ledger, run: Run, end: RunEnd) -> dict[str, Any
     columns: dict[str, Any] = {
         "stage": "ended", "outcome": end["outcome"], "code": end.get("code", ""), "live_run_id": end.get("live_run_id", ""),
         "ended_at": iso(ledger.clock.now()), "next_check_at": ""}
+    if columns["code"] not in DEAD:
+        columns |= run.waits(ledger.clock.now())
     if not run.version:
         return columns
     version = await ledger.versions.get(run.export_key, run.manifest_etag, run.version_n)

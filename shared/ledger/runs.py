@@ -54,6 +54,8 @@ class Run:
     detail: str = ""  # one sentence on the rule that was broken, where one was
     request_ids: str = ""
     next_check_at: str = ""
+    waited_seconds: int = 0  # in all, for Microsoft and between rounds; see waits()
+    waiting_since: str = ""
     plan: int = 0
     version: str = ""
     version_n: int = 0
@@ -90,6 +92,15 @@ class Run:
         if self.live_run_id:
             end["live_run_id"] = self.live_run_id
         return end
+
+    def waits(self, now: datetime, *, goes_on: bool = False) -> dict[str, Any]:
+        """The columns that say how long it has waited by now; `goes_on`: and waits again from here.
+
+        Absolute, so that an activity that runs twice counts nothing twice.
+        """
+        since = parse_iso(self.waiting_since) if self.waiting_since else now
+        waited = self.waited_seconds + max(0, round((now - since).total_seconds()))
+        return {"waited_seconds": waited, "waiting_since": iso(now) if goes_on else ""}
 
     def with_request_id(self, request_id: str | None) -> str:
         """The column with one more of Microsoft's request ids, the newest kept."""

@@ -100,7 +100,7 @@ def assert_events(caplog: pytest.LogCaptureFixture, failed: str, landed: str) ->
     events = [json.loads(record.getMessage()) for record in caplog.records if record.name == "partner_billing.events"]
     known = documented()
     for event in events:
-        assert set(event) - {"event", "event_id", "app_version"} <= known[event["event"]]
+        assert set(event) - {"event", "event_id", "app_version", "instance_id"} <= known[event["event"]]
     for run_id, story in (
             (failed, ["run_requested", "run_started", "start_delayed", "operation_started", "operation_waiting", "copy_planned",
                       "blob_failed", "run_ended"]),

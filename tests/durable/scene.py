@@ -153,7 +153,7 @@ def around(world: World, name: str, wrap: Callable[[Call], Call]) -> Iterator[No
     """While it lasts, the host calls wrap(function) where it would call the app's function of that name."""
     index = world.host.functions._by_name
     function = index[name]
-    index[name] = replace(function, call=wrap(function.call))
+    index[name] = replace(function, call=wrap(function.call), wants_context=False)  # wrappers see what crosses, and nothing else
     try:
         yield
     finally:

@@ -1,5 +1,6 @@
 """The wall: what of an exception may leave, and what may cross a boundary."""
 
+import asyncio
 import inspect
 import json
 import logging
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InfrastructureFault, Refused, Throttled
-from shared.redaction import NOISY, fault, guard_logs, quiet_libraries, redacted, secret_free, walled, where
+from shared.redaction import NOISY, TRACE_ID, fault, guard_logs, quiet_libraries, redacted, secret_free, walled, where
 
 SECRET = "https://a.blob.core.windows.net/b?sv=1&sig=TOPSECRET%3D"
 
@@ -96,8 +97,35 @@ async def test_what_is_returned_passes_and_the_signature_stays() -> None:
         return one + other
 
     assert await adding(1, other=4) == 5
-    assert list(inspect.signature(adding).parameters) == ["one", "other"] and adding.__doc__ == "Adds."
+    assert list(inspect.signature(adding).parameters) == ["one", "other", "context"] and adding.__doc__ == "Adds."
     assert adding.__name__ == "adding" and inspect.iscoroutinefunction(adding)
+
+
+class Invocation:
+    """What the worker hands over as `context`, as far as it is looked at."""
+
+    def __init__(self, **trace: Any) -> None:
+        self.trace_context = type("TraceContext", (), trace)
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@pytest.mark.parametrize(("context", "trace_id"), [
+    (Invocation(trace_parent=f"00-{TRACE}-00f067aa0ba902b7-01"), TRACE),
+    (Invocation(Traceparent=f"00-{TRACE}-00f067aa0ba902b7-00"), TRACE),
+    (Invocation(trace_parent=""), ""), (Invocation(trace_parent="sig=abc"), ""), (Invocation(trace_parent=None), ""), (None, "")])
+async def test_a_call_knows_the_trace_that_the_platform_files_it_under(context: Any, trace_id: str) -> None:
+    """And the next one does not; what runs inside the call knows it too."""
+    @walled
+    async def telling(request: str) -> str:
+        return await asyncio.create_task(inner())
+
+    async def inner() -> str:
+        return TRACE_ID.get()
+
+    assert await telling(request="r", context=context) == trace_id  # type: ignore[call-arg]
+    assert TRACE_ID.get() == "" and await telling(request="r") == ""
 
 
 def test_where_names_lines_and_no_source() -> None:

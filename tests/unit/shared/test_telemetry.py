@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from shared.redaction import guard_logs
+from shared.redaction import TRACE_ID, guard_logs
 from shared.telemetry import APP_VERSION, event
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -29,8 +29,21 @@ def said(caplog: pytest.LogCaptureFixture, name: str, event_id: str, **facts: An
 
 def test_an_event_is_its_facts(caplog: pytest.LogCaptureFixture) -> None:
     assert said(caplog, "run_ended", "r/ended/1", run_id="r", rows=0, seconds=1.5, ok=False, code="", version=None) == {
-        "event": "run_ended", "event_id": "r/ended/1", "app_version": APP_VERSION, "run_id": "r", "rows": 0, "seconds": 1.5,
-        "ok": False}
+        "event": "run_ended", "event_id": "r/ended/1", "app_version": APP_VERSION, "instance_id": "r", "run_id": "r", "rows": 0,
+        "seconds": 1.5, "ok": False}
+
+
+def test_it_leads_to_durables_records_of_the_same_work(caplog: pytest.LogCaptureFixture) -> None:
+    """Of a run in a cycle, the run's own orchestration; and the trace of the call that it was written in."""
+    token = TRACE_ID.set("4bf92f3577b34da6a3ce929d0e0e4736")
+    try:
+        line = said(caplog, "run_started", "r/started/1", run_id="r", cycle_id="c")
+    finally:
+        TRACE_ID.reset(token)
+    assert (line["instance_id"], line["trace_id"]) == ("r", "4bf92f3577b34da6a3ce929d0e0e4736")
+    assert said(caplog, "cycle_ended", "c/ended/1", cycle_id="c")["instance_id"] == "c"
+    assert said(caplog, "backfill_ended", "b/ended/1", backfill_id="b")["instance_id"] == "b"
+    assert {"instance_id", "trace_id"}.isdisjoint(said(caplog, "preflight", "preflight/20261121"))
 
 
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,0 +1,76 @@
+"""How long a run has waited, for Microsoft and between rounds: in its row, the API and its last event, in virtual seconds."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from local.azurite import Azurite
+from local.simulator.behaviour import Behaviour
+from local.simulator.faults import Answer, Faults, Match
+from tests.durable.scene import BEHAVIOUR, around, as_before, open_world, twice
+from tests.support.world import World
+
+
+@pytest.fixture(scope="module")
+def shared_world(azurite: Azurite) -> Iterator[World]:
+    with open_world(azurite, early_timers=False) as world:
+        yield world
+
+
+@pytest.fixture
+def world(shared_world: World) -> Iterator[World]:
+    yield shared_world
+    as_before(shared_world)
+
+
+def events(caplog: pytest.LogCaptureFixture, run_id: str) -> list[dict[str, Any]]:
+    lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "partner_billing.events"]
+    return [line for line in lines if line.get("instance_id") == run_id]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "each look twice"])
+def test_all_waits_together(world: World, caplog: pytest.LogCaptureFixture, again: bool) -> None:
+    """60 s before the export is taken, two looks 100 s apart; each wait a second longer, as timers may fire early."""
+    caplog.set_level(logging.INFO, "partner_billing.events")
+    world.simulator.restate("unbilled_usage/2026-10/USD/full")
+    world.simulator.behaviour = replace(BEHAVIOUR, ready_after_polls=2, retry_after_seconds=100)
+    world.simulator.faults = Faults()
+    world.simulator.faults.add(Match(operation="start", nth=(1,)), Answer(status=503, headers={"Retry-After": "60"}))
+    if again:
+        with around(world, "check_operation", twice):
+            run = world.land("unbilled_usage", billing_month="last")
+    else:
+        run = world.land("unbilled_usage", billing_month="last")
+    looks = 1 if again else 2  # the simulator counts each look
+    waited = 61 + looks * 101
+    assert run["outcome"] == "landed" and waited - 3 <= run["waited_seconds"] <= waited + 3
+    [ended] = [line for line in events(caplog, run["run_id"]) if line["event"] == "run_ended"]
+    assert ended["waited_seconds"] == run["waited_seconds"] <= ended["seconds"] + 3
+
+
+def test_pauses_between_rounds_count_and_copying_does_not(world: World) -> None:
+    key = "unbilled_reconciliation/2026-10/USD/full"
+    world.simulator.restate(key)
+    world.simulator.behaviour = Behaviour(ready_after_polls=0)
+    world.simulator.faults = Faults()
+    world.simulator.faults.add(Match(operation="blob", method="GET", path="*part-00000*"), Answer(status=404))
+    run = world.land("unbilled_reconciliation", billing_month="last")
+    assert run["outcome"] == "incomplete"
+    assert 30 + 60 <= run["waited_seconds"] <= 30 + 60 + 5  # two pauses before the second and the third round
+
+
+def test_a_run_that_nobody_worked_on_has_not_waited_until_it_was_found(world: World) -> None:
+    world.simulator.behaviour = replace(BEHAVIOUR, operation_end="never", retry_after_seconds=600)
+    run_id = world.start("unbilled_usage", attribute_set="basic")
+    world.host.run_until(lambda: world.run_row(run_id).polls >= 2)
+    before = world.run_row(run_id).waited_seconds
+    assert before >= 600
+    world.host.terminate(run_id)
+    world.host.wait(run_id)
+    world.host.fire_timer("settle_dead_runs")
+    run = world.get(f"/api/runs/{run_id}")
+    assert (run["outcome"], run["waited_seconds"]) == ("failed", before)
