@@ -1,0 +1,39 @@
+metadata name = 'Workbook'
+metadata description = 'The workbook in the portal: runs by outcome, what is landed, waits, throttling, bytes, errors with their remedy, and each run.'
+
+// Parameters
+
+@description('Required. Region of the workbook.')
+param location string
+
+@description('Required. Tags of the workbook.')
+param tags object
+
+@description('Required. Resource ID of the Log Analytics workspace that takes in the telemetry of the app.')
+param logAnalyticsWorkspaceId string
+
+@description('Required. Name of the function app: events of another app in the same workspace are left out.')
+param functionAppName string
+
+@description('Required. Address of the app\'s API, which each run links to.')
+param functionAppUri string
+
+@description('Optional. Title of the workbook. Default: Partner billing exports.')
+@minLength(1)
+param displayName string = 'Partner billing exports'
+
+// Resources
+
+resource workbook 'Microsoft.Insights/workbooks@2023-06-01' = {
+  name: guid(resourceGroup().id, functionAppName, 'workbook')
+  location: location
+  tags: tags
+  kind: 'shared'
+  properties: {
+    displayName: displayName
+    category: 'workbook'
+    version: 'Notebook/1.0'
+    sourceId: logAnalyticsWorkspaceId
+    serializedData: replace(replace(loadTextContent('../workbook/workbook.json'), 'let role = \'\';', 'let role = \'${functionAppName}\';'), 'let api = \'\';', 'let api = \'${functionAppUri}\';')
+  }
+}
