@@ -36,7 +36,7 @@ def test_the_tables_of_the_readme_have_the_defaults() -> None:
     assert len(told) > 8
     for name, value in told.items():
         default = MAIN.parameters[name].get("default")
-        said = {"None": "none", "": "one", "True": "true", "False": "false"}.get(str(default), str(default))
+        said = {"None": "none", "[]": "none", "": "one", "True": "true", "False": "false"}.get(str(default), str(default))
         assert value == said, name
 
 
@@ -59,6 +59,11 @@ def test_the_example_is_of_the_template() -> None:
     instances, memory = MAIN.parameters["alwaysReadyInstances"]["default"], MAIN.parameters["instanceMemoryMB"]["default"] // 1024
     idle = f"{instances} × {memory} × {22 * 3600 * 30} × "
     assert idle in (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
+
+
+def test_the_example_pays_for_every_alarm() -> None:
+    rules = json.loads((INFRA / "alerts" / "rules.json").read_text(encoding="utf-8"))
+    assert f"| {len(rules)} × " in (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
 
 
 def test_host_json_and_the_template_agree() -> None:

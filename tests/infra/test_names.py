@@ -15,6 +15,7 @@ LIMITS = {  # least, most, what may stand in it (Naming rules and restrictions f
     "Microsoft.ManagedIdentity/userAssignedIdentities": (3, 128, r"[a-z0-9-]+"),
     "Microsoft.OperationalInsights/workspaces": (4, 63, r"[a-z0-9-]+"),
     "Microsoft.Insights/components": (1, 260, r"[a-z0-9-]+"),
+    "Microsoft.Insights/actionGroups": (1, 260, r"[a-z0-9-]+"),
     "Microsoft.Network/virtualNetworks": (2, 64, r"[a-z0-9-]+"),
     "Microsoft.Network/natGateways": (1, 80, r"[a-z0-9-]+"),
     "Microsoft.Network/publicIPAddresses": (1, 80, r"[a-z0-9-]+"),
