@@ -48,22 +48,6 @@ param existingWorkspaceId string = ''
 @maxValue(730)
 param logRetentionDays int = 90
 
-@description('Optional. Addresses that get a mail of each alarm. Default: none, alarms are seen in the portal only.')
-param alertEmails array = []
-
-@description('Optional. Whether the alarms are at work. Default: true.')
-param alertsEnabled bool = true
-
-@description('Optional. Hours without anything good of a dataset that are silence, 2 to 47. Default: 30, for a daily schedule; a rarer one needs alertsEnabled=false and an alarm of your own.')
-@minValue(2)
-@maxValue(47)
-param alertSilenceHours int = 30
-
-@description('Optional. Hours within which the schedule and the doctor must have fired, 2 to 47. Default: 26, for a daily schedule.')
-@minValue(2)
-@maxValue(47)
-param alertTimerHours int = 26
-
 //==============================================================================
 // Parameters: the landing account
 //==============================================================================
@@ -146,37 +130,37 @@ param alertsEnabled bool = true
 @description('Optional. Hours without anything good of a dataset that are silence, 2 to 47; raise it where the schedule is rarer than daily. Default: 30.')
 @minValue(2)
 @maxValue(47)
-param silenceHours int = 30
+param alertSilenceHours int = 30
 
 @description('Optional. Hours within which the schedule and the doctor must have fired, 2 to 47. Default: 26.')
 @minValue(2)
 @maxValue(47)
-param timerHours int = 26
+param alertTimerHours int = 26
 
 @description('Optional. Minutes within which what was asked for must have begun, 5 to 720. Default: 15.')
 @minValue(5)
 @maxValue(720)
-param pendingMinutes int = 15
+param alertPendingMinutes int = 15
 
 @description('Optional. Hours before its deadline at which a run that has not ended is told of, 1 to 24. Default: 2.')
 @minValue(1)
 @maxValue(24)
-param deadlineHours int = 2
+param alertDeadlineHours int = 2
 
 @description('Optional. Percent of the planned copies of a run that may fail, 1 to 100. Default: 5.')
 @minValue(1)
 @maxValue(100)
-param failedPercent int = 5
+param alertFailedPercent int = 5
 
 @description('Optional. Percent of the trailing mean below which rows or bytes are told of, 0 to 99. Default: 50.')
 @minValue(0)
 @maxValue(99)
-param lowPercent int = 50
+param alertLowPercent int = 50
 
 @description('Optional. Percent of the trailing mean above which rows or bytes are told of, 101 to 10000. Default: 300.')
 @minValue(101)
 @maxValue(10000)
-param highPercent int = 300
+param alertHighPercent int = 300
 
 //==============================================================================
 // Parameters: the settings of the app, one each; docs/settings.md has more on every one
@@ -524,38 +508,11 @@ module alerts 'modules/alerts.bicep' = {
     datasets: exportDatasets
     silenceHours: alertSilenceHours
     timerHours: alertTimerHours
-    location: location
-    tags: allTags
-  }
-}
-
-module workbook 'modules/workbook.bicep' = {
-  name: 'workbook'
-  params: {
-    logAnalyticsWorkspaceId: monitoring.outputs.workspaceId
-    functionAppName: functionApp.outputs.name
-    functionAppUri: functionApp.outputs.uri
-    location: location
-    tags: allTags
-  }
-}
-
-module alerts 'modules/alerts.bicep' = {
-  name: 'alerts'
-  params: {
-    logAnalyticsWorkspaceId: monitoring.outputs.workspaceId
-    functionAppName: functionApp.outputs.name
-    actionGroupName: '${abbreviations.actionGroup}billing-${token}'
-    actionGroupEmails: alertEmails
-    enabled: alertsEnabled
-    datasets: exportDatasets
-    silenceHours: silenceHours
-    timerHours: timerHours
-    pendingMinutes: pendingMinutes
-    deadlineHours: deadlineHours
-    failedPercent: failedPercent
-    lowPercent: lowPercent
-    highPercent: highPercent
+    pendingMinutes: alertPendingMinutes
+    deadlineHours: alertDeadlineHours
+    failedPercent: alertFailedPercent
+    lowPercent: alertLowPercent
+    highPercent: alertHighPercent
     location: location
     tags: allTags
   }

@@ -109,6 +109,13 @@ def flex_takes_it(template: Template) -> Iterator[str]:
     yield from (f"Flex Consumption refuses {member}" for member in sorted(found))
 
 
+def declares_once(template: Template) -> Iterator[str]:
+    """pycep keeps the last of two declarations and says nothing; a compiler would refuse both. Outputs are names of their own."""
+    for kinds in ("param|var|resource|module", "output"):
+        names = re.findall(rf"^(?:{kinds}) (\w+)\b", template.code, flags=re.MULTILINE)
+        yield from (f"{name} is declared twice" for name in sorted({name for name in names if names.count(name) > 1}))
+
+
 def knows_every_name(template: Template) -> Iterator[str]:
     """A name that is used and declared nowhere: what a compiler would say first."""
     declared = {name for kind in ("parameters", "variables", "resources", "modules") for name in template.tree.get(kind, {})}
@@ -129,4 +136,4 @@ def uses_what_it_declares(template: Template) -> Iterator[str]:
 
 RULES: tuple[Rule, ...] = (
     is_described, tells_its_limits, has_no_key, is_shut, knows_its_roles, deletes_nothing, is_tagged_and_placed, flex_takes_it,
-    knows_every_name, uses_what_it_declares)
+    declares_once, knows_every_name, uses_what_it_declares)

@@ -9,6 +9,7 @@ from tests.infra.bicep import INFRA, Template, parse, templates, walk
 from tests.infra.rules import (
     RULES,
     Rule,
+    declares_once,
     deletes_nothing,
     flex_takes_it,
     has_no_key,
@@ -58,6 +59,8 @@ resource rules 'Microsoft.Storage/storageAccounts/managementPolicies@2023-05-01'
     (flex_takes_it, "resource app 'Microsoft.Web/sites@2024-04-01' = {\n  properties: { siteConfig: { ftpsState: 'x' } }\n}\n",
      "refuses ftpsState"),
     (flex_takes_it, "var settings = { FUNCTIONS_WORKER_RUNTIME: 'python' }\n", "refuses FUNCTIONS_WORKER_RUNTIME"),
+    (declares_once, "var a = 1\nvar b = a\nvar a = 2\n", "a is declared twice"),
+    (declares_once, "output a int = 1\noutput a int = 2\n", "a is declared twice"),
     (knows_every_name, "var a = lokation\n", "lokation is declared nowhere"),
     (knows_every_name, "param a string\nvar b = 'x-${a}-${tokn}'\n", "tokn is declared nowhere"),
     (knows_every_name, "param a bool\nvar b = a ? yes : 'no'\n", "yes is declared nowhere"),
