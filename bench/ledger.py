@@ -1,8 +1,10 @@
 """What the ledger costs: `python -m bench.ledger`, on the storage emulator.
 
 GET /runs of a month with 10,000 runs and GET /catalogue of a dataset with 1,000 keys and 10,000 versions: a first page of
-100 in one request to the tables. Starting a run: 3 requests. The ledger's share of copying 1,000 blobs of 8 MiB: its own
-calls for such a copy, timed alone, against the time that bytes take at the rate of one disk-bound emulator; goal 5 %.
+100 in one request to the tables. Starting a run: 3 requests. The ledger's share of copying 1,000 blobs of 8 MiB, goal 5 %:
+its own calls for such a copy, timed alone, against the same copy by the app's own copier, proven and unproven, of which
+SAMPLE blobs are really copied, in a process of their own, before and behind. Both on the same emulator and machine;
+as the calls of one batch really pass while blobs of others are copied, the true share is smaller.
 """
 
 import asyncio
@@ -11,6 +13,8 @@ import time
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from bench import peers
+from bench.copy_speed import act
 from local.azurite import Azurite
 from shared.clock import SystemClock
 from shared.exports import BillingMonth, Dataset, ExportKey, MonthScope
@@ -22,7 +26,9 @@ from shared.ledger.runs import Run
 from shared.ledger.tables import Tables
 
 RUNS, KEYS, VERSIONS, BLOBS, BATCH, AT_ONCE = 10_000, 1_000, 10_000, 1_000, 10, 8
-COPY_BYTES_A_SECOND = 200e6  # a generous rate for one worker: a slower copy makes the ledger's share smaller
+SAMPLE, BLOB_BYTES = 48, 8 << 20
+WAYS = (("auto", "content"), ("server", "transfer"))  # the default, and the fastest: storage fetches, nothing is read back
+FAST = 200e6  # bytes a second: faster than one worker copies here
 GOAL_SHARE = 0.05
 NOW = datetime(2026, 11, 1, tzinfo=timezone.utc)
 
@@ -77,6 +83,16 @@ async def copy_overhead(ledger: Ledger) -> float:
     return time.perf_counter() - began
 
 
+def copied(azurite: Azurite, container: str, mode: str, proof: str) -> float:
+    """Seconds that BLOBS blobs take by the rate at which SAMPLE of them are copied."""
+    billing, landing = azurite.billing, azurite.landing
+    peers.make_container(azurite, container)
+    said = act(
+        "ours", landing=landing.connection_string, container=container, root=f"{billing.blob_url}/exports/root",
+        sas=peers.sas(billing.name, billing.key, "exports"), mode=mode, proof=proof, blobs=SAMPLE)
+    return float(said["seconds"]) / SAMPLE * BLOBS
+
+
 async def measure(azurite: Azurite) -> bool:
     counted = Counted()
     tables = Tables("bench", connection_string=azurite.landing.connection_string, raw_request_hook=counted.note)
@@ -97,11 +113,19 @@ async def measure(azurite: Azurite) -> bool:
     key = ExportKey.parse("unbilled_usage/2026-11/USD/full")
     await claim(ledger, Run(run_id(key, NOW, "bnch"), str(key)), leave_trace=False)
     met.append(verdict(f"starting a run: {counted.requests} requests (goal 3)", counted.requests == 3))
+    act("offer", source=azurite.billing.connection_string, blobs=SAMPLE, bytes=BLOB_BYTES)
+    before = [copied(azurite, f"before{n}", *way) for n, way in enumerate(WAYS)]
     seconds = await copy_overhead(ledger)
-    share = seconds / (BLOBS * (8 << 20) / COPY_BYTES_A_SECOND)
+    for n, (mode, proof) in enumerate(WAYS):
+        copy = (before[n] + copied(azurite, f"behind{n}", mode, proof)) / 2
+        share = seconds / (copy + seconds)
+        met.append(verdict(
+            f"copy of {BLOBS} blobs of 8 MiB, COPY_MODE={mode}, PROOF={proof}: {seconds:.1f} s of ledger beside {copy:.0f} s of "
+            f"copying ({BLOBS * BLOB_BYTES / copy / 1e6:.0f} MB/s): {share:.1%} (goal {GOAL_SHARE:.0%})", share <= GOAL_SHARE))
+    fast = BLOBS * BLOB_BYTES / FAST
     met.append(verdict(
-        f"copy of {BLOBS} blobs of 8 MiB: {seconds:.1f} s of ledger, {share:.1%} of a copy at "
-        f"{COPY_BYTES_A_SECOND / 1e6:.0f} MB/s (goal {GOAL_SHARE:.0%})", share <= GOAL_SHARE))
+        f"the same beside a copy at {FAST / 1e6:.0f} MB/s: {seconds / (fast + seconds):.1%}",
+        seconds / (fast + seconds) <= GOAL_SHARE))
     await ledger.close()
     return all(met)
 

@@ -91,9 +91,13 @@ class Tables:
 
     def _open(self) -> TableServiceClient:
         if self._service is None:
+            from urllib.request import getproxies_environment
+
             from azure.data.tables.aio import TableServiceClient  # at first use: 0.1 s that a cold start should not pay
 
             bounds: dict[str, Any] = {
+                # else the HTTP library looks for a proxy and for ~/.netrc, in a thread each, at every request
+                "use_env_settings": bool(getproxies_environment()),
                 "connection_timeout": 10, "read_timeout": 30, "retry_total": 3, "permit_redirects": False,
                 **self._client_settings}
             if self._connection_string is not None:
