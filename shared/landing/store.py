@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from shared.clock import Clock, SystemClock
 from shared.errors import BillingExportError, Terminal
 from shared.landing.refusals import code_of, from_library, landing_error, status_of
+from shared.proxies import use_env_settings
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
@@ -228,13 +229,10 @@ class LandingStore:
         return self._clients[kind]
 
     def _connect(self, copying: bool) -> "ContainerClient":
-        from urllib.request import getproxies_environment
-
         from azure.storage.blob.aio import ContainerClient, ExponentialRetry, LinearRetry
 
         settings: dict[str, Any] = {
-            # else the HTTP library looks for a proxy and for ~/.netrc, in a thread each, at every request
-            "use_env_settings": bool(getproxies_environment()),
+            "use_env_settings": use_env_settings(),
             "permit_redirects": False,  # the SDK would follow one to any host, with our bytes (design, 12)
             "connection_timeout": CONNECT_SECONDS, "read_timeout": COPY_READ_SECONDS if copying else READ_SECONDS,
             "retry_policy": (

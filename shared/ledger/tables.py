@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from shared.proxies import use_env_settings
+
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
     from azure.data.tables.aio import TableClient, TableServiceClient
@@ -91,15 +93,11 @@ class Tables:
 
     def _open(self) -> TableServiceClient:
         if self._service is None:
-            from urllib.request import getproxies_environment
-
             from azure.data.tables.aio import TableServiceClient  # at first use: 0.1 s that a cold start should not pay
 
             bounds: dict[str, Any] = {
-                # else the HTTP library looks for a proxy and for ~/.netrc, in a thread each, at every request
-                "use_env_settings": bool(getproxies_environment()),
                 "connection_timeout": 10, "read_timeout": 30, "retry_total": 3, "permit_redirects": False,
-                **self._client_settings}
+                "use_env_settings": use_env_settings(), **self._client_settings}
             if self._connection_string is not None:
                 self._service = TableServiceClient.from_connection_string(self._connection_string, **bounds)
             else:
