@@ -82,6 +82,14 @@ def test_main_has_the_same_defaults_and_limits_as_the_module() -> None:
         assert limits[0] == limits[1], name
 
 
+def test_no_event_is_sampled_away_or_held_back() -> None:
+    """What the app logs as Information arrives whole, as a trace: no category of ours is quieter, no trace is sampled."""
+    logging = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))["logging"]
+    assert "Trace" in logging["applicationInsights"]["samplingSettings"]["excludedTypes"].split(";")
+    assert logging["logLevel"]["default"] == "Information"
+    assert not [category for category in logging["logLevel"] if category.startswith(("Function", "partner_billing"))]
+
+
 # -- the workbook
 
 
@@ -118,8 +126,9 @@ def test_a_panel_shows_columns_that_its_query_answers_with(name: str) -> None:
 
 
 def test_every_alarm_has_a_runbook_and_every_runbook_an_alarm() -> None:
-    assert re.findall(r"^## ([a-z-]+)$", DOCUMENT, flags=re.MULTILINE) == [rule["name"] for rule in RULES]
-    for part in re.split(r"^## [a-z-]+$", DOCUMENT, flags=re.MULTILINE)[1:]:
+    assert re.findall(r"^### ([a-z-]+)$", DOCUMENT, flags=re.MULTILINE) == [rule["name"] for rule in RULES]
+    runbooks = DOCUMENT.partition("## Runbooks")[2].partition("## The workbook")[0]
+    for part in re.split(r"^### [a-z-]+$", runbooks, flags=re.MULTILINE)[1:]:
         for heading in ("**It means:**", "**First look:**", "**Do:**", "**Do not:**"):
             assert part.count(heading) == 1
 

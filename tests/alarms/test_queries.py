@@ -20,7 +20,7 @@ SLIPS = {  # by what the parser calls them: no such name, table, function; no su
     "KS142": "AppTraces | where TimeGenrated > ago(1h)", "KS204": "AppTrace | count", "KS176": "AppTraces | filtre x",
     "KS211": "AppTraces | extend day = dayofmnth(now())", "KS119": "AppTraces | where strlen(Message, 1) > 1"}
 HEAD = """let events = AppTraces
-{window}| where isempty(role) or AppRoleName == role
+{window}| where isempty(role) or AppRoleName =~ role
 | where Message startswith_cs '{{"event":"'
 | extend said = parse_json(Message)
 | extend event = tostring(said.event), event_id = tostring(said.event_id)
