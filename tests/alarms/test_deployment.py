@@ -100,12 +100,16 @@ def test_the_workbook_is_put_together_from_its_queries() -> None:
 
 
 def test_it_has_the_form_of_the_portal() -> None:
+    """What the public schema asks for (kinds of items, an object in each, widths and names as text) and what it is silent on:
+    an answer to the same range of time for every panel."""
     whole = json.loads(FILE.read_text(encoding="utf-8"))
     assert whole["version"] == "Notebook/1.0" and whole["$schema"].endswith("schema/workbook.json")
     assert {item["type"] for item in ITEMS} == {TEXT, QUERY, PARAMETERS}
     assert len({item["name"] for item in ITEMS}) == len(ITEMS) and all(isinstance(item["content"], dict) for item in ITEMS)
     for item in ITEMS:
+        assert isinstance(item["name"], str) and isinstance(item.get("customWidth", "100"), str)
         if item["type"] == QUERY:
+            assert isinstance(item["content"]["query"], str) and item["content"]["queryType"] == 0
             assert item["content"]["timeContextFromParameter"] == "time" and item["content"]["version"] == "KqlItem/1.0"
 
 

@@ -33,6 +33,24 @@ def test_a_fact_that_is_renamed_or_of_another_kind_is_seen() -> None:
     assert "duration" in shapes([*others, ended.saying(duration=1)])["run_ended"]
 
 
+def test_a_plan_knows_whether_last_month_is_billed() -> None:
+    """November's invoice is listed on 8 December behind that day's tick: it lands on the 9th, and the plan of the 10th knows."""
+    plans = [(f"{trace.at + timedelta(minutes=1):%m-%d}", trace.facts["last_month_billed"]) for trace in recorded()
+             if trace.facts["event"] == "dataset_planned"]
+    unbilled = {day for day, billed in plans if not billed}
+    assert unbilled == {"11-29", *(f"12-{day:02}" for day in range(1, 10))}  # at first nothing is landed at all
+    assert {day for day, billed in plans if billed} == {day for day, _ in plans} - unbilled
+
+
+def test_a_landing_is_told_with_what_it_is_compared_with() -> None:
+    """Worked out again from the recording: the mean of the versions of December's unbilled usage before the last one."""
+    landed = [trace.facts for trace in recorded() if trace.facts["event"] == "version_landed"
+              and trace.facts["key"] == "unbilled_usage/2026-12/USD/full"]
+    *before, last = list({facts["version"]: facts for facts in landed}.values())
+    assert last["compared"] == 7 and last["rows_mean"] == round(sum(facts["rows"] for facts in before[-7:]) / 7, 1)
+    assert "rows_mean" not in landed[0] and landed[0]["compared"] == 0
+
+
 def test_a_line_arrives_as_it_was_said() -> None:
     """What is written is read again; traces are in the order of their time, as far as two workers keep it."""
     before = recorded()
