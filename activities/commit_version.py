@@ -38,8 +38,8 @@ async def commit_version(request: VersionRequest) -> ProofResult:
         return {"status": "missing", "blobs": committed.missing}
     before, month = await trailing(app.ledger, committed.row), billing_month(run.root_directory)
     event(
-        "version_landed", f"{run.run_id}/landed/{request['plan']}", run_id=run.run_id, key=run.key, version=committed.version,
+        "version_landed", f"{run.run_id}/landed/{request['plan']}", run_id=run.run_id, key=run.key, version=committed.row.version,
         billing_month=str(month) if month else None, blobs_total=run.blobs_total, rows=committed.row.rows,
         bytes=committed.row.bytes, compared=before.compared, rows_mean=before.rows, bytes_mean=before.bytes,
         proof=app.settings.proof)
-    return {"status": "landed", "version": committed.version}
+    return {"status": "landed", "version": committed.row.version}

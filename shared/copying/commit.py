@@ -30,11 +30,10 @@ MOST_TRIES = 20
 
 @dataclass(frozen=True)
 class Committed:
-    """`missing` 0: the version is complete, and `row` says what of it is landed. Else so many blobs are not landed and proven."""
+    """`missing` 0: the version is complete. Else so many blobs are not landed and proven. `row` is the version's, as it is."""
 
-    version: str
-    missing: int
     row: Version
+    missing: int
 
 
 async def commit_version(
@@ -52,12 +51,12 @@ async def commit_version(
             raise InfrastructureFault("version_unknown", "Version")  # version rows are never deleted
         if version.state == "complete":  # by an earlier attempt of this activity, or by another run of the key
             await _point(landing, run, version)
-            return Committed(version.version, 0, version)
+            return Committed(version, 0)
         facts = await _proven(ledger, landing, run, version, dict(names["blobs"]))
         if version.state != "landing" or len(facts) < len(names["blobs"]):
-            return Committed(version.version, max(1, len(names["blobs"]) - len(facts)), version)
+            return Committed(version, max(1, len(names["blobs"]) - len(facts)))
         if landed := await _complete(ledger, landing, run, version, names, facts, proof, settle_days):
-            return Committed(version.version, 0, landed)
+            return Committed(landed, 0)
     raise InfrastructureFault("version_contended", "Version")
 
 

@@ -23,7 +23,8 @@ async def ready(scene: Scene, suffix: str = "aaaa", etag: str = "e1", day: int =
 async def test_a_whole_version_is_shown(scene: Scene) -> None:
     run = await ready(scene)
     version = (await scene.run(run)).version
-    assert await scene.commit(run) == Committed(version, 0)
+    committed = await scene.commit(run)
+    assert (committed.row, committed.missing) == ((await scene.versions())[0], 0) and committed.row.version == version
     [row] = await scene.versions()
     assert (row.state, row.run_id, row.blobs, row.bytes, row.rows, row.proof, row.supersedes) == ("complete", run, 2, 36, 2,
         "content", "")
@@ -58,7 +59,8 @@ async def test_what_is_missing_is_counted_and_nothing_is_shown(scene: Scene, mis
         from dataclasses import replace
 
         await scene.ledger.blobs.record(KEY, plan.version.version, [replace(row, ok=False, code="proof_gzip")])
-    assert await scene.commit(run) == Committed(plan.version.version, 1)
+    committed = await scene.commit(run)
+    assert (committed.row.version, committed.missing) == (plan.version.version, 1)
     assert await scene.latest() is None and await scene.marker(plan.version.version) is None
     assert (await scene.versions())[0].state == "landing"
     await scene.copy(run, parts(3)[2:])
