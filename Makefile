@@ -26,7 +26,7 @@ demo: setup ## land all four datasets on this machine, against a simulated Micro
 	@$(PY) -m local.demo
 
 run: setup ## the same stack, kept up until Ctrl-C: storage emulator, simulator, local Functions host
-	@$(PY) -m local.stack
+	@$(PY) -m local.stack $(if $(FAULTS),--faults $(FAULTS))
 
 doctor: setup ## whether everything is set up right: of the settings in the environment, else of the local stack
 	@$(PY) -m local.doctor

@@ -33,6 +33,7 @@ CUSTOMERS = 20  # of the made-up partner: a dozen blobs and more an export, and 
 LISTENING = re.compile(r"^Listening on (http://\S+)", re.MULTILINE)
 WENT_WELL = re.compile(r" (GET|HEAD) \S+ -> 2\d\d\b")
 PARTNER = re.compile(r"^Partner (\S+); invoices: (.*)$", re.MULTILINE)
+SOURCE = re.compile(r"^Storage (\S+)$", re.MULTILINE)
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
 TUNABLE: dict[str, str] = {
     "EXPORT_SCHEDULE": "0 */10 * * * *",
@@ -108,8 +109,10 @@ class Stack:
 @contextmanager
 def running(
     state: Path, *, fresh: bool = False, app_root: Path = ROOT, seed: int = 7, settings: Mapping[str, str] | None = None,
+    faults: Path | None = None,
 ) -> Iterator[Stack]:
-    """A stack for as long as the block lasts. `fresh` forgets what the state dir holds; `settings` go before TUNABLE.
+    """A stack for as long as the block lasts. `fresh` forgets what the state dir holds; `settings` go before TUNABLE; `faults`
+    are what the simulator does wrong, also when its blobs are read.
 
     Raises StackBusy or StackFailed.
     """
@@ -125,6 +128,7 @@ def running(
             "simulator", "local.simulator",
             "--port", "0", "--seed", str(seed), "--customers", str(CUSTOMERS),
             "--storage-connection-string-env", "BILLING_STORAGE",
+            *(("--storage-proxy", "--faults", str(faults)) if faults else ()),
             environment={"BILLING_STORAGE": storage.billing.connection_string}, state=state, lock=lock))
         chosen = {**settings_for(storage, simulator), **(settings or {})}
         app = parts.enter_context(child(
@@ -135,8 +139,8 @@ def running(
 
 def settings_for(storage: Azurite, simulator: Child) -> dict[str, str]:
     """The app's environment: addresses of this stack, then TUNABLE, as changed by this process's environment."""
-    partner = PARTNER.search(simulator.said)
-    if not partner:
+    partner, source = PARTNER.search(simulator.said), SOURCE.search(simulator.said)
+    if not partner or not source:
         raise StackFailed(f"The simulator did not say which invoices it knows.{last_lines(simulator.log)}")
     return {
         "AzureWebJobsStorage": storage.funchost.connection_string,
@@ -146,7 +150,7 @@ def settings_for(storage: Azurite, simulator: Child) -> dict[str, str]:
         "GRAPH_BASE_URL": f"{simulator.url}/v1.0",
         "PARTNER_CENTER_BASE_URL": simulator.url,
         "PARTNER_TENANT_ID": partner[1],
-        "SOURCE_ALLOWED": storage.blob_origin,
+        "SOURCE_ALLOWED": source[1],
         "LANDING_STORAGE": storage.landing.connection_string,
         "INVOICE_SOURCE": "partner_center",
     } | {name: os.environ.get(name) or value for name, value in TUNABLE.items()}
@@ -302,10 +306,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m local.stack", description="Keeps the whole stack up until Ctrl-C.")
     parser.add_argument("--state-dir", type=Path, default=RUN_STATE, help="what it keeps; .state/demo: that of `make demo`")
     parser.add_argument("--seed", type=int, default=7, help="another seed is another partner")
+    parser.add_argument("--faults", type=Path, help="what the simulated Microsoft does wrong, see local/simulator/README.md")
     given = parser.parse_args(arguments)
     ends_on_signals()
     try:
-        with running(given.state_dir.resolve(), seed=given.seed) as stack:
+        with running(given.state_dir.resolve(), seed=given.seed, faults=given.faults) as stack:
             (stack.state / "landing.txt").write_text(stack.landing_connection_string + "\n", encoding="utf-8")
             with findable(stack):
                 print(welcome(stack), flush=True)

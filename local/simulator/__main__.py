@@ -44,6 +44,7 @@ def serve(simulator: Simulator, port: int) -> int:
     with simulator.serving(port) as base_url:
         known = ", ".join(f"{invoice.invoice_id} {invoice.currency}" for invoice in simulator.invoices())
         print(f"Partner {simulator.partner.tenant_id}; invoices: {known}", flush=True)
+        print(f"Storage {simulator.storage_origin}", flush=True)
         print(f"Listening on {base_url}", flush=True)
         ended.wait()
     return 0

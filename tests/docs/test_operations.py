@@ -6,7 +6,9 @@ import logging
 import os
 import re
 import subprocess
-from collections.abc import Iterator
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from local.azurite import Azurite
 from local.simulator.behaviour import Behaviour
 from local.simulator.faults import Answer, Faults, Match
+from local.stack import NEVER, running
 from tests.support.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,22 +72,28 @@ def fail_one(world: World) -> dict[str, Any]:
     return run
 
 
-def test_the_walk_is_followed_literally(world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "partner_billing.events")
-    failed = fail_one(world)
+def follow(app_url: str, folder: Path, wait: Callable[[str], Any]) -> list[Any]:
+    """The walk's blocks as they stand, one shell after another; `wait` for the run that the retry has started."""
     said: list[Any] = []
-    kept = tmp_path / "kept"
+    kept = folder / "kept"
     kept.touch()
     for block in re.findall(r"^```bash\n(.*?)^```", section("The night"), flags=re.MULTILINE | re.DOTALL):
         program = f"set -eu\n. ./kept\n{block}\n(set | grep -E '^(RUN|NEW)_ID=' || true) > kept\n"
         done = subprocess.run(
-            ["bash", "-c", program], cwd=tmp_path, env={"PATH": os.environ["PATH"], "APP": world.host.base_url},
+            ["bash", "-c", program], cwd=folder, env={"PATH": os.environ["PATH"], "APP": app_url},
             capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         said.append(json.loads(done.stdout))
         assert "title" not in said[-1], said[-1]  # no problem
         if "/retry" in block:
-            world.host.wait(said[-1]["run_id"])
+            wait(said[-1]["run_id"])
+    return said
+
+
+def test_the_walk_is_followed_literally(world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "partner_billing.events")
+    failed = fail_one(world)
+    said = follow(world.host.base_url, tmp_path, world.host.wait)
     status, runs, run, blobs, preflight, retry, landed, catalogue = said
     assert status["live_runs"] == [] and status["next_tick_at"]
     assert [one["run_id"] for one in runs["runs"]] == [failed["run_id"]] and run["code"] == "blobs_missing" and run["remedy"]
@@ -93,6 +102,34 @@ def test_the_walk_is_followed_literally(world: World, tmp_path: Path, caplog: py
     assert landed["outcome"] == "landed" and landed["version"] == failed["version"]
     assert [entry["version"] for entry in catalogue["entries"]] == [landed["version"]]
     assert_events(caplog, failed["run_id"], landed["run_id"])
+
+
+@pytest.mark.long
+def test_the_walk_is_followed_on_the_local_stack(tmp_path: Path) -> None:
+    """In real time, with processes: the night is the one that the document plays. The test above has the same walk in seconds."""
+    faults = re.search(r"FAULTS=(\S+)", section("The night"))
+    assert faults
+    with running(tmp_path / "state", settings={"EXPORT_SCHEDULE": NEVER}, faults=ROOT / faults[1]) as stack:
+        def ended(path: str) -> dict[str, Any]:
+            until = time.monotonic() + 400
+            while time.monotonic() < until:
+                with urllib.request.urlopen(f"{stack.app_url}/api/{path}", timeout=60) as answer:
+                    body: dict[str, Any] = json.load(answer)
+                if body["outcome"]:
+                    return body
+                time.sleep(int(answer.headers["Retry-After"]))
+            raise AssertionError(f"{path} has not ended")
+
+        order = urllib.request.Request(f"{stack.app_url}/api/cycles", data=b"{}", method="POST")
+        with urllib.request.urlopen(order, timeout=60) as answer:
+            cycle = ended(f"cycles/{json.load(answer)['cycle_id']}")
+        assert cycle["outcome"] == "incomplete" and cycle["outcomes"]["incomplete"] >= 1
+        _, runs, run, blobs, preflight, retry, landed, catalogue = follow(
+            stack.app_url, tmp_path, lambda run_id: ended(f"runs/{run_id}"))
+    assert run["run_id"] == runs["runs"][0]["run_id"] == retry["retry_of"] and run["code"] == "blobs_missing"
+    assert [blob["code"] for blob in blobs["blobs"]] == ["source_missing"] and preflight["checks"]
+    assert landed["outcome"] == "landed" and landed["version"] == run["version"]
+    assert landed["version"] in {entry["version"] for entry in catalogue["entries"]}
 
 
 def assert_events(caplog: pytest.LogCaptureFixture, failed: str, landed: str) -> None:

@@ -40,7 +40,8 @@ async def test_it_listens_obeys_its_switches_and_faults_and_ends_cleanly(
     arguments = ["--port", "0", "--seed", "11", "--faults", str(faults), "--behaviour", "manifest=link", "gone=410"]
     with program(azurite, *arguments) as process:
         assert process.stdout is not None
-        known, listening = process.stdout.readline(), process.stdout.readline()
+        known, storage, listening = (process.stdout.readline() for _ in range(3))
+        assert storage == f"Storage {azurite.blob_origin}\n"
         ids = re.findall(r"([GD]\d{9}) USD", known)
         found = re.fullmatch(r"Listening on (http://127\.0\.0\.1:\d+)\n", listening)
         assert sorted(each[0] for each in ids) == ["D", "G", "G"] and found
