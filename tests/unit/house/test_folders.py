@@ -10,7 +10,7 @@ APP = ("triggers", "orchestrations", "activities", "shared")
 SHARED = {
     "exports", "messages", "errors", "settings", "identity", "clock", "redaction", "retry_after", "telemetry", "manifest",
     "invoices", "due", "gaps", "tie_out", "services", "graph", "partner_center", "landing", "copying", "ledger",
-    "doctor",
+    "doctor", "proxies",
 }
 
 
