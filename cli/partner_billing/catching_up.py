@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from partner_billing import shown
+from partner_billing.api import Answer, Api
 from partner_billing.common import Dataset, Json, Url, app, ask, printed_as_json, terminal, to_its_end
 
 ToItsEnd = Annotated[bool, typer.Option("--watch/--no-watch", help="follow it to its end")]
@@ -22,10 +23,8 @@ def cycle(
         if dry_run:
             if not printed_as_json(begun.body, as_json):
                 shown.dry_run(terminal(), begun.body)
-        elif watch:
-            to_its_end(api, str(begun.body["cycle_id"]), as_json)
-        elif not printed_as_json(begun.body, as_json):
-            terminal().print(f"{begun.body['cycle_id']} has begun.", highlight=False, markup=False)
+        else:
+            _follow(api, begun, str(begun.body["cycle_id"]), watch, as_json)
 
 
 @app.command()
@@ -40,10 +39,7 @@ def backfill(
         order["datasets"] = [one.value for one in dataset]
     with ask(url) as api:
         begun = api.post("backfills", order)
-        if watch:
-            to_its_end(api, str(begun.body["backfill_id"]), as_json)
-        elif not printed_as_json(begun.body, as_json):
-            terminal().print(f"{begun.body['backfill_id']} has begun.", highlight=False, markup=False)
+        _follow(api, begun, str(begun.body["backfill_id"]), watch, as_json)
 
 
 @app.command()
@@ -58,3 +54,10 @@ def gaps(
         found = api.get("gaps", **wanted)
     if not printed_as_json(found.body, as_json):
         shown.gaps(terminal(), found.body["gaps"])
+
+
+def _follow(api: Api, begun: Answer, what: str, watch: bool, as_json: bool) -> None:
+    if watch:
+        to_its_end(api, what, as_json)
+    elif not printed_as_json(begun.body, as_json):
+        terminal().print(f"{what} has begun.", highlight=False, markup=False)
