@@ -32,7 +32,14 @@ from activities import (
     sum_up_cycle,
     tie_out,
 )
-from orchestrations import backfill, export_cycle, export_operation, export_run, page_copy, retention
+from orchestrations import (
+    backfill,
+    export_cycle,
+    export_operation,
+    export_run,
+    page_copy,
+    retention,
+)
 from shared.redaction import quiet_libraries
 from shared.settings import settings
 from triggers import (
@@ -51,9 +58,36 @@ quiet_libraries()
 app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 
 for part in (
-    schedule, doctor_timer, http_preflight, http_runs, http_catalogue, http_cycles, http_backfills, http_service, export_cycle,
-    backfill, export_run, export_operation, page_copy, retention, plan_exports, sum_up_cycle, plan_backfill, check_backfill,
-    sum_up_backfill, claim_run, start_export, check_operation, plan_copy, read_page, copy_blobs, commit_version, tie_out,
-    record_outcome, prune_versions, prune_plans, purge_history,
+    schedule,
+    doctor_timer,
+    http_preflight,
+    http_runs,
+    http_catalogue,
+    http_cycles,
+    http_backfills,
+    http_service,
+    export_cycle,
+    backfill,
+    export_run,
+    export_operation,
+    page_copy,
+    retention,
+    plan_exports,
+    sum_up_cycle,
+    plan_backfill,
+    check_backfill,
+    sum_up_backfill,
+    claim_run,
+    start_export,
+    check_operation,
+    plan_copy,
+    read_page,
+    copy_blobs,
+    commit_version,
+    tie_out,
+    record_outcome,
+    prune_versions,
+    prune_plans,
+    purge_history,
 ):
     app.register_functions(part.bp)

@@ -13,4 +13,6 @@ bp = df.Blueprint()
 @walled
 async def check_backfill(mark: BackfillMark) -> BackfillState:
     backfill = await services().ledger.backfills.get(mark["backfill_id"])
-    return {"status": "cancelled"} if backfill is None or backfill.cancelled else {"status": "go_on"}
+    return (
+        {"status": "cancelled"} if backfill is None or backfill.cancelled else {"status": "go_on"}
+    )

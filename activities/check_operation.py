@@ -23,7 +23,10 @@ bp = df.Blueprint()
 @bp.activity_trigger(input_name="wait")
 @walled
 async def check_operation(wait: OperationWait) -> CheckResult:
-    from shared.graph.client import Failed, Ready  # as all of shared.graph: when Graph is talked to, not at start
+    from shared.graph.client import (
+        Failed,
+        Ready,
+    )  # as all of shared.graph: when Graph is talked to, not at start
 
     app, operation_id = services(), wait["operation_id"]
     run = await app.ledger.holding(wait["run_id"])
@@ -40,34 +43,71 @@ async def check_operation(wait: OperationWait) -> CheckResult:
     except Transient as error:
         seconds = await app.ledger.throttle.after(error)
         return await waiting(
-            app, run, seconds, last_code=error.code, request_ids=run.with_request_id(error.request_id))
+            app,
+            run,
+            seconds,
+            last_code=error.code,
+            request_ids=run.with_request_id(error.request_id),
+        )
     except (RefusedError, Rejected) as error:
         await app.ledger.runs.merge(run.run_id, request_ids=run.with_request_id(error.request_id))
         return {"status": "refused", "code": error.code}
     if isinstance(state, Ready):
         await app.ledger.runs.merge(
-            run.run_id, stage="planning", polls=run.polls + 1, next_check_at="", **run.waits(app.clock.now()),
-            request_ids=run.with_request_id(state.request_id))
+            run.run_id,
+            stage="planning",
+            polls=run.polls + 1,
+            next_check_at="",
+            **run.waits(app.clock.now()),
+            request_ids=run.with_request_id(state.request_id),
+        )
         return {"status": "succeeded", "operation_id": operation_id}
     if isinstance(state, Failed):
         await app.ledger.runs.merge(
-            run.run_id, polls=run.polls + 1, request_ids=run.with_request_id(state.request_id), **run.waits(app.clock.now()))
-        return {"status": "no_data"} if state.no_data else await give_up(app, run, operation_id, "operation_failed")
+            run.run_id,
+            polls=run.polls + 1,
+            request_ids=run.with_request_id(state.request_id),
+            **run.waits(app.clock.now()),
+        )
+        return (
+            {"status": "no_data"}
+            if state.no_data
+            else await give_up(app, run, operation_id, "operation_failed")
+        )
     return await waiting(app, run, state.retry_after_seconds)
 
 
 async def waiting(
-    app: Services, run: Run, seconds: int | None, *, polled: bool = True, **columns: str,
+    app: Services,
+    run: Run,
+    seconds: int | None,
+    *,
+    polled: bool = True,
+    **columns: str,
 ) -> CheckResult:
     """One write, with whatever else is to be said of this look."""
     await app.ledger.prolong(run, seconds or 0)
     now = app.clock.now()
     await app.ledger.runs.merge(
-        run.run_id, stage="waiting", polls=run.polls + polled, **run.waits(now, goes_on=True), **columns,
-        next_check_at=iso(now + timedelta(seconds=max(seconds or 0, app.settings.poll_min_seconds))))
+        run.run_id,
+        stage="waiting",
+        polls=run.polls + polled,
+        **run.waits(now, goes_on=True),
+        **columns,
+        next_check_at=iso(
+            now + timedelta(seconds=max(seconds or 0, app.settings.poll_min_seconds))
+        ),
+    )
     event(
-        "operation_waiting", f"{run.run_id}/waiting/{run.polls + polled}", run_id=run.run_id, key=run.key,
-        polls=run.polls + polled, seconds=seconds, code=columns.get("last_code"), deadline=run.deadline)
+        "operation_waiting",
+        f"{run.run_id}/waiting/{run.polls + polled}",
+        run_id=run.run_id,
+        key=run.key,
+        polls=run.polls + polled,
+        seconds=seconds,
+        code=columns.get("last_code"),
+        deadline=run.deadline,
+    )
     return {"status": "waiting", "retry_after_seconds": seconds}
 
 

@@ -35,8 +35,16 @@ async def claim_run(request: ClaimRequest) -> ClaimResult:
     claimed = await claim(app.ledger, wanted)
     if claimed["status"] == "claimed":
         event(
-            "run_started", f"{wanted.run_id}/started/1", run_id=wanted.run_id, key=wanted.key, force=wanted.force,
-            deadline=wanted.deadline, requested_by=wanted.requested_by, cycle_id=wanted.cycle_id, retry_of=wanted.retry_of)
+            "run_started",
+            f"{wanted.run_id}/started/1",
+            run_id=wanted.run_id,
+            key=wanted.key,
+            force=wanted.force,
+            deadline=wanted.deadline,
+            requested_by=wanted.requested_by,
+            cycle_id=wanted.cycle_id,
+            retry_of=wanted.retry_of,
+        )
     return claimed
 
 
@@ -45,13 +53,25 @@ def is_valid(request: Any) -> bool:
     try:
         key, limits = ExportKey.parse(request["key"]), request["limits"]
         deadline = datetime.fromisoformat(limits["deadline"])
-        texts = [request.get(name, "") for name in ("requested_by", "reason", "cycle_id", "retry_of")]
+        texts = [
+            request.get(name, "") for name in ("requested_by", "reason", "cycle_id", "retry_of")
+        ]
         numbers = {name: limits[name] for name in ("rounds", "pages_in_flight", "poll_min_seconds")}
     except (Malformed, KeyError, TypeError, ValueError, AttributeError):
         return False
     return (
-        str(key) == request["key"] and isinstance(request["force"], bool) and isinstance(request["instance_id"], str)
-        and isinstance(request["run_id"], str) and belongs(request["run_id"], key) and deadline.tzinfo is not None
-        and all(isinstance(text, str) and len(text) <= 500 for text in texts) and secret_free(texts)
-        and all(isinstance(number, int) and not isinstance(number, bool) for number in numbers.values())
-        and 1 <= numbers["rounds"] <= 10 and 1 <= numbers["pages_in_flight"] <= 16 and 0 <= numbers["poll_min_seconds"] <= 86_400)
+        str(key) == request["key"]
+        and isinstance(request["force"], bool)
+        and isinstance(request["instance_id"], str)
+        and isinstance(request["run_id"], str)
+        and belongs(request["run_id"], key)
+        and deadline.tzinfo is not None
+        and all(isinstance(text, str) and len(text) <= 500 for text in texts)
+        and secret_free(texts)
+        and all(
+            isinstance(number, int) and not isinstance(number, bool) for number in numbers.values()
+        )
+        and 1 <= numbers["rounds"] <= 10
+        and 1 <= numbers["pages_in_flight"] <= 16
+        and 0 <= numbers["poll_min_seconds"] <= 86_400
+    )

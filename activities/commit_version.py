@@ -28,18 +28,36 @@ async def commit_version(request: VersionRequest) -> ProofResult:
     await app.ledger.runs.merge(run.run_id, stage="proving")
     try:
         committed = await commit(
-            app.ledger, app.landing, run, request["plan"], app.settings.proof, app.settings.invoice_settle_days)
+            app.ledger,
+            app.landing,
+            run,
+            request["plan"],
+            app.settings.proof,
+            app.settings.invoice_settle_days,
+        )
     except Terminal as error:
         if isinstance(error, Rejected):
             await app.ledger.runs.merge(run.run_id, detail=error.detail)
         return {"status": "refused", "code": error.code}
     if committed.missing:
-        await app.ledger.runs.merge(run.run_id, stage="pausing", **run.waits(app.clock.now(), goes_on=True))
+        await app.ledger.runs.merge(
+            run.run_id, stage="pausing", **run.waits(app.clock.now(), goes_on=True)
+        )
         return {"status": "missing", "blobs": committed.missing}
     before, month = await trailing(app.ledger, committed.row), billing_month(run.root_directory)
     event(
-        "version_landed", f"{run.run_id}/landed/{request['plan']}", run_id=run.run_id, key=run.key, version=committed.row.version,
-        billing_month=str(month) if month else None, blobs_total=run.blobs_total, rows=committed.row.rows,
-        bytes=committed.row.bytes, compared=before.compared, rows_mean=before.rows, bytes_mean=before.bytes,
-        proof=app.settings.proof)
+        "version_landed",
+        f"{run.run_id}/landed/{request['plan']}",
+        run_id=run.run_id,
+        key=run.key,
+        version=committed.row.version,
+        billing_month=str(month) if month else None,
+        blobs_total=run.blobs_total,
+        rows=committed.row.rows,
+        bytes=committed.row.bytes,
+        compared=before.compared,
+        rows_mean=before.rows,
+        bytes_mean=before.bytes,
+        proof=app.settings.proof,
+    )
     return {"status": "landed", "version": committed.row.version}

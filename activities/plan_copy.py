@@ -37,20 +37,37 @@ async def plan_copy(request: VersionRequest) -> PlanResult:
         await app.ledger.runs.merge_if(run, operation_id="", last_code=error.code)
         return {"status": "gone"}
     except Transient as error:
-        await app.ledger.runs.merge(run.run_id, last_code=error.code, **run.waits(app.clock.now(), goes_on=True))
+        await app.ledger.runs.merge(
+            run.run_id, last_code=error.code, **run.waits(app.clock.now(), goes_on=True)
+        )
         return {"status": "waiting", "retry_after_seconds": error.retry_after_seconds}
     except Terminal as error:
         await app.ledger.runs.merge(
-            run.run_id, last_code=error.code, request_ids=run.with_request_id(error.request_id),
-            detail=error.detail if isinstance(error, Rejected) else "")
+            run.run_id,
+            last_code=error.code,
+            request_ids=run.with_request_id(error.request_id),
+            detail=error.detail if isinstance(error, Rejected) else "",
+        )
         return {"status": "refused", "code": error.code}
     if run.waiting_since:
         await app.ledger.runs.merge(run.run_id, **run.waits(app.clock.now()))
     event(
-        "copy_planned", f"{run.run_id}/planned/{request['plan']}", run_id=run.run_id, key=run.key, version=plan.version.version,
-        blobs=plan.missing, blobs_total=len(manifest.blobs), complete=plan.complete, deadline=run.deadline)
+        "copy_planned",
+        f"{run.run_id}/planned/{request['plan']}",
+        run_id=run.run_id,
+        key=run.key,
+        version=plan.version.version,
+        blobs=plan.missing,
+        blobs_total=len(manifest.blobs),
+        complete=plan.complete,
+        deadline=run.deadline,
+    )
     if plan.complete:
         return {"status": "unchanged", "version": plan.version.version}
     return {
-        "status": "planned", "plan": request["plan"], "version": plan.version.version, "pages": plan.pages,
-        "blobs": plan.missing}
+        "status": "planned",
+        "plan": request["plan"],
+        "version": plan.version.version,
+        "pages": plan.pages,
+        "blobs": plan.missing,
+    }

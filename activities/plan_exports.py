@@ -22,7 +22,9 @@ from shared.telemetry import event
 
 bp = df.Blueprint()
 
-LONGEST_WAIT = 3600  # seconds; asked to wait longer, a cycle goes on with the invoices that are known
+LONGEST_WAIT = (
+    3600  # seconds; asked to wait longer, a cycle goes on with the invoices that are known
+)
 
 
 @bp.activity_trigger(input_name="cycle")
@@ -30,30 +32,50 @@ LONGEST_WAIT = 3600  # seconds; asked to wait longer, a cycle goes on with the i
 async def plan_exports(cycle: CycleRequest) -> PlanAnswer:
     app = services()
     tick = parse_iso(cycle["tick"])
-    await app.ledger.cycles.insert(Cycle(cycle["cycle_id"], "starting", cycle["tick"], started_at=cycle["tick"]))
+    await app.ledger.cycles.insert(
+        Cycle(cycle["cycle_id"], "starting", cycle["tick"], started_at=cycle["tick"])
+    )
     known = await app.ledger.cycles.get(cycle["cycle_id"])
     requested_by = (known.requested_by if known else "") or "timer"
     listed = await list_invoices(app, last_try=cycle.get("last_try", False))
     if not isinstance(listed, InvoiceList):
         event(
-            "cycle_delayed", f"{cycle['cycle_id']}/delayed/1", cycle_id=cycle["cycle_id"],
-            seconds=listed["retry_after_seconds"])
+            "cycle_delayed",
+            f"{cycle['cycle_id']}/delayed/1",
+            cycle_id=cycle["cycle_id"],
+            seconds=listed["retry_after_seconds"],
+        )
         return listed
     due = await due_now(app, tick, listed)
     suffix, spread = suffix_of(cycle["cycle_id"]), requested_by == "timer"
     runs: list[DueRun] = [
-        {"run_id": run_id(key, tick, suffix), "key": str(key), "start_after_seconds": spread_of(key) if spread else 0}
-        for key in due.keys]
-    await app.ledger.cycles.planned(cycle["cycle_id"], [run["run_id"] for run in runs], left_out_text(due.left_out))
+        {
+            "run_id": run_id(key, tick, suffix),
+            "key": str(key),
+            "start_after_seconds": spread_of(key) if spread else 0,
+        }
+        for key in due.keys
+    ]
+    await app.ledger.cycles.planned(
+        cycle["cycle_id"], [run["run_id"] for run in runs], left_out_text(due.left_out)
+    )
     billed = await is_billed(app, BillingMonth.of(tick).previous())
     for dataset in app.settings.export_datasets:
         event(
-            "dataset_planned", f"{cycle['cycle_id']}/planned-{dataset.value}/1", cycle_id=cycle["cycle_id"],
-            dataset=dataset.value, due=sum(key.dataset is dataset for key in due.keys),
-            resting=sum(one.key.dataset is dataset for one in due.resting), last_month_billed=billed)
+            "dataset_planned",
+            f"{cycle['cycle_id']}/planned-{dataset.value}/1",
+            cycle_id=cycle["cycle_id"],
+            dataset=dataset.value,
+            due=sum(key.dataset is dataset for key in due.keys),
+            resting=sum(one.key.dataset is dataset for one in due.resting),
+            last_month_billed=billed,
+        )
     return {
-        "status": "planned", "lanes": lanes(runs, app.settings.export_parallelism), "limits": lane_limits(app.settings),
-        "requested_by": requested_by}
+        "status": "planned",
+        "lanes": lanes(runs, app.settings.export_parallelism),
+        "limits": lane_limits(app.settings),
+        "requested_by": requested_by,
+    }
 
 
 async def list_invoices(app: Services, *, last_try: bool) -> InvoiceList | Waiting:
@@ -62,7 +84,9 @@ async def list_invoices(app: Services, *, last_try: bool) -> InvoiceList | Waiti
         case "none":
             return InvoiceList()
         case "list":
-            return InvoiceList(tuple(Invoice(invoice_id) for invoice_id in app.settings.invoice_ids))
+            return InvoiceList(
+                tuple(Invoice(invoice_id) for invoice_id in app.settings.invoice_ids)
+            )
         case "partner_center":
             try:
                 listed = await app.partner_center.invoices()
@@ -75,12 +99,16 @@ async def list_invoices(app: Services, *, last_try: bool) -> InvoiceList | Waiti
             else:
                 await app.ledger.invoices.keep(listed.invoices)
                 return listed
-    return InvoiceList(tuple(await app.ledger.invoices.all()), (LeftOut(code=code),), complete=False)
+    return InvoiceList(
+        tuple(await app.ledger.invoices.all()), (LeftOut(code=code),), complete=False
+    )
 
 
 async def is_billed(app: Services, month: BillingMonth) -> bool:
     """Whether billed usage of `month` is landed: until then Microsoft may stop unbilled data in the first days of the next."""
-    billed, _ = await app.ledger.catalogue.page(Dataset.BILLED_USAGE, billing_month=str(month), limit=1)
+    billed, _ = await app.ledger.catalogue.page(
+        Dataset.BILLED_USAGE, billing_month=str(month), limit=1
+    )
     return any(entry.version for entry in billed)
 
 
@@ -92,7 +120,9 @@ async def due_now(app: Services, tick: datetime, listed: InvoiceList) -> Due:
             async for entry in app.ledger.catalogue.of_dataset(dataset):
                 known[entry.key] = KnownKey(
                     settles_on=date.fromisoformat(entry.settles_on) if entry.settles_on else None,
-                    started=started_at(entry.last_run_id) if entry.last_run_id else None, outcome=entry.last_outcome)
+                    started=started_at(entry.last_run_id) if entry.last_run_id else None,
+                    outcome=entry.last_outcome,
+                )
     return due_at(app.settings, tick, listed, known)
 
 

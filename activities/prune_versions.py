@@ -26,13 +26,20 @@ async def prune_versions(request: PruneRequest) -> RetentionResult:
 
     app, settings = services(), services().settings
     dataset, after = read(request["cursor"])
-    entries, following = await app.ledger.catalogue.page(dataset, limit=KEYS_A_STEP, continuation=after)
+    entries, following = await app.ledger.catalogue.page(
+        dataset, limit=KEYS_A_STEP, continuation=after
+    )
     removed = 0
     for entry in entries:
         key = ExportKey.parse(entry.key)
         keep = settings.keep_versions_billed if dataset.billed else settings.keep_versions_unbilled
         pruned = await prune_key(
-            app.ledger, app.landing, key, keep=keep, grace=timedelta(hours=settings.prune_grace_hours))
+            app.ledger,
+            app.landing,
+            key,
+            keep=keep,
+            grace=timedelta(hours=settings.prune_grace_hours),
+        )
         removed += sum(one.removed for one in pruned)
         await remove_blob_rows(app.ledger, key, timedelta(days=settings.blob_row_days))
     cursor = write(dataset, following)
@@ -50,5 +57,5 @@ def write(dataset: Dataset, following: Continuation | None) -> list[str]:
     if following:
         return [dataset.value, *following]
     datasets = list(Dataset)
-    rest = datasets[datasets.index(dataset) + 1:]
+    rest = datasets[datasets.index(dataset) + 1 :]
     return [rest[0].value] if rest else []

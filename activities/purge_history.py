@@ -3,7 +3,7 @@
 Idempotent: the row that says how far it is moves only after the purge; a day that is purged twice is empty the second time.
 """
 
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta
 
 import azure.durable_functions as df
 
@@ -15,14 +15,19 @@ from shared.services import services
 bp = df.Blueprint()
 
 ENDED = [
-    df.OrchestrationRuntimeStatus.Completed, df.OrchestrationRuntimeStatus.Failed, df.OrchestrationRuntimeStatus.Terminated,
-    df.OrchestrationRuntimeStatus.Canceled]
+    df.OrchestrationRuntimeStatus.Completed,
+    df.OrchestrationRuntimeStatus.Failed,
+    df.OrchestrationRuntimeStatus.Terminated,
+    df.OrchestrationRuntimeStatus.Canceled,
+]
 
 
 @bp.activity_trigger(input_name="request")
 @bp.durable_client_input(client_name="client")
 @walled
-async def purge_history(request: PurgeRequest, client: df.DurableOrchestrationClient) -> RetentionResult:
+async def purge_history(
+    request: PurgeRequest, client: df.DurableOrchestrationClient
+) -> RetentionResult:
     """`more` until every day that is HISTORY_DAYS behind `day` is purged. What still runs stays, however old."""
     app = services()
     edge = date.fromisoformat(request["day"]) - timedelta(days=app.settings.history_days)
@@ -32,10 +37,13 @@ async def purge_history(request: PurgeRequest, client: df.DurableOrchestrationCl
         return {"more": False, "cursor": [], "removed": 0}
     end = edge - timedelta(days=1) if start == EPOCH else start + timedelta(days=1)
     purged = await client.purge_instance_history_by(
-        created_time_from=midnight(start), created_time_to=midnight(end) - timedelta(milliseconds=1), runtime_status=ENDED)
+        created_time_from=midnight(start),
+        created_time_to=midnight(end) - timedelta(milliseconds=1),
+        runtime_status=ENDED,
+    )
     await done.set(end)
     return {"more": end < edge, "cursor": [], "removed": purged.instances_deleted}
 
 
 def midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), timezone.utc)
+    return datetime.combine(day, time(), UTC)

@@ -46,11 +46,22 @@ async def waiting(app: Services, run: Run, seconds: int | None, **columns: str) 
     await app.ledger.prolong(run, seconds or 0)
     now = app.clock.now()
     await app.ledger.runs.merge(
-        run.run_id, stage="waiting", next_check_at=iso(now + timedelta(seconds=seconds or 0)),
-        **run.waits(now, goes_on=True), **columns)
+        run.run_id,
+        stage="waiting",
+        next_check_at=iso(now + timedelta(seconds=seconds or 0)),
+        **run.waits(now, goes_on=True),
+        **columns,
+    )
     event(
-        "start_delayed", f"{run.run_id}/posting/{run.posts}", run_id=run.run_id, key=run.key, posts=run.posts, seconds=seconds,
-        code=columns.get("last_code"), deadline=run.deadline)
+        "start_delayed",
+        f"{run.run_id}/posting/{run.posts}",
+        run_id=run.run_id,
+        key=run.key,
+        posts=run.posts,
+        seconds=seconds,
+        code=columns.get("last_code"),
+        deadline=run.deadline,
+    )
     return {"status": "waiting", "retry_after_seconds": seconds}
 
 
@@ -84,13 +95,24 @@ async def ask(app: Services, run: Run) -> StartResult:
     key, now = run.export_key, app.clock.now()
     word = period_word(key.scope.month, now) if isinstance(key.scope, MonthScope) else None
     await app.ledger.runs.merge(
-        run.run_id, stage="posting", posts=run.posts + 1, asked_period=word or "", asked_at=iso(now), **run.waits(now))
+        run.run_id,
+        stage="posting",
+        posts=run.posts + 1,
+        asked_period=word or "",
+        asked_at=iso(now),
+        **run.waits(now),
+    )
     try:
         accepted = await app.graph.start_export(key, word)
     except Transient as error:
         seconds = await app.ledger.throttle.after(error)
         return await waiting(
-            app, run, seconds, last_code=error.code, request_ids=run.with_request_id(error.request_id))
+            app,
+            run,
+            seconds,
+            last_code=error.code,
+            request_ids=run.with_request_id(error.request_id),
+        )
     except RefusedError as error:
         await app.ledger.runs.merge(run.run_id, request_ids=run.with_request_id(error.request_id))
         return {"status": "refused", "code": error.code}
@@ -106,9 +128,20 @@ async def store(app: Services, run_id: str, accepted: "Accepted") -> StartResult
         if run.operation_id:
             return {"status": "started", "operation_id": run.operation_id}
         if await app.ledger.runs.merge_if(
-                run, stage="waiting", operation_id=accepted.operation_id, operations=run.operations + 1,
-                request_ids=run.with_request_id(accepted.request_id), **run.waits(app.clock.now(), goes_on=True)):
+            run,
+            stage="waiting",
+            operation_id=accepted.operation_id,
+            operations=run.operations + 1,
+            request_ids=run.with_request_id(accepted.request_id),
+            **run.waits(app.clock.now(), goes_on=True),
+        ):
             event(
-                "operation_started", f"{run_id}/operation/{run.operations + 1}", run_id=run_id, key=run.key, posts=run.posts,
-                operations=run.operations + 1, request_id=accepted.request_id)
+                "operation_started",
+                f"{run_id}/operation/{run.operations + 1}",
+                run_id=run_id,
+                key=run.key,
+                posts=run.posts,
+                operations=run.operations + 1,
+                request_id=accepted.request_id,
+            )
             return {"status": "started", "operation_id": accepted.operation_id}

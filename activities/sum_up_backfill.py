@@ -18,7 +18,15 @@ async def sum_up_backfill(mark: BackfillMark) -> CycleSummary:
     app, backfill_id = services(), mark["backfill_id"]
     known = await app.ledger.backfills.get(backfill_id)
     ids = known.runs if known else []
-    outcomes = await count_outcomes(app, ids, absent="cancelled" if known and known.cancelled else "lost")
+    outcomes = await count_outcomes(
+        app, ids, absent="cancelled" if known and known.cancelled else "lost"
+    )
     await app.ledger.backfills.ended(backfill_id, outcomes, iso(app.clock.now()))
-    event("backfill_ended", f"{backfill_id}/ended/1", backfill_id=backfill_id, runs=len(ids), **outcomes)
+    event(
+        "backfill_ended",
+        f"{backfill_id}/ended/1",
+        backfill_id=backfill_id,
+        runs=len(ids),
+        **outcomes,
+    )
     return {"outcomes": outcomes, "runs": len(ids)}

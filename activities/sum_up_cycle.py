@@ -22,12 +22,22 @@ async def sum_up_cycle(cycle: CycleRequest) -> CycleSummary:
     ids = known.runs if known else []
     outcomes = await count_outcomes(app, ids, absent="lost")
     await app.ledger.cycles.ended(cycle["cycle_id"], outcomes, iso(app.clock.now()))
-    event("cycle_ended", f"{cycle['cycle_id']}/ended/1", cycle_id=cycle["cycle_id"], runs=len(ids), **outcomes)
+    event(
+        "cycle_ended",
+        f"{cycle['cycle_id']}/ended/1",
+        cycle_id=cycle["cycle_id"],
+        runs=len(ids),
+        **outcomes,
+    )
     return {"outcomes": outcomes, "runs": len(ids)}
 
 
 async def count_outcomes(app: Services, run_ids: Sequence[str], *, absent: str) -> dict[str, int]:
     """How many runs ended how; one without a row is counted as `absent`, one without an outcome as lost."""
     runs = await app.ledger.runs.some(run_ids)
-    return dict(Counter(
-        absent if run is None else run.outcome or "lost" for run in (runs.get(run_id) for run_id in run_ids)))
+    return dict(
+        Counter(
+            absent if run is None else run.outcome or "lost"
+            for run in (runs.get(run_id) for run_id in run_ids)
+        )
+    )

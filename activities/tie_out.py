@@ -31,7 +31,11 @@ MOST_TRIES = 20
 async def tie_out(request: TieOutRequest) -> TieOutResult:
     app = services()
     run = await app.ledger.runs.get(request["run_id"])
-    if run is None or not run.version or run.export_key.dataset is not Dataset.BILLED_RECONCILIATION:
+    if (
+        run is None
+        or not run.version
+        or run.export_key.dataset is not Dataset.BILLED_RECONCILIATION
+    ):
         return {"status": "no_total", "code": "input_invalid"}
     version = await app.ledger.versions.get(run.export_key, run.manifest_etag, run.version_n)
     if version is None or version.state != "complete":
@@ -46,10 +50,22 @@ async def compared(app: Services, run: Run, version: Version) -> TieOutResult:
     key = run.export_key
     assert isinstance(key.scope, InvoiceScope)
     invoice = await app.ledger.invoices.get(key.scope.invoice_id)
-    said = compare(await sums_of(app, run), invoice.total if invoice else None, invoice.currency if invoice else "")
-    report = {"format": 1, "key": str(key), "version": version.version, "etag": version.manifest_etag,
-              "compared_at": iso(app.clock.now()), **said}
-    await app.landing.put(report_path("tie_out", key, version.version), json.dumps(report, indent=1).encode() + b"\n")
+    said = compare(
+        await sums_of(app, run),
+        invoice.total if invoice else None,
+        invoice.currency if invoice else "",
+    )
+    report = {
+        "format": 1,
+        "key": str(key),
+        "version": version.version,
+        "etag": version.manifest_etag,
+        "compared_at": iso(app.clock.now()),
+        **said,
+    }
+    await app.landing.put(
+        report_path("tie_out", key, version.version), json.dumps(report, indent=1).encode() + b"\n"
+    )
     await note(app, run, short(said))
     answer: TieOutResult = {"status": said["status"]}
     if "difference" in said:
@@ -76,6 +92,10 @@ async def sums_of(app: Services, run: Run) -> Sums:
 async def note(app: Services, run: Run, text: str) -> None:
     for _ in range(MOST_TRIES):
         version = await app.ledger.versions.get(run.export_key, run.manifest_etag, run.version_n)
-        if version is None or version.tie_out == text or await app.ledger.versions.change(version, tie_out=text):
+        if (
+            version is None
+            or version.tie_out == text
+            or await app.ledger.versions.change(version, tie_out=text)
+        ):
             return
     raise InfrastructureFault("version_contended", "Version")

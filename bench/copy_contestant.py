@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -33,8 +33,12 @@ STEP = 8 * 1024 * 1024
 def unit() -> bytes:
     """A gzip member of some 10 MB of lines as the simulated Microsoft writes them: as wide as theirs."""
     simulator = Simulator(storage=NoStorage(), partner=Partner(customers=40, resources=8))
-    text = b"".join(gzip.decompress(blob.content) for key in simulator.export_keys() for blob in simulator.expected(key).blobs)
-    return gzip.compress(text[:text.rindex(b"\n", 0, 10_000_000) + 1], 6)
+    text = b"".join(
+        gzip.decompress(blob.content)
+        for key in simulator.export_keys()
+        for blob in simulator.expected(key).blobs
+    )
+    return gzip.compress(text[: text.rindex(b"\n", 0, 10_000_000) + 1], 6)
 
 
 def content(size: int, number: int) -> bytes:
@@ -60,26 +64,34 @@ async def offer(told: dict[str, Any]) -> dict[str, Any]:
         for number, name in enumerate(names(told["blobs"])):
             data = content(told["bytes"], number)
             md5 = hashlib.md5(data).digest()
-            blob, parts = service.get_blob_client("exports", f"{ROOT}/{name}"), range(0, len(data), STEP)
+            blob, parts = (
+                service.get_blob_client("exports", f"{ROOT}/{name}"),
+                range(0, len(data), STEP),
+            )
             for at in parts:
-                await blob.stage_block(f"{at:012}", data[at:at + STEP], validate_content="md5")
+                await blob.stage_block(f"{at:012}", data[at : at + STEP], validate_content="md5")
             await blob.commit_block_list(
-                [BlobBlock(f"{at:012}") for at in parts], content_settings=ContentSettings(content_md5=bytearray(md5)))
+                [BlobBlock(f"{at:012}") for at in parts],
+                content_settings=ContentSettings(content_md5=bytearray(md5)),
+            )
             digests[name] = md5.hex()
     return digests
 
 
 async def ours(told: dict[str, Any]) -> dict[str, Any]:
     """`block`: what storage fetches at once, where it is to be the same as a peer's."""
+
     async def fetch_manifest(_: str) -> Manifest:
-        return Manifest("1", "etag", datetime.now(timezone.utc), "2", "t", told["root"], (), 0, told["sas"])
+        return Manifest("1", "etag", datetime.now(UTC), "2", "t", told["root"], (), 0, told["sas"])
 
     clock = SystemClock()
     landing = LandingStore(container=told["container"], connection_string=told["landing"])
     copier = Copier(landing, Sources(fetch_manifest, clock), clock)
     if "block" in told:
         copier._server_side = ServerSide(clock, block=told["block"])
-    work = CopyWork("run", "operation", FOLDER, "etag", told["root"], proof=told["proof"], mode=told["mode"])
+    work = CopyWork(
+        "run", "operation", FOLDER, "etag", told["root"], proof=told["proof"], mode=told["mode"]
+    )
     await landing.ensure_container()  # and so what a worker has loaded and connected
     idle = resident()
     with Peak() as peak:
@@ -89,8 +101,13 @@ async def ours(told: dict[str, Any]) -> dict[str, Any]:
     await copier.close()
     await landing.close()
     assert all(fate.proven for fate in fates), {fate.code for fate in fates}
-    return {"seconds": seconds, "cpu": worked, "peak": peak.highest, "growth": peak.highest - idle, "rungs": sorted({
-        str(fate.rung) for fate in fates})}
+    return {
+        "seconds": seconds,
+        "cpu": worked,
+        "peak": peak.highest,
+        "growth": peak.highest - idle,
+        "rungs": sorted({str(fate.rung) for fate in fates}),
+    }
 
 
 async def check(told: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +115,9 @@ async def check(told: dict[str, Any]) -> dict[str, Any]:
     from azure.storage.blob.aio import ContainerClient
 
     found = {}
-    async with ContainerClient.from_connection_string(told["landing"], told["container"]) as container:
+    async with ContainerClient.from_connection_string(
+        told["landing"], told["container"]
+    ) as container:
         async for listed in container.list_blobs():
             digest = hashlib.md5()
             stream = await container.download_blob(listed.name, decompress=False)
@@ -113,7 +132,7 @@ def proof(told: dict[str, Any]) -> dict[str, Any]:
     from isal import igzip_lib
 
     data = content(told["bytes"], 0)
-    pieces = [data[at:at + STEP] for at in range(0, len(data), STEP)]
+    pieces = [data[at : at + STEP] for at in range(0, len(data), STEP)]
 
     def isal() -> None:
         digest, inflater = hashlib.sha256(), igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
@@ -151,8 +170,14 @@ def sas(name: str, key: str, container: str, *, write: bool = False) -> str:
     from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
     return generate_container_sas(
-        name, container, account_key=key, expiry=datetime.now(timezone.utc) + timedelta(hours=3),
-        permission=ContainerSasPermissions(read=True, list=True, write=write, create=write, delete=write))
+        name,
+        container,
+        account_key=key,
+        expiry=datetime.now(UTC) + timedelta(hours=3),
+        permission=ContainerSasPermissions(
+            read=True, list=True, write=write, create=write, delete=write
+        ),
+    )
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import multiprocessing
 import sys
 import threading
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from local.azurite import Azurite
@@ -54,9 +54,14 @@ class Peak:
 
 def member() -> bytes:
     """Some MB of billing-like lines that pack about six times."""
-    return gzip.compress(b"".join(
-        b'{"InvoiceNumber":"G016907411","ProductId":"DZH318Z0BQ%d","Quantity":"%d.%d","EffectiveUnitPrice":"0.00%d","Id":"%x"}\n'
-        % (n % 37, n % 91, n * 7919 % 10_000, n * 104_729 % 100_000, n * 2_654_435_761 % 2**32) for n in range(MEMBER_LINES)), 6)
+    return gzip.compress(
+        b"".join(
+            b'{"InvoiceNumber":"G016907411","ProductId":"DZH318Z0BQ%d","Quantity":"%d.%d","EffectiveUnitPrice":"0.00%d","Id":"%x"}\n'
+            % (n % 37, n % 91, n * 7919 % 10_000, n * 104_729 % 100_000, n * 2_654_435_761 % 2**32)
+            for n in range(MEMBER_LINES)
+        ),
+        6,
+    )
 
 
 async def offer(connection_string: str, size: int) -> None:
@@ -81,15 +86,19 @@ def sas(azurite: Azurite) -> str:
     from azure.storage.blob import ContainerSasPermissions, generate_container_sas
 
     return generate_container_sas(
-        azurite.billing.name, "exports", account_key=azurite.billing.key, permission=ContainerSasPermissions(read=True),
-        expiry=datetime.now(timezone.utc) + timedelta(hours=1))
+        azurite.billing.name,
+        "exports",
+        account_key=azurite.billing.key,
+        permission=ContainerSasPermissions(read=True),
+        expiry=datetime.now(UTC) + timedelta(hours=1),
+    )
 
 
 async def land(azurite: Azurite, proof: Proof) -> bool:
     root = f"{azurite.billing.blob_url}/exports/root"
 
     async def fetch_manifest(_: str) -> Manifest:
-        return Manifest("1", "etag", datetime.now(timezone.utc), "2", "t", root, (), 0, sas(azurite))
+        return Manifest("1", "etag", datetime.now(UTC), "2", "t", root, (), 0, sas(azurite))
 
     landing = LandingStore(container="landing", connection_string=azurite.landing.connection_string)
     copier = Copier(landing, Sources(fetch_manifest, SystemClock()), SystemClock())
@@ -107,7 +116,9 @@ async def land(azurite: Azurite, proof: Proof) -> bool:
         return False
     growth = peak.highest - idle
     print(f"blob    {fate.bytes / 1e6:8.0f} MB, {fate.rows} rows, {fate.rung}, proof {proof}")
-    print(f"idle    {idle:8.0f} MB\npeak    {peak.highest:8.0f} MB\ngrowth  {growth:8.0f} MB (goal: at most {GOAL_MB})")
+    print(
+        f"idle    {idle:8.0f} MB\npeak    {peak.highest:8.0f} MB\ngrowth  {growth:8.0f} MB (goal: at most {GOAL_MB})"
+    )
     print(f"rate    {fate.bytes / 1e6 / seconds:8.0f} MB/s, {worked:.1f} s of CPU")
     print("PASS" if growth <= GOAL_MB else "FALLS SHORT")
     return growth <= GOAL_MB
@@ -118,7 +129,8 @@ def main() -> bool:
     proof: Proof = "transfer" if "transfer" in sys.argv else "content"
     with Azurite() as azurite:
         child = multiprocessing.get_context("spawn").Process(
-            target=offer_in_a_child, args=(azurite.billing.connection_string, size))
+            target=offer_in_a_child, args=(azurite.billing.connection_string, size)
+        )
         child.start()
         child.join()
         return child.exitcode == 0 and asyncio.run(land(azurite, proof))

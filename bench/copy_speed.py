@@ -63,33 +63,59 @@ class Stage:
 
 def act(name: str, **told: Any) -> Any:
     done = subprocess.run(
-        [sys.executable, "-m", "bench.copy_contestant", name, json.dumps(told)], cwd=ROOT, check=True, capture_output=True,
-        text=True)
+        [sys.executable, "-m", "bench.copy_contestant", name, json.dumps(told)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return json.loads(done.stdout)
 
 
-def measured(command: list[str], environment: dict[str, str] | None = None, nothing: float = 0.0) -> Result:
+def measured(
+    command: list[str], environment: dict[str, str] | None = None, nothing: float = 0.0
+) -> Result:
     """A process from start to end, less `nothing` seconds."""
     began = time.perf_counter()
     process = subprocess.Popen(
-        command, env={**os.environ, **(environment or {})}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        command,
+        env={**os.environ, **(environment or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert process.stdout is not None
     said = process.stdout.read()
     process.stdout.close()
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {said[-600:].decode(errors='replace')}")
-    return Result(time.perf_counter() - began - nothing, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000)
+        raise RuntimeError(
+            f"{command[0]} ended with {process.returncode}: {said[-600:].decode(errors='replace')}"
+        )
+    return Result(
+        time.perf_counter() - began - nothing,
+        usage.ru_utime + usage.ru_stime,
+        usage.ru_maxrss / 1000,
+    )
 
 
 def ours(stage: Stage, container: str, mode: str, proof: str, **more: int) -> Result:
     billing, landing = stage.azurite.billing, stage.azurite.landing
     said = act(
-        "ours", landing=landing.connection_string, container=container, root=f"{billing.blob_url}/exports/root",
-        sas=peers.sas(billing.name, billing.key, "exports"), mode=mode, proof=proof, blobs=stage.size[0], **more)
+        "ours",
+        landing=landing.connection_string,
+        container=container,
+        root=f"{billing.blob_url}/exports/root",
+        sas=peers.sas(billing.name, billing.key, "exports"),
+        mode=mode,
+        proof=proof,
+        blobs=stage.size[0],
+        **more,
+    )
     expected = ["stream"] if mode == "stream" else ["put_block_from_url"]
-    if said["rungs"] != expected:  # the emulator gave up on fetching some of them; what that costs is in the time
+    if (
+        said["rungs"] != expected
+    ):  # the emulator gave up on fetching some of them; what that costs is in the time
         print(f"  note: {mode} copied by {' and '.join(said['rungs'])}")
     return Result(said["seconds"], said["cpu"], said["peak"], said["growth"])
 
@@ -103,7 +129,9 @@ def contestants(stage: Stage, started: dict[str, float]) -> dict[str, Any]:
         "stream, proof": lambda to: ours(stage, to, "stream", "content"),
         "server, proof": lambda to: ours(stage, to, "server", "content", block=fetched),
         "rclone": lambda to: measured(*peers.rclone(stage.azurite, to), nothing=started["rclone"]),
-        "azcopy": lambda to: measured(*peers.azcopy(stage.azurite, to, stage.size[1]), nothing=started["azcopy"]),
+        "azcopy": lambda to: measured(
+            *peers.azcopy(stage.azurite, to, stage.size[1]), nothing=started["azcopy"]
+        ),
         "curl": lambda to: curl(stage, to),
     }
 
@@ -113,20 +141,35 @@ def curl(stage: Stage, container: str) -> Result:
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     try:
         total = Result(0, 0, 0)
-        for command in peers.curl(stage.azurite, container, sorted(stage.digests), stage.size[1], folder):
+        for command in peers.curl(
+            stage.azurite, container, sorted(stage.digests), stage.size[1], folder
+        ):
             part = measured(command)
-            total = Result(total.seconds + part.seconds, total.cpu + part.cpu, max(total.peak, part.peak))
+            total = Result(
+                total.seconds + part.seconds, total.cpu + part.cpu, max(total.peak, part.peak)
+            )
         return total
     finally:
         shutil.rmtree(folder)
 
 
-def run(workload: str, results: dict[tuple[str, str], list[Result]], started: dict[str, float], only: set[str]) -> None:
+def run(
+    workload: str,
+    results: dict[tuple[str, str], list[Result]],
+    started: dict[str, float],
+    only: set[str],
+) -> None:
     """One round of one workload."""
     blobs, size = WORKLOADS[workload]
     with Azurite(memory_mb=9_000) as azurite:
-        stage = Stage(azurite, workload, act("offer", source=azurite.billing.connection_string, blobs=blobs, bytes=size))
-        order = [item for item in contestants(stage, started).items() if not only or item[0] in only]
+        stage = Stage(
+            azurite,
+            workload,
+            act("offer", source=azurite.billing.connection_string, blobs=blobs, bytes=size),
+        )
+        order = [
+            item for item in contestants(stage, started).items() if not only or item[0] in only
+        ]
         random.shuffle(order)
         for number, (name, contest) in enumerate(order):
             container = f"to{number}"
@@ -135,15 +178,21 @@ def run(workload: str, results: dict[tuple[str, str], list[Result]], started: di
             landed = act("check", landing=azurite.landing.connection_string, container=container)
             assert landed == stage.digests, f"{name} landed other bytes"
             results[workload, name].append(result)
-            print(f"  {TITLES[workload]:12} {name:14} {result.seconds:6.2f} s  cpu {result.cpu:5.2f} s  "
-                  f"peak {result.peak:4.0f} MB", flush=True)
+            print(
+                f"  {TITLES[workload]:12} {name:14} {result.seconds:6.2f} s  cpu {result.cpu:5.2f} s  "
+                f"peak {result.peak:4.0f} MB",
+                flush=True,
+            )
 
 
 def middle(results: list[Result]) -> Result:
     growths = [one.growth for one in results if one.growth is not None]
     return Result(
-        statistics.median(one.seconds for one in results), statistics.median(one.cpu for one in results),
-        statistics.median(one.peak for one in results), statistics.median(growths) if growths else None)
+        statistics.median(one.seconds for one in results),
+        statistics.median(one.cpu for one in results),
+        statistics.median(one.peak for one in results),
+        statistics.median(growths) if growths else None,
+    )
 
 
 def table(medians: dict[tuple[str, str], Result], names: list[str], title: str) -> None:
@@ -156,8 +205,10 @@ def table(medians: dict[tuple[str, str], Result], names: list[str], title: str) 
             rate = blobs * size / 1e6 / one.seconds
             ratio = f"{curl.seconds / one.seconds:5.2f} of curl" if curl else ""
             growth = f"  (+{one.growth:.0f} MB)" if one.growth is not None else ""
-            print(f"  {TITLES[workload]:12} {name:14} {one.seconds:6.2f} s {rate:6.0f} MB/s  {ratio}  cpu {one.cpu:5.2f} s  "
-                  f"peak {one.peak:4.0f} MB{growth}")
+            print(
+                f"  {TITLES[workload]:12} {name:14} {one.seconds:6.2f} s {rate:6.0f} MB/s  {ratio}  cpu {one.cpu:5.2f} s  "
+                f"peak {one.peak:4.0f} MB{growth}"
+            )
 
 
 def goals(medians: dict[tuple[str, str], Result], races: dict[str, float]) -> bool:
@@ -174,17 +225,30 @@ def goals(medians: dict[tuple[str, str], Result], races: dict[str, float]) -> bo
         of = {name: medians[workload, name] for one, name in medians if one == workload}
         if {"stream", "rclone", "curl"} <= of.keys():
             goal(f"{title}: streaming, of rclone", of["rclone"].seconds / of["stream"].seconds, 1.0)
-            goal(f"{title}: streaming, of curl", of["curl"].seconds / of["stream"].seconds, CURL_GOALS[workload])
+            goal(
+                f"{title}: streaming, of curl",
+                of["curl"].seconds / of["stream"].seconds,
+                CURL_GOALS[workload],
+            )
             goal(f"{title}: streaming, peak MB", of["stream"].peak, PEAK_MB, most=True)
         if {"server", "azcopy"} <= of.keys():
-            goal(f"{title}: server-side, of AzCopy", of["azcopy"].seconds / of["server"].seconds, 1.2)
-            goal(f"{title}: server-side, its CPU of AzCopy's", of["server"].cpu / of["azcopy"].cpu, 0.25, most=True)
+            goal(
+                f"{title}: server-side, of AzCopy", of["azcopy"].seconds / of["server"].seconds, 1.2
+            )
+            goal(
+                f"{title}: server-side, its CPU of AzCopy's",
+                of["server"].cpu / of["azcopy"].cpu,
+                0.25,
+                most=True,
+            )
     goal("proof, of isal's own gunzip and SHA-256", races["isal"] / races["ours"], PROOF_GOAL)
     return all(met)
 
 
 def main() -> bool:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workloads", default=",".join(WORKLOADS))
     parser.add_argument("--only", default="", help="names of contestants")
@@ -195,15 +259,23 @@ def main() -> bool:
         return True
     only = {one.strip() for one in told.only.split(";") if one.strip()}
     results: dict[tuple[str, str], list[Result]] = defaultdict(list)
-    started = {name: statistics.median(measured([path, "--version"], peers.environment()).seconds for _ in range(3))
-               for name, path in peers.programs().items()}
+    started = {
+        name: statistics.median(
+            measured([path, "--version"], peers.environment()).seconds for _ in range(3)
+        )
+        for name, path in peers.programs().items()
+    }
     for number in range(told.rounds):
         print(f"round {number + 1} of {told.rounds}", flush=True)
         for workload in random.sample(picked := told.workloads.split(","), len(picked)):
             run(workload, results, started, only)
     medians = {which: middle(all_) for which, all_ in results.items()}
     table(medians, ["curl", "rclone", "stream", "azcopy", "server"], "Without content proof")
-    table(medians, ["stream, proof", "server, proof"], "With content proof (gzip to the end, lines, SHA-256)")
+    table(
+        medians,
+        ["stream, proof", "server, proof"],
+        "With content proof (gzip to the end, lines, SHA-256)",
+    )
     return goals(medians, act("proof", bytes=64 * MIB, rounds=2 * told.rounds + 1))
 
 

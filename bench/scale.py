@@ -32,11 +32,15 @@ def land(azurite: Azurite, blobs: int, blob_bytes: int) -> tuple[float, int, flo
             end = world.finish(run_id, 3600)
             took = time.perf_counter() - began
         assert end["outcome"] == "landed" and end["blobs"]["landed"] == blobs, end
-        longest = max(len(world.host.history(instance["instanceId"])) for instance in world.host.instances())
+        longest = max(
+            len(world.host.history(instance["instanceId"])) for instance in world.host.instances()
+        )
         return took, longest, peak.highest - idle
 
 
-def main(small: int = 500, large: int = 2_000, blob_bytes: int = BLOB_BYTES, rounds: int = ROUNDS) -> bool:
+def main(
+    small: int = 500, large: int = 2_000, blob_bytes: int = BLOB_BYTES, rounds: int = ROUNDS
+) -> bool:
     per_blob: dict[int, list[float]] = {small: [], large: []}
     events = 0
     for _ in range(rounds):
@@ -45,12 +49,16 @@ def main(small: int = 500, large: int = 2_000, blob_bytes: int = BLOB_BYTES, rou
                 took, longest, grown = land(azurite, blobs, blob_bytes)
             per_blob[blobs].append(took / blobs)
             events = max(events, longest)
-            print(f"scale: {blobs} blobs in {took:.1f} s, {1000 * took / blobs:.1f} ms each; longest history {longest} events; "
-                  f"memory +{grown:.0f} MB, with emulated host and simulator in the same process")
+            print(
+                f"scale: {blobs} blobs in {took:.1f} s, {1000 * took / blobs:.1f} ms each; longest history {longest} events; "
+                f"memory +{grown:.0f} MB, with emulated host and simulator in the same process"
+            )
     ratio = statistics.median(per_blob[large]) / statistics.median(per_blob[small])
     met = events <= MOST_EVENTS and ratio <= GOAL
-    print(f"scale: a blob of {large} costs {ratio:.2f} of a blob of {small} (goal {GOAL}); longest history {events} events "
-          f"(goal {MOST_EVENTS}): {'pass' if met else 'falls short'}")
+    print(
+        f"scale: a blob of {large} costs {ratio:.2f} of a blob of {small} (goal {GOAL}); longest history {events} events "
+        f"(goal {MOST_EVENTS}): {'pass' if met else 'falls short'}"
+    )
     return met
 
 

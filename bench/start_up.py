@@ -39,12 +39,18 @@ def main() -> bool:
         sdks.append(seconds(SDKS))
         app.append(seconds(APP))
     empty = statistics.median(nothing)
-    ratio = statistics.median((mine - empty) / (theirs - empty) for mine, theirs in zip(app, sdks, strict=True))
-    print(f"start-up: an empty interpreter {empty * 1000:.0f} ms, with the SDKs {statistics.median(sdks) * 1000:.0f} ms, "
-          f"with function_app {statistics.median(app) * 1000:.0f} ms")
+    ratio = statistics.median(
+        (mine - empty) / (theirs - empty) for mine, theirs in zip(app, sdks, strict=True)
+    )
+    print(
+        f"start-up: an empty interpreter {empty * 1000:.0f} ms, with the SDKs {statistics.median(sdks) * 1000:.0f} ms, "
+        f"with function_app {statistics.median(app) * 1000:.0f} ms"
+    )
     met = ratio <= GOAL
-    print(f"start-up: importing function_app takes {ratio:.2f} of what the SDKs alone take (goal {GOAL}): "
-          f"{'pass' if met else 'falls short'}")
+    print(
+        f"start-up: importing function_app takes {ratio:.2f} of what the SDKs alone take (goal {GOAL}): "
+        f"{'pass' if met else 'falls short'}"
+    )
     return met
 
 

@@ -1,6 +1,6 @@
 """`make year`: a whole year in three currencies on the schedule alone, in memory, and its months as a grid.
 
-    .venv/bin/python -m bench.year [DAYS]      365 unless told; ends with 0 only if all is as the calendar says
+.venv/bin/python -m bench.year [DAYS]      365 unless told; ends with 0 only if all is as the calendar says
 """
 
 import logging
@@ -20,23 +20,36 @@ DATASETS = ("billed_usage", "billed_reconciliation", "unbilled_usage", "unbilled
 def main(days: int = 365) -> bool:
     logging.disable(logging.CRITICAL)  # outages and storms are part of the story
     story, began = Story(START, days, CURRENCIES), time.perf_counter()
-    with MemoryWorld(start=story.start, partner=partner(*story.currencies), behaviour=CALM, timers=True) as world:
-        story.play(world, progress=lambda now: print(f"\r{now:%Y-%m-%d}", end="", flush=True), seconds=3_600)
+    with MemoryWorld(
+        start=story.start, partner=partner(*story.currencies), behaviour=CALM, timers=True
+    ) as world:
+        story.play(
+            world,
+            progress=lambda now: print(f"\r{now:%Y-%m-%d}", end="", flush=True),
+            seconds=3_600,
+        )
         found, expected, said = landed(world), story.expected(world), told(world)
         months = {invoice.invoice_id: str(invoice.month) for invoice in world.simulator.invoices()}
     seconds = time.perf_counter() - began
     print("\r" + grid(found, expected, months))
     met = found == expected and said.requests <= said.budget
     ended = ", ".join(f"{count} {outcome}" for outcome, count in said.outcomes.most_common())
-    print(f"year: {days} days and {said.outcomes.total()} runs in {seconds:.0f} s; {said.requests} requests to Graph, "
-          f"{said.refused} of them refused (budget {said.budget}); {ended}")
-    print(f"year: the catalogue holds {'exactly' if found == expected else 'NOT'} what the calendar says: "
-          f"{'pass' if met else 'falls short'}")
+    print(
+        f"year: {days} days and {said.outcomes.total()} runs in {seconds:.0f} s; {said.requests} requests to Graph, "
+        f"{said.refused} of them refused (budget {said.budget}); {ended}"
+    )
+    print(
+        f"year: the catalogue holds {'exactly' if found == expected else 'NOT'} what the calendar says: "
+        f"{'pass' if met else 'falls short'}"
+    )
     return met
 
 
-def grid(found: dict[str, list[Any]], expected: dict[str, list[Any]], months: dict[str, str]) -> str:
+def grid(
+    found: dict[str, list[Any]], expected: dict[str, list[Any]], months: dict[str, str]
+) -> str:
     """Versions per month and dataset, over all currencies; `!` where they are not those expected."""
+
     def month_of(key: str) -> str:
         scope = key.split("/")[1]
         return months.get(scope, scope)
@@ -45,7 +58,11 @@ def grid(found: dict[str, list[Any]], expected: dict[str, list[Any]], months: di
     for month in sorted({month_of(key) for key in {*found, *expected}}):
         cells = []
         for dataset in DATASETS:
-            keys = [key for key in {*found, *expected} if key.startswith(f"{dataset}/") and month_of(key) == month]
+            keys = [
+                key
+                for key in {*found, *expected}
+                if key.startswith(f"{dataset}/") and month_of(key) == month
+            ]
             count = sum(len(found.get(key, [])) for key in keys)
             right = all(found.get(key) == expected.get(key) for key in keys)
             cells.append(f"{(str(count) if keys else '-') + ('' if right else ' !'):>24}")

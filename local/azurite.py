@@ -20,7 +20,9 @@ from types import TracebackType
 
 ROOT = Path(__file__).resolve().parent.parent
 ACCOUNTS = ("billing", "landing", "funchost")
-LISTENING = re.compile(r"Azurite (Blob|Queue|Table) service is successfully listening at (http://[\d.]+:\d+)")
+LISTENING = re.compile(
+    r"Azurite (Blob|Queue|Table) service is successfully listening at (http://[\d.]+:\d+)"
+)
 WATCHED = """
 process.argv.splice(1, 0, "azurite");
 const end = () => { process.kill(process.pid, "SIGTERM"); setTimeout(() => process.exit(0), 5000).unref(); };
@@ -49,7 +51,8 @@ class Account:
     def connection_string(self) -> str:
         return (
             f"DefaultEndpointsProtocol=http;AccountName={self.name};AccountKey={self.key};"
-            f"BlobEndpoint={self.blob_url};QueueEndpoint={self.queue_url};TableEndpoint={self.table_url};")
+            f"BlobEndpoint={self.blob_url};QueueEndpoint={self.queue_url};TableEndpoint={self.table_url};"
+        )
 
 
 def account_key(name: str) -> str:
@@ -65,10 +68,22 @@ class Azurite:
     """
 
     def __init__(
-        self, location: Path | None = None, *, accounts: tuple[str, ...] = ACCOUNTS, memory_mb: int = 4096,
-        ports: tuple[int, int, int] = (0, 0, 0), log: Path | None = None, requests: bool = False,
+        self,
+        location: Path | None = None,
+        *,
+        accounts: tuple[str, ...] = ACCOUNTS,
+        memory_mb: int = 4096,
+        ports: tuple[int, int, int] = (0, 0, 0),
+        log: Path | None = None,
+        requests: bool = False,
     ) -> None:
-        self._location, self._names, self._memory_mb, self._ports, self._log = location, accounts, memory_mb, ports, log
+        self._location, self._names, self._memory_mb, self._ports, self._log = (
+            location,
+            accounts,
+            memory_mb,
+            ports,
+            log,
+        )
         self._silent = [] if requests else ["--silent"]
         self._process: subprocess.Popen[str] | None = None
         self._urls: dict[str, str] = {}
@@ -80,7 +95,11 @@ class Azurite:
 
     def account(self, name: str) -> Account:
         assert name in self._names, name
-        return Account(name, account_key(name), *(f"{self._urls[service]}/{name}" for service in ("Blob", "Queue", "Table")))
+        return Account(
+            name,
+            account_key(name),
+            *(f"{self._urls[service]}/{name}" for service in ("Blob", "Queue", "Table")),
+        )
 
     @property
     def billing(self) -> Account:
@@ -101,24 +120,56 @@ class Azurite:
 
     def start(self, timeout: float = 60) -> "Azurite":
         if not (ROOT / "node_modules" / "azurite" / "package.json").exists():
-            raise AzuriteUnavailable("Azurite is not installed: run `make setup` (it needs Node 20 or newer).")
+            raise AzuriteUnavailable(
+                "Azurite is not installed: run `make setup` (it needs Node 20 or newer)."
+            )
         storage = (
-            ["--location", str(self._location)] if self._location
-            else ["--inMemoryPersistence", "--extentMemoryLimit", str(self._memory_mb)])
+            ["--location", str(self._location)]
+            if self._location
+            else ["--inMemoryPersistence", "--extentMemoryLimit", str(self._memory_mb)]
+        )
         blob, queue_port, table = (str(port) for port in self._ports)
         if self._location:
             self._location.mkdir(parents=True, exist_ok=True)
         try:
             self._process = subprocess.Popen(
-                ["node", "-e", WATCHED, "--", *storage, "--skipApiVersionCheck", "--disableTelemetry", *self._silent,
-                 "--blobPort", blob, "--queuePort", queue_port, "--tablePort", table],
-                cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                [
+                    "node",
+                    "-e",
+                    WATCHED,
+                    "--",
+                    *storage,
+                    "--skipApiVersionCheck",
+                    "--disableTelemetry",
+                    *self._silent,
+                    "--blobPort",
+                    blob,
+                    "--queuePort",
+                    queue_port,
+                    "--tablePort",
+                    table,
+                ],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
                 start_new_session=True,
-                env={**os.environ, "AZURITE_ACCOUNTS": ";".join(f"{name}:{account_key(name)}" for name in self._names)})
+                env={
+                    **os.environ,
+                    "AZURITE_ACCOUNTS": ";".join(
+                        f"{name}:{account_key(name)}" for name in self._names
+                    ),
+                },
+            )
         except FileNotFoundError:
-            raise AzuriteUnavailable("Node is not installed: Azurite, the storage emulator, needs Node 20 or newer.") from None
+            raise AzuriteUnavailable(
+                "Node is not installed: Azurite, the storage emulator, needs Node 20 or newer."
+            ) from None
         lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        threading.Thread(target=self._drain, args=(lines,), name="azurite-output", daemon=True).start()
+        threading.Thread(
+            target=self._drain, args=(lines,), name="azurite-output", daemon=True
+        ).start()
         said: list[str] = []
         while len(self._urls) < 3:
             try:
@@ -127,7 +178,9 @@ class Azurite:
                 line = None
             if line is None:
                 self.stop()
-                raise AzuriteUnavailable(f"Azurite did not start: {' '.join(said)[-500:] or 'it printed nothing'}")
+                raise AzuriteUnavailable(
+                    f"Azurite did not start: {' '.join(said)[-500:] or 'it printed nothing'}"
+                )
             said.append(line.strip())
             if found := LISTENING.search(line):
                 self._urls[found[1]] = found[2]
@@ -164,7 +217,12 @@ class Azurite:
     def __enter__(self) -> "Azurite":
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop()
 
 

@@ -36,19 +36,37 @@ class DemoFailed(Exception):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m local.demo", description="Lands all four datasets here, and proves it.")
-    parser.add_argument("--state-dir", type=Path, default=STATE, help="emptied at the start, kept at the end")
-    parser.add_argument("--app-root", type=Path, default=ROOT, help="the app's folder: this checkout, or an unpacked package")
+    parser = argparse.ArgumentParser(
+        prog="python -m local.demo", description="Lands all four datasets here, and proves it."
+    )
+    parser.add_argument(
+        "--state-dir", type=Path, default=STATE, help="emptied at the start, kept at the end"
+    )
+    parser.add_argument(
+        "--app-root",
+        type=Path,
+        default=ROOT,
+        help="the app's folder: this checkout, or an unpacked package",
+    )
     given = parser.parse_args(arguments)
     state, app_root = given.state_dir.resolve(), given.app_root.resolve()
     console, began = console_for_all(), time.monotonic()
     ends_on_signals()
     try:
-        console.print("Starting storage emulator, simulated Microsoft and the Functions host ...", highlight=False)
-        with running(state, fresh=True, app_root=app_root, settings={"EXPORT_SCHEDULE": NEVER}) as stack:
+        console.print(
+            "Starting storage emulator, simulated Microsoft and the Functions host ...",
+            highlight=False,
+        )
+        with running(
+            state, fresh=True, app_root=app_root, settings={"EXPORT_SCHEDULE": NEVER}
+        ) as stack:
             runs = land_all(stack, console)
             tied_out = tie_outs(stack)
-            found = {str(run["run_id"]): look_at(run, auditor) for auditor in [auditor_of(stack)] for run in runs}
+            found = {
+                str(run["run_id"]): look_at(run, auditor)
+                for auditor in [auditor_of(stack)]
+                for run in runs
+            }
             tables = write_ledger(stack, state / "ledger")
             report(console, runs, tied_out)
             proven = verdict(console, runs, found)
@@ -78,13 +96,17 @@ def land_all(stack: Stack, console: Console) -> list[Run]:
         started = api.post("/api/cycles", json={})
         if started.status_code != 202:
             raise DemoFailed(answered("POST /api/cycles", started, stack))
-        console.print(f"POST /api/cycles: all that is due, as {started.json()['cycle_id']}\n", highlight=False)
+        console.print(
+            f"POST /api/cycles: all that is due, as {started.json()['cycle_id']}\n", highlight=False
+        )
         for cycle in looks(api, started.headers["Location"], stack):
             progress.show(cycle["runs"])
             if cycle["state"] in ("ended", "failed"):
                 break
     if cycle["state"] != "ended" or not cycle["runs"]:
-        raise DemoFailed(f"The cycle {cycle['state']} with {len(cycle['runs'])} runs.{last_lines(stack.app.log)}")
+        raise DemoFailed(
+            f"The cycle {cycle['state']} with {len(cycle['runs'])} runs.{last_lines(stack.app.log)}"
+        )
     return list(cycle["runs"])
 
 
@@ -99,7 +121,9 @@ def looks(api: httpx.Client, location: str, stack: Stack) -> Iterator[dict[str, 
         elif answer.status_code < 500:
             raise DemoFailed(answered(f"GET {location}", answer, stack))
         time.sleep(LOOK_SECONDS)
-    raise DemoFailed(f"The cycle did not end within {LONGEST_SECONDS:.0f} seconds.{last_lines(stack.app.log)}")
+    raise DemoFailed(
+        f"The cycle did not end within {LONGEST_SECONDS:.0f} seconds.{last_lines(stack.app.log)}"
+    )
 
 
 def tie_outs(stack: Stack) -> list[str]:
@@ -112,12 +136,16 @@ def tie_outs(stack: Stack) -> list[str]:
         found = entry["tie_out"] or {}
         total = found.get("listed_total")
         listed = f"{money(total)} {found.get('currency')} listed" if total else "no total listed"
-        lines.append(f"{entry['invoice_id']}  {tie_out(found) or 'not compared'}, {listed}, {entry['finality']}")
+        lines.append(
+            f"{entry['invoice_id']}  {tie_out(found) or 'not compared'}, {listed}, {entry['finality']}"
+        )
     return lines
 
 
 def answered(call: str, answer: httpx.Response, stack: Stack) -> str:
-    return f"{call} was answered {answer.status_code}: {answer.text[:500]}{last_lines(stack.app.log)}"
+    return (
+        f"{call} was answered {answer.status_code}: {answer.text[:500]}{last_lines(stack.app.log)}"
+    )
 
 
 def auditor_of(stack: Stack) -> Auditor:
@@ -138,7 +166,9 @@ def write_ledger(stack: Stack, folder: Path) -> list[str]:
         for name in names:
             rows = [plain(row) for row in service.get_table_client(name).list_entities()]
             lines = [json.dumps(row, default=str) for row in rows]
-            (folder / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            (folder / f"{name}.jsonl").write_text(
+                "".join(f"{line}\n" for line in lines), encoding="utf-8"
+            )
     return names
 
 
@@ -149,7 +179,9 @@ def plain(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def report(console: Console, runs: Sequence[Run], tied_out: Sequence[str]) -> None:
     """What landed, and where."""
-    table = Table(title="What landed", title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        title="What landed", title_justify="left", box=None, pad_edge=False, header_style="bold"
+    )
     for title in ("dataset", "scope", "version"):
         table.add_column(title, overflow="fold")
     for title in ("blobs", "rows", "bytes", "seconds"):
@@ -157,8 +189,15 @@ def report(console: Console, runs: Sequence[Run], tied_out: Sequence[str]) -> No
     for run in runs:
         seconds = seconds_of(run)
         table.add_row(
-            run["dataset"], scope_of(run), run.get("version") or run["outcome"], str(run["blobs"]["landed"]), f"{run['rows']:,}",
-            size(run["bytes"]), "" if seconds is None else f"{seconds:.1f}", style="" if run["outcome"] in GOOD else "red")
+            run["dataset"],
+            scope_of(run),
+            run.get("version") or run["outcome"],
+            str(run["blobs"]["landed"]),
+            f"{run['rows']:,}",
+            size(run["bytes"]),
+            "" if seconds is None else f"{seconds:.1f}",
+            style="" if run["outcome"] in GOOD else "red",
+        )
     console.print("\n", table, sep="")
     console.print("\nThe sum over each invoice's lines, against its listed total:", style="bold")
     for line in tied_out:
@@ -174,32 +213,62 @@ def verdict(console: Console, runs: Sequence[Run], found: dict[str, Findings]) -
     faults = [fault for findings in found.values() for fault in findings.faults]
     faults += [
         f"{run['dataset']} {scope_of(run)} ended {run['outcome']} {run.get('code') or ''} {run.get('remedy') or ''}".rstrip()
-        for run in runs if run["outcome"] != "landed"]
-    faults += [f"{dataset}: nothing landed" for dataset in sorted(DATASETS - {run["dataset"] for run in runs})]
-    blobs, count = sum(findings.blobs for findings in found.values()), sum(findings.bytes for findings in found.values())
+        for run in runs
+        if run["outcome"] != "landed"
+    ]
+    faults += [
+        f"{dataset}: nothing landed"
+        for dataset in sorted(DATASETS - {run["dataset"] for run in runs})
+    ]
+    blobs, count = (
+        sum(findings.blobs for findings in found.values()),
+        sum(findings.bytes for findings in found.values()),
+    )
     for fault in faults:
-        console.print(f"NOT PROVEN: {fault}", style="red", highlight=False, markup=False, soft_wrap=True)
+        console.print(
+            f"NOT PROVEN: {fault}", style="red", highlight=False, markup=False, soft_wrap=True
+        )
     if not faults:
         console.print(
             f"\nall {blobs} blobs landed and proven: each listed, read back ({size(count)}), hashed, its rows counted, "
-            "and the same, byte for byte, as in Microsoft's storage", style="green", highlight=False, soft_wrap=True)
+            "and the same, byte for byte, as in Microsoft's storage",
+            style="green",
+            highlight=False,
+            soft_wrap=True,
+        )
     else:
-        outcomes = ", ".join(f"{number} {outcome}" for outcome, number in Counter(run["outcome"] for run in runs).items())
-        console.print(f"\nNot all is proven: {len(faults)} faults; outcomes: {outcomes}", style="red", highlight=False)
+        outcomes = ", ".join(
+            f"{number} {outcome}"
+            for outcome, number in Counter(run["outcome"] for run in runs).items()
+        )
+        console.print(
+            f"\nNot all is proven: {len(faults)} faults; outcomes: {outcomes}",
+            style="red",
+            highlight=False,
+        )
     return not faults
 
 
-def where_to_look(console: Console, state: Path, runs: Sequence[Run], tables: Sequence[str]) -> None:
+def where_to_look(
+    console: Console, state: Path, runs: Sequence[Run], tables: Sequence[str]
+) -> None:
     paths = [str(run["path"]).strip("/") for run in runs if run.get("path")]
     kept = shown(state)
-    example = f"zcat -f {kept}/landing/{paths[0]}/*.json* | head -n 2" if paths else f"ls {kept}/landing"
-    console.print(f"""
+    example = (
+        f"zcat -f {kept}/landing/{paths[0]}/*.json* | head -n 2" if paths else f"ls {kept}/landing"
+    )
+    console.print(
+        f"""
 Look at it:
   files    {kept}/landing, as they lie in the container; for example: {example}
   ledger   {kept}/ledger, its tables as JSON lines: {", ".join(tables)}
   API      make run keeps a stack up; `.venv/bin/python -m local.stack --state-dir {kept}` goes on with this one
   logs     {kept}/*.log
-""".rstrip(), highlight=False, markup=False, soft_wrap=True)
+""".rstrip(),
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 if __name__ == "__main__":

@@ -51,7 +51,10 @@ def look(console: Console) -> dict[str, Any]:
         address = find(None, {}, ROOT)
         console.print(f"Of the stack at {address.url}:\n", highlight=False)
         return asked(address)
-    console.print("No settings in the environment, and no stack is up: of one that is started for it.\n", highlight=False)
+    console.print(
+        "No settings in the environment, and no stack is up: of one that is started for it.\n",
+        highlight=False,
+    )
     with running(STATE, fresh=True, settings={"EXPORT_SCHEDULE": NEVER}) as stack:
         return asked(Address(stack.app_url))
 

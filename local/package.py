@@ -33,7 +33,10 @@ ARCHIVE = ROOT / "dist" / "partner-billing-export.zip"
 PACKAGES = Path(".python_packages/lib/site-packages")
 REQUIREMENTS = "requirements.txt"
 PYTHON, MACHINE = "3.11", "x86_64"  # of the function app: infra/modules/function-app.bicep
-PLATFORMS = [f"manylinux{name}_{MACHINE}" for name in ("_2_28", "_2_17", "2014", "_2_12", "2010", "_2_5", "1")]
+PLATFORMS = [
+    f"manylinux{name}_{MACHINE}"
+    for name in ("_2_28", "_2_17", "2014", "_2_12", "2010", "_2_5", "1")
+]
 PINNED = re.compile(r"^([a-z0-9][a-z0-9.-]*)==(\S+)", re.MULTILINE)
 OF_THE_INSTALLER = frozenset({"INSTALLER", "REQUESTED", "direct_url.json"})
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # a zip knows no earlier time
@@ -46,12 +49,19 @@ class PackageFailed(Exception):
 
 # -- what goes in -------------------------------------------------------------
 
+
 def app_files(root: Path = ROOT) -> Iterator[Path]:
     """What .funcignore lets through, relative to the project; links are not followed."""
-    ignored = pathspec.PathSpec.from_lines("gitignore", (root / ".funcignore").read_text(encoding="utf-8").splitlines())
+    ignored = pathspec.PathSpec.from_lines(
+        "gitignore", (root / ".funcignore").read_text(encoding="utf-8").splitlines()
+    )
     for folder, folders, files in os.walk(root):
         below = Path(folder).relative_to(root)
-        folders[:] = [name for name in folders if name != PACKAGES.parts[0] and not ignored.match_file(f"{below / name}/")]
+        folders[:] = [
+            name
+            for name in folders
+            if name != PACKAGES.parts[0] and not ignored.match_file(f"{below / name}/")
+        ]
         yield from (below / name for name in files if not ignored.match_file(str(below / name)))
 
 
@@ -59,17 +69,38 @@ def download(target: Path, requirements: Path = ROOT / REQUIREMENTS) -> None:
     """Installs what is pinned into the folder: wheels for Azure's platform, each checked against its hash, nothing built here."""
     platforms = [f"--platform={name}" for name in PLATFORMS]
     done = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--no-deps",
-         "--require-hashes", "--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}", *platforms,
-         f"--target={target}", f"--requirement={requirements}"], capture_output=True, text=True)
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-compile",
+            "--no-deps",
+            "--require-hashes",
+            "--only-binary=:all:",
+            "--implementation=cp",
+            f"--python-version={PYTHON}",
+            *platforms,
+            f"--target={target}",
+            f"--requirement={requirements}",
+        ],
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
         raise PackageFailed(
-            f"pip could not install {requirements.name} for Python {PYTHON} on Linux:\n{done.stderr.strip()[-2000:]}")
+            f"pip could not install {requirements.name} for Python {PYTHON} on Linux:\n{done.stderr.strip()[-2000:]}"
+        )
 
 
 def runs_here() -> bool:
     """Whether this machine can run what is packed for Azure."""
-    return "{}.{}".format(*sys.version_info) == PYTHON and sysconfig.get_platform() == f"linux-{MACHINE}"
+    return (
+        "{}.{}".format(*sys.version_info) == PYTHON
+        and sysconfig.get_platform() == f"linux-{MACHINE}"
+    )
 
 
 def tidy(packages: Path) -> None:
@@ -86,7 +117,9 @@ def tidy_record(found: Distribution, packages: Path) -> None:
         if file.name in OF_THE_INSTALLER and file.parts[0].endswith(".dist-info"):
             (packages / file).unlink(missing_ok=True)
         elif (packages / file).is_file() and ".." not in file.parts:
-            kept.append(f"{file},{f'{file.hash.mode}={file.hash.value}' if file.hash else ''},{file.size or ''}\n")
+            kept.append(
+                f"{file},{f'{file.hash.mode}={file.hash.value}' if file.hash else ''},{file.size or ''}\n"
+            )
         if file.name == "RECORD":
             record = packages / file
     record.unlink()
@@ -94,6 +127,7 @@ def tidy_record(found: Distribution, packages: Path) -> None:
 
 
 # -- the zip ------------------------------------------------------------------
+
 
 def assemble(folder: Path, install: Callable[[Path], None] = download) -> None:
     """The package as a folder; what was there goes. `install` puts the dependencies there: the seam for tests."""
@@ -110,9 +144,15 @@ def write_zip(folder: Path, archive: Path) -> None:
     archive.parent.mkdir(parents=True, exist_ok=True)
     unfinished = archive.with_suffix(".part")
     with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as packed:
-        for file in sorted((file for file in folder.rglob("*") if file.is_file()), key=lambda file: file.as_posix()):
+        for file in sorted(
+            (file for file in folder.rglob("*") if file.is_file()), key=lambda file: file.as_posix()
+        ):
             entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), EARLIEST)
-            entry.external_attr, entry.compress_type, entry.create_system = MODE, zipfile.ZIP_DEFLATED, 3
+            entry.external_attr, entry.compress_type, entry.create_system = (
+                MODE,
+                zipfile.ZIP_DEFLATED,
+                3,
+            )
             packed.writestr(entry, file.read_bytes())
     unfinished.replace(archive)
 
@@ -122,14 +162,18 @@ def unpack(archive: Path, folder: Path) -> None:
     if not archive.is_file():
         raise PackageFailed(f"{archive} is not there: make package")
     if not runs_here():
-        raise PackageFailed(f"The package is for Python {PYTHON} on Linux ({MACHINE}) and cannot run here.")
+        raise PackageFailed(
+            f"The package is for Python {PYTHON} on Linux ({MACHINE}) and cannot run here."
+        )
     shutil.rmtree(folder, ignore_errors=True)
     with zipfile.ZipFile(archive) as packed:
         packed.extractall(folder)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m local.package", description="Makes the zip that is deployed.")
+    parser = argparse.ArgumentParser(
+        prog="python -m local.package", description="Makes the zip that is deployed."
+    )
     parser.add_argument("--archive", type=Path, default=ARCHIVE)
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("unpack", help="the zip as a folder").add_argument("folder", type=Path)

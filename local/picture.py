@@ -23,7 +23,9 @@ from partner_billing.progress import Progress
 PICTURE = ROOT / "docs" / "images" / "demo.svg"
 WIDTH, FRAMES = 126, 8
 FRAME_SECONDS, REPORT_SECONDS = 1.1, 9.0
-FORMAT = re.sub(r"@font-face \{\{.*?\}\}\s*|<!--.*?-->", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL).replace("Fira Code, ", "")
+FORMAT = re.sub(
+    r"@font-face \{\{.*?\}\}\s*|<!--.*?-->", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL
+).replace("Fira Code, ", "")
 SIZE = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 
 
@@ -31,7 +33,13 @@ class Paper(Console):
     """Records what is printed; long lines are wrapped, for a picture cannot be scrolled."""
 
     def __init__(self) -> None:
-        super().__init__(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+        super().__init__(
+            record=True,
+            width=WIDTH,
+            file=io.StringIO(),
+            force_terminal=True,
+            color_system="truecolor",
+        )
 
     def print(self, *objects: Any, **options: Any) -> None:
         super().print(*objects, **(options | {"soft_wrap": False}))
@@ -47,8 +55,12 @@ def terminal() -> Paper:
 def film() -> list[Paper]:
     """The demo from its start to its report, as it happens. Raises StackFailed where it does not prove what landed."""
     shots: list[Paper] = []
-    with (running(ROOT / ".state" / "picture", fresh=True, settings={"EXPORT_SCHEDULE": NEVER}) as stack,
-          httpx.Client(base_url=stack.app_url, timeout=30) as api):
+    with (
+        running(
+            ROOT / ".state" / "picture", fresh=True, settings={"EXPORT_SCHEDULE": NEVER}
+        ) as stack,
+        httpx.Client(base_url=stack.app_url, timeout=30) as api,
+    ):
         started = api.post("/api/cycles", json={}).raise_for_status()
         progress = Progress(Console(file=io.StringIO()))
         for cycle in looks(api, started.headers["Location"], stack):
@@ -61,7 +73,9 @@ def film() -> list[Paper]:
     last = terminal()
     report(last, runs, tied_out)
     if not verdict(last, runs, found):
-        raise StackFailed("The demo did not prove what it landed, so there is no picture of it: make demo")
+        raise StackFailed(
+            "The demo did not prove what it landed, so there is no picture of it: make demo"
+        )
     return [*spread(shots, FRAMES), last]
 
 
@@ -78,8 +92,14 @@ def animated(shots: Sequence[Paper]) -> str:
     drawings = []
     for number, paper in enumerate(shots):
         paper.print("\n" * (lines - len(paper.export_text(clear=False).splitlines())), end="")
-        drawings.append(paper.export_svg(title="Partner Billing Export", code_format=FORMAT, unique_id=f"shot{number}"))
-    width, height = (max(float(found[side]) for found in map(SIZE.search, drawings) if found) for side in (1, 2))
+        drawings.append(
+            paper.export_svg(
+                title="Partner Billing Export", code_format=FORMAT, unique_id=f"shot{number}"
+            )
+        )
+    width, height = (
+        max(float(found[side]) for found in map(SIZE.search, drawings) if found) for side in (1, 2)
+    )
     total = FRAME_SECONDS * (len(shots) - 1) + REPORT_SECONDS
     styles, frames = [], []
     for number, drawing in enumerate(drawings):
@@ -89,12 +109,22 @@ def animated(shots: Sequence[Paper]) -> str:
         styles.append(
             f"@keyframes turn{number} {{ 0% {{ opacity: {int(number == 0)} }} {begin:.2f}% {{ opacity: 1 }} "
             f"{end:.2f}%, 100% {{ opacity: {int(is_last)} }} }}\n"
-            f".turn{number} {{ opacity: {int(is_last)}; animation: turn{number} {total:.1f}s step-end infinite }}")
+            f".turn{number} {{ opacity: {int(is_last)}; animation: turn{number} {total:.1f}s step-end infinite }}"
+        )
         frames.append(f'<g class="turn{number}">{drawing}</g>')
-    return "\n".join([
-        f'<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" role="img">',
-        "<title>make demo: all four datasets are asked for, waited for, copied and proven</title>", "<style>", *styles,
-        '@media (prefers-reduced-motion: reduce) { g[class^="turn"] { animation: none } }', "</style>", *frames, "</svg>", ""])
+    return "\n".join(
+        [
+            f'<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" role="img">',
+            "<title>make demo: all four datasets are asked for, waited for, copied and proven</title>",
+            "<style>",
+            *styles,
+            '@media (prefers-reduced-motion: reduce) { g[class^="turn"] { animation: none } }',
+            "</style>",
+            *frames,
+            "</svg>",
+            "",
+        ]
+    )
 
 
 def main() -> int:
@@ -106,7 +136,9 @@ def main() -> int:
         return 1
     PICTURE.parent.mkdir(parents=True, exist_ok=True)
     PICTURE.write_text(animated(shots), encoding="utf-8")
-    print(f"{PICTURE.relative_to(ROOT)}: {len(shots)} frames, {PICTURE.stat().st_size / 1000:.0f} kB")
+    print(
+        f"{PICTURE.relative_to(ROOT)}: {len(shots)} frames, {PICTURE.stat().st_size / 1000:.0f} kB"
+    )
     return 0
 
 

@@ -46,22 +46,36 @@ class Auditor:
             found.faults.append(f"{folder}/{MARKER} is missing")
             return found
         there = self._landing.list_blobs(name_starts_with=f"{folder}/")
-        listed = {name: blob.size for blob in there if (name := blob.name.removeprefix(f"{folder}/")) != MARKER}
+        listed = {
+            name: blob.size
+            for blob in there
+            if (name := blob.name.removeprefix(f"{folder}/")) != MARKER
+        }
         said = {blob["name"]: blob for blob in marker["blobs"]}
-        found.faults += [f"{folder}/{name} is in {MARKER} and not there" for name in sorted(said.keys() - listed.keys())]
-        found.faults += [f"{folder}/{name} is there and not in {MARKER}" for name in sorted(listed.keys() - said.keys())]
+        found.faults += [
+            f"{folder}/{name} is in {MARKER} and not there"
+            for name in sorted(said.keys() - listed.keys())
+        ]
+        found.faults += [
+            f"{folder}/{name} is there and not in {MARKER}"
+            for name in sorted(listed.keys() - said.keys())
+        ]
         for name in sorted(said.keys() & listed.keys()):
             self._look_at_blob(f"{folder}/{name}", listed[name], said[name], found)
         self._look_at_totals(run, found, sum(blob["rows"] for blob in said.values()))
         self._look_at_catalogue(folder, found)
         return found
 
-    def _look_at_blob(self, path: str, listed: int, said: Mapping[str, Any], found: Findings) -> None:
+    def _look_at_blob(
+        self, path: str, listed: int, said: Mapping[str, Any], found: Findings
+    ) -> None:
         content = self._read(path)
         digest = hashlib.sha256(content).hexdigest()
         found.blobs, found.bytes = found.blobs + 1, found.bytes + len(content)
         if not len(content) == listed == said["bytes"]:
-            found.faults.append(f"{path} has {len(content)} bytes, listed {listed}, {MARKER} says {said['bytes']}")
+            found.faults.append(
+                f"{path} has {len(content)} bytes, listed {listed}, {MARKER} says {said['bytes']}"
+            )
         if digest != said["sha256"]:
             found.faults.append(f"{path} has another SHA-256 than {MARKER} says")
         if digest not in self._all_originals():
@@ -71,7 +85,9 @@ class Auditor:
 
     def _look_at_totals(self, run: Mapping[str, Any], found: Findings, rows: int) -> None:
         for name, seen, told in (
-            ("blobs", found.blobs, run["blobs"]["total"]), ("bytes", found.bytes, run["bytes"]), ("rows", rows, run["rows"]),
+            ("blobs", found.blobs, run["blobs"]["total"]),
+            ("bytes", found.bytes, run["bytes"]),
+            ("rows", rows, run["rows"]),
         ):
             if seen != told:
                 found.faults.append(f"{run['run_id']} says {told} {name}, there are {seen}")

@@ -98,17 +98,26 @@ class Stack:
         """Raises StackFailed where a part has ended by itself."""
         for child in (self.app, self.simulator):
             if (code := child.process.poll()) is not None:
-                raise StackFailed(f"The {child.name} ended by itself: {ended_how(code)}.{last_lines(child.log)}")
+                raise StackFailed(
+                    f"The {child.name} ended by itself: {ended_how(code)}.{last_lines(child.log)}"
+                )
         host, port = self.storage.blob_origin.removeprefix("http://").split(":")
         try:
             socket.create_connection((host, int(port)), timeout=5).close()
         except OSError:
-            raise StackFailed(f"The storage emulator does not answer any more.{last_lines(self.state / 'azurite.log')}") from None
+            raise StackFailed(
+                f"The storage emulator does not answer any more.{last_lines(self.state / 'azurite.log')}"
+            ) from None
 
 
 @contextmanager
 def running(
-    state: Path, *, fresh: bool = False, app_root: Path = ROOT, seed: int = 7, settings: Mapping[str, str] | None = None,
+    state: Path,
+    *,
+    fresh: bool = False,
+    app_root: Path = ROOT,
+    seed: int = 7,
+    settings: Mapping[str, str] | None = None,
     faults: Path | None = None,
 ) -> Iterator[Stack]:
     """A stack for as long as the block lasts. `fresh` forgets what the state dir holds; `settings` go before TUNABLE; `faults`
@@ -121,19 +130,45 @@ def running(
             shutil.rmtree(state, ignore_errors=True)
         state.mkdir(parents=True, exist_ok=True)
         try:
-            storage = parts.enter_context(Azurite(location=state / "azurite", log=state / "azurite.log"))
+            storage = parts.enter_context(
+                Azurite(location=state / "azurite", log=state / "azurite.log")
+            )
         except AzuriteUnavailable as unavailable:
             raise StackFailed(str(unavailable)) from None
-        simulator = parts.enter_context(child(
-            "simulator", "local.simulator",
-            "--port", "0", "--seed", str(seed), "--customers", str(CUSTOMERS),
-            "--storage-connection-string-env", "BILLING_STORAGE",
-            *(("--storage-proxy", "--faults", str(faults)) if faults else ()),
-            environment={"BILLING_STORAGE": storage.billing.connection_string}, state=state, lock=lock))
+        simulator = parts.enter_context(
+            child(
+                "simulator",
+                "local.simulator",
+                "--port",
+                "0",
+                "--seed",
+                str(seed),
+                "--customers",
+                str(CUSTOMERS),
+                "--storage-connection-string-env",
+                "BILLING_STORAGE",
+                *(("--storage-proxy", "--faults", str(faults)) if faults else ()),
+                environment={"BILLING_STORAGE": storage.billing.connection_string},
+                state=state,
+                lock=lock,
+            )
+        )
         chosen = {**settings_for(storage, simulator), **(settings or {})}
-        app = parts.enter_context(child(
-            "local host", "local.host", "--app-root", str(app_root), "--port", "0", "--state-dir", str(state / "host"),
-            environment=chosen, state=state, lock=lock))
+        app = parts.enter_context(
+            child(
+                "local host",
+                "local.host",
+                "--app-root",
+                str(app_root),
+                "--port",
+                "0",
+                "--state-dir",
+                str(state / "host"),
+                environment=chosen,
+                state=state,
+                lock=lock,
+            )
+        )
         yield Stack(app, simulator, storage, chosen, state)
 
 
@@ -141,7 +176,9 @@ def settings_for(storage: Azurite, simulator: Child) -> dict[str, str]:
     """The app's environment: addresses of this stack, then TUNABLE, as changed by this process's environment."""
     partner, source = PARTNER.search(simulator.said), SOURCE.search(simulator.said)
     if not partner or not source:
-        raise StackFailed(f"The simulator did not say which invoices it knows.{last_lines(simulator.log)}")
+        raise StackFailed(
+            f"The simulator did not say which invoices it knows.{last_lines(simulator.log)}"
+        )
     return {
         "AzureWebJobsStorage": storage.funchost.connection_string,
         "AZURE_FUNCTIONS_DURABLE_STRICT_TYPING": "1",
@@ -158,17 +195,27 @@ def settings_for(storage: Azurite, simulator: Child) -> dict[str, str]:
 
 @contextmanager
 def child(
-    name: str, module: str, *arguments: str, environment: Mapping[str, str], state: Path, lock: int,
+    name: str,
+    module: str,
+    *arguments: str,
+    environment: Mapping[str, str],
+    state: Path,
+    lock: int,
 ) -> Iterator[Child]:
     """A Python module as a process of its own, from `Listening on` to its clean end."""
     log = state / f"{name.removeprefix('local ')}.log"
     inherited = {variable: os.environ[variable] for variable in INHERITED if variable in os.environ}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "local.child", module, *arguments], cwd=ROOT, stdin=subprocess.PIPE, stdout=output,
-            stderr=subprocess.STDOUT, env={**inherited, "PYTHONUNBUFFERED": "1", **environment},
+            [sys.executable, "-m", "local.child", module, *arguments],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**inherited, "PYTHONUNBUFFERED": "1", **environment},
             start_new_session=True,  # Ctrl-C is for the parent, which ends its children in order
-            pass_fds=(lock,))  # the state dir stays held until the last of them has ended
+            pass_fds=(lock,),
+        )  # the state dir stays held until the last of them has ended
     try:
         said, url = listening(name, process, log)
         yield Child(name, url, said, log, process)
@@ -187,7 +234,9 @@ def listening(name: str, process: "subprocess.Popen[bytes]", log: Path) -> tuple
         if code is not None:
             raise StackFailed(f"The {name} did not start: {ended_how(code)}.{last_lines(log)}")
         time.sleep(0.05)
-    raise StackFailed(f"The {name} did not start within {START_SECONDS:.0f} seconds.{last_lines(log)}")
+    raise StackFailed(
+        f"The {name} did not start within {START_SECONDS:.0f} seconds.{last_lines(log)}"
+    )
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
@@ -202,7 +251,11 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def ended_how(code: int) -> str:
-    return f"it was ended by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
+    return (
+        f"it was ended by {signal.Signals(-code).name}"
+        if code < 0
+        else f"it ended with exit code {code}"
+    )
 
 
 def last_lines(log: Path, count: int = 15) -> str:
@@ -245,7 +298,8 @@ def take(file: IO[str], state: Path) -> None:
         if lives(holder) or time.monotonic() > until:
             raise StackBusy(
                 f"A stack is up in {shown(state)} already, as process {holder or 'unknown'}: end that one first, or name another "
-                "folder with --state-dir.")
+                "folder with --state-dir."
+            )
         time.sleep(0.2)
 
 
@@ -303,15 +357,28 @@ def findable(stack: Stack) -> Iterator[None]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m local.stack", description="Keeps the whole stack up until Ctrl-C.")
-    parser.add_argument("--state-dir", type=Path, default=RUN_STATE, help="what it keeps; .state/demo: that of `make demo`")
+    parser = argparse.ArgumentParser(
+        prog="python -m local.stack", description="Keeps the whole stack up until Ctrl-C."
+    )
+    parser.add_argument(
+        "--state-dir",
+        type=Path,
+        default=RUN_STATE,
+        help="what it keeps; .state/demo: that of `make demo`",
+    )
     parser.add_argument("--seed", type=int, default=7, help="another seed is another partner")
-    parser.add_argument("--faults", type=Path, help="what the simulated Microsoft does wrong, see local/simulator/README.md")
+    parser.add_argument(
+        "--faults",
+        type=Path,
+        help="what the simulated Microsoft does wrong, see local/simulator/README.md",
+    )
     given = parser.parse_args(arguments)
     ends_on_signals()
     try:
         with running(given.state_dir.resolve(), seed=given.seed, faults=given.faults) as stack:
-            (stack.state / "landing.txt").write_text(stack.landing_connection_string + "\n", encoding="utf-8")
+            (stack.state / "landing.txt").write_text(
+                stack.landing_connection_string + "\n", encoding="utf-8"
+            )
             with findable(stack):
                 print(welcome(stack), flush=True)
                 while True:

@@ -33,18 +33,38 @@ class SupplyChainFailed(Exception):
 
 # -- what it is made of -------------------------------------------------------
 
+
 def sbom(packages: Path, archive: Path, output: Path, *, validate: bool = True) -> None:
     """The bill of materials of one package: its folder of dependencies, and the zip that holds them.
 
     `validate` holds it against CycloneDX's schema, which takes ten seconds.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "cyclonedx_py", "environment", "-S", "--pyproject", str(ROOT / "pyproject.toml"),
-         "--output-reproducible", "--output-format", "JSON", "--validate" if validate else "--no-validate", sys.executable],
-        env={**os.environ, "PYTHONPATH": str(packages)},  # with -S the only folder that has packages
-        capture_output=True, text=True)
+        [
+            sys.executable,
+            "-m",
+            "cyclonedx_py",
+            "environment",
+            "-S",
+            "--pyproject",
+            str(ROOT / "pyproject.toml"),
+            "--output-reproducible",
+            "--output-format",
+            "JSON",
+            "--validate" if validate else "--no-validate",
+            sys.executable,
+        ],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(packages),
+        },  # with -S the only folder that has packages
+        capture_output=True,
+        text=True,
+    )
     if done.returncode:
-        raise SupplyChainFailed(f"cyclonedx-py could not read {packages}:\n{done.stderr.strip()[-2000:]}")
+        raise SupplyChainFailed(
+            f"cyclonedx-py could not read {packages}:\n{done.stderr.strip()[-2000:]}"
+        )
     bill = json.loads(done.stdout)
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     bill["metadata"]["component"]["hashes"] = [{"alg": "SHA-256", "content": digest}]
@@ -55,11 +75,18 @@ def sbom(packages: Path, archive: Path, output: Path, *, validate: bool = True) 
 
 def hold_against_pins(bill: dict[str, Any]) -> None:
     """A bill that names other things than requirements.txt pins is worth nothing."""
-    named = {component["name"].lower().replace("_", "-"): component["version"] for component in bill["components"]}
+    named = {
+        component["name"].lower().replace("_", "-"): component["version"]
+        for component in bill["components"]
+    }
     pins = pinned()
     if named != pins:
-        different = sorted(name for name in named.keys() | pins.keys() if named.get(name) != pins.get(name))
-        raise SupplyChainFailed(f"The package has not what {REQUIREMENTS} pins ({', '.join(different)}): make package")
+        different = sorted(
+            name for name in named.keys() | pins.keys() if named.get(name) != pins.get(name)
+        )
+        raise SupplyChainFailed(
+            f"The package has not what {REQUIREMENTS} pins ({', '.join(different)}): make package"
+        )
 
 
 def pinned() -> dict[str, str]:
@@ -82,6 +109,7 @@ def sbom_of_the_zip() -> None:
 
 # -- whether it is known to be vulnerable -------------------------------------
 
+
 @dataclass(frozen=True)
 class Audit:
     """What the database said. `asked` counts the packages that it knows."""
@@ -98,7 +126,9 @@ class Audit:
         lines = [*self.found]
         if self.unknown:
             whose = f"Only {self.asked}" if self.asked else "None"
-            lines.append(f"{whose} of {self.asked + len(self.unknown)} packages could be looked up: this needs https://pypi.org.")
+            lines.append(
+                f"{whose} of {self.asked + len(self.unknown)} packages could be looked up: this needs https://pypi.org."
+            )
             lines += [f"Not looked up: {', '.join(self.unknown)}."] if self.asked else []
         elif not self.found:
             lines.append(f"{self.asked} packages were looked up; none has a known vulnerability.")
@@ -111,25 +141,48 @@ def audit_of(answer: dict[str, Any]) -> Audit:
     missing = pinned().keys() - {one["name"].lower().replace("_", "-") for one in packages}
     found = [
         f"{one['name']} {one['version']}: {flaw['id']}, mended in {', '.join(flaw['fix_versions']) or 'no version yet'}"
-        for one in packages for flaw in one.get("vulns", ())]
+        for one in packages
+        for flaw in one.get("vulns", ())
+    ]
     unknown = [one["name"] for one in packages if "skip_reason" in one] + sorted(missing)
     return Audit(len(packages) + len(missing) - len(unknown), tuple(unknown), tuple(found))
 
 
 def audit() -> Audit:
     done = subprocess.run(
-        [sys.executable, "-m", "pip_audit", "--require-hashes", "--disable-pip", "--requirement", str(ROOT / REQUIREMENTS),
-         "--format", "json", "--desc", "off", "--progress-spinner", "off", "--timeout", "15"], capture_output=True, text=True)
+        [
+            sys.executable,
+            "-m",
+            "pip_audit",
+            "--require-hashes",
+            "--disable-pip",
+            "--requirement",
+            str(ROOT / REQUIREMENTS),
+            "--format",
+            "json",
+            "--desc",
+            "off",
+            "--progress-spinner",
+            "off",
+            "--timeout",
+            "15",
+        ],
+        capture_output=True,
+        text=True,
+    )
     try:
         return audit_of(json.loads(done.stdout))
     except json.JSONDecodeError:  # it answers in words where it cannot connect at all
         said = done.stderr.strip().splitlines()
         raise SupplyChainFailed(
-            f"pip-audit could not ask https://pypi.org, which it needs: {said[-1][:300] if said else 'no reason'}.") from None
+            f"pip-audit could not ask https://pypi.org, which it needs: {said[-1][:300] if said else 'no reason'}."
+        ) from None
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m local.supply_chain", description="What is deployed, and is it well?")
+    parser = argparse.ArgumentParser(
+        prog="python -m local.supply_chain", description="What is deployed, and is it well?"
+    )
     parser.add_argument("what", choices=("sbom", "audit"))
     try:
         if parser.parse_args(arguments).what == "sbom":

@@ -8,8 +8,23 @@ import azure.durable_functions as df
 from activities.check_backfill import check_backfill
 from activities.plan_backfill import plan_backfill
 from activities.sum_up_backfill import sum_up_backfill
-from orchestrations.policies import LIST_TRIES, RETRY, Steps, lane_requests, pause_for_list, run_of, sleep
-from shared.messages import BackfillRequest, BackfillState, CycleSummary, LaneRequest, LaneResult, PlanAnswer
+from orchestrations.policies import (
+    LIST_TRIES,
+    RETRY,
+    Steps,
+    lane_requests,
+    pause_for_list,
+    run_of,
+    sleep,
+)
+from shared.messages import (
+    BackfillRequest,
+    BackfillState,
+    CycleSummary,
+    LaneRequest,
+    LaneResult,
+    PlanAnswer,
+)
 
 bp = df.Blueprint()
 
@@ -20,19 +35,26 @@ def backfill(context: df.DurableOrchestrationContext) -> Steps[CycleSummary]:
     context.set_custom_status({"stage": "planning"})
     for attempt in range(1, LIST_TRIES + 1):
         answer: PlanAnswer = yield context.call_activity_with_retry(
-            plan_backfill, RETRY, {**request, "last_try": attempt == LIST_TRIES})
+            plan_backfill, RETRY, {**request, "last_try": attempt == LIST_TRIES}
+        )
         if answer["status"] == "planned":
             break
         yield from sleep(context, pause_for_list(answer["retry_after_seconds"], attempt))
     else:
         raise RuntimeError("plan_backfill waits although it was its last try")
     if answer["lanes"]:
-        context.set_custom_status({"stage": "running", "runs": sum(len(lane) for lane in answer["lanes"])})
-        yield context.task_all([
-            context.call_sub_orchestrator("backfill_lane", lane, expected_type=dict)
-            for lane in lane_requests(answer, request["backfill_id"])])
+        context.set_custom_status(
+            {"stage": "running", "runs": sum(len(lane) for lane in answer["lanes"])}
+        )
+        yield context.task_all(
+            [
+                context.call_sub_orchestrator("backfill_lane", lane, expected_type=dict)
+                for lane in lane_requests(answer, request["backfill_id"])
+            ]
+        )
     summary: CycleSummary = yield context.call_activity_with_retry(
-        sum_up_backfill, RETRY, {"backfill_id": request["backfill_id"]})
+        sum_up_backfill, RETRY, {"backfill_id": request["backfill_id"]}
+    )
     context.set_custom_status({"stage": "ended", **summary})
     return summary
 
@@ -42,15 +64,22 @@ def backfill_lane(context: df.DurableOrchestrationContext) -> Steps[LaneResult]:
     lane: LaneRequest = context.get_input()
     ended, failed = 0, 0
     for due in lane["runs"]:
-        context.set_custom_status({"stage": "running", "run_id": due["run_id"], "done": ended, "runs": len(lane["runs"])})
+        context.set_custom_status(
+            {"stage": "running", "run_id": due["run_id"], "done": ended, "runs": len(lane["runs"])}
+        )
         try:
             state: BackfillState = yield context.call_activity_with_retry(
-                check_backfill, RETRY, {"backfill_id": lane["cycle_id"]})
+                check_backfill, RETRY, {"backfill_id": lane["cycle_id"]}
+            )
             if state["status"] == "cancelled":
                 break
             run = run_of(due, lane, context.current_utc_datetime)
-            yield context.call_sub_orchestrator("export_run", run, instance_id=due["run_id"], expected_type=dict)
-        except Exception:  # the run has recorded its own outcome, or settle_dead_runs will; the others go on
+            yield context.call_sub_orchestrator(
+                "export_run", run, instance_id=due["run_id"], expected_type=dict
+            )
+        except (
+            Exception
+        ):  # the run has recorded its own outcome, or settle_dead_runs will; the others go on
             failed += 1
         ended += 1
     return {"ended": ended, "failed": failed}

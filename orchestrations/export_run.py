@@ -24,7 +24,16 @@ from orchestrations.policies import (
     wait_for,
     windows,
 )
-from shared.messages import ClaimResult, OperationResult, Planned, PlanResult, ProofResult, RunEnd, RunRequest, VersionRequest
+from shared.messages import (
+    ClaimResult,
+    OperationResult,
+    Planned,
+    PlanResult,
+    ProofResult,
+    RunEnd,
+    RunRequest,
+    VersionRequest,
+)
 
 bp = df.Blueprint()
 
@@ -34,20 +43,31 @@ def export_run(context: df.DurableOrchestrationContext) -> Steps[RunEnd]:
     run: RunRequest = context.get_input()
     context.set_custom_status({"stage": "starting"})
     claim: ClaimResult = yield context.call_activity_with_retry(
-        claim_run, RETRY, {**run, "instance_id": context.instance_id})
-    end: RunEnd = (yield from land_and_record(context, run)) if claim["status"] == "claimed" else ended_by(claim)
+        claim_run, RETRY, {**run, "instance_id": context.instance_id}
+    )
+    end: RunEnd = (
+        (yield from land_and_record(context, run))
+        if claim["status"] == "claimed"
+        else ended_by(claim)
+    )
     context.set_custom_status({"stage": "ended", **end})
     if end["outcome"] in FAILURES:
-        raise RunFailed(end)  # recorded first, raised second: the portal shows Failed, with code and remedy
+        raise RunFailed(
+            end
+        )  # recorded first, raised second: the portal shows Failed, with code and remedy
     return end
 
 
 def land_and_record(context: df.DurableOrchestrationContext, run: RunRequest) -> Steps[RunEnd]:
     try:
         end: RunEnd = yield from land(context, run)
-    except Exception:  # an activity failed RETRY times: the platform's fault, never an answer about the data
+    except (
+        Exception
+    ):  # an activity failed RETRY times: the platform's fault, never an answer about the data
         end = {"outcome": "failed", "code": "platform_fault"}
-    recorded: RunEnd = yield context.call_activity_with_retry(record_outcome, RETRY, {"run_id": run["run_id"], **end})
+    recorded: RunEnd = yield context.call_activity_with_retry(
+        record_outcome, RETRY, {"run_id": run["run_id"], **end}
+    )
     return recorded
 
 
@@ -57,10 +77,16 @@ def land(context: df.DurableOrchestrationContext, run: RunRequest) -> Steps[RunE
         if round_number:
             context.set_custom_status({"stage": "pausing", "round": round_number + 1})
             yield from sleep(context, pause_before(round_number, asked_to_wait, run["limits"]))
-        operation: OperationResult = yield context.call_sub_orchestrator("export_operation", run, expected_type=dict)
+        operation: OperationResult = yield context.call_sub_orchestrator(
+            "export_operation", run, expected_type=dict
+        )
         if operation["status"] != "succeeded":
             return ended_by(operation)
-        copy: VersionRequest = {"run_id": run["run_id"], "operation_id": operation["operation_id"], "plan": round_number + 1}
+        copy: VersionRequest = {
+            "run_id": run["run_id"],
+            "operation_id": operation["operation_id"],
+            "plan": round_number + 1,
+        }
         context.set_custom_status({"stage": "planning", "round": round_number + 1})
         plan = yield from plan_when_served(context, run, copy)
         if plan["status"] == "gone" or plan["status"] == "waiting":
@@ -87,7 +113,9 @@ def compare(context: df.DurableOrchestrationContext, run: RunRequest) -> Steps[N
         context.set_custom_status({"stage": "ending"})
 
 
-def plan_when_served(context: df.DurableOrchestrationContext, run: RunRequest, copy: VersionRequest) -> Steps[PlanResult]:
+def plan_when_served(
+    context: df.DurableOrchestrationContext, run: RunRequest, copy: VersionRequest
+) -> Steps[PlanResult]:
     """A plan that Microsoft puts off is asked for again, and takes no round: rounds are for blobs that could not be landed."""
     plan: PlanResult = yield context.call_activity_with_retry(plan_copy, RETRY, copy)
     for attempt in range(1, PLAN_WAITS + 1):
@@ -98,15 +126,29 @@ def plan_when_served(context: df.DurableOrchestrationContext, run: RunRequest, c
     return plan
 
 
-def copy_pages(context: df.DurableOrchestrationContext, run: RunRequest, plan: Planned) -> Steps[int]:
+def copy_pages(
+    context: df.DurableOrchestrationContext, run: RunRequest, plan: Planned
+) -> Steps[int]:
     """Seconds that storage asked us to wait before more, 0 if it did not."""
     asked_to_wait = 0
     for window in windows(plan["pages"], run["limits"]["pages_in_flight"]):
         context.set_custom_status(
-            {"stage": "copying", "pages_total": plan["pages"], "pages_done": window.start, "blobs_missing": plan["blobs"]})
-        pages = yield context.task_all([
-            context.call_sub_orchestrator(
-                "page_copy", {"run_id": run["run_id"], "plan": plan["plan"], "page": page}, expected_type=dict)
-            for page in window])
+            {
+                "stage": "copying",
+                "pages_total": plan["pages"],
+                "pages_done": window.start,
+                "blobs_missing": plan["blobs"],
+            }
+        )
+        pages = yield context.task_all(
+            [
+                context.call_sub_orchestrator(
+                    "page_copy",
+                    {"run_id": run["run_id"], "plan": plan["plan"], "page": page},
+                    expected_type=dict,
+                )
+                for page in window
+            ]
+        )
         asked_to_wait = max(asked_to_wait, *(page["retry_after_seconds"] for page in pages))
     return asked_to_wait

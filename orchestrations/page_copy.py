@@ -18,12 +18,19 @@ def page_copy(context: df.DurableOrchestrationContext) -> Steps[PageResult]:
     try:
         content: PageContent = yield context.call_activity_with_retry(read_page, RETRY, page)
         batches = [
-            {"run_id": page["run_id"], "plan": page["plan"], "version": content["version"], "names": names}
-            for names in content["batches"]]
+            {
+                "run_id": page["run_id"],
+                "plan": page["plan"],
+                "version": content["version"],
+                "names": names,
+            }
+            for names in content["batches"]
+        ]
         if not batches:
             return {"landed": 0, "failed": 0, "retry_after_seconds": 0}
         results: list[CopyResult] = yield context.task_all(
-            [context.call_activity(copy_blobs, batch, expected_type=dict) for batch in batches])  # no retry in a fan-out
+            [context.call_activity(copy_blobs, batch, expected_type=dict) for batch in batches]
+        )  # no retry in a fan-out
     except Exception:  # a worker died with blobs in its hands; the next round plans what is missing
         return {"landed": 0, "failed": max(1, len(batches)), "retry_after_seconds": 0}
     return {

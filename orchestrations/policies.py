@@ -34,7 +34,9 @@ POLLS_PER_HISTORY = 50
 EARLY = timedelta(seconds=1)  # the engine fires timers up to one second early
 PLAN_WAITS = 20  # of one round; with waits of minutes, hours of throttling
 LIST_TRIES = 4  # looks at an invoice list that cannot be had; then what is known is used
-LONGEST_TIMER = timedelta(hours=24)  # a longer wait is several: the engine's own long timers cannot be cancelled
+LONGEST_TIMER = timedelta(
+    hours=24
+)  # a longer wait is several: the engine's own long timers cannot be cancelled
 
 
 class RunFailed(Exception):
@@ -72,8 +74,14 @@ def is_tied_out(key: str) -> bool:
 def lane_requests(plan: CyclePlan, cycle_id: str) -> list[LaneRequest]:
     """The inputs of a plan's lanes; `cycle_id` is the cycle's or the backfill's."""
     return [
-        {"cycle_id": cycle_id, "runs": lane, "limits": plan["limits"], "requested_by": plan["requested_by"]}
-        for lane in plan["lanes"]]
+        {
+            "cycle_id": cycle_id,
+            "runs": lane,
+            "limits": plan["limits"],
+            "requested_by": plan["requested_by"],
+        }
+        for lane in plan["lanes"]
+    ]
 
 
 def start_pause(due: DueRun, began: datetime, now: datetime) -> timedelta:
@@ -85,9 +93,17 @@ def run_of(due: DueRun, lane: LaneRequest, now: datetime) -> RunRequest:
     """The input of export_run for a run of a lane that starts now: its deadline is counted from here."""
     limits = lane["limits"]
     return {
-        "run_id": due["run_id"], "key": due["key"], "force": False, "requested_by": lane["requested_by"], "limits": {
-            "deadline": (now + timedelta(hours=limits["deadline_hours"])).isoformat(), "rounds": limits["rounds"],
-            "pages_in_flight": limits["pages_in_flight"], "poll_min_seconds": limits["poll_min_seconds"]}}
+        "run_id": due["run_id"],
+        "key": due["key"],
+        "force": False,
+        "requested_by": lane["requested_by"],
+        "limits": {
+            "deadline": (now + timedelta(hours=limits["deadline_hours"])).isoformat(),
+            "rounds": limits["rounds"],
+            "pages_in_flight": limits["pages_in_flight"],
+            "poll_min_seconds": limits["poll_min_seconds"],
+        },
+    }
 
 
 def sleep(context: df.DurableOrchestrationContext, pause: timedelta) -> Steps[None]:
@@ -102,7 +118,9 @@ def windows(count: int, width: int) -> Iterator[range]:
     return (range(first, min(first + width, count)) for first in range(0, count, width))
 
 
-def ended_by(answer: NoData | Refused | Cancelled | TimedOut | Unchanged | Landed | Superseded | Ended) -> RunEnd:
+def ended_by(
+    answer: NoData | Refused | Cancelled | TimedOut | Unchanged | Landed | Superseded | Ended,
+) -> RunEnd:
     """How a run ends on an answer that leaves nothing to do."""
     match answer["status"]:
         case "refused":

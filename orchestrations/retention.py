@@ -23,7 +23,13 @@ def retention(context: df.DurableOrchestrationContext) -> Steps[dict[str, int] |
     for name in ("versions", "plans", "history"):
         if f"{name}_ended" in done:
             continue
-        step = prune_versions if name == "versions" else prune_plans if name == "plans" else purge_history
+        step = (
+            prune_versions
+            if name == "versions"
+            else prune_plans
+            if name == "plans"
+            else purge_history
+        )
         context.set_custom_status({"stage": name, **done})
         while True:
             if steps == STEPS_PER_HISTORY:

@@ -1,7 +1,7 @@
 """What time it is: the only place outside tests that asks the operating system."""
 
 import time
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Protocol
 
 
@@ -17,7 +17,7 @@ class Clock(Protocol):
 
 class SystemClock:
     def now(self) -> datetime:
-        return datetime.now(timezone.utc)
+        return datetime.now(UTC)
 
     def monotonic(self) -> float:
         return time.monotonic()
@@ -29,10 +29,10 @@ def iso(moment: datetime) -> str:
     >>> iso(datetime(2026, 11, 8, 9, 37, tzinfo=timezone.utc))
     '2026-11-08T09:37:00Z'
     """
-    return moment.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def parse_iso(text: str) -> datetime:
     """The moment that iso() wrote, or any ISO 8601 time; one without a zone is UTC."""
     moment = datetime.fromisoformat(text)
-    return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

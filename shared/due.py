@@ -10,10 +10,18 @@ file can be partial at first and is restated for weeks. A settled invoice whose 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal, TypeVar
 
-from shared.exports import BillingMonth, Dataset, ExportKey, Family, InvoiceScope, MonthScope, period_word
+from shared.exports import (
+    BillingMonth,
+    Dataset,
+    ExportKey,
+    Family,
+    InvoiceScope,
+    MonthScope,
+    period_word,
+)
 from shared.invoices import Invoice, InvoiceList, LeftOut, settles_on, why_left_out
 from shared.messages import LaneLimits, Limits
 from shared.settings import Settings
@@ -25,7 +33,9 @@ SPREAD_SECONDS = 120
 WEEK = timedelta(days=7)
 TICK_TOLERANCE = timedelta(hours=1)  # a tick may be served late, and the one a week later in time
 FAILED = frozenset({"incomplete", "failed", "timed_out"})
-FRESH_WITHIN = timedelta(days=3)  # usage normally needs one day (graph-partner-billing, 6); a weekend is not a stall
+FRESH_WITHIN = timedelta(
+    days=3
+)  # usage normally needs one day (graph-partner-billing, 6); a weekend is not a stall
 
 Finality = Literal["open", "provisional", "final"]
 
@@ -54,16 +64,24 @@ class Due:
     left_out: tuple[LeftOut, ...]
 
 
-def due_at(settings: Settings, now: datetime, listed: InvoiceList, known: Mapping[str, KnownKey]) -> Due:
+def due_at(
+    settings: Settings, now: datetime, listed: InvoiceList, known: Mapping[str, KnownKey]
+) -> Due:
     """All that is due at `now`, each key once; what of the invoice list is left out is named. `known`: by export key."""
     this_month = BillingMonth.of(now)
-    recent = [invoice for invoice in listed.invoices if is_recent(invoice, this_month, settings.invoice_lookback_months)]
+    recent = [
+        invoice
+        for invoice in listed.invoices
+        if is_recent(invoice, this_month, settings.invoice_lookback_months)
+    ]
     currencies, left_out = _currencies(settings, recent), list(listed.left_out)
     keys, resting = dict[ExportKey, None](), list[Resting]()
     if _datasets(settings, billed=True):
         left_out += [reason for invoice in recent if (reason := why_left_out(invoice))]
     for key, invoice in _billed(settings, recent):
-        again = due_again(invoice, known.get(str(key), KnownKey()), settings.invoice_settle_days, now)
+        again = due_again(
+            invoice, known.get(str(key), KnownKey()), settings.invoice_settle_days, now
+        )
         if again is None:
             keys[key] = None
         elif key not in keys:
@@ -74,10 +92,12 @@ def due_at(settings: Settings, now: datetime, listed: InvoiceList, known: Mappin
     return Due(tuple(keys), tuple(resting), tuple(dict.fromkeys(left_out)))
 
 
-def due_again(invoice: Invoice, known: KnownKey, settle_days: int, now: datetime) -> datetime | None:
+def due_again(
+    invoice: Invoice, known: KnownKey, settle_days: int, now: datetime
+) -> datetime | None:
     """None: the invoice's key is due now. Without a date it settles so many days after it first landed, as the catalogue says."""
     settled_on = settles_on(invoice.issued, settle_days) or known.settles_on
-    if settled_on is None or now.astimezone(timezone.utc).date() <= settled_on or known.outcome in FAILED:
+    if settled_on is None or now.astimezone(UTC).date() <= settled_on or known.outcome in FAILED:
         return None
     if known.started is None or now - known.started >= WEEK - TICK_TOLERANCE:
         return None
@@ -103,10 +123,15 @@ def _billed(settings: Settings, invoices: Sequence[Invoice]) -> Iterator[tuple[E
         if why_left_out(invoice) is None:
             for dataset in _datasets(settings, billed=True):
                 for attribute_set in settings.export_attribute_sets:
-                    yield ExportKey(dataset, InvoiceScope(invoice.invoice_id), attribute_set), invoice
+                    yield (
+                        ExportKey(dataset, InvoiceScope(invoice.invoice_id), attribute_set),
+                        invoice,
+                    )
 
 
-def _unbilled(settings: Settings, this_month: BillingMonth, currencies: Sequence[str]) -> Iterator[ExportKey]:
+def _unbilled(
+    settings: Settings, this_month: BillingMonth, currencies: Sequence[str]
+) -> Iterator[ExportKey]:
     months = {"current": this_month, "last": this_month.previous()}
     for period in settings.export_periods:
         for currency in currencies:
@@ -141,7 +166,11 @@ def finality(key: ExportKey, settles: str, now: datetime) -> Finality:
     """How much an answer on this key may still change: an unbilled month is open, an invoice final from `settles` (a date) on."""
     if not key.dataset.billed:
         return "open"
-    return "final" if settles and now.astimezone(timezone.utc).date() >= date.fromisoformat(settles) else "provisional"
+    return (
+        "final"
+        if settles and now.astimezone(UTC).date() >= date.fromisoformat(settles)
+        else "provisional"
+    )
 
 
 def stalled_since(key: ExportKey, created: datetime | None, now: datetime) -> datetime | None:
@@ -152,7 +181,9 @@ def stalled_since(key: ExportKey, created: datetime | None, now: datetime) -> da
     """
     if not isinstance(key.scope, MonthScope) or key.scope.month != BillingMonth.of(now):
         return None
-    moved = created or key.scope.month.start() + timedelta(days=1)  # of a month's first day nothing is there before the second
+    moved = created or key.scope.month.start() + timedelta(
+        days=1
+    )  # of a month's first day nothing is there before the second
     return moved if now - moved > FRESH_WITHIN else None
 
 
@@ -172,12 +203,18 @@ def lanes(items: Sequence[T], width: int) -> list[list[T]]:
 
 def lane_limits(settings: Settings) -> LaneLimits:
     return {
-        "deadline_hours": settings.run_deadline_hours, "rounds": ROUNDS, "pages_in_flight": PAGES_IN_FLIGHT,
-        "poll_min_seconds": settings.poll_min_seconds}
+        "deadline_hours": settings.run_deadline_hours,
+        "rounds": ROUNDS,
+        "pages_in_flight": PAGES_IN_FLIGHT,
+        "poll_min_seconds": settings.poll_min_seconds,
+    }
 
 
 def limits_until(settings: Settings, start: datetime) -> Limits:
     """The limits of a run that starts now; a run of a cycle gets its deadline from its lane."""
     return {
-        "deadline": (start + timedelta(hours=settings.run_deadline_hours)).isoformat(), "rounds": ROUNDS,
-        "pages_in_flight": PAGES_IN_FLIGHT, "poll_min_seconds": settings.poll_min_seconds}
+        "deadline": (start + timedelta(hours=settings.run_deadline_hours)).isoformat(),
+        "rounds": ROUNDS,
+        "pages_in_flight": PAGES_IN_FLIGHT,
+        "poll_min_seconds": settings.poll_min_seconds,
+    }

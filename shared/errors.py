@@ -49,278 +49,478 @@ CATALOGUE: dict[str, Explained] = {
     # the request
     "input_invalid": Explained(
         "The input of the orchestration is not one that this app starts.",
-        "Start runs by POST /api/runs or by the schedule, not with the host's own key.", not_done=NOT_ASKED),
+        "Start runs by POST /api/runs or by the schedule, not with the host's own key.",
+        not_done=NOT_ASKED,
+    ),
     "instance_id_mismatch": Explained(
         "The orchestration runs under another instance id than its run.",
-        "A restart under a new id cannot hold the key: ask again by POST /api/runs.", not_done=NOT_ASKED),
+        "A restart under a new id cannot hold the key: ask again by POST /api/runs.",
+        not_done=NOT_ASKED,
+    ),
     "not_served": Explained(
         "Unbilled data of this month is not served: only this month and the one before are.",
-        "Ask for the billed dataset of the month's invoice instead.", not_done=NOT_ASKED),
+        "Ask for the billed dataset of the month's invoice instead.",
+        not_done=NOT_ASKED,
+    ),
     # Microsoft Graph
     "graph_bad_request": Explained(
         "Microsoft Graph refused the export as a wrong request (400).",
-        "Check the invoice id or the currency: it must be one that Microsoft bills this partner in."),
+        "Check the invoice id or the currency: it must be one that Microsoft bills this partner in.",
+    ),
     "graph_unauthorized": Explained(
         "Microsoft Graph did not accept the token (401).",
-        "Check the identity's tenant and AZURE_CLIENT_ID or PARTNER_APP_CLIENT_ID."),
+        "Check the identity's tenant and AZURE_CLIENT_ID or PARTNER_APP_CLIENT_ID.",
+    ),
     "graph_forbidden": Explained(
         "Microsoft Graph refused the identity (403).",
-        "Grant it the application permission PartnerBilling.Read.All in the partner tenant; a new grant can take an hour."),
+        "Grant it the application permission PartnerBilling.Read.All in the partner tenant; a new grant can take an hour.",
+    ),
     "graph_not_found": Explained(
         "Microsoft Graph does not know what was asked for (404).",
-        "Check the invoice id; check GRAPH_BASE_URL if every request ends so."),
+        "Check the invoice id; check GRAPH_BASE_URL if every request ends so.",
+    ),
     "graph_refused": Explained(
         "Microsoft Graph refused the request with a status that has no entry of its own.",
-        "Look up the request id of the run's row with Microsoft support."),
+        "Look up the request id of the run's row with Microsoft support.",
+    ),
     "graph_throttled": Explained(
-        "Microsoft Graph asked the app to slow down.", "Nothing to do: the run waits as long as Graph says.",
-        not_done=LATER, retried=WAITS),
+        "Microsoft Graph asked the app to slow down.",
+        "Nothing to do: the run waits as long as Graph says.",
+        not_done=LATER,
+        retried=WAITS,
+    ),
     "graph_unavailable": Explained(
         "Microsoft Graph did not answer, or answered that it cannot now.",
         "Nothing to do: the run asks again. If it lasts, look at the service health of Microsoft Graph.",
-        not_done=LATER, retried=WAITS),
+        not_done=LATER,
+        retried=WAITS,
+    ),
     "graph_malformed": Explained(
         "The answer of Microsoft Graph is not what its documents describe.",
         "The run asks again. If it lasts, report the request id of the run's row: the contract may have changed.",
-        not_done=LATER, retried=WAITS),
+        not_done=LATER,
+        retried=WAITS,
+    ),
     "graph_location_missing": Explained(
         "The export was accepted without saying which operation to ask for.",
-        "Ask again later; if it lasts, report the request id of the run's row to Microsoft.", not_done=LATER, retried=WAITS),
+        "Ask again later; if it lasts, report the request id of the run's row to Microsoft.",
+        not_done=LATER,
+        retried=WAITS,
+    ),
     "identity_unavailable": Explained(
         "No token could be had for the identity.",
         "Check that the managed identity is assigned to the app and that AZURE_CLIENT_ID names it.",
-        not_done=LATER, retried=WAITS),
+        not_done=LATER,
+        retried=WAITS,
+    ),
     "operation_gone": Explained(
-        "Microsoft forgot the export operation, three times over.", "Ask again later by POST /api/runs."),
+        "Microsoft forgot the export operation, three times over.",
+        "Ask again later by POST /api/runs.",
+    ),
     "operation_failed": Explained(
         "Microsoft could not make the export, three times over.",
-        "Ask again in some hours; if it lasts, open a case with Microsoft naming the operation of the run's row."),
+        "Ask again in some hours; if it lasts, open a case with Microsoft naming the operation of the run's row.",
+    ),
     "month_not_open": Explained(
         "Microsoft answered with the data of another month, as it does around a month's end.",
-        "Nothing to do: nothing was landed, and the next cycle asks again.", retried=CYCLE),
+        "Nothing to do: nothing was landed, and the next cycle asks again.",
+        retried=CYCLE,
+    ),
     # Partner Center and its invoices
     "partner_center_unauthorized": Explained(
         "Partner Center did not accept the token (401).",
         "Set PARTNER_CENTER_APP_CLIENT_ID to an app that Partner Center knows and that trusts the identity, or INVOICE_SOURCE to "
         "list or none.",
-        not_done=OLD_LIST, retried=CYCLE),
+        not_done=OLD_LIST,
+        retried=CYCLE,
+    ),
     "partner_center_forbidden": Explained(
         "Partner Center refused the identity (403).",
         "Give it a role in Partner Center that may read billing, or set INVOICE_SOURCE to list or none.",
-        not_done=OLD_LIST, retried=CYCLE),
+        not_done=OLD_LIST,
+        retried=CYCLE,
+    ),
     "partner_center_refused": Explained(
         "Partner Center refused the request with a status that has no entry of its own.",
         "Check PARTNER_CENTER_BASE_URL; until it answers, cycles ask for the invoices that are known already.",
-        not_done=OLD_LIST, retried=CYCLE),
+        not_done=OLD_LIST,
+        retried=CYCLE,
+    ),
     "partner_center_throttled": Explained(
-        "Partner Center asked the app to slow down.", "Nothing to do: the cycle waits, or goes on with the invoices it knows.",
-        not_done=OLD_LIST, retried=CYCLE),
+        "Partner Center asked the app to slow down.",
+        "Nothing to do: the cycle waits, or goes on with the invoices it knows.",
+        not_done=OLD_LIST,
+        retried=CYCLE,
+    ),
     "partner_center_unavailable": Explained(
         "Partner Center did not answer, or answered that it cannot now.",
         "Nothing to do: the cycle goes on with the invoices it knows, and the next one asks again.",
-        not_done=OLD_LIST, retried=CYCLE),
+        not_done=OLD_LIST,
+        retried=CYCLE,
+    ),
     "partner_center_malformed": Explained(
         "The answer of Partner Center is not what its documents describe.",
         "Nothing to do at first: cycles go on with the invoices they know. If it lasts, set INVOICE_SOURCE to list.",
-        not_done=OLD_LIST, retried=CYCLE),
+        not_done=OLD_LIST,
+        retried=CYCLE,
+    ),
     "invoice_list_empty": Explained(
-        "The list of invoices is empty.", "Nothing to do for a new partner; else check which tenant the identity belongs to.",
-        not_done=NOT_ASKED, retried=CYCLE),
+        "The list of invoices is empty.",
+        "Nothing to do for a new partner; else check which tenant the identity belongs to.",
+        not_done=NOT_ASKED,
+        retried=CYCLE,
+    ),
     "invoice_unreadable": Explained(
         "An entry of the invoice list has no id or currency that can be read.",
         "Look at the invoice in Partner Center; ask for it by POST /api/runs if it has data.",
-        not_done=NOT_ASKED, retried=CYCLE),
+        not_done=NOT_ASKED,
+        retried=CYCLE,
+    ),
     "invoice_duplicate": Explained(
-        "An invoice is listed twice, with different facts.", "Nothing to do: the first entry counts, and the data are the same.",
-        not_done=ONLY_TOLD, retried=CYCLE),
+        "An invoice is listed twice, with different facts.",
+        "Nothing to do: the first entry counts, and the data are the same.",
+        not_done=ONLY_TOLD,
+        retried=CYCLE,
+    ),
     "invoice_legacy": Explained(
         "An invoice of legacy commerce: these exports hold new commerce only.",
         "Nothing to do; its lines are served by Partner Center's older line item API.",
-        not_done=NOT_ASKED, retried=NEVER),
+        not_done=NOT_ASKED,
+        retried=NEVER,
+    ),
     "invoice_voided": Explained(
         "An invoice that was voided; the one that replaces it is asked for instead.",
         "Nothing to do; what was landed of it before stays, marked by its own invoice id.",
-        not_done=NOT_ASKED, retried=NEVER),
+        not_done=NOT_ASKED,
+        retried=NEVER,
+    ),
     "invoice_unknown_kind": Explained(
         "An invoice id begins with neither G nor D, so that nobody knows whether it has an export.",
         "Ask for it once by POST /api/runs; if it has data, name it in INVOICE_IDS.",
-        not_done=NOT_ASKED, retried=NEVER),
+        not_done=NOT_ASKED,
+        retried=NEVER,
+    ),
     "invoice_total_unknown": Explained(
         "The invoice's total is not known, so its lines have nothing to be compared with.",
         "Let cycles find invoices in Partner Center, which lists the totals.",
-        not_done="The landing stands; only the comparison is missing.", retried="Yes: when a newer version lands."),
+        not_done="The landing stands; only the comparison is missing.",
+        retried="Yes: when a newer version lands.",
+    ),
     "rows_without_total": Explained(
         "Some lines of the invoice hold no total or no currency that can be read.",
         "Look at the report below reports/tie_out: the lines themselves are landed as Microsoft made them.",
-        not_done="The landing stands; only the comparison is missing.", retried="Yes: when a newer version lands."),
+        not_done="The landing stands; only the comparison is missing.",
+        retried="Yes: when a newer version lands.",
+    ),
     "currencies_unknown": Explained(
         "No currency is known, so no unbilled data are asked for.",
         "Set EXPORT_CURRENCIES, or wait for the first invoice: its currency counts.",
-        not_done=NOT_ASKED, retried=CYCLE),
+        not_done=NOT_ASKED,
+        retried=CYCLE,
+    ),
     # the manifest
     "manifest_rejected": Explained(
         "The manifest breaks a rule that keeps a landing safe; nothing of it was fetched.",
         "Compare SOURCE_ALLOWED with the storage host Microsoft uses; else report the request id of the run's row.",
-        not_done=NOT_FETCHED),
+        not_done=NOT_FETCHED,
+    ),
     "manifest_mismatch": Explained(
         "The manifest is of another tenant, invoice, currency or attribute set than was asked for.",
-        "Check PARTNER_TENANT_ID; nothing was fetched.", not_done=NOT_FETCHED),
+        "Check PARTNER_TENANT_ID; nothing was fetched.",
+        not_done=NOT_FETCHED,
+    ),
     # copying
     "source_sas_expired": Explained(
-        "The signature for Microsoft's storage expired and a fresh one did not help.", "Ask again: POST /api/runs.",
-        not_done=NOT_SHOWN, retried=ROUND),
+        "The signature for Microsoft's storage expired and a fresh one did not help.",
+        "Ask again: POST /api/runs.",
+        not_done=NOT_SHOWN,
+        retried=ROUND,
+    ),
     "source_forbidden": Explained(
-        "Microsoft's storage refused the read.", "Ask again later; if it lasts, report the request id of the run's row.",
-        not_done=NOT_SHOWN, retried=ROUND),
-    "source_missing": Explained("A blob of the manifest is not there.", "Ask again: Microsoft may have replaced the data.",
-        not_done=NOT_SHOWN, retried=ROUND),
+        "Microsoft's storage refused the read.",
+        "Ask again later; if it lasts, report the request id of the run's row.",
+        not_done=NOT_SHOWN,
+        retried=ROUND,
+    ),
+    "source_missing": Explained(
+        "A blob of the manifest is not there.",
+        "Ask again: Microsoft may have replaced the data.",
+        not_done=NOT_SHOWN,
+        retried=ROUND,
+    ),
     "source_changed": Explained(
-        "The data changed while it was copied.", "Nothing to do: the next round plans the new version.",
-        not_done=NOT_SHOWN, retried=ROUND),
+        "The data changed while it was copied.",
+        "Nothing to do: the next round plans the new version.",
+        not_done=NOT_SHOWN,
+        retried=ROUND,
+    ),
     "source_unreachable": Explained(
-        "Microsoft's storage did not answer, or broke off.", "Nothing to do: the next round copies the blob again.",
-        not_done=NOT_SHOWN, retried=ROUND),
+        "Microsoft's storage did not answer, or broke off.",
+        "Nothing to do: the next round copies the blob again.",
+        not_done=NOT_SHOWN,
+        retried=ROUND,
+    ),
     "source_redirected": Explained(
-        "Microsoft's storage answered with a redirect; it was not followed.", "Look for a proxy between app and storage.",
-        not_done=NOT_SHOWN, retried=ROUND),
+        "Microsoft's storage answered with a redirect; it was not followed.",
+        "Look for a proxy between app and storage.",
+        not_done=NOT_SHOWN,
+        retried=ROUND,
+    ),
     "source_short": Explained(
-        "A read ended before the size that storage had named.", "Nothing to do: the next round copies the blob again.",
-        not_done=NOT_SHOWN, retried=ROUND),
+        "A read ended before the size that storage had named.",
+        "Nothing to do: the next round copies the blob again.",
+        not_done=NOT_SHOWN,
+        retried=ROUND,
+    ),
     "storage_busy": Explained(
-        "A storage account asked the app to slow down.", "Nothing to do: the run pauses before its next round.",
-        not_done=LATER, retried=ROUND),
+        "A storage account asked the app to slow down.",
+        "Nothing to do: the run pauses before its next round.",
+        not_done=LATER,
+        retried=ROUND,
+    ),
     "destination_missing": Explained(
         "The landing container does not exist and could not be made.",
-        "Create it, or give the identity Storage Blob Data Contributor on the account."),
+        "Create it, or give the identity Storage Blob Data Contributor on the account.",
+    ),
     "destination_forbidden": Explained(
-        "The landing account refused the write.", "Give the identity Storage Blob Data Contributor on the landing container."),
+        "The landing account refused the write.",
+        "Give the identity Storage Blob Data Contributor on the landing container.",
+    ),
     "destination_full": Explained(
-        "The landing account has no room, or a policy forbids the write.", "Look at the account's capacity and policies."),
+        "The landing account has no room, or a policy forbids the write.",
+        "Look at the account's capacity and policies.",
+    ),
     "destination_unreachable": Explained(
-        "The landing account did not answer.", "Look at its firewall and private endpoints; the next round tries again.",
-        not_done=NOT_SHOWN, retried=ROUND),
+        "The landing account did not answer.",
+        "Look at its firewall and private endpoints; the next round tries again.",
+        not_done=NOT_SHOWN,
+        retried=ROUND,
+    ),
     "foreign_blob": Explained(
         "A blob that this app did not write lies in the folder of a version.",
         "Move it away: a version folder holds what its manifest names and nothing else. Then POST /api/runs again.",
-        not_done=NOT_SHOWN),
-    "proof_size": Explained("A landed blob has another size than its source.", "Nothing to do: it is copied again.",
-        not_done=NOT_SHOWN, retried=ROUND),
-    "proof_md5": Explained("A landed blob has another MD5 than its source.", "Nothing to do: it is copied again.",
-        not_done=NOT_SHOWN, retried=ROUND),
+        not_done=NOT_SHOWN,
+    ),
+    "proof_size": Explained(
+        "A landed blob has another size than its source.",
+        "Nothing to do: it is copied again.",
+        not_done=NOT_SHOWN,
+        retried=ROUND,
+    ),
+    "proof_md5": Explained(
+        "A landed blob has another MD5 than its source.",
+        "Nothing to do: it is copied again.",
+        not_done=NOT_SHOWN,
+        retried=ROUND,
+    ),
     "proof_gzip": Explained(
-        "A blob is not gzip to its very end.", "It is copied again; if it lasts, Microsoft's file itself is damaged.",
-        not_done=NOT_SHOWN, retried=ROUND),
+        "A blob is not gzip to its very end.",
+        "It is copied again; if it lasts, Microsoft's file itself is damaged.",
+        not_done=NOT_SHOWN,
+        retried=ROUND,
+    ),
     "proof_lines": Explained(
-        "A blob has a line that is not a JSON object.", "It is copied again; if it lasts, Microsoft's file itself is damaged.",
-        not_done=NOT_SHOWN, retried=ROUND),
+        "A blob has a line that is not a JSON object.",
+        "It is copied again; if it lasts, Microsoft's file itself is damaged.",
+        not_done=NOT_SHOWN,
+        retried=ROUND,
+    ),
     "proof_bomb": Explained(
-        "A blob unpacks to more than any billing file; it was given up.", "Report the request id of the run's row.",
-        not_done=NOT_SHOWN, retried=ROUND),
+        "A blob unpacks to more than any billing file; it was given up.",
+        "Report the request id of the run's row.",
+        not_done=NOT_SHOWN,
+        retried=ROUND,
+    ),
     "blobs_missing": Explained(
         "Some blobs could not be landed in any round; what is proven is kept.",
-        "Look at the codes of the run's blobs; a new run copies only what is missing.", not_done=NOT_SHOWN),
+        "Look at the codes of the run's blobs; a new run copies only what is missing.",
+        not_done=NOT_SHOWN,
+    ),
     "copy_failed": Explained(
-        "A blob could not be copied for a reason without an entry of its own.", "Look at the log of the copy; ask again.",
-        not_done=NOT_SHOWN, retried=ROUND),
+        "A blob could not be copied for a reason without an entry of its own.",
+        "Look at the log of the copy; ask again.",
+        not_done=NOT_SHOWN,
+        retried=ROUND,
+    ),
     # the doctor
     "role_missing": Explained(
         "The token for Microsoft Graph lacks the application permission PartnerBilling.Read.All.",
         "Grant it to the identity in the partner tenant; a token that was issued before the grant is used up to a day.",
-        not_done=ONLY_TOLD, retried=LOOK),
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "token_of_another_tenant": Explained(
         "The token is of another tenant than PARTNER_TENANT_ID.",
         "Set PARTNER_APP_CLIENT_ID to an app that trusts the identity and that the partner tenant has taken in, or correct "
         "PARTNER_TENANT_ID.",
-        not_done=ONLY_TOLD, retried=LOOK),
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "token_opaque": Explained(
-        "The token cannot be looked into, so its roles are not known.", "Nothing to do: the check of Graph tells.",
-        not_done=ONLY_TOLD, retried=LOOK),
+        "The token cannot be looked into, so its roles are not known.",
+        "Nothing to do: the check of Graph tells.",
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "no_identity_needed": Explained(
-        "No token is sent: the service is on loopback, or reached by a connection string.", "Nothing to do.",
-        not_done=ONLY_TOLD, retried=LOOK),
-    "not_in_use": Explained("The settings do not use this service.", "Nothing to do.", not_done=ONLY_TOLD, retried=LOOK),
+        "No token is sent: the service is on loopback, or reached by a connection string.",
+        "Nothing to do.",
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
+    "not_in_use": Explained(
+        "The settings do not use this service.", "Nothing to do.", not_done=ONLY_TOLD, retried=LOOK
+    ),
     "container_missing": Explained(
         "The landing container does not exist yet, so that writing could not be tried.",
-        "Create it, or let the first run do so if its identity may; then look again.", not_done=ONLY_TOLD, retried=LOOK),
+        "Create it, or let the first run do so if its identity may; then look again.",
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "probe_not_found": Explained(
         "What was written could not be read back as it was.",
-        "Look for something between app and storage that keeps answers; then look again.", not_done=ONLY_TOLD, retried=LOOK),
+        "Look for something between app and storage that keeps answers; then look again.",
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "tables_forbidden": Explained(
         "The landing account refused the app its tables.",
-        "Give the identity Storage Table Data Contributor on the landing account.", not_done=ONLY_TOLD, retried=LOOK),
+        "Give the identity Storage Table Data Contributor on the landing account.",
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "tables_unreachable": Explained(
         "The tables of the landing account did not answer as tables do.",
         "Look at the account's firewall and private endpoints, and at LANDING_STORAGE__tableServiceUri.",
-        not_done=ONLY_TOLD, retried=LOOK),
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "copy_refused": Explained(
         "The landing account may not fetch Microsoft's files by itself; runs stream them through the app instead.",
         "Set the account's permitted scope for copy operations to any storage account, or COPY_MODE to stream.",
-        not_done=ONLY_TOLD, retried=LOOK),
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "copy_untried": Explained(
         "Whether the landing account may fetch Microsoft's files can be tried only with an export that Microsoft still knows.",
-        "Look again after the next run.", not_done=ONLY_TOLD, retried=LOOK),
+        "Look again after the next run.",
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "copy_not_in_use": Explained(
         "Files pass through the app, which reads every byte to prove it: the account need not fetch them itself.",
-        "Nothing to do.", not_done=ONLY_TOLD, retried=LOOK),
+        "Nothing to do.",
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "host_storage_forbidden": Explained(
         "The app's own storage refused the way in that AzureWebJobsStorage gives.",
         "Give the identity Storage Blob Data Owner, Queue Data Contributor and Table Data Contributor on that account.",
-        not_done=ONLY_TOLD, retried=LOOK),
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "host_storage_unreachable": Explained(
         "A service of the app's own storage did not answer.",
         "Look at its firewall, its private endpoints (blob, queue and table) and at the names in AzureWebJobsStorage.",
-        not_done=ONLY_TOLD, retried=LOOK),
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "host_storage_unknown": Explained(
-        "AzureWebJobsStorage is not set, or in a form that is not looked into.", "Nothing to do where functions start.",
-        not_done=ONLY_TOLD, retried=LOOK),
+        "AzureWebJobsStorage is not set, or in a form that is not looked into.",
+        "Nothing to do where functions start.",
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "clock_skewed": Explained(
         "The machine's clock and that of storage differ.",
-        "Set the machine's clock; on Azure, restart the app, and report it if it lasts.", not_done=ONLY_TOLD, retried=LOOK),
-    "clock_unknown": Explained("Storage did not say what time it is.", "See the check of the landing container.",
-        not_done=ONLY_TOLD, retried=LOOK),
+        "Set the machine's clock; on Azure, restart the app, and report it if it lasts.",
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
+    "clock_unknown": Explained(
+        "Storage did not say what time it is.",
+        "See the check of the landing container.",
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "region_unknown": Explained(
         "No request tells in which region a storage account lies.",
         "Compare the landing account's region with the app's in the portal: copies within one region are fastest.",
-        not_done=ONLY_TOLD, retried=LOOK),
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "settings_contradict": Explained(
-        "Settings that are right by themselves contradict each other.", "Correct what `contradictions` names.",
-        not_done=ONLY_TOLD, retried=LOOK),
+        "Settings that are right by themselves contradict each other.",
+        "Correct what `contradictions` names.",
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "settings_invalid": Explained(
-        "The settings are wrong, and the app does not start with them.", "Correct what `faults` names.",
-        not_done=ONLY_TOLD, retried=LOOK),
+        "The settings are wrong, and the app does not start with them.",
+        "Correct what `faults` names.",
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "bundle_too_old": Explained(
         "host.json allows an extension bundle without orchestration versions.",
-        "Set its version to [4.30.0, 5.0.0): a deployment could break what runs otherwise.", not_done=ONLY_TOLD, retried=LOOK),
+        "Set its version to [4.30.0, 5.0.0): a deployment could break what runs otherwise.",
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "versions_differ": Explained(
         "Other versions are installed than the ones that were tested.",
         "Deploy again with a remote build, so that requirements.txt is installed; on a laptop: make setup.",
-        not_done=ONLY_TOLD, retried=LOOK),
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "versions_unknown": Explained(
-        "host.json or requirements.txt cannot be read here.", "Deploy again: both belong to the package.",
-        not_done=ONLY_TOLD, retried=LOOK),
+        "host.json or requirements.txt cannot be read here.",
+        "Deploy again: both belong to the package.",
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "explained_elsewhere": Explained(
-        "It could not be told, because of what another check has found.", "Correct what that check names; then look again.",
-        not_done=ONLY_TOLD, retried=LOOK),
+        "It could not be told, because of what another check has found.",
+        "Correct what that check names; then look again.",
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     "check_failed": Explained(
-        "The check itself failed, or took too long.", "Look again; if it lasts, look at the app's log around the time.",
-        not_done=ONLY_TOLD, retried=LOOK),
+        "The check itself failed, or took too long.",
+        "Look again; if it lasts, look at the app's log around the time.",
+        not_done=ONLY_TOLD,
+        retried=LOOK,
+    ),
     # the platform and the operator
     "deadline_passed": Explained(
-        "The export was not ready within RUN_DEADLINE_HOURS.", "Ask again, or raise RUN_DEADLINE_HOURS."),
-    "cancelled": Explained("Somebody cancelled the run.", "Ask again when wanted: a new run carries on.", not_done=NOT_SHOWN),
+        "The export was not ready within RUN_DEADLINE_HOURS.",
+        "Ask again, or raise RUN_DEADLINE_HOURS.",
+    ),
+    "cancelled": Explained(
+        "Somebody cancelled the run.",
+        "Ask again when wanted: a new run carries on.",
+        not_done=NOT_SHOWN,
+    ),
     "platform_fault": Explained(
         "The platform failed several times in a row: a worker, the task hub or the tables.",
-        "Look at the app's exceptions around the time; ask again: what is proven is not copied again."),
+        "Look at the app's exceptions around the time; ask again: what is proven is not copied again.",
+    ),
     "run_lost": Explained(
-        "The orchestration ended, or was lost, without saying how.", "Ask again: what is proven is not copied again."),
+        "The orchestration ended, or was lost, without saying how.",
+        "Ask again: what is proven is not copied again.",
+    ),
     "terminated": Explained(
-        "Somebody terminated the orchestration by hand.", "To stop a run, cancel it. Ask again when wanted."),
+        "Somebody terminated the orchestration by hand.",
+        "To stop a run, cancel it. Ask again when wanted.",
+    ),
 }
 
 
 def remedy(code: str) -> str:
     """What a person does about `code`, or where to look if it is not in the catalogue."""
-    return CATALOGUE[code].remedy if code in CATALOGUE else "Look at the run's row and the app's log."
+    return (
+        CATALOGUE[code].remedy if code in CATALOGUE else "Look at the run's row and the app's log."
+    )
 
 
 def cause(code: str) -> str:
@@ -331,10 +531,20 @@ class BillingExportError(Exception):
     """`request_id` is Microsoft's, where it sent one. Nothing of an answer's text is kept."""
 
     def __init__(
-        self, code: str, *, http_status: int | None = None, error_code: str | None = None, request_id: str | None = None,
+        self,
+        code: str,
+        *,
+        http_status: int | None = None,
+        error_code: str | None = None,
+        request_id: str | None = None,
     ) -> None:
         assert code in CATALOGUE, code
-        self.code, self.http_status, self.error_code, self.request_id = code, http_status, error_code, request_id
+        self.code, self.http_status, self.error_code, self.request_id = (
+            code,
+            http_status,
+            error_code,
+            request_id,
+        )
         super().__init__(f"{code}: {CATALOGUE[code].cause} {CATALOGUE[code].remedy}")
 
 
@@ -342,10 +552,17 @@ class Transient(BillingExportError):
     """`retry_after_seconds` is what the answer asked for; None = it named no wait."""
 
     def __init__(
-        self, code: str, *, retry_after_seconds: int | None = None, http_status: int | None = None,
-        error_code: str | None = None, request_id: str | None = None,
+        self,
+        code: str,
+        *,
+        retry_after_seconds: int | None = None,
+        http_status: int | None = None,
+        error_code: str | None = None,
+        request_id: str | None = None,
     ) -> None:
-        super().__init__(code, http_status=http_status, error_code=error_code, request_id=request_id)
+        super().__init__(
+            code, http_status=http_status, error_code=error_code, request_id=request_id
+        )
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -380,9 +597,28 @@ class Rejected(Terminal):
 class InfrastructureFault(Exception):
     """All that leaves a wall of an unexpected exception. The words of a library may hold signed URLs: they stay behind."""
 
-    def __init__(self, code: str, type_name: str, http_status: int | None = None, error_code: str | None = None,
-                 request_id: str | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        type_name: str,
+        http_status: int | None = None,
+        error_code: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
         self.code, self.type_name, self.http_status, self.error_code, self.request_id = (
-            code, type_name, http_status, error_code, request_id)
+            code,
+            type_name,
+            http_status,
+            error_code,
+            request_id,
+        )
         facts = (("status", http_status), ("error_code", error_code), ("request_id", request_id))
-        super().__init__(" ".join([code, type_name, *(f"{name} {value}" for name, value in facts if value is not None)]))
+        super().__init__(
+            " ".join(
+                [
+                    code,
+                    type_name,
+                    *(f"{name} {value}" for name, value in facts if value is not None),
+                ]
+            )
+        )

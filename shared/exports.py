@@ -1,12 +1,12 @@
 """What can be exported, and the words for it: dataset, scope, billing month, export key. Pure; a dataset is one entry here.
 
-    billed_usage/G016907411/full            dataset / invoice / attribute set
-    unbilled_usage/2026-11/USD/full         dataset / billing month / currency / attribute set
+billed_usage/G016907411/full            dataset / invoice / attribute set
+unbilled_usage/2026-11/USD/full         dataset / billing month / currency / attribute set
 """
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal
 
@@ -72,17 +72,25 @@ class BillingMonth:
     @classmethod
     def of(cls, moment: datetime) -> "BillingMonth":
         """The month that `moment` (aware) lies in, in UTC."""
-        moment = moment.astimezone(timezone.utc)
+        moment = moment.astimezone(UTC)
         return cls(moment.year, moment.month)
 
     def previous(self) -> "BillingMonth":
-        return BillingMonth(self.year - 1, 12) if self.month == 1 else BillingMonth(self.year, self.month - 1)
+        return (
+            BillingMonth(self.year - 1, 12)
+            if self.month == 1
+            else BillingMonth(self.year, self.month - 1)
+        )
 
     def next(self) -> "BillingMonth":
-        return BillingMonth(self.year + 1, 1) if self.month == 12 else BillingMonth(self.year, self.month + 1)
+        return (
+            BillingMonth(self.year + 1, 1)
+            if self.month == 12
+            else BillingMonth(self.year, self.month + 1)
+        )
 
     def start(self) -> datetime:
-        return datetime(self.year, self.month, 1, tzinfo=timezone.utc)
+        return datetime(self.year, self.month, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,9 @@ class ExportKey:
 
     def __post_init__(self) -> None:
         if self.dataset.billed != isinstance(self.scope, InvoiceScope):
-            wanted = "an invoice_id" if self.dataset.billed else "a billing_month and a currency_code"
+            wanted = (
+                "an invoice_id" if self.dataset.billed else "a billing_month and a currency_code"
+            )
             raise Malformed(f"{self.dataset} is asked for by {wanted}")
 
     def __str__(self) -> str:
@@ -131,7 +141,11 @@ class ExportKey:
     def parse(cls, text: str) -> "ExportKey":
         match text.split("/"):
             case [dataset, invoice, attribute_set]:
-                return cls(parse_dataset(dataset), InvoiceScope(parse_invoice_id(invoice)), parse_attribute_set(attribute_set))
+                return cls(
+                    parse_dataset(dataset),
+                    InvoiceScope(parse_invoice_id(invoice)),
+                    parse_attribute_set(attribute_set),
+                )
             case [dataset, month, currency, attribute_set]:
                 scope = MonthScope(BillingMonth.parse(month), parse_currency(currency))
                 return cls(parse_dataset(dataset), scope, parse_attribute_set(attribute_set))
@@ -154,8 +168,12 @@ def parse_attribute_set(text: str) -> AttributeSet:
 
 def parse_invoice_id(text: str) -> str:
     """Upper-cased; a letter and digits, as `G016907411`."""
-    if not text.isascii() or not INVOICE_ID.fullmatch(text.upper()):  # other letters become A to Z in upper case, as ſ
-        raise Malformed(f"invoice_id must be a letter and 6 to 15 digits, as G016907411, not {text[:40]!r}")
+    if not text.isascii() or not INVOICE_ID.fullmatch(
+        text.upper()
+    ):  # other letters become A to Z in upper case, as ſ
+        raise Malformed(
+            f"invoice_id must be a letter and 6 to 15 digits, as G016907411, not {text[:40]!r}"
+        )
     return text.upper()
 
 

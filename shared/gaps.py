@@ -1,10 +1,10 @@
 """What a backfill asks for, and what is missing: months x datasets in, keys and states out. Pure.
 
-    landed         a version of it is in the catalogue
-    no_data        asked for, and Microsoft had nothing
-    not_served     not served any more: unbilled months before the last one, billed months before the first one served
-    failed         the newest run of it failed
-    never_tried    nobody has asked for it, or its invoice is not known
+landed         a version of it is in the catalogue
+no_data        asked for, and Microsoft had nothing
+not_served     not served any more: unbilled months before the last one, billed months before the first one served
+failed         the newest run of it failed
+never_tried    nobody has asked for it, or its invoice is not known
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,9 @@ from shared.invoices import Invoice, month_of, why_left_out
 State = Literal["landed", "no_data", "not_served", "failed", "never_tried"]
 WORST_FIRST: tuple[State, ...] = ("failed", "never_tried", "no_data", "not_served", "landed")
 
-FIRST_SERVED = BillingMonth(2022, 9)  # billed usage; of reconciliation no depth is known (graph-partner-billing, 6)
+FIRST_SERVED = BillingMonth(
+    2022, 9
+)  # billed usage; of reconciliation no depth is known (graph-partner-billing, 6)
 MOST_MONTHS = 120
 
 
@@ -73,20 +75,33 @@ def is_served(dataset: Dataset, month: BillingMonth, this_month: BillingMonth) -
 def keys_of(dataset: Dataset, month: BillingMonth, scopes: Scopes) -> list[ExportKey]:
     """Every key of a dataset in a month. An invoice whose month is not known belongs to none."""
     if dataset.billed:
-        ids = [invoice.invoice_id for invoice in scopes.invoices if month_of(invoice) == month and why_left_out(invoice) is None]
-        return [ExportKey(dataset, InvoiceScope(one), attributes) for one in ids for attributes in scopes.attribute_sets]
+        ids = [
+            invoice.invoice_id
+            for invoice in scopes.invoices
+            if month_of(invoice) == month and why_left_out(invoice) is None
+        ]
+        return [
+            ExportKey(dataset, InvoiceScope(one), attributes)
+            for one in ids
+            for attributes in scopes.attribute_sets
+        ]
     return [
         ExportKey(dataset, MonthScope(month, currency), attributes)
-        for currency in scopes.currencies for attributes in scopes.attribute_sets]
+        for currency in scopes.currencies
+        for attributes in scopes.attribute_sets
+    ]
 
 
 def undated_keys(datasets: Iterable[Dataset], scopes: Scopes) -> list[ExportKey]:
     """Of invoices that were named by hand, so that no month is known: a backfill asks for them whatever its months are."""
     return [
         ExportKey(dataset, InvoiceScope(invoice.invoice_id), attributes)
-        for dataset in datasets if dataset.billed
-        for invoice in scopes.invoices if month_of(invoice) is None and why_left_out(invoice) is None
-        for attributes in scopes.attribute_sets]
+        for dataset in datasets
+        if dataset.billed
+        for invoice in scopes.invoices
+        if month_of(invoice) is None and why_left_out(invoice) is None
+        for attributes in scopes.attribute_sets
+    ]
 
 
 def state_of(key: ExportKey, known: Mapping[str, KeyState], *, served: bool) -> State:
@@ -101,7 +116,10 @@ def state_of(key: ExportKey, known: Mapping[str, KeyState], *, served: bool) -> 
 
 
 def gaps(
-    months: Sequence[BillingMonth], datasets: Sequence[Dataset], scopes: Scopes, known: Mapping[str, KeyState],
+    months: Sequence[BillingMonth],
+    datasets: Sequence[Dataset],
+    scopes: Scopes,
+    known: Mapping[str, KeyState],
     this_month: BillingMonth,
 ) -> list[Gap]:
     """Per dataset and month, in this order; the state of a month is the worst of its keys."""
@@ -111,7 +129,8 @@ def gaps(
             served = is_served(dataset, month, this_month)
             keys = tuple(
                 (key, state_of(key, known, served=served), known.get(str(key), KeyState()).code)
-                for key in keys_of(dataset, month, scopes))
+                for key in keys_of(dataset, month, scopes)
+            )
             worst: State = "never_tried" if served else "not_served"
             if keys:
                 worst = min((state for _, state, _ in keys), key=WORST_FIRST.index)
@@ -120,13 +139,19 @@ def gaps(
 
 
 def missing(
-    months: Sequence[BillingMonth], datasets: Sequence[Dataset], scopes: Scopes, known: Mapping[str, KeyState],
+    months: Sequence[BillingMonth],
+    datasets: Sequence[Dataset],
+    scopes: Scopes,
+    known: Mapping[str, KeyState],
     this_month: BillingMonth,
 ) -> tuple[list[ExportKey], dict[str, int]]:
     """What a backfill has to ask for, billed keys first, and how many keys need no request because of which state."""
     wanted, settled = dict[ExportKey, None](), dict[str, int]()
     stated = [
-        (key, state) for gap in gaps(months, datasets, scopes, known, this_month) for key, state, _ in gap.keys]
+        (key, state)
+        for gap in gaps(months, datasets, scopes, known, this_month)
+        for key, state, _ in gap.keys
+    ]
     stated += [(key, state_of(key, known, served=True)) for key in undated_keys(datasets, scopes)]
     for key, state in stated:
         if state in ("landed", "not_served"):

@@ -18,7 +18,9 @@ from urllib.parse import urlsplit
 from shared.errors import Unavailable
 from shared.manifest import is_loopback
 
-if TYPE_CHECKING:  # azure.identity takes a third of a second to import, and is not needed on loopback
+if (
+    TYPE_CHECKING
+):  # azure.identity takes a third of a second to import, and is not needed on loopback
     from azure.core.credentials import AccessToken
     from azure.core.credentials_async import AsyncTokenCredential
     from azure.core.pipeline.transport import AsyncHttpTransport
@@ -32,7 +34,11 @@ ENTRA_CODE = re.compile(r"\bAADSTS\d{4,9}\b")
 
 
 def credential_for(
-    base_url: str, *, managed_identity_client_id: str | None, partner_tenant_id: str | None, partner_app_client_id: str | None,
+    base_url: str,
+    *,
+    managed_identity_client_id: str | None,
+    partner_tenant_id: str | None,
+    partner_app_client_id: str | None,
     transport: "Transport | None" = None,
 ) -> "AsyncTokenCredential | None":
     """The credential for the service at `base_url`; None where that is on loopback.
@@ -47,15 +53,23 @@ def credential_for(
         return identity
     if not partner_tenant_id:
         raise ValueError("an app that stands for the identity needs PARTNER_TENANT_ID")
-    return FederatedCredential(identity, partner_tenant_id, partner_app_client_id, transport=transport)
+    return FederatedCredential(
+        identity, partner_tenant_id, partner_app_client_id, transport=transport
+    )
 
 
-def storage_credential(managed_identity_client_id: str | None, *, transport: "Transport | None" = None) -> "AsyncTokenCredential":
+def storage_credential(
+    managed_identity_client_id: str | None, *, transport: "Transport | None" = None
+) -> "AsyncTokenCredential":
     """The managed identity: for the partner's own storage always, for Graph where both are in one tenant."""
     from azure.identity.aio import ManagedIdentityCredential
 
-    logging.getLogger("azure.identity").setLevel(logging.ERROR)  # it warns in the words of the token endpoint; see token_for
-    return ManagedIdentityCredential(client_id=managed_identity_client_id or None, **_through(transport))
+    logging.getLogger("azure.identity").setLevel(
+        logging.ERROR
+    )  # it warns in the words of the token endpoint; see token_for
+    return ManagedIdentityCredential(
+        client_id=managed_identity_client_id or None, **_through(transport)
+    )
 
 
 class FederatedCredential:
@@ -66,19 +80,36 @@ class FederatedCredential:
     """
 
     def __init__(
-        self, identity: "AsyncTokenCredential", tenant_id: str, client_id: str, *, transport: "Transport | None" = None,
+        self,
+        identity: "AsyncTokenCredential",
+        tenant_id: str,
+        client_id: str,
+        *,
+        transport: "Transport | None" = None,
     ) -> None:
         from azure.identity.aio import ClientAssertionCredential
 
         self._identity, self._assertion = identity, ""
         self._app = ClientAssertionCredential(
-            tenant_id, client_id, lambda: self._assertion, authority=AUTHORITY, **_through(transport))
+            tenant_id,
+            client_id,
+            lambda: self._assertion,
+            authority=AUTHORITY,
+            **_through(transport),
+        )
 
     async def get_token(
-        self, *scopes: str, claims: str | None = None, tenant_id: str | None = None, enable_cae: bool = False, **kwargs: Any,
+        self,
+        *scopes: str,
+        claims: str | None = None,
+        tenant_id: str | None = None,
+        enable_cae: bool = False,
+        **kwargs: Any,
     ) -> "AccessToken":
         self._assertion = (await self._identity.get_token(EXCHANGE_SCOPE)).token
-        return await self._app.get_token(*scopes, claims=claims, tenant_id=tenant_id, enable_cae=enable_cae, **kwargs)
+        return await self._app.get_token(
+            *scopes, claims=claims, tenant_id=tenant_id, enable_cae=enable_cae, **kwargs
+        )
 
     async def close(self) -> None:
         await self._app.close()
@@ -88,14 +119,20 @@ class FederatedCredential:
         return self
 
     async def __aexit__(
-        self, exc_type: type[BaseException] | None = None, exc_value: BaseException | None = None,
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
         await self.close()
 
 
 async def token_for(
-    credential: "AsyncTokenCredential", scope: str, *, claims: str | None = None, seconds: float = TOKEN_SECONDS,
+    credential: "AsyncTokenCredential",
+    scope: str,
+    *,
+    claims: str | None = None,
+    seconds: float = TOKEN_SECONDS,
 ) -> str:
     """The bearer token for `scope`, within `seconds`; `claims` is the JSON text of a challenge to answer.
 
@@ -113,7 +150,10 @@ async def token_for(
         code = ENTRA_CODE.search(str(error))
         status = getattr(error, "status_code", None)
         failure = Unavailable(
-            "identity_unavailable", http_status=status if isinstance(status, int) else None, error_code=code[0] if code else None)
+            "identity_unavailable",
+            http_status=status if isinstance(status, int) else None,
+            error_code=code[0] if code else None,
+        )
     raise failure  # out here, so that the SDK's error is not its context
 
 

@@ -1,13 +1,13 @@
 """What is known of an invoice, and which of them have exports. Pure: the facts of the list, whoever read it.
 
-    G016907411   new commerce: usage and reconciliation can be exported
-    D016907411   legacy commerce: named and left out
+G016907411   new commerce: usage and reconciliation can be exported
+D016907411   legacy commerce: named and left out
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -83,7 +83,11 @@ def month_of(invoice: Invoice) -> BillingMonth | None:
 
 def settles_on(issued: datetime | None, settle_days: int) -> date | None:
     """The day from which an invoice's data count as final."""
-    return (issued.astimezone(timezone.utc) + timedelta(days=settle_days)).date() if issued is not None else None
+    return (
+        (issued.astimezone(UTC) + timedelta(days=settle_days)).date()
+        if issued is not None
+        else None
+    )
 
 
 def facts_of(invoice: Invoice) -> dict[str, Any]:
@@ -91,16 +95,25 @@ def facts_of(invoice: Invoice) -> dict[str, Any]:
     return {
         "date": iso(invoice.issued) if invoice.issued else None,
         "total": str(invoice.total) if invoice.total is not None else None,
-        "currency": invoice.currency or None, "type": invoice.document_type, "amends": invoice.amends or None}
+        "currency": invoice.currency or None,
+        "type": invoice.document_type,
+        "amends": invoice.amends or None,
+    }
 
 
 def row_of(invoice: Invoice) -> dict[str, str]:
     """As one row of text columns; invoice_of() reads it."""
     return {
-        "invoice_id": invoice.invoice_id, "issued": iso(invoice.issued) if invoice.issued else "", "currency": invoice.currency,
-        "total": str(invoice.total) if invoice.total is not None else "", "document_type": invoice.document_type,
-        "invoice_type": invoice.invoice_type, "amends": invoice.amends, "amended_by": invoice.amended_by,
-        "period_start": iso(invoice.period_start) if invoice.period_start else ""}
+        "invoice_id": invoice.invoice_id,
+        "issued": iso(invoice.issued) if invoice.issued else "",
+        "currency": invoice.currency,
+        "total": str(invoice.total) if invoice.total is not None else "",
+        "document_type": invoice.document_type,
+        "invoice_type": invoice.invoice_type,
+        "amends": invoice.amends,
+        "amended_by": invoice.amended_by,
+        "period_start": iso(invoice.period_start) if invoice.period_start else "",
+    }
 
 
 def invoice_of(row: Mapping[str, Any]) -> Invoice:
@@ -115,9 +128,16 @@ def invoice_of(row: Mapping[str, Any]) -> Invoice:
     except InvalidOperation:
         total = None
     return Invoice(
-        text("invoice_id"), issued=moment("issued"), currency=text("currency"), total=total,
-        document_type=text("document_type") or "invoice", invoice_type=text("invoice_type"), amends=text("amends"),
-        amended_by=text("amended_by"), period_start=moment("period_start"))
+        text("invoice_id"),
+        issued=moment("issued"),
+        currency=text("currency"),
+        total=total,
+        document_type=text("document_type") or "invoice",
+        invoice_type=text("invoice_type"),
+        amends=text("amends"),
+        amended_by=text("amended_by"),
+        period_start=moment("period_start"),
+    )
 
 
 def left_out_text(left_out: tuple[LeftOut, ...]) -> str:
@@ -126,4 +146,6 @@ def left_out_text(left_out: tuple[LeftOut, ...]) -> str:
 
 
 def read_left_out(text: str) -> tuple[LeftOut, ...]:
-    return tuple(LeftOut(code=code, invoice_id=invoice_id) for code, invoice_id in json.loads(text or "[]"))
+    return tuple(
+        LeftOut(code=code, invoice_id=invoice_id) for code, invoice_id in json.loads(text or "[]")
+    )

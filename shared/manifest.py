@@ -24,7 +24,9 @@ LONGEST_ETAG = 256  # characters; a blob's metadata holds it, percent-encoded
 LONGEST_ROOT = 2_048
 HOST = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 CONTROL = re.compile(r"[\x00-\x1f\x7f\ufffd\\]")  # U+FFFD: what was escaped is not UTF-8
-NOT_TEXT = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # controls, invisible ones, halves of pairs, no characters
+NOT_TEXT = frozenset(
+    {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+)  # controls, invisible ones, halves of pairs, no characters
 
 
 @dataclass(frozen=True)
@@ -76,12 +78,18 @@ def parse_manifest(raw: Mapping[str, Any]) -> Manifest:
     def whole(name: str, value: object) -> str:
         said = "" if value is None else str(value)
         if any(unicodedata.category(character) in NOT_TEXT for character in said):
-            raise Rejected("graph_malformed", f"the manifest's {name} has a character that no text has")
+            raise Rejected(
+                "graph_malformed", f"the manifest's {name} has a character that no text has"
+            )
         return said
 
     blobs = raw.get("blobs", [])
-    if not isinstance(blobs, list) or not all(isinstance(blob, Mapping) and isinstance(blob.get("name"), str) for blob in blobs):
-        raise Rejected("graph_malformed", "the manifest's blobs are not a list of objects with a name")
+    if not isinstance(blobs, list) or not all(
+        isinstance(blob, Mapping) and isinstance(blob.get("name"), str) for blob in blobs
+    ):
+        raise Rejected(
+            "graph_malformed", "the manifest's blobs are not a list of objects with a name"
+        )
     count = raw.get("blobCount")
     if isinstance(count, bool) or not isinstance(count, int):
         raise Rejected("graph_malformed", "the manifest's blobCount is not a whole number")
@@ -96,10 +104,24 @@ def parse_manifest(raw: Mapping[str, Any]) -> Manifest:
     if len(etag) > LONGEST_ETAG:
         raise Rejected("graph_malformed", "the manifest's eTag is too long")
     return Manifest(
-        etag=etag, created=created, blob_count=count, sas_token=sas_token, root_directory=text("rootDirectory"),
-        **{field: whole(name, raw.get(name)) for field, name in (
-            ("id", "id"), ("schema_version", "schemaVersion"), ("partner_tenant_id", "partnerTenantId"))},
-        blobs=tuple(ManifestBlob(blob["name"], whole("partitionValue", blob.get("partitionValue"))) for blob in blobs))
+        etag=etag,
+        created=created,
+        blob_count=count,
+        sas_token=sas_token,
+        root_directory=text("rootDirectory"),
+        **{
+            field: whole(name, raw.get(name))
+            for field, name in (
+                ("id", "id"),
+                ("schema_version", "schemaVersion"),
+                ("partner_tenant_id", "partnerTenantId"),
+            )
+        },
+        blobs=tuple(
+            ManifestBlob(blob["name"], whole("partitionValue", blob.get("partitionValue")))
+            for blob in blobs
+        ),
+    )
 
 
 def guard(manifest: Manifest, key: ExportKey, rules: SourceRules) -> None:
@@ -122,22 +144,40 @@ def guard_source(root_directory: str, rules: SourceRules) -> None:
     if parts.query or parts.fragment or "?" in root_directory or "#" in root_directory:
         raise Rejected("manifest_rejected", "rootDirectory has a query or a fragment")
     path = unquote(parts.path)
-    if not root_directory.isascii() or " " in root_directory or any(CONTROL.search(one) for one in (root_directory, path)):
-        raise Rejected("manifest_rejected", "rootDirectory has a blank, a backslash or a control character, or is not ASCII")
+    if (
+        not root_directory.isascii()
+        or " " in root_directory
+        or any(CONTROL.search(one) for one in (root_directory, path))
+    ):
+        raise Rejected(
+            "manifest_rejected",
+            "rootDirectory has a blank, a backslash or a control character, or is not ASCII",
+        )
     segments = parts.path.removesuffix("/").split("/")[1:]
-    if len(segments) < 2 or path.count("/") != parts.path.count("/") or any(
-            unquote(segment) in ("", ".", "..") for segment in segments):
-        raise Rejected("manifest_rejected", "rootDirectory's path names no folder of a container, or leaves it")
+    if (
+        len(segments) < 2
+        or path.count("/") != parts.path.count("/")
+        or any(unquote(segment) in ("", ".", "..") for segment in segments)
+    ):
+        raise Rejected(
+            "manifest_rejected", "rootDirectory's path names no folder of a container, or leaves it"
+        )
     origin = f"{parts.scheme}://{parts.netloc}".lower()
     if is_loopback(host):
         if not (rules.loopback and origin in rules.allowed):
-            raise Rejected("manifest_rejected", "rootDirectory is on loopback, which SOURCE_ALLOWED does not name")
+            raise Rejected(
+                "manifest_rejected",
+                "rootDirectory is on loopback, which SOURCE_ALLOWED does not name",
+            )
         return
     if not HOST.fullmatch(host):
         raise Rejected("manifest_rejected", "rootDirectory's host is not a host name")
     if parts.scheme != "https" or port not in (None, 443):
         raise Rejected("manifest_rejected", "rootDirectory is not https on its usual port")
-    if not any(suffix.startswith(".") and host.endswith(suffix) and len(host) > len(suffix) for suffix in rules.allowed):
+    if not any(
+        suffix.startswith(".") and host.endswith(suffix) and len(host) > len(suffix)
+        for suffix in rules.allowed
+    ):
         raise Rejected("manifest_rejected", "rootDirectory's host ends in none of SOURCE_ALLOWED")
 
 
@@ -170,20 +210,38 @@ def guard_names(manifest: Manifest) -> None:
 def guard_name(name: str) -> None:
     if not name or len(name) > LONGEST_NAME:
         raise Rejected("manifest_rejected", "a blob's name is empty or too long")
-    if any(unicodedata.category(character) in NOT_TEXT or character in "\\?#%:" for character in name):
-        raise Rejected("manifest_rejected", "a blob's name has a control character or one that a URL would read otherwise")
-    if not secret_free(name):  # names travel in histories, where the host would garble a failure beyond recognition
-        raise Rejected("manifest_rejected", "a blob's name holds what the platform takes for a credential")
+    if any(
+        unicodedata.category(character) in NOT_TEXT or character in "\\?#%:" for character in name
+    ):
+        raise Rejected(
+            "manifest_rejected",
+            "a blob's name has a control character or one that a URL would read otherwise",
+        )
+    if not secret_free(
+        name
+    ):  # names travel in histories, where the host would garble a failure beyond recognition
+        raise Rejected(
+            "manifest_rejected", "a blob's name holds what the platform takes for a credential"
+        )
     if name.count("/") >= MOST_SEGMENTS:
         raise Rejected("manifest_rejected", "a blob's name has too many segments")
-    if any(segment == "" or segment[0] in "._" or segment[-1] in ". " for segment in name.split("/")):
-        raise Rejected("manifest_rejected", "a segment of a blob's name is empty, begins with _ or ., or ends in . or a blank")
+    if any(
+        segment == "" or segment[0] in "._" or segment[-1] in ". " for segment in name.split("/")
+    ):
+        raise Rejected(
+            "manifest_rejected",
+            "a segment of a blob's name is empty, begins with _ or ., or ends in . or a blank",
+        )
 
 
 def guard_identity(manifest: Manifest, key: ExportKey, rules: SourceRules) -> None:
     """Tenant, invoice, currency and attribute set as asked for; another month of an unbilled key raises OtherMonth."""
     root = manifest.root_directory
-    tenants = {value.lower() for value in (manifest.partner_tenant_id, *values_in_root(root, "PartnerTenantId")) if value}
+    tenants = {
+        value.lower()
+        for value in (manifest.partner_tenant_id, *values_in_root(root, "PartnerTenantId"))
+        if value
+    }
     if rules.partner_tenant_id is not None and tenants != {rules.partner_tenant_id.lower()}:
         raise Rejected("manifest_mismatch", "the manifest is of another partner tenant")
     if differs(root, "Fragment", key.attribute_set.value):
@@ -205,8 +263,11 @@ def guard_identity(manifest: Manifest, key: ExportKey, rules: SourceRules) -> No
 def values_in_root(root_directory: str, name: str) -> list[str]:
     """What `name=...` says in a root directory; nothing where the layout has no such segment (graph-partner-billing, 4)."""
     segments = unquote(urlsplit(root_directory).path).split("/")
-    return [value for word, equals, value in (segment.partition("=") for segment in segments)
-            if equals and word.lower() == name.lower()]
+    return [
+        value
+        for word, equals, value in (segment.partition("=") for segment in segments)
+        if equals and word.lower() == name.lower()
+    ]
 
 
 def differs(root_directory: str, name: str, asked: str) -> bool:
@@ -221,14 +282,15 @@ def billing_month(root_directory: str) -> BillingMonth | None:
 
 
 def month_of(said: str) -> BillingMonth | None:
-    """
-    >>> month_of("202611"), month_of("2026-11"), month_of("202613")
+    """>>> month_of("202611"), month_of("2026-11"), month_of("202613")
     (BillingMonth(year=2026, month=11), BillingMonth(year=2026, month=11), None)
     """
     found = re.fullmatch(r"(20[0-9]{2})-?(0[1-9]|1[0-2])", said)
     return BillingMonth(int(found[1]), int(found[2])) if found else None
 
 
-def source_rules(allowed: Iterable[str], partner_tenant_id: str | None, *, loopback: bool) -> SourceRules:
+def source_rules(
+    allowed: Iterable[str], partner_tenant_id: str | None, *, loopback: bool
+) -> SourceRules:
     entries = (entry.strip().lower().rstrip("/") for entry in allowed)
     return SourceRules(tuple(entry for entry in entries if entry), partner_tenant_id, loopback)

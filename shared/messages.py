@@ -9,7 +9,9 @@ Every answer but the counts of a fan-out carries `status`, a literal to switch o
 
 from typing import Literal, NotRequired, TypedDict
 
-Outcome = Literal["landed", "unchanged", "no_data", "cancelled", "superseded", "incomplete", "failed", "timed_out"]
+Outcome = Literal[
+    "landed", "unchanged", "no_data", "cancelled", "superseded", "incomplete", "failed", "timed_out"
+]
 
 
 class Limits(TypedDict):
@@ -169,7 +171,9 @@ class PageRequest(TypedDict):
 
 class PageContent(TypedDict):
     version: str
-    batches: list[list[str]]  # names not landed yet, at most 100 in all; one a batch in small exports, up to 10 in big ones
+    batches: list[
+        list[str]
+    ]  # names not landed yet, at most 100 in all; one a batch in small exports, up to 10 in big ones
 
 
 class CopyRequest(TypedDict):

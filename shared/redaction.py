@@ -20,12 +20,29 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 EVENTS = "partner_billing.events"  # lines of JSON, each value of which is redacted by itself: as a whole they could break
-NOISY = ("azure", "httpx", "httpcore", "aiohttp", "msal", "urllib3", "kiota_http", "kiota_abstractions")
-TOKEN = re.compile(r"[A-Za-z0-9_.\-]{1,80}")  # what an error code or a request id may look like; anything else is dropped
-SECRETS = re.compile(r"(?i)((?:sig|token|password|key|code)=)[^&\s\"']+|(bearer )[A-Za-z0-9._~+/=%-]+")  # also access_token=
+NOISY = (
+    "azure",
+    "httpx",
+    "httpcore",
+    "aiohttp",
+    "msal",
+    "urllib3",
+    "kiota_http",
+    "kiota_abstractions",
+)
+TOKEN = re.compile(
+    r"[A-Za-z0-9_.\-]{1,80}"
+)  # what an error code or a request id may look like; anything else is dropped
+SECRETS = re.compile(
+    r"(?i)((?:sig|token|password|key|code)=)[^&\s\"']+|(bearer )[A-Za-z0-9._~+/=%-]+"
+)  # also access_token=
 
-TRACE_PARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")  # W3C Trace Context, traceparent
-TRACE_ID: ContextVar[str] = ContextVar("TRACE_ID", default="")  # of the call under way: what the platform files it under
+TRACE_PARENT = re.compile(
+    r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}"
+)  # W3C Trace Context, traceparent
+TRACE_ID: ContextVar[str] = ContextVar(
+    "TRACE_ID", default=""
+)  # of the call under way: what the platform files it under
 
 logger = logging.getLogger("partner_billing.wall")
 
@@ -49,7 +66,9 @@ def guard_logs() -> None:
             return record
         try:
             text = record.getMessage()
-        except Exception:  # wrong arguments: logging itself says so, with the message as it was written
+        except (
+            Exception
+        ):  # wrong arguments: logging itself says so, with the message as it was written
             return record
         if (shown := redacted(text)) != text:
             record.msg, record.args = shown, ()
@@ -83,19 +102,36 @@ def fault(error: BaseException) -> InfrastructureFault:
         return error
     if isinstance(error, BillingExportError):
         return InfrastructureFault(
-            error.code, type(error).__name__, error.http_status, _token(error.error_code), _token(error.request_id))
+            error.code,
+            type(error).__name__,
+            error.http_status,
+            _token(error.error_code),
+            _token(error.request_id),
+        )
     status = getattr(error, "status_code", None) or getattr(error, "response_status_code", None)
-    headers = getattr(getattr(error, "response", None), "headers", None) or getattr(error, "response_headers", None) or {}
-    request_id = next((headers.get(name) for name in ("x-ms-request-id", "request-id") if headers.get(name)), None)
+    headers = (
+        getattr(getattr(error, "response", None), "headers", None)
+        or getattr(error, "response_headers", None)
+        or {}
+    )
+    request_id = next(
+        (headers.get(name) for name in ("x-ms-request-id", "request-id") if headers.get(name)), None
+    )
     return InfrastructureFault(
-        "infrastructure_fault", type(error).__name__, status if isinstance(status, int) else None,
-        _token(getattr(error, "error_code", None)), _token(request_id))
+        "infrastructure_fault",
+        type(error).__name__,
+        status if isinstance(status, int) else None,
+        _token(getattr(error, "error_code", None)),
+        _token(request_id),
+    )
 
 
 def where(error: BaseException) -> str:
     """File, line and function of the frames, without the source text or the message: safe to log."""
     frames = reversed(traceback.extract_tb(error.__traceback__)[-6:])
-    return " < ".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}:{frame.name}" for frame in frames)
+    return " < ".join(
+        f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}:{frame.name}" for frame in frames
+    )
 
 
 def walled(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
@@ -106,9 +142,13 @@ def walled(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
         try:
             with traced(kwargs):
                 return await function(*args, **kwargs)
-        except Exception as error:  # all of them: this is the one place that must not let anything through
+        except (
+            Exception
+        ) as error:  # all of them: this is the one place that must not let anything through
             said = fault(error)
-            logger.warning("%s failed: %s at %s", getattr(function, "__name__", "function"), said, where(error))
+            logger.warning(
+                "%s failed: %s at %s", getattr(function, "__name__", "function"), said, where(error)
+            )
         raise said  # out here, so that the original is not even its __context__
 
     return asking_for_context(wall)
@@ -126,7 +166,9 @@ def asking_for_context(wall: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable
 def traced(arguments: dict[str, Any]) -> Iterator[None]:
     """Takes the invocation out of a call's arguments; while it lasts, TRACE_ID is the trace that the platform files it under."""
     trace = getattr(arguments.pop("context", None), "trace_context", None)
-    parent = getattr(trace, "trace_parent", None) or getattr(trace, "Traceparent", None)  # workers have spelled it both ways
+    parent = getattr(trace, "trace_parent", None) or getattr(
+        trace, "Traceparent", None
+    )  # workers have spelled it both ways
     found = TRACE_PARENT.fullmatch(parent) if isinstance(parent, str) else None
     before = TRACE_ID.set(found[1] if found else "")
     try:
@@ -147,5 +189,7 @@ def secret_free(value: Any) -> bool:
         return all(secret_free(item) for item in value)
     if isinstance(value, str):
         lowered = value.lower()
-        return not any(word in lowered for word in ("key=", "?code=", "&code=", "sig=", "token=", "password="))
+        return not any(
+            word in lowered for word in ("key=", "?code=", "&code=", "sig=", "token=", "password=")
+        )
     return True

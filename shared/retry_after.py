@@ -1,10 +1,12 @@
 """How long an answer asks us to wait, in whole seconds."""
 
 import math
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-LONGEST = 7 * 24 * 3600  # seconds; a longer wait is a mistake, and would keep a run alive for no reason
+LONGEST = (
+    7 * 24 * 3600
+)  # seconds; a longer wait is a mistake, and would keep a run alive for no reason
 
 
 def retry_after_seconds(header: str | None, now: datetime) -> int | None:
@@ -24,5 +26,5 @@ def retry_after_seconds(header: str | None, now: datetime) -> int | None:
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     if until.tzinfo is None:
-        until = until.replace(tzinfo=timezone.utc)
+        until = until.replace(tzinfo=UTC)
     return max(0, min(math.ceil((until - now).total_seconds()), LONGEST))

@@ -52,7 +52,10 @@ class Services:
     @property
     def rules(self) -> SourceRules:
         return source_rules(
-            self.settings.source_allowed, self.settings.partner_tenant_id, loopback=self.settings.loopback)
+            self.settings.source_allowed,
+            self.settings.partner_tenant_id,
+            loopback=self.settings.loopback,
+        )
 
     @property
     def ledger(self) -> Ledger:
@@ -62,7 +65,8 @@ class Services:
                 self.settings.landing_table_prefix,
                 connection_string=where.get_secret_value() if where else None,
                 endpoint=None if where else self.settings.landing_table_uri,
-                credential=None if where else self._storage_credential)
+                credential=None if where else self._storage_credential,
+            )
             return Ledger(tables, self.clock, hub=self.settings.task_hub_name, locking=self.locking)
 
         return self._part("ledger", make)
@@ -74,10 +78,13 @@ class Services:
 
             where = self.settings.landing_storage
             return LandingStore(
-                container=self.settings.landing_container, prefix=self.settings.landing_prefix, clock=self.clock,
+                container=self.settings.landing_container,
+                prefix=self.settings.landing_prefix,
+                clock=self.clock,
                 connection_string=where.get_secret_value() if where else None,
                 account_url=None if where else self.settings.landing_blob_uri,
-                credential=None if where else self._storage_credential)
+                credential=None if where else self._storage_credential,
+            )
 
         return self._part("landing", make)
 
@@ -87,7 +94,10 @@ class Services:
             from shared.graph.client import GraphBilling
 
             return GraphBilling(
-                base_url=self.settings.graph_base_url, credential=self._graph_credential, clock=self.clock)
+                base_url=self.settings.graph_base_url,
+                credential=self._graph_credential,
+                clock=self.clock,
+            )
 
         return self._part("graph", make)
 
@@ -97,7 +107,10 @@ class Services:
             from shared.partner_center.client import PartnerCenter
 
             return PartnerCenter(
-                base_url=self.settings.partner_center_base_url, credential=self._partner_center_credential, clock=self.clock)
+                base_url=self.settings.partner_center_base_url,
+                credential=self._partner_center_credential,
+                clock=self.clock,
+            )
 
         return self._part("partner_center", make)
 
@@ -115,22 +128,39 @@ class Services:
         def make() -> Copier:
             from shared.copying.copier import Copier
 
-            return Copier(self.landing, self.sources, self.clock, concurrency=self.settings.copy_concurrency)
+            return Copier(
+                self.landing, self.sources, self.clock, concurrency=self.settings.copy_concurrency
+            )
 
         return self._part("copier", make)
 
     @property
     def doctor(self) -> Doctor:
         """Examines this very app: its clients are those of the runs."""
+
         def make() -> Doctor:
             from shared.doctor.doctor import Doctor
             from shared.doctor.parts import Parts
 
-            return Doctor(Parts(
-                settings=self.settings, clock=self.clock, machine=SystemClock(), graph=self.graph, landing=self.landing,
-                ledger=self.ledger, rules=self.rules, environment=os.environ, graph_credential=self._graph_credential,
-                storage_credential=None if self.settings.landing_storage else self._storage_credential,
-                list_invoices=self.partner_center.invoices if self.settings.invoice_source == "partner_center" else None))
+            return Doctor(
+                Parts(
+                    settings=self.settings,
+                    clock=self.clock,
+                    machine=SystemClock(),
+                    graph=self.graph,
+                    landing=self.landing,
+                    ledger=self.ledger,
+                    rules=self.rules,
+                    environment=os.environ,
+                    graph_credential=self._graph_credential,
+                    storage_credential=None
+                    if self.settings.landing_storage
+                    else self._storage_credential,
+                    list_invoices=self.partner_center.invoices
+                    if self.settings.invoice_source == "partner_center"
+                    else None,
+                )
+            )
 
         return self._part("doctor", make)
 
@@ -172,9 +202,11 @@ class Services:
             from shared.identity import credential_for
 
             return credential_for(
-                self.settings.graph_base_url, managed_identity_client_id=self.settings.azure_client_id,
+                self.settings.graph_base_url,
+                managed_identity_client_id=self.settings.azure_client_id,
                 partner_tenant_id=self.settings.partner_tenant_id,
-                partner_app_client_id=self.settings.partner_app_client_id)
+                partner_app_client_id=self.settings.partner_app_client_id,
+            )
 
         return self._part("graph_credential", make)
 
@@ -184,9 +216,11 @@ class Services:
             from shared.identity import credential_for
 
             return credential_for(
-                self.settings.partner_center_base_url, managed_identity_client_id=self.settings.azure_client_id,
+                self.settings.partner_center_base_url,
+                managed_identity_client_id=self.settings.azure_client_id,
                 partner_tenant_id=self.settings.partner_tenant_id,
-                partner_app_client_id=self.settings.partner_center_app_client_id)
+                partner_app_client_id=self.settings.partner_center_app_client_id,
+            )
 
         return self._part("partner_center_credential", make)
 

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
-os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")  # looking for some reads every installed package's metadata at start
+os.environ.setdefault(
+    "PYDANTIC_DISABLE_PLUGINS", "1"
+)  # looking for some reads every installed package's metadata at start
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -28,26 +30,38 @@ SOURCE = re.compile(r"\.[a-z0-9.-]+|http://(127\.0\.0\.1|\[::1\]|localhost)(:\d+
 
 
 def _split(value: object) -> object:
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    return (
+        tuple(part.strip() for part in value.split(",") if part.strip())
+        if isinstance(value, str)
+        else value
+    )
 
 
 def _some(values: tuple[T, ...]) -> tuple[T, ...]:
     if not values:
-        raise ValueError("must name at least one: without any, cycles would ask for nothing and never say so")
+        raise ValueError(
+            "must name at least one: without any, cycles would ask for nothing and never say so"
+        )
     return values
 
 
 def _schedule(value: str) -> str:
     fields = value.split()
-    if len(fields) not in (5, 6) or not all(re.fullmatch(r"[0-9A-Za-z*/,\-]+", field) for field in fields):
+    if len(fields) not in (5, 6) or not all(
+        re.fullmatch(r"[0-9A-Za-z*/,\-]+", field) for field in fields
+    ):
         raise ValueError("must be an NCRONTAB expression of six fields, as `0 0 5 * * *`")
     return value
 
 
 def _graph(value: str) -> str:
     value = value.rstrip("/")
-    if value not in GRAPH_HOSTS and not (is_loopback(host_of(value)) and re.search(r"/(v1\.0|beta)$", value)):
-        raise ValueError(f"must be {GRAPH_HOSTS[0]}, the same with /beta, or a loopback address ending in one of them")
+    if value not in GRAPH_HOSTS and not (
+        is_loopback(host_of(value)) and re.search(r"/(v1\.0|beta)$", value)
+    ):
+        raise ValueError(
+            f"must be {GRAPH_HOSTS[0]}, the same with /beta, or a loopback address ending in one of them"
+        )
     return value
 
 
@@ -55,14 +69,18 @@ def _partner_center(value: str) -> str:
     value = value.rstrip("/")
     literal = re.fullmatch(r"https?://(\[[0-9a-fA-F:]+\]|[^/:?#@\[\]]+)(:\d{1,5})?", value)
     if value != PARTNER_CENTER_HOST and not (literal and is_loopback(host_of(value))):
-        raise ValueError(f"must be {PARTNER_CENTER_HOST}, or a loopback address as http://127.0.0.1:4010")
+        raise ValueError(
+            f"must be {PARTNER_CENTER_HOST}, or a loopback address as http://127.0.0.1:4010"
+        )
     return value
 
 
 def _source(values: tuple[str, ...]) -> tuple[str, ...]:
     values = tuple(value.lower().rstrip("/") for value in values)
     if not values or not all(SOURCE.fullmatch(value) for value in values):
-        raise ValueError("must be host suffixes that begin with a dot, or one loopback origin as http://127.0.0.1:10000")
+        raise ValueError(
+            "must be host suffixes that begin with a dot, or one loopback origin as http://127.0.0.1:10000"
+        )
     return values
 
 
@@ -78,10 +96,18 @@ def host_of(url: str) -> str:
 
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Datasets = Annotated[tuple[Dataset, ...], NoDecode, BeforeValidator(_split), AfterValidator(_some)]
-AttributeSets = Annotated[tuple[AttributeSet, ...], NoDecode, BeforeValidator(_split), AfterValidator(_some)]
-Periods = Annotated[tuple[Literal["current", "last"], ...], NoDecode, BeforeValidator(_split), AfterValidator(_some)]
-InvoiceIds = Annotated[Listed, AfterValidator(lambda ids: tuple(parse_invoice_id(one) for one in ids))]
-Currencies = Annotated[Listed, AfterValidator(lambda codes: tuple(parse_currency(code) for code in codes))]
+AttributeSets = Annotated[
+    tuple[AttributeSet, ...], NoDecode, BeforeValidator(_split), AfterValidator(_some)
+]
+Periods = Annotated[
+    tuple[Literal["current", "last"], ...], NoDecode, BeforeValidator(_split), AfterValidator(_some)
+]
+InvoiceIds = Annotated[
+    Listed, AfterValidator(lambda ids: tuple(parse_invoice_id(one) for one in ids))
+]
+Currencies = Annotated[
+    Listed, AfterValidator(lambda codes: tuple(parse_currency(code) for code in codes))
+]
 Guid = Annotated[str, Field(pattern=GUID)]
 ServiceUri = Annotated[str, Field(pattern=r"^https://[^/?#@]+/?$")]
 
@@ -90,37 +116,77 @@ class Settings(BaseSettings):
     """Field names are the settings' names in lower case; the meaning of each stands in docs/settings.md."""
 
     model_config = SettingsConfigDict(
-        case_sensitive=True, frozen=True, env_ignore_empty=True, hide_input_in_errors=True, extra="ignore", populate_by_name=True)
+        case_sensitive=True,
+        frozen=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+        extra="ignore",
+        populate_by_name=True,
+    )
 
     task_hub_name: str = Field(
-        "PartnerBilling", alias="TASK_HUB_NAME", pattern=r"^[A-Za-z][A-Za-z0-9]{2,44}$",
-        description="a letter, then 2 to 44 letters or digits")
-    graph_base_url: Annotated[str, AfterValidator(_graph)] = Field(GRAPH_HOSTS[0], alias="GRAPH_BASE_URL")
+        "PartnerBilling",
+        alias="TASK_HUB_NAME",
+        pattern=r"^[A-Za-z][A-Za-z0-9]{2,44}$",
+        description="a letter, then 2 to 44 letters or digits",
+    )
+    graph_base_url: Annotated[str, AfterValidator(_graph)] = Field(
+        GRAPH_HOSTS[0], alias="GRAPH_BASE_URL"
+    )
     partner_center_base_url: Annotated[str, AfterValidator(_partner_center)] = Field(
-        PARTNER_CENTER_HOST, alias="PARTNER_CENTER_BASE_URL")
-    invoice_source: Literal["partner_center", "list", "none"] = Field("partner_center", alias="INVOICE_SOURCE")
+        PARTNER_CENTER_HOST, alias="PARTNER_CENTER_BASE_URL"
+    )
+    invoice_source: Literal["partner_center", "list", "none"] = Field(
+        "partner_center", alias="INVOICE_SOURCE"
+    )
     invoice_ids: InvoiceIds = Field((), alias="INVOICE_IDS")
     partner_tenant_id: Guid | None = Field(None, alias="PARTNER_TENANT_ID", description="a GUID")
     azure_client_id: Guid | None = Field(None, alias="AZURE_CLIENT_ID", description="a GUID")
-    partner_app_client_id: Guid | None = Field(None, alias="PARTNER_APP_CLIENT_ID", description="a GUID")
-    partner_center_app_client_id: Guid | None = Field(None, alias="PARTNER_CENTER_APP_CLIENT_ID", description="a GUID")
+    partner_app_client_id: Guid | None = Field(
+        None, alias="PARTNER_APP_CLIENT_ID", description="a GUID"
+    )
+    partner_center_app_client_id: Guid | None = Field(
+        None, alias="PARTNER_CENTER_APP_CLIENT_ID", description="a GUID"
+    )
     landing_storage: SecretStr | None = Field(None, alias="LANDING_STORAGE")
     landing_blob_uri: ServiceUri | None = Field(
-        None, alias="LANDING_STORAGE__blobServiceUri", description="as https://account.blob.core.windows.net")
+        None,
+        alias="LANDING_STORAGE__blobServiceUri",
+        description="as https://account.blob.core.windows.net",
+    )
     landing_table_uri: ServiceUri | None = Field(
-        None, alias="LANDING_STORAGE__tableServiceUri", description="as https://account.table.core.windows.net")
+        None,
+        alias="LANDING_STORAGE__tableServiceUri",
+        description="as https://account.table.core.windows.net",
+    )
     landing_container: str = Field(
-        "billing", alias="LANDING_CONTAINER", pattern=r"^[a-z0-9](-?[a-z0-9])+$", min_length=3, max_length=63,
-        description="a container's name: 3 to 63 lower-case letters, digits and single dashes")
+        "billing",
+        alias="LANDING_CONTAINER",
+        pattern=r"^[a-z0-9](-?[a-z0-9])+$",
+        min_length=3,
+        max_length=63,
+        description="a container's name: 3 to 63 lower-case letters, digits and single dashes",
+    )
     landing_prefix: str = Field(
-        "", alias="LANDING_PREFIX", pattern=PATH, max_length=250,
-        description="a path of 250 characters at most, without a slash at either end")
+        "",
+        alias="LANDING_PREFIX",
+        pattern=PATH,
+        max_length=250,
+        description="a path of 250 characters at most, without a slash at either end",
+    )
     landing_table_prefix: str = Field(
-        "billing", alias="LANDING_TABLE_PREFIX", pattern=r"^[A-Za-z][A-Za-z0-9]{0,49}$",
-        description="a letter, then letters or digits, 50 at most")
-    export_schedule: Annotated[str, AfterValidator(_schedule)] = Field("0 0 5 * * *", alias="EXPORT_SCHEDULE")
+        "billing",
+        alias="LANDING_TABLE_PREFIX",
+        pattern=r"^[A-Za-z][A-Za-z0-9]{0,49}$",
+        description="a letter, then letters or digits, 50 at most",
+    )
+    export_schedule: Annotated[str, AfterValidator(_schedule)] = Field(
+        "0 0 5 * * *", alias="EXPORT_SCHEDULE"
+    )
     export_datasets: Datasets = Field(tuple(Dataset), alias="EXPORT_DATASETS")
-    export_attribute_sets: AttributeSets = Field((AttributeSet.FULL,), alias="EXPORT_ATTRIBUTE_SETS")
+    export_attribute_sets: AttributeSets = Field(
+        (AttributeSet.FULL,), alias="EXPORT_ATTRIBUTE_SETS"
+    )
     export_periods: Periods = Field(("current", "last"), alias="EXPORT_PERIODS")
     export_currencies: Currencies = Field((), alias="EXPORT_CURRENCIES")
     export_parallelism: int = Field(4, alias="EXPORT_PARALLELISM", ge=1, le=32)
@@ -130,7 +196,8 @@ class Settings(BaseSettings):
     run_deadline_hours: float = Field(24, alias="RUN_DEADLINE_HOURS", gt=0, le=24 * 14)
     month_boundary_minutes: int = Field(30, alias="MONTH_BOUNDARY_MINUTES", ge=0, le=720)
     source_allowed: Annotated[Listed, AfterValidator(_source)] = Field(
-        (".blob.core.windows.net", ".blob.storage.azure.net"), alias="SOURCE_ALLOWED")
+        (".blob.core.windows.net", ".blob.storage.azure.net"), alias="SOURCE_ALLOWED"
+    )
     copy_mode: Literal["auto", "server", "stream"] = Field("auto", alias="COPY_MODE")
     copy_concurrency: int = Field(64, alias="COPY_CONCURRENCY", ge=1, le=512)
     proof: Literal["content", "transfer"] = Field("content", alias="PROOF")
@@ -142,8 +209,11 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(  # the environment and nothing else
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings, env_settings)
@@ -159,18 +229,32 @@ class SettingsInvalid(Exception):
 
     def __init__(self, faults: list[str]) -> None:
         self.faults = faults
-        super().__init__("The settings are wrong; nothing was started.\n" + "\n".join(f"  - {fault}" for fault in faults))
+        super().__init__(
+            "The settings are wrong; nothing was started.\n"
+            + "\n".join(f"  - {fault}" for fault in faults)
+        )
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
     """The settings of `environment` (default: the process's). Raises SettingsInvalid."""
-    values = {name: value for name, value in (os.environ if environment is None else environment).items() if value.strip()}
-    known = {field.alias: values[field.alias] for field in Settings.model_fields.values() if field.alias in values}
+    values = {
+        name: value
+        for name, value in (os.environ if environment is None else environment).items()
+        if value.strip()
+    }
+    known = {
+        field.alias: values[field.alias]
+        for field in Settings.model_fields.values()
+        if field.alias in values
+    }
     faults, settings = [], None
     try:
         settings = Settings.model_validate(known)
     except ValidationError as error:
-        faults = [_said(str(fault["loc"][0]), fault["msg"], known) for fault in error.errors(include_input=False)]
+        faults = [
+            _said(str(fault["loc"][0]), fault["msg"], known)
+            for fault in error.errors(include_input=False)
+        ]
     faults += _contradictions(values)
     if faults or settings is None:
         raise SettingsInvalid(sorted(set(faults)))
@@ -184,9 +268,15 @@ def settings() -> Settings:
 
 
 def _said(name: str, message: str, values: Mapping[str, str]) -> str:
-    has = "has a value that is not shown" if name in SECRET else f"has {values.get(name, '')[:80]!r}"
-    form = next((field.description for field in Settings.model_fields.values() if field.alias == name), None)
-    return f"{name} {has}: " + (f"must be {form}" if form else message.removeprefix("Value error, "))
+    has = (
+        "has a value that is not shown" if name in SECRET else f"has {values.get(name, '')[:80]!r}"
+    )
+    form = next(
+        (field.description for field in Settings.model_fields.values() if field.alias == name), None
+    )
+    return f"{name} {has}: " + (
+        f"must be {form}" if form else message.removeprefix("Value error, ")
+    )
 
 
 def _contradictions(values: Mapping[str, str]) -> Iterator[str]:
@@ -194,8 +284,10 @@ def _contradictions(values: Mapping[str, str]) -> Iterator[str]:
     connection = values.get("LANDING_STORAGE")
     uris = [values.get(f"LANDING_STORAGE__{service}ServiceUri") for service in ("blob", "table")]
     if not connection and not all(uris):
-        yield ("LANDING_STORAGE is missing: set LANDING_STORAGE__blobServiceUri and LANDING_STORAGE__tableServiceUri (identity), "
-               "or LANDING_STORAGE (a connection string)")
+        yield (
+            "LANDING_STORAGE is missing: set LANDING_STORAGE__blobServiceUri and LANDING_STORAGE__tableServiceUri (identity), "
+            "or LANDING_STORAGE (a connection string)"
+        )
     if connection and any(uris):
         yield "LANDING_STORAGE is set twice: keep the connection string or the service URIs, not both"
     if connection and not re.search(r"(?i)(AccountName=|UseDevelopmentStorage=)", connection):
@@ -215,10 +307,14 @@ def _contradictions(values: Mapping[str, str]) -> Iterator[str]:
             yield f"AZURE_CLIENT_ID is missing: {app} trusts the user-assigned identity that it names"
     if values.get("INVOICE_SOURCE") == "list" and not values.get("INVOICE_IDS"):
         yield "INVOICE_IDS is missing: INVOICE_SOURCE=list takes the invoices from it"
-    if deployed and ("WEBSITE_TIME_ZONE" in values or values.get("TZ", "UTC").upper() not in ("UTC", "ETC/UTC")):
+    if deployed and (
+        "WEBSITE_TIME_ZONE" in values or values.get("TZ", "UTC").upper() not in ("UTC", "ETC/UTC")
+    ):
         yield "WEBSITE_TIME_ZONE or TZ sets a time zone: schedules are in UTC, and the plan does not support others"
     mine = account_of(connection, uris[0])
-    host = account_of(values.get("AzureWebJobsStorage"), values.get("AzureWebJobsStorage__accountName"))
+    host = account_of(
+        values.get("AzureWebJobsStorage"), values.get("AzureWebJobsStorage__accountName")
+    )
     if mine and mine == host:
         yield "AzureWebJobsStorage is the landing account: the app's own storage must be another account"
 
@@ -234,5 +330,9 @@ def account_of(connection: str | None, name_or_uri: str | None) -> str | None:
 
 def describe(settings: Settings) -> dict[str, Any]:
     """The settings for people, secrets left out."""
-    shown = ((name, field.alias or name) for name, field in Settings.model_fields.items() if field.alias not in SECRET)
+    shown = (
+        (name, field.alias or name)
+        for name, field in Settings.model_fields.items()
+        if field.alias not in SECRET
+    )
     return {alias: getattr(settings, name) for name, alias in shown}

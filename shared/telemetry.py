@@ -11,7 +11,11 @@ from shared.redaction import EVENTS, TRACE_ID, redacted
 
 APP_VERSION = "0.1.0"
 
-INSTANCES = ("run_id", "cycle_id", "backfill_id")  # each is the instance id of its orchestration; the first that is told counts
+INSTANCES = (
+    "run_id",
+    "cycle_id",
+    "backfill_id",
+)  # each is the instance id of its orchestration; the first that is told counts
 
 logger = logging.getLogger(EVENTS)
 
@@ -19,8 +23,15 @@ logger = logging.getLogger(EVENTS)
 def event(name: str, event_id: str, **facts: str | int | float | bool | None) -> None:
     """`name` as `run_ended`; `event_id` as `{run_id}/{stage}/{attempt}`. Facts that are None or "" are left out."""
     shown = {
-        fact: redacted(value) if isinstance(value, str) else value for fact, value in facts.items() if value not in (None, "")}
-    line: dict[str, str | int | float | bool | None] = {"event": name, "event_id": redacted(event_id), "app_version": APP_VERSION}
+        fact: redacted(value) if isinstance(value, str) else value
+        for fact, value in facts.items()
+        if value not in (None, "")
+    }
+    line: dict[str, str | int | float | bool | None] = {
+        "event": name,
+        "event_id": redacted(event_id),
+        "app_version": APP_VERSION,
+    }
     if instances := [shown[fact] for fact in INSTANCES if fact in shown]:
         line["instance_id"] = instances[0]
     if trace_id := TRACE_ID.get():

@@ -20,7 +20,9 @@ Status = Literal["tied_out", "off_by", "no_total"]
 
 # In an object without another one inside, a quote that no backslash precedes and that a letter follows begins a name or a text;
 # a colon behind tells the name. So this finds the two members exactly, and all other lines go the long way.
-MEMBER = re.compile(rb'(?<!\\)"(total|currency)"\s*:\s*("(?:[^"\\]|\\.)*"|[^\s,}\]"]+)', re.IGNORECASE)
+MEMBER = re.compile(
+    rb'(?<!\\)"(total|currency)"\s*:\s*("(?:[^"\\]|\\.)*"|[^\s,}\]"]+)', re.IGNORECASE
+)
 CURRENCY = re.compile(r"[A-Z]{3}")
 EXACT = Context(prec=60)  # a billion lines of fifteen digits sum up without rounding
 CENT = Decimal("0.005")  # less than half a cent is how a sum was written, not money
@@ -45,7 +47,9 @@ class Sums:
             self.unread += 1
         else:
             currency, total = found
-            self.by_currency[currency] = EXACT.add(self.by_currency.get(currency, Decimal(0)), total)
+            self.by_currency[currency] = EXACT.add(
+                self.by_currency.get(currency, Decimal(0)), total
+            )
 
 
 class BlobSum:
@@ -105,7 +109,11 @@ def amount_of(line: bytes) -> tuple[str, Decimal] | None:
     >>> amount_of(b'{"Total": 12.30, "Currency": "USD"}'), amount_of(b'{"TOTAL": "1e2", "currency": "eur"}')
     (('USD', Decimal('12.30')), ('EUR', Decimal('1E+2')))
     """
-    members = [(name.lower(), value) for name, value in MEMBER.findall(line)] if line.count(b"{") == 1 else []
+    members = (
+        [(name.lower(), value) for name, value in MEMBER.findall(line)]
+        if line.count(b"{") == 1
+        else []
+    )
     if len(members) == 2 and members[0][0] != members[1][0]:
         values = dict(members)
         return _amount(_value(values[b"total"]), _value(values[b"currency"]))
@@ -115,7 +123,10 @@ def amount_of(line: bytes) -> tuple[str, Decimal] | None:
         return None
     if not isinstance(document, dict):
         return None
-    total, currency = ([value for key, value in document.items() if key.lower() == name] for name in ("total", "currency"))
+    total, currency = (
+        [value for key, value in document.items() if key.lower() == name]
+        for name in ("total", "currency")
+    )
     return _amount(total[0], currency[0]) if len(total) == len(currency) == 1 else None
 
 
@@ -129,22 +140,33 @@ def _value(text: bytes) -> Any:
 
 
 def _amount(total: Any, currency: Any) -> tuple[str, Decimal] | None:
-    if isinstance(total, bool) or not isinstance(total, str | int | Decimal) or not isinstance(currency, str):
+    if (
+        isinstance(total, bool)
+        or not isinstance(total, str | int | Decimal)
+        or not isinstance(currency, str)
+    ):
         return None
     try:
         money = Decimal(total.strip() if isinstance(total, str) else total)
     except InvalidOperation:
         return None
     code = currency.strip().upper()
-    return (code, money) if money.is_finite() and abs(money.adjusted()) < 20 and CURRENCY.fullmatch(code) else None
+    return (
+        (code, money)
+        if money.is_finite() and abs(money.adjusted()) < 20 and CURRENCY.fullmatch(code)
+        else None
+    )
 
 
 def compare(sums: Sums, listed: Decimal | None, currency: str) -> dict[str, Any]:
     """The outcome as it is kept: `status`, both numbers and every currency's sum as texts, `code` where nothing compares."""
     said: dict[str, Any] = {
-        "currency": currency or None, "listed_total": None if listed is None else str(listed),
-        "sums": {code: str(total) for code, total in sorted(sums.by_currency.items())}, "rows": sums.rows,
-        "rows_without_total": sums.unread}
+        "currency": currency or None,
+        "listed_total": None if listed is None else str(listed),
+        "sums": {code: str(total) for code, total in sorted(sums.by_currency.items())},
+        "rows": sums.rows,
+        "rows_without_total": sums.unread,
+    }
     if listed is None or not currency:
         return {"status": "no_total", "code": "invoice_total_unknown", **said}
     if sums.unread:
@@ -158,5 +180,15 @@ def compare(sums: Sums, listed: Decimal | None, currency: str) -> dict[str, Any]
 
 def short(said: Mapping[str, Any]) -> str:
     """What a row keeps of it, as JSON: without the sums of other currencies."""
-    kept = ("status", "difference", "code", "currency", "listed_total", "rows", "rows_without_total")
-    return json.dumps({name: said[name] for name in kept if said.get(name) is not None}, separators=(",", ":"))
+    kept = (
+        "status",
+        "difference",
+        "code",
+        "currency",
+        "listed_total",
+        "rows",
+        "rows_without_total",
+    )
+    return json.dumps(
+        {name: said[name] for name in kept if said.get(name) is not None}, separators=(",", ":")
+    )

@@ -15,8 +15,14 @@ TESTS = Path(__file__).resolve().parent
 # Seconds of two workers on two cores. The order is the order of running.
 BUDGETS = {"unit": 30, "host": 150, "integration": 240, "infra and docs": 90}
 TIER_OF_FOLDER = {
-    "unit": "unit", "durable": "host", "host": "host", "integration": "integration",
-    "infra": "infra and docs", "alarms": "infra and docs", "package": "infra and docs", "docs": "infra and docs",
+    "unit": "unit",
+    "durable": "host",
+    "host": "host",
+    "integration": "integration",
+    "infra": "infra and docs",
+    "alarms": "infra and docs",
+    "package": "infra and docs",
+    "docs": "infra and docs",
 }
 
 spent: dict[str, float] = defaultdict(float)
@@ -27,7 +33,9 @@ def tier_of(path: Path) -> str:
     """The tier is the folder below tests/."""
     folder = path.relative_to(TESTS).parts[0]
     if folder not in TIER_OF_FOLDER:
-        raise pytest.UsageError(f"{path} is in no tier: tests live below tests/ in {', '.join(TIER_OF_FOLDER)}")
+        raise pytest.UsageError(
+            f"{path} is in no tier: tests live below tests/ in {', '.join(TIER_OF_FOLDER)}"
+        )
     return TIER_OF_FOLDER[folder]
 
 
@@ -51,14 +59,18 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     counted[tier] += report.when == "call"
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     workers = config.getoption("numprocesses", None) or 1
     terminalreporter.section("tiers", sep="-")
     for tier, budget in BUDGETS.items():
         if counted[tier]:
             seconds = spent[tier] / workers
             over = "   OVER BUDGET" if seconds > budget else ""
-            terminalreporter.write_line(f"{tier:15} {counted[tier]:5} tests {seconds:7.1f} s of {budget} s{over}")
+            terminalreporter.write_line(
+                f"{tier:15} {counted[tier]:5} tests {seconds:7.1f} s of {budget} s{over}"
+            )
 
 
 @pytest.fixture(scope="session")
@@ -95,4 +107,5 @@ def guarded(connect: Any) -> Any:
         if self.family in (socket.AF_INET, socket.AF_INET6) and not is_this_machine(address[0]):
             raise ForeignConnection(f"connection to {address[0]}:{address[1]} refused")
         return connect(self, address)
+
     return connect_to_this_machine

@@ -19,12 +19,25 @@ async def examine_daily(timer: func.TimerRequest) -> None:
     """One event `preflight` a day. Idempotent: no check leaves anything, and the event's id is the day."""
     app = services()
     report = await app.doctor.examine()
-    found = {kind: [check for check in report["checks"] if check["status"] == kind] for kind in ("fail", "warn")}
+    found = {
+        kind: [check for check in report["checks"] if check["status"] == kind]
+        for kind in ("fail", "warn")
+    }
     for check in found["fail"] + found["warn"]:
         logger.log(
-            logging.ERROR if check["status"] == "fail" else logging.WARNING, "preflight %s: %s. %s %s",
-            check["name"], check["code"], check["cause"], check["remedy"])
+            logging.ERROR if check["status"] == "fail" else logging.WARNING,
+            "preflight %s: %s. %s %s",
+            check["name"],
+            check["code"],
+            check["cause"],
+            check["remedy"],
+        )
     event(
-        "preflight", f"preflight/{app.clock.now():%Y%m%d}", status=report["status"], checks=len(report["checks"]),
-        failed=",".join(check["name"] for check in found["fail"]), warned=",".join(check["name"] for check in found["warn"]),
-        codes=",".join(sorted({check["code"] for check in found["fail"] + found["warn"]})))
+        "preflight",
+        f"preflight/{app.clock.now():%Y%m%d}",
+        status=report["status"],
+        checks=len(report["checks"]),
+        failed=",".join(check["name"] for check in found["fail"]),
+        warned=",".join(check["name"] for check in found["warn"]),
+        codes=",".join(sorted({check["code"] for check in found["fail"] + found["warn"]})),
+    )

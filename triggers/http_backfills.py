@@ -45,19 +45,30 @@ class Span:
 @bp.route(route="backfills", methods=["POST"])
 @bp.durable_client_input(client_name="client")
 @answered
-async def start_backfill(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+async def start_backfill(
+    req: func.HttpRequest, client: df.DurableOrchestrationClient
+) -> func.HttpResponse:
     """Asks for all of these months that is not landed yet, as far as Microsoft still serves it."""
     no_query(req)
     app = services()
     now = app.clock.now()
     span = span_of(json_object(req), app, now)
     backfill = Backfill(
-        f"backfill-{stamp(now)}-{random_suffix()}", "starting", str(span.first), str(span.last),
-        [dataset.value for dataset in span.datasets], requested_by(req), started_at=iso(now))
+        f"backfill-{stamp(now)}-{random_suffix()}",
+        "starting",
+        str(span.first),
+        str(span.last),
+        [dataset.value for dataset in span.datasets],
+        requested_by(req),
+        started_at=iso(now),
+    )
     await app.ledger.backfills.insert(backfill)
     request: BackfillRequest = {
-        "backfill_id": backfill.backfill_id, "first_month": backfill.first_month, "last_month": backfill.last_month,
-        "datasets": backfill.datasets}
+        "backfill_id": backfill.backfill_id,
+        "first_month": backfill.first_month,
+        "last_month": backfill.last_month,
+        "datasets": backfill.datasets,
+    }
     await start(client, "backfill", backfill.backfill_id, request)
     return accepted(view(backfill, [], now))
 
@@ -65,7 +76,9 @@ async def start_backfill(req: func.HttpRequest, client: df.DurableOrchestrationC
 @bp.route(route="backfills/{backfill_id}", methods=["GET"])
 @bp.durable_client_input(client_name="client")
 @answered
-async def get_backfill(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+async def get_backfill(
+    req: func.HttpRequest, client: df.DurableOrchestrationClient
+) -> func.HttpResponse:
     no_query(req)
     app = services()
     backfill = await known(app, req)
@@ -89,8 +102,12 @@ async def cancel_backfill(req: func.HttpRequest) -> func.HttpResponse:
     now = app.clock.now()
     if backfill.state == "ended":
         raise Problem(
-            409, "backfill_ended", "The backfill has ended.", "There is nothing to cancel; what it landed stays.",
-            backfill_id=backfill.backfill_id)
+            409,
+            "backfill_ended",
+            "The backfill has ended.",
+            "There is nothing to cancel; what it landed stays.",
+            backfill_id=backfill.backfill_id,
+        )
     if not backfill.cancelled:
         await app.ledger.backfills.mark_cancelled(backfill.backfill_id, now)
     runs = await runs_of(app, backfill)
@@ -114,18 +131,34 @@ async def get_gaps(req: func.HttpRequest) -> func.HttpResponse:
     span = span_of({"from": str(year_ago), "to": str(this), **wanted}, app, now)
     listed = InvoiceList(tuple(await app.ledger.invoices.all()))
     found = gaps(
-        months_between(span.first, span.last), span.datasets, await scopes_of(app, listed),
-        await known_states(app, list(span.datasets)), this)
-    return answer(200, {
-        "from": str(span.first), "to": str(span.last), "gaps": [gap_view(gap) for gap in found]})
+        months_between(span.first, span.last),
+        span.datasets,
+        await scopes_of(app, listed),
+        await known_states(app, list(span.datasets)),
+        this,
+    )
+    return answer(
+        200,
+        {"from": str(span.first), "to": str(span.last), "gaps": [gap_view(gap) for gap in found]},
+    )
 
 
 def span_of(body: dict[str, Any], app: Services, now: datetime) -> Span:
     """Every wrong field at once. Months in the future, and before anything was served, are refused here."""
-    faults = {name[:40]: f"is not known; known are {', '.join(FIELDS)}" for name in body if name not in FIELDS}
+    faults = {
+        name[:40]: f"is not known; known are {', '.join(FIELDS)}"
+        for name in body
+        if name not in FIELDS
+    }
     this = BillingMonth.of(now)
-    months = {name: read(body, name, lambda text: a_month(text, this), faults) for name in ("from", "to")}
-    datasets = read(body, "datasets", some_datasets, faults) if "datasets" in body else app.settings.export_datasets
+    months = {
+        name: read(body, name, lambda text: a_month(text, this), faults) for name in ("from", "to")
+    }
+    datasets = (
+        read(body, "datasets", some_datasets, faults)
+        if "datasets" in body
+        else app.settings.export_datasets
+    )
     first, last = months["from"], months["to"]
     if first and last and last < first:
         faults["to"] = f"must not be before from, {first}"
@@ -136,7 +169,9 @@ def span_of(body: dict[str, Any], app: Services, now: datetime) -> Span:
     return Span(first, last, tuple(datasets))
 
 
-def read(body: dict[str, Any], name: str, parse: Callable[[Any], T], faults: dict[str, str]) -> T | None:
+def read(
+    body: dict[str, Any], name: str, parse: Callable[[Any], T], faults: dict[str, str]
+) -> T | None:
     if name not in body:
         faults[name] = "is missing"
         return None
@@ -150,7 +185,9 @@ def read(body: dict[str, Any], name: str, parse: Callable[[Any], T], faults: dic
 def a_month(value: Any, this: BillingMonth) -> BillingMonth:
     month = BillingMonth.parse(value if isinstance(value, str) else "")
     if not FIRST_SERVED <= month <= this:
-        raise Malformed(f"must be from {FIRST_SERVED}, the first month ever served, to {this}, this month")
+        raise Malformed(
+            f"must be from {FIRST_SERVED}, the first month ever served, to {this}, this month"
+        )
     return month
 
 
@@ -179,17 +216,37 @@ def view(backfill: Backfill, runs: list[Run], now: datetime) -> dict[str, Any]:
     over = backfill.state in ("ended", "failed")
     left = 0 if over else len(backfill.runs) - len(ended)
     return {
-        "backfill_id": backfill.backfill_id, "state": backfill.state, "from": backfill.first_month, "to": backfill.last_month,
-        "datasets": backfill.datasets, "requested_by": backfill.requested_by or None, "started_at": backfill.started_at or None,
-        "ended_at": backfill.ended_at or None, "cancel_requested_at": backfill.cancel_requested_at or None,
-        "planned": len(backfill.runs) + sum(backfill.settled.values()), "landed": landed,
-        "landed_before": backfill.settled.get("landed", 0), "no_data": sum(run.outcome == "no_data" for run in ended),
-        "not_served": backfill.settled.get("not_served", 0) + sum(run.code == "not_served" for run in ended),
+        "backfill_id": backfill.backfill_id,
+        "state": backfill.state,
+        "from": backfill.first_month,
+        "to": backfill.last_month,
+        "datasets": backfill.datasets,
+        "requested_by": backfill.requested_by or None,
+        "started_at": backfill.started_at or None,
+        "ended_at": backfill.ended_at or None,
+        "cancel_requested_at": backfill.cancel_requested_at or None,
+        "planned": len(backfill.runs) + sum(backfill.settled.values()),
+        "landed": landed,
+        "landed_before": backfill.settled.get("landed", 0),
+        "no_data": sum(run.outcome == "no_data" for run in ended),
+        "not_served": backfill.settled.get("not_served", 0)
+        + sum(run.code == "not_served" for run in ended),
         "failed": sum(run.outcome in FAILED and run.code != "not_served" for run in ended),
-        "waiting": left, "estimated_end": estimated_end(backfill, ended, left, now),
-        "outcomes": backfill.outcomes, "left_out": left_out_view(read_left_out(backfill.left_out)),
-        "runs": [{"run_id": run.run_id, "key": run.key, "stage": run.stage, "outcome": run.outcome or None,
-                  "code": run.code or None} for run in runs]}
+        "waiting": left,
+        "estimated_end": estimated_end(backfill, ended, left, now),
+        "outcomes": backfill.outcomes,
+        "left_out": left_out_view(read_left_out(backfill.left_out)),
+        "runs": [
+            {
+                "run_id": run.run_id,
+                "key": run.key,
+                "stage": run.stage,
+                "outcome": run.outcome or None,
+                "code": run.code or None,
+            }
+            for run in runs
+        ],
+    }
 
 
 def estimated_end(backfill: Backfill, ended: list[Run], left: int, now: datetime) -> str | None:
@@ -208,9 +265,16 @@ def estimated_end(backfill: Backfill, ended: list[Run], left: int, now: datetime
 
 def gap_view(gap: Gap) -> dict[str, Any]:
     return {
-        "dataset": gap.dataset.value, "billing_month": str(gap.month), "state": gap.state,
-        "keys": [{"key": str(key), "state": state, "code": code or None} for key, state, code in gap.keys]}
+        "dataset": gap.dataset.value,
+        "billing_month": str(gap.month),
+        "state": gap.state,
+        "keys": [
+            {"key": str(key), "state": state, "code": code or None} for key, state, code in gap.keys
+        ],
+    }
 
 
 def accepted(body: dict[str, Any]) -> func.HttpResponse:
-    return answer(202, body, Location=f"/api/backfills/{body['backfill_id']}", **{"Retry-After": "10"})
+    return answer(
+        202, body, Location=f"/api/backfills/{body['backfill_id']}", **{"Retry-After": "10"}
+    )

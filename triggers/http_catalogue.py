@@ -34,13 +34,14 @@ async def page(query: Query) -> tuple[list[dict[str, Any]], str | None]:
     if at:
         if at not in datasets:
             raise BadContinuation
-        datasets = datasets[datasets.index(Dataset(at)):]
+        datasets = datasets[datasets.index(Dataset(at)) :]
     entries: list[dict[str, Any]] = []
     for dataset in datasets:
         if len(entries) == query.limit:
             return entries, query.continuation(None, dataset)
         found, following = await catalogue.page(
-            dataset, billing_month=query.month, limit=query.limit - len(entries), continuation=after)
+            dataset, billing_month=query.month, limit=query.limit - len(entries), continuation=after
+        )
         entries += [catalogue_view(entry, services().clock.now()) for entry in found]
         if following:
             return entries, query.continuation(following, dataset)

@@ -28,33 +28,57 @@ from triggers.views import cycle_view, run_view
 bp = df.Blueprint()
 
 DIED = (
-    df.OrchestrationRuntimeStatus.Failed, df.OrchestrationRuntimeStatus.Terminated, df.OrchestrationRuntimeStatus.Canceled)
+    df.OrchestrationRuntimeStatus.Failed,
+    df.OrchestrationRuntimeStatus.Terminated,
+    df.OrchestrationRuntimeStatus.Canceled,
+)
 
 
 @bp.route(route="cycles", methods=["POST"])
 @bp.durable_client_input(client_name="client")
 @answered
-async def start_cycle(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+async def start_cycle(
+    req: func.HttpRequest, client: df.DurableOrchestrationClient
+) -> func.HttpResponse:
     """The scheduled round, now. Its runs share keys with whatever is live: a key is never landed twice at once."""
     no_query(req)
     app = services()
     now = app.clock.now()
     if is_dry_run(json_object(req)):
         return answer(200, await dry_run(app, now))
-    cycle = Cycle(f"cycle-{stamp(now)}-{random_suffix()}", "starting", iso(now), requested_by(req), started_at=iso(now))
+    cycle = Cycle(
+        f"cycle-{stamp(now)}-{random_suffix()}",
+        "starting",
+        iso(now),
+        requested_by(req),
+        started_at=iso(now),
+    )
     await app.ledger.cycles.insert(cycle)
-    await start(client, "export_cycle", cycle.cycle_id, {"cycle_id": cycle.cycle_id, "tick": cycle.tick})
+    await start(
+        client, "export_cycle", cycle.cycle_id, {"cycle_id": cycle.cycle_id, "tick": cycle.tick}
+    )
     event(
-        "cycle_started", f"{cycle.cycle_id}/started/1", cycle_id=cycle.cycle_id, tick=cycle.tick,
-        requested_by=cycle.requested_by, late=False)
+        "cycle_started",
+        f"{cycle.cycle_id}/started/1",
+        cycle_id=cycle.cycle_id,
+        tick=cycle.tick,
+        requested_by=cycle.requested_by,
+        late=False,
+    )
     return answer(
-        202, {**cycle_view(cycle, []), **summary(cycle, [])}, Location=f"/api/cycles/{cycle.cycle_id}", **{"Retry-After": "5"})
+        202,
+        {**cycle_view(cycle, []), **summary(cycle, [])},
+        Location=f"/api/cycles/{cycle.cycle_id}",
+        **{"Retry-After": "5"},
+    )
 
 
 @bp.route(route="cycles/{cycle_id}", methods=["GET"])
 @bp.durable_client_input(client_name="client")
 @answered
-async def get_cycle(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+async def get_cycle(
+    req: func.HttpRequest, client: df.DurableOrchestrationClient
+) -> func.HttpResponse:
     """The row, and of one that never got as far as to end itself, what the engine says: `failed`."""
     no_query(req)
     app = services()
@@ -70,8 +94,10 @@ async def get_cycle(req: func.HttpRequest, client: df.DurableOrchestrationClient
     runs = await asyncio.gather(*(run_view(app.ledger, run) for run in rows))
     stalled = await stalled_keys(app, [run.export_key for run in rows])
     return resource(
-        req, {**cycle_view(cycle, list(runs)), **summary(cycle, stalled)},
-        **({} if cycle.state in ("ended", "failed") else {"Retry-After": "5"}))
+        req,
+        {**cycle_view(cycle, list(runs)), **summary(cycle, stalled)},
+        **({} if cycle.state in ("ended", "failed") else {"Retry-After": "5"}),
+    )
 
 
 def is_dry_run(body: dict[str, Any]) -> bool:
@@ -93,27 +119,49 @@ async def dry_run(app: Services, now: datetime) -> dict[str, Any]:
     due = await due_now(app, now, listed)
     locks = await asyncio.gather(*(app.ledger.locks.get(str(key)) for key in due.keys))
     requests = [
-        {"key": str(key), **request_of(key, now), "live_run_id": lock.run_id or None if lock else None}
-        for key, lock in zip(due.keys, locks, strict=True)]
+        {
+            "key": str(key),
+            **request_of(key, now),
+            "live_run_id": lock.run_id or None if lock else None,
+        }
+        for key, lock in zip(due.keys, locks, strict=True)
+    ]
     resting = [{"key": str(one.key), "due_again": iso(one.due_again)} for one in due.resting]
     return {
-        "dry_run": True, "tick": iso(now), "base_url": app.settings.graph_base_url, "requests": requests, "resting": resting,
-        "left_out": left_out_view(due.left_out)}
+        "dry_run": True,
+        "tick": iso(now),
+        "base_url": app.settings.graph_base_url,
+        "requests": requests,
+        "resting": resting,
+        "left_out": left_out_view(due.left_out),
+    }
 
 
 def summary(cycle: Cycle, stalled: list[dict[str, Any]]) -> dict[str, Any]:
     """The cycle's own outcome: `complete` when every run ended without a failure, else `incomplete`; None until it ends."""
     outcome = None
     if cycle.state in ("ended", "failed"):
-        well = cycle.state == "ended" and not any(cycle.outcomes.get(bad) for bad in (*FAILED, "cancelled", "lost"))
+        well = cycle.state == "ended" and not any(
+            cycle.outcomes.get(bad) for bad in (*FAILED, "cancelled", "lost")
+        )
         outcome = "complete" if well else "incomplete"
-    return {"outcome": outcome, "left_out": left_out_view(read_left_out(cycle.left_out)), "stalled": stalled}
+    return {
+        "outcome": outcome,
+        "left_out": left_out_view(read_left_out(cycle.left_out)),
+        "stalled": stalled,
+    }
 
 
 def left_out_view(left_out: tuple[LeftOut, ...]) -> list[dict[str, Any]]:
     return [
-        {"code": one.code, "invoice_id": one.invoice_id or None, "cause": cause(one.code), "remedy": remedy(one.code)}
-        for one in left_out]
+        {
+            "code": one.code,
+            "invoice_id": one.invoice_id or None,
+            "cause": cause(one.code),
+            "remedy": remedy(one.code),
+        }
+        for one in left_out
+    ]
 
 
 async def stalled_keys(app: Services, keys: list[ExportKey]) -> list[dict[str, Any]]:
@@ -122,7 +170,11 @@ async def stalled_keys(app: Services, keys: list[ExportKey]) -> list[dict[str, A
     entries = await asyncio.gather(*(app.ledger.catalogue.get(key) for key in unbilled))
     found = []
     for key, entry in zip(unbilled, entries, strict=True):
-        since = stalled_since(key, parse_iso(entry.created_at) if entry and entry.created_at else None, app.clock.now())
+        since = stalled_since(
+            key,
+            parse_iso(entry.created_at) if entry and entry.created_at else None,
+            app.clock.now(),
+        )
         if since is not None:
             found.append({"key": str(key), "stalled_since": iso(since)})
     return found

@@ -31,30 +31,54 @@ ONE_STEP = timedelta(minutes=1)  # what an activity at work, and the way to the 
 @bp.route(route="runs", methods=["POST"])
 @bp.durable_client_input(client_name="client")
 @answered
-async def start_run(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+async def start_run(
+    req: func.HttpRequest, client: df.DurableOrchestrationClient
+) -> func.HttpResponse:
     no_query(req)
-    return await begin(client, run_order(json_object(req), services().clock.now()), requested_by(req))
+    return await begin(
+        client, run_order(json_object(req), services().clock.now()), requested_by(req)
+    )
 
 
 async def begin(
-    client: df.DurableOrchestrationClient, order: RunOrder, by: str, *, retry_of: str = "",
+    client: df.DurableOrchestrationClient,
+    order: RunOrder,
+    by: str,
+    *,
+    retry_of: str = "",
 ) -> func.HttpResponse:
     """Claims the key before it starts anything: of many that ask at once, one starts and the others are shown its run."""
     app = services()
     now = app.clock.now()
     request: RunRequest = {
-        "run_id": run_id(order.key, now, random_suffix()), "key": str(order.key), "force": order.force,
-        "limits": limits_until(app.settings, now), "requested_by": by, "reason": order.reason, "retry_of": retry_of}
+        "run_id": run_id(order.key, now, random_suffix()),
+        "key": str(order.key),
+        "force": order.force,
+        "limits": limits_until(app.settings, now),
+        "requested_by": by,
+        "reason": order.reason,
+        "retry_of": retry_of,
+    }
     wanted = row_of(request, now)
     claimed = await claim(app.ledger, wanted, leave_trace=False)
     if claimed["status"] == "superseded":
         live = await app.ledger.runs.get(claimed["live_run_id"])
-        shown = await run_view(app.ledger, live) if live else starting_view(claimed["live_run_id"], order.key)
+        shown = (
+            await run_view(app.ledger, live)
+            if live
+            else starting_view(claimed["live_run_id"], order.key)
+        )
         return accepted({**shown, "started": False}, live, now)
     await start(client, "export_run", request["run_id"], request)
     event(
-        "run_requested", f"{wanted.run_id}/requested/1", run_id=wanted.run_id, key=wanted.key, force=wanted.force,
-        requested_by=by, retry_of=retry_of)
+        "run_requested",
+        f"{wanted.run_id}/requested/1",
+        run_id=wanted.run_id,
+        key=wanted.key,
+        force=wanted.force,
+        requested_by=by,
+        retry_of=retry_of,
+    )
     return accepted({**run_row_view(wanted), "started": True}, wanted, now)
 
 
@@ -66,12 +90,22 @@ async def list_runs(req: func.HttpRequest) -> func.HttpResponse:
     query = runs_query(req, app.clock.now())
     try:
         runs, following = await app.ledger.runs.page(
-            query.month.replace("-", ""), dataset=query.dataset or "", outcome=query.outcome, limit=query.limit,
-            continuation=query.after[1])
+            query.month.replace("-", ""),
+            dataset=query.dataset or "",
+            outcome=query.outcome,
+            limit=query.limit,
+            continuation=query.after[1],
+        )
     except BadContinuation:
         raise invalid(BAD_CONTINUATION) from None
-    return answer(200, {
-        "started": query.month, "runs": [run_row_view(run) for run in runs], "continuation": query.continuation(following)})
+    return answer(
+        200,
+        {
+            "started": query.month,
+            "runs": [run_row_view(run) for run in runs],
+            "continuation": query.continuation(following),
+        },
+    )
 
 
 @bp.route(route="runs/{run_id}", methods=["GET"])
@@ -91,14 +125,29 @@ async def list_run_blobs(req: func.HttpRequest) -> func.HttpResponse:
     run = await asked_for(req)
     query = blobs_query(req, run.run_id, run.version)
     try:
-        blobs, following = await app.ledger.blobs.page(
-            run.export_key, run.version, ok=query.ok, limit=query.limit,
-            continuation=query.after[1]) if run.version else ([], None)
+        blobs, following = (
+            await app.ledger.blobs.page(
+                run.export_key,
+                run.version,
+                ok=query.ok,
+                limit=query.limit,
+                continuation=query.after[1],
+            )
+            if run.version
+            else ([], None)
+        )
     except BadContinuation:
         raise invalid(BAD_CONTINUATION) from None
-    return answer(200, {
-        "run_id": run.run_id, "version": run.version or None, "path": run.path or None,
-        "blobs": [blob_view(blob) for blob in blobs], "continuation": query.continuation(following)})
+    return answer(
+        200,
+        {
+            "run_id": run.run_id,
+            "version": run.version or None,
+            "path": run.path or None,
+            "blobs": [blob_view(blob) for blob in blobs],
+            "continuation": query.continuation(following),
+        },
+    )
 
 
 @bp.route(route="runs/{run_id}/cancel", methods=["POST"])
@@ -112,22 +161,32 @@ async def cancel_run(req: func.HttpRequest) -> func.HttpResponse:
     run = await asked_for(req)
     if run.outcome:
         raise Problem(
-            409, "run_ended", f"The run has ended: {run.outcome}.", "There is nothing to cancel; what it landed stays.",
-            run_id=run.run_id, outcome=run.outcome)
+            409,
+            "run_ended",
+            f"The run has ended: {run.outcome}.",
+            "There is nothing to cancel; what it landed stays.",
+            run_id=run.run_id,
+            outcome=run.outcome,
+        )
     if not run.cancelled:
         await app.ledger.runs.mark_cancelled(run.run_id, app.clock.now(), requested_by(req))
     marked = await app.ledger.runs.get(run.run_id) or run
     now = app.clock.now()
     next_look = max(now, parse_iso(marked.next_check_at)) if marked.next_check_at else now
     return answer(
-        202, {**await run_view(app.ledger, marked), "effective_by": iso(next_look + ONE_STEP)},
-        Location=f"/api/runs/{run.run_id}", **until_next(marked, now))
+        202,
+        {**await run_view(app.ledger, marked), "effective_by": iso(next_look + ONE_STEP)},
+        Location=f"/api/runs/{run.run_id}",
+        **until_next(marked, now),
+    )
 
 
 @bp.route(route="runs/{run_id}/retry", methods=["POST"])
 @bp.durable_client_input(client_name="client")
 @answered
-async def retry_run(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+async def retry_run(
+    req: func.HttpRequest, client: df.DurableOrchestrationClient
+) -> func.HttpResponse:
     """A new run of the same key: it finds what is proven and copies only the rest.
 
     One that was forced and landed is not forced again: that would copy all of it.
@@ -138,13 +197,24 @@ async def retry_run(req: func.HttpRequest, client: df.DurableOrchestrationClient
     run = await asked_for(req)
     if not run.outcome:
         raise Problem(
-            409, "run_live", "The run has not ended yet.", "Wait for its end, or cancel it first.", run_id=run.run_id,
-            stage=run.stage)
+            409,
+            "run_live",
+            "The run has not ended yet.",
+            "Wait for its end, or cancel it first.",
+            run_id=run.run_id,
+            stage=run.stage,
+        )
     if not is_served(run.export_key, now):
         raise Problem(
-            409, "not_served", "Microsoft does not serve this month as unbilled data any more.",
-            "Ask for the billed dataset of the month's invoice instead.", run_id=run.run_id)
-    order = RunOrder(run.export_key, run.force and run.outcome not in ("landed", "unchanged"), reason)
+            409,
+            "not_served",
+            "Microsoft does not serve this month as unbilled data any more.",
+            "Ask for the billed dataset of the month's invoice instead.",
+            run_id=run.run_id,
+        )
+    order = RunOrder(
+        run.export_key, run.force and run.outcome not in ("landed", "unchanged"), reason
+    )
     return await begin(client, order, requested_by(req), retry_of=run.run_id)
 
 
@@ -170,4 +240,6 @@ def until_next(run: Run, now: datetime) -> dict[str, str]:
         return {}
     if not run.next_check_at:
         return {"Retry-After": "5"}
-    return {"Retry-After": str(max(1, int((parse_iso(run.next_check_at) - now).total_seconds()) + 1))}
+    return {
+        "Retry-After": str(max(1, int((parse_iso(run.next_check_at) - now).total_seconds()) + 1))
+    }

@@ -26,7 +26,13 @@ bp = df.Blueprint()
 
 CACHED = 60.0  # seconds, so that anybody may ask as often as they like
 SDKS = (
-    "azure-functions", "azure-functions-durable", "azure-data-tables", "azure-storage-blob", "azure-identity", "msgraph-sdk")
+    "azure-functions",
+    "azure-functions-durable",
+    "azure-data-tables",
+    "azure-storage-blob",
+    "azure-identity",
+    "msgraph-sdk",
+)
 _last: dict[str, float | bool] = {}
 
 
@@ -39,10 +45,19 @@ async def get_status(req: func.HttpRequest) -> func.HttpResponse:
     now = app.clock.now()
     cycle, runs, landed = await asyncio.gather(last_cycle(app), live_runs(app), last_landed(app))
     tick = next_tick(app.settings.export_schedule, now)
-    return answer(200, {
-        "now": iso(now), "schedule": app.settings.export_schedule, "next_tick_at": iso(tick) if tick else None,
-        "last_cycle": {**cycle_view(cycle, []), "runs": len(cycle.runs)} if cycle else None,
-        "live_runs": runs, "last_landed": landed, "task_hub": app.settings.task_hub_name, "versions": versions()})
+    return answer(
+        200,
+        {
+            "now": iso(now),
+            "schedule": app.settings.export_schedule,
+            "next_tick_at": iso(tick) if tick else None,
+            "last_cycle": {**cycle_view(cycle, []), "runs": len(cycle.runs)} if cycle else None,
+            "live_runs": runs,
+            "last_landed": landed,
+            "task_hub": app.settings.task_hub_name,
+            "versions": versions(),
+        },
+    )
 
 
 async def last_cycle(app: Services) -> Cycle | None:
@@ -63,14 +78,18 @@ async def live_runs(app: Services) -> list[dict[str, Any]]:
 
 async def last_landed(app: Services) -> dict[str, Any]:
     """Per dataset the key that landed last; null where nothing has."""
+
     async def of(dataset: Dataset) -> CatalogueEntry | None:
-        entries = [entry async for entry in app.ledger.catalogue.of_dataset(dataset) if entry.landed_at]
+        entries = [
+            entry async for entry in app.ledger.catalogue.of_dataset(dataset) if entry.landed_at
+        ]
         return max(entries, key=lambda entry: entry.landed_at, default=None)
 
     found = await asyncio.gather(*(of(dataset) for dataset in Dataset))
     return {
         dataset.value: catalogue_view(entry, app.clock.now()) if entry else None
-        for dataset, entry in zip(Dataset, found, strict=True)}
+        for dataset, entry in zip(Dataset, found, strict=True)
+    }
 
 
 @cache
@@ -99,7 +118,9 @@ async def health(req: func.HttpRequest) -> func.HttpResponse:
     clock = services().clock
     if not _last or clock.monotonic() - _last["at"] >= CACHED:
         _last.update(at=clock.monotonic(), well=await is_well())
-    return func.HttpResponse(status_code=200 if _last["well"] else 503, headers={"Cache-Control": "no-store"})
+    return func.HttpResponse(
+        status_code=200 if _last["well"] else 503, headers={"Cache-Control": "no-store"}
+    )
 
 
 async def is_well() -> bool:

@@ -7,7 +7,7 @@ Day and weekday must both match, as the platform has it. Times are UTC.
 """
 
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
@@ -30,10 +30,14 @@ def next_tick(schedule: str, after: datetime) -> datetime | None:
     if not all(read):
         return None
     seconds, minutes, hours, days, months, weekdays = read
-    moment = after.astimezone(timezone.utc).replace(microsecond=0) + timedelta(seconds=1)
+    moment = after.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1)
     limit = moment + HORIZON
     while moment < limit:
-        if moment.month not in months or moment.day not in days or moment.isoweekday() % 7 not in weekdays:
+        if (
+            moment.month not in months
+            or moment.day not in days
+            or moment.isoweekday() % 7 not in weekdays
+        ):
             moment = moment.replace(hour=0, minute=0, second=0) + timedelta(days=1)
         elif moment.hour not in hours:
             moment = moment.replace(minute=0, second=0) + timedelta(hours=1)
@@ -56,8 +60,14 @@ def _values(text: str, bounds: tuple[int, int]) -> set[int]:
             return set()
         step = int(match[3]) if match[3] else 1
         first = least if match[1] == "*" else _number(match[1], most)
-        last = _number(match[2], most) if match[2] else most if match[1] == "*" or match[3] else first
-        if first is None or last is None or not least <= min(first, last) <= max(first, last) <= most:
+        last = (
+            _number(match[2], most) if match[2] else most if match[1] == "*" or match[3] else first
+        )
+        if (
+            first is None
+            or last is None
+            or not least <= min(first, last) <= max(first, last) <= most
+        ):
             return set()
         found |= set(range(min(first, last), max(first, last) + 1, step))
     return found

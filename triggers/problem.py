@@ -26,15 +26,28 @@ class Problem(Exception):
     """An answer that is not what was asked for. `members` go into the body as they are."""
 
     def __init__(self, status: int, code: str, title: str, remedy: str, **members: Any) -> None:
-        self.status, self.code, self.title, self.remedy, self.members = status, code, title, remedy, members
+        self.status, self.code, self.title, self.remedy, self.members = (
+            status,
+            code,
+            title,
+            remedy,
+            members,
+        )
         super().__init__(code)
 
 
 def invalid(faults: dict[str, str]) -> Problem:
     """Every wrong field at once: name -> what is wrong and what is expected. Of nonsense, the beginning."""
     return Problem(
-        400, "request_invalid", "The request has wrong fields.", "Correct the fields named in `errors`.",
-        errors=[{"field": field, "message": message} for field, message in islice(faults.items(), MOST_FAULTS)])
+        400,
+        "request_invalid",
+        "The request has wrong fields.",
+        "Correct the fields named in `errors`.",
+        errors=[
+            {"field": field, "message": message}
+            for field, message in islice(faults.items(), MOST_FAULTS)
+        ],
+    )
 
 
 def unknown(what: str) -> Problem:
@@ -42,16 +55,32 @@ def unknown(what: str) -> Problem:
 
 
 def answer(status: int, body: Any, **headers: str) -> func.HttpResponse:
-    return func.HttpResponse(_json(body), status_code=status, headers=headers, mimetype="application/json", charset="utf-8")
+    return func.HttpResponse(
+        _json(body),
+        status_code=status,
+        headers=headers,
+        mimetype="application/json",
+        charset="utf-8",
+    )
 
 
 def said(problem: Problem) -> func.HttpResponse:
     body = {
-        "type": "about:blank", "title": problem.title, "status": problem.status, "code": problem.code,
-        "remedy": problem.remedy, **problem.members}
+        "type": "about:blank",
+        "title": problem.title,
+        "status": problem.status,
+        "code": problem.code,
+        "remedy": problem.remedy,
+        **problem.members,
+    }
     headers = {"Retry-After": "10"} if problem.status == 503 else {}
     return func.HttpResponse(
-        _json(body), status_code=problem.status, headers=headers, mimetype="application/problem+json", charset="utf-8")
+        _json(body),
+        status_code=problem.status,
+        headers=headers,
+        mimetype="application/problem+json",
+        charset="utf-8",
+    )
 
 
 def _json(body: Any) -> bytes:
@@ -59,7 +88,9 @@ def _json(body: Any) -> bytes:
     return json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
-def answered(function: Callable[P, Awaitable[func.HttpResponse]]) -> Callable[P, Awaitable[func.HttpResponse]]:
+def answered(
+    function: Callable[P, Awaitable[func.HttpResponse]],
+) -> Callable[P, Awaitable[func.HttpResponse]]:
     """The wall around every HTTP trigger: whatever happens inside, the answer is one of ours."""
 
     @functools.wraps(function)
@@ -69,18 +100,29 @@ def answered(function: Callable[P, Awaitable[func.HttpResponse]]) -> Callable[P,
                 return await function(*args, **kwargs)
         except Problem as problem:
             return said(problem)
-        except Exception as error:  # all of them: this is the one place that must not let anything through
+        except (
+            Exception
+        ) as error:  # all of them: this is the one place that must not let anything through
             cause, place = fault(error), where(error)
             passing = isinstance(error, Transient | InfrastructureFault) or _is_storage(error)
         logger.error("%s failed: %s at %s", getattr(function, "__name__", "function"), cause, place)
         if passing:
-            return said(Problem(
-                503, "ledger_unavailable", "The app cannot reach its tables or its task hub just now.",
-                "Ask again in some seconds. If it lasts, look at the firewall and the roles of the storage accounts."))
-        return said(Problem(500, "internal", "The app failed.", "Look at the app's log around this time."))
+            return said(
+                Problem(
+                    503,
+                    "ledger_unavailable",
+                    "The app cannot reach its tables or its task hub just now.",
+                    "Ask again in some seconds. If it lasts, look at the firewall and the roles of the storage accounts.",
+                )
+            )
+        return said(
+            Problem(500, "internal", "The app failed.", "Look at the app's log around this time.")
+        )
 
     return asking_for_context(wall)
 
 
 def _is_storage(error: BaseException) -> bool:
-    return any(kind.__module__.startswith(("azure.core", "aiohttp")) for kind in type(error).__mro__)
+    return any(
+        kind.__module__.startswith(("azure.core", "aiohttp")) for kind in type(error).__mro__
+    )

@@ -29,7 +29,8 @@ class Query:
     """What a list is asked for. `month` is `yyyy-mm`; `word` stands for the filters, so that no other list takes a
     continuation of this one.
 
-    Continuation: dataset (of the catalogue, which reads several partitions), then the service's own."""
+    Continuation: dataset (of the catalogue, which reads several partitions), then the service's own.
+    """
 
     month: str = ""
     dataset: Dataset | None = None
@@ -48,7 +49,9 @@ class Query:
 
 
 def runs_query(request: func.HttpRequest, now: datetime) -> Query:
-    return _Reader(request, RUNS_QUERY).query("runs", default_month=str(BillingMonth.of(now)), month_name="started")
+    return _Reader(request, RUNS_QUERY).query(
+        "runs", default_month=str(BillingMonth.of(now)), month_name="started"
+    )
 
 
 def blobs_query(request: func.HttpRequest, run_id: str, version: str) -> Query:
@@ -75,7 +78,9 @@ class _Reader:
     def __init__(self, request: func.HttpRequest, known: tuple[str, ...]) -> None:
         self.given = parameters(request)
         told = f"known are {', '.join(known)}" if known else "none is taken here"
-        self.faults = {name[:40]: f"is not known; {told}" for name in self.given if name not in known}
+        self.faults = {
+            name[:40]: f"is not known; {told}" for name in self.given if name not in known
+        }
 
     def query(self, what: str, *, default_month: str = "", month_name: str = "") -> Query:
         month = self._month(month_name) or default_month
@@ -125,8 +130,14 @@ class _Reader:
         try:
             if len(text) > LONGEST_CONTINUATION or not text.isascii():
                 raise ValueError
-            parts = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True))
-            if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts) or parts[0] != word:
+            parts = json.loads(
+                base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            )
+            if (
+                not isinstance(parts, list)
+                or not all(isinstance(part, str) for part in parts)
+                or parts[0] != word
+            ):
                 raise ValueError
             match parts[1:]:
                 case [dataset]:

@@ -26,7 +26,15 @@ from triggers.problem import Problem, invalid, unknown
 
 LARGEST_BODY = 64 * 1024
 LONGEST_REASON = 200
-RUN_FIELDS = ("dataset", "invoice_id", "billing_month", "currency_code", "attribute_set", "force", "reason")
+RUN_FIELDS = (
+    "dataset",
+    "invoice_id",
+    "billing_month",
+    "currency_code",
+    "attribute_set",
+    "force",
+    "reason",
+)
 
 
 @dataclass(frozen=True)
@@ -42,15 +50,24 @@ def json_object(request: func.HttpRequest) -> dict[str, Any]:
     """The body as an object; an empty body is an empty object."""
     body = request.get_body() or b""
     if len(body) > LARGEST_BODY:
-        raise Problem(413, "request_too_large", "The body is too large.", f"Send at most {LARGEST_BODY} bytes.")
+        raise Problem(
+            413,
+            "request_too_large",
+            "The body is too large.",
+            f"Send at most {LARGEST_BODY} bytes.",
+        )
     if not body.strip():
         return {}
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
-        raise Problem(400, "request_invalid", "The body is not JSON.", "Send a JSON object in UTF-8.") from None
+        raise Problem(
+            400, "request_invalid", "The body is not JSON.", "Send a JSON object in UTF-8."
+        ) from None
     if not isinstance(value, dict):
-        raise Problem(400, "request_invalid", "The body is not a JSON object.", "Send a JSON object.")
+        raise Problem(
+            400, "request_invalid", "The body is not a JSON object.", "Send a JSON object."
+        )
     return value
 
 
@@ -58,7 +75,11 @@ def run_order(body: dict[str, Any], now: datetime) -> RunOrder:
     """`current` and `last` become a month here, once: key, lock, run id and landing all use that month."""
     faults: dict[str, str] = dict(_unknown_fields(body, RUN_FIELDS))
     texts = {name: body.get(name) for name in RUN_FIELDS if name != "force"}
-    faults |= {name: "must be a text" for name, value in texts.items() if value is not None and not isinstance(value, str)}
+    faults |= {
+        name: "must be a text"
+        for name, value in texts.items()
+        if value is not None and not isinstance(value, str)
+    }
     force = body.get("force", False)
     if not isinstance(force, bool):
         faults["force"] = "must be true or false"
@@ -118,13 +139,19 @@ def _key(texts: dict[str, Any], now: datetime, faults: dict[str, str]) -> Export
     asked_by = ("invoice_id",) if dataset.billed else ("billing_month", "currency_code")
     for name in ("invoice_id", "billing_month", "currency_code"):
         if name not in asked_by and texts[name] is not None:
-            faults.setdefault(name, f"does not go with {dataset}, which is asked for by {' and '.join(asked_by)}")
+            faults.setdefault(
+                name, f"does not go with {dataset}, which is asked for by {' and '.join(asked_by)}"
+            )
     if dataset.billed:
         invoice_id = read("invoice_id", parse_invoice_id, required=True)
         return ExportKey(dataset, InvoiceScope(invoice_id), attribute_set) if invoice_id else None
     month = read("billing_month", lambda text: _month(text, now), required=True)
     currency = read("currency_code", parse_currency, required=True)
-    return ExportKey(dataset, MonthScope(month, currency), attribute_set) if month and currency else None
+    return (
+        ExportKey(dataset, MonthScope(month, currency), attribute_set)
+        if month and currency
+        else None
+    )
 
 
 def _month(text: str, now: datetime) -> BillingMonth:
@@ -133,7 +160,9 @@ def _month(text: str, now: datetime) -> BillingMonth:
         return this if text == "current" else this.previous()
     month = BillingMonth.parse(text)
     if month not in (this, this.previous()):
-        raise Malformed(f"must be {this.previous()} or {this}: older months are served only as billed data of their invoice")
+        raise Malformed(
+            f"must be {this.previous()} or {this}: older months are served only as billed data of their invoice"
+        )
     return month
 
 

@@ -22,7 +22,9 @@ logger = logging.getLogger("partner_billing.schedule")
 EARLY = timedelta(seconds=5)  # a timer may fire a little before its tick
 
 
-@bp.timer_trigger(schedule="%EXPORT_SCHEDULE%", arg_name="timer", use_monitor=True, run_on_startup=False)
+@bp.timer_trigger(
+    schedule="%EXPORT_SCHEDULE%", arg_name="timer", use_monitor=True, run_on_startup=False
+)
 @bp.durable_client_input(client_name="client")
 @walled
 async def start_due_cycle(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
@@ -32,18 +34,29 @@ async def start_due_cycle(timer: func.TimerRequest, client: df.DurableOrchestrat
     cycle_id = f"cycle-{stamp(tick)}"
     if await client.get_status(cycle_id):  # of any state: this tick is served
         return
-    await app.ledger.cycles.insert(Cycle(cycle_id, "starting", iso(tick), "timer", started_at=iso(app.clock.now())))
+    await app.ledger.cycles.insert(
+        Cycle(cycle_id, "starting", iso(tick), "timer", started_at=iso(app.clock.now()))
+    )
     await client.start_new("export_cycle", cycle_id, {"cycle_id": cycle_id, "tick": iso(tick)})
     event(
-        "cycle_started", f"{cycle_id}/started/1", cycle_id=cycle_id, tick=iso(tick), requested_by="timer",
-        late=bool(timer.past_due))
+        "cycle_started",
+        f"{cycle_id}/started/1",
+        cycle_id=cycle_id,
+        tick=iso(tick),
+        requested_by="timer",
+        late=bool(timer.past_due),
+    )
     logger.info("cycle %s started%s", cycle_id, ", late" if timer.past_due else "")
 
 
 def tick_of(timer: func.TimerRequest, now: datetime) -> datetime:
     """The tick being served: what the host calls Next during the call; of a late one, the moment it is served."""
     try:
-        status = json.loads(timer.schedule_status) if isinstance(timer.schedule_status, str) else timer.schedule_status
+        status = (
+            json.loads(timer.schedule_status)
+            if isinstance(timer.schedule_status, str)
+            else timer.schedule_status
+        )
         planned = parse_iso(str(status["Next"]))
     except (ValueError, TypeError, KeyError, OverflowError):
         return now
@@ -53,14 +66,18 @@ def tick_of(timer: func.TimerRequest, now: datetime) -> datetime:
 @bp.timer_trigger(schedule="0 30 2 * * *", arg_name="timer", use_monitor=True, run_on_startup=False)
 @bp.durable_client_input(client_name="client")
 @walled
-async def start_daily_retention(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
+async def start_daily_retention(
+    timer: func.TimerRequest, client: df.DurableOrchestrationClient
+) -> None:
     """Idempotent: one instance a day. A day that failed is made up for by the next: what was left is found again."""
     day = services().clock.now().strftime("%Y-%m-%d")
     if not await client.get_status(f"retention-{day}"):
         await client.start_new("retention", f"retention-{day}", {"day": day})
 
 
-@bp.timer_trigger(schedule="0 */5 * * * *", arg_name="timer", use_monitor=True, run_on_startup=False)
+@bp.timer_trigger(
+    schedule="0 */5 * * * *", arg_name="timer", use_monitor=True, run_on_startup=False
+)
 @bp.durable_client_input(client_name="client")
 @walled
 async def settle_dead_runs(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:

@@ -12,7 +12,12 @@ from triggers.problem import Problem
 logger = logging.getLogger("partner_billing.http")
 
 
-async def start(client: df.DurableOrchestrationClient, orchestrator: str, instance_id: str, request: Mapping[str, Any]) -> None:
+async def start(
+    client: df.DurableOrchestrationClient,
+    orchestrator: str,
+    instance_id: str,
+    request: Mapping[str, Any],
+) -> None:
     """Raises Problem 503 where the engine did not take it: a claim that stays is settled by the timer."""
     try:
         await client.start_new(orchestrator, instance_id, request)
@@ -21,6 +26,9 @@ async def start(client: df.DurableOrchestrationClient, orchestrator: str, instan
         said = fault(error)
     logger.error("%s %s was not started: %s", orchestrator, instance_id, said)
     raise Problem(
-        503, "start_failed", "The task hub did not take the orchestration.",
+        503,
+        "start_failed",
+        "The task hub did not take the orchestration.",
         "Ask again in ten minutes: until then its key is held. If it lasts, look at the app's own storage account.",
-        id=instance_id)
+        id=instance_id,
+    )

@@ -15,7 +15,9 @@ async def inc(n: int) -> int:
 
 @app.orchestration_trigger(context_name="context")
 def fan_out(context):
-    results = yield context.task_all([context.call_activity("inc", n) for n in range(context.get_input())])
+    results = yield context.task_all(
+        [context.call_activity("inc", n) for n in range(context.get_input())]
+    )
     return sum(results)
 
 

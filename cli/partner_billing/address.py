@@ -35,12 +35,12 @@ def find(option: str | None, environment: Mapping[str, str], folder: Path) -> Ad
             return Address(checked((above / LOCAL).read_text(encoding="utf-8").strip()))
     raise WrongUsage(
         "Nobody said where the app is.",
-        f"Set {URL} (and {KEY}), give --url, or start a local stack with `make run`.")
+        f"Set {URL} (and {KEY}), give --url, or start a local stack with `make run`.",
+    )
 
 
 def checked(text: str) -> str:
-    """
-    >>> checked("https://app.azurewebsites.net/api/"), checked("http://127.0.0.1:4000")
+    """>>> checked("https://app.azurewebsites.net/api/"), checked("http://127.0.0.1:4000")
     ('https://app.azurewebsites.net', 'http://127.0.0.1:4000')
     """
     try:
@@ -48,12 +48,19 @@ def checked(text: str) -> str:
     except httpx.InvalidURL:
         url = httpx.URL("")
     if url.scheme not in ("http", "https") or not url.host:
-        raise WrongUsage("The address is not one of http or https.", "Give it as https://APP.azurewebsites.net.")
+        raise WrongUsage(
+            "The address is not one of http or https.", "Give it as https://APP.azurewebsites.net."
+        )
     if url.query or url.userinfo or url.fragment:
         raise WrongUsage(
-            "The address holds more than a host and a path.", f"Leave the key out of it, and put it into {KEY}.")
+            "The address holds more than a host and a path.",
+            f"Leave the key out of it, and put it into {KEY}.",
+        )
     if url.scheme == "http" and not is_this_machine(url.host):
-        raise WrongUsage("Plain http is for this machine only.", "Use https: the key would be readable on the way.")
+        raise WrongUsage(
+            "Plain http is for this machine only.",
+            "Use https: the key would be readable on the way.",
+        )
     return str(url).rstrip("/").removesuffix("/api")
 
 

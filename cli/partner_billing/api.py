@@ -31,26 +31,48 @@ class Api:
     Every call raises Unreachable, Refused, UnknownId or Failure.
     """
 
-    def __init__(self, address: Address, transport: httpx.BaseTransport | None = None, seconds: float = SECONDS) -> None:
+    def __init__(
+        self,
+        address: Address,
+        transport: httpx.BaseTransport | None = None,
+        seconds: float = SECONDS,
+    ) -> None:
         headers = {"Accept": "application/json", "User-Agent": f"partner-billing/{__version__}"}
         if address.key:
             headers["x-functions-key"] = address.key
         try:
             self._http = httpx.Client(
-                base_url=f"{address.url}/api/", headers=headers, timeout=seconds, follow_redirects=False, transport=transport)
+                base_url=f"{address.url}/api/",
+                headers=headers,
+                timeout=seconds,
+                follow_redirects=False,
+                transport=transport,
+            )
         except UnicodeEncodeError:
-            raise Refused(f"{KEY} holds characters that no key has.", f"Set {KEY} to a function key of the app.") from None
+            raise Refused(
+                f"{KEY} holds characters that no key has.",
+                f"Set {KEY} to a function key of the app.",
+            ) from None
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._http.close()
         if kind is KeyboardInterrupt:
-            raise Interrupted("Interrupted; what was started goes on.", "Follow it with `partner-billing watch`.") from None
+            raise Interrupted(
+                "Interrupted; what was started goes on.", "Follow it with `partner-billing watch`."
+            ) from None
 
     def get(self, path: str, **query: str | int | None) -> Answer:
-        return self._ask("GET", path, params={name: value for name, value in query.items() if value is not None})
+        return self._ask(
+            "GET", path, params={name: value for name, value in query.items() if value is not None}
+        )
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Answer:
         return self._ask("POST", path, json=dict(body or {}))
@@ -81,34 +103,56 @@ def failure_of(status: int, problem: dict[str, Any] | None) -> Failure:
     """A refusal in the app's words where it sent some; the host refuses keys without any."""
     if problem is None or "code" not in problem:
         if status in (401, 403):
-            return Refused("The app did not accept the key.", f"Set {KEY} to a function key of the app.", http_status=status)
+            return Refused(
+                "The app did not accept the key.",
+                f"Set {KEY} to a function key of the app.",
+                http_status=status,
+            )
         if status >= 500:
-            return Unreachable("The app cannot answer just now.", "Ask again; if it lasts, look at its log.", http_status=status)
+            return Unreachable(
+                "The app cannot answer just now.",
+                "Ask again; if it lasts, look at its log.",
+                http_status=status,
+            )
         return strange(f"It answered with status {status}.")
     members = {name: value for name, value in problem.items() if name not in PROBLEM}
     kind = Unreachable if status >= 500 else UnknownId if status == 404 else Refused
     return kind(
-        str(problem.get("title", "")), str(problem.get("remedy") or ""), str(problem["code"]), http_status=status, **members)
+        str(problem.get("title", "")),
+        str(problem.get("remedy") or ""),
+        str(problem["code"]),
+        http_status=status,
+        **members,
+    )
 
 
 def strange(what: str) -> Unreachable:
     return Unreachable(
-        f"This is not the API of Partner Billing Export. {what}", "Check the address: it is the app's, without a path.")
+        f"This is not the API of Partner Billing Export. {what}",
+        "Check the address: it is the app's, without a path.",
+    )
 
 
 def unreached(error: Exception) -> Unreachable:
     """In our words: those of the library name the request."""
     if isinstance(error, httpx.TimeoutException):
-        return Unreachable("The app did not answer in time.", "Ask again; an app that has slept needs a while to wake up.")
+        return Unreachable(
+            "The app did not answer in time.",
+            "Ask again; an app that has slept needs a while to wake up.",
+        )
     if isinstance(error, httpx.ConnectError):
         return Unreachable(
-            "Nobody answers at the app's address.", "Check the address and the network; a local stack is started by `make run`.")
-    return Unreachable("The connection to the app broke off.", "Ask again: starting the same export twice starts it once.")
+            "Nobody answers at the app's address.",
+            "Check the address and the network; a local stack is started by `make run`.",
+        )
+    return Unreachable(
+        "The connection to the app broke off.",
+        "Ask again: starting the same export twice starts it once.",
+    )
 
 
 def seconds_of(retry_after: str | None) -> float | None:
-    """
-    >>> seconds_of("12"), seconds_of(None), seconds_of("soon"), seconds_of("0")
+    """>>> seconds_of("12"), seconds_of(None), seconds_of("soon"), seconds_of("0")
     (12.0, None, 5.0, 1.0)
     """
     if retry_after is None:

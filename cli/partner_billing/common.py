@@ -19,8 +19,12 @@ from partner_billing.progress import Counts, Progress
 from partner_billing.watching import Sleep, follow, runs_in, went_well
 
 app = typer.Typer(
-    name="partner-billing", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
-    help="Asks a deployment of Partner Billing Export, by its HTTP API. The key comes from PARTNER_BILLING_KEY.")
+    name="partner-billing",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Asks a deployment of Partner Billing Export, by its HTTP API. The key comes from PARTNER_BILLING_KEY.",
+)
 
 sleep: Sleep = time.sleep
 transport: httpx.BaseTransport | None = None  # httpx's own
@@ -49,13 +53,23 @@ class Outcome(StrEnum):
     TIMED_OUT = "timed_out"
 
 
-Url = Annotated[str | None, typer.Option("--url", help=f"the app's address; else {URL}, else the local stack of `make run`")]
-Json = Annotated[bool, typer.Option("--json", help="print the API's answer as JSON, and errors as JSON on stderr")]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url", help=f"the app's address; else {URL}, else the local stack of `make run`"
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="print the API's answer as JSON, and errors as JSON on stderr"),
+]
 RunId = Annotated[str, typer.Argument(help="as `list` shows it", show_default=False)]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="follow it to its end")]
 DatasetOption = Annotated[Dataset | None, typer.Option(help="only this dataset")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="how many at most")]
-Continuation = Annotated[str | None, typer.Option(help="what a list that goes on has printed at its end")]
+Continuation = Annotated[
+    str | None, typer.Option(help="what a list that goes on has printed at its end")
+]
 
 
 def ask(url: str | None) -> Api:
@@ -67,6 +81,7 @@ def to_its_end(api: Api, what: str, as_json: bool) -> None:
     console = Console(stderr=True, quiet=True) if as_json else terminal()
     redraw = 1.0 if console.is_terminal and not as_json else None
     with Progress(console) as progress, Counts(console) as counts:
+
         def show(body: dict[str, Any]) -> None:
             if "backfill_id" in body:
                 counts.show(body)
@@ -85,17 +100,27 @@ def told(console: Console, end: dict[str, Any]) -> None:
     for run in runs_in(end):
         if run.get("remedy"):
             console.print(
-                f"{run['run_id']}: {run.get('cause') or ''}\n-> {run['remedy']}", highlight=False, markup=False, soft_wrap=True)
+                f"{run['run_id']}: {run.get('cause') or ''}\n-> {run['remedy']}",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
         elif run.get("path"):
             console.print(str(run["path"]), highlight=False, markup=False, soft_wrap=True)
         elif run.get("code"):
-            console.print(f"{run['run_id']}: {run['code']}", highlight=False, markup=False, soft_wrap=True)
+            console.print(
+                f"{run['run_id']}: {run['code']}", highlight=False, markup=False, soft_wrap=True
+            )
 
 
 def goes_on(found: Answer) -> None:
     if found.body.get("continuation"):
         terminal().print(
-            f"There are more: --continuation {found.body['continuation']}", highlight=False, markup=False, soft_wrap=True)
+            f"There are more: --continuation {found.body['continuation']}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def printed_as_json(body: dict[str, Any], wanted: bool) -> bool:

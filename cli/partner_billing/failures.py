@@ -1,12 +1,12 @@
 """How a command can end other than well, each with an exit code that scripts can rely on.
 
-    0   done; with watch or cycle: all that was watched ended landed, unchanged or no_data
-    1   it was done and the answer is bad: a run failed, the doctor found something wrong
-    2   wrong usage: an argument, an address
-    3   the app cannot be reached, or cannot answer just now
-    4   the app refused: the request, or the key
-    5   there is no such run or cycle
-    130 interrupted by Ctrl-C; what was started goes on
+0   done; with watch or cycle: all that was watched ended landed, unchanged or no_data
+1   it was done and the answer is bad: a run failed, the doctor found something wrong
+2   wrong usage: an argument, an address
+3   the app cannot be reached, or cannot answer just now
+4   the app refused: the request, or the key
+5   there is no such run or cycle
+130 interrupted by Ctrl-C; what was started goes on
 """
 
 from typing import Any
@@ -25,8 +25,13 @@ class Failure(Exception):
 
     def document(self) -> dict[str, Any]:
         """For --json."""
-        return {**self.members, "title": self.title, "code": self.code or None, "remedy": self.remedy or None,
-                "exit_code": self.exit_code}
+        return {
+            **self.members,
+            "title": self.title,
+            "code": self.code or None,
+            "remedy": self.remedy or None,
+            "exit_code": self.exit_code,
+        }
 
 
 class WrongUsage(Failure):

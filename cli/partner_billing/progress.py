@@ -5,7 +5,7 @@ A run is the JSON object of `GET /api/runs/{run_id}`. Knows nothing of HTTP, of 
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,16 +17,22 @@ from rich.text import Text
 Run = Mapping[str, Any]
 GOOD = ("landed", "unchanged", "no_data")
 COUNTS = (
-    ("landed", "landed"), ("no_data", "no data"), ("not_served", "not served any more"), ("failed", "failed"),
-    ("waiting", "to go"))
+    ("landed", "landed"),
+    ("no_data", "no data"),
+    ("not_served", "not served any more"),
+    ("failed", "failed"),
+    ("waiting", "to go"),
+)
 
 
 def scope_of(run: Run) -> str:
-    """
-    >>> scope_of({"invoice_id": "G016907411"}), scope_of({"billing_month": "2026-11", "currency_code": "USD"})
+    """>>> scope_of({"invoice_id": "G016907411"}), scope_of({"billing_month": "2026-11", "currency_code": "USD"})
     ('G016907411', '2026-11 USD')
     """
-    return str(run.get("invoice_id") or f"{run.get('billing_month', '')} {run.get('currency_code', '')}".strip())
+    return str(
+        run.get("invoice_id")
+        or f"{run.get('billing_month', '')} {run.get('currency_code', '')}".strip()
+    )
 
 
 def size(count: float) -> str:
@@ -50,7 +56,9 @@ def seconds_of(run: Run) -> float | None:
     """
     if not run.get("started_at") or not run.get("ended_at"):
         return None
-    return (datetime.fromisoformat(run["ended_at"]) - datetime.fromisoformat(run["started_at"])).total_seconds()
+    return (
+        datetime.fromisoformat(run["ended_at"]) - datetime.fromisoformat(run["started_at"])
+    ).total_seconds()
 
 
 def said(run: Run, now: datetime) -> str:
@@ -75,14 +83,15 @@ def said(run: Run, now: datetime) -> str:
 
 
 def blobs_of(run: Run) -> str:
-    """
-    >>> blobs_of({"blobs": {"total": 6, "landed": 4, "failed": 1}}), blobs_of({"blobs": {"total": 0, "landed": 0, "failed": 0}})
+    """>>> blobs_of({"blobs": {"total": 6, "landed": 4, "failed": 1}}), blobs_of({"blobs": {"total": 0, "landed": 0, "failed": 0}})
     ('4/6, 1 failed', '')
     """
     blobs = run.get("blobs") or {}
     if not blobs.get("total"):
         return ""
-    return f"{blobs.get('landed', 0)}/{blobs['total']}" + (f", {blobs['failed']} failed" if blobs.get("failed") else "")
+    return f"{blobs.get('landed', 0)}/{blobs['total']}" + (
+        f", {blobs['failed']} failed" if blobs.get("failed") else ""
+    )
 
 
 class Rates:
@@ -105,7 +114,9 @@ class Rates:
 class Progress:
     """`with Progress(console) as progress:` and `progress.show(runs)` at every look."""
 
-    def __init__(self, console: Console, now: Callable[[], datetime] = lambda: datetime.now(timezone.utc)) -> None:
+    def __init__(
+        self, console: Console, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self._console, self._now, self._rates = console, now, Rates()
         self._live: Live | None = None
         self._told: dict[str, str] = {}
@@ -113,7 +124,12 @@ class Progress:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._live:
             self._live.stop()
 
@@ -137,8 +153,14 @@ class Progress:
         for run in runs:
             rate = self._rates.of(run)
             table.add_row(
-                str(run["dataset"]), scope_of(run), said(run, self._now()), blobs_of(run),
-                size(run["bytes"]) if run.get("bytes") else "", f"{size(rate)}/s" if rate else "", style=style_of(run))
+                str(run["dataset"]),
+                scope_of(run),
+                said(run, self._now()),
+                blobs_of(run),
+                size(run["bytes"]) if run.get("bytes") else "",
+                f"{size(rate)}/s" if rate else "",
+                style=style_of(run),
+            )
         return table
 
     def _tell(self, run: Run) -> None:
@@ -147,7 +169,9 @@ class Progress:
         if self._told.get(str(run["run_id"])) == state:
             return
         self._told[str(run["run_id"])] = state
-        done = "  ".join(part for part in (blobs_of(run), size(run["bytes"]) if run.get("bytes") else "") if part)
+        done = "  ".join(
+            part for part in (blobs_of(run), size(run["bytes"]) if run.get("bytes") else "") if part
+        )
         line = f"{run['dataset']:<24}{scope_of(run):<14}{said(run, self._now()):<12}{done}"
         self._console.print(line.rstrip(), highlight=False, markup=False, soft_wrap=True)
 
@@ -159,7 +183,11 @@ def counted(body: Mapping[str, Any]) -> str:
     ...          "estimated_end": "2026-11-21T10:00:00Z"})
     '36 planned: 12 landed, 1 no data, 23 to go, until about 2026-11-21T10:00:00Z'
     """
-    parts = [f"{body.get(name) or 0} {word}" for name, word in COUNTS if body.get(name) or name == "landed"]
+    parts = [
+        f"{body.get(name) or 0} {word}"
+        for name, word in COUNTS
+        if body.get(name) or name == "landed"
+    ]
     end = f", until about {body['estimated_end']}" if body.get("estimated_end") else ""
     return f"{body.get('planned') or 0} planned: {', '.join(parts)}{end}"
 
@@ -174,7 +202,12 @@ class Counts:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._live:
             self._live.stop()
 

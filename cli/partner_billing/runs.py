@@ -30,7 +30,9 @@ from partner_billing.watching import path_of
 
 
 @app.callback(invoke_without_command=True)
-def about(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+def about(
+    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+) -> None:
     if version:
         typer.echo(__version__)
         raise typer.Exit
@@ -40,33 +42,58 @@ def about(version: Annotated[bool, typer.Option("--version", help="print the ver
 def start(
     dataset: Dataset,
     invoice: Annotated[str | None, typer.Option(help="of a billed dataset: G016907411")] = None,
-    month: Annotated[str | None, typer.Option(help="of an unbilled dataset: 2026-11, current or last")] = None,
+    month: Annotated[
+        str | None, typer.Option(help="of an unbilled dataset: 2026-11, current or last")
+    ] = None,
     currency: Annotated[str | None, typer.Option(help="of an unbilled dataset: USD")] = None,
     attribute_set: Annotated[AttributeSet | None, typer.Option(help="which columns")] = None,
-    force: Annotated[bool, typer.Option("--force", help="land it anew, even if this version is landed")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="land it anew, even if this version is landed")
+    ] = False,
     reason: Annotated[str | None, typer.Option(help="for whoever reads the run's row")] = None,
-    watch: Watch = False, url: Url = None, as_json: Json = False,
+    watch: Watch = False,
+    url: Url = None,
+    as_json: Json = False,
 ) -> None:
     """Ask for one export. One that is under way already is not started twice: it is shown."""
     asked = {
-        "dataset": dataset.value, "invoice_id": invoice, "billing_month": month, "currency_code": currency,
-        "attribute_set": attribute_set.value if attribute_set else None, "force": force or None, "reason": reason}
+        "dataset": dataset.value,
+        "invoice_id": invoice,
+        "billing_month": month,
+        "currency_code": currency,
+        "attribute_set": attribute_set.value if attribute_set else None,
+        "force": force or None,
+        "reason": reason,
+    }
     with ask(url) as api:
-        begun = api.post("runs", {name: value for name, value in asked.items() if value is not None})
+        begun = api.post(
+            "runs", {name: value for name, value in asked.items() if value is not None}
+        )
         _started(api, begun, watch, as_json)
 
 
 @app.command("list")
 def list_runs(
-    month: Annotated[str | None, typer.Option(help="in which they started: 2026-11; else this month")] = None,
-    dataset: DatasetOption = None, outcome: Annotated[Outcome | None, typer.Option(help="only these")] = None,
-    limit: Limit = 50, continuation: Continuation = None, url: Url = None, as_json: Json = False,
+    month: Annotated[
+        str | None, typer.Option(help="in which they started: 2026-11; else this month")
+    ] = None,
+    dataset: DatasetOption = None,
+    outcome: Annotated[Outcome | None, typer.Option(help="only these")] = None,
+    limit: Limit = 50,
+    continuation: Continuation = None,
+    url: Url = None,
+    as_json: Json = False,
 ) -> None:
     """The runs of a month, newest first."""
     with ask(url) as api:
         found = api.get(
-            "runs", started=month, dataset=dataset and dataset.value, outcome=outcome and outcome.value, limit=limit,
-            continuation=continuation)
+            "runs",
+            started=month,
+            dataset=dataset and dataset.value,
+            outcome=outcome and outcome.value,
+            limit=limit,
+            continuation=continuation,
+        )
     if not printed_as_json(found.body, as_json):
         shown.runs(terminal(), found.body["runs"])
         goes_on(found)
@@ -74,13 +101,21 @@ def list_runs(
 
 @app.command()
 def show(
-    run_id: RunId, blobs: Annotated[bool, typer.Option("--blobs", help="its files instead")] = False,
-    limit: Limit = 100, continuation: Continuation = None, url: Url = None, as_json: Json = False,
+    run_id: RunId,
+    blobs: Annotated[bool, typer.Option("--blobs", help="its files instead")] = False,
+    limit: Limit = 100,
+    continuation: Continuation = None,
+    url: Url = None,
+    as_json: Json = False,
 ) -> None:
     """One run: where it is, or how it ended, why, and what to do."""
     path = f"runs/{quote(run_id, safe='')}"
     with ask(url) as api:
-        found = api.get(f"{path}/blobs", limit=limit, continuation=continuation) if blobs else api.get(path)
+        found = (
+            api.get(f"{path}/blobs", limit=limit, continuation=continuation)
+            if blobs
+            else api.get(path)
+        )
     if printed_as_json(found.body, as_json):
         return
     if blobs:
@@ -92,8 +127,12 @@ def show(
 
 @app.command()
 def watch(
-    what: Annotated[str, typer.Argument(metavar="ID", help="of a run, a cycle or a backfill", show_default=False)],
-    url: Url = None, as_json: Json = False,
+    what: Annotated[
+        str,
+        typer.Argument(metavar="ID", help="of a run, a cycle or a backfill", show_default=False),
+    ],
+    url: Url = None,
+    as_json: Json = False,
 ) -> None:
     """Follow a run, a cycle or a backfill to its end. Ends with 1 where something in it failed."""
     with ask(url) as api:
@@ -102,25 +141,40 @@ def watch(
 
 @app.command()
 def retry(
-    run_id: RunId, reason: Annotated[str | None, typer.Option(help="for whoever reads the run's row")] = None,
-    watch: Watch = False, url: Url = None, as_json: Json = False,
+    run_id: RunId,
+    reason: Annotated[str | None, typer.Option(help="for whoever reads the run's row")] = None,
+    watch: Watch = False,
+    url: Url = None,
+    as_json: Json = False,
 ) -> None:
     """Ask again for what a run that has ended asked for; what is proven is not copied again."""
     with ask(url) as api:
-        _started(api, api.post(f"runs/{quote(run_id, safe='')}/retry", {"reason": reason} if reason else {}), watch, as_json)
+        _started(
+            api,
+            api.post(f"runs/{quote(run_id, safe='')}/retry", {"reason": reason} if reason else {}),
+            watch,
+            as_json,
+        )
 
 
 @app.command()
 def cancel(
-    what: Annotated[str, typer.Argument(metavar="ID", help="of a run or a backfill", show_default=False)],
-    url: Url = None, as_json: Json = False,
+    what: Annotated[
+        str, typer.Argument(metavar="ID", help="of a run or a backfill", show_default=False)
+    ],
+    url: Url = None,
+    as_json: Json = False,
 ) -> None:
     """End a run or a backfill in order: what is proven stays, and a later one carries on."""
     with ask(url) as api:
         found = api.post(f"{path_of(what)}/cancel")
     if not printed_as_json(found.body, as_json):
         until = found.body.get("effective_by")
-        said = f"will have ended by {until}" if until else "begins no further run, and ends those under way"
+        said = (
+            f"will have ended by {until}"
+            if until
+            else "begins no further run, and ends those under way"
+        )
         terminal().print(f"{what} {said}.", highlight=False, markup=False)
 
 
@@ -128,12 +182,20 @@ def cancel(
 def catalogue(
     dataset: DatasetOption = None,
     month: Annotated[str | None, typer.Option(help="billing month: 2026-11")] = None,
-    limit: Limit = 100, continuation: Continuation = None, url: Url = None, as_json: Json = False,
+    limit: Limit = 100,
+    continuation: Continuation = None,
+    url: Url = None,
+    as_json: Json = False,
 ) -> None:
     """What is landed: the newest version of every export."""
     with ask(url) as api:
         found = api.get(
-            "catalogue", dataset=dataset and dataset.value, billing_month=month, limit=limit, continuation=continuation)
+            "catalogue",
+            dataset=dataset and dataset.value,
+            billing_month=month,
+            limit=limit,
+            continuation=continuation,
+        )
     if not printed_as_json(found.body, as_json):
         shown.catalogue(terminal(), found.body["entries"])
         goes_on(found)

@@ -18,8 +18,7 @@ GOOD = ("landed", "unchanged", "no_data")
 
 
 def path_of(what: str) -> str:
-    """
-    >>> path_of("cycle-20261108t050000z-4pml"), path_of("backfill-1"), path_of("billed-usage-g1/..")
+    """>>> path_of("cycle-20261108t050000z-4pml"), path_of("backfill-1"), path_of("billed-usage-g1/..")
     ('cycles/cycle-20261108t050000z-4pml', 'backfills/backfill-1', 'runs/billed-usage-g1%2F..')
     """
     kind = next((kind for kind in ("cycle", "backfill") if what.startswith(f"{kind}-")), "run")
@@ -32,15 +31,21 @@ def runs_in(body: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def is_over(body: dict[str, Any]) -> bool:
-    return body.get("state") in ("ended", "failed") if "state" in body else bool(body.get("outcome"))
+    return (
+        body.get("state") in ("ended", "failed") if "state" in body else bool(body.get("outcome"))
+    )
 
 
 def went_well(body: dict[str, Any]) -> bool:
     """Everything in it ended as one would wish; a cycle or a backfill that could not finish did not."""
-    return body.get("state", "ended") == "ended" and all(run.get("outcome") in GOOD for run in runs_in(body))
+    return body.get("state", "ended") == "ended" and all(
+        run.get("outcome") in GOOD for run in runs_in(body)
+    )
 
 
-def follow(api: Api, what: str, show: Show, sleep: Sleep = time.sleep, *, redraw: float | None = None) -> dict[str, Any]:
+def follow(
+    api: Api, what: str, show: Show, sleep: Sleep = time.sleep, *, redraw: float | None = None
+) -> dict[str, Any]:
     """The body of the last look. `redraw`: seconds after which what is known is shown again while it waits.
 
     A look that nobody answers is repeated; a run does not end because this program cannot see it. Raises what Api does.

@@ -48,7 +48,12 @@ def rest(method: str, path: str, body: dict[str, str] | None = None) -> dict[str
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "body.json")
         file.write_text(json.dumps(body), encoding="utf-8")
-        return dict(json.loads(az(*arguments, "--headers", "Content-Type=application/json", "--body", f"@{file}") or "{}"))
+        return dict(
+            json.loads(
+                az(*arguments, "--headers", "Content-Type=application/json", "--body", f"@{file}")
+                or "{}"
+            )
+        )
 
 
 def items(path: str) -> list[dict[str, Any]]:
@@ -70,7 +75,9 @@ def by_app(client_id: str) -> dict[str, Any] | None:
 def permission_of_graph() -> tuple[str, str]:
     """Ids of Microsoft Graph in this tenant and of the permission, looked up by its name."""
     found = items(f"/servicePrincipals?$filter=appId eq '{MICROSOFT_GRAPH}'&$select=id,appRoles")
-    roles = [role["id"] for graph in found for role in graph["appRoles"] if role["value"] == PERMISSION]
+    roles = [
+        role["id"] for graph in found for role in graph["appRoles"] if role["value"] == PERMISSION
+    ]
     if not roles:
         raise Refused(f"Microsoft Graph has no application permission {PERMISSION} in this tenant.")
     return str(found[0]["id"]), str(roles[0])
@@ -84,8 +91,10 @@ def principal_of(arguments: argparse.Namespace) -> str | None:
     if known:
         return str(known["id"])
     if arguments.action != "grant" or arguments.what_if:
-        print(f"app {arguments.client_id} is not known in this tenant"
-              + (": it would be taken in" if arguments.action == "grant" else ""))
+        print(
+            f"app {arguments.client_id} is not known in this tenant"
+            + (": it would be taken in" if arguments.action == "grant" else "")
+        )
         return None
     print(f"taking app {arguments.client_id} into this tenant")
     return str(rest("post", "/servicePrincipals", {"appId": arguments.client_id})["id"])
@@ -94,7 +103,9 @@ def principal_of(arguments: argparse.Namespace) -> str | None:
 def run(arguments: argparse.Namespace) -> int:
     tenant = json.loads(az("account", "show", "--output", "json"))["tenantId"]
     if tenant.lower() != arguments.tenant.lower():
-        raise Refused(f"You are signed in to tenant {tenant}: az login --tenant {arguments.tenant} --allow-no-subscriptions")
+        raise Refused(
+            f"You are signed in to tenant {tenant}: az login --tenant {arguments.tenant} --allow-no-subscriptions"
+        )
     graph, role = permission_of_graph()
     principal = principal_of(arguments)
     if principal is None:
@@ -102,22 +113,31 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"would grant {PERMISSION} to it; nothing was changed")
         return 0 if arguments.action != "show" else 1
     grants = [
-        grant["id"] for grant in items(f"/servicePrincipals/{principal}/appRoleAssignments")
-        if grant["appRoleId"] == role and grant["resourceId"] == graph]
+        grant["id"]
+        for grant in items(f"/servicePrincipals/{principal}/appRoleAssignments")
+        if grant["appRoleId"] == role and grant["resourceId"] == graph
+    ]
     has, wanted = bool(grants), arguments.action == "grant"
     if arguments.action == "show" or has == wanted:
         print(f"{principal} {'has' if has else 'does not have'} {PERMISSION}")
         return 0 if has or arguments.action != "show" else 1
     if arguments.what_if:
-        print(f"would {'grant' if wanted else 'take away'} {PERMISSION}, service principal {principal}; nothing was changed")
+        print(
+            f"would {'grant' if wanted else 'take away'} {PERMISSION}, service principal {principal}; nothing was changed"
+        )
         return 0
     if wanted:
-        rest("post", f"/servicePrincipals/{principal}/appRoleAssignments",
-             {"principalId": principal, "resourceId": graph, "appRoleId": role})
+        rest(
+            "post",
+            f"/servicePrincipals/{principal}/appRoleAssignments",
+            {"principalId": principal, "resourceId": graph, "appRoleId": role},
+        )
     for grant in grants:
         rest("delete", f"/servicePrincipals/{principal}/appRoleAssignments/{grant}")
-    print(f"{PERMISSION} was {'granted to' if wanted else 'taken from'} {principal}; "
-          "tokens that are out already stay as they are until they expire")
+    print(
+        f"{PERMISSION} was {'granted to' if wanted else 'taken from'} {principal}; "
+        "tokens that are out already stay as they are until they expire"
+    )
     return 0
 
 
@@ -128,20 +148,33 @@ def guid(text: str) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="permission.py", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="permission.py", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("action", choices=("grant", "show", "remove"))
     parser.add_argument("--tenant", type=guid, required=True, help="the partner's tenant")
     who = parser.add_mutually_exclusive_group(required=True)
-    who.add_argument("--principal-id", type=guid, help="object id of the identity, where it is in the partner tenant")
-    who.add_argument("--client-id", type=guid, help="client id of the app that stands for the identity")
-    parser.add_argument("--what-if", action="store_true", help="say what would be done and change nothing")
+    who.add_argument(
+        "--principal-id",
+        type=guid,
+        help="object id of the identity, where it is in the partner tenant",
+    )
+    who.add_argument(
+        "--client-id", type=guid, help="client id of the app that stands for the identity"
+    )
+    parser.add_argument(
+        "--what-if", action="store_true", help="say what would be done and change nothing"
+    )
     arguments = parser.parse_args()
     try:
         return run(arguments)
     except Refused as error:
         print(error, file=sys.stderr)
         if re.search(r"Authorization_RequestDenied|Insufficient privileges", str(error)):
-            print("You need to be Privileged Role Administrator of the partner tenant.", file=sys.stderr)
+            print(
+                "You need to be Privileged Role Administrator of the partner tenant.",
+                file=sys.stderr,
+            )
         return 1
 
 

@@ -1,9 +1,9 @@
 """What happens before and after the steps of `azd up`. Python 3 alone; everything comes from azd's environment.
 
-    preprovision   refuses values that the templates or the app would refuse, all at once and before anything is made
-    postprovision  says who must grant what, with the command
-    prepackage     refuses a zip without packages; `azd up` deploys the one that `make package` builds
-    postdeploy     waits until the app says that it is healthy
+preprovision   refuses values that the templates or the app would refuse, all at once and before anything is made
+postprovision  says who must grant what, with the command
+prepackage     refuses a zip without packages; `azd up` deploys the one that `make package` builds
+postdeploy     waits until the app says that it is healthy
 """
 
 import os
@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
-HEALTHY_SECONDS = 600.0  # a first start fetches the package, and new roles take some minutes to hold
+HEALTHY_SECONDS = (
+    600.0  # a first start fetches the package, and new roles take some minutes to hold
+)
 PAUSE_SECONDS = 10.0
 
 
@@ -47,22 +49,32 @@ def postprovision(values: Mapping[str, str]) -> int:
     tenant, principal = values["PARTNER_TENANT_ID"], values["identityPrincipalId"]
     app = values.get("PARTNER_APP_CLIENT_ID", "")
     who = f"--client-id {app}" if app else f"--principal-id {principal}"
-    print("\n".join((
-        "The app may not read billing data yet. A Privileged Role Administrator of the partner tenant grants it, once:",
-        f"  az login --tenant {tenant} --allow-no-subscriptions",
-        f"  python infra/graph/permission.py grant --tenant {tenant} {who} --what-if",
-        f"  python infra/graph/permission.py grant --tenant {tenant} {who}",
-        "Which tenants there are, and access to Partner Center: infra/graph/README.md")))
+    print(
+        "\n".join(
+            (
+                "The app may not read billing data yet. A Privileged Role Administrator of the partner tenant grants it, once:",
+                f"  az login --tenant {tenant} --allow-no-subscriptions",
+                f"  python infra/graph/permission.py grant --tenant {tenant} {who} --what-if",
+                f"  python infra/graph/permission.py grant --tenant {tenant} {who}",
+                "Which tenants there are, and access to Partner Center: infra/graph/README.md",
+            )
+        )
+    )
     return 0
 
 
 def prepackage(values: Mapping[str, str]) -> int:
-    print("azd would zip the sources without the packages they need. Instead:\n"
-          "  make package && azd deploy app --from-package dist/partner-billing-export.zip", file=sys.stderr)
+    print(
+        "azd would zip the sources without the packages they need. Instead:\n"
+        "  make package && azd deploy app --from-package dist/partner-billing-export.zip",
+        file=sys.stderr,
+    )
     return 1
 
 
-def postdeploy(values: Mapping[str, str], *, seconds: float = HEALTHY_SECONDS, pause: float = PAUSE_SECONDS) -> int:
+def postdeploy(
+    values: Mapping[str, str], *, seconds: float = HEALTHY_SECONDS, pause: float = PAUSE_SECONDS
+) -> int:
     uri = values["functionAppUri"]
     said, deadline = "", time.monotonic() + seconds
     while not said.startswith("200"):
@@ -72,7 +84,9 @@ def postdeploy(values: Mapping[str, str], *, seconds: float = HEALTHY_SECONDS, p
         if said:
             time.sleep(pause)
         said = health(f"{uri}/api/health")
-    print(f"{uri} is healthy. What it still lacks: partner-billing doctor, or GET {uri}/api/preflight with a function key")
+    print(
+        f"{uri} is healthy. What it still lacks: partner-billing doctor, or GET {uri}/api/preflight with a function key"
+    )
     return 0
 
 
@@ -91,7 +105,11 @@ def health(address: str) -> str:
 
 
 HOOKS: dict[str, Callable[[Mapping[str, str]], int]] = {
-    "preprovision": preprovision, "postprovision": postprovision, "prepackage": prepackage, "postdeploy": postdeploy}
+    "preprovision": preprovision,
+    "postprovision": postprovision,
+    "prepackage": prepackage,
+    "postdeploy": postdeploy,
+}
 
 if __name__ == "__main__":
     sys.exit(HOOKS[sys.argv[1]](os.environ))

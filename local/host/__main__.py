@@ -18,31 +18,66 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["inspect"]:
         return inspect_state.main(arguments[1:])
-    parser = argparse.ArgumentParser(prog="python -m local.host", description="Runs an Azure Functions app on this machine.")
-    parser.add_argument("--app-root", type=Path, required=True, help="the folder with function_app.py and host.json")
-    parser.add_argument("--port", type=int, default=7071, help="on 127.0.0.1; 0 takes a free one (default: 7071)")
-    parser.add_argument("--state-dir", type=Path, default=None, help="where instances are kept (default: APP_ROOT/.state/host)")
-    parser.add_argument("--early-timers", action="store_true", help="fire durable timers up to a second early, as Azure does")
-    parser.add_argument("--in-process", action="store_true", help="run the app in this process, not in one of its own")
-    parser.add_argument("--worker-memory", type=int, default=DEFAULT_MEMORY_MB, metavar="MB", help="what the worker process may "
-                        "use; 0: no limit (default: 2048)")
+    parser = argparse.ArgumentParser(
+        prog="python -m local.host", description="Runs an Azure Functions app on this machine."
+    )
+    parser.add_argument(
+        "--app-root", type=Path, required=True, help="the folder with function_app.py and host.json"
+    )
+    parser.add_argument(
+        "--port", type=int, default=7071, help="on 127.0.0.1; 0 takes a free one (default: 7071)"
+    )
+    parser.add_argument(
+        "--state-dir",
+        type=Path,
+        default=None,
+        help="where instances are kept (default: APP_ROOT/.state/host)",
+    )
+    parser.add_argument(
+        "--early-timers",
+        action="store_true",
+        help="fire durable timers up to a second early, as Azure does",
+    )
+    parser.add_argument(
+        "--in-process",
+        action="store_true",
+        help="run the app in this process, not in one of its own",
+    )
+    parser.add_argument(
+        "--worker-memory",
+        type=int,
+        default=DEFAULT_MEMORY_MB,
+        metavar="MB",
+        help="what the worker process may use; 0: no limit (default: 2048)",
+    )
     parser.add_argument("--json-log", action="store_true", help="log JSON lines")
     options = parser.parse_args(arguments)
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     logs.configure(json_lines=options.json_log, colour=colour)
     signals = _Signals()
     host = LocalHost(
-        options.app_root, state_dir=options.state_dir or options.app_root / ".state" / "host", port=options.port, listen=True,
-        early_timers=options.early_timers, isolated=None if options.in_process else Isolation(
-            options.worker_memory, options.json_log, colour), failed=signals.fail)
+        options.app_root,
+        state_dir=options.state_dir or options.app_root / ".state" / "host",
+        port=options.port,
+        listen=True,
+        early_timers=options.early_timers,
+        isolated=None
+        if options.in_process
+        else Isolation(options.worker_memory, options.json_log, colour),
+        failed=signals.fail,
+    )
     try:
         host.start()
     except HostError as error:
         print(f"local host: {error}", file=sys.stderr, flush=True)
         return error.exit_code
     if options.in_process and host.function_timeout is not None:
-        print(f"local host: functionTimeout ({host.function_timeout:g} s) is not kept with --in-process: nothing ends a function "
-              "that never returns.", file=sys.stderr, flush=True)
+        print(
+            f"local host: functionTimeout ({host.function_timeout:g} s) is not kept with --in-process: nothing ends a function "
+            "that never returns.",
+            file=sys.stderr,
+            flush=True,
+        )
     print("\n".join(host.described_functions()))
     print(f"Listening on {host.base_url}", flush=True)
     signals.asked_to_stop.wait()

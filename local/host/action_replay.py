@@ -16,7 +16,9 @@ from .history import Event, EventType
 from .timestamps import parse_utc
 
 MAX_RETRY_DELAY = timedelta(days=6)
-CHANGED = "Was a change made to the orchestrator code after this instance had already started running?"
+CHANGED = (
+    "Was a change made to the orchestrator code after this instance had already started running?"
+)
 
 FunctionKind: TypeAlias = Literal["activity", "orchestrator"]
 
@@ -62,10 +64,21 @@ class ActionReplay:
     """One replay. Feed the whole history, then read `new_decisions`, `result`, `open_tasks` and the flags."""
 
     def __init__(
-        self, *, instance_id: str, execution_id: str, parent_id: str | None, actions: Iterable[Event], finished: Finished | None,
+        self,
+        *,
+        instance_id: str,
+        execution_id: str,
+        parent_id: str | None,
+        actions: Iterable[Event],
+        finished: Finished | None,
         exists: Callable[[FunctionKind, str], bool],
     ) -> None:
-        self._instance_id, self._execution_id, self._parent_id, self._exists = instance_id, execution_id, parent_id, exists
+        self._instance_id, self._execution_id, self._parent_id, self._exists = (
+            instance_id,
+            execution_id,
+            parent_id,
+            exists,
+        )
         self._todo, self._finished = deque(actions), finished
         self._awaited: Wait | None = None
         self._next_id = 0
@@ -96,10 +109,17 @@ class ActionReplay:
         kind = event["EventType"]
         if kind == EventType.ORCHESTRATOR_STARTED:
             self._now = parse_utc(event["Timestamp"])
-        elif self.suspended and kind not in (EventType.EXECUTION_RESUMED, EventType.EXECUTION_TERMINATED):
+        elif self.suspended and kind not in (
+            EventType.EXECUTION_RESUMED,
+            EventType.EXECUTION_TERMINATED,
+        ):
             if kind != EventType.EXECUTION_SUSPENDED:
                 self._held.append(event)
-        elif kind in (EventType.TASK_SCHEDULED, EventType.TIMER_CREATED, EventType.SUB_ORCHESTRATION_CREATED):
+        elif kind in (
+            EventType.TASK_SCHEDULED,
+            EventType.TIMER_CREATED,
+            EventType.SUB_ORCHESTRATION_CREATED,
+        ):
             self._confirm(event)
         else:
             self._feed_message(EventType(kind), event)
@@ -153,15 +173,18 @@ class ActionReplay:
         named = f" named '{name}'" if name is not None else ""
         if decision is None:
             raise NonDeterminism(
-                f"{before} {ident.format(**event)} the current replay execution hasn't (yet?) scheduled this task. {CHANGED}")
+                f"{before} {ident.format(**event)} the current replay execution hasn't (yet?) scheduled this task. {CHANGED}"
+            )
         if not isinstance(decision, expected):
             raise NonDeterminism(
                 f"{before} sequence number {task_id}{named}, but the current orchestration replay instead produced a "
-                f"{decision.net_type} action with this sequence number. {CHANGED}")
+                f"{decision.net_type} action with this sequence number. {CHANGED}"
+            )
         if not isinstance(decision, CreateTimer) and decision.name.lower() != str(name).lower():
             raise NonDeterminism(
                 f"{before} sequence number {task_id}{named}, but the current orchestration replay instead scheduled {noun} task "
-                f"named '{decision.name}' with this sequence number.  {CHANGED}")
+                f"named '{decision.name}' with this sequence number.  {CHANGED}"
+            )
         del self._unconfirmed[task_id]
 
     # -- invoking the actions -------------------------------------------------
@@ -190,13 +213,17 @@ class ActionReplay:
                 self.continuing, self.next_input = True, action.get("input")
                 return Wait(done=True)
             case 5:
-                return self._timer(parse_utc(action["fireAt"]), cancelled=bool(action.get("isCanceled")))
+                return self._timer(
+                    parse_utc(action["fireAt"]), cancelled=bool(action.get("isCanceled"))
+                )
             case 6:
                 return self._external_event(action["externalEventName"].lower())
             case 11 | 12 as compound:
                 return self._compound(action["compoundActions"], need_all=compound == 12)
             case other:
-                raise ImpossibleAction(f"The local host does not support {_UNSUPPORTED.get(other, f'actions of type {other}')}.")
+                raise ImpossibleAction(
+                    f"The local host does not support {_UNSUPPORTED.get(other, f'actions of type {other}')}."
+                )
 
     def _open(self, decision: Decision) -> Wait:
         wait = Wait()
@@ -215,10 +242,17 @@ class ActionReplay:
         self._must_exist("orchestrator", name)
         if given_id and given_id in (self._instance_id, self._parent_id):
             raise ImpossibleAction(
-                "The instance ID of a sub-orchestration must be different than the instance ID of a parent orchestration.")
-        return self._open(StartChild(
-            self._next_id, name, given_id or f"{self._execution_id}:{self._next_id}", json.dumps(action.get("input")),
-            action.get("version")))
+                "The instance ID of a sub-orchestration must be different than the instance ID of a parent orchestration."
+            )
+        return self._open(
+            StartChild(
+                self._next_id,
+                name,
+                given_id or f"{self._execution_id}:{self._next_id}",
+                json.dumps(action.get("input")),
+                action.get("version"),
+            )
+        )
 
     def _timer(self, fire_at: datetime, cancelled: bool = False) -> Wait:
         wait = self._open(CreateTimer(self._next_id, fire_at))
@@ -277,7 +311,8 @@ class ActionReplay:
     def _must_exist(self, kind: FunctionKind, name: str) -> None:
         if not self._exists(kind, name):
             raise ImpossibleAction(
-                f"{no_such_function(kind, name)} (Azure would not say so: the instance would stay Running for ever.)")
+                f"{no_such_function(kind, name)} (Azure would not say so: the instance would stay Running for ever.)"
+            )
 
 
 def no_such_function(kind: FunctionKind, name: str) -> str:
@@ -287,11 +322,20 @@ def no_such_function(kind: FunctionKind, name: str) -> str:
 
 _DESCRIPTIONS: dict[EventType, tuple[str, type[Any], str]] = {
     EventType.TASK_SCHEDULED: (
-        "an activity", ScheduleActivity, "sequence ID {EventId} and name '{Name}' (version '{Version}'), but"),
+        "an activity",
+        ScheduleActivity,
+        "sequence ID {EventId} and name '{Name}' (version '{Version}'), but",
+    ),
     EventType.TIMER_CREATED: ("a timer", CreateTimer, "sequence number {EventId} but"),
     EventType.SUB_ORCHESTRATION_CREATED: (
-        "a sub-orchestration", StartChild, "sequence ID {EventId} and name '{Name}' (version '{Version}', instance ID "
-        "'{InstanceId}'), but"),
+        "a sub-orchestration",
+        StartChild,
+        "sequence ID {EventId} and name '{Name}' (version '{Version}', instance ID "
+        "'{InstanceId}'), but",
+    ),
 }
 _UNSUPPORTED = {
-    7: "entities (call_entity)", 8: "call_http: call an activity that makes the request", 9: "entities (signal_entity)"}
+    7: "entities (call_entity)",
+    8: "call_http: call an activity that makes the request",
+    9: "entities (signal_entity)",
+}

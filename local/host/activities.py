@@ -23,9 +23,23 @@ log = logging.getLogger(__name__)
 
 
 class Activities:
-    def __init__(self, *, store: Store, functions: FunctionIndex, invoker: Calls, clock: Clock, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        functions: FunctionIndex,
+        invoker: Calls,
+        clock: Clock,
+        wake: Callable[[], None],
+    ) -> None:
         """`wake` is called when `write_results` or `start` has something to do."""
-        self._store, self._functions, self._invoker, self._clock, self._wake = store, functions, invoker, clock, wake
+        self._store, self._functions, self._invoker, self._clock, self._wake = (
+            store,
+            functions,
+            invoker,
+            clock,
+            wake,
+        )
         self._lock = threading.Lock()
         self._queue: deque[Work] = deque()
         self._active: set[int] = set()
@@ -64,7 +78,9 @@ class Activities:
         function = self._functions.find(work.name)
         if function is None or not self._functions.exists("activity", work.name):
             reason, details = failure_texts.missing_activity(work.name)
-            self._finish(work, history.task_failed(self._clock.now(), work.task_id, reason, details))
+            self._finish(
+                work, history.task_failed(self._clock.now(), work.task_id, reason, details)
+            )
             return
         began = time.monotonic()
         future = self._invoker.activity(function, work.input)
@@ -77,7 +93,9 @@ class Activities:
             self._run_again(work)
             return
         took = time.monotonic() - began
-        error = RuntimeError("the activity was cancelled") if future.cancelled() else future.exception()
+        error = (
+            RuntimeError("the activity was cancelled") if future.cancelled() else future.exception()
+        )
         if error is None:
             self._log(logging.INFO, work, "done", took)
             event = history.task_completed(self._clock.now(), work.task_id, future.result())
@@ -89,15 +107,32 @@ class Activities:
 
     def _log(self, level: int, work: Work, outcome: str, took: float) -> None:
         if log.isEnabledFor(level):
-            fields = {"instance": work.instance_id, "activity": work.name, "task": work.task_id, "seconds": round(took, 6)}
-            log.log(level, "    activity %s of %s: %s (%.0f ms)", work.name, work.instance_id, outcome, took * 1000,
-                    extra={"fields": fields})
+            fields = {
+                "instance": work.instance_id,
+                "activity": work.name,
+                "task": work.task_id,
+                "seconds": round(took, 6),
+            }
+            log.log(
+                level,
+                "    activity %s of %s: %s (%.0f ms)",
+                work.name,
+                work.instance_id,
+                outcome,
+                took * 1000,
+                extra={"fields": fields},
+            )
 
     def _run_again(self, work: Work) -> None:
         """The worker process ended through no fault of this activity. Its row is still there, as after a restart."""
         if self.stopping:
             return
-        log.warning("%s activity %s runs again (task %d): the worker process ended", work.instance_id, work.name, work.task_id)
+        log.warning(
+            "%s activity %s runs again (task %d): the worker process ended",
+            work.instance_id,
+            work.name,
+            work.task_id,
+        )
         with self._lock:
             self._active.discard(work.id)
             self._queue.appendleft(work)

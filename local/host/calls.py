@@ -11,11 +11,11 @@ class Calls(Protocol):
     def activity(self, function: AppFunction, stored_input: str) -> "Future[str | None]":
         """Runs an activity on the input that the engine stored; gives the JSON of its result."""
 
-    def timer(self, function: AppFunction, trigger_json: str) -> "Future[None]":
-        ...
+    def timer(self, function: AppFunction, trigger_json: str) -> "Future[None]": ...
 
-    def http(self, function: AppFunction, request: HostRequest, parameters: dict[str, str]) -> "Future[HostResponse]":
-        ...
+    def http(
+        self, function: AppFunction, request: HostRequest, parameters: dict[str, str]
+    ) -> "Future[HostResponse]": ...
 
     def orchestrator(self, function: AppFunction, context: str) -> str:
         """Calls an orchestrator with its context; raises what it raises. Blocks."""

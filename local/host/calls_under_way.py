@@ -11,7 +11,11 @@ from typing import Any
 
 from .calls import EndedByHost, FailedElsewhere, WorkerLost
 
-FOR_GOOD = ("activity", "timer", "http")  # an orchestrator only computes: it can always be called again
+FOR_GOOD = (
+    "activity",
+    "timer",
+    "http",
+)  # an orchestrator only computes: it can always be called again
 
 
 @dataclass
@@ -33,7 +37,9 @@ class CallsUnderWay:
         self._changed = threading.Condition()
         self._calls: dict[int, Call] = {}  # in the order of their deadlines
         self._ids = itertools.count(1)
-        self._guilty: tuple[int, str | None] | None = None  # the call that ends the worker, and what it is told
+        self._guilty: tuple[int, str | None] | None = (
+            None  # the call that ends the worker, and what it is told
+        )
         self._closed: str | None = None
         if timeout is not None:
             threading.Thread(target=self._watch, name="function-timeout", daemon=True).start()

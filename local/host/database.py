@@ -28,7 +28,9 @@ CREATE TABLE IF NOT EXISTS schedules(name TEXT PRIMARY KEY, last INTEGER, next I
 
 def opened(path: Path | None) -> sqlite3.Connection:
     """`path` None: in memory. HostError if the file is no database, is damaged, or was written by another version of the host."""
-    db = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None, timeout=LOCK_SECONDS)
+    db = sqlite3.connect(
+        path or ":memory:", check_same_thread=False, isolation_level=None, timeout=LOCK_SECONDS
+    )
     try:
         _prepare(db, path)
     except sqlite3.Error as error:
@@ -50,8 +52,10 @@ def _prepare(db: sqlite3.Connection, path: Path | None) -> None:
         db.execute(statement)
     found = db.execute("PRAGMA user_version").fetchone()[0]
     if found not in (0, SCHEMA_VERSION):
-        raise HostError(f"The state database {path} was written by another version of the host (schema {found}). "
-                        f"{start_anew(path)}")
+        raise HostError(
+            f"The state database {path} was written by another version of the host (schema {found}). "
+            f"{start_anew(path)}"
+        )
     db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
     db.execute("COMMIT")
 

@@ -12,11 +12,17 @@ from .routes import Route
 def described(function: AppFunction) -> dict[str, Any]:
     timer = function.timer
     return {
-        "name": function.name, "trigger": function.trigger, "trigger_parameter": function.trigger_parameter,
-        "client_parameters": list(function.client_parameters), "wants_context": function.wants_context,
-        "returns_http": function.returns_http, "disabled": function.disabled, "methods": list(function.methods),
+        "name": function.name,
+        "trigger": function.trigger,
+        "trigger_parameter": function.trigger_parameter,
+        "client_parameters": list(function.client_parameters),
+        "wants_context": function.wants_context,
+        "returns_http": function.returns_http,
+        "disabled": function.disabled,
+        "methods": list(function.methods),
         "route": function.route.template if function.route else None,
-        "timer": [timer.text, timer.run_on_startup, timer.use_monitor] if timer else None}
+        "timer": [timer.text, timer.run_on_startup, timer.use_monitor] if timer else None,
+    }
 
 
 def index_of(descriptions: Iterable[dict[str, Any]]) -> FunctionIndex:
@@ -28,9 +34,19 @@ def _function(description: dict[str, Any]) -> AppFunction:
     values = dict(description)
     route, timer = values.pop("route"), values.pop("timer")
     return AppFunction(
-        **values | {"client_parameters": tuple(values["client_parameters"]), "methods": tuple(values["methods"])},
-        call=_elsewhere, route=Route.parse(route, "", str(values["name"])) if route is not None else None,
-        timer=TimerOptions(timer[0], ncrontab.parse(timer[0], time_zone(os.environ)), timer[1], timer[2]) if timer else None)
+        **values
+        | {
+            "client_parameters": tuple(values["client_parameters"]),
+            "methods": tuple(values["methods"]),
+        },
+        call=_elsewhere,
+        route=Route.parse(route, "", str(values["name"])) if route is not None else None,
+        timer=TimerOptions(
+            timer[0], ncrontab.parse(timer[0], time_zone(os.environ)), timer[1], timer[2]
+        )
+        if timer
+        else None,
+    )
 
 
 def _elsewhere(*_: object, **__: object) -> NoReturn:
@@ -42,10 +58,15 @@ def listed(functions: FunctionIndex, origin: str) -> list[str]:
     lines = []
     for function in functions.of("httpTrigger"):
         methods = "any method" if function.methods == HTTP_METHODS else ",".join(function.methods)
-        lines.append(f"  {function.name}: {methods} {origin}/{function.route.template if function.route else ''}")
+        lines.append(
+            f"  {function.name}: {methods} {origin}/{function.route.template if function.route else ''}"
+        )
     for function in functions.of("timerTrigger"):
         lines.append(f"  {function.name}: timer {function.timer.text if function.timer else ''}")
-    for kind, trigger in (("orchestrators", "orchestrationTrigger"), ("activities", "activityTrigger")):
+    for kind, trigger in (
+        ("orchestrators", "orchestrationTrigger"),
+        ("activities", "activityTrigger"),
+    ):
         if names := [function.name for function in functions.of(trigger)]:
             lines.append(f"  {kind}: {', '.join(names)}")
     if disabled := [function.name for function in functions.all if function.disabled]:

@@ -13,20 +13,45 @@ from .records import Instance
 from .timestamps import from_micros, to_seconds_text
 
 _NAMES = {
-    EventType.EXECUTION_STARTED: "ExecutionStarted", EventType.EXECUTION_COMPLETED: "ExecutionCompleted",
-    EventType.EXECUTION_TERMINATED: "ExecutionTerminated", EventType.TASK_SCHEDULED: "TaskScheduled",
-    EventType.TASK_COMPLETED: "TaskCompleted", EventType.TASK_FAILED: "TaskFailed",
+    EventType.EXECUTION_STARTED: "ExecutionStarted",
+    EventType.EXECUTION_COMPLETED: "ExecutionCompleted",
+    EventType.EXECUTION_TERMINATED: "ExecutionTerminated",
+    EventType.TASK_SCHEDULED: "TaskScheduled",
+    EventType.TASK_COMPLETED: "TaskCompleted",
+    EventType.TASK_FAILED: "TaskFailed",
     EventType.SUB_ORCHESTRATION_CREATED: "SubOrchestrationInstanceCreated",
     EventType.SUB_ORCHESTRATION_COMPLETED: "SubOrchestrationInstanceCompleted",
-    EventType.SUB_ORCHESTRATION_FAILED: "SubOrchestrationInstanceFailed", EventType.TIMER_CREATED: "TimerCreated",
-    EventType.TIMER_FIRED: "TimerFired", EventType.EVENT_RAISED: "EventRaised", EventType.GENERIC_EVENT: "GenericEvent",
-    EventType.EXECUTION_SUSPENDED: "ExecutionSuspended", EventType.EXECUTION_RESUMED: "ExecutionResumed"}
+    EventType.SUB_ORCHESTRATION_FAILED: "SubOrchestrationInstanceFailed",
+    EventType.TIMER_CREATED: "TimerCreated",
+    EventType.TIMER_FIRED: "TimerFired",
+    EventType.EVENT_RAISED: "EventRaised",
+    EventType.GENERIC_EVENT: "GenericEvent",
+    EventType.EXECUTION_SUSPENDED: "ExecutionSuspended",
+    EventType.EXECUTION_RESUMED: "ExecutionResumed",
+}
 _SCHEDULING = (EventType.TASK_SCHEDULED, EventType.SUB_ORCHESTRATION_CREATED)
-_COMPLETING = (EventType.TASK_COMPLETED, EventType.TASK_FAILED, EventType.SUB_ORCHESTRATION_COMPLETED,
-               EventType.SUB_ORCHESTRATION_FAILED)
-_HIDDEN_KEYS = frozenset({
-    "EventType", "EventId", "IsPlayed", "Timestamp", "TaskScheduledId", "TimerId", "OrchestrationInstance", "ParentInstance",
-    "Version", "Tags", "ClientSpanId", "InstanceId"})
+_COMPLETING = (
+    EventType.TASK_COMPLETED,
+    EventType.TASK_FAILED,
+    EventType.SUB_ORCHESTRATION_COMPLETED,
+    EventType.SUB_ORCHESTRATION_FAILED,
+)
+_HIDDEN_KEYS = frozenset(
+    {
+        "EventType",
+        "EventId",
+        "IsPlayed",
+        "Timestamp",
+        "TaskScheduledId",
+        "TimerId",
+        "OrchestrationInstance",
+        "ParentInstance",
+        "Version",
+        "Tags",
+        "ClientSpanId",
+        "InstanceId",
+    }
+)
 _CHILD_KEYS = frozenset({"InstanceId", "ClientSpanId"})
 
 
@@ -42,10 +67,15 @@ def parsed(text: str | None) -> Any:
 
 def status_body(instance: Instance, *, show_input: bool = True) -> dict[str, Any]:
     return {
-        "name": instance.name, "instanceId": instance.instance_id, "runtimeStatus": instance.status,
-        "input": parsed(instance.input) if show_input else None, "customStatus": parsed(instance.custom_status),
-        "output": parsed(instance.output), "createdTime": to_seconds_text(from_micros(instance.created)),
-        "lastUpdatedTime": to_seconds_text(from_micros(instance.updated))}
+        "name": instance.name,
+        "instanceId": instance.instance_id,
+        "runtimeStatus": instance.status,
+        "input": parsed(instance.input) if show_input else None,
+        "customStatus": parsed(instance.custom_status),
+        "output": parsed(instance.output),
+        "createdTime": to_seconds_text(from_micros(instance.created)),
+        "lastUpdatedTime": to_seconds_text(from_micros(instance.updated)),
+    }
 
 
 def history_events(events: Sequence[Event], *, show_output: bool) -> list[dict[str, Any]]:
@@ -60,7 +90,9 @@ def history_events(events: Sequence[Event], *, show_output: bool) -> list[dict[s
     return shown
 
 
-def _entry(kind: EventType, event: Event, scheduled: dict[int, Event], show_output: bool) -> dict[str, Any]:
+def _entry(
+    kind: EventType, event: Event, scheduled: dict[int, Event], show_output: bool
+) -> dict[str, Any]:
     by_function = kind == EventType.EXECUTION_STARTED
     hidden = _HIDDEN_KEYS | {"Name"} if by_function else _HIDDEN_KEYS
     if kind == EventType.SUB_ORCHESTRATION_CREATED:

@@ -34,7 +34,9 @@ from .versions import VersionRule
 
 log = logging.getLogger(__name__)
 LONGEST_WAIT = 5.0  # seconds; bounds what a jump of the system's clock can do
-LONGEST_PAUSE = 0.25  # seconds between two episodes of an instance, while its activities are under way
+LONGEST_PAUSE = (
+    0.25  # seconds between two episodes of an instance, while its activities are under way
+)
 EPISODE_THREADS = 4
 
 
@@ -57,12 +59,38 @@ class Limits:
 
 class Engine:
     def __init__(
-        self, *, store: Store, functions: FunctionIndex, invoker: Calls, clock: Clock, limits: Limits, planner: StepPlanner,
-        versions: VersionRule, schedules: Schedules, traffic: Traffic,
+        self,
+        *,
+        store: Store,
+        functions: FunctionIndex,
+        invoker: Calls,
+        clock: Clock,
+        limits: Limits,
+        planner: StepPlanner,
+        versions: VersionRule,
+        schedules: Schedules,
+        traffic: Traffic,
     ) -> None:
-        self._store, self._functions, self._invoker, self._clock, self._limits = store, functions, invoker, clock, limits
-        self._activities = Activities(store=store, functions=functions, invoker=invoker, clock=clock, wake=self._activity_changed)
-        self._planner, self._versions, self._schedules, self._traffic = planner, versions, schedules, traffic
+        self._store, self._functions, self._invoker, self._clock, self._limits = (
+            store,
+            functions,
+            invoker,
+            clock,
+            limits,
+        )
+        self._activities = Activities(
+            store=store,
+            functions=functions,
+            invoker=invoker,
+            clock=clock,
+            wake=self._activity_changed,
+        )
+        self._planner, self._versions, self._schedules, self._traffic = (
+            planner,
+            versions,
+            schedules,
+            traffic,
+        )
         self._real_time = isinstance(clock, SystemClock)
         # on a virtual clock episodes run one after the other, in the order in which they came due: runs are repeatable
         threads = min(EPISODE_THREADS, limits.orchestrators) if self._real_time else 1
@@ -70,12 +98,16 @@ class Engine:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = False
-        self._ready: dict[str, None] = {}   # instances that have mail, in the order in which it came
-        self._running: set[str] = set()     # instances with an episode under way
+        self._ready: dict[str, None] = {}  # instances that have mail, in the order in which it came
+        self._running: set[str] = set()  # instances with an episode under way
         self._next_timer: int | None = None  # no timer is due before it; the one it was may be gone
         self._past: dict[str, PastEvents] = {}
-        self._rejected: set[str] = set()    # instances of a version that is not for this app; they are left alone
-        self._thread = threading.Thread(target=self._dispatch_until_stopped, name="dispatcher", daemon=True)
+        self._rejected: set[str] = (
+            set()
+        )  # instances of a version that is not for this app; they are left alone
+        self._thread = threading.Thread(
+            target=self._dispatch_until_stopped, name="dispatcher", daemon=True
+        )
 
     def start(self) -> None:
         """Takes up whatever the database holds: that is all the recovery there is."""
@@ -103,7 +135,13 @@ class Engine:
         """Nothing runs and nothing is due."""
         now = to_micros(self._clock.now())
         with self._lock:
-            if self._ready or self._running or self._activities.busy or self._wake.is_set() or self._timer_due(now):
+            if (
+                self._ready
+                or self._running
+                or self._activities.busy
+                or self._wake.is_set()
+                or self._timer_due(now)
+            ):
                 return False
         return not self._schedules.busy(now)
 
@@ -113,7 +151,11 @@ class Engine:
     def next_due(self) -> datetime | None:
         """When the next durable timer or timer trigger is due."""
         now = to_micros(self._clock.now())
-        moments = [due for due in (self._store.next_due(now), self._schedules.next_due()) if due is not None]
+        moments = [
+            due
+            for due in (self._store.next_due(now), self._schedules.next_due())
+            if due is not None
+        ]
         return from_micros(min(moments)) if moments else None
 
     def stop(self, *, drain: bool, timeout: float) -> bool:
@@ -154,9 +196,16 @@ class Engine:
         waits = [] if paused_until is None else [paused_until - time.monotonic()]
         if self._real_time:
             with self._lock:
-                moments = [due for due in (self._next_timer, self._schedules.next_due()) if due is not None]
-            waits += [LONGEST_WAIT, *((due - to_micros(self._clock.now())) / 1e6 for due in moments)]
-        return max(0.0, min(waits)) if waits else None  # on a virtual clock the host says when it has moved it
+                moments = [
+                    due for due in (self._next_timer, self._schedules.next_due()) if due is not None
+                ]
+            waits += [
+                LONGEST_WAIT,
+                *((due - to_micros(self._clock.now())) / 1e6 for due in moments),
+            ]
+        return (
+            max(0.0, min(waits)) if waits else None
+        )  # on a virtual clock the host says when it has moved it
 
     def _dispatch(self) -> float | None:
         """Starts what can be started. Returns when the first of the episodes that pause can start."""
@@ -164,16 +213,34 @@ class Engine:
         now = to_micros(self._clock.now())
         with self._lock:
             if self._timer_due(now):
-                self._ready.update(dict.fromkeys(iid for iid in self._store.timers_due(now) if iid not in self._rejected))
+                self._ready.update(
+                    dict.fromkeys(
+                        iid for iid in self._store.timers_due(now) if iid not in self._rejected
+                    )
+                )
                 self._next_timer = self._store.next_due(now)
             pauses = self._pauses()
-            startable = [iid for iid in self._ready if iid not in self._running and iid not in pauses]
-            episodes = self._limits.orchestrators if not self._limits.serial else 0 if self._activities.under_way else 1
-            for instance_id in startable[:max(0, episodes - len(self._running))]:
+            startable = [
+                iid for iid in self._ready if iid not in self._running and iid not in pauses
+            ]
+            episodes = (
+                self._limits.orchestrators
+                if not self._limits.serial
+                else 0
+                if self._activities.under_way
+                else 1
+            )
+            for instance_id in startable[: max(0, episodes - len(self._running))]:
                 del self._ready[instance_id]
                 self._running.add(instance_id)
                 self._episodes.submit(self._run_step, instance_id)
-            activities = self._limits.activities if not self._limits.serial else 0 if self._ready or self._running else 1
+            activities = (
+                self._limits.activities
+                if not self._limits.serial
+                else 0
+                if self._ready or self._running
+                else 1
+            )
         self._activities.start(activities)
         self._schedules.fire_due(now, self.notify)
         return min(pauses.values(), default=None)
@@ -185,7 +252,11 @@ class Engine:
         now, pauses = time.monotonic(), {}
         for instance_id in self._ready:
             past = self._past.get(instance_id)
-            if past is not None and past.pause_until > now and self._activities.unfinished_of(instance_id):
+            if (
+                past is not None
+                and past.pause_until > now
+                and self._activities.unfinished_of(instance_id)
+            ):
                 pauses[instance_id] = past.pause_until
         return pauses
 
@@ -205,14 +276,22 @@ class Engine:
             return
         except WorkerLost:
             written = Written(ready=[] if self._stopping else [instance_id])
-        except BaseException:  # also SystemExit, raised by an orchestrator: nobody else would hear of it
-            log.exception("%s: the local host failed in this episode; the instance stays as it is", instance_id)
+        except (
+            BaseException
+        ):  # also SystemExit, raised by an orchestrator: nobody else would hear of it
+            log.exception(
+                "%s: the local host failed in this episode; the instance stays as it is",
+                instance_id,
+            )
         finally:
             with self._lock:
                 self._running.discard(instance_id)
                 self._activities.add(written.work)
                 self._ready.update(dict.fromkeys(written.ready))
-                self._next_timer = min((due for due in (self._next_timer, written.next_timer) if due is not None), default=None)
+                self._next_timer = min(
+                    (due for due in (self._next_timer, written.next_timer) if due is not None),
+                    default=None,
+                )
             self._wake_up()
 
     def _step(self, instance_id: str) -> Written:
@@ -220,34 +299,71 @@ class Engine:
         now = self._clock.now()
         messages = self._store.messages(instance_id, to_micros(now))
         mine = [
-            message for message in messages
-            if instance is not None and instance.live and message.execution_id in (None, instance.execution_id)]
+            message
+            for message in messages
+            if instance is not None
+            and instance.live
+            and message.execution_id in (None, instance.execution_id)
+        ]
         if instance is None or not mine:
             self._store.delete_messages([message.id for message in messages])
             return Written()
         if not self._versions.accepts(instance.version) and self._versions.failure == "Reject":
             self._rejected.add(instance_id)
-            log.warning("%s %s is left as it is: its version %s is not for this app (%s)", instance_id, instance.name,
-                        instance.version, self._versions.current)
+            log.warning(
+                "%s %s is left as it is: its version %s is not for this app (%s)",
+                instance_id,
+                instance.name,
+                instance.version,
+                self._versions.current,
+            )
             return Written()
         past, began = self._past_of(instance), time.monotonic()
         fresh = [history.orchestrator_started(now), *(message.event for message in mine)]
         who = Identity(
-            instance_id, instance.execution_id, instance.name, instance.parent.instance_id if instance.parent else None)
+            instance_id,
+            instance.execution_id,
+            instance.name,
+            instance.parent.instance_id if instance.parent else None,
+        )
         if self._versions.accepts(instance.version):
-            outcome = run_episode(who, [*past.events, *fresh], past.texts, self._handler(instance.name), self._functions.exists)
+            outcome = run_episode(
+                who,
+                [*past.events, *fresh],
+                past.texts,
+                self._handler(instance.name),
+                self._functions.exists,
+            )
         else:
             outcome = version_mismatch(who, instance.version, self._versions.current)
         if outcome.hidden_error is not None:
-            log.error("%s %s: an error that Azure hides: %s", instance_id, instance.name, outcome.hidden_error)
-        step = self._planner.plan(instance, [message.id for message in messages], past.events, fresh, outcome, now)
+            log.error(
+                "%s %s: an error that Azure hides: %s",
+                instance_id,
+                instance.name,
+                outcome.hidden_error,
+            )
+        step = self._planner.plan(
+            instance, [message.id for message in messages], past.events, fresh, outcome, now
+        )
         written = self._store.commit_step(step)
         took = time.monotonic() - began
         self._remember(instance, past, step, took)
         level = logging.WARNING if step.status == "Failed" else logging.INFO
         if log.isEnabledFor(level):
-            log.log(level, "%s", describe(step, past.events, fresh, outcome, took), extra={"fields": {
-                "instance": instance_id, "orchestrator": instance.name, "status": step.status, "seconds": round(took, 6)}})
+            log.log(
+                level,
+                "%s",
+                describe(step, past.events, fresh, outcome, took),
+                extra={
+                    "fields": {
+                        "instance": instance_id,
+                        "orchestrator": instance.name,
+                        "status": step.status,
+                        "seconds": round(took, 6),
+                    }
+                },
+            )
         return written
 
     def _handler(self, name: str) -> Callable[[str], str]:

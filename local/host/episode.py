@@ -18,8 +18,12 @@ from .timestamps import rewrite_offsets
 STATE_MARK = "\n\n$OutOfProcData$:"
 MAX_CUSTOM_STATUS_BYTES = 16 * 1024
 CONTEXT_CONSTANTS = {
-    "upperSchemaVersion": 1, "upperSchemaVersionNew": 2, "longRunningTimerIntervalDuration": "3.00:00:00",
-    "maximumShortTimerDuration": "6.00:00:00", "defaultHttpAsyncRequestSleepTimeMillseconds": 30000}
+    "upperSchemaVersion": 1,
+    "upperSchemaVersionNew": 2,
+    "longRunningTimerIntervalDuration": "3.00:00:00",
+    "maximumShortTimerDuration": "6.00:00:00",
+    "defaultHttpAsyncRequestSleepTimeMillseconds": 30000,
+}
 
 
 @dataclass(frozen=True)
@@ -39,16 +43,18 @@ class Answer:
     actions: list[Event] = field(default_factory=list)
     finished: Finished | None = None
     custom_status: str | None = None  # JSON text
-    hidden_error: str | None = None   # an error that Azure would bury under the Non-Deterministic text
+    hidden_error: str | None = (
+        None  # an error that Azure would bury under the Non-Deterministic text
+    )
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What an episode leads to. `status` None: the instance goes on (Running, or Suspended)."""
 
-    status: str | None = None          # Completed, Failed, Terminated, ContinuedAsNew
-    output: str | None = None          # JSON text if Completed, plain text else
-    error: str | None = None           # the part of a Failed output after "failed: "
+    status: str | None = None  # Completed, Failed, Terminated, ContinuedAsNew
+    output: str | None = None  # JSON text if Completed, plain text else
+    error: str | None = None  # the part of a Failed output after "failed: "
     decisions: list[Decision] = field(default_factory=list)
     custom_status: str | None = None
     suspended: bool = False
@@ -60,14 +66,22 @@ class Outcome:
 
 
 def run_episode(
-    who: Identity, history: Sequence[Event], past_texts: Sequence[str], handle: Callable[[str], str],
+    who: Identity,
+    history: Sequence[Event],
+    past_texts: Sequence[str],
+    handle: Callable[[str], str],
     exists: Callable[[FunctionKind, str], bool],
 ) -> Outcome:
     """`history` is everything, fresh events last; `past_texts` are the events before those, already as JSON."""
     answer = ask_orchestrator(handle, context_json(who, history, past_texts))
     replay = ActionReplay(
-        instance_id=who.instance_id, execution_id=who.execution_id, parent_id=who.parent_id, actions=answer.actions,
-        finished=answer.finished, exists=exists)
+        instance_id=who.instance_id,
+        execution_id=who.execution_id,
+        parent_id=who.parent_id,
+        actions=answer.actions,
+        finished=answer.finished,
+        exists=exists,
+    )
     failure, error = None, None
     try:
         for event in history:
@@ -81,10 +95,18 @@ def run_episode(
 
 
 def conclude(
-    who: Identity, history: Sequence[Event], answer: Answer, replay: ActionReplay, failure: str | None, error: str | None,
+    who: Identity,
+    history: Sequence[Event],
+    answer: Answer,
+    replay: ActionReplay,
+    failure: str | None,
+    error: str | None,
 ) -> Outcome:
     common: dict[str, Any] = {
-        "custom_status": answer.custom_status, "next_id": replay.next_id, "hidden_error": answer.hidden_error}
+        "custom_status": answer.custom_status,
+        "next_id": replay.next_id,
+        "hidden_error": answer.hidden_error,
+    }
     for event in history:
         if event["EventType"] == EventType.EXECUTION_TERMINATED:  # wins over everything (R13)
             return Outcome("Terminated", event.get("Input"), **common)
@@ -93,12 +115,23 @@ def conclude(
         return Outcome("Failed", failure, error or failure, decisions, **common)
     if replay.result is None or replay.open_tasks:
         return Outcome(
-            decisions=replay.new_decisions, suspended=replay.suspended, suspend_reason=replay.suspend_reason, **common)
+            decisions=replay.new_decisions,
+            suspended=replay.suspended,
+            suspend_reason=replay.suspend_reason,
+            **common,
+        )
     common["decisions"] = replay.new_decisions
     if (error := replay.result.error) is not None:
-        return Outcome("Failed", failure_texts.orchestrator_failure(who.name, error), error, **common)
+        return Outcome(
+            "Failed", failure_texts.orchestrator_failure(who.name, error), error, **common
+        )
     if replay.continuing:
-        return Outcome("ContinuedAsNew", next_input=compact_json(replay.next_input), carried=replay.carried, **common)
+        return Outcome(
+            "ContinuedAsNew",
+            next_input=compact_json(replay.next_input),
+            carried=replay.carried,
+            **common,
+        )
     output = rewrite_offsets(replay.result.output)
     return Outcome("Completed", None if output is None else compact_json(output), **common)
 
@@ -111,10 +144,16 @@ def version_mismatch(who: Identity, version: str, current: str) -> Outcome:
 
 def context_json(who: Identity, history: Sequence[Event], past_texts: Sequence[str]) -> str:
     started = next(event for event in history if event["EventType"] == EventType.EXECUTION_STARTED)
-    texts = [*past_texts, *(json.dumps(event) for event in history[len(past_texts):])]
-    rest = json.dumps({
-        "input": None if started["Input"] is None else json.loads(started["Input"]), "instanceId": who.instance_id,
-        "isReplaying": bool(past_texts), "parentInstanceId": who.parent_id, **CONTEXT_CONSTANTS})
+    texts = [*past_texts, *(json.dumps(event) for event in history[len(past_texts) :])]
+    rest = json.dumps(
+        {
+            "input": None if started["Input"] is None else json.loads(started["Input"]),
+            "instanceId": who.instance_id,
+            "isReplaying": bool(past_texts),
+            "parentInstanceId": who.parent_id,
+            **CONTEXT_CONSTANTS,
+        }
+    )
     return '{"history": [' + ", ".join(texts) + "], " + rest[1:]
 
 
@@ -128,7 +167,10 @@ def ask_orchestrator(handle: Callable[[str], str], context: str) -> Answer:
         state = _carried_state(text)
         if state is None:
             hidden = failure_texts.unreadable_orchestrator_failure(error)
-            return Answer(finished=Finished(error=hidden), hidden_error=failure_texts.one_line(error).partition(STATE_MARK)[0])
+            return Answer(
+                finished=Finished(error=hidden),
+                hidden_error=failure_texts.one_line(error).partition(STATE_MARK)[0],
+            )
         return _read_state(state)
 
 
@@ -148,8 +190,10 @@ def _read_state(state: dict[str, Any]) -> Answer:
         custom_status = compact_json(state["customStatus"])
         size = len(custom_status.encode("utf-16-le", "surrogatepass"))
         if size > MAX_CUSTOM_STATUS_BYTES:
-            error = ("The UTF-16 size of the JSON-serialized payload must not exceed 16 KB. "
-                     f"The current payload size is {size // 1024} KB.")
+            error = (
+                "The UTF-16 size of the JSON-serialized payload must not exceed 16 KB. "
+                f"The current payload size is {size // 1024} KB."
+            )
             return Answer(finished=Finished(error=error), hidden_error=f"custom status: {error}")
     actions = (state.get("actions") or [[]])[0]
     if state.get("error"):

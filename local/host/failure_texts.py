@@ -12,8 +12,22 @@ from .calls import EndedByHost, FailedElsewhere
 
 HIDDEN = "[Hidden Credential]"
 CREDENTIAL_TOKENS = (
-    "Token=", "DefaultEndpointsProtocol=http", "AccountKey=", "Data Source=", "Server=", "Password=", "pwd=", "&amp;sig=",
-    "&sig=", "?sig=", "SharedAccessKey=", "&amp;code=", "&code=", "?code=", "key=")
+    "Token=",
+    "DefaultEndpointsProtocol=http",
+    "AccountKey=",
+    "Data Source=",
+    "Server=",
+    "Password=",
+    "pwd=",
+    "&amp;sig=",
+    "&sig=",
+    "?sig=",
+    "SharedAccessKey=",
+    "&amp;code=",
+    "&code=",
+    "?code=",
+    "key=",
+)
 _ALLOWED = "publickeytoken="
 _VALUE_END = re.compile(r"[<\"']")
 _URL_WITH_PASSWORD = re.compile(r"\b([a-zA-Z]+)://([^:/\s]+):([^@/\s]+)@([^:/\s]+):([0-9]+)\b")
@@ -32,7 +46,7 @@ def sanitize(text: str) -> str:
                 position = start + len(token)
                 continue
             end = _VALUE_END.search(text, start)
-            text = text[:start] + HIDDEN + (text[end.start():] if end else "")
+            text = text[:start] + HIDDEN + (text[end.start() :] if end else "")
             position = start + len(HIDDEN)
     return _URL_WITH_PASSWORD.sub(HIDDEN, text)
 
@@ -49,12 +63,18 @@ def stack_of(error: BaseException) -> str:
     """The Python frames of the app: those of this host and of the thread pool are left out."""
     if isinstance(error, FailedElsewhere):
         return error.stack
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_plumbing(frame.filename)]
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not _is_plumbing(frame.filename)
+    ]
     return "".join(traceback.format_list(frames))
 
 
 def _is_plumbing(filename: str) -> bool:
-    return "/local/host/" in filename.replace("\\", "/") or "concurrent/futures" in filename.replace("\\", "/")
+    return "/local/host/" in filename.replace(
+        "\\", "/"
+    ) or "concurrent/futures" in filename.replace("\\", "/")
 
 
 def activity_failure(name: str, error: BaseException) -> tuple[str, str]:
@@ -74,14 +94,34 @@ def missing_activity(name: str) -> tuple[str, str]:
 def _net_exception(message: str, stack: str) -> str:
     rpc_message = f"Result: Failure\nException: {message}\nStack: {stack}"
     inner = {
-        "$type": "Microsoft.Azure.WebJobs.Script.Workers.Rpc.RpcException, LocalHost", "IsUserException": False,
-        "RemoteStackTrace": stack, "RemoteMessage": message, "RemoteTypeName": None, "Message": rpc_message,
-        "Data": {"$type": "System.Collections.ListDictionaryInternal, System.Private.CoreLib"}, "InnerException": None,
-        "HelpLink": None, "Source": "LocalHost", "HResult": -2146233088, "StackTrace": "   at LocalHost"}
+        "$type": "Microsoft.Azure.WebJobs.Script.Workers.Rpc.RpcException, LocalHost",
+        "IsUserException": False,
+        "RemoteStackTrace": stack,
+        "RemoteMessage": message,
+        "RemoteTypeName": None,
+        "Message": rpc_message,
+        "Data": {"$type": "System.Collections.ListDictionaryInternal, System.Private.CoreLib"},
+        "InnerException": None,
+        "HelpLink": None,
+        "Source": "LocalHost",
+        "HResult": -2146233088,
+        "StackTrace": "   at LocalHost",
+    }
     outer = {
-        "$type": "System.Exception, System.Private.CoreLib", "ClassName": "System.Exception", "Message": f" {message}",
-        "Data": None, "InnerException": inner, "HelpURL": None, "StackTraceString": None, "RemoteStackTraceString": None,
-        "RemoteStackIndex": 0, "ExceptionMethod": None, "HResult": -2146233088, "Source": None, "WatsonBuckets": None}
+        "$type": "System.Exception, System.Private.CoreLib",
+        "ClassName": "System.Exception",
+        "Message": f" {message}",
+        "Data": None,
+        "InnerException": inner,
+        "HelpURL": None,
+        "StackTraceString": None,
+        "RemoteStackTraceString": None,
+        "RemoteStackIndex": 0,
+        "ExceptionMethod": None,
+        "HResult": -2146233088,
+        "Source": None,
+        "WatsonBuckets": None,
+    }
     return json.dumps(outer, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -92,7 +132,8 @@ def orchestrator_failure(name: str, error: str) -> str:
 def unreadable_orchestrator_failure(error: BaseException) -> str:
     """The error of an orchestrator whose exception carried no state: the SDK itself broke, or the sanitizer cut it away."""
     return sanitize(
-        f"One or more errors occurred. (Result: Failure\nException: {one_line(error)}\nStack: {stack_of(error)})")
+        f"One or more errors occurred. (Result: Failure\nException: {one_line(error)}\nStack: {stack_of(error)})"
+    )
 
 
 def child_failure_details(error: str) -> str:

@@ -22,13 +22,27 @@ _LOCAL_HOST = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?", re.IGNO
 
 class Front:
     def __init__(
-        self, *, functions: FunctionIndex, invoker: Calls, management: Management, schedules: Schedules, traffic: Traffic,
+        self,
+        *,
+        functions: FunctionIndex,
+        invoker: Calls,
+        management: Management,
+        schedules: Schedules,
+        traffic: Traffic,
     ) -> None:
         self._functions, self._invoker, self._management, self._schedules, self._traffic = (
-            functions, invoker, management, schedules, traffic)
+            functions,
+            invoker,
+            management,
+            schedules,
+            traffic,
+        )
         self.stopping = False  # set when the host ends: functions are no longer called
         self._routes = [
-            (function.route, function) for function in functions.of("httpTrigger") if function.route is not None]
+            (function.route, function)
+            for function in functions.of("httpTrigger")
+            if function.route is not None
+        ]
 
     @staticmethod
     def largest_body(path: str) -> int | None:
@@ -45,7 +59,7 @@ class Front:
     async def _answer(self, request: HostRequest) -> HostResponse:
         for base in (WEBHOOKS, RPC):
             if request.path.lower().startswith(f"{base}/"):
-                return await self._management.handle(request, request.path[len(base):])
+                return await self._management.handle(request, request.path[len(base) :])
         if self.stopping:
             return HostResponse(503)
         if request.path.lower().startswith("/admin/"):
@@ -61,12 +75,25 @@ class Front:
                 if self._functions.find(name) is None:
                     return HostResponse(404)
                 if self._schedules.fire_by_hand(name) is None:
-                    return json_response(400, {"Message": f"The local host fires timer triggers by hand; '{name}' is none."})
+                    return json_response(
+                        400,
+                        {
+                            "Message": f"The local host fires timer triggers by hand; '{name}' is none."
+                        },
+                    )
                 return HostResponse(202)
             case "GET", ["admin", "functions"]:
-                return json_response(200, [
-                    {"name": function.name, "trigger": function.trigger, "isDisabled": function.disabled}
-                    for function in self._functions.all])
+                return json_response(
+                    200,
+                    [
+                        {
+                            "name": function.name,
+                            "trigger": function.trigger,
+                            "isDisabled": function.disabled,
+                        }
+                        for function in self._functions.all
+                    ],
+                )
             case "GET", ["admin", "host", "status"]:
                 return json_response(200, {"state": "Running", "host": "local"})
         return HostResponse(404)
@@ -78,10 +105,14 @@ class Front:
             if request.method in function.methods:
                 return await self._call(function, request, parameters)
         if request.path == "/" and request.method == "GET":
-            return HostResponse(200, (("Content-Type", "text/plain"),), b"The local Functions host is running.\n")
+            return HostResponse(
+                200, (("Content-Type", "text/plain"),), b"The local Functions host is running.\n"
+            )
         return HostResponse(404)
 
-    async def _call(self, function: AppFunction, request: HostRequest, parameters: dict[str, str]) -> HostResponse:
+    async def _call(
+        self, function: AppFunction, request: HostRequest, parameters: dict[str, str]
+    ) -> HostResponse:
         if len(request.body) > MAX_TRIGGER_BODY:
             return HostResponse(413)
         try:

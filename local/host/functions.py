@@ -25,9 +25,15 @@ HTTP_METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS")
 TRIGGERS = frozenset({"httpTrigger", "timerTrigger", "orchestrationTrigger", "activityTrigger"})
 _TRUE = frozenset({"1", "true", "yes"})
 _REFUSED = {
-    "entityTrigger": "durable entities", "blobTrigger": "blob triggers", "queueTrigger": "queue triggers",
-    "serviceBusTrigger": "Service Bus triggers", "eventHubTrigger": "Event Hub triggers",
-    "eventGridTrigger": "Event Grid triggers", "cosmosDBTrigger": "Cosmos DB triggers", "warmupTrigger": "warm-up triggers"}
+    "entityTrigger": "durable entities",
+    "blobTrigger": "blob triggers",
+    "queueTrigger": "queue triggers",
+    "serviceBusTrigger": "Service Bus triggers",
+    "eventHubTrigger": "Event Hub triggers",
+    "eventGridTrigger": "Event Grid triggers",
+    "cosmosDBTrigger": "Cosmos DB triggers",
+    "warmupTrigger": "warm-up triggers",
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class AppFunction:
     """One function of the app, ready to be called."""
 
     name: str
-    trigger: str            # "httpTrigger", ...
+    trigger: str  # "httpTrigger", ...
     call: Callable[..., Any]
     trigger_parameter: str
     client_parameters: tuple[str, ...]  # parameters that get the durable client
@@ -67,7 +73,9 @@ class FunctionIndex:
         self._by_name: dict[str, AppFunction] = {}
         for function in self.all:
             if function.name.lower() in self._by_name:
-                raise AppRefused(f"Two functions are named '{function.name}'; names must differ, also in more than their case.")
+                raise AppRefused(
+                    f"Two functions are named '{function.name}'; names must differ, also in more than their case."
+                )
             self._by_name[function.name.lower()] = function
         self._refuse_equal_routes()
 
@@ -75,12 +83,20 @@ class FunctionIndex:
         return self._by_name.get(name.lower())
 
     def of(self, trigger: str) -> list[AppFunction]:
-        return [function for function in self.all if function.trigger == trigger and not function.disabled]
+        return [
+            function
+            for function in self.all
+            if function.trigger == trigger and not function.disabled
+        ]
 
     def exists(self, kind: FunctionKind, name: str) -> bool:
         function = self.find(name)
-        return function is not None and not function.disabled and function.trigger == (
-            "activityTrigger" if kind == "activity" else "orchestrationTrigger")
+        return (
+            function is not None
+            and not function.disabled
+            and function.trigger
+            == ("activityTrigger" if kind == "activity" else "orchestrationTrigger")
+        )
 
     @property
     def uses_durable_client(self) -> bool:
@@ -94,10 +110,13 @@ class FunctionIndex:
                 other = seen.setdefault((function.route.shape, method), function.name)
                 if other != function.name:
                     raise AppRefused(
-                        f"The functions '{other}' and '{function.name}' both answer {method} /{function.route.template}.")
+                        f"The functions '{other}' and '{function.name}' both answer {method} /{function.route.template}."
+                    )
 
 
-_loaded: dict[Path, ModuleType] = {}  # by script: a module is imported once, though another app may have its name meanwhile
+_loaded: dict[
+    Path, ModuleType
+] = {}  # by script: a module is imported once, though another app may have its name meanwhile
 
 
 @contextmanager
@@ -113,6 +132,7 @@ def name_lent() -> Iterator[None]:
 
 
 # -- loading ------------------------------------------------------------------
+
 
 def load_app(root: Path) -> FunctionRegister:
     """Imports `function_app` from the folder, which must be on sys.path already, and returns its one app object."""
@@ -130,7 +150,9 @@ def load_app(root: Path) -> FunctionRegister:
     try:
         module = _loaded[script.resolve()] = importlib.import_module("function_app")
     except Exception as error:
-        raise AppRefused(f"function_app.py cannot be imported: {_where(error, root)}{type(error).__name__}: {error}") from error
+        raise AppRefused(
+            f"function_app.py cannot be imported: {_where(error, root)}{type(error).__name__}: {error}"
+        ) from error
     return _only_app(module)
 
 
@@ -138,29 +160,39 @@ def _where(error: Exception, root: Path) -> str:
     trace, place = error.__traceback__, ""
     while trace is not None:
         with suppress(ValueError):
-            place = f"{Path(trace.tb_frame.f_code.co_filename).relative_to(root)}:{trace.tb_lineno}: "
+            place = (
+                f"{Path(trace.tb_frame.f_code.co_filename).relative_to(root)}:{trace.tb_lineno}: "
+            )
         trace = trace.tb_next
     return place
 
 
 def _only_app(module: ModuleType) -> FunctionRegister:
-    apps = {id(value): value for value in vars(module).values() if isinstance(value, FunctionRegister)}
+    apps = {
+        id(value): value for value in vars(module).values() if isinstance(value, FunctionRegister)
+    }
     if len(apps) != 1:
         raise AppRefused(
-            f"function_app.py must hold exactly one FunctionApp or DFApp at module level; it holds {len(apps)}.")
+            f"function_app.py must hold exactly one FunctionApp or DFApp at module level; it holds {len(apps)}."
+        )
     return next(iter(apps.values()))
 
 
 # -- indexing -----------------------------------------------------------------
 
-def index_app(app: FunctionRegister, environ: Mapping[str, str], route_prefix: str) -> FunctionIndex:
+
+def index_app(
+    app: FunctionRegister, environ: Mapping[str, str], route_prefix: str
+) -> FunctionIndex:
     app.functions_bindings = {}  # the SDK remembers names here and would refuse to index one app object a second time
     try:
         functions = app.get_functions()
     except Exception as error:
         raise AppRefused(f"The app cannot be indexed: {error}") from error
     zone = time_zone(environ)
-    return FunctionIndex(_read_function(function, environ, route_prefix, zone) for function in functions)
+    return FunctionIndex(
+        _read_function(function, environ, route_prefix, zone) for function in functions
+    )
 
 
 def time_zone(environ: Mapping[str, str]) -> tzinfo:
@@ -171,53 +203,89 @@ def time_zone(environ: Mapping[str, str]) -> tzinfo:
     try:
         return ZoneInfo(name.lstrip(":"))
     except (ZoneInfoNotFoundError, ValueError):
-        raise AppRefused(f"The time zone '{name}' (WEBSITE_TIME_ZONE or TZ) is not an IANA name such as Europe/Berlin.") from None
+        raise AppRefused(
+            f"The time zone '{name}' (WEBSITE_TIME_ZONE or TZ) is not an IANA name such as Europe/Berlin."
+        ) from None
 
 
-def _read_function(function: Any, environ: Mapping[str, str], route_prefix: str, zone: tzinfo) -> AppFunction:
+def _read_function(
+    function: Any, environ: Mapping[str, str], route_prefix: str, zone: tzinfo
+) -> AppFunction:
     name: str = function.get_function_name()
     bindings: list[dict[str, Any]] = function.get_bindings_dict()["bindings"]
     if function.get_setting("retry_policy") is not None:
-        raise AppRefused(f"Function '{name}' has a retry policy: the local host does not support retry policies of triggers.")
-    trigger = next((binding for binding in bindings if str(binding["type"]).lower().endswith("trigger")), None)
+        raise AppRefused(
+            f"Function '{name}' has a retry policy: the local host does not support retry policies of triggers."
+        )
+    trigger = next(
+        (binding for binding in bindings if str(binding["type"]).lower().endswith("trigger")), None
+    )
     if trigger is None or trigger["type"] not in TRIGGERS:
         kind = str(trigger["type"]) if trigger else "none"
         feature = _REFUSED.get(kind, f"the trigger {kind}")
-        raise AppRefused(f"Function '{name}' uses {feature}, which the local host does not support.")
+        raise AppRefused(
+            f"Function '{name}' uses {feature}, which the local host does not support."
+        )
     alias = trigger.get("activity") or trigger.get("orchestration")
     if alias is not None and alias.lower() != name.lower():
-        raise AppRefused(f"Function '{name}' is called '{alias}' in its trigger; the local host needs both names to be equal.")
+        raise AppRefused(
+            f"Function '{name}' is called '{alias}' in its trigger; the local host needs both names to be equal."
+        )
     clients = []
     for binding in bindings:
         if binding["type"] == "durableClient":
             clients.append(str(binding["name"]))
         elif binding is not trigger and binding["type"] != "http":
-            raise AppRefused(f"Function '{name}' uses the binding {binding['type']}, which the local host does not support.")
+            raise AppRefused(
+                f"Function '{name}' uses the binding {binding['type']}, which the local host does not support."
+            )
     call: Callable[..., Any] = function.get_user_function()
     bound = {str(trigger["name"]), *clients}
-    wants_context = _check_parameters(name, call, bound, checked=trigger["type"] != "orchestrationTrigger")
+    wants_context = _check_parameters(
+        name, call, bound, checked=trigger["type"] != "orchestrationTrigger"
+    )
     if any(binding["type"] == "http" for binding in bindings):
         _check_return(name, call)
-    flag = environ.get(f"AzureWebJobs.{name}.Disabled") or environ.get(f"AzureWebJobs_{name}_Disabled") or ""
+    flag = (
+        environ.get(f"AzureWebJobs.{name}.Disabled")
+        or environ.get(f"AzureWebJobs_{name}_Disabled")
+        or ""
+    )
     is_http = trigger["type"] == "httpTrigger"
     return AppFunction(
-        name=name, trigger=trigger["type"], call=call, trigger_parameter=str(trigger["name"]), client_parameters=tuple(clients),
-        wants_context=wants_context, disabled=flag.lower() in _TRUE,
+        name=name,
+        trigger=trigger["type"],
+        call=call,
+        trigger_parameter=str(trigger["name"]),
+        client_parameters=tuple(clients),
+        wants_context=wants_context,
+        disabled=flag.lower() in _TRUE,
         returns_http=any(binding["type"] == "http" for binding in bindings),
-        route=Route.parse(str(trigger.get("route") or name), route_prefix, name) if is_http else None,
+        route=Route.parse(str(trigger.get("route") or name), route_prefix, name)
+        if is_http
+        else None,
         methods=_methods(trigger) if is_http else (),
-        timer=_timer_options(name, trigger, environ, zone) if trigger["type"] == "timerTrigger" else None)
+        timer=_timer_options(name, trigger, environ, zone)
+        if trigger["type"] == "timerTrigger"
+        else None,
+    )
 
 
-def _check_parameters(name: str, call: Callable[..., Any], bound: set[str], *, checked: bool) -> bool:
+def _check_parameters(
+    name: str, call: Callable[..., Any], bound: set[str], *, checked: bool
+) -> bool:
     """Every parameter must be bound, except `context`, which the worker injects. True: the function wants it."""
     if not checked:
         return False  # the SDK has wrapped the orchestrator; its one parameter is named `context`
     parameters = set(inspect.signature(call).parameters)
     if unbound := sorted(parameters - bound - {"context"}):
-        raise AppRefused(f"Function '{name}' has parameters without a binding: {', '.join(unbound)}.")
+        raise AppRefused(
+            f"Function '{name}' has parameters without a binding: {', '.join(unbound)}."
+        )
     if missing := sorted(bound - parameters):
-        raise AppRefused(f"Function '{name}' has bindings without a parameter: {', '.join(missing)}.")
+        raise AppRefused(
+            f"Function '{name}' has bindings without a parameter: {', '.join(missing)}."
+        )
     return "context" in parameters and "context" not in bound
 
 
@@ -226,24 +294,37 @@ def _check_return(name: str, call: Callable[..., Any]) -> None:
     try:
         hints = typing.get_type_hints(call)
     except Exception as error:
-        raise AppRefused(f"Function '{name}' has an annotation that cannot be read: {error}") from error
+        raise AppRefused(
+            f"Function '{name}' has an annotation that cannot be read: {error}"
+        ) from error
     if "return" not in hints:
         return
     returned, http = hints["return"], get_binding_registry().get("http")
     if not isinstance(returned, type) or not http.check_output_type_annotation(returned):
         shown = getattr(returned, "__name__", returned)
-        raise AppRefused(f"Function '{name}' says that it returns {shown}, which does not match its binding http; Azure would "
-                         "not load it. Leave the annotation out, or return func.HttpResponse or str.")
+        raise AppRefused(
+            f"Function '{name}' says that it returns {shown}, which does not match its binding http; Azure would "
+            "not load it. Leave the annotation out, or return func.HttpResponse or str."
+        )
 
 
 def _methods(trigger: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(str(getattr(method, "value", method)).upper() for method in trigger.get("methods") or HTTP_METHODS)
+    return tuple(
+        str(getattr(method, "value", method)).upper()
+        for method in trigger.get("methods") or HTTP_METHODS
+    )
 
 
-def _timer_options(name: str, trigger: dict[str, Any], environ: Mapping[str, str], zone: tzinfo) -> TimerOptions:
+def _timer_options(
+    name: str, trigger: dict[str, Any], environ: Mapping[str, str], zone: tzinfo
+) -> TimerOptions:
     text = resolve(str(trigger["schedule"]), environ, f"Function '{name}': its schedule")
     try:
         schedule = ncrontab.parse(text, zone)
     except ncrontab.BadSchedule as error:
-        raise AppRefused(f"Function '{name}' has a schedule that cannot be used, '{text}': {error}.") from None
-    return TimerOptions(text, schedule, bool(trigger.get("runOnStartup")), trigger.get("useMonitor") is not False)
+        raise AppRefused(
+            f"Function '{name}' has a schedule that cannot be used, '{text}': {error}."
+        ) from None
+    return TimerOptions(
+        text, schedule, bool(trigger.get("runOnStartup")), trigger.get("useMonitor") is not False
+    )

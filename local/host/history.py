@@ -30,9 +30,16 @@ class EventType(IntEnum):
     EXECUTION_RESUMED = 20
 
 
-NEVER_PLAYED = frozenset({
-    EventType.ORCHESTRATOR_STARTED, EventType.ORCHESTRATOR_COMPLETED, EventType.TASK_SCHEDULED, EventType.TIMER_CREATED,
-    EventType.SUB_ORCHESTRATION_CREATED, EventType.EXECUTION_COMPLETED})
+NEVER_PLAYED = frozenset(
+    {
+        EventType.ORCHESTRATOR_STARTED,
+        EventType.ORCHESTRATOR_COMPLETED,
+        EventType.TASK_SCHEDULED,
+        EventType.TIMER_CREATED,
+        EventType.SUB_ORCHESTRATION_CREATED,
+        EventType.EXECUTION_COMPLETED,
+    }
+)
 """Only events that an earlier episode consumed are sent with `IsPlayed: true`; these are produced, not consumed."""
 
 
@@ -42,22 +49,51 @@ def compact_json(value: object) -> str:
 
 
 def _event(kind: EventType, at: datetime, body: Event, event_id: int = -1) -> Event:
-    return {"EventType": int(kind), **body, "EventId": event_id, "IsPlayed": False, "Timestamp": to_text(at)}
+    return {
+        "EventType": int(kind),
+        **body,
+        "EventId": event_id,
+        "IsPlayed": False,
+        "Timestamp": to_text(at),
+    }
 
 
 def execution_started(
-    at: datetime, *, instance_id: str, execution_id: str, name: str, version: str, input_json: str | None,
-    parent: Event | None = None, generation: int | None = 0,
+    at: datetime,
+    *,
+    instance_id: str,
+    execution_id: str,
+    name: str,
+    version: str,
+    input_json: str | None,
+    parent: Event | None = None,
+    generation: int | None = 0,
 ) -> Event:
-    return _event(EventType.EXECUTION_STARTED, at, {
-        "OrchestrationInstance": {"InstanceId": instance_id, "ExecutionId": execution_id}, "ParentInstance": parent,
-        "Name": name, "Version": version, "Input": input_json, "Tags": None, "Correlation": None,
-        "ParentTraceContext": None, "ScheduledStartTime": None, "Generation": generation})
+    return _event(
+        EventType.EXECUTION_STARTED,
+        at,
+        {
+            "OrchestrationInstance": {"InstanceId": instance_id, "ExecutionId": execution_id},
+            "ParentInstance": parent,
+            "Name": name,
+            "Version": version,
+            "Input": input_json,
+            "Tags": None,
+            "Correlation": None,
+            "ParentTraceContext": None,
+            "ScheduledStartTime": None,
+            "Generation": generation,
+        },
+    )
 
 
 def parent_instance(*, name: str, instance_id: str, execution_id: str, task_id: int) -> Event:
-    return {"Name": name, "OrchestrationInstance": {"InstanceId": instance_id, "ExecutionId": execution_id},
-            "TaskScheduleId": task_id, "Version": ""}
+    return {
+        "Name": name,
+        "OrchestrationInstance": {"InstanceId": instance_id, "ExecutionId": execution_id},
+        "TaskScheduleId": task_id,
+        "Version": "",
+    }
 
 
 def execution_completed(at: datetime, event_id: int, status: str, result: str | None) -> Event:
@@ -83,22 +119,44 @@ def task_completed(at: datetime, task_id: int, result: str | None) -> Event:
 
 
 def task_failed(at: datetime, task_id: int, reason: str, details: str) -> Event:
-    return _event(EventType.TASK_FAILED, at, {
-        "TaskScheduledId": task_id, "Reason": reason, "Details": details, "FailureDetails": None})
+    return _event(
+        EventType.TASK_FAILED,
+        at,
+        {"TaskScheduledId": task_id, "Reason": reason, "Details": details, "FailureDetails": None},
+    )
 
 
-def sub_orchestration_created(at: datetime, task_id: int, name: str, version: str, instance_id: str) -> Event:
-    return _event(EventType.SUB_ORCHESTRATION_CREATED, at, {
-        "Name": name, "Version": version, "InstanceId": instance_id, "Input": None, "ClientSpanId": None}, task_id)
+def sub_orchestration_created(
+    at: datetime, task_id: int, name: str, version: str, instance_id: str
+) -> Event:
+    return _event(
+        EventType.SUB_ORCHESTRATION_CREATED,
+        at,
+        {
+            "Name": name,
+            "Version": version,
+            "InstanceId": instance_id,
+            "Input": None,
+            "ClientSpanId": None,
+        },
+        task_id,
+    )
 
 
 def sub_orchestration_completed(at: datetime, task_id: int, result: str | None) -> Event:
-    return _event(EventType.SUB_ORCHESTRATION_COMPLETED, at, {"TaskScheduledId": task_id, "Result": result})
+    return _event(
+        EventType.SUB_ORCHESTRATION_COMPLETED, at, {"TaskScheduledId": task_id, "Result": result}
+    )
 
 
-def sub_orchestration_failed(at: datetime, task_id: int, reason: str | None, details: str | None) -> Event:
-    return _event(EventType.SUB_ORCHESTRATION_FAILED, at, {
-        "TaskScheduledId": task_id, "Reason": reason, "Details": details, "FailureDetails": None})
+def sub_orchestration_failed(
+    at: datetime, task_id: int, reason: str | None, details: str | None
+) -> Event:
+    return _event(
+        EventType.SUB_ORCHESTRATION_FAILED,
+        at,
+        {"TaskScheduledId": task_id, "Reason": reason, "Details": details, "FailureDetails": None},
+    )
 
 
 def timer_created(at: datetime, task_id: int, fire_at: datetime) -> Event:
@@ -111,7 +169,9 @@ def timer_fired(at: datetime, task_id: int, fire_at: datetime) -> Event:
 
 
 def event_raised(at: datetime, name: str, input_json: str) -> Event:
-    return _event(EventType.EVENT_RAISED, at, {"Name": name, "Input": input_json, "ParentTraceContext": None})
+    return _event(
+        EventType.EVENT_RAISED, at, {"Name": name, "Input": input_json, "ParentTraceContext": None}
+    )
 
 
 def execution_terminated(at: datetime, reason: str | None) -> Event:

@@ -14,10 +14,17 @@ def request_datum(request: HostRequest, parameters: dict[str, str]) -> Datum:
     def texts(values: dict[str, str]) -> dict[str, Datum]:
         return {name: Datum(type="string", value=value) for name, value in values.items()}
 
-    return Datum(type="http", value={
-        "method": Datum(type="string", value=request.method), "url": Datum(type="string", value=request.url),
-        "headers": texts({name.lower(): value for name, value in request.headers}), "query": texts(request.query),
-        "params": texts(parameters), "body": Datum(type="bytes", value=request.body)})
+    return Datum(
+        type="http",
+        value={
+            "method": Datum(type="string", value=request.method),
+            "url": Datum(type="string", value=request.url),
+            "headers": texts({name.lower(): value for name, value in request.headers}),
+            "query": texts(request.query),
+            "params": texts(parameters),
+            "body": Datum(type="bytes", value=request.body),
+        },
+    )
 
 
 def response_of(function: AppFunction) -> Callable[[Any], HostResponse]:
@@ -25,9 +32,13 @@ def response_of(function: AppFunction) -> Callable[[Any], HostResponse]:
         if not function.returns_http:
             if result is None:
                 return HostResponse(204)
-            raise TypeError(f"function '{function.name}' returned a value, but has no $return binding")
+            raise TypeError(
+                f"function '{function.name}' returned a value, but has no $return binding"
+            )
         if result is None:  # as Azure's worker says it
-            raise TypeError('unable to encode outgoing TypedData: unsupported type "http" for Python type "NoneType"')
+            raise TypeError(
+                'unable to encode outgoing TypedData: unsupported type "http" for Python type "NoneType"'
+            )
         return answer_of(func.get_binding_registry().get("http").encode(result, expected_type=None))
 
     return encode
@@ -35,9 +46,18 @@ def response_of(function: AppFunction) -> Callable[[Any], HostResponse]:
 
 def answer_of(encoded: Datum) -> HostResponse:
     if encoded.type == "string":
-        return HostResponse(200, (("Content-Type", "text/plain; charset=utf-8"),), encoded.value.encode())
+        return HostResponse(
+            200, (("Content-Type", "text/plain; charset=utf-8"),), encoded.value.encode()
+        )
     parts = encoded.value
     cookies = [
-        ("Set-Cookie", morsel.OutputString()) for cookie in parts["cookies"] or [] for morsel in cookie.values()]
-    headers = [(name, datum.value) for name, datum in parts["headers"].items() if name.lower() != "content-length"]
+        ("Set-Cookie", morsel.OutputString())
+        for cookie in parts["cookies"] or []
+        for morsel in cookie.values()
+    ]
+    headers = [
+        (name, datum.value)
+        for name, datum in parts["headers"].items()
+        if name.lower() != "content-length"
+    ]
     return HostResponse(int(parts["status_code"].value), (*headers, *cookies), parts["body"].value)

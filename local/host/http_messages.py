@@ -10,14 +10,16 @@ from urllib.parse import parse_qsl, urlsplit
 @dataclass(frozen=True)
 class HostRequest:
     method: str
-    path: str                    # still escaped
+    path: str  # still escaped
     query_string: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     origin: str = "http://localhost"  # scheme and host as the caller wrote them
 
     @classmethod
-    def of(cls, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes, origin: str) -> "HostRequest":
+    def of(
+        cls, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes, origin: str
+    ) -> "HostRequest":
         parts = urlsplit(target)
         return cls(method.upper(), parts.path or "/", parts.query, tuple(headers), body, origin)
 
@@ -54,4 +56,7 @@ class HostResponse:
 
 def json_response(status: int, content: Any, *headers: tuple[str, str]) -> HostResponse:
     return HostResponse(
-        status, (("Content-Type", "application/json; charset=utf-8"), *headers), json.dumps(content).encode())
+        status,
+        (("Content-Type", "application/json; charset=utf-8"), *headers),
+        json.dumps(content).encode(),
+    )

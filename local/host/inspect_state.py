@@ -39,10 +39,14 @@ class Reader:
     entries: list[Entry] = field(default_factory=list)
     open: dict[int, Entry] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
-    failed: dict[str, int] = field(default_factory=dict)       # heard in this episode: name -> attempts so far
-    attempts: dict[int, int] = field(default_factory=dict)     # task id -> which attempt it is
-    retries: dict[int, tuple[str, int]] = field(default_factory=dict)  # timer id -> what it will start again
-    due: dict[str, int] = field(default_factory=dict)          # name -> attempt that starts in this episode
+    failed: dict[str, int] = field(
+        default_factory=dict
+    )  # heard in this episode: name -> attempts so far
+    attempts: dict[int, int] = field(default_factory=dict)  # task id -> which attempt it is
+    retries: dict[int, tuple[str, int]] = field(
+        default_factory=dict
+    )  # timer id -> what it will start again
+    due: dict[str, int] = field(default_factory=dict)  # name -> attempt that starts in this episode
     now: datetime | None = None
 
     def read(self, event: Event) -> None:
@@ -53,7 +57,13 @@ class Reader:
             case EventType.TASK_SCHEDULED:
                 self._begin(event["EventId"], event["Name"], at, f"activity {event['Name']}")
             case EventType.SUB_ORCHESTRATION_CREATED:
-                self._begin(event["EventId"], event["Name"], at, f"child {event['Name']}", event["InstanceId"])
+                self._begin(
+                    event["EventId"],
+                    event["Name"],
+                    at,
+                    f"child {event['Name']}",
+                    event["InstanceId"],
+                )
             case EventType.TIMER_CREATED:
                 self._timer(event["EventId"], at, parse_utc(event["FireAt"]))
             case EventType.TIMER_FIRED:
@@ -67,14 +77,24 @@ class Reader:
                 self._end(task_id, at, "failed: " + shortened(event.get("Reason")))
                 self.failed[self.names.get(task_id, "")] = self.attempts.get(task_id, 1)
             case EventType.EVENT_RAISED:
-                self.entries.append(Entry(at, f"event {event['Name']}", shortened(event.get("Input")), at))
-            case EventType.EXECUTION_SUSPENDED | EventType.EXECUTION_RESUMED | EventType.EXECUTION_TERMINATED as kind:
+                self.entries.append(
+                    Entry(at, f"event {event['Name']}", shortened(event.get("Input")), at)
+                )
+            case (
+                EventType.EXECUTION_SUSPENDED
+                | EventType.EXECUTION_RESUMED
+                | EventType.EXECUTION_TERMINATED as kind
+            ):
                 reason = event.get("Reason", event.get("Input"))
-                self.entries.append(Entry(at, kind.name.removeprefix("EXECUTION_").lower(), shortened(reason), at))
+                self.entries.append(
+                    Entry(at, kind.name.removeprefix("EXECUTION_").lower(), shortened(reason), at)
+                )
             case _:
                 pass  # the beginning and the end stand in the line of the instance
 
-    def _begin(self, task_id: int, name: str, at: datetime, what: str, child: str | None = None) -> None:
+    def _begin(
+        self, task_id: int, name: str, at: datetime, what: str, child: str | None = None
+    ) -> None:
         attempt = self.attempts[task_id] = self.due.pop(name, 1)
         self.names[task_id] = name
         entry = Entry(at, what + (f", attempt {attempt}" if attempt > 1 else ""), child=child)
@@ -111,12 +131,15 @@ class State:
         return list(self._db.execute("SELECT * FROM instances ORDER BY created, iid"))
 
     def instance(self, instance_id: str) -> sqlite3.Row | None:
-        row: sqlite3.Row | None = self._db.execute("SELECT * FROM instances WHERE iid=?", (instance_id,)).fetchone()
+        row: sqlite3.Row | None = self._db.execute(
+            "SELECT * FROM instances WHERE iid=?", (instance_id,)
+        ).fetchone()
         return row
 
     def events(self, row: sqlite3.Row) -> Iterator[Event]:
         for (body,) in self._db.execute(
-                "SELECT body FROM history WHERE iid=? AND eid=? ORDER BY seq", (row["iid"], row["eid"])):
+            "SELECT body FROM history WHERE iid=? AND eid=? ORDER BY seq", (row["iid"], row["eid"])
+        ):
             yield json.loads(body)
 
     def tree(self, instance_id: str, depth: int = 0) -> Iterator[str]:
@@ -130,7 +153,11 @@ class State:
         for event in self.events(row):
             reader.read(event)
         for entry in reader.entries:
-            length = took(entry.ended - entry.began) if entry.ended and entry.ended != entry.began else ""
+            length = (
+                took(entry.ended - entry.began)
+                if entry.ended and entry.ended != entry.began
+                else ""
+            )
             yield f"{indent}    {offset(entry.began - began):>12}  {entry.what:<44} {length:>9}  {entry.outcome}".rstrip()
             if entry.child is not None and depth < DEEPEST:
                 yield from self.tree(entry.child, depth + 2)
@@ -158,7 +185,11 @@ def took(span: timedelta) -> str:
     whole = int(seconds)
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole // 60 % 60} min" if whole < 86_400 else f"{whole // 86_400} d {whole // 3600 % 24} h"
+    return (
+        f"{whole // 3600} h {whole // 60 % 60} min"
+        if whole < 86_400
+        else f"{whole // 86_400} d {whole // 3600 % 24} h"
+    )
 
 
 def offset(span: timedelta) -> str:
@@ -169,11 +200,13 @@ def offset(span: timedelta) -> str:
 
 def shortened(text: object) -> str:
     line = " ".join(str("" if text is None else text).split())
-    return line if len(line) <= LONGEST_TEXT else line[:LONGEST_TEXT - 3] + "..."
+    return line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 3] + "..."
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m local.host inspect", description="Shows what a state folder holds.")
+    parser = argparse.ArgumentParser(
+        prog="python -m local.host inspect", description="Shows what a state folder holds."
+    )
     parser.add_argument("--state-dir", type=Path, required=True)
     parser.add_argument("instance", nargs="?", help="its id; without one all instances are listed")
     options = parser.parse_args(arguments)

@@ -33,9 +33,11 @@ class InvocationContext:
     function_directory: str
     thread_local_storage: threading.local = field(default_factory=threading.local)
     trace_context: SimpleNamespace = field(
-        default_factory=lambda: SimpleNamespace(trace_parent="", trace_state="", attributes={}))
+        default_factory=lambda: SimpleNamespace(trace_parent="", trace_state="", attributes={})
+    )
     retry_context: SimpleNamespace = field(
-        default_factory=lambda: SimpleNamespace(retry_count=0, max_retry_count=0, exception=None))
+        default_factory=lambda: SimpleNamespace(retry_count=0, max_retry_count=0, exception=None)
+    )
 
 
 def converter(binding: str) -> Any:
@@ -49,35 +51,51 @@ class Invoker:
         """`client_binding` gives the JSON of durable client parameters; it is asked at each call, when the port is known."""
         self._user_loop, self._root, self._client_binding = user_loop, root, client_binding
         threads = os.environ.get("PYTHON_THREADPOOL_THREAD_COUNT", "")
-        count = int(threads) if threads.isdigit() and int(threads) > 0 else min(32, (os.cpu_count() or 1) + 4)
+        count = (
+            int(threads)
+            if threads.isdigit() and int(threads) > 0
+            else min(32, (os.cpu_count() or 1) + 4)
+        )
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="app")
         self._running: set[Future[Any]] = set()
         self._lock = threading.Lock()
 
     def invoke(
-        self, function: AppFunction, decode: Callable[[], Any], encode: Callable[[Any], Any],
+        self,
+        function: AppFunction,
+        decode: Callable[[], Any],
+        encode: Callable[[Any], Any],
     ) -> "Future[Any]":
         """Decodes the trigger's value, calls the function, encodes the result; a failure of any of them is the future's."""
+
         def arguments() -> dict[str, Any]:
             values = {function.trigger_parameter: decode()}
             for parameter in function.client_parameters:
                 datum = Datum(type="string", value=self._client_binding())
                 values[parameter] = converter("durableClient").decode(datum, trigger_metadata=None)
             if function.wants_context:
-                values["context"] = InvocationContext(str(uuid.uuid4()), function.name, str(self._root / function.name))
+                values["context"] = InvocationContext(
+                    str(uuid.uuid4()), function.name, str(self._root / function.name)
+                )
             return values
 
         async def run_async() -> Any:
             try:
                 return encode(await function.call(**arguments()))
-            except (SystemExit, KeyboardInterrupt) as stop:  # would end the loop that all async code shares
+            except (
+                SystemExit,
+                KeyboardInterrupt,
+            ) as stop:  # would end the loop that all async code shares
                 raise RuntimeError(f"the function raised {type(stop).__name__}") from stop
 
         def run_sync() -> Any:
             return encode(function.call(**arguments()))
 
-        future: Future[Any] = self._user_loop.submit(run_async()) if function.is_async else self._pool.submit(
-            contextvars.copy_context().run, run_sync)
+        future: Future[Any] = (
+            self._user_loop.submit(run_async())
+            if function.is_async
+            else self._pool.submit(contextvars.copy_context().run, run_sync)
+        )
         with self._lock:
             self._running.add(future)
         future.add_done_callback(self._forget)
@@ -90,29 +108,47 @@ class Invoker:
     def activity(self, function: AppFunction, stored_input: str) -> "Future[str | None]":
         """Runs an activity on the input that the engine stored; gives the JSON of its result."""
         (argument,) = json.loads(stored_input)
-        text = argument if isinstance(argument, str) else json.dumps(argument, separators=(",", ":"))
+        text = (
+            argument if isinstance(argument, str) else json.dumps(argument, separators=(",", ":"))
+        )
         trigger = converter("activityTrigger")
 
         def encode(result: Any) -> str | None:
             encoded = trigger.encode(result, expected_type=None).value
             # stored as .NET writes it: null for nothing, else compact
-            return None if result is None else json.dumps(json.loads(encoded), ensure_ascii=False, separators=(",", ":"))
+            return (
+                None
+                if result is None
+                else json.dumps(json.loads(encoded), ensure_ascii=False, separators=(",", ":"))
+            )
 
         return self.invoke(
-            function, lambda: trigger.decode(Datum(type="string", value=text), trigger_metadata=None), encode)
+            function,
+            lambda: trigger.decode(Datum(type="string", value=text), trigger_metadata=None),
+            encode,
+        )
 
     def timer(self, function: AppFunction, trigger_json: str) -> "Future[None]":
         def encode(result: Any) -> None:
             if result is not None:
-                raise TypeError(f"function '{function.name}' returned a value, but has no output binding for it")
+                raise TypeError(
+                    f"function '{function.name}' returned a value, but has no output binding for it"
+                )
 
         datum = Datum(type="json", value=trigger_json)
-        return self.invoke(function, lambda: converter("timerTrigger").decode(datum, trigger_metadata=None), encode)
+        return self.invoke(
+            function, lambda: converter("timerTrigger").decode(datum, trigger_metadata=None), encode
+        )
 
-    def http(self, function: AppFunction, request: HostRequest, parameters: dict[str, str]) -> "Future[HostResponse]":
+    def http(
+        self, function: AppFunction, request: HostRequest, parameters: dict[str, str]
+    ) -> "Future[HostResponse]":
         datum = request_datum(request, parameters)
         return self.invoke(
-            function, lambda: converter("httpTrigger").decode(datum, trigger_metadata=None), response_of(function))
+            function,
+            lambda: converter("httpTrigger").decode(datum, trigger_metadata=None),
+            response_of(function),
+        )
 
     def orchestrator(self, function: AppFunction, context: str) -> str:
         answer: str = function.call(context)

@@ -18,8 +18,18 @@ class Isolation:
     colour: bool = False
 
     def worker(
-        self, root: Path, options: HostOptions, client_binding: Callable[[], str], gone_for_good: Callable[[str], None],
+        self,
+        root: Path,
+        options: HostOptions,
+        client_binding: Callable[[], str],
+        gone_for_good: Callable[[str], None],
     ) -> Worker:
-        said = WorkerOptions(str(root), options.route_prefix, self.json_log, self.colour, self.memory_mb)
+        said = WorkerOptions(
+            str(root), options.route_prefix, self.json_log, self.colour, self.memory_mb
+        )
         return Worker(
-            said, timeout=options.function_timeout, client_binding=client_binding, gone_for_good=gone_for_good)
+            said,
+            timeout=options.function_timeout,
+            client_binding=client_binding,
+            gone_for_good=gone_for_good,
+        )

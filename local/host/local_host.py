@@ -66,14 +66,29 @@ class LocalHost:
     """
 
     def __init__(
-        self, app: Path | str | FunctionRegister, *, state_dir: Path | str | None = None, clock: Clock | None = None,
-        early_timers: bool = False, port: int = 0, listen: bool | None = None, settings: Mapping[str, str] | None = None,
-        host_json: Mapping[str, Any] | Path | None = None, timers: bool = True, serial: bool = False,
-        isolated: Isolation | None = None, failed: Callable[[str], None] | None = None,
+        self,
+        app: Path | str | FunctionRegister,
+        *,
+        state_dir: Path | str | None = None,
+        clock: Clock | None = None,
+        early_timers: bool = False,
+        port: int = 0,
+        listen: bool | None = None,
+        settings: Mapping[str, str] | None = None,
+        host_json: Mapping[str, Any] | Path | None = None,
+        timers: bool = True,
+        serial: bool = False,
+        isolated: Isolation | None = None,
+        failed: Callable[[str], None] | None = None,
     ) -> None:
         self._app, self._state_path = app, Path(state_dir) if state_dir is not None else None
         self.clock: Clock = clock or SystemClock()
-        self._early_timers, self._port, self._listen, self._timers = early_timers, port, listen, timers
+        self._early_timers, self._port, self._listen, self._timers = (
+            early_timers,
+            port,
+            listen,
+            timers,
+        )
         self._settings, self._host_json, self._serial = dict(settings or {}), host_json, serial
         self._isolated, self._tell_failed = isolated, failed
         self.failure: str | None = None
@@ -98,12 +113,18 @@ class LocalHost:
         root = Path(self._app).resolve() if isinstance(self._app, (str, Path)) else None
         defaults = read_local_settings(root / "local.settings.json") if root else {}
         self._exits.enter_context(environment(defaults, self._settings))
-        options = read_host_json(self._host_json if root is None else root / "host.json", os.environ)
+        options = read_host_json(
+            self._host_json if root is None else root / "host.json", os.environ
+        )
         self.hub_name, self.function_timeout = options.hub_name, options.function_timeout
         self._server = Server()
 
         def binding() -> str:
-            return client_binding_json(self.base_url, options.hub_name, options.connection_name) if self._server.port else ""
+            return (
+                client_binding_json(self.base_url, options.hub_name, options.connection_name)
+                if self._server.port
+                else ""
+            )
 
         self._invoker: Calls
         if self._isolated is not None and root is not None:
@@ -117,21 +138,48 @@ class LocalHost:
             self._invoker = self._in_process(root or Path.cwd(), binding)
         timers = self.functions.of("timerTrigger")
         self._schedules = Schedules(
-            timers, store=self._store, invoker=self._invoker, clock=self.clock, traffic=self._traffic, active=self._timers,
-            early=self._early_timers)
+            timers,
+            store=self._store,
+            invoker=self._invoker,
+            clock=self.clock,
+            traffic=self._traffic,
+            active=self._timers,
+            early=self._early_timers,
+        )
         self._engine = Engine(
-            store=self._store, functions=self.functions, invoker=self._invoker, clock=self.clock,
-            limits=Limits(options.max_activities, options.max_orchestrators, self._serial), versions=options.versions,
-            planner=StepPlanner(options.versions.current, self._early_timers), schedules=self._schedules,
-            traffic=self._traffic)
+            store=self._store,
+            functions=self.functions,
+            invoker=self._invoker,
+            clock=self.clock,
+            limits=Limits(options.max_activities, options.max_orchestrators, self._serial),
+            versions=options.versions,
+            planner=StepPlanner(options.versions.current, self._early_timers),
+            schedules=self._schedules,
+            traffic=self._traffic,
+        )
         self._waiting = Waiting(self._engine, self._store, self.clock, self._traffic)
         self._commands = Commands(
-            self._store, self._engine, self.functions, self.clock, self._traffic, options.versions.current)
+            self._store,
+            self._engine,
+            self.functions,
+            self.clock,
+            self._traffic,
+            options.versions.current,
+        )
         management = Management(
-            self._commands, self._store, options.hub_name, options.connection_name, self._waiting.for_end_of)
+            self._commands,
+            self._store,
+            options.hub_name,
+            options.connection_name,
+            self._waiting.for_end_of,
+        )
         self._front = Front(
-            functions=self.functions, invoker=self._invoker, management=management, schedules=self._schedules,
-            traffic=self._traffic)
+            functions=self.functions,
+            invoker=self._invoker,
+            management=management,
+            schedules=self._schedules,
+            traffic=self._traffic,
+        )
         self._server.start()
         self._exits.callback(self._server.stop)
         if self._listen or (self._listen is None and self.functions.uses_durable_client):
@@ -173,7 +221,11 @@ class LocalHost:
         self._state = StateDir(self._state_path) if self._state_path is not None else None
         if self._state is not None:
             self._exits.callback(self._state.release)
-        store = Store(self._state.database(hub_name) if self._state else None, lambda: to_micros(self.clock.now()), self._fail)
+        store = Store(
+            self._state.database(hub_name) if self._state else None,
+            lambda: to_micros(self.clock.now()),
+            self._fail,
+        )
         self._exits.callback(store.close)
         return store
 
@@ -191,7 +243,9 @@ class LocalHost:
         if drain:  # the management API goes on answering: what still runs may need it
             deadline = time.monotonic() + timeout
             drained = self._engine.stop(drain=True, timeout=timeout)
-            drained = self._traffic.wait_until_quiet(max(0.0, deadline - time.monotonic())) and drained
+            drained = (
+                self._traffic.wait_until_quiet(max(0.0, deadline - time.monotonic())) and drained
+            )
         else:
             self._store.close()
             self._engine.stop(drain=False, timeout=0)
@@ -202,7 +256,12 @@ class LocalHost:
     def __enter__(self) -> "LocalHost":
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.stop(drain=error is None)
 
     # -- looking --------------------------------------------------------------
@@ -211,7 +270,9 @@ class LocalHost:
     def base_url(self) -> str:
         """`http://127.0.0.1:41234`; an error if no port is open."""
         if self._server.port is None:
-            raise HostError("This host has no port open: no function uses the durable client. Start it with listen=True.")
+            raise HostError(
+                "This host has no port open: no function uses the durable client. Start it with listen=True."
+            )
         return f"http://127.0.0.1:{self._server.port}"
 
     def status(self, instance_id: str) -> dict[str, Any] | None:
@@ -222,7 +283,11 @@ class LocalHost:
     def history(self, instance_id: str) -> list[Event]:
         """The raw events of the present execution, as the orchestrator gets them; empty for an unknown instance."""
         instance = self._store.instance(instance_id)
-        return [json.loads(text) for text in self._store.history(instance_id, instance.execution_id)] if instance else []
+        return (
+            [json.loads(text) for text in self._store.history(instance_id, instance.execution_id)]
+            if instance
+            else []
+        )
 
     def instances(self) -> list[dict[str, Any]]:
         """All instances, in the order of their ids."""
@@ -234,14 +299,22 @@ class LocalHost:
 
     # -- acting ---------------------------------------------------------------
 
-    def start_orchestration(self, name: str, input: Any = None, instance_id: str | None = None) -> str:
+    def start_orchestration(
+        self, name: str, input: Any = None, instance_id: str | None = None
+    ) -> str:
         """Starts an instance as `client.start_new` would; returns its id. `input` is any JSON value."""
-        body = None if input is None else json.dumps(json.dumps(input))  # the SDK sends JSON as a JSON string
+        body = (
+            None if input is None else json.dumps(json.dumps(input))
+        )  # the SDK sends JSON as a JSON string
         return self._commands.start(name, body, instance_id)
 
     def raise_event(self, instance_id: str, name: str, data: Any = None) -> None:
         """As the webhook does: the orchestrator receives `data` itself, not its JSON text."""
-        if self._commands.raise_event(instance_id, name, json.dumps(data)) not in ("Pending", "Running", "Suspended"):
+        if self._commands.raise_event(instance_id, name, json.dumps(data)) not in (
+            "Pending",
+            "Running",
+            "Suspended",
+        ):
             raise LookupError(f"no live instance {instance_id}")
 
     def terminate(self, instance_id: str, reason: str | None = None) -> None:
@@ -249,7 +322,13 @@ class LocalHost:
             raise LookupError(f"no instance {instance_id}")
 
     def request(
-        self, method: str, path: str, *, json: Any = None, body: bytes = b"", headers: Mapping[str, str] | None = None,
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
     ) -> HostResponse:
         """Sends a request without a port: to HTTP triggers, the management API or the admin routes."""
         all_headers = dict(headers or {})
@@ -271,25 +350,38 @@ class LocalHost:
     # -- waiting --------------------------------------------------------------
 
     def wait(
-        self, instance_id: str, timeout_real_seconds: float = 30, *, within: timedelta | None = None,
+        self,
+        instance_id: str,
+        timeout_real_seconds: float = 30,
+        *,
+        within: timedelta | None = None,
     ) -> dict[str, Any]:
         """Waits for the end of an instance and returns its status body. WaitTimedOut if it does not come.
 
         On a virtual clock time passes as it is needed, at most `within`.
         """
+
         def ended() -> dict[str, Any] | None:
             instance = self._store.instance(instance_id)
             if instance is None:
                 raise LookupError(f"no instance {instance_id}")
             return None if instance.live else status_body(instance)
 
-        return self._waiting.until(ended, timeout_real_seconds, f"instance {instance_id} to end", within)
+        return self._waiting.until(
+            ended, timeout_real_seconds, f"instance {instance_id} to end", within
+        )
 
     def run_until(
-        self, predicate: Callable[[], Found | None], timeout_real_seconds: float = 30, *, within: timedelta | None = None,
+        self,
+        predicate: Callable[[], Found | None],
+        timeout_real_seconds: float = 30,
+        *,
+        within: timedelta | None = None,
     ) -> Found:
         """Waits until the predicate is true and returns its value. It is asked after every change inside the host."""
-        return self._waiting.until(predicate, timeout_real_seconds, "the predicate to be true", within)
+        return self._waiting.until(
+            predicate, timeout_real_seconds, "the predicate to be true", within
+        )
 
     def advance_to(self, moment: datetime, timeout_real_seconds: float = 60) -> None:
         """Lets virtual time pass up to `moment`: all that is due by then has happened on return."""

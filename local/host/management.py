@@ -24,7 +24,9 @@ WaitForEnd = Callable[[str, float], Awaitable[None]]
 
 
 class Management:
-    def __init__(self, commands: Commands, store: Store, hub: str, connection: str, wait_for_end: WaitForEnd) -> None:
+    def __init__(
+        self, commands: Commands, store: Store, hub: str, connection: str, wait_for_end: WaitForEnd
+    ) -> None:
         """`wait_for_end(instance_id, seconds)` returns when the instance has ended or the time is over."""
         self._commands, self._store, self._hub, self._connection = commands, store, hub, connection
         self._wait_for_end = wait_for_end
@@ -56,26 +58,36 @@ class Management:
 
     # -- one instance ---------------------------------------------------------
 
-    async def _start(self, request: HostRequest, name: str, instance_id: str | None) -> HostResponse:
+    async def _start(
+        self, request: HostRequest, name: str, instance_id: str | None
+    ) -> HostResponse:
         input_json = None
         if request.body:
             try:
                 content = json.loads(request.body)
                 input_json = None if content is None else compact_json(content)
             except (ValueError, RecursionError) as error:
-                return _error(400, "Invalid JSON content", error, "Newtonsoft.Json.JsonReaderException")
-        instance_id = self._commands.start(name, input_json, instance_id, request.query.get("version"))
+                return _error(
+                    400, "Invalid JSON content", error, "Newtonsoft.Json.JsonReaderException"
+                )
+        instance_id = self._commands.start(
+            name, input_json, instance_id, request.query.get("version")
+        )
         if (timeout := _number(request.query.get("timeout"))) is not None:
             await self._wait_for_end(instance_id, timeout)
             instance = self._store.instance(instance_id)
             if instance is not None and not instance.live:
                 body = status_body(instance)
-                return json_response(200, body["output"] if instance.status == "Completed" else body)
+                return json_response(
+                    200, body["output"] if instance.status == "Completed" else body
+                )
         return self._accepted(request, instance_id)
 
     def _accepted(self, request: HostRequest, instance_id: str) -> HostResponse:
         links = check_status_links(request.origin, instance_id, self._hub, self._connection)
-        return json_response(202, links, ("Location", links["statusQueryGetUri"]), ("Retry-After", "10"))
+        return json_response(
+            202, links, ("Location", links["statusQueryGetUri"]), ("Retry-After", "10")
+        )
 
     def _status(self, request: HostRequest, instance_id: str) -> HostResponse:
         instance, query = self._store.instance(instance_id), request.query
@@ -83,17 +95,25 @@ class Management:
             return HostResponse(404)
         body = status_body(instance, show_input=not _false(query.get("showInput")))
         if _true(query.get("showHistory")):
-            events = [json.loads(text) for text in self._store.history(instance_id, instance.execution_id)]
-            body["historyEvents"] = history_events(events, show_output=_true(query.get("showHistoryOutput")))
+            events = [
+                json.loads(text) for text in self._store.history(instance_id, instance.execution_id)
+            ]
+            body["historyEvents"] = history_events(
+                events, show_output=_true(query.get("showHistoryOutput"))
+            )
         if instance.live:
             return json_response(202, body, ("Location", request.url), ("Retry-After", "5"))
-        failed = instance.status == "Failed" and _true(query.get("returnInternalServerErrorOnFailure"))
+        failed = instance.status == "Failed" and _true(
+            query.get("returnInternalServerErrorOnFailure")
+        )
         return json_response(500 if failed else 200, body)
 
     def _raise_event(self, request: HostRequest, instance_id: str, name: str) -> HostResponse:
         content_type = (request.header("Content-Type") or "").partition(";")[0].strip().lower()
         if content_type != "application/json":
-            return json_response(400, {"Message": "Only application/json request content is supported"})
+            return json_response(
+                400, {"Message": "Only application/json request content is supported"}
+            )
         try:
             event = compact_json(json.loads(request.body))
         except (ValueError, RecursionError) as error:
@@ -107,7 +127,11 @@ class Management:
                 return _command_answer(self._commands.terminate(instance_id, reason))
             case "suspend":
                 status = self._commands.suspend(instance_id, reason)
-                return self._refused(instance_id, "suspend", status) if status == "Suspended" else _command_answer(status)
+                return (
+                    self._refused(instance_id, "suspend", status)
+                    if status == "Suspended"
+                    else _command_answer(status)
+                )
             case "resume":
                 status = self._commands.resume(instance_id, reason)
                 if status in ("Pending", "Running"):
@@ -131,9 +155,15 @@ class Management:
         instance = self._store.instance(instance_id)
         if instance is None:
             text = f"An orchestrastion with the instanceId {instance_id} was not found."  # spelt as the extension does
-            return _error(400, "InstanceId does not match a valid orchestration instance.", CommandRefused(text))
+            return _error(
+                400,
+                "InstanceId does not match a valid orchestration instance.",
+                CommandRefused(text),
+            )
         in_place = _false(request.query.get("restartWithNewInstanceId"))
-        return self._accepted(request, self._commands.restart(instance, new_instance_id=not in_place))
+        return self._accepted(
+            request, self._commands.restart(instance, new_instance_id=not in_place)
+        )
 
     def _purge(self, instance_id: str) -> HostResponse:
         instance = self._store.instance(instance_id)
@@ -151,7 +181,9 @@ class Management:
         query = request.query
         top = _whole_number(query.get("top"))
         if top is not None and top < 1:
-            return _error(400, BAD_ARGUMENT, CommandRefused("Take count must be positive and greater than 0."))
+            return _error(
+                400, BAD_ARGUMENT, CommandRefused("Take count must be positive and greater than 0.")
+            )
         size = top or PAGE
         after = _read_token(request.header("x-ms-continuation-token"))
         found = self._store.instances(_filter(query), after=after, limit=size + 1)
@@ -159,7 +191,10 @@ class Management:
         token = _token(page[-1]) if len(found) > size else ""
         show_input = not _false(query.get("showInput"))
         return json_response(
-            200, [status_body(instance, show_input=show_input) for instance in page], ("x-ms-continuation-token", token))
+            200,
+            [status_body(instance, show_input=show_input) for instance in page],
+            ("x-ms-continuation-token", token),
+        )
 
     def _purge_many(self, request: HostRequest) -> HostResponse:
         chosen = _filter(request.query)
@@ -176,20 +211,34 @@ def _command_answer(status: str | None) -> HostResponse:
 
 
 def _error(status: int, message: str, error: Exception, kind: str | None = None) -> HostResponse:
-    return json_response(status, {
-        "Message": message, "ExceptionMessage": str(error),
-        "ExceptionType": kind or getattr(error, "exception_type", "System.Exception"), "StackTrace": "   at LocalHost"})
+    return json_response(
+        status,
+        {
+            "Message": message,
+            "ExceptionMessage": str(error),
+            "ExceptionType": kind or getattr(error, "exception_type", "System.Exception"),
+            "StackTrace": "   at LocalHost",
+        },
+    )
 
 
 def _filter(query: dict[str, str]) -> Filter:
     """What cannot be read is ignored, as in the extension."""
-    statuses = frozenset(name.strip() for name in query.get("runtimeStatus", "").split(",")) & STATUSES
-    return Filter(_moment(query.get("createdTimeFrom")), _moment(query.get("createdTimeTo")), statuses,
-                  query.get("instanceIdPrefix", ""))
+    statuses = (
+        frozenset(name.strip() for name in query.get("runtimeStatus", "").split(",")) & STATUSES
+    )
+    return Filter(
+        _moment(query.get("createdTimeFrom")),
+        _moment(query.get("createdTimeTo")),
+        statuses,
+        query.get("instanceIdPrefix", ""),
+    )
 
 
 def _moment(text: str | None) -> int | None:
-    for candidate in (text, text.replace(" ", "+")) if text else ():  # the plus of an offset arrives as a blank
+    for candidate in (
+        (text, text.replace(" ", "+")) if text else ()
+    ):  # the plus of an offset arrives as a blank
         with suppress(ValueError, OverflowError):
             return to_micros(parse_utc(candidate))
     return None

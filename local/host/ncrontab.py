@@ -11,7 +11,14 @@ from typing import TypeAlias
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_FIELDS = (("second", 0, 59), ("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 6))
+_FIELDS = (
+    ("second", 0, 59),
+    ("minute", 0, 59),
+    ("hour", 0, 23),
+    ("day", 1, 31),
+    ("month", 1, 12),
+    ("weekday", 0, 6),
+)
 _TIME_SPAN = re.compile(r"(?:(\d+)\.)?(\d{1,2}):(\d{1,2})(?::(\d{1,2}))?")
 _HORIZON_YEARS = 41  # no schedule waits longer: 29 February on a given weekday, around a century without leap year
 
@@ -49,10 +56,17 @@ class Crontab:
         day = start.date()
         last_year = day.year + _HORIZON_YEARS
         while day.year <= last_year:
-            if day.month in self.months and day.day in self.days and day.isoweekday() % 7 in self.weekdays:
+            if (
+                day.month in self.months
+                and day.day in self.days
+                and day.isoweekday() % 7 in self.weekdays
+            ):
                 earliest = start if day == start.date() else datetime(day.year, day.month, day.day)
                 for time in self._times_of(earliest):
-                    for fold in (0, 1):  # 1: the second pass of an hour that the clock change repeats
+                    for fold in (
+                        0,
+                        1,
+                    ):  # 1: the second pass of an hour that the clock change repeats
                         tick = time.replace(tzinfo=self.zone, fold=fold).astimezone(UTC)
                         if tick > moment:
                             return tick
@@ -94,12 +108,20 @@ def parse(text: str, zone: tzinfo = UTC) -> Schedule:
     if len(fields) == 5:
         fields.insert(0, "0")
     if len(fields) != 6:
-        raise BadSchedule(f"'{text}' has {len(fields)} fields; a schedule has six (second first), five, or is a TimeSpan")
+        raise BadSchedule(
+            f"'{text}' has {len(fields)} fields; a schedule has six (second first), five, or is a TimeSpan"
+        )
     values = [_values(field, *bounds) for field, bounds in zip(fields, _FIELDS, strict=True)]
     second, minute, hour, day, month, weekday = values
     crontab = Crontab(
-        tuple(sorted(second)), tuple(sorted(minute)), tuple(sorted(hour)), frozenset(day), frozenset(month), frozenset(weekday),
-        zone)
+        tuple(sorted(second)),
+        tuple(sorted(minute)),
+        tuple(sorted(hour)),
+        frozenset(day),
+        frozenset(month),
+        frozenset(weekday),
+        zone,
+    )
     crontab.next_after(datetime(2024, 1, 1, tzinfo=UTC))
     return crontab
 

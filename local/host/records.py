@@ -9,7 +9,13 @@ from .history import Event
 
 Status: TypeAlias = Literal["Pending", "Running", "Suspended", "Completed", "Failed", "Terminated"]
 LIVE: frozenset[str] = frozenset({"Pending", "Running", "Suspended"})
-STATUSES: frozenset[str] = LIVE | {"Completed", "Failed", "Terminated", "ContinuedAsNew", "Canceled"}
+STATUSES: frozenset[str] = LIVE | {
+    "Completed",
+    "Failed",
+    "Terminated",
+    "ContinuedAsNew",
+    "Canceled",
+}
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,9 @@ class NewInstance:
     input: str | None
     started: Event
     parent: Parent | None = None
-    task_failure: Event | None = None  # what the parent receives if the id belongs to a live instance
+    task_failure: Event | None = (
+        None  # what the parent receives if the id belongs to a live instance
+    )
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,12 @@ __all__ = ["NonDeterminism", "replay_history"]
 
 
 def replay_history(
-    app: FunctionRegister | Callable[[str], str], orchestrator_name: str, history_events: Sequence[Event],
-    input: Any = None, *, parent_id: str | None = None,
+    app: FunctionRegister | Callable[[str], str],
+    orchestrator_name: str,
+    history_events: Sequence[Event],
+    input: Any = None,
+    *,
+    parent_id: str | None = None,
 ) -> tuple[list[Decision], Outcome]:
     """Runs the orchestrator over a history, episode by episode, as the engine would have.
 
@@ -37,14 +41,24 @@ def replay_history(
     instance = started["OrchestrationInstance"]
     parent = started.get("ParentInstance")
     who = Identity(
-        instance["InstanceId"], instance["ExecutionId"], orchestrator_name,
-        parent_id or (parent["OrchestrationInstance"]["InstanceId"] if parent else None))
+        instance["InstanceId"],
+        instance["ExecutionId"],
+        orchestrator_name,
+        parent_id or (parent["OrchestrationInstance"]["InstanceId"] if parent else None),
+    )
     outcome, end = Outcome(), 0
     for start, end in _episodes(events):
-        past = [{**event, "IsPlayed": event["EventType"] not in NEVER_PLAYED} for event in events[:start]]
+        past = [
+            {**event, "IsPlayed": event["EventType"] not in NEVER_PLAYED}
+            for event in events[:start]
+        ]
         fresh = [{**event, "IsPlayed": False} for event in events[start:end]]
-        outcome = run_episode(who, [*past, *fresh], [json.dumps(event) for event in past], handle, exists)
-        if outcome.status == "Failed" and str(outcome.output).startswith(failure_texts.non_deterministic("")):
+        outcome = run_episode(
+            who, [*past, *fresh], [json.dumps(event) for event in past], handle, exists
+        )
+        if outcome.status == "Failed" and str(outcome.output).startswith(
+            failure_texts.non_deterministic("")
+        ):
             reason = f" ({outcome.hidden_error})" if outcome.hidden_error else ""
             raise NonDeterminism(f"{orchestrator_name}: {outcome.output}{reason}")
         _compare_decisions(orchestrator_name, outcome, events[end:])
@@ -53,7 +67,8 @@ def replay_history(
 
 
 def _orchestrator(
-    app: FunctionRegister | Callable[[str], str], name: str,
+    app: FunctionRegister | Callable[[str], str],
+    name: str,
 ) -> tuple[Callable[[str], str], Callable[[FunctionKind, str], bool]]:
     if not isinstance(app, FunctionRegister):
         return app, lambda kind, name: True
@@ -67,7 +82,11 @@ def _orchestrator(
 
 def _episodes(events: Sequence[Event]) -> list[tuple[int, int]]:
     """(start, end) of what each episode was given: from its OrchestratorStarted to the first event it produced itself."""
-    starts = [position for position, event in enumerate(events) if event["EventType"] == EventType.ORCHESTRATOR_STARTED]
+    starts = [
+        position
+        for position, event in enumerate(events)
+        if event["EventType"] == EventType.ORCHESTRATOR_STARTED
+    ]
     episodes = []
     for start in starts:
         end = start + 1
@@ -84,29 +103,47 @@ def _compare_decisions(name: str, outcome: Outcome, following: Sequence[Event]) 
         if event["EventType"] in (EventType.ORCHESTRATOR_COMPLETED, EventType.ORCHESTRATOR_STARTED):
             break
         if event["EventType"] in _DECISION_TYPES:
-            recorded.append((event["EventType"], event["EventId"], str(event.get("Name", "")).lower()))
+            recorded.append(
+                (event["EventType"], event["EventId"], str(event.get("Name", "")).lower())
+            )
     if not following:
         return
     made = [
         (int(_TYPE_OF[decision.net_type]), decision.id, str(getattr(decision, "name", "")).lower())
-        for decision in outcome.decisions]
+        for decision in outcome.decisions
+    ]
     if outcome.status in (None, "Completed", "ContinuedAsNew") and made != recorded:
-        raise NonDeterminism(f"{name}: the history goes on with {_shown(recorded)}, the code now with {_shown(made)}")
+        raise NonDeterminism(
+            f"{name}: the history goes on with {_shown(recorded)}, the code now with {_shown(made)}"
+        )
 
 
 def _compare_ending(name: str, outcome: Outcome, events: Sequence[Event]) -> None:
-    ended = next((event for event in events if event["EventType"] == EventType.EXECUTION_COMPLETED), None)
+    ended = next(
+        (event for event in events if event["EventType"] == EventType.EXECUTION_COMPLETED), None
+    )
     now = outcome.status or "unfinished"
     if ended is not None and now != ended["OrchestrationStatus"]:
-        raise NonDeterminism(f"{name}: the recorded run ended {ended['OrchestrationStatus']}, the code now leaves it {now}")
+        raise NonDeterminism(
+            f"{name}: the recorded run ended {ended['OrchestrationStatus']}, the code now leaves it {now}"
+        )
 
 
 def _shown(decisions: Sequence[tuple[int, int, str]]) -> str:
-    texts = [f"{EventType(kind).name.lower()} {event_id} {name}".strip() for kind, event_id, name in decisions]
+    texts = [
+        f"{EventType(kind).name.lower()} {event_id} {name}".strip()
+        for kind, event_id, name in decisions
+    ]
     return ", ".join(texts) or "nothing"
 
 
-_DECISION_TYPES = (EventType.TASK_SCHEDULED, EventType.TIMER_CREATED, EventType.SUB_ORCHESTRATION_CREATED)
+_DECISION_TYPES = (
+    EventType.TASK_SCHEDULED,
+    EventType.TIMER_CREATED,
+    EventType.SUB_ORCHESTRATION_CREATED,
+)
 _TYPE_OF = {
-    "ScheduleTaskOrchestratorAction": EventType.TASK_SCHEDULED, "CreateTimerOrchestratorAction": EventType.TIMER_CREATED,
-    "CreateSubOrchestrationAction": EventType.SUB_ORCHESTRATION_CREATED}
+    "ScheduleTaskOrchestratorAction": EventType.TASK_SCHEDULED,
+    "CreateTimerOrchestratorAction": EventType.TIMER_CREATED,
+    "CreateSubOrchestrationAction": EventType.SUB_ORCHESTRATION_CREATED,
+}

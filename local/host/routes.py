@@ -9,9 +9,14 @@ from urllib.parse import unquote
 from .errors import AppRefused
 
 _CONSTRAINTS = {
-    "int": r"[+-]?\d+", "guid": r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", "alpha": r"[A-Za-z]+",
-    "bool": r"(?i:true|false)"}
-_PARAMETER = re.compile(r"\{(?P<rest>\*{0,2})(?P<name>\w+)(?::(?P<constraint>[^}?]+))?(?P<optional>\?)?\}")
+    "int": r"[+-]?\d+",
+    "guid": r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}",
+    "alpha": r"[A-Za-z]+",
+    "bool": r"(?i:true|false)",
+}
+_PARAMETER = re.compile(
+    r"\{(?P<rest>\*{0,2})(?P<name>\w+)(?::(?P<constraint>[^}?]+))?(?P<optional>\?)?\}"
+)
 _FIXED, _CONSTRAINED, _FREE, _REST = range(4)
 
 Target = TypeVar("Target")
@@ -36,14 +41,18 @@ class Route:
     def parse(cls, template: str, prefix: str, function: str) -> "Route":
         whole = "/".join(part for part in (prefix, template.strip("/")) if part)
         if not prefix and template.strip("/").split("/")[0].lower() in ("admin", "runtime"):
-            raise AppRefused(f"Function '{function}': routes may not begin with 'admin' or 'runtime'.")
+            raise AppRefused(
+                f"Function '{function}': routes may not begin with 'admin' or 'runtime'."
+            )
         return cls(whole, tuple(_segment(part, function) for part in whole.split("/") if part))
 
     @property
     def shape(self) -> str:
         """Equal for routes that match the same paths."""
         return "/".join(
-            segment.text if segment.kind == _FIXED else f"{{{segment.kind}{segment.pattern}}}" for segment in self.segments)
+            segment.text if segment.kind == _FIXED else f"{{{segment.kind}{segment.pattern}}}"
+            for segment in self.segments
+        )
 
     @property
     def precedence(self) -> tuple[int, ...]:
@@ -78,19 +87,33 @@ def _segment(part: str, function: str) -> Segment:
         return Segment(_FIXED, unquote(part).lower())
     found = _PARAMETER.fullmatch(part)
     if found is None:
-        raise AppRefused(f"Function '{function}': the local host does not support the route segment '{part}'.")
+        raise AppRefused(
+            f"Function '{function}': the local host does not support the route segment '{part}'."
+        )
     if found["rest"]:
         return Segment(_REST, found["name"], optional=True)
     constraint = found["constraint"]
     if constraint is not None and constraint not in _CONSTRAINTS:
         raise AppRefused(
             f"Function '{function}': the local host does not support the route constraint '{constraint}' "
-            f"(it knows {', '.join(_CONSTRAINTS)}).")
+            f"(it knows {', '.join(_CONSTRAINTS)})."
+        )
     kind = _FREE if constraint is None else _CONSTRAINED
-    return Segment(kind, found["name"], _CONSTRAINTS.get(constraint or "", ""), bool(found["optional"]))
+    return Segment(
+        kind, found["name"], _CONSTRAINTS.get(constraint or "", ""), bool(found["optional"])
+    )
 
 
-def best_match(routes: Sequence[tuple[Route, Target]], path: str) -> list[tuple[Target, dict[str, str]]]:
+def best_match(
+    routes: Sequence[tuple[Route, Target]], path: str
+) -> list[tuple[Target, dict[str, str]]]:
     """All targets whose route matches, the most specific first."""
-    matches = [(route, target, found) for route, target in routes if (found := route.match(path)) is not None]
-    return [(target, found) for _, target, found in sorted(matches, key=lambda match: match[0].precedence)]
+    matches = [
+        (route, target, found)
+        for route, target in routes
+        if (found := route.match(path)) is not None
+    ]
+    return [
+        (target, found)
+        for _, target, found in sorted(matches, key=lambda match: match[0].precedence)
+    ]

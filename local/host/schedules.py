@@ -40,7 +40,14 @@ class Schedules:
     """All timer triggers of the app. One never overlaps itself; ticks missed meanwhile are not made up for."""
 
     def __init__(
-        self, functions: list[AppFunction], *, store: Store, invoker: Calls, clock: Clock, traffic: Traffic, active: bool,
+        self,
+        functions: list[AppFunction],
+        *,
+        store: Store,
+        invoker: Calls,
+        clock: Clock,
+        traffic: Traffic,
+        active: bool,
         early: bool = False,
     ) -> None:
         """`active` False: nothing fires by itself. `early`: ticks come a little before their time, as in Azure they may."""
@@ -48,17 +55,27 @@ class Schedules:
         self._lock = threading.Lock()
         now, lead = clock.now(), to_micros(EPOCH + EARLY) if early else 0
         self._timers = [
-            self._restored(function, now, lead) if active else TimerTrigger(function, monitored=False) for function in functions]
+            self._restored(function, now, lead)
+            if active
+            else TimerTrigger(function, monitored=False)
+            for function in functions
+        ]
 
     def _restored(self, function: AppFunction, now: datetime, early: int) -> TimerTrigger:
         assert function.timer is not None
         first = function.timer.schedule.next_after(now)
-        monitored = function.timer.use_monitor and function.timer.schedule.next_after(first) - first >= SHORTEST_MONITORED
+        monitored = (
+            function.timer.use_monitor
+            and function.timer.schedule.next_after(first) - first >= SHORTEST_MONITORED
+        )
         timer = TimerTrigger(function, monitored, next=to_micros(first), early=early)
         if monitored:
             timer.last, following = self._store.schedule(function.name)
             if following is not None and following < to_micros(now):
-                timer.next, timer.past_due = following, True  # one tick was missed while no host ran: it fires now, once
+                timer.next, timer.past_due = (
+                    following,
+                    True,
+                )  # one tick was missed while no host ran: it fires now, once
         if function.timer.run_on_startup:
             timer.next = to_micros(now)
         return timer
@@ -66,17 +83,26 @@ class Schedules:
     def busy(self, now: int) -> bool:
         """A function runs, or is due to."""
         with self._lock:
-            return any(timer.running or (timer.due is not None and timer.due <= now) for timer in self._timers)
+            return any(
+                timer.running or (timer.due is not None and timer.due <= now)
+                for timer in self._timers
+            )
 
     def next_due(self) -> int | None:
         with self._lock:
-            moments = [timer.due for timer in self._timers if not timer.running and timer.due is not None]
+            moments = [
+                timer.due for timer in self._timers if not timer.running and timer.due is not None
+            ]
         return min(moments, default=None)
 
     def fire_due(self, now: int, done: Callable[[], None]) -> None:
         """Starts every function that is due; `done` is called as each ends."""
         with self._lock:
-            due = [timer for timer in self._timers if not timer.running and timer.due is not None and timer.due <= now]
+            due = [
+                timer
+                for timer in self._timers
+                if not timer.running and timer.due is not None and timer.due <= now
+            ]
             for timer in due:
                 timer.running = True
         for timer in sorted(due, key=lambda timer: timer.due or 0):
@@ -91,8 +117,12 @@ class Schedules:
             with self._lock:
                 timer.last, timer.running, timer.past_due = to_micros(started), False, False
                 now = self._clock.now()
-                later = max(now, from_micros(timer.next or 0))  # one that came early is not due again at its time
-                timer.next = to_micros(following if following > later else schedule.next_after(later))
+                later = max(
+                    now, from_micros(timer.next or 0)
+                )  # one that came early is not due again at its time
+                timer.next = to_micros(
+                    following if following > later else schedule.next_after(later)
+                )
             try:
                 if timer.monitored:
                     self._store.save_schedule(timer.function.name, timer.last, timer.next)
@@ -107,10 +137,17 @@ class Schedules:
         assert timer.function.timer is not None
         log.info("timer %s fires%s", timer.function.name, " (past due)" if timer.past_due else "")
         last = from_micros(timer.last) if timer.last is not None else EPOCH.replace(year=1)
-        datum = json.dumps({
-            "IsPastDue": timer.past_due, "Schedule": {"AdjustForDST": isinstance(timer.function.timer.schedule, Crontab)},
-            "ScheduleStatus": {
-                "Last": last.isoformat(), "Next": tick.isoformat(), "LastUpdated": self._clock.now().isoformat()}})
+        datum = json.dumps(
+            {
+                "IsPastDue": timer.past_due,
+                "Schedule": {"AdjustForDST": isinstance(timer.function.timer.schedule, Crontab)},
+                "ScheduleStatus": {
+                    "Last": last.isoformat(),
+                    "Next": tick.isoformat(),
+                    "LastUpdated": self._clock.now().isoformat(),
+                },
+            }
+        )
         self._traffic.enter()
         future = self._invoker.timer(timer.function, datum)
         future.add_done_callback(lambda finished: self._called(timer, finished))
@@ -119,7 +156,13 @@ class Schedules:
     def _called(self, timer: TimerTrigger, future: "Future[None]") -> None:
         self._traffic.leave()
         if not future.cancelled() and (error := future.exception()) is not None:
-            log.error("timer %s failed: %s: %s", timer.function.name, type(error).__name__, error, exc_info=error)
+            log.error(
+                "timer %s failed: %s: %s",
+                timer.function.name,
+                type(error).__name__,
+                error,
+                exc_info=error,
+            )
 
     def fire_by_hand(self, name: str) -> "Future[None] | None":
         """Runs a timer function now, beside its schedule; None if there is no such function."""

@@ -16,8 +16,11 @@ from types import SimpleNamespace
 log = logging.getLogger(__name__)
 _HISTORY_EVENT = "azure.durable_functions.models.history.HistoryEvent"
 _WARNING_MODULES = (
-    "azure.durable_functions.models.TaskOrchestrationExecutor", "azure.functions._durable_functions",
-    "azure.durable_functions.models.utils.df_serialization", "azure.durable_functions.models.utils.type_discovery")
+    "azure.durable_functions.models.TaskOrchestrationExecutor",
+    "azure.functions._durable_functions",
+    "azure.durable_functions.models.utils.df_serialization",
+    "azure.durable_functions.models.utils.type_discovery",
+)
 _lock = threading.Lock()
 
 
@@ -25,11 +28,20 @@ def install() -> None:
     """Harmless when done already."""
     with _lock:
         importlib.import_module("azure.durable_functions")
-        history_event = sys.modules[_HISTORY_EVENT]  # the attribute of that name on the package is the class
+        history_event = sys.modules[
+            _HISTORY_EVENT
+        ]  # the attribute of that name on the package is the class
         original = history_event.dt_parse
         if not hasattr(original, "falls_back_to"):
+
             def dt_parse(text: object, *args: object, **options: object) -> datetime:
-                if isinstance(text, str) and len(text) >= 20 and text.endswith("Z") and not args and not options:
+                if (
+                    isinstance(text, str)
+                    and len(text) >= 20
+                    and text.endswith("Z")
+                    and not args
+                    and not options
+                ):
                     try:
                         return datetime.fromisoformat(text[:-1]).replace(tzinfo=UTC)
                     except ValueError:
@@ -45,5 +57,7 @@ def install() -> None:
                 module.warnings = SimpleNamespace(warn=_log_instead)  # type: ignore[attr-defined]
 
 
-def _log_instead(message: object, category: object = None, stacklevel: int = 1, **_: object) -> None:
+def _log_instead(
+    message: object, category: object = None, stacklevel: int = 1, **_: object
+) -> None:
     log.info("the SDK warns: %s", message)

@@ -53,7 +53,9 @@ class Server:
     async def _listen(self, front: Front, port: int) -> int:
         app = web.Application(client_max_size=0)
         app.router.add_route("*", "/{path:.*}", _handler(front))
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0, logger=_server_log())
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=1.0, logger=_server_log()
+        )
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, "127.0.0.1", port).start()
@@ -84,7 +86,9 @@ def _handler(front: Front) -> Any:
     async def serve(request: web.Request) -> web.Response:
         host = request.headers.get("Host")
         if not host_allowed(host):
-            return web.Response(status=421, text="This host answers requests to 127.0.0.1 and localhost only.\n")
+            return web.Response(
+                status=421, text="This host answers requests to 127.0.0.1 and localhost only.\n"
+            )
         headers = [(name, value) for name, value in request.headers.items()]
         try:
             asked = HostRequest.of(request.method, request.raw_path, headers, b"", f"http://{host}")
@@ -121,7 +125,10 @@ class _OneLine(logging.Filter):
         if isinstance(error, HttpProcessingError | ConnectionError):
             record.levelno, record.levelname, record.exc_info = logging.WARNING, "WARNING", None
             why = " ".join(str(error).split())[:LONGEST_REASON]
-            record.msg, record.args = "a request that could not be read: %s: %s", (type(error).__name__, why)
+            record.msg, record.args = (
+                "a request that could not be read: %s: %s",
+                (type(error).__name__, why),
+            )
         return True
 
 

@@ -20,12 +20,28 @@ DEFAULT_HUB = "TestHubName"
 _SETTING = re.compile(r"%([^%\s]+)%")
 _TIME_SPAN = re.compile(r"(?:(\d+)\.)?(\d{1,2}):(\d{1,2}):(\d{1,2}(?:\.\d{1,7})?)")
 _HUB_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{2,44}")
-_DURABLE_OPTIONS = frozenset({
-    "hubname", "defaultversion", "versionmatchstrategy", "versionfailurestrategy",
-    "maxconcurrentactivityfunctions", "maxconcurrentorchestratorfunctions", "storageprovider",
-    "tracing", "maxconcurrententityfunctions", "maxentityoperationbatchsize", "extendedsessionsenabled",
-    "extendedsessionidletimeoutinseconds", "usegracefulshutdown", "localrpcendpointenabled", "usetablepartitionmanagement",
-    "storelargemessages", "maxgrpcmessagesizeinbytes", "storeinputsinorchestrationhistory"})
+_DURABLE_OPTIONS = frozenset(
+    {
+        "hubname",
+        "defaultversion",
+        "versionmatchstrategy",
+        "versionfailurestrategy",
+        "maxconcurrentactivityfunctions",
+        "maxconcurrentorchestratorfunctions",
+        "storageprovider",
+        "tracing",
+        "maxconcurrententityfunctions",
+        "maxentityoperationbatchsize",
+        "extendedsessionsenabled",
+        "extendedsessionidletimeoutinseconds",
+        "usegracefulshutdown",
+        "localrpcendpointenabled",
+        "usetablepartitionmanagement",
+        "storelargemessages",
+        "maxgrpcmessagesizeinbytes",
+        "storeinputsinorchestrationhistory",
+    }
+)
 """Options of `extensions.durableTask` that are either honoured or mean nothing here; others are named in a warning."""
 
 
@@ -42,7 +58,9 @@ class HostOptions:
     function_timeout: float | None = DEFAULT_TIMEOUT  # seconds; None: no limit
 
 
-def read_host_json(source: Path | Mapping[str, Any] | None, environ: Mapping[str, str]) -> HostOptions:
+def read_host_json(
+    source: Path | Mapping[str, Any] | None, environ: Mapping[str, str]
+) -> HostOptions:
     """`source`: the file (may be missing), or its content."""
     content: Mapping[str, Any] = {}
     if isinstance(source, Path):
@@ -54,22 +72,36 @@ def read_host_json(source: Path | Mapping[str, Any] | None, environ: Mapping[str
     durable, http = _section(extensions, "durableTask"), _section(extensions, "http")
     storage = _section(durable, "storageProvider")
     if str(storage.get("type", "azurestorage")).lower() not in ("azurestorage", "azure_storage"):
-        log.warning("host.json names the storage provider %s; the local host always uses SQLite", storage["type"])
+        log.warning(
+            "host.json names the storage provider %s; the local host always uses SQLite",
+            storage["type"],
+        )
     if unknown := sorted(key for key in durable if key.lower() not in _DURABLE_OPTIONS):
-        log.warning("host.json: the local host ignores extensions.durableTask.%s", ", ".join(unknown))
+        log.warning(
+            "host.json: the local host ignores extensions.durableTask.%s", ", ".join(unknown)
+        )
     hub_name = resolve(str(durable.get("hubName", DEFAULT_HUB)), environ, "host.json: hubName")
     if not _HUB_NAME.fullmatch(hub_name):
-        raise AppRefused(f"host.json: the task hub name '{hub_name}' is not valid: 3 to 45 letters and digits, a letter first.")
+        raise AppRefused(
+            f"host.json: the task hub name '{hub_name}' is not valid: 3 to 45 letters and digits, a letter first."
+        )
     return HostOptions(
         route_prefix=str(http.get("routePrefix", "api")).strip("/"),
         hub_name=hub_name,
-        connection_name=str(storage.get("connectionName", storage.get("connectionStringName", "AzureWebJobsStorage"))),
+        connection_name=str(
+            storage.get(
+                "connectionName", storage.get("connectionStringName", "AzureWebJobsStorage")
+            )
+        ),
         versions=VersionRule(
-            str(durable.get("defaultVersion") or ""), _choice(durable, "versionMatchStrategy", STRATEGIES),
-            _choice(durable, "versionFailureStrategy", FAILURES)),
+            str(durable.get("defaultVersion") or ""),
+            _choice(durable, "versionMatchStrategy", STRATEGIES),
+            _choice(durable, "versionFailureStrategy", FAILURES),
+        ),
         max_activities=_limit(durable, "maxConcurrentActivityFunctions"),
         max_orchestrators=_limit(durable, "maxConcurrentOrchestratorFunctions"),
-        function_timeout=_timeout(content.get("functionTimeout")))
+        function_timeout=_timeout(content.get("functionTimeout")),
+    )
 
 
 def _timeout(text: Any) -> float | None:
@@ -86,14 +118,18 @@ def _timeout(text: Any) -> float | None:
     parts = [float(part or 0) for part in found.groups()] if found else [0.0] * 4
     seconds = sum(part * size for part, size in zip(parts, (86_400, 3_600, 60, 1), strict=True))
     if not seconds:
-        raise AppRefused(f"host.json: functionTimeout must be a time span such as 00:10:00, or -1 for no limit, not {text!r}.")
+        raise AppRefused(
+            f"host.json: functionTimeout must be a time span such as 00:10:00, or -1 for no limit, not {text!r}."
+        )
     return seconds
 
 
 def _limit(durable: Mapping[str, Any], name: str) -> int:
     value = durable.get(name, DEFAULT_LIMIT)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise AppRefused(f"host.json: extensions.durableTask.{name} must be a whole number of at least 1, not {value!r}.")
+        raise AppRefused(
+            f"host.json: extensions.durableTask.{name} must be a whole number of at least 1, not {value!r}."
+        )
     return value
 
 
@@ -102,7 +138,9 @@ def _choice(durable: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> 
     for choice in allowed:
         if value.lower() == choice.lower():
             return choice
-    raise AppRefused(f"host.json: extensions.durableTask.{name} must be one of {', '.join(allowed)}, not {value!r}.")
+    raise AppRefused(
+        f"host.json: extensions.durableTask.{name} must be one of {', '.join(allowed)}, not {value!r}."
+    )
 
 
 def _section(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -128,6 +166,7 @@ def resolve(text: str, environ: Mapping[str, str], where: str) -> str:
     >>> resolve("%HUB%", {"HUB": "Billing"}, "host.json: hubName")
     'Billing'
     """
+
     def value(found: re.Match[str]) -> str:
         if found[1] not in environ:
             raise AppRefused(f"{where} refers to the setting {found[1]}, which is not set.")
@@ -149,7 +188,10 @@ def read_local_settings(path: Path) -> dict[str, str]:
 @contextmanager
 def environment(defaults: Mapping[str, str], overrides: Mapping[str, str]) -> Iterator[None]:
     """Environment variables for as long as the host lives: `defaults` unless set already, `overrides` always."""
-    wanted = {**{name: value for name, value in defaults.items() if name not in os.environ}, **overrides}
+    wanted = {
+        **{name: value for name, value in defaults.items() if name not in os.environ},
+        **overrides,
+    }
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

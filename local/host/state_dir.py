@@ -19,7 +19,9 @@ class StateDir:
             path.mkdir(parents=True, exist_ok=True)
             self._file: IO[str] | None = (path / "host.lock").open("a+", encoding="utf-8")
         except OSError as error:
-            raise HostError(f"The state folder {path} cannot be used: {error.strerror or error}.") from None
+            raise HostError(
+                f"The state folder {path} cannot be used: {error.strerror or error}."
+            ) from None
         if not _lock(self._file):
             holder = self._holder()
             self._file.close()
@@ -35,7 +37,14 @@ class StateDir:
         assert self._file is not None
         self._file.seek(0)
         self._file.truncate()
-        json.dump({"pid": os.getpid(), "url": base_url, "since": datetime.now(UTC).isoformat(timespec="seconds")}, self._file)
+        json.dump(
+            {
+                "pid": os.getpid(),
+                "url": base_url,
+                "since": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+            self._file,
+        )
         self._file.flush()
 
     def _holder(self) -> str:

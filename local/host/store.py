@@ -16,10 +16,15 @@ from .database import opened, trouble
 from .history import Event
 from .records import LIVE, Filter, Instance, Message, NewInstance, Parent, Step, Work, Written
 
-_INSTANCE = ("iid, eid, name, version, status, input, output, custom_status, created, updated, parent_iid, parent_eid, "
-             "parent_task")
+_INSTANCE = (
+    "iid, eid, name, version, status, input, output, custom_status, created, updated, parent_iid, parent_eid, "
+    "parent_task"
+)
 _SELECT = f"SELECT {_INSTANCE} FROM instances"  # noqa: S608  # names of columns, no values
-_DELETIONS = tuple(f"DELETE FROM {table} WHERE iid=?" for table in ("instances", "history", "inbox", "work"))  # noqa: S608
+_DELETIONS = tuple(
+    f"DELETE FROM {table} WHERE iid=?"  # noqa: S608  # names of tables, no values
+    for table in ("instances", "history", "inbox", "work")
+)
 
 
 class StoreClosed(Exception):
@@ -28,7 +33,10 @@ class StoreClosed(Exception):
 
 class Store:
     def __init__(
-        self, path: Path | None, now: Callable[[], int], failed: Callable[[str], None] | None = None,
+        self,
+        path: Path | None,
+        now: Callable[[], int],
+        failed: Callable[[str], None] | None = None,
     ) -> None:
         """`path` None keeps everything in memory. `failed` is told, once, when the database can no longer be written.
 
@@ -85,32 +93,53 @@ class Store:
         where, values = _where(chosen)
         with self._reading() as db:
             rows = db.execute(
-                f"{_SELECT} WHERE {where} AND iid > ? ORDER BY iid LIMIT ?", (*values, after, limit))
+                f"{_SELECT} WHERE {where} AND iid > ? ORDER BY iid LIMIT ?", (*values, after, limit)
+            )
             return [_instance(row) for row in rows]
 
     def history(self, instance_id: str, execution_id: str) -> list[str]:
         with self._reading() as db:
-            rows = db.execute("SELECT body FROM history WHERE iid=? AND eid=? ORDER BY seq", (instance_id, execution_id))
+            rows = db.execute(
+                "SELECT body FROM history WHERE iid=? AND eid=? ORDER BY seq",
+                (instance_id, execution_id),
+            )
             return [body for (body,) in rows]
 
     def messages(self, instance_id: str, now: int) -> list[Message]:
         """Due messages in the order of arrival; a timer arrives when it is due."""
         with self._reading() as db:
             rows = db.execute(
-                "SELECT id, eid, due, body FROM inbox WHERE iid=? AND due<=? ORDER BY arrival, id", (instance_id, now))
-            return [Message(instance_id, eid, json.loads(body), due, row_id) for row_id, eid, due, body in rows]
+                "SELECT id, eid, due, body FROM inbox WHERE iid=? AND due<=? ORDER BY arrival, id",
+                (instance_id, now),
+            )
+            return [
+                Message(instance_id, eid, json.loads(body), due, row_id)
+                for row_id, eid, due, body in rows
+            ]
 
     def instances_with_mail(self) -> list[str]:
         with self._reading() as db:
-            return [iid for (iid,) in db.execute("SELECT iid FROM inbox WHERE due=0 GROUP BY iid ORDER BY MIN(arrival), MIN(id)")]
+            return [
+                iid
+                for (iid,) in db.execute(
+                    "SELECT iid FROM inbox WHERE due=0 GROUP BY iid ORDER BY MIN(arrival), MIN(id)"
+                )
+            ]
 
     def timers_due(self, now: int) -> list[str]:
         with self._reading() as db:
-            return [iid for (iid,) in db.execute("SELECT iid FROM inbox WHERE due>0 AND due<=? ORDER BY due, id", (now,))]
+            return [
+                iid
+                for (iid,) in db.execute(
+                    "SELECT iid FROM inbox WHERE due>0 AND due<=? ORDER BY due, id", (now,)
+                )
+            ]
 
     def next_due(self, now: int) -> int | None:
         with self._reading() as db:
-            due: int | None = db.execute("SELECT MIN(due) FROM inbox WHERE due>?", (now,)).fetchone()[0]
+            due: int | None = db.execute(
+                "SELECT MIN(due) FROM inbox WHERE due>?", (now,)
+            ).fetchone()[0]
         return due
 
     def unfinished_work(self) -> list[Work]:
@@ -141,12 +170,17 @@ class Store:
         with self._transaction() as db:
             self._delete(db, instance_id)
 
-    def rewind(self, instance_id: str, execution_id: str, history: list[Event], message: Event) -> None:
+    def rewind(
+        self, instance_id: str, execution_id: str, history: list[Event], message: Event
+    ) -> None:
         """Replaces the history of a failed instance and sets it running again."""
         with self._transaction() as db:
             db.execute("DELETE FROM history WHERE iid=? AND eid=?", (instance_id, execution_id))
             self._append(db, instance_id, execution_id, [json.dumps(event) for event in history])
-            db.execute("UPDATE instances SET status='Running', output=NULL, updated=? WHERE iid=?", (self._now(), instance_id))
+            db.execute(
+                "UPDATE instances SET status='Running', output=NULL, updated=? WHERE iid=?",
+                (self._now(), instance_id),
+            )
             self._insert_message(db, Message(instance_id, execution_id, message))
 
     # -- the engine's writes --------------------------------------------------
@@ -162,8 +196,10 @@ class Store:
             if step.continued is not None:
                 return self._commit_generation(db, step, step.continued)
             self._append(db, iid, eid, step.texts)
-            db.execute("UPDATE instances SET status=?, output=?, custom_status=?, updated=? WHERE iid=?",
-                       (step.status, step.output, step.custom_status, now, iid))
+            db.execute(
+                "UPDATE instances SET status=?, output=?, custom_status=?, updated=? WHERE iid=?",
+                (step.status, step.output, step.custom_status, now, iid),
+            )
             if step.status not in LIVE:
                 db.execute("DELETE FROM inbox WHERE iid=?", (iid,))
             ready = []
@@ -173,8 +209,10 @@ class Store:
                     ready.append(message.instance_id)
             work = [self._insert_work(db, item) for item in step.work]
         return Written(
-            work, ready + [child.instance_id for child in step.children],
-            min((message.due for message in step.messages if message.due), default=None))
+            work,
+            ready + [child.instance_id for child in step.children],
+            min((message.due for message in step.messages if message.due), default=None),
+        )
 
     def finish_work(self, results: list[tuple[Work, Event]]) -> None:
         """Results of activities: their rows go and the messages come, together."""
@@ -197,7 +235,10 @@ class Store:
 
     def save_schedule(self, name: str, last: int | None, following: int | None) -> None:
         with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO schedules(name, last, next) VALUES(?, ?, ?)", (name, last, following))
+            db.execute(
+                "INSERT OR REPLACE INTO schedules(name, last, next) VALUES(?, ?, ?)",
+                (name, last, following),
+            )
 
     # -- parts of transactions ------------------------------------------------
 
@@ -210,15 +251,30 @@ class Store:
         parent, now = new.parent, self._now()
         db.execute(
             f"INSERT INTO instances({_INSTANCE}) VALUES(?, ?, ?, ?, 'Pending', ?, NULL, NULL, ?, ?, ?, ?, ?)",
-            (new.instance_id, new.execution_id, new.name, new.version, new.input, now, now,
-             *((parent.instance_id, parent.execution_id, parent.task_id) if parent else (None, None, None))))
+            (
+                new.instance_id,
+                new.execution_id,
+                new.name,
+                new.version,
+                new.input,
+                now,
+                now,
+                *(
+                    (parent.instance_id, parent.execution_id, parent.task_id)
+                    if parent
+                    else (None, None, None)
+                ),
+            ),
+        )
         self._insert_message(db, Message(new.instance_id, new.execution_id, new.started))
 
     def _create_children(self, db: sqlite3.Connection, step: Step) -> Iterator[Message]:
         for child in step.children:
             if self._status(db, child.instance_id) in LIVE:
                 assert child.task_failure is not None
-                yield Message(step.instance.instance_id, step.instance.execution_id, child.task_failure)
+                yield Message(
+                    step.instance.instance_id, step.instance.execution_id, child.task_failure
+                )
             else:
                 self._create(db, child)
 
@@ -227,29 +283,52 @@ class Store:
         iid, old = step.instance.instance_id, step.instance.execution_id
         db.execute("DELETE FROM history WHERE iid=? AND eid=?", (iid, old))
         db.execute("DELETE FROM inbox WHERE iid=? AND eid=?", (iid, old))
-        db.execute("UPDATE instances SET eid=?, input=?, custom_status=NULL, status='Running', updated=? WHERE iid=?",
-                   (new.execution_id, new.input, self._now(), iid))
+        db.execute(
+            "UPDATE instances SET eid=?, input=?, custom_status=NULL, status='Running', updated=? WHERE iid=?",
+            (new.execution_id, new.input, self._now(), iid),
+        )
         self._insert_message(db, Message(iid, new.execution_id, new.started), first=True)
         for message in step.messages:
             self._insert_message(db, message, first=True)
         return Written(ready=[iid])
 
-    def _insert_message(self, db: sqlite3.Connection, message: Message, *, first: bool = False) -> None:
+    def _insert_message(
+        self, db: sqlite3.Connection, message: Message, *, first: bool = False
+    ) -> None:
         """`first`: before all that already waits, as the start of a new generation and its carried events must be."""
         arrival = 0 if first else message.due or self._now()
-        db.execute("INSERT INTO inbox(iid, eid, due, arrival, body) VALUES(?, ?, ?, ?, ?)",
-                   (message.instance_id, message.execution_id, message.due, arrival, json.dumps(message.event)))
+        db.execute(
+            "INSERT INTO inbox(iid, eid, due, arrival, body) VALUES(?, ?, ?, ?, ?)",
+            (
+                message.instance_id,
+                message.execution_id,
+                message.due,
+                arrival,
+                json.dumps(message.event),
+            ),
+        )
 
     def _insert_work(self, db: sqlite3.Connection, work: Work) -> Work:
         row = (work.instance_id, work.execution_id, work.task_id, work.name, work.input)
-        cursor = db.execute("INSERT INTO work(iid, eid, task, name, input) VALUES(?, ?, ?, ?, ?)", row)
+        cursor = db.execute(
+            "INSERT INTO work(iid, eid, task, name, input) VALUES(?, ?, ?, ?, ?)", row
+        )
         return Work(*row, id=cursor.lastrowid or 0)
 
-    def _append(self, db: sqlite3.Connection, instance_id: str, execution_id: str, texts: list[str]) -> None:
-        start = db.execute("SELECT COALESCE(MAX(seq), -1) + 1 FROM history WHERE iid=? AND eid=?",
-                           (instance_id, execution_id)).fetchone()[0]
-        db.executemany("INSERT INTO history(iid, eid, seq, body) VALUES(?, ?, ?, ?)", [
-            (instance_id, execution_id, start + offset, text) for offset, text in enumerate(texts)])
+    def _append(
+        self, db: sqlite3.Connection, instance_id: str, execution_id: str, texts: list[str]
+    ) -> None:
+        start = db.execute(
+            "SELECT COALESCE(MAX(seq), -1) + 1 FROM history WHERE iid=? AND eid=?",
+            (instance_id, execution_id),
+        ).fetchone()[0]
+        db.executemany(
+            "INSERT INTO history(iid, eid, seq, body) VALUES(?, ?, ?, ?)",
+            [
+                (instance_id, execution_id, start + offset, text)
+                for offset, text in enumerate(texts)
+            ],
+        )
 
     def _delete(self, db: sqlite3.Connection, instance_id: str) -> None:
         for statement in _DELETIONS:
@@ -257,9 +336,25 @@ class Store:
 
 
 def _instance(row: Any) -> Instance:
-    iid, eid, name, version, status, given, output, custom_status, created, updated, parent_iid, parent_eid, parent_task = row
+    (
+        iid,
+        eid,
+        name,
+        version,
+        status,
+        given,
+        output,
+        custom_status,
+        created,
+        updated,
+        parent_iid,
+        parent_eid,
+        parent_task,
+    ) = row
     parent = Parent(parent_iid, parent_eid, parent_task) if parent_iid else None
-    return Instance(iid, eid, name, version, status, given, output, custom_status, created, updated, parent)
+    return Instance(
+        iid, eid, name, version, status, given, output, custom_status, created, updated, parent
+    )
 
 
 def _where(chosen: Filter) -> tuple[str, list[str | int]]:

@@ -21,7 +21,14 @@ def to_text(moment: datetime) -> str:
     >>> to_text(datetime(2026, 1, 2, 3, 4, 5, 120000, UTC))
     '2026-01-02T03:04:05.12Z'
     """
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds").rstrip("0").rstrip(".") + "Z"
+    return (
+        moment.astimezone(UTC)
+        .replace(tzinfo=None)
+        .isoformat(timespec="microseconds")
+        .rstrip("0")
+        .rstrip(".")
+        + "Z"
+    )
 
 
 def to_seconds_text(moment: datetime) -> str:

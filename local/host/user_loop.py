@@ -62,7 +62,9 @@ class UserLoop:
         try:
             self.submit(_close_sdk_session()).result(CLOSING_SECONDS)
         except TimeoutError:
-            log.warning("async code of the app blocks its event loop; the SDK's HTTP session stays open")
+            log.warning(
+                "async code of the app blocks its event loop; the SDK's HTTP session stays open"
+            )
 
     def close(self) -> None:
         if self.loop.is_closed():

@@ -15,8 +15,7 @@ class VersionRule:
     failure: str = "Reject"
 
     def accepts(self, version: str) -> bool:
-        """
-        >>> rule = VersionRule("1.2", "CurrentOrOlder")
+        """>>> rule = VersionRule("1.2", "CurrentOrOlder")
         >>> [rule.accepts(version) for version in ("", "1.1", "1.2", "1.10", "2.0")]
         [True, True, True, False, False]
         """

@@ -26,7 +26,11 @@ class Waiting:
     def idle(self) -> bool:
         """Nothing is in flight and nothing is due."""
         version = self._traffic.version
-        return self._traffic.in_flight == 0 and self._engine.idle() and self._traffic.version == version
+        return (
+            self._traffic.in_flight == 0
+            and self._engine.idle()
+            and self._traffic.version == version
+        )
 
     def settle(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
@@ -37,7 +41,11 @@ class Waiting:
             self._wait_for_change(version, deadline, "the host to settle")
 
     def until(
-        self, predicate: Callable[[], Found | None], timeout: float, what: str, within: timedelta | None = None,
+        self,
+        predicate: Callable[[], Found | None],
+        timeout: float,
+        what: str,
+        within: timedelta | None = None,
     ) -> Found:
         """The predicate's first true value. On a virtual clock time jumps to the next due moment whenever the host is idle."""
         deadline = time.monotonic() + timeout
@@ -48,12 +56,18 @@ class Waiting:
                 return found
             if time.monotonic() > deadline:
                 raise self._in_vain(what)
-            if isinstance(self._clock, VirtualClock) and self.idle() and self._traffic.version == version:
+            if (
+                isinstance(self._clock, VirtualClock)
+                and self.idle()
+                and self._traffic.version == version
+            ):
                 due = self._engine.next_due()
                 if limit is not None and (due is None or due > limit):
                     raise WaitTimedOut(f"Waited until {limit} for {what}. {self._live_instances()}")
                 if due is None:
-                    raise WaitTimedOut(f"Waited for {what}, but nothing is left to happen. {self._live_instances()}")
+                    raise WaitTimedOut(
+                        f"Waited for {what}, but nothing is left to happen. {self._live_instances()}"
+                    )
                 self._jump(self._clock, due)
             else:
                 self._wait_for_change(version, deadline, what)
@@ -81,11 +95,16 @@ class Waiting:
             raise self._in_vain(what)
 
     def _in_vain(self, what: str) -> WaitTimedOut:
-        return WaitTimedOut(f"Waited in vain for {what}; the host's clock shows {self._clock.now()}. {self._live_instances()}")
+        return WaitTimedOut(
+            f"Waited in vain for {what}; the host's clock shows {self._clock.now()}. {self._live_instances()}"
+        )
 
     def _live_instances(self) -> str:
         live = [instance for instance in self._store.instances(Filter()) if instance.live]
-        listed = ", ".join(f"{instance.instance_id} ({instance.name}, {instance.status})" for instance in live[:LISTED])
+        listed = ", ".join(
+            f"{instance.instance_id} ({instance.name}, {instance.status})"
+            for instance in live[:LISTED]
+        )
         return f"Live instances: {listed or 'none'}{', ...' if len(live) > LISTED else ''}."
 
     async def for_end_of(self, instance_id: str, seconds: float) -> None:

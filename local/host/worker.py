@@ -44,10 +44,18 @@ class Worker:
     """Satisfies `Calls`. `gone_for_good` is called when the worker cannot be started again."""
 
     def __init__(
-        self, options: WorkerOptions, *, timeout: float | None, client_binding: Callable[[], str],
+        self,
+        options: WorkerOptions,
+        *,
+        timeout: float | None,
+        client_binding: Callable[[], str],
         gone_for_good: Callable[[str], None],
     ) -> None:
-        self._options, self._client_binding, self._gone_for_good = options, client_binding, gone_for_good
+        self._options, self._client_binding, self._gone_for_good = (
+            options,
+            client_binding,
+            gone_for_good,
+        )
         self._under_way = CallsUnderWay(timeout, self._kill)
         self._lock = threading.Lock()
         self._stopping = False
@@ -76,9 +84,20 @@ class Worker:
             warnings = [f"-W{option}" for option in sys.warnoptions]
             packages = packages_of(Path(self._options.root))
             process = subprocess.Popen(
-                [sys.executable, "-P", *(["-S"] if packages else []), *warnings, "-c", BOOT, str(theirs.fileno()),
-                 self._options.as_text(), packages],
-                stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),))
+                [
+                    sys.executable,
+                    "-P",
+                    *(["-S"] if packages else []),
+                    *warnings,
+                    "-c",
+                    BOOT,
+                    str(theirs.fileno()),
+                    self._options.as_text(),
+                    packages,
+                ],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(),),
+            )
         return process, ours
 
     def _functions(self) -> FunctionIndex:
@@ -87,7 +106,10 @@ class Worker:
         if "functions" in header:
             return index_of(header["functions"])
         code = self._reap()
-        raise AppRefused(header.get("refused") or f"The app ended the worker process while it was imported: {exit_text(code)}.")
+        raise AppRefused(
+            header.get("refused")
+            or f"The app ended the worker process while it was imported: {exit_text(code)}."
+        )
 
     def _connect(self) -> None:
         with self._lock:
@@ -137,7 +159,9 @@ class Worker:
                 return
             log.error("the worker process ended (%s); it is started again", exit_text(code))
             again = self._start_again()
-            self._under_way.lost(unanswered, exit_text(code))  # only now: what runs again finds a worker
+            self._under_way.lost(
+                unanswered, exit_text(code)
+            )  # only now: what runs again finds a worker
             if not again:
                 return
 
@@ -145,7 +169,9 @@ class Worker:
         self._failed_starts += 1
         try:
             if self._failed_starts > MOST_FAILED_STARTS:
-                raise HostError(f"The worker process ended {self._failed_starts} times without finishing a call.")
+                raise HostError(
+                    f"The worker process ended {self._failed_starts} times without finishing a call."
+                )
             self._process, self._connection = self._spawn()
             self._frames = received(self._connection)
             self._functions()
@@ -179,10 +205,20 @@ class Worker:
         answer: str = self._call("orchestrator", function, context.encode()).result()
         return answer
 
-    def http(self, function: AppFunction, request: HostRequest, parameters: dict[str, str]) -> "Future[HostResponse]":
+    def http(
+        self, function: AppFunction, request: HostRequest, parameters: dict[str, str]
+    ) -> "Future[HostResponse]":
         return self._call(
-            "http", function, request.body, method=request.method, path=request.path, query=request.query_string,
-            headers=request.headers, origin=request.origin, parameters=parameters)
+            "http",
+            function,
+            request.body,
+            method=request.method,
+            path=request.path,
+            query=request.query_string,
+            headers=request.headers,
+            origin=request.origin,
+            parameters=parameters,
+        )
 
     def stop(self, *, abandon: bool) -> None:
         self._stopping = True

@@ -51,7 +51,9 @@ class WorkerOptions:
 def main() -> None:
     options = WorkerOptions.of(sys.argv[2])
     connection = socket.socket(fileno=int(sys.argv[1]))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the host, which then ends its worker in order
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is for the host, which then ends its worker in order
     logs.configure(json_lines=options.json_log, colour=options.colour)
     _limit_memory(options.memory_mb)
     sender = Sender(connection)
@@ -128,8 +130,13 @@ class _Worker:
                 return self._episodes.submit(function.call, body.decode())
             case _:
                 request = HostRequest(
-                    header["method"], header["path"], header["query"], tuple((name, value) for name, value in header["headers"]),
-                    body, header["origin"])
+                    header["method"],
+                    header["path"],
+                    header["query"],
+                    tuple((name, value) for name, value in header["headers"]),
+                    body,
+                    header["origin"],
+                )
                 return self._invoker.http(function, request, header["parameters"])
 
     def _answer(self, call_id: int, done: "Future[Any]") -> None:
@@ -138,14 +145,23 @@ class _Worker:
 
 def _frame(call_id: int, done: "Future[Any]") -> bytes:
     if done.cancelled():
-        return packed({"id": call_id, "kind": "CancelledError", "stack": ""}, b"the function was cancelled")
+        return packed(
+            {"id": call_id, "kind": "CancelledError", "stack": ""}, b"the function was cancelled"
+        )
     if (error := done.exception()) is not None:
         stack = failure_texts.stack_of(error)
-        return packed({"id": call_id, "kind": type(error).__name__, "stack": stack}, str(error).encode("utf-8", "replace"))
+        return packed(
+            {"id": call_id, "kind": type(error).__name__, "stack": stack},
+            str(error).encode("utf-8", "replace"),
+        )
     result = done.result()
     if isinstance(result, HostResponse):
-        return packed({"id": call_id, "status": result.status, "headers": result.headers}, result.body)
-    return packed({"id": call_id, "nothing": result is None}, (result or "").encode("utf-8", "surrogatepass"))
+        return packed(
+            {"id": call_id, "status": result.status, "headers": result.headers}, result.body
+        )
+    return packed(
+        {"id": call_id, "nothing": result is None}, (result or "").encode("utf-8", "surrogatepass")
+    )
 
 
 def _failed(error: Exception) -> "Future[Any]":

@@ -13,5 +13,20 @@ from local.simulator.simulator import ExpectedExport, Simulator
 from local.simulator.storage import BillingStorage, NoStorage
 
 __all__ = [
-    "PARTNER_TENANT_ID", "SWITCHES", "Answer", "Behaviour", "BillingStorage", "ExpectedExport", "Faults", "Invoice", "Match",
-    "Month", "NoStorage", "Partner", "RecordedRequest", "Rule", "Simulator", "matrix"]
+    "PARTNER_TENANT_ID",
+    "SWITCHES",
+    "Answer",
+    "Behaviour",
+    "BillingStorage",
+    "ExpectedExport",
+    "Faults",
+    "Invoice",
+    "Match",
+    "Month",
+    "NoStorage",
+    "Partner",
+    "RecordedRequest",
+    "Rule",
+    "Simulator",
+    "matrix",
+]

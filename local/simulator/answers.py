@@ -13,10 +13,27 @@ from multidict import CIMultiDict
 from local.simulator.faults import Answer
 
 CODES = {
-    400: "BadRequest", 401: "InvalidAuthenticationToken", 403: "Authorization_RequestDenied", 404: "ResourceNotFound",
-    405: "MethodNotAllowed", 410: "Gone", 415: "UnsupportedMediaType", 429: "TooManyRequests", 500: "InternalServerError",
-    501: "NotImplemented", 502: "BadGateway", 503: "ServiceUnavailable", 504: "GatewayTimeout", 509: "BandwidthLimitExceeded"}
-STORAGE_CODES = {403: "AuthenticationFailed", 404: "BlobNotFound", 412: "ConditionNotMet", 503: "ServerBusy"}
+    400: "BadRequest",
+    401: "InvalidAuthenticationToken",
+    403: "Authorization_RequestDenied",
+    404: "ResourceNotFound",
+    405: "MethodNotAllowed",
+    410: "Gone",
+    415: "UnsupportedMediaType",
+    429: "TooManyRequests",
+    500: "InternalServerError",
+    501: "NotImplemented",
+    502: "BadGateway",
+    503: "ServiceUnavailable",
+    504: "GatewayTimeout",
+    509: "BandwidthLimitExceeded",
+}
+STORAGE_CODES = {
+    403: "AuthenticationFailed",
+    404: "BlobNotFound",
+    412: "ConditionNotMet",
+    503: "ServerBusy",
+}
 HTML = "<!DOCTYPE html><html><head><title>Error</title></head><body><h1>The service is not there</h1></body></html>"
 JSON = "application/json; odata.metadata=minimal; charset=utf-8"
 
@@ -26,28 +43,47 @@ class Dropped(Exception):
 
 
 def graph_json(status: int, document: Any, headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(status=status, body=json.dumps(document).encode(), headers={"Content-Type": JSON, **(headers or {})})
+    return web.Response(
+        status=status,
+        body=json.dumps(document).encode(),
+        headers={"Content-Type": JSON, **(headers or {})},
+    )
 
 
 def graph_error(
-    status: int, code: str | None = None, message: str | None = None, headers: dict[str, str] | None = None, *,
-    numeric: bool = False, request_id: str = "",
+    status: int,
+    code: str | None = None,
+    message: str | None = None,
+    headers: dict[str, str] | None = None,
+    *,
+    numeric: bool = False,
+    request_id: str = "",
 ) -> web.Response:
     """The documented body; `numeric` gives the code as a number."""
     error: dict[str, Any] = {
         "code": status if numeric else code or CODES.get(status, "UnknownError"),
         "message": message or "The request was not served.",
         "innerError": {
-            "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"), "request-id": request_id, "client-request-id": request_id}}
+            "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
+            "request-id": request_id,
+            "client-request-id": request_id,
+        },
+    }
     return graph_json(status, {"error": error}, headers)
 
 
-def partner_center_error(status: int, message: str | None = None, headers: dict[str, str] | None = None) -> web.Response:
+def partner_center_error(
+    status: int, message: str | None = None, headers: dict[str, str] | None = None
+) -> web.Response:
     text = message or "Rate limit is exceeded. Try again in 57 seconds."
-    return web.json_response({"statusCode": status, "message": text}, status=status, headers=headers)
+    return web.json_response(
+        {"statusCode": status, "message": text}, status=status, headers=headers
+    )
 
 
-def storage_error(status: int, code: str | None = None, headers: dict[str, str] | None = None) -> web.Response:
+def storage_error(
+    status: int, code: str | None = None, headers: dict[str, str] | None = None
+) -> web.Response:
     code = code or STORAGE_CODES.get(status, "InternalError")
     body = f"<?xml version='1.0' encoding='utf-8'?><Error><Code>{code}</Code><Message>Not served.</Message></Error>"
     headers = {"Content-Type": "application/xml", "x-ms-error-code": code, **(headers or {})}
@@ -73,21 +109,37 @@ def fault_response(answer: Answer, step: str, request_id: str) -> web.Response:
         raise Dropped
     status, headers, own = answer.status or 200, dict(answer.headers), answer.body
     if own is None:
-        own = "storage_error" if step == "blob" else "partner_center" if step in ("invoices", "invoice") else "graph_error"
+        own = (
+            "storage_error"
+            if step == "blob"
+            else "partner_center"
+            if step in ("invoices", "invoice")
+            else "graph_error"
+        )
     match own:
         case "graph_error" | "graph_error_numeric":
             numeric = own == "graph_error_numeric"
-            return graph_error(status, answer.code, answer.message, headers, numeric=numeric, request_id=request_id)
+            return graph_error(
+                status, answer.code, answer.message, headers, numeric=numeric, request_id=request_id
+            )
         case "partner_center":
             return partner_center_error(status, answer.message, headers)
         case "storage_error":
             return storage_error(status, answer.code, headers)
         case "message":
-            return graph_json(status, {"message": answer.message or "An error has occurred."}, headers)
+            return graph_json(
+                status, {"message": answer.message or "An error has occurred."}, headers
+            )
         case "html":
-            return web.Response(status=status, text=HTML, headers={"Content-Type": "text/html", **headers})
+            return web.Response(
+                status=status, text=HTML, headers={"Content-Type": "text/html", **headers}
+            )
         case "broken_json":
-            return web.Response(status=status, body=b'{"error": {"code": "Brok', headers={"Content-Type": JSON, **headers})
+            return web.Response(
+                status=status,
+                body=b'{"error": {"code": "Brok',
+                headers={"Content-Type": JSON, **headers},
+            )
         case "json_list":
             return graph_json(status, [], headers)
         case "json_string":
@@ -97,9 +149,12 @@ def fault_response(answer: Answer, step: str, request_id: str) -> web.Response:
 
 def spoiled(response: web.Response, answer: Answer) -> web.Response:
     """The real answer, changed as the rule says."""
-    body, headers = response.body if isinstance(response.body, bytes) else b"", CIMultiDict(response.headers)
+    body, headers = (
+        response.body if isinstance(response.body, bytes) else b"",
+        CIMultiDict(response.headers),
+    )
     if answer.body == "truncated":
-        body = body[:len(body) // 2]
+        body = body[: len(body) // 2]
     if answer.body == "text_html":
         body, headers["Content-Type"] = HTML.encode(), "text/html"
     body = spoiled_bytes(body, answer)
@@ -127,10 +182,10 @@ class BareResponse(web.Response):
 def spoiled_bytes(body: bytes, answer: Answer, offset: int = 0) -> bytes:
     """`body` is the part of the whole that begins at `offset`."""
     if answer.cut_to is not None:
-        body = body[:max(0, answer.cut_to - offset)]
+        body = body[: max(0, answer.cut_to - offset)]
     if answer.corrupt_at is not None and offset <= answer.corrupt_at < offset + len(body):
         at = answer.corrupt_at - offset
-        body = body[:at] + bytes([body[at] ^ 0xFF]) + body[at + 1:]
+        body = body[:at] + bytes([body[at] ^ 0xFF]) + body[at + 1 :]
     return body
 
 

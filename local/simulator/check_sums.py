@@ -23,7 +23,14 @@ from decimal import ROUND_DOWN, Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-from local.simulator.landed_files import LandedExport, UnreadableFile, exports_in, files_of_container, files_of_folder, lines_of
+from local.simulator.landed_files import (
+    LandedExport,
+    UnreadableFile,
+    exports_in,
+    files_of_container,
+    files_of_folder,
+    lines_of,
+)
 
 AZURE_PLAN = "azure plan"
 CENT = Decimal("0.01")
@@ -41,7 +48,9 @@ class Finding:
         if not self.differences:
             return f"  ok    {self.what} ({self.compared} compared)"
         shown = "".join(f"\n          {difference}" for difference in self.differences[:5])
-        more = f"\n          and {len(self.differences) - 5} more" if len(self.differences) > 5 else ""
+        more = (
+            f"\n          and {len(self.differences) - 5} more" if len(self.differences) > 5 else ""
+        )
         return f"  WRONG {self.what}{shown}{more}"
 
 
@@ -67,7 +76,10 @@ def round_down(value: Decimal) -> Decimal:
 
 
 def subtotal_by_formula(line: dict[str, Any], usage_based: bool) -> Decimal:
-    price, quantity, rate = (amount(line, name) for name in ("EffectiveUnitPrice", "BillableQuantity", "PCToBCExchangeRate"))
+    price, quantity, rate = (
+        amount(line, name)
+        for name in ("EffectiveUnitPrice", "BillableQuantity", "PCToBCExchangeRate")
+    )
     if usage_based:
         return round_down(round_down(price * quantity) * rate)
     return round_down(price * rate) * quantity
@@ -93,7 +105,9 @@ def sums_of(export: LandedExport) -> Sums:
     try:
         for place, line in lines_of(export):
             sums.lines.compared += 1
-            sums.lines.differences.extend(f"{place}: {wrong}" for wrong in add_line(sums, export.family, line))
+            sums.lines.differences.extend(
+                f"{place}: {wrong}" for wrong in add_line(sums, export.family, line)
+            )
     except UnreadableFile as unreadable:
         sums.lines.differences.append(str(unreadable))
     return sums
@@ -119,13 +133,19 @@ def compare_plans(export: LandedExport, usage: Sums, reconciliation: Sums) -> Fi
     plans = sorted(set(usage.by_plan) | set(reconciliation.by_plan))
     differences = [
         f"Azure plan {plan}: usage {usage.by_plan[plan]}, reconciliation {reconciliation.by_plan[plan]}"
-        for plan in plans if usage.by_plan[plan] != reconciliation.by_plan[plan]]
+        for plan in plans
+        if usage.by_plan[plan] != reconciliation.by_plan[plan]
+    ]
     return Finding(f"{export}: usage against reconciliation", len(plans), differences)
 
 
 def compare_total(export: LandedExport, reconciliation: Sums, invoice_total: Decimal) -> Finding:
     what = f"{export}: reconciliation against the invoice's total of {invoice_total}"
-    differences = [] if reconciliation.total == invoice_total else [f"the lines sum up to {reconciliation.total}"]
+    differences = (
+        []
+        if reconciliation.total == invoice_total
+        else [f"the lines sum up to {reconciliation.total}"]
+    )
     return Finding(what, 1, differences)
 
 
@@ -135,10 +155,25 @@ def check(exports: Iterable[LandedExport], invoice_totals: dict[str, Decimal]) -
     sums = {export: sums_of(export) for export in exports}
     findings = [each.lines for each in sums.values()]
     for export in exports:
-        counterpart = next((other for other in exports if other.scope == export.scope and other.state == export.state
-                            and other.family != export.family and other.attribute_set == export.attribute_set), None)
+        counterpart = next(
+            (
+                other
+                for other in exports
+                if other.scope == export.scope
+                and other.state == export.state
+                and other.family != export.family
+                and other.attribute_set == export.attribute_set
+            ),
+            None,
+        )
         if counterpart is None:
-            findings.append(Finding(f"{export}: the other half", 0, [f"{export.family} has nothing to be compared with"]))
+            findings.append(
+                Finding(
+                    f"{export}: the other half",
+                    0,
+                    [f"{export.family} has nothing to be compared with"],
+                )
+            )
         elif export.family == "usage":
             findings.append(compare_plans(export, sums[export], sums[counterpart]))
         total = invoice_totals.get(export.scope, export.invoice_total)
@@ -157,12 +192,21 @@ def invoice_total(text: str) -> tuple[str, Decimal]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m local.simulator.check_sums", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        prog="python -m local.simulator.check_sums",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("folder", nargs="?", type=Path, help="a folder laid out as the landing is")
-    parser.add_argument("--connection-string-env", metavar="NAME", help="variable with the landing account's connection string")
+    parser.add_argument(
+        "--connection-string-env",
+        metavar="NAME",
+        help="variable with the landing account's connection string",
+    )
     parser.add_argument("--container", default="billing")
     parser.add_argument("--prefix", default="")
-    parser.add_argument("--invoice-total", type=invoice_total, action="append", default=[], metavar="ID=AMOUNT")
+    parser.add_argument(
+        "--invoice-total", type=invoice_total, action="append", default=[], metavar="ID=AMOUNT"
+    )
     given = parser.parse_args(arguments)
     if (given.folder is None) == (given.connection_string_env is None):
         parser.error("either a folder or --connection-string-env")
@@ -179,7 +223,11 @@ def main(arguments: list[str] | None = None) -> int:
         print("Nothing to check was found.")
         return 2
     wrong = sum(bool(finding.differences) for finding in findings)
-    print(f"{len(findings) - wrong} of {len(findings)} hold." if wrong else f"All {len(findings)} hold.")
+    print(
+        f"{len(findings) - wrong} of {len(findings)} hold."
+        if wrong
+        else f"All {len(findings)} hold."
+    )
     return 1 if wrong else 0
 
 

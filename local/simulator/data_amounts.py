@@ -18,7 +18,9 @@ def usage_pricing_total(effective_unit_price: Decimal, quantity: Decimal) -> Dec
     return round_down(effective_unit_price * quantity)
 
 
-def usage_subtotal(effective_unit_price: Decimal, quantity: Decimal, exchange_rate: Decimal) -> Decimal:
+def usage_subtotal(
+    effective_unit_price: Decimal, quantity: Decimal, exchange_rate: Decimal
+) -> Decimal:
     """ROUNDDOWN(ROUNDDOWN(EffectiveUnitPrice * BillableQuantity, 2) * PCToBCExchangeRate, 2)
 
     >>> usage_subtotal(Decimal("0.0416"), Decimal("744"), Decimal("0.9217"))
@@ -27,7 +29,9 @@ def usage_subtotal(effective_unit_price: Decimal, quantity: Decimal, exchange_ra
     return round_down(usage_pricing_total(effective_unit_price, quantity) * exchange_rate)
 
 
-def licence_subtotal(effective_unit_price: Decimal, quantity: Decimal, exchange_rate: Decimal) -> Decimal:
+def licence_subtotal(
+    effective_unit_price: Decimal, quantity: Decimal, exchange_rate: Decimal
+) -> Decimal:
     """ROUNDDOWN(EffectiveUnitPrice * PCToBCExchangeRate, 2) * BillableQuantity
 
     >>> licence_subtotal(Decimal("17.60"), Decimal(25), Decimal("0.9217"))

@@ -4,25 +4,114 @@ Usage: 30 in basic, 54 in full. Reconciliation: 35 in basic, 47 in full. Billed 
 """
 
 USAGE_BASIC = (
-    "PartnerId", "PartnerName", "CustomerId", "CustomerName", "InvoiceNumber", "ProductId", "SkuId", "SkuName", "PublisherName",
-    "SubscriptionId", "ChargeStartDate", "ChargeEndDate", "UsageDate", "ResourceURI", "ChargeType", "UnitPrice", "Quantity",
-    "UnitType", "BillingPreTaxTotal", "BillingCurrency", "PricingPreTaxTotal", "PricingCurrency", "AdditionalInfo",
-    "EffectiveUnitPrice", "PCToBCExchangeRate", "EntitlementId", "CreditPercentage", "CreditType", "BenefitOrderID",
-    "BenefitType")
+    "PartnerId",
+    "PartnerName",
+    "CustomerId",
+    "CustomerName",
+    "InvoiceNumber",
+    "ProductId",
+    "SkuId",
+    "SkuName",
+    "PublisherName",
+    "SubscriptionId",
+    "ChargeStartDate",
+    "ChargeEndDate",
+    "UsageDate",
+    "ResourceURI",
+    "ChargeType",
+    "UnitPrice",
+    "Quantity",
+    "UnitType",
+    "BillingPreTaxTotal",
+    "BillingCurrency",
+    "PricingPreTaxTotal",
+    "PricingCurrency",
+    "AdditionalInfo",
+    "EffectiveUnitPrice",
+    "PCToBCExchangeRate",
+    "EntitlementId",
+    "CreditPercentage",
+    "CreditType",
+    "BenefitOrderID",
+    "BenefitType",
+)
 USAGE_FULL_ONLY = (
-    "CustomerDomainName", "CustomerCountry", "MpnId", "Tier2MpnId", "AvailabilityId", "ProductName", "PublisherId",
-    "SubscriptionDescription", "MeterType", "MeterCategory", "MeterId", "MeterSubCategory", "MeterName", "MeterRegion", "Unit",
-    "ResourceLocation", "ConsumedService", "ResourceGroup", "ServiceInfo1", "ServiceInfo2", "Tags", "EntitlementDescription",
-    "PartnerEarnedCreditPercentage", "BenefitID")
+    "CustomerDomainName",
+    "CustomerCountry",
+    "MpnId",
+    "Tier2MpnId",
+    "AvailabilityId",
+    "ProductName",
+    "PublisherId",
+    "SubscriptionDescription",
+    "MeterType",
+    "MeterCategory",
+    "MeterId",
+    "MeterSubCategory",
+    "MeterName",
+    "MeterRegion",
+    "Unit",
+    "ResourceLocation",
+    "ConsumedService",
+    "ResourceGroup",
+    "ServiceInfo1",
+    "ServiceInfo2",
+    "Tags",
+    "EntitlementDescription",
+    "PartnerEarnedCreditPercentage",
+    "BenefitID",
+)
 RECONCILIATION_BASIC = (
-    "PartnerId", "CustomerId", "CustomerName", "InvoiceNumber", "Tier2MpnId", "OrderId", "OrderDate", "ProductId", "SkuId",
-    "AvailabilityId", "SkuName", "ProductName", "ChargeType", "UnitPrice", "Subtotal", "TaxTotal", "Total", "Currency",
-    "PriceAdjustmentDescription", "PublisherName", "SubscriptionId", "ChargeStartDate", "ChargeEndDate", "TermAndBillingCycle",
-    "EffectiveUnitPrice", "BillableQuantity", "PricingCurrency", "PCToBCExchangeRate", "ReservationOrderId", "CreditReasonCode",
-    "SubscriptionStartDate", "SubscriptionEndDate", "ReferenceId", "PromotionId", "ProductCategory")
+    "PartnerId",
+    "CustomerId",
+    "CustomerName",
+    "InvoiceNumber",
+    "Tier2MpnId",
+    "OrderId",
+    "OrderDate",
+    "ProductId",
+    "SkuId",
+    "AvailabilityId",
+    "SkuName",
+    "ProductName",
+    "ChargeType",
+    "UnitPrice",
+    "Subtotal",
+    "TaxTotal",
+    "Total",
+    "Currency",
+    "PriceAdjustmentDescription",
+    "PublisherName",
+    "SubscriptionId",
+    "ChargeStartDate",
+    "ChargeEndDate",
+    "TermAndBillingCycle",
+    "EffectiveUnitPrice",
+    "BillableQuantity",
+    "PricingCurrency",
+    "PCToBCExchangeRate",
+    "ReservationOrderId",
+    "CreditReasonCode",
+    "SubscriptionStartDate",
+    "SubscriptionEndDate",
+    "ReferenceId",
+    "PromotionId",
+    "ProductCategory",
+)
 RECONCILIATION_FULL_ONLY = (
-    "CustomerDomainName", "CustomerCountry", "MpnId", "Quantity", "PublisherId", "SubscriptionDescription", "UnitType",
-    "AlternateId", "BillingFrequency", "PCToBCExchangeRateDate", "MeterDescription", "ProductQualifiers")
+    "CustomerDomainName",
+    "CustomerCountry",
+    "MpnId",
+    "Quantity",
+    "PublisherId",
+    "SubscriptionDescription",
+    "UnitType",
+    "AlternateId",
+    "BillingFrequency",
+    "PCToBCExchangeRateDate",
+    "MeterDescription",
+    "ProductQualifiers",
+)
 
 ATTRIBUTES: dict[tuple[str, str], tuple[str, ...]] = {
     ("usage", "basic"): USAGE_BASIC,
@@ -38,7 +127,9 @@ UNBILLED_WITHOUT = frozenset({"InvoiceNumber", "BenefitOrderID", "BenefitID"})
 UNBILLED_BESIDES = ("PCToBCExchangeRateDate",)
 
 
-def attribute_names(family: str, attribute_set: str, *, as_observed: bool = False) -> tuple[str, ...]:
+def attribute_names(
+    family: str, attribute_set: str, *, as_observed: bool = False
+) -> tuple[str, ...]:
     """`family` is usage or reconciliation; `as_observed` is for unbilled usage only.
 
     >>> len(attribute_names("usage", "full")), len(attribute_names("reconciliation", "basic"))

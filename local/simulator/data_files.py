@@ -19,7 +19,13 @@ class BlobFile:
     """One blob of an export. Its bytes are made when first asked for, and kept unless `keep` is False (then made again)."""
 
     def __init__(
-        self, name: str, rows: int, make: Callable[[], bytes], *, partition_value: str = "default", keep: bool = True,
+        self,
+        name: str,
+        rows: int,
+        make: Callable[[], bytes],
+        *,
+        partition_value: str = "default",
+        keep: bool = True,
     ) -> None:
         self.name, self.rows, self.partition_value = name, rows, partition_value
         self._make, self._keep, self._content = make, keep, None if keep else b""
@@ -38,7 +44,11 @@ class BlobFile:
     @cached_property
     def _facts(self) -> tuple[int, bytes, str]:
         content = self.content
-        return len(content), hashlib.md5(content, usedforsecurity=False).digest(), hashlib.sha256(content).hexdigest()
+        return (
+            len(content),
+            hashlib.md5(content, usedforsecurity=False).digest(),
+            hashlib.sha256(content).hexdigest(),
+        )
 
     @property
     def size(self) -> int:
@@ -121,15 +131,16 @@ def file_of_lines(lines: Sequence[str], behaviour: Behaviour, *, number: int) ->
 
 
 def _in_members(behaviour: Behaviour, number: int) -> bool:
-    return behaviour.compression == "members" or (behaviour.compression == "mixed" and number % 2 == 1)
+    return behaviour.compression == "members" or (
+        behaviour.compression == "mixed" and number % 2 == 1
+    )
 
 
 def _split(lines: Sequence[str], parts: int) -> list[Sequence[str]]:
     size = max(1, -(-len(lines) // parts))
-    return [lines[start:start + size] for start in range(0, len(lines), size)] or [lines]
+    return [lines[start : start + size] for start in range(0, len(lines), size)] or [lines]
 
 
 def _text(lines: Sequence[str], behaviour: Behaviour) -> bytes:
     gap = "\n\n" if behaviour.blank_lines == "some" else "\n"
     return "".join(line + gap for line in lines).encode()
-

@@ -18,8 +18,13 @@ def filler_files(*, blobs: int, blob_bytes: int, seed: int, guid: str) -> tuple[
     rows = max(1, round(blob_bytes / (TAG_BYTES * BASE64_DENSITY + 60)))
     return tuple(
         BlobFile(
-            f"part-{number:05d}-{guid}.c000.json.gz", rows, partial(_filler_file, number, rows, blob_bytes, seed), keep=False)
-        for number in range(blobs))
+            f"part-{number:05d}-{guid}.c000.json.gz",
+            rows,
+            partial(_filler_file, number, rows, blob_bytes, seed),
+            keep=False,
+        )
+        for number in range(blobs)
+    )
 
 
 @cache
@@ -33,5 +38,13 @@ def _filler_file(number: int, rows: int, blob_bytes: int, seed: int) -> bytes:
     lines = []
     for row in range(rows):
         start = source.randrange(len(pool) - width)
-        lines.append(json.dumps({"InvoiceNumber": "", "Line": f"{number}-{row}", "Tags": pool[start:start + width]}))
+        lines.append(
+            json.dumps(
+                {
+                    "InvoiceNumber": "",
+                    "Line": f"{number}-{row}",
+                    "Tags": pool[start : start + width],
+                }
+            )
+        )
     return gzip.compress("\n".join(lines).encode() + b"\n", 1, mtime=0)

@@ -9,13 +9,28 @@ from decimal import Decimal
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
-from local.simulator.catalogue import AZURE_PLAN_PRODUCT, AZURE_PLAN_SKU, EXCHANGE_RATES, Meter, Product
+from local.simulator.catalogue import (
+    AZURE_PLAN_PRODUCT,
+    AZURE_PLAN_SKU,
+    EXCHANGE_RATES,
+    Meter,
+    Product,
+)
 from local.simulator.data_amounts import licence_subtotal, tax, usage_subtotal
 from local.simulator.data_usage import AS_MADE, Changes, Period, UsageLine, usage_lines
 from local.simulator.partner import Customer, Licence, Partner
 
 AZURE_PLAN = Product(
-    AZURE_PLAN_PRODUCT, AZURE_PLAN_SKU, "Azure plan", "Azure", "Microsoft Corporation", Decimal(0), "", 1, "")
+    AZURE_PLAN_PRODUCT,
+    AZURE_PLAN_SKU,
+    "Azure plan",
+    "Azure",
+    "Microsoft Corporation",
+    Decimal(0),
+    "",
+    1,
+    "",
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +60,10 @@ class ReconciliationLine:
 
 
 def reconciliation_lines(
-    seed: int, customers: tuple[Customer, ...], period: Period, changes: Changes = AS_MADE,
+    seed: int,
+    customers: tuple[Customer, ...],
+    period: Period,
+    changes: Changes = AS_MADE,
 ) -> list[ReconciliationLine]:
     """All lines of a period, customer by customer."""
     lines = list(_azure_lines(usage_lines(seed, customers, period, changes), period))
@@ -69,58 +87,129 @@ def _azure_lines(usage: list[UsageLine], period: Period) -> Iterator[Reconciliat
         first = lines[0]
         quantity = sum((line.quantity for line in lines), Decimal(0))
         yield ReconciliationLine(
-            first.customer, AZURE_PLAN, subscription_id, first.plan.order_id, date(2024, 1, 15), "new", period.month.first,
-            period.month.last, first.unit_price, first.effective_unit_price, quantity, first.exchange_rate,
-            usage_subtotal(first.effective_unit_price, quantity, first.exchange_rate), meter)
+            first.customer,
+            AZURE_PLAN,
+            subscription_id,
+            first.plan.order_id,
+            date(2024, 1, 15),
+            "new",
+            period.month.first,
+            period.month.last,
+            first.unit_price,
+            first.effective_unit_price,
+            quantity,
+            first.exchange_rate,
+            usage_subtotal(first.effective_unit_price, quantity, first.exchange_rate),
+            meter,
+        )
 
 
-def _licence_lines(customer: Customer, licence: Licence, period: Period) -> Iterator[ReconciliationLine]:
+def _licence_lines(
+    customer: Customer, licence: Licence, period: Period
+) -> Iterator[ReconciliationLine]:
     product, month = licence.product, period.month
     ages = (month.year - licence.start.year) * 12 + month.number - licence.start.month
     if ages % (product.cycle_months or 12):
         return
     charge = "new" if not product.cycle_months else "renew" if ages % 12 == 0 else "cycleCharge"
-    yield _licence_line(customer, licence, period, charge, Decimal(licence.quantity), product.unit_price)
-    if (customer.number + month.number) % 4 == 0 and product.cycle_months == 1:  # seats given back: a credit, for the days left
+    yield _licence_line(
+        customer, licence, period, charge, Decimal(licence.quantity), product.unit_price
+    )
+    if (
+        customer.number + month.number
+    ) % 4 == 0 and product.cycle_months == 1:  # seats given back: a credit, for the days left
         left = (product.unit_price / 2).quantize(Decimal("0.0001"))
-        yield _licence_line(customer, licence, period, "removeQuantity", Decimal(-1 - licence.quantity // 5), left)
+        yield _licence_line(
+            customer, licence, period, "removeQuantity", Decimal(-1 - licence.quantity // 5), left
+        )
 
 
 def _licence_line(
-    customer: Customer, licence: Licence, period: Period, charge: str, quantity: Decimal, effective_unit_price: Decimal,
+    customer: Customer,
+    licence: Licence,
+    period: Period,
+    charge: str,
+    quantity: Decimal,
+    effective_unit_price: Decimal,
 ) -> ReconciliationLine:
     rate = EXCHANGE_RATES[period.currency]
     return ReconciliationLine(
-        customer, licence.product, licence.subscription_id, licence.order_id, licence.start, charge, period.month.first,
-        period.month.last, licence.product.unit_price, effective_unit_price, quantity, rate,
-        licence_subtotal(effective_unit_price, quantity, rate))
+        customer,
+        licence.product,
+        licence.subscription_id,
+        licence.order_id,
+        licence.start,
+        charge,
+        period.month.first,
+        period.month.last,
+        licence.product.unit_price,
+        effective_unit_price,
+        quantity,
+        rate,
+        licence_subtotal(effective_unit_price, quantity, rate),
+    )
 
 
-def reconciliation_row(line: ReconciliationLine, partner: Partner, period: Period) -> dict[str, Any]:
+def reconciliation_row(
+    line: ReconciliationLine, partner: Partner, period: Period
+) -> dict[str, Any]:
     """A line with every attribute there is; dates and Decimals as such, None where there is no value."""
     customer, product, meter = line.customer, line.product, line.meter
     reserved = product.category == "Azure Reservation"
     return {
-        "PartnerId": partner.tenant_id, "CustomerId": customer.customer_id, "CustomerName": customer.name,
-        "InvoiceNumber": period.invoice_number, "Tier2MpnId": customer.tier2_mpn_id, "OrderId": line.order_id,
-        "OrderDate": line.ordered, "ProductId": product.product_id, "SkuId": product.sku_id,
-        "AvailabilityId": f"{product.product_id[:8]}AV01", "SkuName": product.name, "ProductName": product.name,
-        "ChargeType": line.charge_type, "UnitPrice": line.unit_price, "Subtotal": line.subtotal, "TaxTotal": line.tax,
-        "Total": line.total, "Currency": period.currency,
-        "PriceAdjustmentDescription": '["15.0% Partner earned credit for services managed"]' if (
-            meter and line.unit_price != line.effective_unit_price) else "[]",
-        "PublisherName": product.publisher, "SubscriptionId": line.subscription_id, "ChargeStartDate": line.start,
-        "ChargeEndDate": line.end, "TermAndBillingCycle": product.term or None,
-        "EffectiveUnitPrice": line.effective_unit_price, "BillableQuantity": line.quantity, "PricingCurrency": "USD",
-        "PCToBCExchangeRate": line.exchange_rate, "ReservationOrderId": line.order_id if reserved else None,
-        "CreditReasonCode": "Partial refund" if line.quantity < 0 else None, "SubscriptionStartDate": line.ordered,
+        "PartnerId": partner.tenant_id,
+        "CustomerId": customer.customer_id,
+        "CustomerName": customer.name,
+        "InvoiceNumber": period.invoice_number,
+        "Tier2MpnId": customer.tier2_mpn_id,
+        "OrderId": line.order_id,
+        "OrderDate": line.ordered,
+        "ProductId": product.product_id,
+        "SkuId": product.sku_id,
+        "AvailabilityId": f"{product.product_id[:8]}AV01",
+        "SkuName": product.name,
+        "ProductName": product.name,
+        "ChargeType": line.charge_type,
+        "UnitPrice": line.unit_price,
+        "Subtotal": line.subtotal,
+        "TaxTotal": line.tax,
+        "Total": line.total,
+        "Currency": period.currency,
+        "PriceAdjustmentDescription": '["15.0% Partner earned credit for services managed"]'
+        if (meter and line.unit_price != line.effective_unit_price)
+        else "[]",
+        "PublisherName": product.publisher,
+        "SubscriptionId": line.subscription_id,
+        "ChargeStartDate": line.start,
+        "ChargeEndDate": line.end,
+        "TermAndBillingCycle": product.term or None,
+        "EffectiveUnitPrice": line.effective_unit_price,
+        "BillableQuantity": line.quantity,
+        "PricingCurrency": "USD",
+        "PCToBCExchangeRate": line.exchange_rate,
+        "ReservationOrderId": line.order_id if reserved else None,
+        "CreditReasonCode": "Partial refund" if line.quantity < 0 else None,
+        "SubscriptionStartDate": line.ordered,
         "SubscriptionEndDate": None if meter else line.ordered.replace(year=line.ordered.year + 1),
-        "ReferenceId": str(uuid5(NAMESPACE_URL, f"{line.subscription_id}/{line.charge_type}/{period.month}/{meter}")),
-        "PromotionId": None, "ProductCategory": product.category, "CustomerDomainName": customer.domain,
-        "CustomerCountry": customer.country, "MpnId": partner.mpn_id, "Quantity": line.quantity, "PublisherId": None,
-        "SubscriptionDescription": product.name, "UnitType": meter.unit if meter else product.unit,
-        "AlternateId": line.order_id[:12], "BillingFrequency": "Monthly" if product.cycle_months == 1 else "Annual",
+        "ReferenceId": str(
+            uuid5(
+                NAMESPACE_URL, f"{line.subscription_id}/{line.charge_type}/{period.month}/{meter}"
+            )
+        ),
+        "PromotionId": None,
+        "ProductCategory": product.category,
+        "CustomerDomainName": customer.domain,
+        "CustomerCountry": customer.country,
+        "MpnId": partner.mpn_id,
+        "Quantity": line.quantity,
+        "PublisherId": None,
+        "SubscriptionDescription": product.name,
+        "UnitType": meter.unit if meter else product.unit,
+        "AlternateId": line.order_id[:12],
+        "BillingFrequency": "Monthly" if product.cycle_months == 1 else "Annual",
         "PCToBCExchangeRateDate": period.month.first,
-        "MeterDescription": f"{meter.category} - {meter.sub_category} - {meter.name}" if meter else None,
+        "MeterDescription": f"{meter.category} - {meter.sub_category} - {meter.name}"
+        if meter
+        else None,
         "ProductQualifiers": ["Commercial"] if not meter else [],
     }

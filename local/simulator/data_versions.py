@@ -16,7 +16,11 @@ from local.simulator.behaviour import CONTENT_SWITCHES, Behaviour
 from local.simulator.data_attributes import attribute_names
 from local.simulator.data_files import BlobFile, file_of_lines, json_line
 from local.simulator.data_filler import filler_files
-from local.simulator.data_reconciliation import ReconciliationLine, reconciliation_lines, reconciliation_row
+from local.simulator.data_reconciliation import (
+    ReconciliationLine,
+    reconciliation_lines,
+    reconciliation_row,
+)
 from local.simulator.data_usage import AS_MADE, Changes, Period, UsageLine, usage_lines, usage_row
 from local.simulator.invoices import Invoice, InvoiceBook
 from local.simulator.months import Month
@@ -105,19 +109,35 @@ class Exports:
     """All data of the partner. Used by the server's thread and by tests at once."""
 
     def __init__(
-        self, seed: int, partner: Partner, customers: tuple[Customer, ...], book: InvoiceBook, clock: Clock,
+        self,
+        seed: int,
+        partner: Partner,
+        customers: tuple[Customer, ...],
+        book: InvoiceBook,
+        clock: Clock,
         behaviour: Callable[[], Behaviour],
     ) -> None:
-        self._seed, self._partner, self._customers, self._book, self._clock = seed, partner, customers, book, clock
+        self._seed, self._partner, self._customers, self._book, self._clock = (
+            seed,
+            partner,
+            customers,
+            book,
+            clock,
+        )
         self._behaviour = behaviour
         self._lock = threading.RLock()
         self._subjects: dict[str, _Subject] = {}
         self._versions: dict[tuple[Any, ...], DataVersion] = {}
-        self._lines = lru_cache(maxsize=16)(self._make_lines)  # made again when asked for later: a year has many
+        self._lines = lru_cache(maxsize=16)(
+            self._make_lines
+        )  # made again when asked for later: a year has many
 
-    def restate(self, key: ExportKey, *, amount: Decimal = Decimal(0), share: Decimal = Decimal(1)) -> None:
+    def restate(
+        self, key: ExportKey, *, amount: Decimal = Decimal(0), share: Decimal = Decimal(1)
+    ) -> None:
         """New data for the key's subject, in both attribute sets: another pair of corrections that cancel out, and `amount`
-        (in the pricing currency) more than before. `share` below 1 leaves only the first part of the days, 0 leaves nothing."""
+        (in the pricing currency) more than before. `share` below 1 leaves only the first part of the days, 0 leaves nothing.
+        """
         with self._lock:
             subject = self._subjects.setdefault(key.subject, _Subject())
             changes = subject.changes
@@ -135,7 +155,9 @@ class Exports:
 
     def current_month(self) -> Month:
         """What the word `current` means now."""
-        return Month.of(self._clock.now() - timedelta(hours=self._behaviour().month_opens_after_hours))
+        return Month.of(
+            self._clock.now() - timedelta(hours=self._behaviour().month_opens_after_hours)
+        )
 
     def version(self, key: ExportKey) -> DataVersion:
         """The newest version. KeyError for an invoice that the partner does not have."""
@@ -148,16 +170,32 @@ class Exports:
             else:
                 period, created, changes = self._unbilled(key, subject, behaviour)
             identity = (
-                str(key), period, subject.revision, changes, subject.filler,
-                *(getattr(behaviour, name) for name in CONTENT_SWITCHES))
+                str(key),
+                period,
+                subject.revision,
+                changes,
+                subject.filler,
+                *(getattr(behaviour, name) for name in CONTENT_SWITCHES),
+            )
             if identity not in self._versions:
-                self._versions[identity] = self._make(key, period, created, changes, subject, behaviour, identity)
+                self._versions[identity] = self._make(
+                    key, period, created, changes, subject, behaviour, identity
+                )
             return self._versions[identity]
 
     def _billed(
-        self, key: ExportKey, invoice: Invoice, subject: _Subject, behaviour: Behaviour,
+        self,
+        key: ExportKey,
+        invoice: Invoice,
+        subject: _Subject,
+        behaviour: Behaviour,
     ) -> tuple[Period, datetime, Changes]:
-        period = Period(invoice.month, invoice.currency, None if invoice.legacy else invoice.month.last, invoice.invoice_id)
+        period = Period(
+            invoice.month,
+            invoice.currency,
+            None if invoice.legacy else invoice.month.last,
+            invoice.invoice_id,
+        )
         created, changes = invoice.issued + timedelta(hours=2, minutes=24), subject.changes
         if key.family == "usage" and behaviour.billed_usage == "partial_at_first":
             whole_at = invoice.issued + timedelta(hours=behaviour.first_hours)
@@ -167,19 +205,31 @@ class Exports:
                 created = whole_at
         return period, _later(created, subject), changes
 
-    def _unbilled(self, key: ExportKey, subject: _Subject, behaviour: Behaviour) -> tuple[Period, datetime, Changes]:
+    def _unbilled(
+        self, key: ExportKey, subject: _Subject, behaviour: Behaviour
+    ) -> tuple[Period, datetime, Changes]:
         assert key.month is not None and key.currency is not None
         now = self._clock.now()
-        until: date = min((now - timedelta(hours=24)).date(), key.month.last)  # usage needs a day to appear
+        until: date = min(
+            (now - timedelta(hours=24)).date(), key.month.last
+        )  # usage needs a day to appear
         if behaviour.unbilled_data == "stalled" and now < key.month.plus(-1).invoiced_at:
             until = min(until, key.month.first)
         made = datetime(until.year, until.month, until.day, 0, 35, tzinfo=UTC) + timedelta(days=1)
         billed_here = key.currency in self._partner.currencies
-        period = Period(key.month, key.currency, until if until >= key.month.first and billed_here else None)
+        period = Period(
+            key.month, key.currency, until if until >= key.month.first and billed_here else None
+        )
         return period, _later(made, subject), subject.changes
 
     def _make(
-        self, key: ExportKey, period: Period, created: datetime, changes: Changes, subject: _Subject, behaviour: Behaviour,
+        self,
+        key: ExportKey,
+        period: Period,
+        created: datetime,
+        changes: Changes,
+        subject: _Subject,
+        behaviour: Behaviour,
         identity: tuple[Any, ...],
     ) -> DataVersion:
         digest = hashlib.sha256(f"{self._seed} {self._partner} {identity}".encode()).digest()
@@ -187,16 +237,24 @@ class Exports:
         etag = "".join(ETAG_LETTERS[byte % len(ETAG_LETTERS)] for byte in digest[15:32])
         if subject.filler:
             blobs, blob_bytes = subject.filler
-            files, empty = filler_files(blobs=blobs, blob_bytes=blob_bytes, seed=self._seed, guid=guid), False
+            files, empty = (
+                filler_files(blobs=blobs, blob_bytes=blob_bytes, seed=self._seed, guid=guid),
+                False,
+            )
         else:
-            files, empty = self._files(key, period, changes, behaviour, guid), not self._lines(key.family, period, changes)
+            files, empty = (
+                self._files(key, period, changes, behaviour, guid),
+                not self._lines(key.family, period, changes),
+            )
         return DataVersion(key, period.month, etag, created, files, empty, behaviour)
 
     def _make_lines(self, family: str, period: Period, changes: Changes) -> Lines:
         make: Callable[..., Lines] = usage_lines if family == "usage" else reconciliation_lines
         return make(self._seed, self._customers, period, changes)
 
-    def _files(self, key: ExportKey, period: Period, changes: Changes, behaviour: Behaviour, guid: str) -> tuple[BlobFile, ...]:
+    def _files(
+        self, key: ExportKey, period: Period, changes: Changes, behaviour: Behaviour, guid: str
+    ) -> tuple[BlobFile, ...]:
         """Named and counted; their bytes are made when they are asked for."""
         count, size = len(self._lines(key.family, period, changes)), self._partner.rows_per_blob
         starts = range(0, count, size)
@@ -205,14 +263,22 @@ class Exports:
         files = []
         for number, start in enumerate(starts):
             folder = f"batch={number // 4}/" if behaviour.blob_names == "nested" else ""
-            files.append(BlobFile(
-                f"{folder}part-{number:05d}-{guid}.c000.json.gz", min(size, count - start),
-                partial(self._content, key, period, changes, behaviour, number)))
+            files.append(
+                BlobFile(
+                    f"{folder}part-{number:05d}-{guid}.c000.json.gz",
+                    min(size, count - start),
+                    partial(self._content, key, period, changes, behaviour, number),
+                )
+            )
         return tuple(files)
 
-    def _content(self, key: ExportKey, period: Period, changes: Changes, behaviour: Behaviour, number: int) -> bytes:
+    def _content(
+        self, key: ExportKey, period: Period, changes: Changes, behaviour: Behaviour, number: int
+    ) -> bytes:
         start = number * self._partner.rows_per_blob
-        lines = self._lines(key.family, period, changes)[start:start + self._partner.rows_per_blob]
+        lines = self._lines(key.family, period, changes)[
+            start : start + self._partner.rows_per_blob
+        ]
         if not lines and behaviour.empty_export == "no_bytes":
             return b""
         observed = key.dataset == "unbilled_usage" and behaviour.unbilled_fields == "observed"
@@ -222,7 +288,11 @@ class Exports:
 
 
 def _row(line: UsageLine | ReconciliationLine, partner: Partner, period: Period) -> dict[str, Any]:
-    return usage_row(line, partner, period) if isinstance(line, UsageLine) else reconciliation_row(line, partner, period)
+    return (
+        usage_row(line, partner, period)
+        if isinstance(line, UsageLine)
+        else reconciliation_row(line, partner, period)
+    )
 
 
 def _later(created: datetime, subject: _Subject) -> datetime:

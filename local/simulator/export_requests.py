@@ -47,14 +47,26 @@ class Desk:
         month = self.exports.current_month()
         if fields["billingPeriod"] == "last":
             month = month.plus(-1)
-        key = ExportKey(dataset, fields["attributeSet"], month=month, currency=fields["currencyCode"])
-        if fields["currencyCode"] not in self.partner.currencies and behaviour.unknown_currency == "bad_request":
+        key = ExportKey(
+            dataset, fields["attributeSet"], month=month, currency=fields["currencyCode"]
+        )
+        if (
+            fields["currencyCode"] not in self.partner.currencies
+            and behaviour.unknown_currency == "bad_request"
+        ):
             raise Refused(400, "BadRequest", "The currency is not one of the partner's.")
-        if fields["currencyCode"] not in self.partner.currencies and behaviour.unknown_currency == "failed_5000":
+        if (
+            fields["currencyCode"] not in self.partner.currencies
+            and behaviour.unknown_currency == "failed_5000"
+        ):
             return Accepted(None, None, NO_DATA)
-        return self._with_data(key, behaviour, unknown=fields["currencyCode"] not in self.partner.currencies)
+        return self._with_data(
+            key, behaviour, unknown=fields["currencyCode"] not in self.partner.currencies
+        )
 
-    def _billed(self, dataset: str, fields: dict[str, str], behaviour: Behaviour, now: datetime) -> Accepted:
+    def _billed(
+        self, dataset: str, fields: dict[str, str], behaviour: Behaviour, now: datetime
+    ) -> Accepted:
         key = ExportKey(dataset, fields["attributeSet"], invoice_id=fields["invoiceId"])
         try:
             invoice = self.book.invoice(fields["invoiceId"])
@@ -96,7 +108,11 @@ class Desk:
         version = self.exports.version(key)
         if unknown:
             return Accepted(key, replace(version, blobs=()))
-        return Accepted(key, version, NO_DATA if version.empty and behaviour.empty_export == "failed_5000" else None)
+        return Accepted(
+            key,
+            version,
+            NO_DATA if version.empty and behaviour.empty_export == "failed_5000" else None,
+        )
 
 
 def _checked(body: Any, required: set[str]) -> dict[str, str]:

@@ -10,7 +10,14 @@ from typing import cast
 
 from aiohttp import web
 
-from local.simulator.answers import Dropped, drop_connection, fault_response, graph_error, partner_center_error, spoiled
+from local.simulator.answers import (
+    Dropped,
+    drop_connection,
+    fault_response,
+    graph_error,
+    partner_center_error,
+    spoiled,
+)
 from local.simulator.faults import Faults
 from local.simulator.graph import Graph
 from local.simulator.operations import Operations
@@ -24,8 +31,14 @@ class Front:
     """`crashes` takes the tracebacks of the simulator's own mistakes."""
 
     def __init__(
-        self, graph: Graph, partner_center: PartnerCenter, operations: Operations, faults: Callable[[], Faults], log: RequestLog,
-        now: Callable[[], datetime], crashes: list[str],
+        self,
+        graph: Graph,
+        partner_center: PartnerCenter,
+        operations: Operations,
+        faults: Callable[[], Faults],
+        log: RequestLog,
+        now: Callable[[], datetime],
+        crashes: list[str],
     ) -> None:
         self._graph, self._partner_center, self._operations = graph, partner_center, operations
         self._faults, self._log, self._now, self._crashes = faults, log, now, crashes
@@ -45,22 +58,43 @@ class Front:
             return await drop_connection(request)
         record.status = response.status
         response.headers["request-id"] = record.request_id
-        response.headers["client-request-id"] = request.headers.get("client-request-id", record.request_id)
+        response.headers["client-request-id"] = request.headers.get(
+            "client-request-id", record.request_id
+        )
         response.headers["Date"] = format_datetime(datetime.now(UTC), usegmt=True)
         return response
 
     async def _record(self, request: web.Request) -> RecordedRequest:
         step, dataset, asked_id = step_of(request.method, request.path)
-        operation = next((each for each in self._operations.all() if step == "poll" and each.operation_id == asked_id), None)
+        operation = next(
+            (
+                each
+                for each in self._operations.all()
+                if step == "poll" and each.operation_id == asked_id
+            ),
+            None,
+        )
         body = (await request.read()).decode("utf-8", "replace")
         record = RecordedRequest(
-            request.method, request.path, request.query_string, body, datetime.now(UTC), self._now(),
-            without_credentials(request.headers), "Authorization" in request.headers, step,
-            operation.dataset if operation else dataset, asked_id if step == "poll" else None, str(uuid.uuid4()))
+            request.method,
+            request.path,
+            request.query_string,
+            body,
+            datetime.now(UTC),
+            self._now(),
+            without_credentials(request.headers),
+            "Authorization" in request.headers,
+            step,
+            operation.dataset if operation else dataset,
+            asked_id if step == "poll" else None,
+            str(uuid.uuid4()),
+        )
         self._log.records.append(record)
         return record
 
-    async def _answer(self, request: web.Request, handler: Handler, record: RecordedRequest) -> web.StreamResponse:
+    async def _answer(
+        self, request: web.Request, handler: Handler, record: RecordedRequest
+    ) -> web.StreamResponse:
         answer = self._faults().answer_to(record.step, record.dataset, record.method, record.path)
         record.fault = answer is not None
         if answer:
@@ -82,12 +116,18 @@ class Front:
         try:
             return side.refusal(request) or await handler(request)
         except web.HTTPException as refused:
-            return partner_center_error(refused.status, refused.reason) if partner_center else graph_error(refused.status)
+            return (
+                partner_center_error(refused.status, refused.reason)
+                if partner_center
+                else graph_error(refused.status)
+            )
         except Exception:  # its own mistake: told when it ends, and answered as a server's
             self._crashes.append(traceback.format_exc())
             return graph_error(500)
 
-    async def _drop_within(self, request: web.Request, response: web.Response, after: int) -> web.StreamResponse:
+    async def _drop_within(
+        self, request: web.Request, response: web.Response, after: int
+    ) -> web.StreamResponse:
         body = cast(bytes, response.body)
         partial = web.StreamResponse(status=response.status, headers=response.headers)
         partial.content_length = len(body)

@@ -18,15 +18,22 @@ from local.simulator.publishing import Publisher
 from local.simulator.request_log import EXPORT
 
 TYPES = {
-    "notStarted": "runningOperation", "running": "runningOperation",
-    "succeeded": "exportSuccessOperation", "failed": "failedOperation"}
+    "notStarted": "runningOperation",
+    "running": "runningOperation",
+    "succeeded": "exportSuccessOperation",
+    "failed": "failedOperation",
+}
 
 
 class Graph:
     """The routes, bound to the simulator's state."""
 
     def __init__(
-        self, desk: Desk, operations: Operations, publisher: Publisher, behaviour: Callable[[], Behaviour],
+        self,
+        desk: Desk,
+        operations: Operations,
+        publisher: Publisher,
+        behaviour: Callable[[], Behaviour],
         now: Callable[[], datetime],
     ) -> None:
         self._desk, self._operations, self._publisher = desk, operations, publisher
@@ -46,7 +53,9 @@ class Graph:
         """What is answered before the request is looked at: no permission, no token, throttled."""
         behaviour, self._requests = self._behaviour(), self._requests + 1
         if behaviour.throttle_every and self._requests % behaviour.throttle_every == 0:
-            wait = retry_after(behaviour.throttle_retry_after, behaviour.retry_after_seconds, self._now())
+            wait = retry_after(
+                behaviour.throttle_retry_after, behaviour.retry_after_seconds, self._now()
+            )
             return graph_error(429, headers=wait)
         token = request.headers.get("Authorization", "")
         if behaviour.authorization != "ignored" and not token.startswith("Bearer "):
@@ -73,8 +82,13 @@ class Graph:
             body = json.loads(await request.read())
         except ValueError:
             return graph_error(400, message="Unable to read JSON request payload.")
-        if behaviour.concurrent_operations and self._operations.running(now, behaviour) >= behaviour.concurrent_operations:
-            return graph_error(429, headers=retry_after("seconds", behaviour.retry_after_seconds, now))
+        if (
+            behaviour.concurrent_operations
+            and self._operations.running(now, behaviour) >= behaviour.concurrent_operations
+        ):
+            return graph_error(
+                429, headers=retry_after("seconds", behaviour.retry_after_seconds, now)
+            )
         try:
             accepted = await asyncio.to_thread(self._desk.accept, dataset, body, behaviour, now)
         except Refused as refused:
@@ -85,23 +99,41 @@ class Graph:
         if operation is None:
             ready_at = now + timedelta(seconds=behaviour.ready_after_seconds)
             operation = self._operations.start(
-                dataset, now, key=accepted.key, version=accepted.version, failure=accepted.failure,
-                ready_at=max(ready_at, accepted.ready_at or ready_at))
+                dataset,
+                now,
+                key=accepted.key,
+                version=accepted.version,
+                failure=accepted.failure,
+                ready_at=max(ready_at, accepted.ready_at or ready_at),
+            )
             if operation.version is not None and operation.failure is None:
                 self._publisher.begin(operation.version)
         return self._accepted(request, operation, behaviour, now)
 
     def _start_aggregated(
-        self, request: web.Request, version: str, dataset: str, behaviour: Behaviour, now: datetime,
+        self,
+        request: web.Request,
+        version: str,
+        dataset: str,
+        behaviour: Behaviour,
+        now: datetime,
     ) -> web.Response:
         if version != "beta" or not dataset.startswith("billed"):
             return graph_error(404)
         if behaviour.aggregated_usage == "not_implemented":
             return graph_error(501)
-        return self._accepted(request, self._operations.start(dataset, now, failure=NO_DATA), behaviour, now)
+        return self._accepted(
+            request, self._operations.start(dataset, now, failure=NO_DATA), behaviour, now
+        )
 
-    def _accepted(self, request: web.Request, operation: Operation, behaviour: Behaviour, now: datetime) -> web.Response:
-        headers = {} if behaviour.start_retry_after == "absent" else retry_after("seconds", behaviour.retry_after_seconds, now)
+    def _accepted(
+        self, request: web.Request, operation: Operation, behaviour: Behaviour, now: datetime
+    ) -> web.Response:
+        headers = (
+            {}
+            if behaviour.start_retry_after == "absent"
+            else retry_after("seconds", behaviour.retry_after_seconds, now)
+        )
         if behaviour.location != "absent":
             headers["Location"] = f"{self._base(request)}/operations/{operation.operation_id}"
         if behaviour.start_body == "json":
@@ -111,7 +143,11 @@ class Graph:
         return web.Response(status=202, headers=headers)
 
     def _base(self, request: web.Request) -> str:
-        origin = f"http://{request.host}" if self._behaviour().location != "foreign" else "https://graph.example.org"
+        origin = (
+            f"http://{request.host}"
+            if self._behaviour().location != "foreign"
+            else "https://graph.example.org"
+        )
         return f"{origin}/{request.match_info['version']}/reports/partners/billing"
 
     async def poll(self, request: web.Request) -> web.Response:
@@ -126,30 +162,50 @@ class Graph:
             if behaviour.ready_after_seconds and operation.ready_at:
                 seconds = max(0.0, min(seconds, (operation.ready_at - now).total_seconds()))
             return graph_json(
-                200, self._document(operation, state, behaviour, now), retry_after(behaviour.retry_after, seconds, now))
+                200,
+                self._document(operation, state, behaviour, now),
+                retry_after(behaviour.retry_after, seconds, now),
+            )
         document = self._document(operation, state, behaviour, now)
         if state == "succeeded":
             await self._show_manifest(request, operation, document, behaviour)
         return graph_json(200, document)
 
-    def _document(self, operation: Operation, state: State, behaviour: Behaviour, now: datetime) -> dict[str, Any]:
-        created = operation.created.strftime("%Y-%m-%dT%H:%M:%S") + ("" if behaviour.created_time == "naive" else "Z")
-        document: dict[str, Any] = {"@odata.context": "https://graph.microsoft.com/v1.0/$metadata#reports/partners/billing/operations/$entity"}
+    def _document(
+        self, operation: Operation, state: State, behaviour: Behaviour, now: datetime
+    ) -> dict[str, Any]:
+        created = operation.created.strftime("%Y-%m-%dT%H:%M:%S") + (
+            "" if behaviour.created_time == "naive" else "Z"
+        )
+        document: dict[str, Any] = {
+            "@odata.context": "https://graph.microsoft.com/v1.0/$metadata#reports/partners/billing/operations/$entity"
+        }
         if behaviour.odata_type == "present":
             document["@odata.type"] = f"#microsoft.graph.partners.billing.{TYPES[state]}"
         document |= {
-            "id": operation.operation_id, "createdDateTime": created,
-            "lastActionDateTime": now.strftime("%Y-%m-%dT%H:%M:%S.%f") + "7Z"}  # seven digits
-        word = {"running": behaviour.status_running, "succeeded": behaviour.status_success}.get(state, state)
+            "id": operation.operation_id,
+            "createdDateTime": created,
+            "lastActionDateTime": now.strftime("%Y-%m-%dT%H:%M:%S.%f") + "7Z",
+        }  # seven digits
+        word = {"running": behaviour.status_running, "succeeded": behaviour.status_success}.get(
+            state, state
+        )
         if word != "absent":
             document["status"] = word
         if state == "failed":
             code, message = operation.failure_now(behaviour) or NO_DATA
-            document["error"] = {"message": message, "code": int(code) if behaviour.failure_code == "number" else code}
+            document["error"] = {
+                "message": message,
+                "code": int(code) if behaviour.failure_code == "number" else code,
+            }
         return document
 
     async def _show_manifest(
-        self, request: web.Request, operation: Operation, document: dict[str, Any], behaviour: Behaviour,
+        self,
+        request: web.Request,
+        operation: Operation,
+        document: dict[str, Any],
+        behaviour: Behaviour,
     ) -> None:
         version = self._shown_version(operation, behaviour)
         link = f"{self._base(request)}/manifests/{version.manifest_id}"
@@ -163,13 +219,21 @@ class Graph:
     def _shown_version(self, operation: Operation, behaviour: Behaviour) -> DataVersion:
         if operation.version is None:
             raise LookupError("an operation without data and without failure")
-        if behaviour.operation_data == "newest" and operation.key is not None and operation.version.blobs:
+        if (
+            behaviour.operation_data == "newest"
+            and operation.key is not None
+            and operation.version.blobs
+        ):
             return self._desk.exports.version(operation.key)
         return operation.version
 
-    async def _manifest_of(self, operation: Operation, version: DataVersion, behaviour: Behaviour) -> Manifest:
+    async def _manifest_of(
+        self, operation: Operation, version: DataVersion, behaviour: Behaviour
+    ) -> Manifest:
         fixed = behaviour.sas_renewal == "fixed"
-        manifest = await self._publisher.manifest(version, operation.sas.get(container_of(version)) if fixed else None)
+        manifest = await self._publisher.manifest(
+            version, operation.sas.get(container_of(version)) if fixed else None
+        )
         operation.sas.setdefault(container_of(version), manifest["sasToken"])
         return manifest
 
@@ -187,15 +251,39 @@ class Graph:
         behaviour, now = self._behaviour(), self._now()
         if behaviour.collections == "not_found":
             return graph_error(404)
-        known = [operation for operation in self._operations.all() if not operation.forgotten(now, behaviour)]
+        known = [
+            operation
+            for operation in self._operations.all()
+            if not operation.forgotten(now, behaviour)
+        ]
         return graph_json(
-            200, {"value": [self._document(each, each.state(now, behaviour), behaviour, now) for each in known]})
+            200,
+            {
+                "value": [
+                    self._document(each, each.state(now, behaviour), behaviour, now)
+                    for each in known
+                ]
+            },
+        )
 
     async def manifests(self, request: web.Request) -> web.Response:
         if self._behaviour().collections == "not_found":
             return graph_error(404)
-        versions = {each.version.manifest_id: each.version for each in self._operations.all() if each.version}
-        return graph_json(200, {"value": [
-            {"id": version.manifest_id, "eTag": version.etag, "createdDateTime": graph_time(version.created)}
-            for version in versions.values()]})
-
+        versions = {
+            each.version.manifest_id: each.version
+            for each in self._operations.all()
+            if each.version
+        }
+        return graph_json(
+            200,
+            {
+                "value": [
+                    {
+                        "id": version.manifest_id,
+                        "eTag": version.etag,
+                        "createdDateTime": graph_time(version.created),
+                    }
+                    for version in versions.values()
+                ]
+            },
+        )

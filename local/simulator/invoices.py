@@ -33,10 +33,20 @@ class InvoiceBook:
     """All invoices that there are at a time. The first month is fixed when the book is opened."""
 
     def __init__(
-        self, seed: int, partner: Partner, customers: tuple[Customer, ...], now: Callable[[], datetime],
+        self,
+        seed: int,
+        partner: Partner,
+        customers: tuple[Customer, ...],
+        now: Callable[[], datetime],
         behaviour: Callable[[], Behaviour],
     ) -> None:
-        self._seed, self._partner, self._customers, self._now, self._behaviour = seed, partner, customers, now, behaviour
+        self._seed, self._partner, self._customers, self._now, self._behaviour = (
+            seed,
+            partner,
+            customers,
+            now,
+            behaviour,
+        )
         newest = _newest_invoiced(now())
         self._opened_at = newest
         self._first = newest.plus(1 - partner.invoice_months)
@@ -59,22 +69,43 @@ class InvoiceBook:
         while month <= newest:
             for currency in self._partner.currencies:
                 amended = month == newest and self._behaviour().amended_invoice == "reissued"
-                found.extend(self._amended(month, currency) if amended else [self._modern(month, currency)])
+                found.extend(
+                    self._amended(month, currency) if amended else [self._modern(month, currency)]
+                )
             month = month.plus(1)
-        found.append(Invoice(
-            self._number("D", self._opened_at, "legacy"), self._opened_at, self._partner.currencies[0],
-            self._opened_at.invoiced_at, Decimal("1250.40"), legacy=True))
+        found.append(
+            Invoice(
+                self._number("D", self._opened_at, "legacy"),
+                self._opened_at,
+                self._partner.currencies[0],
+                self._opened_at.invoiced_at,
+                Decimal("1250.40"),
+                legacy=True,
+            )
+        )
         return sorted(found, key=lambda invoice: (invoice.issued, invoice.invoice_id))
 
     def _modern(self, month: Month, currency: str) -> Invoice:
-        return Invoice(self._number("G", month, currency), month, currency, month.invoiced_at, self._total(month, currency))
+        return Invoice(
+            self._number("G", month, currency),
+            month,
+            currency,
+            month.invoiced_at,
+            self._total(month, currency),
+        )
 
     def _amended(self, month: Month, currency: str) -> list[Invoice]:
-        first, second = self._number("G", month, currency), self._number("G", month, f"{currency} again")
+        first, second = (
+            self._number("G", month, currency),
+            self._number("G", month, f"{currency} again"),
+        )
         total, issued = self._total(month, currency), month.invoiced_at
         return [
-            Invoice(first, month, currency, issued, total, document_type="void_note", amended_by=second),
-            Invoice(second, month, currency, issued + timedelta(minutes=40), total, amends=first)]
+            Invoice(
+                first, month, currency, issued, total, document_type="void_note", amended_by=second
+            ),
+            Invoice(second, month, currency, issued + timedelta(minutes=40), total, amends=first),
+        ]
 
     def _number(self, kind: str, month: Month, what: str) -> str:
         return f"{kind}{Random(f'invoice {self._seed} {month} {what}').randrange(10_000_000, 100_000_000):09d}"
@@ -82,7 +113,9 @@ class InvoiceBook:
     def _total(self, month: Month, currency: str) -> Decimal:
         with self._lock:
             if (month, currency) not in self._totals:
-                lines = reconciliation_lines(self._seed, self._customers, Period(month, currency, month.last))
+                lines = reconciliation_lines(
+                    self._seed, self._customers, Period(month, currency, month.last)
+                )
                 self._totals[month, currency] = invoice_total(lines)
             return self._totals[month, currency]
 

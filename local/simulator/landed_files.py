@@ -19,7 +19,8 @@ from typing import Any
 
 DATA = re.compile(
     r"(?:^|/)(?P<state>billed|unbilled)_(?P<family>usage|reconciliation)/(?P<scope>.+?)/attribute_set=(?P<attribute_set>\w+)"
-    r"(?:/version=(?P<version>[^/]+))?/(?P<name>.+)$")
+    r"(?:/version=(?P<version>[^/]+))?/(?P<name>.+)$"
+)
 Files = Mapping[str, Callable[[], bytes]]  # path -> its bytes, read when asked for
 
 
@@ -44,14 +45,20 @@ class LandedExport:
 
 
 def files_of_folder(folder: Path) -> Files:
-    return {file.relative_to(folder).as_posix(): file.read_bytes for file in sorted(folder.rglob("*")) if file.is_file()}
+    return {
+        file.relative_to(folder).as_posix(): file.read_bytes
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
 
 
 def files_of_container(connection_string: str, container: str, prefix: str) -> Files:
     from azure.storage.blob import ContainerClient
 
     with ContainerClient.from_connection_string(connection_string, container) as client:
-        names = sorted(str(blob) for blob in client.list_blob_names(name_starts_with=prefix or None))
+        names = sorted(
+            str(blob) for blob in client.list_blob_names(name_starts_with=prefix or None)
+        )
 
     def read(name: str) -> bytes:
         with ContainerClient.from_connection_string(connection_string, container) as client:
@@ -62,12 +69,19 @@ def files_of_container(connection_string: str, container: str, prefix: str) -> F
 
 def exports_in(files: Files) -> Iterator[LandedExport]:
     """Every key once, in the version that counts."""
-    found: dict[tuple[str, str, str, str], dict[str, dict[str, Callable[[], bytes]]]] = defaultdict(lambda: defaultdict(dict))
+    found: dict[tuple[str, str, str, str], dict[str, dict[str, Callable[[], bytes]]]] = defaultdict(
+        lambda: defaultdict(dict)
+    )
     latest: dict[tuple[str, str, str, str], str] = {}
     for path, read in files.items():
         if not (part := DATA.search(path)):
             continue
-        key: tuple[str, str, str, str] = (part["state"], part["family"], _scope(part["scope"]), part["attribute_set"])
+        key: tuple[str, str, str, str] = (
+            part["state"],
+            part["family"],
+            _scope(part["scope"]),
+            part["attribute_set"],
+        )
         if part["name"] == "latest.json" and not part["version"]:
             latest[key] = str(json.loads(read())["version"])
         else:
@@ -75,8 +89,17 @@ def exports_in(files: Files) -> Iterator[LandedExport]:
     for key, versions in sorted(found.items()):
         version = _version_that_counts(versions, latest.get(key))
         inside = versions[version]
-        lines = {name: read for name, read in inside.items() if not any(each[0] in "_." for each in name.split("/"))}
-        yield LandedExport(*key, version=version, files=lines, invoice_total=_invoice_total(inside.get("_manifest.json")))
+        lines = {
+            name: read
+            for name, read in inside.items()
+            if not any(each[0] in "_." for each in name.split("/"))
+        }
+        yield LandedExport(
+            *key,
+            version=version,
+            files=lines,
+            invoice_total=_invoice_total(inside.get("_manifest.json")),
+        )
 
 
 def _scope(path: str) -> str:

@@ -9,8 +9,11 @@ from local.simulator.behaviour import Behaviour
 from local.simulator.data_versions import DataVersion
 
 CONTAINERS = {
-    "billed_usage": "billedusagefastpath", "unbilled_usage": "unbilledusagefastpath",
-    "billed_reconciliation": "billedreconciliationfastpath", "unbilled_reconciliation": "unbilledreconciliationfastpath"}
+    "billed_usage": "billedusagefastpath",
+    "unbilled_usage": "unbilledusagefastpath",
+    "billed_reconciliation": "billedreconciliationfastpath",
+    "unbilled_reconciliation": "unbilledreconciliationfastpath",
+}
 Manifest = dict[str, Any]
 
 
@@ -27,12 +30,16 @@ def folder_of(version: DataVersion, tenant_id: str) -> str:
         return f"v1/{tenant_id}/{version.month.compact}/{key.invoice_id or key.currency}/{stamp}/{key.attribute_set}"
     fragment = f"Fragment={key.attribute_set}/PartitionType=default"
     if key.billed:
-        return (f"v1/PartnerTenantId={tenant_id}/BillingMonth={version.month.compact}/InvoiceId={key.invoice_id}/"
-                f"InvoiceVersion={stamp}/{fragment}")
+        return (
+            f"v1/PartnerTenantId={tenant_id}/BillingMonth={version.month.compact}/InvoiceId={key.invoice_id}/"
+            f"InvoiceVersion={stamp}/{fragment}"
+        )
     return f"v1/{stamp}/PartnerTenantId={tenant_id}/BillingMonth={version.month.compact}/Currency={key.currency}/{fragment}"
 
 
-def manifest_of(version: DataVersion, behaviour: Behaviour, *, tenant_id: str, blob_url: str, sas: str) -> Manifest:
+def manifest_of(
+    version: DataVersion, behaviour: Behaviour, *, tenant_id: str, blob_url: str, sas: str
+) -> Manifest:
     """As Graph shows it. `blob_url` is the storage account's, or that of the proxy before it."""
     blobs: list[dict[str, Any]] = []
     for number, file in enumerate(version.blobs):
@@ -77,6 +84,7 @@ def _set(**members: Any) -> Spoil:
 def _root(change: Callable[[str, DataVersion], str]) -> Spoil:
     def spoil(manifest: Manifest, version: DataVersion) -> None:
         manifest["rootDirectory"] = change(manifest["rootDirectory"], version)
+
     return spoil
 
 
@@ -84,12 +92,14 @@ def _first_name(change: Callable[[str], str]) -> Spoil:
     def spoil(manifest: Manifest, version: DataVersion) -> None:
         if manifest["blobs"]:
             manifest["blobs"][0]["name"] = change(manifest["blobs"][0]["name"])
+
     return spoil
 
 
 def _count(more: int) -> Spoil:
     def spoil(manifest: Manifest, version: DataVersion) -> None:
         manifest["blobCount"] += more
+
     return spoil
 
 
@@ -101,16 +111,22 @@ def _duplicate(manifest: Manifest, version: DataVersion) -> None:
 
 def _other_scope(**key: Any) -> Callable[[str, DataVersion], str]:
     """The root directory of somebody else's data."""
+
     def change(root: str, version: DataVersion) -> str:
-        applicable = {name: value for name, value in key.items() if getattr(version.key, name) is not None}
+        applicable = {
+            name: value for name, value in key.items() if getattr(version.key, name) is not None
+        }
         other = replace(version, key=replace(version.key, **applicable))
         tenant_id = _tenant_in(root)
         return root.replace(folder_of(version, tenant_id), folder_of(other, tenant_id))
+
     return change
 
 
 def _other_month(root: str, version: DataVersion) -> str:
-    return root.replace(f"BillingMonth={version.month.compact}", f"BillingMonth={version.month.plus(-1).compact}")
+    return root.replace(
+        f"BillingMonth={version.month.compact}", f"BillingMonth={version.month.plus(-1).compact}"
+    )
 
 
 def _tenant_in(root: str) -> str:
@@ -135,11 +151,16 @@ _SPOILED: dict[str, Spoil] = {
     "count_too_high": _count(1),
     "count_too_low": _count(-1),
     "other_tenant": _set(partnerTenantId=OTHER_TENANT),
-    "other_tenant_in_root": _root(lambda root, _: root.replace(_tenant_in(root), OTHER_TENANT) if _tenant_in(root) else root),
+    "other_tenant_in_root": _root(
+        lambda root, _: root.replace(_tenant_in(root), OTHER_TENANT) if _tenant_in(root) else root
+    ),
     "other_invoice": _root(_other_scope(invoice_id="G099999999")),
     "other_currency": _root(_other_scope(currency="JPY")),
     "other_fragment": _root(
         lambda root, version: root.replace(
-            f"Fragment={version.key.attribute_set}", f"Fragment={'basic' if version.key.attribute_set == 'full' else 'full'}")),
+            f"Fragment={version.key.attribute_set}",
+            f"Fragment={'basic' if version.key.attribute_set == 'full' else 'full'}",
+        )
+    ),
     "other_month": _root(_other_month),
 }

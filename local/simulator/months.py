@@ -4,7 +4,11 @@ import calendar
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-INVOICE_DAY, INVOICE_HOUR, INVOICE_MINUTE = 8, 7, 13  # the invoice of a month is issued on the 8th of the next
+INVOICE_DAY, INVOICE_HOUR, INVOICE_MINUTE = (
+    8,
+    7,
+    13,
+)  # the invoice of a month is issued on the 8th of the next
 
 
 @dataclass(frozen=True, order=True)
@@ -37,11 +41,12 @@ class Month:
     @property
     def invoiced_at(self) -> datetime:
         following = self.plus(1)
-        return datetime(following.year, following.number, INVOICE_DAY, INVOICE_HOUR, INVOICE_MINUTE, tzinfo=UTC)
+        return datetime(
+            following.year, following.number, INVOICE_DAY, INVOICE_HOUR, INVOICE_MINUTE, tzinfo=UTC
+        )
 
     def plus(self, months: int) -> "Month":
-        """
-        >>> str(Month(2026, 1).plus(-2))
+        """>>> str(Month(2026, 1).plus(-2))
         '2025-11'
         """
         years, month = divmod(self.year * 12 + self.number - 1 + months, 12)

@@ -25,10 +25,14 @@ class Operation:
     failure: tuple[str, str] | None = None
     ready_at: datetime | None = None
     reads: int = 0
-    sas: dict[str, str] = field(default_factory=dict, repr=False)  # by container, where SAS are not renewed
+    sas: dict[str, str] = field(
+        default_factory=dict, repr=False
+    )  # by container, where SAS are not renewed
 
     def state(self, now: datetime, behaviour: Behaviour) -> State:
-        waits = self.reads <= behaviour.ready_after_polls or (self.ready_at is not None and now < self.ready_at)
+        waits = self.reads <= behaviour.ready_after_polls or (
+            self.ready_at is not None and now < self.ready_at
+        )
         if waits or behaviour.operation_end == "never":
             return "notStarted" if self.reads <= 1 else "running"
         return "failed" if self.failure_now(behaviour) else "succeeded"
@@ -43,7 +47,9 @@ class Operation:
 
     def forgotten(self, now: datetime, behaviour: Behaviour) -> bool:
         age, reads = behaviour.operation_lifetime_seconds, behaviour.operation_lifetime_reads
-        return (age is not None and now - self.created > timedelta(seconds=age)) or (reads is not None and self.reads >= reads)
+        return (age is not None and now - self.created > timedelta(seconds=age)) or (
+            reads is not None and self.reads >= reads
+        )
 
 
 class Operations:
@@ -61,17 +67,29 @@ class Operations:
 
     def alike(self, key: ExportKey, now: datetime, behaviour: Behaviour) -> Operation | None:
         """The newest operation for that key that is not forgotten."""
-        alike = [known for known in self._known.values() if known.key == key and not known.forgotten(now, behaviour)]
+        alike = [
+            known
+            for known in self._known.values()
+            if known.key == key and not known.forgotten(now, behaviour)
+        ]
         return alike[-1] if alike else None
 
     def running(self, now: datetime, behaviour: Behaviour) -> int:
         return sum(
-            known.state(now, behaviour) in ("notStarted", "running") and not known.forgotten(now, behaviour)
-            for known in self._known.values())
+            known.state(now, behaviour) in ("notStarted", "running")
+            and not known.forgotten(now, behaviour)
+            for known in self._known.values()
+        )
 
     def start(
-        self, dataset: str, now: datetime, *, key: ExportKey | None = None, version: DataVersion | None = None,
-        failure: tuple[str, str] | None = None, ready_at: datetime | None = None,
+        self,
+        dataset: str,
+        now: datetime,
+        *,
+        key: ExportKey | None = None,
+        version: DataVersion | None = None,
+        failure: tuple[str, str] | None = None,
+        ready_at: datetime | None = None,
     ) -> Operation:
         operation = Operation(str(uuid.uuid4()), dataset, key, version, now, failure, ready_at)
         self._known[operation.operation_id] = operation

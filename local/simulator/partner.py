@@ -6,7 +6,16 @@ from decimal import Decimal
 from random import Random
 from uuid import UUID
 
-from local.simulator.catalogue import COUNTRIES, CUSTOMER_NAMES, METERS, PRODUCTS, REGIONS, TAX_RATES, Meter, Product
+from local.simulator.catalogue import (
+    COUNTRIES,
+    CUSTOMER_NAMES,
+    METERS,
+    PRODUCTS,
+    REGIONS,
+    TAX_RATES,
+    Meter,
+    Product,
+)
 
 PARTNER_TENANT_ID = "3d8a1c5e-6f20-4b7d-9a41-c0de5eed0001"
 
@@ -28,9 +37,16 @@ class Partner:
     def __post_init__(self) -> None:
         unknown = set(self.currencies) - set(COUNTRIES)
         if unknown or not self.currencies:
-            raise ValueError(f"currencies: some of {', '.join(COUNTRIES)}, not {', '.join(sorted(unknown)) or 'none'}")
-        if min(self.customers, self.resources, self.rows_per_blob, self.invoice_months) < 1 or self.licences < 0:
-            raise ValueError("customers, resources, rows_per_blob and invoice_months are at least 1")
+            raise ValueError(
+                f"currencies: some of {', '.join(COUNTRIES)}, not {', '.join(sorted(unknown)) or 'none'}"
+            )
+        if (
+            min(self.customers, self.resources, self.rows_per_blob, self.invoice_months) < 1
+            or self.licences < 0
+        ):
+            raise ValueError(
+                "customers, resources, rows_per_blob and invoice_months are at least 1"
+            )
 
 
 @dataclass(frozen=True)
@@ -44,8 +60,10 @@ class Resource:
 
     @property
     def uri(self) -> str:
-        return (f"/subscriptions/{self.entitlement_id}/resourceGroups/{self.group}/providers/{self.meter.service}/"
-                f"{self.meter.kind}/{self.name}")
+        return (
+            f"/subscriptions/{self.entitlement_id}/resourceGroups/{self.group}/providers/{self.meter.service}/"
+            f"{self.meter.kind}/{self.name}"
+        )
 
 
 @dataclass(frozen=True)
@@ -96,10 +114,17 @@ def _customer(partner: Partner, seed: int, number: int) -> Customer:
     country = source.choice(COUNTRIES[currency])
     domain = "".join(letter for letter in name.lower() if letter.isalnum()) + ".example"
     return Customer(
-        number, random_id(source), name, domain, country, currency, TAX_RATES[country],
+        number,
+        random_id(source),
+        name,
+        domain,
+        country,
+        currency,
+        TAX_RATES[country],
         str(source.randrange(5_000_000, 6_000_000)) if number % 3 == 2 else None,
         _plan(partner, source, domain) if number % 6 != 5 else None,
-        tuple(_licence(source, number + offset) for offset in range(partner.licences)))
+        tuple(_licence(source, number + offset) for offset in range(partner.licences)),
+    )
 
 
 def _plan(partner: Partner, source: Random, domain: str) -> AzurePlan:
@@ -108,13 +133,24 @@ def _plan(partner: Partner, source: Random, domain: str) -> AzurePlan:
     for number in range(partner.resources):
         meter = METERS[(number + source.randrange(len(METERS))) % len(METERS)]
         team = source.choice(("shop", "office", "lab", "web"))
-        resources.append(Resource(
-            f"{team}-{meter.kind[:4].lower()}-{number:03d}", f"rg-{team}", source.choice(REGIONS), meter,
-            source.choice(entitlements), f'{{"team":"{team}","owner":"it@{domain}","note":"Büro 3/A, «north»"}}'))
+        resources.append(
+            Resource(
+                f"{team}-{meter.kind[:4].lower()}-{number:03d}",
+                f"rg-{team}",
+                source.choice(REGIONS),
+                meter,
+                source.choice(entitlements),
+                f'{{"team":"{team}","owner":"it@{domain}","note":"Büro 3/A, «north»"}}',
+            )
+        )
     return AzurePlan(random_id(source), random_id(source), source.random() < 0.7, tuple(resources))
 
 
 def _licence(source: Random, number: int) -> Licence:
     return Licence(
-        PRODUCTS[number % len(PRODUCTS)], random_id(source), random_id(source), source.randrange(1, 60),
-        date(2024, source.randrange(1, 13), source.randrange(1, 29)))
+        PRODUCTS[number % len(PRODUCTS)],
+        random_id(source),
+        random_id(source),
+        source.randrange(1, 60),
+        date(2024, source.randrange(1, 13), source.randrange(1, 29)),
+    )

@@ -12,7 +12,10 @@ from local.simulator.invoices import Invoice, InvoiceBook
 
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "CHF": "CHF"}
 SPELLINGS = {  # as in the examples, as in the property table
-    "invoice": ("invoice", "Invoice"), "void_note": ("void_note", "Void Note"), "Recurring": ("Recurring", "recurring")}
+    "invoice": ("invoice", "Invoice"),
+    "void_note": ("void_note", "Void Note"),
+    "Recurring": ("Recurring", "recurring"),
+}
 
 
 class PartnerCenter:
@@ -25,10 +28,16 @@ class PartnerCenter:
 
     def refusal(self, request: web.Request) -> web.Response | None:
         behaviour = self._behaviour()
-        if behaviour.authorization != "ignored" and not request.headers.get("Authorization", "").startswith("Bearer "):
-            return partner_center_error(401, "Access denied. You do not have permission to call this method.")
+        if behaviour.authorization != "ignored" and not request.headers.get(
+            "Authorization", ""
+        ).startswith("Bearer "):
+            return partner_center_error(
+                401, "Access denied. You do not have permission to call this method."
+            )
         if behaviour.partner_center_permission == "denied":
-            return partner_center_error(403, "Access denied. You do not have permission to call this method.")
+            return partner_center_error(
+                403, "Access denied. You do not have permission to call this method."
+            )
         return None
 
     async def get_all(self, request: web.Request) -> web.Response:
@@ -37,17 +46,25 @@ class PartnerCenter:
         total = len(invoices)
         if self._behaviour().invoice_paging == "paged":
             try:
-                size, offset = int(request.query.get("size", "2")), int(request.query.get("offset", "0"))
+                size, offset = (
+                    int(request.query.get("size", "2")),
+                    int(request.query.get("offset", "0")),
+                )
             except ValueError:
                 return partner_center_error(400, "size and offset are numbers.")
             links["self"] = _link(f"/invoices?size={size}&offset={offset}")
             if offset + size < total:
                 links["next"] = _link(f"/invoices?size={size}&offset={offset + size}")
-            invoices = invoices[offset:offset + size]
+            invoices = invoices[offset : offset + size]
         periods = self._behaviour().invoice_periods == "present"
-        return web.json_response({
-            "totalCount": total, "items": [self._document(invoice, periods=periods) for invoice in invoices], "links": links,
-            "attributes": {"objectType": "Collection"}})
+        return web.json_response(
+            {
+                "totalCount": total,
+                "items": [self._document(invoice, periods=periods) for invoice in invoices],
+                "links": links,
+                "attributes": {"objectType": "Collection"},
+            }
+        )
 
     async def get(self, request: web.Request) -> web.Response:
         try:
@@ -59,32 +76,45 @@ class PartnerCenter:
     def _document(self, invoice: Invoice, *, periods: bool) -> dict[str, Any]:
         column = 0 if self._behaviour().invoice_spelling == "examples" else 1
         document: dict[str, Any] = {
-            "id": invoice.invoice_id, "invoiceDate": _time(invoice.issued),
-            "totalCharges": float(invoice.total), "paidAmount": 0.0,
-            "currencyCode": invoice.currency, "currencySymbol": SYMBOLS[invoice.currency],
+            "id": invoice.invoice_id,
+            "invoiceDate": _time(invoice.issued),
+            "totalCharges": float(invoice.total),
+            "paidAmount": 0.0,
+            "currencyCode": invoice.currency,
+            "currencySymbol": SYMBOLS[invoice.currency],
             "invoiceDetails": self._details(invoice),
-            "documentType": SPELLINGS[invoice.document_type][column], "invoiceType": SPELLINGS["Recurring"][column],
-            "links": {"self": _link(f"/invoices/{invoice.invoice_id}")}, "attributes": {"objectType": "Invoice"}}
+            "documentType": SPELLINGS[invoice.document_type][column],
+            "invoiceType": SPELLINGS["Recurring"][column],
+            "links": {"self": _link(f"/invoices/{invoice.invoice_id}")},
+            "attributes": {"objectType": "Invoice"},
+        }
         if periods:
             document["billingPeriodStartDate"] = _time(invoice.month.first)
             document["billingPeriodEndDate"] = _time(invoice.month.last)
         if invoice.amends:
             document["amendsOf"] = invoice.amends
         if invoice.amended_by:
-            document["amendments"] = [self._document(self._book.invoice(invoice.amended_by), periods=False)]
+            document["amendments"] = [
+                self._document(self._book.invoice(invoice.amended_by), periods=False)
+            ]
         return document
 
     def _details(self, invoice: Invoice) -> list[dict[str, Any]]:
         if invoice.legacy:
-            return [_detail("billing_line_items", "office", invoice), _detail("usage_line_items", "azure", invoice)]
+            return [
+                _detail("billing_line_items", "office", invoice),
+                _detail("usage_line_items", "azure", invoice),
+            ]
         return [_detail("billing_line_items", "one_time", invoice)]
 
 
 def _detail(kind: str, provider: str, invoice: Invoice) -> dict[str, Any]:
     return {
-        "invoiceLineItemType": kind, "billingProvider": provider,
+        "invoiceLineItemType": kind,
+        "billingProvider": provider,
         "links": {"self": _link(f"/invoices/{invoice.invoice_id}/lineitems/{provider}/{kind}")},
-        "attributes": {"objectType": "InvoiceDetail"}}
+        "attributes": {"objectType": "InvoiceDetail"},
+    }
 
 
 def _link(uri: str) -> dict[str, Any]:

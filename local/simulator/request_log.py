@@ -9,7 +9,8 @@ from typing import Any
 
 EXPORT = re.compile(
     r"^/(?P<version>v1\.0|beta)/reports/partners/billing/(?P<family>usage|reconciliation|aggregatedUsage)/(?P<state>billed|unbilled)/"
-    r"(?:microsoft\.graph\.partners\.billing\.)?export$")
+    r"(?:microsoft\.graph\.partners\.billing\.)?export$"
+)
 OPERATION = re.compile(r"^/(?:v1\.0|beta)/reports/partners/billing/operations/([^/]+)$")
 MANIFEST = re.compile(r"^/(?:v1\.0|beta)/reports/partners/billing/manifests/([^/]+)$")
 INVOICE = re.compile(r"^/v1/invoices/([^/]+)$")
@@ -18,7 +19,8 @@ INVOICE = re.compile(r"^/v1/invoices/([^/]+)$")
 @dataclass
 class RecordedRequest:
     """`headers` are in lower case and hold no credential: `authorized` says whether one came. `status` is None where the
-    connection was dropped. `fault` tells that a rule of the faults answered."""
+    connection was dropped. `fault` tells that a rule of the faults answered.
+    """
 
     method: str
     path: str
@@ -44,10 +46,14 @@ class RecordedRequest:
 class RequestLog:
     records: list[RecordedRequest] = field(default_factory=list)
 
-    def of(self, step: str | None = None, dataset: str | None = None) -> tuple[RecordedRequest, ...]:
+    def of(
+        self, step: str | None = None, dataset: str | None = None
+    ) -> tuple[RecordedRequest, ...]:
         return tuple(
-            record for record in tuple(self.records)
-            if step in (None, record.step) and dataset in (None, record.dataset))
+            record
+            for record in tuple(self.records)
+            if step in (None, record.step) and dataset in (None, record.dataset)
+        )
 
 
 def step_of(method: str, path: str) -> tuple[str, str | None, str | None]:
@@ -66,4 +72,8 @@ def step_of(method: str, path: str) -> tuple[str, str | None, str | None]:
 
 
 def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items() if name.lower() not in ("authorization", "cookie")}
+    return {
+        name.lower(): value
+        for name, value in headers.items()
+        if name.lower() not in ("authorization", "cookie")
+    }

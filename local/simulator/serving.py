@@ -12,7 +12,12 @@ HOST = "127.0.0.1"
 class ServingThread:
     """`start` gives the origins, in the order of the applications; `stop` returns when all is closed."""
 
-    def __init__(self, make: Callable[[], Sequence[web.Application]], port: int, close: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        make: Callable[[], Sequence[web.Application]],
+        port: int,
+        close: Callable[[], Awaitable[None]],
+    ) -> None:
         self._make, self._port, self._close = make, port, close
         self._thread = threading.Thread(target=self._run, name="simulator", daemon=True)
         self._ready, self._origins = threading.Event(), list[str]()
@@ -55,7 +60,9 @@ class ServingThread:
         runners: list[web.AppRunner] = []
         try:
             for number, app in enumerate(self._make()):
-                runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5, handler_cancellation=False)
+                runner = web.AppRunner(
+                    app, access_log=None, shutdown_timeout=0.5, handler_cancellation=False
+                )
                 runners.append(runner)
                 await runner.setup()
                 await web.TCPSite(runner, HOST, self._port if number == 0 else 0).start()

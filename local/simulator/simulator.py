@@ -62,19 +62,36 @@ class Simulator:
     """
 
     def __init__(
-        self, *, storage: Storage, seed: int = 7, clock: Clock | None = None, behaviour: Behaviour | None = None,
-        faults: Faults | None = None, partner: Partner | None = None, storage_proxy: bool = False,
+        self,
+        *,
+        storage: Storage,
+        seed: int = 7,
+        clock: Clock | None = None,
+        behaviour: Behaviour | None = None,
+        faults: Faults | None = None,
+        partner: Partner | None = None,
+        storage_proxy: bool = False,
     ) -> None:
         self.seed, self.storage, self.clock = seed, storage, clock or SystemClock()
-        self.behaviour, self.faults, self.partner = behaviour or Behaviour(), faults or Faults(), partner or Partner()
+        self.behaviour, self.faults, self.partner = (
+            behaviour or Behaviour(),
+            faults or Faults(),
+            partner or Partner(),
+        )
         self.customers = customers_of(self.partner, seed)
-        self._book = InvoiceBook(seed, self.partner, self.customers, self.clock.now, lambda: self.behaviour)
-        self._exports = Exports(seed, self.partner, self.customers, self._book, self.clock, lambda: self.behaviour)
+        self._book = InvoiceBook(
+            seed, self.partner, self.customers, self.clock.now, lambda: self.behaviour
+        )
+        self._exports = Exports(
+            seed, self.partner, self.customers, self._book, self.clock, lambda: self.behaviour
+        )
         self._operations, self._log, self._storage_log = Operations(), RequestLog(), RequestLog()
         self._with_proxy, self._origins = storage_proxy, list[str]()
         self._thread: ServingThread | None = None
         self._publisher: Publisher | None = None
-        self.crashes: list[str] = []  # tracebacks of its own mistakes; `serving` raises at its end when there are any
+        self.crashes: list[
+            str
+        ] = []  # tracebacks of its own mistakes; `serving` raises at its end when there are any
 
     # -- what tests ask
 
@@ -109,22 +126,38 @@ class Simulator:
         """`billed_usage/G016907411/full` or `unbilled_usage/2026-11/USD/full`. KeyError for an unknown invoice."""
         version = self._exports.version(ExportKey.parse(key))
         return ExpectedExport(
-            key, version.etag, version.created, str(version.month), container_of(version),
-            folder_of(version, self.partner.tenant_id), version.blobs)
+            key,
+            version.etag,
+            version.created,
+            str(version.month),
+            container_of(version),
+            folder_of(version, self.partner.tenant_id),
+            version.blobs,
+        )
 
     def export_keys(self, attribute_set: str = "full") -> tuple[str, ...]:
         """Every key that has an export now: all G invoices, this month and the last, each currency."""
         invoices = [invoice.invoice_id for invoice in self.invoices() if not invoice.legacy]
-        months = [f"{self.month(word)}/{currency}" for word in ("current", "last") for currency in self.partner.currencies]
+        months = [
+            f"{self.month(word)}/{currency}"
+            for word in ("current", "last")
+            for currency in self.partner.currencies
+        ]
         return tuple(
-            f"{state}_{family}/{scope}/{attribute_set}" for family in ("usage", "reconciliation")
-            for state, scopes in (("billed", invoices), ("unbilled", months)) for scope in scopes)
+            f"{state}_{family}/{scope}/{attribute_set}"
+            for family in ("usage", "reconciliation")
+            for state, scopes in (("billed", invoices), ("unbilled", months))
+            for scope in scopes
+        )
 
     # -- what tests do to it
 
-    def restate(self, key: str, *, amount: Decimal = Decimal(0), share: Decimal = Decimal(1)) -> ExpectedExport:
+    def restate(
+        self, key: str, *, amount: Decimal = Decimal(0), share: Decimal = Decimal(1)
+    ) -> ExpectedExport:
         """A new version of the data, in both attribute sets. The sums stay, but for `amount` (pricing currency); `share` < 1
-        leaves only the first days, 0 nothing. Later restatements add to the amount."""
+        leaves only the first days, 0 nothing. Later restatements add to the amount.
+        """
         self._exports.restate(ExportKey.parse(key), amount=amount, share=share)
         return self.expected(key)
 
@@ -150,9 +183,12 @@ class Simulator:
         assert self._publisher is not None
         await self._publisher.begin(version)
         await self.storage.write(
-            container_of(version), folder_of(version, self.partner.tenant_id), [file],
+            container_of(version),
+            folder_of(version, self.partner.tenant_id),
+            [file],
             encoding="gzip" if version.behaviour.content_encoding == "gzip" else None,
-            with_md5=version.behaviour.content_md5 == "present")
+            with_md5=version.behaviour.content_md5 == "present",
+        )
 
     def publish(self, key: str) -> None:
         """Writes the blobs of a key now, not when an export is first asked for. Only while serving."""
@@ -203,15 +239,28 @@ class Simulator:
         return f"{self._origins[1] if self._with_proxy else origin}/{account}"
 
     def _apps(self) -> list[web.Application]:
-        publisher = self._publisher = Publisher(self.storage, self.partner.tenant_id, lambda: self.behaviour, self._blob_url)
+        publisher = self._publisher = Publisher(
+            self.storage, self.partner.tenant_id, lambda: self.behaviour, self._blob_url
+        )
         desk = Desk(self._exports, self._book, self.partner)
         graph = Graph(desk, self._operations, publisher, lambda: self.behaviour, self.clock.now)
         partner_center = PartnerCenter(self._book, lambda: self.behaviour)
-        front = Front(graph, partner_center, self._operations, lambda: self.faults, self._log, self.clock.now, self.crashes)
+        front = Front(
+            graph,
+            partner_center,
+            self._operations,
+            lambda: self.faults,
+            self._log,
+            self.clock.now,
+            self.crashes,
+        )
         if not self._with_proxy:
             return [front.app()]
         target = self.storage.blob_url.rsplit("/", 1)[0]
-        return [front.app(), StorageProxy(target, lambda: self.faults, self._storage_log, self.clock.now).app()]
+        return [
+            front.app(),
+            StorageProxy(target, lambda: self.faults, self._storage_log, self.clock.now).app(),
+        ]
 
     async def _closed(self) -> None:
         if self._publisher is not None:

@@ -38,7 +38,13 @@ class Storage(Protocol):
     def blob_url(self) -> str: ...
 
     async def write(
-        self, container: str, folder: str, files: Iterable[BlobFile], *, encoding: str | None, with_md5: bool,
+        self,
+        container: str,
+        folder: str,
+        files: Iterable[BlobFile],
+        *,
+        encoding: str | None,
+        with_md5: bool,
     ) -> None: ...
 
     def sas(self, container: str, lifetime_seconds: float) -> str: ...
@@ -68,20 +74,37 @@ class BillingStorage:
     def sas(self, container: str, lifetime_seconds: float) -> str:
         """Read and list, from now on. No two are alike: each begins at another second of the last quarter of an hour."""
         now = datetime.now(UTC)
-        return str(generate_container_sas(
-            self.account_name, container, account_key=self._part("AccountKey"),
-            permission=ContainerSasPermissions(read=True, list=True),
-            start=now - timedelta(seconds=60 + next(_STARTS) % 840),
-            expiry=(now + timedelta(seconds=lifetime_seconds)).replace(microsecond=0)))
+        return str(
+            generate_container_sas(
+                self.account_name,
+                container,
+                account_key=self._part("AccountKey"),
+                permission=ContainerSasPermissions(read=True, list=True),
+                start=now - timedelta(seconds=60 + next(_STARTS) % 840),
+                expiry=(now + timedelta(seconds=lifetime_seconds)).replace(microsecond=0),
+            )
+        )
 
     def _own_sas(self) -> str:
-        return str(generate_account_sas(
-            self.account_name, account_key=self._part("AccountKey"), resource_types=ResourceTypes(container=True, object=True),
-            permission=AccountSasPermissions(read=True, write=True, create=True, list=True), services=Services(blob=True),
-            expiry=datetime.now(UTC) + timedelta(hours=6)))
+        return str(
+            generate_account_sas(
+                self.account_name,
+                account_key=self._part("AccountKey"),
+                resource_types=ResourceTypes(container=True, object=True),
+                permission=AccountSasPermissions(read=True, write=True, create=True, list=True),
+                services=Services(blob=True),
+                expiry=datetime.now(UTC) + timedelta(hours=6),
+            )
+        )
 
     async def write(
-        self, container: str, folder: str, files: Iterable[BlobFile], *, encoding: str | None, with_md5: bool,
+        self,
+        container: str,
+        folder: str,
+        files: Iterable[BlobFile],
+        *,
+        encoding: str | None,
+        with_md5: bool,
     ) -> None:
         """Writes all files, several at a time; each is made in a thread, when its turn comes."""
         async with self._session() as session:
@@ -91,7 +114,10 @@ class BillingStorage:
 
             async def write_some() -> None:
                 for file in waiting:
-                    await writer.put(f"{container}/{folder}/{file.name}", await asyncio.to_thread(getattr, file, "content"))
+                    await writer.put(
+                        f"{container}/{folder}/{file.name}",
+                        await asyncio.to_thread(getattr, file, "content"),
+                    )
 
             async with asyncio.TaskGroup() as group:
                 for _ in range(WRITERS):
@@ -100,7 +126,8 @@ class BillingStorage:
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[aiohttp.ClientSession]:
         async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=WRITERS), timeout=aiohttp.ClientTimeout(total=300),
+            connector=aiohttp.TCPConnector(limit=WRITERS),
+            timeout=aiohttp.ClientTimeout(total=300),
             headers={"x-ms-version": API_VERSION},
         ) as session:
             yield session
@@ -129,14 +156,25 @@ class _Writer:
             return
         block = base64.b64encode(b"00000000").decode()
         await self._put(path, f"comp=block&blockid={quote(block, safe='')}", content, {})
-        blocks = f'<?xml version="1.0" encoding="utf-8"?><BlockList><Latest>{block}</Latest></BlockList>'
-        await self._put(path, "comp=blocklist", blocks.encode(), {**properties, "Content-Type": "application/xml"})
+        blocks = (
+            f'<?xml version="1.0" encoding="utf-8"?><BlockList><Latest>{block}</Latest></BlockList>'
+        )
+        await self._put(
+            path,
+            "comp=blocklist",
+            blocks.encode(),
+            {**properties, "Content-Type": "application/xml"},
+        )
 
-    async def _put(self, path: str, query: str, body: bytes, headers: dict[str, str], allowed: int = 201) -> None:
+    async def _put(
+        self, path: str, query: str, body: bytes, headers: dict[str, str], allowed: int = 201
+    ) -> None:
         url = URL(f"{self.blob_url}/{path}?{query}{'&' if query else ''}{self.sas}", encoded=True)
         async with self.session.put(url, data=body, headers=headers) as answer:
             if answer.status not in (201, allowed):
-                raise StorageRefused(f"PUT {path}: {answer.status} {answer.headers.get('x-ms-error-code', '')}")
+                raise StorageRefused(
+                    f"PUT {path}: {answer.status} {answer.headers.get('x-ms-error-code', '')}"
+                )
 
 
 @dataclass(frozen=True)
@@ -146,7 +184,13 @@ class NoStorage:
     blob_url: str = "http://127.0.0.1:10000/billing"
 
     async def write(
-        self, container: str, folder: str, files: Iterable[BlobFile], *, encoding: str | None, with_md5: bool,
+        self,
+        container: str,
+        folder: str,
+        files: Iterable[BlobFile],
+        *,
+        encoding: str | None,
+        with_md5: bool,
     ) -> None:
         return
 

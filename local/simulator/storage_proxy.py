@@ -18,15 +18,34 @@ from local.simulator.faults import Answer, Faults
 from local.simulator.request_log import RecordedRequest, RequestLog, without_credentials
 
 HOP_BY_HOP = (
-    "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "TE", "Trailer", "Transfer-Encoding", "Upgrade")
-OWN = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")  # what the client would put in by itself
+    "Connection",
+    "Keep-Alive",
+    "Proxy-Authenticate",
+    "Proxy-Authorization",
+    "TE",
+    "Trailer",
+    "Transfer-Encoding",
+    "Upgrade",
+)
+OWN = (
+    "User-Agent",
+    "Accept",
+    "Accept-Encoding",
+    "Content-Type",
+)  # what the client would put in by itself
 PIECE = 64 << 10
 
 
 class StorageProxy:
     """`target` is the emulator's blob origin, `http://127.0.0.1:40001`."""
 
-    def __init__(self, target: str, faults: Callable[[], Faults], log: RequestLog, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        target: str,
+        faults: Callable[[], Faults],
+        log: RequestLog,
+        now: Callable[[], datetime],
+    ) -> None:
         self._target, self._faults, self._log, self._now = target, faults, log, now
         self._session: aiohttp.ClientSession | None = None
 
@@ -39,8 +58,12 @@ class StorageProxy:
 
     async def _open(self, _: web.Application) -> None:
         self._session = aiohttp.ClientSession(
-            auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=600), skip_auto_headers=OWN)
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=600),
+            skip_auto_headers=OWN,
+        )
 
     async def _close(self, _: web.Application) -> None:
         assert self._session is not None
@@ -48,8 +71,17 @@ class StorageProxy:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         record = RecordedRequest(
-            request.method, request.path, "", "", datetime.now(UTC), self._now(), without_credentials(request.headers),
-            "Authorization" in request.headers, "blob", None)
+            request.method,
+            request.path,
+            "",
+            "",
+            datetime.now(UTC),
+            self._now(),
+            without_credentials(request.headers),
+            "Authorization" in request.headers,
+            "blob",
+            None,
+        )
         self._log.records.append(record)
         answer = self._faults().answer_to("blob", None, request.method, request.path)
         record.fault = answer is not None
@@ -64,15 +96,21 @@ class StorageProxy:
         except Dropped:
             return await drop_connection(request)
 
-    async def _pass_on(self, request: web.Request, record: RecordedRequest, answer: Answer) -> web.StreamResponse:
+    async def _pass_on(
+        self, request: web.Request, record: RecordedRequest, answer: Answer
+    ) -> web.StreamResponse:
         assert self._session is not None
         headers = CIMultiDict(request.headers)
         for name in (*HOP_BY_HOP, "Host"):
             headers.popall(name, None)
         body = await request.read() if request.can_read_body else None
         url = URL(self._target + request.raw_path, encoded=True)
-        async with self._session.request(request.method, url, headers=headers, data=body, allow_redirects=False) as real:
-            response = web.StreamResponse(status=answer.status or real.status, headers=self._headers(real, answer))
+        async with self._session.request(
+            request.method, url, headers=headers, data=body, allow_redirects=False
+        ) as real:
+            response = web.StreamResponse(
+                status=answer.status or real.status, headers=self._headers(real, answer)
+            )
             response.content_length = self._length(real, answer)
             record.status = response.status
             await response.prepare(request)
@@ -99,17 +137,23 @@ class StorageProxy:
             return length // 2
         return min(length, answer.cut_to) if answer.cut_to is not None else length
 
-    async def _stream(self, real: aiohttp.ClientResponse, response: web.StreamResponse, answer: Answer) -> None:
-        end = self._length(real, answer) if answer.body == "truncated" or answer.cut_to is not None else None
+    async def _stream(
+        self, real: aiohttp.ClientResponse, response: web.StreamResponse, answer: Answer
+    ) -> None:
+        end = (
+            self._length(real, answer)
+            if answer.body == "truncated" or answer.cut_to is not None
+            else None
+        )
         sent = 0
         piece_size = min(PIECE, answer.bytes_per_second or PIECE)
         async for piece in real.content.iter_chunked(piece_size):
             if answer.drop_after is not None and sent + len(piece) >= answer.drop_after:
-                await response.write(spoiled_bytes(piece, answer, sent)[:answer.drop_after - sent])
+                await response.write(spoiled_bytes(piece, answer, sent)[: answer.drop_after - sent])
                 raise Dropped
             kept = spoiled_bytes(piece, answer, sent)
             if end is not None:
-                kept = kept[:max(0, end - sent)]
+                kept = kept[: max(0, end - sent)]
             if kept:
                 await response.write(kept)
             sent += len(piece)

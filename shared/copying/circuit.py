@@ -14,9 +14,19 @@ from shared.clock import Clock
 REFUSALS = 8
 OPEN_SECONDS, LONGEST_OPEN_SECONDS = 30.0, 480.0  # doubled each time
 KEPT = 16  # pairs of accounts
-OF_AN_ACCOUNT = frozenset({
-    "destination_missing", "destination_forbidden", "destination_full", "destination_unreachable", "storage_busy",
-    "source_forbidden", "source_sas_expired", "source_redirected", "source_unreachable"})
+OF_AN_ACCOUNT = frozenset(
+    {
+        "destination_missing",
+        "destination_forbidden",
+        "destination_full",
+        "destination_unreachable",
+        "storage_busy",
+        "source_forbidden",
+        "source_sas_expired",
+        "source_redirected",
+        "source_unreachable",
+    }
+)
 
 
 class NotAsked(Exception):
@@ -64,7 +74,9 @@ class Circuits:
         state = self._states.setdefault(account, _State())
         if code not in OF_AN_ACCOUNT:
             if let_through:
-                state.open_until = self._clock.monotonic()  # it says nothing of the account: the next one is let through
+                state.open_until = (
+                    self._clock.monotonic()
+                )  # it says nothing of the account: the next one is let through
             return
         state.refusals, state.code = state.refusals + 1, code
         if let_through or (not state.seconds and state.refusals >= REFUSALS):

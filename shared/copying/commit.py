@@ -37,10 +37,16 @@ class Committed:
 
 
 async def commit_version(
-    ledger: Ledger, landing: LandingStore, run: Run, number: int, proof: str, settle_days: int = 21,
+    ledger: Ledger,
+    landing: LandingStore,
+    run: Run,
+    number: int,
+    proof: str,
+    settle_days: int = 21,
 ) -> Committed:
     """Commits what plan `number` of the run planned; billed data settle `settle_days` after their invoice's date, or after
-    they first landed where that is not known. Raises Rejected(foreign_blob)."""
+    they first landed where that is not known. Raises Rejected(foreign_blob).
+    """
     stored = await landing.read(names_path(run.run_id, number))
     if stored is None:
         raise InfrastructureFault("plan_missing", "Plan")
@@ -48,41 +54,69 @@ async def commit_version(
     for _ in range(MOST_TRIES):
         version = await ledger.versions.get(run.export_key, run.manifest_etag, run.version_n)
         if version is None:
-            raise InfrastructureFault("version_unknown", "Version")  # version rows are never deleted
-        if version.state == "complete":  # by an earlier attempt of this activity, or by another run of the key
+            raise InfrastructureFault(
+                "version_unknown", "Version"
+            )  # version rows are never deleted
+        if (
+            version.state == "complete"
+        ):  # by an earlier attempt of this activity, or by another run of the key
             await _point(landing, run, version)
             return Committed(version, 0)
         facts = await _proven(ledger, landing, run, version, dict(names["blobs"]))
         if version.state != "landing" or len(facts) < len(names["blobs"]):
             return Committed(version, max(1, len(names["blobs"]) - len(facts)))
-        if landed := await _complete(ledger, landing, run, version, names, facts, proof, settle_days):
+        if landed := await _complete(
+            ledger, landing, run, version, names, facts, proof, settle_days
+        ):
             return Committed(landed, 0)
     raise InfrastructureFault("version_contended", "Version")
 
 
 async def _proven(
-    ledger: Ledger, landing: LandingStore, run: Run, version: Version, wanted: Mapping[str, str],
+    ledger: Ledger,
+    landing: LandingStore,
+    run: Run,
+    version: Version,
+    wanted: Mapping[str, str],
 ) -> list[LandedFact]:
     """The wanted blobs (name -> partition value) that are landed and proven. Raises Rejected(foreign_blob)."""
     there, rows = await asyncio.gather(
-        folder(landing, run, version), ledger.blobs.of_version(run.export_key, version.version))
+        folder(landing, run, version), ledger.blobs.of_version(run.export_key, version.version)
+    )
     if foreign := sorted(there.keys() - wanted.keys() - {MANIFEST}):
         raise Rejected("foreign_blob", _whose(there[foreign[0]], len(foreign)))
-    return [_fact(rows[name], value) for name, value in wanted.items() if is_proven(there.get(name), rows.get(name))]
+    return [
+        _fact(rows[name], value)
+        for name, value in wanted.items()
+        if is_proven(there.get(name), rows.get(name))
+    ]
 
 
 async def _complete(
-    ledger: Ledger, landing: LandingStore, run: Run, version: Version, names: Mapping[str, Any], facts: list[LandedFact],
-    proof: str, settle_days: int,
+    ledger: Ledger,
+    landing: LandingStore,
+    run: Run,
+    version: Version,
+    names: Mapping[str, Any],
+    facts: list[LandedFact],
+    proof: str,
+    settle_days: int,
 ) -> Version | None:
     """Row, marker, latest.json, row. None where another run changed the row meanwhile: look again."""
     before = await ledger.versions.newest_complete(run.export_key, before=version)
     landed_at = version.landed_at or iso(ledger.clock.now())
     claimed = await ledger.versions.change(
-        version, run_id=run.run_id, landed_at=landed_at, proof=proof,
+        version,
+        run_id=run.run_id,
+        landed_at=landed_at,
+        proof=proof,
         **await _invoiced(ledger, run, before, landed_at, settle_days),
-        path=version_path(run.export_key, version.version), supersedes=before.version if before else "",
-        blobs=len(facts), bytes=sum(fact.bytes for fact in facts), rows=sum(fact.rows for fact in facts))
+        path=version_path(run.export_key, version.version),
+        supersedes=before.version if before else "",
+        blobs=len(facts),
+        bytes=sum(fact.bytes for fact in facts),
+        rows=sum(fact.rows for fact in facts),
+    )
     if claimed is None:
         return None
     await _mark(landing, run, claimed, names, facts)
@@ -91,7 +125,11 @@ async def _complete(
 
 
 async def _invoiced(
-    ledger: Ledger, run: Run, before: Version | None, landed_at: str, settle_days: int,
+    ledger: Ledger,
+    run: Run,
+    before: Version | None,
+    landed_at: str,
+    settle_days: int,
 ) -> dict[str, str]:
     """What the invoice, as it was last listed, adds to a billed version's row; nothing for an unbilled one."""
     scope = run.export_key.scope
@@ -102,19 +140,34 @@ async def _invoiced(
     known = str(day) if day else before.settles_on if before else ""
     return {
         "settles_on": known or str(settles_on(parse_iso(landed_at), settle_days)),
-        "invoice": json.dumps(facts_of(invoice)) if invoice else ""}
+        "invoice": json.dumps(facts_of(invoice)) if invoice else "",
+    }
 
 
-async def _mark(landing: LandingStore, run: Run, version: Version, names: Mapping[str, Any], facts: list[LandedFact]) -> None:
+async def _mark(
+    landing: LandingStore,
+    run: Run,
+    version: Version,
+    names: Mapping[str, Any],
+    facts: list[LandedFact],
+) -> None:
     body = marker(
         run.export_key,
         version={**_told(version), "path": version.path},
-        source={name: names[name] for name in ("manifest_id", "schema_version", "partner_tenant_id")},
+        source={
+            name: names[name] for name in ("manifest_id", "schema_version", "partner_tenant_id")
+        },
         asked={
-            "period": run.asked_period or None, "asked_at": run.asked_at, "operation_id": run.operation_id,
-            "request_ids": [one for one in run.request_ids.split(",") if one]},
-        run={"run_id": run.run_id, "app_version": APP_VERSION}, proof=version.proof, blobs=facts,
-        invoice=json.loads(version.invoice) if version.invoice else None)
+            "period": run.asked_period or None,
+            "asked_at": run.asked_at,
+            "operation_id": run.operation_id,
+            "request_ids": [one for one in run.request_ids.split(",") if one],
+        },
+        run={"run_id": run.run_id, "app_version": APP_VERSION},
+        proof=version.proof,
+        blobs=facts,
+        invoice=json.loads(version.invoice) if version.invoice else None,
+    )
     path = manifest_path(run.export_key, version.version)
     if await landing.create(path, body) is None:
         there = await landing.read(path)
@@ -126,9 +179,11 @@ async def _point(landing: LandingStore, run: Run, version: Version) -> None:
     """Moves latest.json to this version, unless it names it or a newer one."""
     path, told = latest_path(run.export_key), _told(version)
     body = latest(
-        run.export_key, billing_month=billing_month(run.root_directory),
+        run.export_key,
+        billing_month=billing_month(run.root_directory),
         version={**told, "path": version.path, "settles_on": version.settles_on or None},
-        totals={"blobs": version.blobs, "bytes": version.bytes, "rows": version.rows})
+        totals={"blobs": version.blobs, "bytes": version.bytes, "rows": version.rows},
+    )
     for _ in range(MOST_TRIES):
         there = await landing.read(path)
         says = read_latest(there[0]) if there else None
@@ -147,11 +202,24 @@ def _whose(blob: LandedBlob, foreign: int) -> str:
 
 def _told(version: Version) -> dict[str, Any]:
     return {
-        "version": version.version, "etag": version.manifest_etag, "created_at": version.created_at,
-        "landed_at": version.landed_at, "first_seen": version.first_seen, "supersedes": version.supersedes or None}
+        "version": version.version,
+        "etag": version.manifest_etag,
+        "created_at": version.created_at,
+        "landed_at": version.landed_at,
+        "first_seen": version.first_seen,
+        "supersedes": version.supersedes or None,
+    }
 
 
 def _fact(row: BlobRow, partition_value: str) -> LandedFact:
     return LandedFact(
-        name=row.name, partition_value=partition_value, bytes=row.bytes, rows=row.rows, md5=row.md5, sha256=row.sha256,
-        source_etag=row.source_etag, encoding=row.encoding, columns=tuple(one for one in row.columns.split(",") if one))
+        name=row.name,
+        partition_value=partition_value,
+        bytes=row.bytes,
+        rows=row.rows,
+        md5=row.md5,
+        sha256=row.sha256,
+        source_etag=row.source_etag,
+        encoding=row.encoding,
+        columns=tuple(one for one in row.columns.split(",") if one),
+    )

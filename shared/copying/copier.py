@@ -28,7 +28,15 @@ from shared.copying.source import Sources
 from shared.copying.stream import Streamer
 from shared.copying.verdicts import CannotFetch
 from shared.copying.work import BlobFate, CopyWork
-from shared.copying.writing import AlreadyThere, BlobWriter, has_our_properties, is_ours, marks, read_back, set_properties
+from shared.copying.writing import (
+    AlreadyThere,
+    BlobWriter,
+    has_our_properties,
+    is_ours,
+    marks,
+    read_back,
+    set_properties,
+)
 from shared.errors import BillingExportError, Rejected, Terminal, Transient, Unavailable
 from shared.landing.refusals import word
 from shared.landing.store import LandedBlob, LandingStore, quoted
@@ -58,9 +66,16 @@ class Copier:
     """
 
     def __init__(
-        self, landing: LandingStore, sources: Sources, clock: Clock, *,
-        concurrency: int = CONCURRENCY, bytes_in_flight: int = IN_FLIGHT, block: int = BLOCK,
-        reader: SourceReader | None = None, pressure: Pressure | None = None,
+        self,
+        landing: LandingStore,
+        sources: Sources,
+        clock: Clock,
+        *,
+        concurrency: int = CONCURRENCY,
+        bytes_in_flight: int = IN_FLIGHT,
+        block: int = BLOCK,
+        reader: SourceReader | None = None,
+        pressure: Pressure | None = None,
     ) -> None:
         self._landing, self._clock = landing, clock
         self._reader = reader or SourceReader(sources, clock)
@@ -71,9 +86,13 @@ class Copier:
         self._streamer = Streamer(BytesInFlight(bytes_in_flight), self._threads, block=block)
         self._server_side = ServerSide(clock)
 
-    async def land(self, work: CopyWork, names: Sequence[str], proven: Mapping[str, str]) -> list[BlobFate]:
+    async def land(
+        self, work: CopyWork, names: Sequence[str], proven: Mapping[str, str]
+    ) -> list[BlobFate]:
         """The fate of each name, in their order; `proven`: name -> destination ETag recorded as proven. Raises for none."""
-        return await asyncio.gather(*(self._fate(work, name, proven.get(name), may_copy=True) for name in names))
+        return await asyncio.gather(
+            *(self._fate(work, name, proven.get(name), may_copy=True) for name in names)
+        )
 
     async def prove_in_place(self, work: CopyWork, name: str) -> BlobFate:
         """A blob without a row: proven where it lies, not copied. `copy_failed` where it does not lie there at all."""
@@ -84,7 +103,9 @@ class Copier:
         self._threads.close()
         await self._reader.close()
 
-    async def _fate(self, work: CopyWork, name: str, recorded: str | None, *, may_copy: bool) -> BlobFate:
+    async def _fate(
+        self, work: CopyWork, name: str, recorded: str | None, *, may_copy: bool
+    ) -> BlobFate:
         account, began = urlsplit(work.root_directory).netloc, self._clock.monotonic()
         source = PinnedSource(self._reader, self._pressure, work, name)
         let_through = False
@@ -94,14 +115,24 @@ class Copier:
                 fate = await self._land(work, source, recorded, may_copy)
         except NotAsked as closed:
             return BlobFate(
-                name, False, closed.code, "not asked again so soon: the account refused all blobs before it",
-                retry_after_seconds=closed.retry_after_seconds)
+                name,
+                False,
+                closed.code,
+                "not asked again so soon: the account refused all blobs before it",
+                retry_after_seconds=closed.retry_after_seconds,
+            )
         except BillingExportError as error:
             fate = self._failed(work, source, error)
         except OtherMonth:
             fate = BlobFate(name, False, "source_changed")
         except Exception as error:
-            logger.warning("blob %s of run %s: copy_failed (%s at %s)", name, work.run_id, fault(error), where(error))
+            logger.warning(
+                "blob %s of run %s: copy_failed (%s at %s)",
+                name,
+                work.run_id,
+                fault(error),
+                where(error),
+            )
             fate = BlobFate(name, False, "copy_failed", source_etag=source.etag)
         if fate.transferred:
             self._folders.landed(work, name)
@@ -116,16 +147,31 @@ class Copier:
         detail = error.detail if isinstance(error, Rejected) else str(fault(error))
         logger.warning("blob %s of run %s: %s (%s)", source.name, work.run_id, error.code, detail)
         return BlobFate(
-            source.name, False, error.code, detail, source_etag=source.etag, retry_after_seconds=wait or 0)
+            source.name,
+            False,
+            error.code,
+            detail,
+            source_etag=source.etag,
+            retry_after_seconds=wait or 0,
+        )
 
-    async def _land(self, work: CopyWork, source: PinnedSource, recorded: str | None, may_copy: bool) -> BlobFate:
+    async def _land(
+        self, work: CopyWork, source: PinnedSource, recorded: str | None, may_copy: bool
+    ) -> BlobFate:
         path = f"{work.folder}/{source.name}"
         there = None
         if recorded is not None or not may_copy or await self._folders.may_hold(work, source.name):
             there = await self._head(path)
         if there is not None and recorded is not None and there.etag == quoted(recorded):
             return BlobFate(
-                source.name, True, bytes=there.size, md5=there.md5, destination_etag=there.etag, rung="in_place", unchanged=True)
+                source.name,
+                True,
+                bytes=there.size,
+                md5=there.md5,
+                destination_etag=there.etag,
+                rung="in_place",
+                unchanged=True,
+            )
         if there is not None:
             await source.look()
             landed = await self._in_place(work, source, path, there)
@@ -135,9 +181,20 @@ class Copier:
             raise Terminal("copy_failed", error_code="BlobNotFound")
         found = landed.proven
         return BlobFate(
-            source.name, True, detail=landed.why, bytes=found.bytes, rows=found.rows, md5=found.md5 or None,
-            sha256=found.sha256, source_etag=source.facts.etag, destination_etag=landed.etag, encoding=found.encoding,
-            columns=found.columns, rung=landed.rung, transferred=landed.transferred)
+            source.name,
+            True,
+            detail=landed.why,
+            bytes=found.bytes,
+            rows=found.rows,
+            md5=found.md5 or None,
+            sha256=found.sha256,
+            source_etag=source.facts.etag,
+            destination_etag=landed.etag,
+            encoding=found.encoding,
+            columns=found.columns,
+            rung=landed.rung,
+            transferred=landed.transferred,
+        )
 
     async def _copy(self, work: CopyWork, source: PinnedSource, path: str) -> _Landed:
         """On the first rung that works. AlreadyThere on any of them: what lies there now is proven instead."""
@@ -145,12 +202,16 @@ class Copier:
         try:
             if await self._fetches(work, source):
                 try:
-                    rung = await self._server_side.copy(work, source, lambda: self._target(work, source, path))
+                    rung = await self._server_side.copy(
+                        work, source, lambda: self._target(work, source, path)
+                    )
                     landed = await self._in_place(work, source, path, await self._landed(path))
                     return replace(landed, rung=rung, transferred=True)
                 except CannotFetch as cannot:
                     why = cannot.why
-                    logger.warning("blob %s of run %s is streamed: %s", source.name, work.run_id, why)
+                    logger.warning(
+                        "blob %s of run %s is streamed: %s", source.name, work.run_id, why
+                    )
             with self._target(work, source, path) as target:
                 etag, proven = await self._streamer.copy(source, target, work.proof)
             return _Landed(etag, proven, "stream", True, why)
@@ -160,7 +221,9 @@ class Copier:
     @contextmanager
     def _target(self, work: CopyWork, source: PinnedSource, path: str) -> Iterator[BlobWriter]:
         """One for each rung: a block that storage is still fetching must not replace one of the same id staged later."""
-        target = BlobWriter(self._landing, self._pressure, path, lambda: marks(work, source.facts.etag))
+        target = BlobWriter(
+            self._landing, self._pressure, path, lambda: marks(work, source.facts.etag)
+        )
         try:
             yield target
         finally:
@@ -178,7 +241,9 @@ class Copier:
         return await self._pressure.persist(lambda: self._landing.names(folder), lambda: None)
 
     async def _head(self, path: str) -> LandedBlob | None:
-        return await self._pressure.persist(lambda: self._landing.head(path, copying=True), lambda: None)
+        return await self._pressure.persist(
+            lambda: self._landing.head(path, copying=True), lambda: None
+        )
 
     async def _landed(self, path: str) -> LandedBlob:
         there = await self._head(path)
@@ -186,7 +251,9 @@ class Copier:
             raise Unavailable("destination_unreachable", http_status=404)
         return there
 
-    async def _in_place(self, work: CopyWork, source: PinnedSource, path: str, there: LandedBlob) -> _Landed:
+    async def _in_place(
+        self, work: CopyWork, source: PinnedSource, path: str, there: LandedBlob
+    ) -> _Landed:
         """Proves a blob of ours where it lies. One that fails is removed, in exactly the state that was looked at."""
         if not is_ours(there.metadata, work, source.facts.etag):
             raise Rejected("foreign_blob", whose(there))
@@ -197,22 +264,31 @@ class Copier:
                 await self._landing.delete(path, there.etag)
             raise
         etag = there.etag
-        if not has_our_properties(there, proven.md5):  # a rung cannot set them all, or was cut off before it had
-            etag = await set_properties(self._landing, self._pressure, there, path, proven.md5 or source.facts.md5)
+        if not has_our_properties(
+            there, proven.md5
+        ):  # a rung cannot set them all, or was cut off before it had
+            etag = await set_properties(
+                self._landing, self._pressure, there, path, proven.md5 or source.facts.md5
+            )
         return _Landed(etag, proven, "in_place", False)
 
-    async def _look_at(self, work: CopyWork, source: PinnedSource, path: str, there: LandedBlob) -> Proven:
+    async def _look_at(
+        self, work: CopyWork, source: PinnedSource, path: str, there: LandedBlob
+    ) -> Proven:
         size, md5 = source.facts.size, source.facts.md5
         if there.being_copied:
             raise Rejected("proof_size", "storage has only begun the copy")
-        if work.proof == "transfer" or there.size != size:  # by what storage says of both; nothing is read
+        if (
+            work.proof == "transfer" or there.size != size
+        ):  # by what storage says of both; nothing is read
             proven = Proven(there.size, there.md5 or "")
             hold_against(proven, size, md5 if there.md5 is not None else None)
             return proven
 
         async def read(start: int, length: int) -> bytes:
             return await self._pressure.persist(
-                lambda: read_back(self._landing, there, path, start, length), lambda: None)
+                lambda: read_back(self._landing, there, path, start, length), lambda: None
+            )
 
         proven = await self._streamer.prove(size, read, work.proof)
         hold_against(proven, size, md5)

@@ -14,7 +14,9 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-BLOCK = 8 * 1024 * 1024  # bytes read and written at once; a blob of that size or less is written by one Put Blob
+BLOCK = (
+    8 * 1024 * 1024
+)  # bytes read and written at once; a blob of that size or less is written by one Put Blob
 IN_FLIGHT = 8 * BLOCK  # bytes of blobs in memory
 CONCURRENCY = 64  # blobs at once
 
@@ -59,8 +61,12 @@ class Threads:
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(max(2, min(4, os.cpu_count() or 1)), thread_name_prefix="proof")
-        return await asyncio.get_running_loop().run_in_executor(self._pool, lambda: function(*args, **kwargs))
+            self._pool = ThreadPoolExecutor(
+                max(2, min(4, os.cpu_count() or 1)), thread_name_prefix="proof"
+            )
+        return await asyncio.get_running_loop().run_in_executor(
+            self._pool, lambda: function(*args, **kwargs)
+        )
 
     def close(self) -> None:
         if self._pool is not None:

@@ -27,9 +27,15 @@ class JsonLines:
         self.columns: tuple[str, ...] = ()
         self._wide = False  # the lines of the last piece
         self._lines = 0  # ended ones, blank or not
-        self._start: bytearray | None = bytearray()  # of the text, until it is known whether a mark is there
-        self._first_line: bytearray | None = bytearray()  # None once the first line that is not blank is parsed
-        self._opening = self._closing = NONE  # the first and the last byte of the unfinished line that are not blank
+        self._start: bytearray | None = (
+            bytearray()
+        )  # of the text, until it is known whether a mark is there
+        self._first_line: bytearray | None = (
+            bytearray()
+        )  # None once the first line that is not blank is parsed
+        self._opening = self._closing = (
+            NONE  # the first and the last byte of the unfinished line that are not blank
+        )
 
     def feed(self, piece: bytes) -> None:
         if self._start is not None:
@@ -43,7 +49,7 @@ class JsonLines:
                 at, before = _behind_newlines(piece, at), at
                 self._lines += at - before
             end = piece.find(b"\n", at)
-            self._continue(piece[at:end if end >= 0 else len(piece)])
+            self._continue(piece[at : end if end >= 0 else len(piece)])
             if end < 0:
                 return
             self._end_line()
@@ -69,7 +75,7 @@ class JsonLines:
         if first < last:
             usual = (_usual_wide if self._wide else _usual)(piece, first, last)
             if usual is None:
-                for line in piece[first + 1:last].split(b"\n"):
+                for line in piece[first + 1 : last].split(b"\n"):
                     if line:
                         self._continue(line)
                         self._end_line()
@@ -79,13 +85,15 @@ class JsonLines:
                 self.rows += usual
                 self._lines += usual
                 self._wide = last - first > WIDE * usual
-        self._continue(piece[last + 1:])
+        self._continue(piece[last + 1 :])
 
     def _continue(self, part: bytes) -> None:
         if self._first_line is not None:
             self._first_line += part
             if len(self._first_line) > LONGEST_FIRST_LINE:
-                raise Rejected("proof_lines", f"line {self._lines + 1} is longer than any billing line")
+                raise Rejected(
+                    "proof_lines", f"line {self._lines + 1} is longer than any billing line"
+                )
         if part := part.strip(BLANK):
             self._opening = part[0] if self._opening == NONE else self._opening
             self._closing = part[-1]
@@ -114,8 +122,12 @@ class JsonLines:
 
 def _usual(piece: bytes, first: int, last: int) -> int | None:
     """How many lines lie between two line ends; None if one of them is blank, or not `{...}` to the very byte."""
-    lines = piece[first + 1:last].split(b"\n")
-    return None if any(not line or line[0] != OPENING or line[-1] != CLOSING for line in lines) else len(lines)
+    lines = piece[first + 1 : last].split(b"\n")
+    return (
+        None
+        if any(not line or line[0] != OPENING or line[-1] != CLOSING for line in lines)
+        else len(lines)
+    )
 
 
 def _usual_wide(piece: bytes, first: int, last: int) -> int | None:

@@ -13,7 +13,14 @@ from typing import Any
 from shared.clock import iso
 from shared.errors import InfrastructureFault
 from shared.landing.documents import is_newer, read_latest
-from shared.landing.layout import latest_path, manifest_path, names_path, page_path, version_id, version_path
+from shared.landing.layout import (
+    latest_path,
+    manifest_path,
+    names_path,
+    page_path,
+    version_id,
+    version_path,
+)
 from shared.landing.store import LandedBlob, LandingStore
 from shared.ledger.blobs import BlobRow
 from shared.ledger.ledger import Ledger
@@ -38,13 +45,19 @@ class Plan:
     complete: bool
 
 
-async def plan_copy(ledger: Ledger, landing: LandingStore, run: Run, manifest: Manifest, number: int) -> Plan:
+async def plan_copy(
+    ledger: Ledger, landing: LandingStore, run: Run, manifest: Manifest, number: int
+) -> Plan:
     """Plans `manifest` (which has passed the guards) for `run`; `number` is the round, from 1."""
     await landing.ensure_container()
     version = await find_version(ledger, run, manifest)
     if version.state == "complete":
-        marker = await landing.read(manifest_path(run.export_key, version.version))  # before the listing: see reopen()
-        if marker is not None and not await is_damaged(landing, ledger, run, version, manifest, marker[0]):
+        marker = await landing.read(
+            manifest_path(run.export_key, version.version)
+        )  # before the listing: see reopen()
+        if marker is not None and not await is_damaged(
+            landing, ledger, run, version, manifest, marker[0]
+        ):
             await _note(ledger, run, version, manifest, number)
             return Plan(version, 0, 0, complete=True)
         version = await reopen(ledger, landing, run, version, marker[1] if marker else None)
@@ -65,11 +78,17 @@ async def find_version(ledger: Ledger, run: Run, manifest: Manifest) -> Version:
         n = await ledger.versions.next_n(run.export_key, manifest.etag)
         known = await ledger.versions.of_etag(run.export_key, manifest.etag)
         landing = [one for one in known if one.state == "landing"]
-        complete = [one for one in known if one.state == "complete" and (not run.force or one.run_id == run.run_id)]
+        complete = [
+            one
+            for one in known
+            if one.state == "complete" and (not run.force or one.run_id == run.run_id)
+        ]
         if complete:
             return complete[-1]
         if landing:
-            planned = await ledger.versions.change(landing[-1], run_id=run.run_id, last_planned_at=iso(ledger.clock.now()))
+            planned = await ledger.versions.change(
+                landing[-1], run_id=run.run_id, last_planned_at=iso(ledger.clock.now())
+            )
         else:
             assert all(one.state in ABSENT or one.state == "complete" for one in known)
             planned = await ledger.versions.insert(_new(ledger, run, manifest, n))
@@ -80,40 +99,69 @@ async def find_version(ledger: Ledger, run: Run, manifest: Manifest) -> Version:
 
 def _new(ledger: Ledger, run: Run, manifest: Manifest, n: int) -> Version:
     return new_version(
-        run.export_key, manifest.etag, n, version_id(manifest.created, manifest.etag, n), created=manifest.created,
-        now=ledger.clock.now(), run_id=run.run_id)
+        run.export_key,
+        manifest.etag,
+        n,
+        version_id(manifest.created, manifest.etag, n),
+        created=manifest.created,
+        now=ledger.clock.now(),
+        run_id=run.run_id,
+    )
 
 
-async def unproven(landing: LandingStore, ledger: Ledger, run: Run, version: Version, manifest: Manifest) -> list[str]:
+async def unproven(
+    landing: LandingStore, ledger: Ledger, run: Run, version: Version, manifest: Manifest
+) -> list[str]:
     """The names that are not in the folder, or whose row does not prove the very state that lies there."""
     there, rows = await asyncio.gather(
-        folder(landing, run, version), ledger.blobs.of_version(run.export_key, version.version))
-    return [blob.name for blob in manifest.blobs if not is_proven(there.get(blob.name), rows.get(blob.name))]
+        folder(landing, run, version), ledger.blobs.of_version(run.export_key, version.version)
+    )
+    return [
+        blob.name
+        for blob in manifest.blobs
+        if not is_proven(there.get(blob.name), rows.get(blob.name))
+    ]
 
 
 async def folder(landing: LandingStore, run: Run, version: Version) -> dict[str, LandedBlob]:
     """What lies in the version's folder, by name."""
-    return {blob.name: blob for blob in await landing.list(version_path(run.export_key, version.version))}
+    return {
+        blob.name: blob
+        for blob in await landing.list(version_path(run.export_key, version.version))
+    }
 
 
 def is_proven(there: LandedBlob | None, row: BlobRow | None) -> bool:
     """Proven once, and the same state of the blob still lies there."""
-    return there is not None and row is not None and row.ok and row.destination_etag == there.etag and row.bytes == there.size
+    return (
+        there is not None
+        and row is not None
+        and row.ok
+        and row.destination_etag == there.etag
+        and row.bytes == there.size
+    )
 
 
 async def is_damaged(
-    landing: LandingStore, ledger: Ledger, run: Run, version: Version, manifest: Manifest, marker: bytes,
+    landing: LandingStore,
+    ledger: Ledger,
+    run: Run,
+    version: Version,
+    manifest: Manifest,
+    marker: bytes,
 ) -> bool:
     """Whether anything is not as it was when the version was completed; the marker stands in for rows that retention removed."""
     told = told_by(marker, version)
     if told is None or not await is_pointed_to(landing, run, version):
         return True
     there, rows = await asyncio.gather(
-        folder(landing, run, version), ledger.blobs.of_version(run.export_key, version.version))
+        folder(landing, run, version), ledger.blobs.of_version(run.export_key, version.version)
+    )
     return any(
         not is_proven(there.get(blob.name), rows.get(blob.name))
         and not (blob.name not in rows and is_as_told(there.get(blob.name), told.get(blob.name)))
-        for blob in manifest.blobs)
+        for blob in manifest.blobs
+    )
 
 
 async def is_pointed_to(landing: LandingStore, run: Run, version: Version) -> bool:
@@ -121,32 +169,51 @@ async def is_pointed_to(landing: LandingStore, run: Run, version: Version) -> bo
     there = await landing.read(latest_path(run.export_key))
     says = read_latest(there[0]) if there else None
     return says is not None and not is_newer(
-        {"created_at": version.created_at, "first_seen": version.first_seen, "version": version.version}, says)
+        {
+            "created_at": version.created_at,
+            "first_seen": version.first_seen,
+            "version": version.version,
+        },
+        says,
+    )
 
 
 def told_by(marker: bytes, version: Version) -> dict[str, dict[str, Any]] | None:
     """The blobs that a marker tells of, by name; None where it is not the marker of this version, or not whole."""
     try:
         document = json.loads(marker)
-        blobs = {str(blob["name"]): {"bytes": blob["bytes"], "md5": blob["md5"]} for blob in document["blobs"]}
+        blobs = {
+            str(blob["name"]): {"bytes": blob["bytes"], "md5": blob["md5"]}
+            for blob in document["blobs"]
+        }
         return blobs if document["etag"] == version.manifest_etag else None
     except (ValueError, KeyError, TypeError):
         return None
 
 
 def is_as_told(there: LandedBlob | None, told: dict[str, Any] | None) -> bool:
-    return there is not None and told is not None and there.size == told["bytes"] and (there.md5 or "") == told["md5"] != ""
+    return (
+        there is not None
+        and told is not None
+        and there.size == told["bytes"]
+        and (there.md5 or "") == told["md5"] != ""
+    )
 
 
-async def reopen(ledger: Ledger, landing: LandingStore, run: Run, version: Version, marker_etag: str | None) -> Version:
+async def reopen(
+    ledger: Ledger, landing: LandingStore, run: Run, version: Version, marker_etag: str | None
+) -> Version:
     """A complete version that somebody damaged: back to landing, and its marker away, before anything is copied into it.
 
     `marker_etag` was read before the folder was listed: a marker that was written since is another repair's, and stays.
     """
     changed = await ledger.versions.change(
-        version, state="landing", run_id=run.run_id, last_planned_at=iso(ledger.clock.now()))
+        version, state="landing", run_id=run.run_id, last_planned_at=iso(ledger.clock.now())
+    )
     if changed is None:
-        raise InfrastructureFault("version_contended", "Version")  # another run repairs it: the repeat sees what became of it
+        raise InfrastructureFault(
+            "version_contended", "Version"
+        )  # another run repairs it: the repeat sees what became of it
     if marker_etag is not None:
         await landing.delete(manifest_path(run.export_key, version.version), marker_etag)
     return changed
@@ -155,33 +222,55 @@ async def reopen(ledger: Ledger, landing: LandingStore, run: Run, version: Versi
 def _pages(missing: Sequence[str]) -> Iterator[list[list[str]]]:
     width = 1 if len(missing) <= SMALL else BATCH
     for first in range(0, len(missing), PAGE):
-        page = missing[first:first + PAGE]
-        yield [list(page[start:start + width]) for start in range(0, len(page), width)]
+        page = missing[first : first + PAGE]
+        yield [list(page[start : start + width]) for start in range(0, len(page), width)]
 
 
 async def _write(
-    landing: LandingStore, run: Run, version: Version, manifest: Manifest, number: int, pages: Sequence[list[list[str]]],
+    landing: LandingStore,
+    run: Run,
+    version: Version,
+    manifest: Manifest,
+    number: int,
+    pages: Sequence[list[list[str]]],
 ) -> None:
     names = {
-        "version": version.version, "manifest_etag": manifest.etag, "manifest_id": manifest.id,
-        "schema_version": manifest.schema_version, "partner_tenant_id": manifest.partner_tenant_id,
-        "blobs": [[blob.name, blob.partition_value] for blob in manifest.blobs]}
+        "version": version.version,
+        "manifest_etag": manifest.etag,
+        "manifest_id": manifest.id,
+        "schema_version": manifest.schema_version,
+        "partner_tenant_id": manifest.partner_tenant_id,
+        "blobs": [[blob.name, blob.partition_value] for blob in manifest.blobs],
+    }
     await landing.put(names_path(run.run_id, number), _json(names))
     gate = asyncio.Semaphore(WRITES_AT_ONCE)
 
     async def write(page: int) -> None:
         async with gate:
             await landing.put(
-                page_path(run.run_id, number, page), _json({"version": version.version, "batches": pages[page]}))
+                page_path(run.run_id, number, page),
+                _json({"version": version.version, "batches": pages[page]}),
+            )
 
     await asyncio.gather(*(write(page) for page in range(len(pages))))
 
 
-async def _note(ledger: Ledger, run: Run, version: Version, manifest: Manifest, number: int) -> None:
+async def _note(
+    ledger: Ledger, run: Run, version: Version, manifest: Manifest, number: int
+) -> None:
     await ledger.runs.merge(
-        run.run_id, stage="copying", plan=number, version=version.version, version_n=version.n, manifest_etag=manifest.etag,
-        manifest_created=iso(manifest.created), root_directory=manifest.root_directory, blobs_total=len(manifest.blobs),
-        path=version_path(run.export_key, version.version), next_check_at="")
+        run.run_id,
+        stage="copying",
+        plan=number,
+        version=version.version,
+        version_n=version.n,
+        manifest_etag=manifest.etag,
+        manifest_created=iso(manifest.created),
+        root_directory=manifest.root_directory,
+        blobs_total=len(manifest.blobs),
+        path=version_path(run.export_key, version.version),
+        next_check_at="",
+    )
 
 
 def _json(value: object) -> bytes:

@@ -31,7 +31,11 @@ class Pressure:
     """`most` blobs at once when nothing is wrong. `sleep` is asyncio.sleep but in tests, as `clock` is theirs."""
 
     def __init__(
-        self, clock: Clock, *, most: int = CONCURRENCY, patience: float = PATIENCE,
+        self,
+        clock: Clock,
+        *,
+        most: int = CONCURRENCY,
+        patience: float = PATIENCE,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._clock, self._most, self._patience, self._sleep = clock, most, patience, sleep
@@ -80,7 +84,12 @@ class Pressure:
                 said, own = error, next(busy, None)
                 self._busy(error.retry_after_seconds, began)
                 # with some chance in it: those who wait for one moment must not all come back in it
-                wait = None if own is None else (error.retry_after_seconds or 0) + own * secrets.SystemRandom().uniform(0.5, 1)
+                wait = (
+                    None
+                    if own is None
+                    else (error.retry_after_seconds or 0)
+                    + own * secrets.SystemRandom().uniform(0.5, 1)
+                )
             except Unavailable as error:
                 said, wait = error, next(broken, None)
             if wait is None or wait > self._patience:
@@ -91,7 +100,9 @@ class Pressure:
 
     def _busy(self, retry_after_seconds: int | None, began: float) -> None:
         now = self._clock.monotonic()
-        if began > self._lowered_at:  # else the question was under way when the limit was lowered: one sign, not two
+        if (
+            began > self._lowered_at
+        ):  # else the question was under way when the limit was lowered: one sign, not two
             self.limit, self._lowered_at = max(1.0, self.limit / 2), now
         self._quiet_until = max(self._quiet_until, now + (retry_after_seconds or 0))
 

@@ -16,11 +16,18 @@ from shared.copying.work import Encoding, Proof
 from shared.errors import Rejected
 
 MAGIC = b"\x1f\x8b"
-SLICE = 64 * 1024  # bytes given to the inflater at a time: what a bomb is measured against, and what `unused_data` copies
-PIECE = 256 * 1024  # bytes it may give back at a time; faster than unbounded output, too (blob-copy, 9)
-RATIO, RATIO_FROM = 1000, 64 * 1024 * 1024  # billing lines pack 10 to 50 times; nothing is judged before 64 MiB came out
+SLICE = (
+    64 * 1024
+)  # bytes given to the inflater at a time: what a bomb is measured against, and what `unused_data` copies
+PIECE = (
+    256 * 1024
+)  # bytes it may give back at a time; faster than unbounded output, too (blob-copy, 9)
+RATIO, RATIO_FROM = (
+    1000,
+    64 * 1024 * 1024,
+)  # billing lines pack 10 to 50 times; nothing is judged before 64 MiB came out
 LONGEST_HEADER = 256 * 1024  # bytes; the extra field may have 64 KiB, names are short
-LARGEST = 200 * 1024 ** 3  # bytes unpacked, of one blob
+LARGEST = 200 * 1024**3  # bytes unpacked, of one blob
 
 
 @dataclass(frozen=True)
@@ -97,14 +104,22 @@ class ContentProof:
         self._lines.finish()
         whole = self._transfer.finish()
         return Proven(
-            whole.bytes, whole.md5, self._sha256.hexdigest(), self._lines.rows, self._encoding or "identity", self._lines.columns)
+            whole.bytes,
+            whole.md5,
+            self._sha256.hexdigest(),
+            self._lines.rows,
+            self._encoding or "identity",
+            self._lines.columns,
+        )
 
     def _look_into(self, data: bytes) -> None:
         if self._members is not None:
             self._members.feed(data)
             return
-        for at in range(0, len(data), PIECE):  # the interpreter's lock is held while lines are counted: not for long at once
-            self._lines.feed(data[at:at + PIECE])
+        for at in range(
+            0, len(data), PIECE
+        ):  # the interpreter's lock is held while lines are counted: not for long at once
+            self._lines.feed(data[at : at + PIECE])
 
 
 class GzipMembers:
@@ -122,20 +137,24 @@ class GzipMembers:
     def feed(self, data: bytes) -> None:
         view = memoryview(data)
         for at in range(0, len(view), SLICE):
-            rest = bytes(view[at:at + SLICE])
+            rest = bytes(view[at : at + SLICE])
             self._read += len(rest)
             while rest:
                 rest = self._inflate(rest) if self._inflater is not None else self._begin(rest)
 
     def finish(self) -> None:
         if self._inflater is not None or self._header:
-            raise Rejected("proof_gzip", f"the last gzip member does not end within the {self._read} bytes")
+            raise Rejected(
+                "proof_gzip", f"the last gzip member does not end within the {self._read} bytes"
+            )
 
     def _begin(self, data: bytes) -> bytes:
         """A member's header, kept back until it is whole: isal 1.9 calls some headers damaged that reach it in parts."""
         self._header += data
-        if not self._header.startswith(MAGIC[:len(self._header)]):
-            raise Rejected("proof_gzip", f"something else follows a gzip member before byte {self._read}")
+        if not self._header.startswith(MAGIC[: len(self._header)]):
+            raise Rejected(
+                "proof_gzip", f"something else follows a gzip member before byte {self._read}"
+            )
         if header_length(self._header) is None:
             if len(self._header) > LONGEST_HEADER:
                 raise Rejected("proof_gzip", f"a gzip header before byte {self._read} does not end")
@@ -161,7 +180,9 @@ class GzipMembers:
 
     def _take(self, piece: bytes) -> None:
         self._written += len(piece)
-        if self._written > LARGEST or (self._written > RATIO_FROM and self._written > RATIO * self._read):
+        if self._written > LARGEST or (
+            self._written > RATIO_FROM and self._written > RATIO * self._read
+        ):
             raise Rejected("proof_bomb", f"{self._written} bytes from {self._read}")
         self._lines.feed(piece)
 
@@ -176,7 +197,7 @@ def header_length(data: bytes) -> int | None:
         return None
     flags, at = data[3], 10
     if flags & 4:  # extra field, its length first
-        at += 2 + int.from_bytes(data[at:at + 2], "little")
+        at += 2 + int.from_bytes(data[at : at + 2], "little")
     for bit in (8, 16):  # name, comment
         if flags & bit:
             end = data.find(b"\0", at)

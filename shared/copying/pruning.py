@@ -43,7 +43,12 @@ class Pruned:
 
 
 async def prune_key(
-    ledger: Ledger, landing: LandingStore, key: ExportKey, *, keep: int, grace: timedelta,
+    ledger: Ledger,
+    landing: LandingStore,
+    key: ExportKey,
+    *,
+    keep: int,
+    grace: timedelta,
     abandoned_after: timedelta = ABANDONED_AFTER,
 ) -> list[Pruned]:
     """`keep` versions that are complete, the newest ones; 0 = all. `grace`: how long readers may go on with an old one.
@@ -53,11 +58,15 @@ async def prune_key(
     if await _is_held(ledger, key):
         return []
     now, newest = ledger.clock.now(), await _newest(landing, key)
-    versions = sorted([one async for one in ledger.versions.of_key(key)], key=lambda one: one.age, reverse=True)
+    versions = sorted(
+        [one async for one in ledger.versions.of_key(key)], key=lambda one: one.age, reverse=True
+    )
     done = []
     for version in versions:
         if version.state in ABSENT:
-            gone: Version | None = None if version.emptied_at else version  # an earlier call was cut off or refused
+            gone: Version | None = (
+                None if version.emptied_at else version
+            )  # an earlier call was cut off or refused
         elif _is_old(version, versions, newest, now, keep, grace):
             gone = await ledger.versions.change(version, state="pruned", pruned_at=iso(now))
         elif await _is_abandoned(landing, key, version, newest, now, abandoned_after):
@@ -91,7 +100,12 @@ async def _newest(landing: LandingStore, key: ExportKey) -> str | None:
 
 
 def _is_old(
-    version: Version, versions: list[Version], newest: str | None, now: datetime, keep: int, grace: timedelta,
+    version: Version,
+    versions: list[Version],
+    newest: str | None,
+    now: datetime,
+    keep: int,
+    grace: timedelta,
 ) -> bool:
     """`versions` from new to old."""
     if version.state != "complete" or keep <= 0 or newest is None or version.version == newest:
@@ -106,7 +120,12 @@ def _is_old(
 
 
 async def _is_abandoned(
-    landing: LandingStore, key: ExportKey, version: Version, newest: str | None, now: datetime, after: timedelta,
+    landing: LandingStore,
+    key: ExportKey,
+    version: Version,
+    newest: str | None,
+    now: datetime,
+    after: timedelta,
 ) -> bool:
     """A marker means that all is there: the next run of the key completes the row, however old it is."""
     if version.state != "landing" or version.version == newest:
@@ -125,8 +144,12 @@ async def _empty(ledger: Ledger, landing: LandingStore, key: ExportKey, version:
             result = replace(result, left=result.left + 1)
             continue
         try:
-            gone = await landing.delete(f"{version_path(key, version.version)}/{blob.name}", blob.etag)
-        except BillingExportError as error:  # a policy, a legal hold, a missing right: the others may go all the same
+            gone = await landing.delete(
+                f"{version_path(key, version.version)}/{blob.name}", blob.etag
+            )
+        except (
+            BillingExportError
+        ) as error:  # a policy, a legal hold, a missing right: the others may go all the same
             result, again = replace(result, left=result.left + 1, code=error.code), True
             if blob.name == MANIFEST:
                 break  # nobody must find a marker over half of its blobs
@@ -137,8 +160,14 @@ async def _empty(ledger: Ledger, landing: LandingStore, key: ExportKey, version:
     return result
 
 
-async def _of_folder(landing: LandingStore, key: ExportKey, version: Version) -> AsyncIterator[tuple[LandedBlob, bool]]:
+async def _of_folder(
+    landing: LandingStore, key: ExportKey, version: Version
+) -> AsyncIterator[tuple[LandedBlob, bool]]:
     """What lies in the version's folder and whether it is ours: the marker first, then the blobs."""
     blobs = await landing.list(version_path(key, version.version))
     for blob in sorted(blobs, key=lambda blob: (blob.name != MANIFEST, blob.name)):
-        yield blob, blob.name == MANIFEST or blob.metadata.get("manifestetag") == quote(version.manifest_etag, safe="")
+        yield (
+            blob,
+            blob.name == MANIFEST
+            or blob.metadata.get("manifestetag") == quote(version.manifest_etag, safe=""),
+        )

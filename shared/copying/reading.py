@@ -30,8 +30,16 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-CONNECT_SECONDS, SILENCE_SECONDS, ANSWER_SECONDS = 10, 60, 300  # the last: a whole block, however slowly it drips
-SIGNATURE_CODES = (None, "AuthenticationFailed", "AuthorizationFailure")  # Azure says the former, Azurite the latter
+CONNECT_SECONDS, SILENCE_SECONDS, ANSWER_SECONDS = (
+    10,
+    60,
+    300,
+)  # the last: a whole block, however slowly it drips
+SIGNATURE_CODES = (
+    None,
+    "AuthenticationFailed",
+    "AuthorizationFailure",
+)  # Azure says the former, Azurite the latter
 READ_BUFFER = 256 * 1024
 CONTENT_RANGE = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18})")
 MOST_BYTES = 50_000 * BLOCK  # storage's limit of blocks; a billing file has some hundred MB
@@ -62,13 +70,22 @@ class SourceReader:
     """One per process: it holds the connections. `silence` and `answer` are seconds."""
 
     def __init__(
-        self, sources: Sources, clock: Clock, *, silence: float = SILENCE_SECONDS, answer: float = ANSWER_SECONDS,
+        self,
+        sources: Sources,
+        clock: Clock,
+        *,
+        silence: float = SILENCE_SECONDS,
+        answer: float = ANSWER_SECONDS,
     ) -> None:
         self.sources, self._clock, self._silence, self._answer = sources, clock, silence, answer
         self._session: ClientSession | None = None
 
     async def request(
-        self, method: str, url: str, headers: Mapping[str, str], use: "Callable[[ClientResponse], Awaitable[R]]",
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        use: "Callable[[ClientResponse], Awaitable[R]]",
     ) -> R:
         """`use` gets the answer if it is a good one. Raises _SignatureRefused, _Broken or an error of ours; keeps no URL."""
         import aiohttp
@@ -76,13 +93,20 @@ class SourceReader:
 
         session, exact = self._connected(), URL(url, encoded=True)
         try:
-            async with session.request(method, exact, headers=headers, allow_redirects=False) as answer:
+            async with session.request(
+                method, exact, headers=headers, allow_redirects=False
+            ) as answer:
                 self.sources.storage_time.heard(answer.headers.get("Date"))
                 self._judge(answer)
                 return await use(answer)
         except aiohttp.ClientPayloadError:
             broken = _Broken("source_short")
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):  # ValueError: an answer that is not HTTP
+        except (
+            aiohttp.ClientError,
+            OSError,
+            TimeoutError,
+            ValueError,
+        ):  # ValueError: an answer that is not HTTP
             broken = _Broken()
         raise broken  # out here: the library's words hold the URL
 
@@ -96,29 +120,55 @@ class SourceReader:
             import aiohttp
 
             self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=self._answer, sock_connect=CONNECT_SECONDS, sock_read=self._silence),
-                auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=READ_BUFFER,
-                headers={"Accept-Encoding": "identity", "User-Agent": "partner-billing-export"})
+                timeout=aiohttp.ClientTimeout(
+                    total=self._answer, sock_connect=CONNECT_SECONDS, sock_read=self._silence
+                ),
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                read_bufsize=READ_BUFFER,
+                headers={"Accept-Encoding": "identity", "User-Agent": "partner-billing-export"},
+            )
         return self._session
 
     def _judge(self, answer: "ClientResponse") -> None:
         status = answer.status
-        code, request_id = (word(answer.headers.get(name)) for name in ("x-ms-error-code", "x-ms-request-id"))
+        code, request_id = (
+            word(answer.headers.get(name)) for name in ("x-ms-error-code", "x-ms-request-id")
+        )
         if status in (200, 206):
             return
         said: BillingExportError
         if status == 403 and code in SIGNATURE_CODES:
             raise _SignatureRefused
         if status in BUSY:
-            said = Throttled("storage_busy", retry_after_seconds=retry_after_seconds(
-                answer.headers.get("Retry-After"), self._clock.now()), http_status=status, error_code=code, request_id=request_id)
+            said = Throttled(
+                "storage_busy",
+                retry_after_seconds=retry_after_seconds(
+                    answer.headers.get("Retry-After"), self._clock.now()
+                ),
+                http_status=status,
+                error_code=code,
+                request_id=request_id,
+            )
         elif status == 408 or status > 500:
             raise _Broken
         elif 300 <= status < 400:
-            said = Refused("source_redirected", http_status=status, error_code=code, request_id=request_id)
+            said = Refused(
+                "source_redirected", http_status=status, error_code=code, request_id=request_id
+            )
         else:
-            known = {404: "source_missing", 410: "source_missing", 412: "source_changed", 416: "source_short"}
-            said = Terminal(known.get(status, "source_forbidden"), http_status=status, error_code=code, request_id=request_id)
+            known = {
+                404: "source_missing",
+                410: "source_missing",
+                412: "source_changed",
+                416: "source_short",
+            }
+            said = Terminal(
+                known.get(status, "source_forbidden"),
+                http_status=status,
+                error_code=code,
+                request_id=request_id,
+            )
         raise said
 
 
@@ -240,7 +290,12 @@ class PinnedSource:
     def _as_planned(self, found: SourceDirectory) -> bool:
         return found.same_data(self._work.manifest_etag, self._work.root_directory)
 
-    async def _signed(self, method: str, headers: Mapping[str, str], use: "Callable[[ClientResponse], Awaitable[R]]") -> R:
+    async def _signed(
+        self,
+        method: str,
+        headers: Mapping[str, str],
+        use: "Callable[[ClientResponse], Awaitable[R]]",
+    ) -> R:
         """One request; where its signature is refused, one more with a new one."""
         directory = await self.directory()
         try:
@@ -272,7 +327,10 @@ class PinnedSource:
     def _check_range(self, answer: "ClientResponse", start: int, length: int) -> None:
         """That the answer is the range asked for, of the blob pinned: else some box between has made up its own."""
         expected = (206, f"bytes {start}-{start + length - 1}/{self.facts.size}", str(length))
-        if (answer.status, *(answer.headers.get(name) for name in ("Content-Range", "Content-Length"))) != expected:
+        if (
+            answer.status,
+            *(answer.headers.get(name) for name in ("Content-Range", "Content-Length")),
+        ) != expected:
             raise Terminal("source_short", http_status=answer.status)
         if answer.headers.get("ETag", self.facts.etag) != self.facts.etag:
             raise Terminal("source_changed", http_status=answer.status)
@@ -293,7 +351,9 @@ def _facts_of_range(answer: "ClientResponse", most: int) -> SourceFacts:
     last, size = int(said[1]), int(said[2])
     if last != min(most, size) - 1 or answer.headers.get("Content-Length") != str(last + 1):
         raise Terminal("source_short", http_status=answer.status)
-    md5 = answer.headers.get("x-ms-blob-content-md5") or (answer.headers.get("Content-MD5") if size <= most else None)
+    md5 = answer.headers.get("x-ms-blob-content-md5") or (
+        answer.headers.get("Content-MD5") if size <= most else None
+    )
     return _believed(answer.headers.get("ETag"), size, md5)
 
 
@@ -301,7 +361,9 @@ def _believed(etag: str | None, size: int, md5: str | None) -> SourceFacts:
     if not etag:
         raise _Broken
     if size > MOST_BYTES:
-        raise Rejected("copy_failed", "the source names more bytes than a blob of blocks of ours can have")
+        raise Rejected(
+            "copy_failed", "the source names more bytes than a blob of blocks of ours can have"
+        )
     return SourceFacts(etag, size, md5 if md5 and _is_md5(md5) else None)
 
 

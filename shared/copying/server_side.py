@@ -29,10 +29,14 @@ from shared.copying.writing import BlobWriter, settings
 
 MIB = 1024 * 1024
 WHOLE_MOST = 5_000 * MIB  # bytes of one Put Blob From URL
-COPY_MOST = 256 * MIB  # bytes of one Copy Blob From URL; the emulator does not hold it, so it is held here
+COPY_MOST = (
+    256 * MIB
+)  # bytes of one Copy Blob From URL; the emulator does not hold it, so it is held here
 FETCHED_BLOCK = 64 * MIB  # bytes; at most 50,000 of them
 FETCHES = 32  # blocks at once in this process; each is one small request here, and a read and a write at storage
-FETCH_SECONDS = 900  # storage answers when it has copied; the SDK's usual 60 s are too short (blob-copy, 6)
+FETCH_SECONDS = (
+    900  # storage answers when it has copied; the SDK's usual 60 s are too short (blob-copy, 6)
+)
 LONGEST_URL = 2048  # with signature: a limit of storage's
 KEPT = 32  # runs
 
@@ -56,8 +60,10 @@ class ServerSide:
         self._gate = asyncio.Semaphore(abreast)
         self._ladders: OrderedDict[str, Ladder] = OrderedDict()
         self._rungs: tuple[tuple[str, int | None, Climb], ...] = (
-            ("put_blob_from_url", WHOLE_MOST, self._put_blob), ("put_block_from_url", None, self._put_blocks),
-            ("copy_blob_from_url", COPY_MOST, self._copy_blob))
+            ("put_blob_from_url", WHOLE_MOST, self._put_blob),
+            ("put_block_from_url", None, self._put_blocks),
+            ("copy_blob_from_url", COPY_MOST, self._copy_blob),
+        )
 
     def ladder(self, run_id: str) -> Ladder:
         known = self._ladders.setdefault(run_id, Ladder())
@@ -94,13 +100,31 @@ class ServerSide:
         from azure.core import MatchConditions
 
         md5 = source.facts.md5
-        more: dict[str, Any] = {} if md5 is None else {  # storage holds what it fetched against the first; the SDK drops
-            "source_content_md5": base64.b64decode(md5),  # the second where it is part of the content settings
-            "headers": {"x-ms-blob-content-md5": md5}}
-        await self._signed(source, target, lambda url: target.client.upload_blob_from_url(
-            url, overwrite=False, include_source_blob_properties=False, content_settings=settings(None),
-            metadata=target.metadata, source_etag=source.facts.etag, source_match_condition=MatchConditions.IfNotModified,
-            read_timeout=FETCH_SECONDS, **more))
+        more: dict[str, Any] = (
+            {}
+            if md5 is None
+            else {  # storage holds what it fetched against the first; the SDK drops
+                "source_content_md5": base64.b64decode(
+                    md5
+                ),  # the second where it is part of the content settings
+                "headers": {"x-ms-blob-content-md5": md5},
+            }
+        )
+        await self._signed(
+            source,
+            target,
+            lambda url: target.client.upload_blob_from_url(
+                url,
+                overwrite=False,
+                include_source_blob_properties=False,
+                content_settings=settings(None),
+                metadata=target.metadata,
+                source_etag=source.facts.etag,
+                source_match_condition=MatchConditions.IfNotModified,
+                read_timeout=FETCH_SECONDS,
+                **more,
+            ),
+        )
 
     async def _put_blocks(self, source: PinnedSource, target: BlobWriter) -> None:
         blocks = blocks_of(source.facts.size, self._block)
@@ -117,20 +141,43 @@ class ServerSide:
             return
         raise failed
 
-    async def _put_block(self, source: PinnedSource, target: BlobWriter, index: int, start: int, length: int) -> None:
+    async def _put_block(
+        self, source: PinnedSource, target: BlobWriter, index: int, start: int, length: int
+    ) -> None:
         condition = {"x-ms-source-if-match": source.facts.etag}  # the method has no keyword for it
-        await self._signed(source, target, lambda url: target.client.stage_block_from_url(
-            target.block_id(index), url, start, length, headers=dict(condition), read_timeout=FETCH_SECONDS))
+        await self._signed(
+            source,
+            target,
+            lambda url: target.client.stage_block_from_url(
+                target.block_id(index),
+                url,
+                start,
+                length,
+                headers=dict(condition),
+                read_timeout=FETCH_SECONDS,
+            ),
+        )
 
     async def _copy_blob(self, source: PinnedSource, target: BlobWriter) -> None:
         from azure.core import MatchConditions
 
-        await self._signed(source, target, lambda url: target.client.start_copy_from_url(
-            url, requires_sync=True, metadata=target.metadata, source_etag=source.facts.etag,
-            source_match_condition=MatchConditions.IfNotModified, match_condition=MatchConditions.IfMissing,
-            read_timeout=FETCH_SECONDS))
+        await self._signed(
+            source,
+            target,
+            lambda url: target.client.start_copy_from_url(
+                url,
+                requires_sync=True,
+                metadata=target.metadata,
+                source_etag=source.facts.etag,
+                source_match_condition=MatchConditions.IfNotModified,
+                match_condition=MatchConditions.IfMissing,
+                read_timeout=FETCH_SECONDS,
+            ),
+        )
 
-    async def _signed(self, source: PinnedSource, target: BlobWriter, ask: Callable[[str], Awaitable[Any]]) -> None:
+    async def _signed(
+        self, source: PinnedSource, target: BlobWriter, ask: Callable[[str], Awaitable[Any]]
+    ) -> None:
         """One request that names the source; where storage cannot read it, one direct look decides (blob-copy, 2, rung 4)."""
         directory = await source.directory()
         for _ in range(2):
@@ -142,9 +189,13 @@ class ServerSide:
                 return
             except CannotFetch as error:
                 why = error.why
-            await source.look()  # raises what is wrong with the source; renews a signature that has expired
+            await (
+                source.look()
+            )  # raises what is wrong with the source; renews a signature that has expired
             newer = await source.directory()
-            if newer == directory:  # this process may read it with this very signature, storage may not
+            if (
+                newer == directory
+            ):  # this process may read it with this very signature, storage may not
                 break
             directory = newer
         raise CannotFetch(why)

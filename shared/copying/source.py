@@ -5,14 +5,16 @@ import re
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qs, quote
 
 from shared.clock import Clock, parse_iso
 from shared.manifest import Manifest
 
-RENEW_AHEAD = timedelta(minutes=5)  # or a quarter of what it was good for when it came, if that is less
+RENEW_AHEAD = timedelta(
+    minutes=5
+)  # or a quarter of what it was good for when it came, if that is less
 PAUSE_SECONDS = 2.0  # between two fetches of one operation's manifest in this process
 URL_SAFE = "%!$&'()*+,/:;=@~[]"  # what stays as Microsoft wrote it in the root
 KEPT = 8  # operations; a manifest of 100,000 blobs takes some 25 MB
@@ -61,13 +63,16 @@ class StorageTime:
         except (ValueError, TypeError, IndexError, OverflowError):
             return
         if said.tzinfo is not None:
-            self._heard = (said + timedelta(seconds=1), self._clock.monotonic())  # it names whole seconds: the later end
+            self._heard = (
+                said + timedelta(seconds=1),
+                self._clock.monotonic(),
+            )  # it names whole seconds: the later end
 
     def now(self) -> datetime:
         if self._heard is None:
             return self._clock.now()
         said, at = self._heard
-        return said.astimezone(timezone.utc) + timedelta(seconds=self._clock.monotonic() - at)
+        return said.astimezone(UTC) + timedelta(seconds=self._clock.monotonic() - at)
 
 
 class _Known:
@@ -90,7 +95,11 @@ class Sources:
     """
 
     def __init__(
-        self, fetch_manifest: Callable[[str], Awaitable[Manifest]], clock: Clock, *, pause: float = PAUSE_SECONDS,
+        self,
+        fetch_manifest: Callable[[str], Awaitable[Manifest]],
+        clock: Clock,
+        *,
+        pause: float = PAUSE_SECONDS,
     ) -> None:
         self._fetch_manifest, self._clock, self._pause = fetch_manifest, clock, pause
         self._known: OrderedDict[str, _Known] = OrderedDict()
@@ -143,6 +152,12 @@ class Sources:
             known.failure, known.fetched_at = error, self._clock.monotonic()
             raise
         known.manifest, known.failure, known.fetched_at = manifest, None, self._clock.monotonic()
-        known.directory = SourceDirectory(manifest.etag, manifest.root_directory, manifest.sas_token)
+        known.directory = SourceDirectory(
+            manifest.etag, manifest.root_directory, manifest.sas_token
+        )
         expires, now = sas_expiry(manifest.sas_token), self.storage_time.now()
-        known.renew_at = None if expires is None else expires - min(RENEW_AHEAD, max(expires - now, timedelta()) / 4)
+        known.renew_at = (
+            None
+            if expires is None
+            else expires - min(RENEW_AHEAD, max(expires - now, timedelta()) / 4)
+        )

@@ -36,7 +36,9 @@ class Streamer:
     def __init__(self, in_flight: BytesInFlight, threads: Threads, *, block: int = BLOCK) -> None:
         self._in_flight, self._threads, self._block_size = in_flight, threads, block
 
-    async def copy(self, source: PinnedSource, target: BlobWriter, proof: Proof) -> tuple[str, Proven]:
+    async def copy(
+        self, source: PinnedSource, target: BlobWriter, proof: Proof
+    ) -> tuple[str, Proven]:
         """Destination ETag and what was proven. Raises Rejected(proof_...), AlreadyThere and what reading and writing raise.
 
         The first request reads as much as a small blob has, and tells size and ETag of any.
@@ -56,14 +58,18 @@ class Streamer:
         hold_against(proven, size, source.facts.md5)
         return await target.commit(len(blocks_of(size, self._block_size)), proven.md5), proven
 
-    async def _copy_small(self, source: PinnedSource, target: BlobWriter, proof: Proof) -> tuple[str, Proven]:
+    async def _copy_small(
+        self, source: PinnedSource, target: BlobWriter, proof: Proof
+    ) -> tuple[str, Proven]:
         size = source.facts.size
         data = await source.read(0, size) if size else b""
         proven = await self._threads.run(_prove_whole, prover(proof), data)
         hold_against(proven, size, source.facts.md5)
         return await target.put(data, proven.md5), proven
 
-    async def prove(self, size: int, read: Read, proof: Proof, write: Write | None = None, begun: int = 0) -> Proven:
+    async def prove(
+        self, size: int, read: Read, proof: Proof, write: Write | None = None, begun: int = 0
+    ) -> Proven:
         """Reads all blocks, feeds them to the proof in their order, and hands each to `write`, too.
 
         `begun`: what is taken of the bytes in flight already, for the first block.
@@ -75,7 +81,9 @@ class Streamer:
                 for index, (start, length) in enumerate(blocks_of(size, self._block_size)):
                     taken = begun if begun and index == 0 else await self._in_flight.take(length)
                     after = asyncio.Event()
-                    task = group.create_task(self._block(index, start, length, read, write, looking, before, after))
+                    task = group.create_task(
+                        self._block(index, start, length, read, write, looking, before, after)
+                    )
                     # not in the task: one that is cancelled before its first step would never give anything back
                     task.add_done_callback(partial(self._give, taken))
                     before = after
@@ -89,8 +97,15 @@ class Streamer:
         self._in_flight.give(taken)
 
     async def _block(
-        self, index: int, start: int, length: int, read: Read, write: Write | None, looking: Prover,
-        before: asyncio.Event, after: asyncio.Event,
+        self,
+        index: int,
+        start: int,
+        length: int,
+        read: Read,
+        write: Write | None,
+        looking: Prover,
+        before: asyncio.Event,
+        after: asyncio.Event,
     ) -> None:
         data = await read(start, length)
 

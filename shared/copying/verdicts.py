@@ -11,9 +11,17 @@ from shared.landing.refusals import code_of, from_library, header_of, status_of,
 from shared.retry_after import retry_after_seconds
 
 SOURCE_BUSY = ("ServerBusy", "InternalError", "OperationTimedOut")
-SOURCE_CHANGED = ("SourceConditionNotMet", "ConditionNotMet")  # the latter is the emulator's for a copy
+SOURCE_CHANGED = (
+    "SourceConditionNotMet",
+    "ConditionNotMet",
+)  # the latter is the emulator's for a copy
 OF_THE_LANDING = (  # never of the source, whatever the status says
-    "ContainerNotFound", "BlobAlreadyExists", "InvalidBlockList", "InvalidBlobOrBlock", "TargetConditionNotMet")
+    "ContainerNotFound",
+    "BlobAlreadyExists",
+    "InvalidBlockList",
+    "InvalidBlobOrBlock",
+    "TargetConditionNotMet",
+)
 
 
 class CannotFetch(Exception):
@@ -41,7 +49,9 @@ def of_copy_source(error: Exception, now: datetime) -> Exception | None:
     cause = word(header_of(error, "x-ms-copy-source-error-code"))
     if cause_status in ("429", "503") or cause in SOURCE_BUSY:
         wait = retry_after_seconds(header_of(error, "Retry-After"), now)
-        return Throttled("storage_busy", retry_after_seconds=wait, http_status=status, error_code=cause)
+        return Throttled(
+            "storage_busy", retry_after_seconds=wait, http_status=status, error_code=cause
+        )
     if (status == 412 and code in SOURCE_CHANGED) or cause_status == "412":
         return Terminal("source_changed", http_status=status, error_code=code)
     if code in OF_THE_LANDING:
@@ -53,8 +63,13 @@ def of_copy_source(error: Exception, now: datetime) -> Exception | None:
     if status in (400, 413) and code != "InvalidHeaderValue":
         return NotOffered(for_good=False)
     if code == "CannotVerifyCopySource" or status in (401, 403, 404):
-        cause_said = f", of the source {cause_status or ''} {cause or ''}".rstrip() if cause_status or cause else ""
+        cause_said = (
+            f", of the source {cause_status or ''} {cause or ''}".rstrip()
+            if cause_status or cause
+            else ""
+        )
         return CannotFetch(
             f"storage could not read the source by itself ({status} {code or 'without a code'}{cause_said}) though this app can: "
-            "its network or its permitted scope for copies")
+            "its network or its permitted scope for copies"
+        )
     return None

@@ -32,7 +32,11 @@ class AlreadyThere(Exception):
 
 
 def marks(work: CopyWork, source_etag: str) -> dict[str, str]:
-    return {"sourceetag": quote(source_etag, safe=""), "manifestetag": quote(work.manifest_etag, safe=""), "runid": work.run_id}
+    return {
+        "sourceetag": quote(source_etag, safe=""),
+        "manifestetag": quote(work.manifest_etag, safe=""),
+        "runid": work.run_id,
+    }
 
 
 def is_ours(metadata: Mapping[str, str], work: CopyWork, source_etag: str) -> bool:
@@ -45,7 +49,9 @@ def settings(md5: str | None) -> "ContentSettings":
     """The same whatever the source says: readers see gzip files, and no client unpacks them on the way (design, 8)."""
     from azure.storage.blob import ContentSettings
 
-    return ContentSettings(content_type=CONTENT_TYPE, content_md5=bytearray(base64.b64decode(md5)) if md5 else None)
+    return ContentSettings(
+        content_type=CONTENT_TYPE, content_md5=bytearray(base64.b64decode(md5)) if md5 else None
+    )
 
 
 class BlobWriter:
@@ -54,7 +60,13 @@ class BlobWriter:
     `marks` is asked when the blob is written: by then its source is pinned.
     """
 
-    def __init__(self, landing: LandingStore, pressure: Pressure, path: str, marks: Callable[[], dict[str, str]]) -> None:
+    def __init__(
+        self,
+        landing: LandingStore,
+        pressure: Pressure,
+        path: str,
+        marks: Callable[[], dict[str, str]],
+    ) -> None:
         self._landing, self._pressure, self._marks = landing, pressure, marks
         self.client = landing.blob_client(path)
         self.repeats = 0
@@ -70,23 +82,38 @@ class BlobWriter:
 
     async def put(self, data: bytes, md5: str) -> str:
         """The whole blob in one write, refused by storage if it arrives with another MD5 (base64); its ETag."""
-        written = await self.persistently(lambda: self.client.upload_blob(
-            data, length=len(data), overwrite=False, metadata=self.metadata, content_settings=settings(md5),
-            transactional_content_md5=base64.b64decode(md5)))
+        written = await self.persistently(
+            lambda: self.client.upload_blob(
+                data,
+                length=len(data),
+                overwrite=False,
+                metadata=self.metadata,
+                content_settings=settings(md5),
+                transactional_content_md5=base64.b64decode(md5),
+            )
+        )
         return quoted(str(written["etag"]))
 
     async def stage(self, index: int, data: bytes, md5: bytes) -> None:
         """With the block's MD5 (its 16 bytes): storage refuses bytes that changed on the way."""
         await self.persistently(
-            lambda: self.client.stage_block(self.block_id(index), data, length=len(data), transactional_content_md5=md5))
+            lambda: self.client.stage_block(
+                self.block_id(index), data, length=len(data), transactional_content_md5=md5
+            )
+        )
 
     async def commit(self, blocks: int, md5: str | None) -> str:
         from azure.core import MatchConditions
         from azure.storage.blob import BlobBlock
 
-        written = await self.persistently(lambda: self.client.commit_block_list(
-            [BlobBlock(self.block_id(index)) for index in range(blocks)], metadata=self.metadata,
-            content_settings=settings(md5), match_condition=MatchConditions.IfMissing))
+        written = await self.persistently(
+            lambda: self.client.commit_block_list(
+                [BlobBlock(self.block_id(index)) for index in range(blocks)],
+                metadata=self.metadata,
+                content_settings=settings(md5),
+                match_condition=MatchConditions.IfMissing,
+            )
+        )
         return quoted(str(written["etag"]))
 
     def block_id(self, index: int) -> str:
@@ -95,6 +122,7 @@ class BlobWriter:
 
     async def persistently(self, write: Callable[[], Awaitable[R]]) -> R:
         """Repeats a write that got no answer, met a busy storage, or whose bytes arrived damaged."""
+
         async def once() -> R:
             try:
                 return await write()
@@ -113,17 +141,26 @@ class BlobWriter:
         if code_of(error) in BEATEN:
             return AlreadyThere()
         if status_of(error) == 400 and code_of(error) in ("Md5Mismatch", "Crc64Mismatch"):
-            return Unavailable("destination_unreachable", http_status=400, error_code=code_of(error))
+            return Unavailable(
+                "destination_unreachable", http_status=400, error_code=code_of(error)
+            )
         return landing_error(error, self._landing.now())
 
 
-async def read_back(landing: LandingStore, blob: LandedBlob, path: str, start: int, length: int) -> bytes:
+async def read_back(
+    landing: LandingStore, blob: LandedBlob, path: str, start: int, length: int
+) -> bytes:
     """Bytes of a landed blob in exactly this state, as stored. Raises Unavailable(destination_unreachable) if it has changed."""
     from azure.core import MatchConditions
 
     try:
         stream = await landing.blob_client(path).download_blob(
-            offset=start, length=length, decompress=False, etag=blob.etag, match_condition=MatchConditions.IfNotModified)
+            offset=start,
+            length=length,
+            decompress=False,
+            etag=blob.etag,
+            match_condition=MatchConditions.IfNotModified,
+        )
         data: bytes = await stream.readall()
     except Exception as error:
         said: BillingExportError = landing_error(error, landing.now())
@@ -137,15 +174,22 @@ async def read_back(landing: LandingStore, blob: LandedBlob, path: str, start: i
 
 
 def has_our_properties(blob: LandedBlob, md5: str | None) -> bool:
-    return blob.content_type == CONTENT_TYPE and blob.content_encoding is None and (blob.md5 is not None or not md5)
+    return (
+        blob.content_type == CONTENT_TYPE
+        and blob.content_encoding is None
+        and (blob.md5 is not None or not md5)
+    )
 
 
-async def set_properties(landing: LandingStore, pressure: Pressure, blob: LandedBlob, path: str, md5: str | None) -> str:
+async def set_properties(
+    landing: LandingStore, pressure: Pressure, blob: LandedBlob, path: str, md5: str | None
+) -> str:
     """Sets what its writer could not, on exactly this state of the blob; its new ETag."""
     from azure.core import MatchConditions
 
     writer = BlobWriter(landing, pressure, path, dict)
     options: dict[str, Any] = {"etag": blob.etag, "match_condition": MatchConditions.IfNotModified}
     written: Mapping[str, Any] = await writer.persistently(
-        lambda: writer.client.set_http_headers(settings(blob.md5 or md5), **options))
+        lambda: writer.client.set_http_headers(settings(blob.md5 or md5), **options)
+    )
     return quoted(str(written["etag"]))

@@ -25,9 +25,13 @@ YOUNG = timedelta(hours=20)  # Microsoft forgets operations after a day or so
 
 
 async def copy_from_url(parts: Parts) -> Finding:
-    needed = parts.settings.copy_mode == "server" or (parts.settings.copy_mode == "auto" and parts.settings.proof == "transfer")
+    needed = parts.settings.copy_mode == "server" or (
+        parts.settings.copy_mode == "auto" and parts.settings.proof == "transfer"
+    )
     if not needed:
-        return skipped("copy_not_in_use", copy_mode=parts.settings.copy_mode, proof=parts.settings.proof)
+        return skipped(
+            "copy_not_in_use", copy_mode=parts.settings.copy_mode, proof=parts.settings.proof
+        )
     manifest = await _manifest(parts)
     if manifest is None:
         return unknown("copy_untried")
@@ -60,7 +64,10 @@ async def _manifest(parts: Parts) -> Manifest | None:
 
 
 def _may_be_known(run: Run, now: datetime) -> bool:
-    return bool(run.operation_id and run.version) and now - datetime.fromisoformat(run.started_at) < YOUNG
+    return (
+        bool(run.operation_id and run.version)
+        and now - datetime.fromisoformat(run.started_at) < YOUNG
+    )
 
 
 async def _fetch_a_byte(parts: Parts, manifest: Manifest) -> Finding:
@@ -76,7 +83,9 @@ async def _fetch_a_byte(parts: Parts, manifest: Manifest) -> Finding:
             return finding
         failure = landing_error(error, parts.clock.now())
     else:
-        await parts.landing.put(path, BODY)  # takes the place of the block, which would lie there for a week else
+        await parts.landing.put(
+            path, BODY
+        )  # takes the place of the block, which would lie there for a week else
         await parts.landing.delete(path)
         return ok()
     raise failure  # out here, so that the library's words are not its context
@@ -85,7 +94,10 @@ async def _fetch_a_byte(parts: Parts, manifest: Manifest) -> Finding:
 def _said(error: BaseException) -> Finding | None:
     """None where the landing account did not say anything about copying."""
     status, code = status_of(error), code_of(error)
-    source_status, source_code = header_of(error, "x-ms-copy-source-status-code"), header_of(error, "x-ms-copy-source-error-code")
+    source_status, source_code = (
+        header_of(error, "x-ms-copy-source-status-code"),
+        header_of(error, "x-ms-copy-source-error-code"),
+    )
     if "InvalidRange" in (code, source_code):
         return ok()  # it was reached and read: the file is empty
     if code == "ContainerNotFound":
@@ -93,7 +105,11 @@ def _said(error: BaseException) -> Finding | None:
     if status is None or status in (429, 503):
         return None
     said: dict[str, Any] = {
-        "http_status": status, "error_code": code, "source_http_status": source_status, "source_error_code": source_code}
+        "http_status": status,
+        "error_code": code,
+        "source_http_status": source_status,
+        "source_error_code": source_code,
+    }
     return warn("copy_refused", **{name: value for name, value in said.items() if _is_word(value)})
 
 

@@ -17,11 +17,22 @@ from shared.telemetry import APP_VERSION
 ROOT = Path(__file__).resolve().parent.parent.parent
 PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 BUNDLE = re.compile(r"\[(\d+)\.(\d+)\.\d+, *\d+\.\d+\.\d+\)")
-OLDEST_BUNDLE = (4, 30)  # the first with orchestration versions: without them a deployment breaks what runs
+OLDEST_BUNDLE = (
+    4,
+    30,
+)  # the first with orchestration versions: without them a deployment breaks what runs
 SUITED = ((3, 11), (3, 12))
 SHOWN = (
-    "azure-functions", "azure-functions-durable", "azure-identity", "azure-storage-blob", "azure-data-tables", "msgraph-sdk",
-    "isal", "httpx", "aiohttp")
+    "azure-functions",
+    "azure-functions-durable",
+    "azure-identity",
+    "azure-storage-blob",
+    "azure-data-tables",
+    "msgraph-sdk",
+    "isal",
+    "httpx",
+    "aiohttp",
+)
 
 
 async def settings(parts: Parts) -> Finding:
@@ -33,7 +44,10 @@ async def settings(parts: Parts) -> Finding:
 def contradictions(settings: Settings, environment: Mapping[str, str]) -> Iterator[str]:
     """One sentence each, naming the settings and never a value that may be secret."""
     source, datasets = str(settings.invoice_source), settings.export_datasets
-    billed, unbilled = [one for one in datasets if one.billed], [one for one in datasets if not one.billed]
+    billed, unbilled = (
+        [one for one in datasets if one.billed],
+        [one for one in datasets if not one.billed],
+    )
     if source == "none" and billed:
         yield "INVOICE_SOURCE=none, yet EXPORT_DATASETS has billed datasets: cycles never ask for them"
     if source == "none" and unbilled and not settings.export_currencies:
@@ -42,7 +56,10 @@ def contradictions(settings: Settings, environment: Mapping[str, str]) -> Iterat
         yield f"INVOICE_IDS is set, yet INVOICE_SOURCE={source} does not read it"
     if settings.poll_min_seconds > settings.run_deadline_hours * 1800:
         yield "POLL_MIN_SECONDS is more than half of RUN_DEADLINE_HOURS: a run would look once and be out of time"
-    if settings.partner_app_client_id and settings.partner_app_client_id == settings.azure_client_id:
+    if (
+        settings.partner_app_client_id
+        and settings.partner_app_client_id == settings.azure_client_id
+    ):
         yield "PARTNER_APP_CLIENT_ID is AZURE_CLIENT_ID: an identity cannot stand for itself; leave PARTNER_APP_CLIENT_ID out"
     if settings.landing_storage is not None and "WEBSITE_INSTANCE_ID" in environment:
         yield "LANDING_STORAGE is a connection string on Azure: the service URIs need no secret"
@@ -59,7 +76,9 @@ async def versions(parts: Parts) -> Finding:
 
 def judge_versions(host_json: Path, requirements: Path) -> Finding:
     try:
-        bundle = str(json.loads(host_json.read_text(encoding="utf-8"))["extensionBundle"]["version"])
+        bundle = str(
+            json.loads(host_json.read_text(encoding="utf-8"))["extensionBundle"]["version"]
+        )
         pinned = dict(PIN.findall(requirements.read_text(encoding="utf-8")))
         if not pinned:
             raise ValueError(f"{requirements.name} pins nothing")
@@ -67,12 +86,19 @@ def judge_versions(host_json: Path, requirements: Path) -> Finding:
         return unknown("versions_unknown", app=APP_VERSION)
     installed = {name: installed_version(name) for name in pinned}
     facts = {
-        "app": APP_VERSION, "python": ".".join(map(str, sys.version_info[:3])), "extension_bundle": bundle,
-        **{name: installed.get(name) for name in SHOWN if name in installed}}
+        "app": APP_VERSION,
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "extension_bundle": bundle,
+        **{name: installed.get(name) for name in SHOWN if name in installed},
+    }
     range_ = BUNDLE.fullmatch(bundle)
     if range_ is None or (int(range_[1]), int(range_[2])) < OLDEST_BUNDLE:
         return fail("bundle_too_old", **facts)
-    differing = {name: f"{installed[name]}, pinned {pin}" for name, pin in pinned.items() if installed[name] != pin}
+    differing = {
+        name: f"{installed[name]}, pinned {pin}"
+        for name, pin in pinned.items()
+        if installed[name] != pin
+    }
     if differing or sys.version_info[:2] not in SUITED:
         return warn("versions_differ", **facts, differing=differing)
     return ok(**facts)
@@ -88,7 +114,10 @@ def installed_version(name: str) -> str | None:
 async def region(parts: Parts) -> Finding:
     """Whether the landing lies beside its source. No request shows a storage account's region; a laptop's is known."""
     where = parts.environment.get("REGION_NAME", "")
-    source, landing = parts.rules.allowed[0], urlsplit(parts.landing.blob_client("none", copying=False).url)
+    source, landing = (
+        parts.rules.allowed[0],
+        urlsplit(parts.landing.blob_client("none", copying=False).url),
+    )
     if source.startswith("http") and urlsplit(source).netloc == landing.netloc:
         return ok(same="one storage emulator")
     return unknown("region_unknown", **({"app": where} if where else {}))

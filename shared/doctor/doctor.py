@@ -32,24 +32,57 @@ class Check:
 
 NO_TOKEN = frozenset({"identity_unavailable"})
 REFUSED_BY_GRAPH = NO_TOKEN | {"graph_unauthorized", "graph_forbidden"}
-REFUSED_BY_CLOCK = frozenset({"destination_forbidden", "tables_forbidden", "host_storage_forbidden"})  # a signature of tomorrow
-NOT_LANDED = frozenset({
-    "destination_missing", "destination_forbidden", "destination_full", "destination_unreachable", "storage_busy", "copy_failed",
-    "copy_refused"})
+REFUSED_BY_CLOCK = frozenset(
+    {"destination_forbidden", "tables_forbidden", "host_storage_forbidden"}
+)  # a signature of tomorrow
+NOT_LANDED = frozenset(
+    {
+        "destination_missing",
+        "destination_forbidden",
+        "destination_full",
+        "destination_unreachable",
+        "storage_busy",
+        "copy_failed",
+        "copy_refused",
+    }
+)
 
 CHECKS = (
     Check("settings", deployment.settings),
     Check("versions", deployment.versions),
     Check("graph_token", tokens.graph_token, "identity_unavailable"),
     Check("graph", microsoft.graph, "graph_unavailable", {"graph_token": REFUSED_BY_GRAPH}),
-    Check("partner_center", microsoft.partner_center, "partner_center_unavailable", {"graph_token": NO_TOKEN}),
-    Check("storage_token", tokens.storage_token, "identity_unavailable"),
-    Check("landing", landing.container, "destination_unreachable", {"storage_token": NO_TOKEN, "clock": REFUSED_BY_CLOCK}),
-    Check("copy_from_url", copying.copy_from_url, "destination_unreachable", {"storage_token": NO_TOKEN, "landing": NOT_LANDED}),
-    Check("tables", landing.tables, "tables_unreachable", {"storage_token": NO_TOKEN, "clock": REFUSED_BY_CLOCK}),
     Check(
-        "host_storage", host_storage.host_storage, "host_storage_unreachable",
-        {"storage_token": NO_TOKEN, "clock": REFUSED_BY_CLOCK}),
+        "partner_center",
+        microsoft.partner_center,
+        "partner_center_unavailable",
+        {"graph_token": NO_TOKEN},
+    ),
+    Check("storage_token", tokens.storage_token, "identity_unavailable"),
+    Check(
+        "landing",
+        landing.container,
+        "destination_unreachable",
+        {"storage_token": NO_TOKEN, "clock": REFUSED_BY_CLOCK},
+    ),
+    Check(
+        "copy_from_url",
+        copying.copy_from_url,
+        "destination_unreachable",
+        {"storage_token": NO_TOKEN, "landing": NOT_LANDED},
+    ),
+    Check(
+        "tables",
+        landing.tables,
+        "tables_unreachable",
+        {"storage_token": NO_TOKEN, "clock": REFUSED_BY_CLOCK},
+    ),
+    Check(
+        "host_storage",
+        host_storage.host_storage,
+        "host_storage_unreachable",
+        {"storage_token": NO_TOKEN, "clock": REFUSED_BY_CLOCK},
+    ),
     Check("clock", landing.clock_skew, "clock_unknown", {"landing": frozenset({"clock_unknown"})}),
     Check("region", deployment.region),
 )
@@ -58,13 +91,20 @@ CHECKS = (
 class Doctor:
     """`seconds` bounds each check, and so, as they go side by side, all of them."""
 
-    def __init__(self, parts: Parts, checks: Sequence[Check] = CHECKS, *, seconds: float = CHECK_SECONDS) -> None:
+    def __init__(
+        self, parts: Parts, checks: Sequence[Check] = CHECKS, *, seconds: float = CHECK_SECONDS
+    ) -> None:
         self._parts, self._checks, self._seconds = parts, checks, seconds
 
     async def examine(self) -> dict[str, Any]:
         """The report as JSON, in the order of the checks. Never raises."""
         made = await asyncio.gather(*(self._make(check) for check in self._checks))
-        return report([_unless_explained(check, found, made) for check, found in zip(self._checks, made, strict=True)])
+        return report(
+            [
+                _unless_explained(check, found, made)
+                for check, found in zip(self._checks, made, strict=True)
+            ]
+        )
 
     async def _make(self, check: Check) -> Checked:
         clock = self._parts.clock

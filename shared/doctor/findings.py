@@ -48,8 +48,14 @@ def skipped(code: str, **facts: Any) -> Finding:
 
 def from_error(error: BillingExportError, **facts: Any) -> Finding:
     """Its code, and of the answer only numbers and words that look like codes."""
-    said = {"http_status": error.http_status, "error_code": error.error_code, "request_id": error.request_id}
-    return fail(error.code, **{name: value for name, value in said.items() if value is not None}, **facts)
+    said = {
+        "http_status": error.http_status,
+        "error_code": error.error_code,
+        "request_id": error.request_id,
+    }
+    return fail(
+        error.code, **{name: value for name, value in said.items() if value is not None}, **facts
+    )
 
 
 @dataclass(frozen=True)
@@ -66,11 +72,18 @@ def report(checks: Sequence[Checked]) -> dict[str, Any]:
     found = {check.finding.status for check in checks}
     return {
         "status": "fail" if "fail" in found else "warn" if "warn" in found else "ok",
-        "checks": [_shown(check) for check in checks]}
+        "checks": [_shown(check) for check in checks],
+    }
 
 
 def _shown(check: Checked) -> dict[str, Any]:
     code = check.finding.code
     return {
-        "name": check.name, "status": check.finding.status, "code": code or None, "cause": cause(code) if code else None,
-        "remedy": remedy(code) if code else None, "seconds": round(check.seconds, 3), "facts": dict(check.finding.facts)}
+        "name": check.name,
+        "status": check.finding.status,
+        "code": code or None,
+        "cause": cause(code) if code else None,
+        "remedy": remedy(code) if code else None,
+        "seconds": round(check.seconds, 3),
+        "facts": dict(check.finding.facts),
+    }

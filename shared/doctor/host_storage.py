@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from shared.clock import Clock
 
 NAME = "AzureWebJobsStorage"
-LISTS = {"blob": "/?comp=list&maxresults=1", "queue": "/?comp=list&maxresults=1", "table": "/Tables?$top=1"}
+LISTS = {
+    "blob": "/?comp=list&maxresults=1",
+    "queue": "/?comp=list&maxresults=1",
+    "table": "/Tables?$top=1",
+}
 API_VERSION = "2021-12-02"
 SECONDS = 10.0
 
@@ -54,15 +58,27 @@ async def host_storage(parts: Parts) -> Finding:
                 credential = storage_credential(parts.environment.get(f"{NAME}__clientId"))
                 opened.push_async_callback(credential.close)
             headers["Authorization"] = f"Bearer {await token_for(credential, STORAGE_SCOPE)}"
-        client = await opened.enter_async_context(httpx.AsyncClient(
-            transport=parts.transport, timeout=SECONDS, follow_redirects=False, headers=headers, trust_env=False))
+        client = await opened.enter_async_context(
+            httpx.AsyncClient(
+                transport=parts.transport,
+                timeout=SECONDS,
+                follow_redirects=False,
+                headers=headers,
+                trust_env=False,
+            )
+        )
         services = list(way.urls)
-        answers = await asyncio.gather(*(_asked(client, way, service, parts.machine) for service in services))
+        answers = await asyncio.gather(
+            *(_asked(client, way, service, parts.machine) for service in services)
+        )
     said = dict(zip(services, answers, strict=True))
     refused = {service: text for service, text in said.items() if text != "200"}
     if not refused:
         return ok(**said)
-    return fail("host_storage_unreachable" if "no answer" in refused.values() else "host_storage_forbidden", **said)
+    return fail(
+        "host_storage_unreachable" if "no answer" in refused.values() else "host_storage_forbidden",
+        **said,
+    )
 
 
 async def _asked(client: httpx.AsyncClient, way: WayIn, service: str, machine: "Clock") -> str:
@@ -74,7 +90,11 @@ async def _asked(client: httpx.AsyncClient, way: WayIn, service: str, machine: "
     except (httpx.HTTPError, OSError):
         return "no answer"
     code = answer.headers.get("x-ms-error-code", "")
-    return f"{answer.status_code} {code}" if TOKEN.fullmatch(code) and answer.status_code != 200 else str(answer.status_code)
+    return (
+        f"{answer.status_code} {code}"
+        if TOKEN.fullmatch(code) and answer.status_code != 200
+        else str(answer.status_code)
+    )
 
 
 def _signed(way: WayIn, service: str, machine: "Clock") -> str:
@@ -86,14 +106,31 @@ def _signed(way: WayIn, service: str, machine: "Clock") -> str:
         from azure.data.tables import ResourceTypes as TableTypes
         from azure.data.tables import generate_account_sas as for_tables
 
-        return str(for_tables(
-            AzureNamedKeyCredential(way.account, way.key), TableTypes(service=True, container=True), TablePermissions(list=True),
-            until))
-    from azure.storage.blob import AccountSasPermissions, ResourceTypes, Services, generate_account_sas
+        return str(
+            for_tables(
+                AzureNamedKeyCredential(way.account, way.key),
+                TableTypes(service=True, container=True),
+                TablePermissions(list=True),
+                until,
+            )
+        )
+    from azure.storage.blob import (
+        AccountSasPermissions,
+        ResourceTypes,
+        Services,
+        generate_account_sas,
+    )
 
-    return str(generate_account_sas(
-        way.account, way.key, ResourceTypes(service=True), AccountSasPermissions(list=True), until,
-        services=Services(blob=service == "blob", queue=service == "queue")))
+    return str(
+        generate_account_sas(
+            way.account,
+            way.key,
+            ResourceTypes(service=True),
+            AccountSasPermissions(list=True),
+            until,
+            services=Services(blob=service == "blob", queue=service == "queue"),
+        )
+    )
 
 
 def way_in(environment: Mapping[str, str]) -> WayIn | None:
@@ -105,12 +142,26 @@ def way_in(environment: Mapping[str, str]) -> WayIn | None:
     text = environment.get(NAME, "").strip()
     if not text:
         return _by_identity(environment)
-    said = {name.strip().lower(): value.strip() for name, _, value in (part.partition("=") for part in text.split(";"))}
-    account, key, signature = said.get("accountname", ""), said.get("accountkey", ""), said.get("sharedaccesssignature", "")
+    said = {
+        name.strip().lower(): value.strip()
+        for name, _, value in (part.partition("=") for part in text.split(";"))
+    }
+    account, key, signature = (
+        said.get("accountname", ""),
+        said.get("accountkey", ""),
+        said.get("sharedaccesssignature", ""),
+    )
     suffix = said.get("endpointsuffix", "core.windows.net")
     urls = {
-        service: said.get(f"{service}endpoint", "").rstrip("/") or f"https://{account}.{service}.{suffix}" for service in LISTS}
-    if signature and parse_qs(signature.lstrip("?")).get("sig") and (account or all(f"{s}endpoint" in said for s in LISTS)):
+        service: said.get(f"{service}endpoint", "").rstrip("/")
+        or f"https://{account}.{service}.{suffix}"
+        for service in LISTS
+    }
+    if (
+        signature
+        and parse_qs(signature.lstrip("?")).get("sig")
+        and (account or all(f"{s}endpoint" in said for s in LISTS))
+    ):
         return WayIn(urls, account, signature=signature.lstrip("?"))
     return WayIn(urls, account, key=key) if account and key else None
 
@@ -119,6 +170,8 @@ def _by_identity(environment: Mapping[str, str]) -> WayIn | None:
     account = environment.get(f"{NAME}__accountName", "").strip()
     urls = {
         service: environment.get(f"{NAME}__{service}ServiceUri", "").strip().rstrip("/")
-        or (f"https://{account}.{service}.core.windows.net" if account else "") for service in LISTS}
+        or (f"https://{account}.{service}.core.windows.net" if account else "")
+        for service in LISTS
+    }
     named = {service: url for service, url in urls.items() if url.startswith("https://")}
     return WayIn(named, account, by_identity=True) if named else None

@@ -61,7 +61,9 @@ async def tables(parts: Parts) -> Finding:
     """Insert, change, list and delete a row of the locks table, where no key has its lock."""
     row, steps = probe_name(parts.machine.now()), Steps("read")
     try:
-        await parts.ledger.tables.get("locks", FOLDER, row)  # the first use makes the tables, as that of any run
+        await parts.ledger.tables.get(
+            "locks", FOLDER, row
+        )  # the first use makes the tables, as that of any run
         steps.at = "delete"
         await _take_away(parts, row)
         try:
@@ -72,7 +74,11 @@ async def tables(parts: Parts) -> Finding:
         if not from_library(error):
             raise
         return _tables_said(error, steps.at)
-    return ok(table_prefix=parts.settings.landing_table_prefix) if whole else fail("probe_not_found", table="locks")
+    return (
+        ok(table_prefix=parts.settings.landing_table_prefix)
+        if whole
+        else fail("probe_not_found", table="locks")
+    )
 
 
 async def _insert_and_list(parts: Parts, row: str, steps: "Steps") -> bool:
@@ -110,7 +116,10 @@ def _tables_said(error: BaseException, step: str) -> Finding:
     status, code = status_of(error), code_of(error)
     facts: dict[str, Any] = {"refused": step, "http_status": status, "error_code": code}
     facts = {name: value for name, value in facts.items() if value is not None}
-    if status is None and type(error).__name__ in ("ClientAuthenticationError", "CredentialUnavailableError"):
+    if status is None and type(error).__name__ in (
+        "ClientAuthenticationError",
+        "CredentialUnavailableError",
+    ):
         return fail("identity_unavailable")
     return fail("tables_forbidden" if status in (401, 403) else "tables_unreachable", **facts)
 
@@ -124,7 +133,9 @@ async def clock_skew(parts: Parts) -> Finding:
 
     asked = parts.machine.now()
     try:
-        await parts.landing.blob_client(f"{FOLDER}/none", copying=False).exists(raw_response_hook=note)
+        await parts.landing.blob_client(f"{FOLDER}/none", copying=False).exists(
+            raw_response_hook=note
+        )
     except Exception as error:
         if not from_library(error):
             raise
@@ -133,7 +144,9 @@ async def clock_skew(parts: Parts) -> Finding:
         there = parsedate_to_datetime(dates[-1])
     except (IndexError, ValueError, TypeError):
         return unknown("clock_unknown")
-    skew = max(asked - there - timedelta(seconds=1), there - answered, timedelta(0))  # a Date has whole seconds
+    skew = max(
+        asked - there - timedelta(seconds=1), there - answered, timedelta(0)
+    )  # a Date has whole seconds
     facts = {"skew_seconds": round(skew.total_seconds(), 1)}
     if skew < ODD:
         return ok(**facts)

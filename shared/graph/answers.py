@@ -22,19 +22,33 @@ from shared.redaction import TOKEN
 
 OPERATION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")  # design, section 12
 LINKED_ID = {
-    collection: re.compile(rf"(?:.*/)?{collection}(?:/({OPERATION_ID.pattern})|\('({OPERATION_ID.pattern})'\))/?", re.IGNORECASE)
+    collection: re.compile(
+        rf"(?:.*/)?{collection}(?:/({OPERATION_ID.pattern})|\('({OPERATION_ID.pattern})'\))/?",
+        re.IGNORECASE,
+    )
     for collection in ("operations", "manifests")
 }
 LONGEST_LINK = 2_048  # characters
 NO_DATA = "5000"  # the only documented code of a failed operation (graph-partner-billing, 9)
 
-REFUSALS = {400: "graph_bad_request", 401: "graph_unauthorized", 403: "graph_forbidden", 404: "graph_not_found"}
+REFUSALS = {
+    400: "graph_bad_request",
+    401: "graph_unauthorized",
+    403: "graph_forbidden",
+    404: "graph_not_found",
+}
 PASSING = (408, 425)  # a refusal by number, yet HTTP says: the same request may succeed later
 
 KINDS: dict[str, Literal["running", "succeeded", "failed"]] = {
-    "runningoperation": "running", "exportsuccessoperation": "succeeded", "failedoperation": "failed"}
+    "runningoperation": "running",
+    "exportsuccessoperation": "succeeded",
+    "failedoperation": "failed",
+}
 WORDS: dict[str, Literal["running", "succeeded", "failed"]] = {
-    "succeeded": "succeeded", "completed": "succeeded", "failed": "failed"}  # any other word: it is being worked on
+    "succeeded": "succeeded",
+    "completed": "succeeded",
+    "failed": "failed",
+}  # any other word: it is being worked on
 
 Asked = Literal["export", "operation", "manifest"]
 
@@ -164,8 +178,12 @@ def malformed(answer: Answer) -> Unavailable:
 
 def unavailable(code: str, answer: Answer, error_code: str | None = None) -> Unavailable:
     return Unavailable(
-        code, retry_after_seconds=answer.retry_after_seconds, http_status=answer.status, error_code=error_code,
-        request_id=answer.request_id)
+        code,
+        retry_after_seconds=answer.retry_after_seconds,
+        http_status=answer.status,
+        error_code=error_code,
+        request_id=answer.request_id,
+    )
 
 
 def _json(body: bytes) -> Any:
@@ -173,7 +191,10 @@ def _json(body: bytes) -> Any:
         value = json.loads(body)
         if b"\\u" in body:  # half a surrogate pair is a str that nothing can store
             json.dumps(value, ensure_ascii=False).encode()
-    except (ValueError, RecursionError):  # no context outlives this: a decoding error holds the whole body
+    except (
+        ValueError,
+        RecursionError,
+    ):  # no context outlives this: a decoding error holds the whole body
         return None
     return value
 
@@ -195,13 +216,22 @@ def _refusal(answer: Answer, asked: Asked) -> BillingExportError | None:
     code = _code(said.get("error")) if isinstance(said, dict) else None
     if status == 429:
         return Throttled(
-            "graph_throttled", retry_after_seconds=answer.retry_after_seconds, http_status=status, error_code=code,
-            request_id=request_id)
+            "graph_throttled",
+            retry_after_seconds=answer.retry_after_seconds,
+            http_status=status,
+            error_code=code,
+            request_id=request_id,
+        )
     if status >= 500 or status in PASSING:
         return unavailable("graph_unavailable", answer, code)
     if asked != "export" and status in (404, 410):
         return Gone("operation_gone", http_status=status, error_code=code, request_id=request_id)
-    return Refused(REFUSALS.get(status, "graph_refused"), http_status=status, error_code=code, request_id=request_id)
+    return Refused(
+        REFUSALS.get(status, "graph_refused"),
+        http_status=status,
+        error_code=code,
+        request_id=request_id,
+    )
 
 
 def _kind(raw: Mapping[str, Any]) -> Literal["running", "succeeded", "failed"] | None:
@@ -217,7 +247,9 @@ def _manifest_in(raw: Mapping[str, Any], answer: Answer) -> Ready | Linked:
     resource = raw.get("resourceLocation")
     if isinstance(resource, dict):
         return Ready(_manifest(resource, answer), answer.request_id)
-    link = resource if isinstance(resource, str) else raw.get("resourceLocation@odata.navigationLink")
+    link = (
+        resource if isinstance(resource, str) else raw.get("resourceLocation@odata.navigationLink")
+    )
     manifest_id = linked_id(link, "manifests") if isinstance(link, str) else None
     if manifest_id is None:
         raise malformed(answer)
@@ -236,7 +268,11 @@ def _operation_id_in_body(answer: Answer) -> str | None:
     """The return type of an export is an operation (graph-partner-billing, 2): its id saves asking for a second one."""
     raw = _json(answer.body)
     operation_id = raw.get("id") if isinstance(raw, dict) and _kind(raw) else None
-    return operation_id if isinstance(operation_id, str) and OPERATION_ID.fullmatch(operation_id) else None
+    return (
+        operation_id
+        if isinstance(operation_id, str) and OPERATION_ID.fullmatch(operation_id)
+        else None
+    )
 
 
 def _code(error: Any) -> str | None:

@@ -35,7 +35,15 @@ if TYPE_CHECKING:  # half a second to import, and only the activities that talk 
 
     from shared.graph.transport import Connection
 
-__all__ = ["Accepted", "Failed", "GraphBilling", "OperationState", "Ready", "Running", "checked_base_url"]
+__all__ = [
+    "Accepted",
+    "Failed",
+    "GraphBilling",
+    "OperationState",
+    "Ready",
+    "Running",
+    "checked_base_url",
+]
 
 GRAPH = ("https://graph.microsoft.com/v1.0", "https://graph.microsoft.com/beta")
 VERSIONS = ("/v1.0", "/beta")
@@ -49,8 +57,13 @@ class GraphBilling:
     """
 
     def __init__(
-        self, *, base_url: str, credential: "AsyncTokenCredential | None", clock: Clock,
-        transport: "httpx.AsyncBaseTransport | None" = None, total_seconds: float = TOTAL_SECONDS,
+        self,
+        *,
+        base_url: str,
+        credential: "AsyncTokenCredential | None",
+        clock: Clock,
+        transport: "httpx.AsyncBaseTransport | None" = None,
+        total_seconds: float = TOTAL_SECONDS,
     ) -> None:
         self._base_url, self._clock = checked_base_url(base_url), clock
         if credential is None and self._base_url in GRAPH:
@@ -59,7 +72,9 @@ class GraphBilling:
         self._transport, self._total_seconds = transport, total_seconds
         self._connection: Connection | None = None
 
-    async def start_export(self, key: ExportKey, period: Literal["current", "last"] | None) -> Accepted:
+    async def start_export(
+        self, key: ExportKey, period: Literal["current", "last"] | None
+    ) -> Accepted:
         """Asks for an export. `period` is Graph's word for an unbilled key's month (exports.period_word), None for a billed key.
 
         Unavailable does not say whether the export was accepted: the request may have arrived. Raises
@@ -87,7 +102,9 @@ class GraphBilling:
         if self._connection is None:
             from shared.graph.transport import Connection
 
-            self._connection = Connection(self._base_url, self._credential, self._clock, self._transport, self._total_seconds)
+            self._connection = Connection(
+                self._base_url, self._credential, self._clock, self._transport, self._total_seconds
+            )
         return self._connection
 
 
@@ -103,7 +120,8 @@ def checked_base_url(url: str) -> str:
     if url in GRAPH or _on_loopback(url):
         return url
     raise ValueError(
-        f"the base URL of Microsoft Graph must be {' or '.join(GRAPH)}, or a loopback address that ends in /v1.0 or /beta")
+        f"the base URL of Microsoft Graph must be {' or '.join(GRAPH)}, or a loopback address that ends in /v1.0 or /beta"
+    )
 
 
 def _on_loopback(url: str) -> bool:
@@ -114,4 +132,9 @@ def _on_loopback(url: str) -> bool:
         return False
     host = parts.hostname or ""
     literal = f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{'' if port is None else f':{port}'}{parts.path}"
-    return parts.scheme in ("http", "https") and is_loopback(host) and literal == url and parts.path.endswith(VERSIONS)
+    return (
+        parts.scheme in ("http", "https")
+        and is_loopback(host)
+        and literal == url
+        and parts.path.endswith(VERSIONS)
+    )

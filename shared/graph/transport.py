@@ -55,44 +55,71 @@ class Connection:
     """
 
     def __init__(
-        self, base_url: str, credential: "AsyncTokenCredential | None", clock: Clock, transport: httpx.AsyncBaseTransport | None,
+        self,
+        base_url: str,
+        credential: "AsyncTokenCredential | None",
+        clock: Clock,
+        transport: httpx.AsyncBaseTransport | None,
         total_seconds: float,
     ) -> None:
         quiet_libraries()
         self._clock, self._total_seconds = clock, total_seconds
         self._http = httpx.AsyncClient(
-            transport=BoundedTransport(transport or httpx.AsyncHTTPTransport()), follow_redirects=False,
+            transport=BoundedTransport(transport or httpx.AsyncHTTPTransport()),
+            follow_redirects=False,
             timeout=httpx.Timeout(total_seconds, connect=CONNECT_SECONDS),
-            headers={"User-Agent": "partner-billing-export", "Accept-Encoding": "gzip"})
-        authentication = _authentication(base_url, credential, total_seconds / 2)  # so that a token that hangs is named as such
+            headers={"User-Agent": "partner-billing-export", "Accept-Encoding": "gzip"},
+        )
+        authentication = _authentication(
+            base_url, credential, total_seconds / 2
+        )  # so that a token that hangs is named as such
         adapter = GraphRequestAdapter(authentication, client=self._http)
-        adapter.base_url = base_url  # without a slash at its end: an httpx client would add one (12, gotcha 8)
+        adapter.base_url = (
+            base_url  # without a slash at its end: an httpx client would add one (12, gotcha 8)
+        )
         adapter.observability_options = ObservabilityOptions(include_euii_attributes=False)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's modules warn of classes of their own when imported
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # the SDK's modules warn of classes of their own when imported
             self._billing = GraphServiceClient(request_adapter=adapter).reports.partners.billing
             requests.load(self._billing)
 
     async def export(self, key: ExportKey, period: requests.Period | None) -> Answer:
-        return await self._ask(f"export {key.dataset}", lambda named: requests.post_export(self._billing, key, period, named))
+        return await self._ask(
+            f"export {key.dataset}",
+            lambda named: requests.post_export(self._billing, key, period, named),
+        )
 
     async def operation(self, operation_id: str) -> Answer:
-        return await self._ask("operation", lambda named: requests.get_operation(self._billing, operation_id, named))
+        return await self._ask(
+            "operation", lambda named: requests.get_operation(self._billing, operation_id, named)
+        )
 
     async def manifest(self, manifest_id: str) -> Answer:
-        return await self._ask("manifest", lambda named: requests.get_manifest(self._billing, manifest_id, named))
+        return await self._ask(
+            "manifest", lambda named: requests.get_manifest(self._billing, manifest_id, named)
+        )
 
     async def close(self) -> None:
         await self._http.aclose()
 
     async def _ask(self, what: str, request: Callable[[str], Awaitable[httpx.Response]]) -> Answer:
-        client_request_id, began = str(uuid4()), self._clock.monotonic()  # the id Microsoft can look up where no answer came
+        client_request_id, began = (
+            str(uuid4()),
+            self._clock.monotonic(),
+        )  # the id Microsoft can look up where no answer came
         try:
             async with asyncio.timeout(self._total_seconds):
                 answer = self._answer(await request(client_request_id))
             logger.info(
                 "graph %s: %d after %.1f s, request id %s, client request id %s",
-                what, answer.status, self._clock.monotonic() - began, answer.request_id, client_request_id)
+                what,
+                answer.status,
+                self._clock.monotonic() - began,
+                answer.request_id,
+                client_request_id,
+            )
             return answer
         except UnreadableBody:
             failure = Unavailable("graph_malformed")
@@ -100,17 +127,24 @@ class Connection:
             failure = Unavailable("graph_unavailable")
         logger.warning(
             "graph %s: %s after %.1f s, client request id %s",
-            what, failure.code, self._clock.monotonic() - began, client_request_id)
+            what,
+            failure.code,
+            self._clock.monotonic() - began,
+            client_request_id,
+        )
         raise failure  # out here, so that the library's error, which holds the request and its token, is not its context
 
     def _answer(self, response: httpx.Response) -> Answer:
         headers = response.headers
         request_ids = (headers.get(name, "") for name in ("request-id", "x-ms-request-id"))
         return Answer(
-            status=response.status_code, media_type=headers.get("content-type", "").partition(";")[0].strip().lower(),
-            location=headers.get("location"), body=response.content,
+            status=response.status_code,
+            media_type=headers.get("content-type", "").partition(";")[0].strip().lower(),
+            location=headers.get("location"),
+            body=response.content,
             request_id=next((said for said in request_ids if TOKEN.fullmatch(said)), None),
-            retry_after_seconds=retry_after_seconds(headers.get("retry-after"), self._clock.now()))
+            retry_after_seconds=retry_after_seconds(headers.get("retry-after"), self._clock.now()),
+        )
 
 
 class UnreadableBody(Exception):
@@ -130,8 +164,12 @@ class BoundedTransport(httpx.AsyncBaseTransport):
         finally:
             await response.aclose()
         packed = (b"content-encoding", b"content-length")
-        headers = [(name, value) for name, value in response.headers.raw if name.lower() not in packed]
-        return httpx.Response(response.status_code, headers=headers, content=body, extensions=response.extensions)
+        headers = [
+            (name, value) for name, value in response.headers.raw if name.lower() not in packed
+        ]
+        return httpx.Response(
+            response.status_code, headers=headers, content=body, extensions=response.extensions
+        )
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -141,11 +179,15 @@ async def _bounded(response: httpx.Response) -> bytes:
     packing = response.headers.get("content-encoding", "").strip().lower()
     if packing not in ("", "identity", "gzip", "deflate"):
         raise UnreadableBody
-    unpack = zlib.decompressobj(wbits=47) if packing in ("gzip", "deflate") else None  # 47: gzip or zlib, by the first bytes
+    unpack = (
+        zlib.decompressobj(wbits=47) if packing in ("gzip", "deflate") else None
+    )  # 47: gzip or zlib, by the first bytes
     body = bytearray()
     assert isinstance(response.stream, httpx.AsyncByteStream)
     async for chunk in response.stream:
-        body += chunk if unpack is None else _unpacked(unpack, chunk, LARGEST_ANSWER + 1 - len(body))
+        body += (
+            chunk if unpack is None else _unpacked(unpack, chunk, LARGEST_ANSWER + 1 - len(body))
+        )
         if len(body) > LARGEST_ANSWER:
             raise UnreadableBody
     if unpack is not None and body and not unpack.eof:
@@ -165,9 +207,15 @@ class GraphTokens(AccessTokenProvider):
     """The token for the one allowed host. The SDK's own provider would let a request to another host go without one."""
 
     def __init__(self, credential: "AsyncTokenCredential", host: str, seconds: float) -> None:
-        self._credential, self._hosts, self._seconds = credential, AllowedHostsValidator([host]), seconds
+        self._credential, self._hosts, self._seconds = (
+            credential,
+            AllowedHostsValidator([host]),
+            seconds,
+        )
 
-    async def get_authorization_token(self, uri: str, additional_authentication_context: dict[str, Any] | None = None) -> str:
+    async def get_authorization_token(
+        self, uri: str, additional_authentication_context: dict[str, Any] | None = None
+    ) -> str:
         if not self._hosts.is_url_host_valid(uri) or urlsplit(uri).scheme != "https":
             raise Refused("graph_unauthorized")
         challenge = (additional_authentication_context or {}).get("claims")
@@ -178,10 +226,14 @@ class GraphTokens(AccessTokenProvider):
         return self._hosts
 
 
-def _authentication(base_url: str, credential: "AsyncTokenCredential | None", seconds: float) -> AuthenticationProvider:
+def _authentication(
+    base_url: str, credential: "AsyncTokenCredential | None", seconds: float
+) -> AuthenticationProvider:
     if credential is None:
         return AnonymousAuthenticationProvider()
-    return BaseBearerTokenAuthenticationProvider(GraphTokens(credential, urlsplit(base_url).hostname or "", seconds))
+    return BaseBearerTokenAuthenticationProvider(
+        GraphTokens(credential, urlsplit(base_url).hostname or "", seconds)
+    )
 
 
 def _claims(challenge: str) -> str | None:

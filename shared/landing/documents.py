@@ -37,12 +37,24 @@ def key_members(key: ExportKey) -> dict[str, Any]:
             scope = {"invoice_id": invoice_id}
         case MonthScope(month, currency):
             scope = {"billing_month": str(month), "currency_code": currency}
-    return {"key": str(key), "dataset": key.dataset.value, **scope, "attribute_set": key.attribute_set.value}
+    return {
+        "key": str(key),
+        "dataset": key.dataset.value,
+        **scope,
+        "attribute_set": key.attribute_set.value,
+    }
 
 
 def marker(
-    key: ExportKey, *, version: Mapping[str, Any], source: Mapping[str, Any], asked: Mapping[str, Any], run: Mapping[str, Any],
-    proof: str, blobs: Iterable[LandedFact], invoice: Mapping[str, Any] | None = None,
+    key: ExportKey,
+    *,
+    version: Mapping[str, Any],
+    source: Mapping[str, Any],
+    asked: Mapping[str, Any],
+    run: Mapping[str, Any],
+    proof: str,
+    blobs: Iterable[LandedFact],
+    invoice: Mapping[str, Any] | None = None,
 ) -> bytes:
     """`_manifest.json`: all of the version is here and proven. Never holds a SAS.
 
@@ -51,20 +63,47 @@ def marker(
     invoice: date, total, currency, type, amends, as listed; None for unbilled data and where the list is not known.
     """
     listed = sorted(blobs, key=lambda blob: blob.name)
-    return _line({
-        "format": FORMAT, **key_members(key), **version, **source, "asked": dict(asked), **run,
-        "invoice": dict(invoice) if invoice else None, "proof": proof,
-        "columns": sorted({column for blob in listed for column in blob.columns}),
-        "totals": {
-            "blobs": len(listed), "bytes": sum(blob.bytes for blob in listed), "rows": sum(blob.rows for blob in listed)},
-        "blobs": [{
-            "name": blob.name, "partition_value": blob.partition_value, "bytes": blob.bytes, "rows": blob.rows,
-            "md5": blob.md5, "sha256": blob.sha256, "source_etag": blob.source_etag, "encoding": blob.encoding,
-            "columns": list(blob.columns)} for blob in listed]}, indent=1)
+    return _line(
+        {
+            "format": FORMAT,
+            **key_members(key),
+            **version,
+            **source,
+            "asked": dict(asked),
+            **run,
+            "invoice": dict(invoice) if invoice else None,
+            "proof": proof,
+            "columns": sorted({column for blob in listed for column in blob.columns}),
+            "totals": {
+                "blobs": len(listed),
+                "bytes": sum(blob.bytes for blob in listed),
+                "rows": sum(blob.rows for blob in listed),
+            },
+            "blobs": [
+                {
+                    "name": blob.name,
+                    "partition_value": blob.partition_value,
+                    "bytes": blob.bytes,
+                    "rows": blob.rows,
+                    "md5": blob.md5,
+                    "sha256": blob.sha256,
+                    "source_etag": blob.source_etag,
+                    "encoding": blob.encoding,
+                    "columns": list(blob.columns),
+                }
+                for blob in listed
+            ],
+        },
+        indent=1,
+    )
 
 
 def latest(
-    key: ExportKey, *, billing_month: BillingMonth | None, version: Mapping[str, Any], totals: Mapping[str, int],
+    key: ExportKey,
+    *,
+    billing_month: BillingMonth | None,
+    version: Mapping[str, Any],
+    totals: Mapping[str, int],
 ) -> bytes:
     """`latest.json`, one line: which version readers take.
 
@@ -105,9 +144,15 @@ def pointed_to(latest: bytes) -> str | None:
 
 
 def _age(document: Mapping[str, Any]) -> tuple[Any, Any, str]:
-    return parse_iso(document["created_at"]), parse_iso(document["first_seen"]), str(document["version"])
+    return (
+        parse_iso(document["created_at"]),
+        parse_iso(document["first_seen"]),
+        str(document["version"]),
+    )
 
 
 def _line(document: Mapping[str, Any], indent: int | None = None) -> bytes:
     separators = (",", ": ") if indent else (",", ":")
-    return (json.dumps(document, ensure_ascii=False, indent=indent, separators=separators) + "\n").encode()
+    return (
+        json.dumps(document, ensure_ascii=False, indent=indent, separators=separators) + "\n"
+    ).encode()

@@ -13,7 +13,12 @@ from shared.retry_after import retry_after_seconds
 BUSY = (429, 500, 503)
 WORD = re.compile(r"[A-Za-z0-9_-]{1,100}")
 GONE_CONTAINER = ("ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled")
-NOT_OURS = ("LeaseIdMissing", "LeaseAlreadyPresent", "LeaseIdMismatchWithBlobOperation", "AccountIsDisabled")
+NOT_OURS = (
+    "LeaseIdMissing",
+    "LeaseAlreadyPresent",
+    "LeaseIdMismatchWithBlobOperation",
+    "AccountIsDisabled",
+)
 
 
 def status_of(error: BaseException) -> int | None:
@@ -44,22 +49,40 @@ def word(said: object) -> str | None:
 
 def from_library(error: BaseException) -> bool:
     """Whether storage or the way to it said so; anything else is a mistake of ours and stays what it is."""
-    return status_of(error) is not None or isinstance(error, OSError | TimeoutError) or (
-        type(error).__module__.partition(".")[0] in ("azure", "aiohttp"))
+    return (
+        status_of(error) is not None
+        or isinstance(error, OSError | TimeoutError)
+        or (type(error).__module__.partition(".")[0] in ("azure", "aiohttp"))
+    )
 
 
 def landing_error(error: BaseException, now: datetime) -> BillingExportError:
     """`error` of any library as one of ours. `now` (aware) is what a Retry-After date is counted from."""
-    status, code, request_id = status_of(error), code_of(error), word(header_of(error, "x-ms-request-id"))
+    status, code, request_id = (
+        status_of(error),
+        code_of(error),
+        word(header_of(error, "x-ms-request-id")),
+    )
     if status in BUSY:
         return Throttled(
-            "storage_busy", retry_after_seconds=retry_after_seconds(header_of(error, "Retry-After"), now),
-            http_status=status, error_code=code, request_id=request_id)
-    if status is None and type(error).__name__ in ("ClientAuthenticationError", "CredentialUnavailableError"):
-        return Unavailable("identity_unavailable")  # azure-identity: no answer of storage, so nothing but the name tells
+            "storage_busy",
+            retry_after_seconds=retry_after_seconds(header_of(error, "Retry-After"), now),
+            http_status=status,
+            error_code=code,
+            request_id=request_id,
+        )
+    if status is None and type(error).__name__ in (
+        "ClientAuthenticationError",
+        "CredentialUnavailableError",
+    ):
+        return Unavailable(
+            "identity_unavailable"
+        )  # azure-identity: no answer of storage, so nothing but the name tells
     terminal = None if status is None else _terminal_code(status, code)
     if terminal is None:
-        return Unavailable("destination_unreachable", http_status=status, error_code=code, request_id=request_id)
+        return Unavailable(
+            "destination_unreachable", http_status=status, error_code=code, request_id=request_id
+        )
     kind = Refused if terminal == "destination_forbidden" else Terminal
     return kind(terminal, http_status=status, error_code=code, request_id=request_id)
 
@@ -70,7 +93,11 @@ def _terminal_code(status: int, code: str | None) -> str | None:
         return "destination_missing"
     if code in NOT_OURS or status in (401, 403):
         return "destination_forbidden"
-    if status in (409, 413, 507):  # MemoryExtentStoreAtSizeLimit, AccountBeingCreated, BlobImmutableDueToPolicy, ...
+    if status in (
+        409,
+        413,
+        507,
+    ):  # MemoryExtentStoreAtSizeLimit, AccountBeingCreated, BlobImmutableDueToPolicy, ...
         return "destination_full"
     if status < 400 or status in (408, 412) or status > 500:
         return None

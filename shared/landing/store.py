@@ -31,7 +31,9 @@ R = TypeVar("R")
 
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 SENT_AT_ONCE = 256 * 1024  # bytes
-COPY_READ_SECONDS = 120  # a block of 8 MiB on a slow day; server-side copies ask for more themselves
+COPY_READ_SECONDS = (
+    120  # a block of 8 MiB on a slow day; server-side copies ask for more themselves
+)
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,25 @@ class LandingStore:
     """
 
     def __init__(
-        self, *, container: str, prefix: str = "", connection_string: str | None = None, account_url: str | None = None,
-        credential: "AsyncTokenCredential | None" = None, clock: Clock | None = None, **client_settings: Any,
+        self,
+        *,
+        container: str,
+        prefix: str = "",
+        connection_string: str | None = None,
+        account_url: str | None = None,
+        credential: "AsyncTokenCredential | None" = None,
+        clock: Clock | None = None,
+        **client_settings: Any,
     ) -> None:
-        assert (connection_string is None) != (account_url is None), "either a connection string or an account URL"
+        assert (connection_string is None) != (account_url is None), (
+            "either a connection string or an account URL"
+        )
         self._container, self._prefix = container, prefix.strip("/")
-        self._connection_string, self._account_url, self._credential = connection_string, account_url, credential
+        self._connection_string, self._account_url, self._credential = (
+            connection_string,
+            account_url,
+            credential,
+        )
         self._clock, self._client_settings = clock or SystemClock(), client_settings
         self._clients: dict[str, ContainerClient] = {}
 
@@ -125,20 +140,29 @@ class LandingStore:
         """Writes, whatever is there: for plans, which only their own run writes. Returns the ETag."""
         return await self._upload(path, body, content_type, {"overwrite": True})
 
-    async def create(self, path: str, body: bytes, *, content_type: str = "application/json") -> str | None:
+    async def create(
+        self, path: str, body: bytes, *, content_type: str = "application/json"
+    ) -> str | None:
         """Writes if nothing is there; None = something is. That may be our own write, whose answer was lost: read it."""
         return await self.swap(path, body, None, content_type=content_type)
 
-    async def swap(self, path: str, body: bytes, etag: str | None, *, content_type: str = "application/json") -> str | None:
+    async def swap(
+        self, path: str, body: bytes, etag: str | None, *, content_type: str = "application/json"
+    ) -> str | None:
         """Writes over the blob of this ETag, or, with None, where there is none. Returns the new ETag; None = not first.
 
         As with create(), None may stand for our own write: the SDK repeats a write whose answer was lost.
         """
         try:
-            return await self._upload(path, body, content_type, {"overwrite": etag is not None, **_if_match(etag)})
+            return await self._upload(
+                path, body, content_type, {"overwrite": etag is not None, **_if_match(etag)}
+            )
         except BillingExportError as error:
             lost = error.error_code in ("BlobAlreadyExists", "ConditionNotMet") or (
-                etag is not None and error.http_status == 404 and error.error_code != "ContainerNotFound")  # gone meanwhile
+                etag is not None
+                and error.http_status == 404
+                and error.error_code != "ContainerNotFound"
+            )  # gone meanwhile
             if lost:
                 return None
             raise
@@ -160,7 +184,12 @@ class LandingStore:
         from azure.core import MatchConditions
 
         stream = await self.blob_client(path, copying=False).download_blob(
-            offset=start, length=length, decompress=False, etag=etag, match_condition=MatchConditions.IfNotModified)
+            offset=start,
+            length=length,
+            decompress=False,
+            etag=etag,
+            match_condition=MatchConditions.IfNotModified,
+        )
         data: bytes = await stream.readall()
         return data
 
@@ -168,7 +197,9 @@ class LandingStore:
     async def head(self, path: str, *, copying: bool = False) -> LandedBlob | None:
         """`copying`: asked once, by a caller that repeats by itself."""
         try:
-            return _landed(path, await self.blob_client(path, copying=copying).get_blob_properties())
+            return _landed(
+                path, await self.blob_client(path, copying=copying).get_blob_properties()
+            )
         except Exception as error:
             if _absent(error):
                 return None
@@ -180,8 +211,11 @@ class LandingStore:
         start = self._path(folder).rstrip("/") + "/"
         return [
             _landed(found.name.removeprefix(start), found)
-            async for found in self._client().list_blobs(name_starts_with=start, include=["metadata"])
-            if (found.metadata or {}).get("hdi_isfolder") != "true"]
+            async for found in self._client().list_blobs(
+                name_starts_with=start, include=["metadata"]
+            )
+            if (found.metadata or {}).get("hdi_isfolder") != "true"
+        ]
 
     @_own_errors
     async def names(self, folder: str) -> set[str]:
@@ -190,7 +224,8 @@ class LandingStore:
         try:
             return {
                 name.removeprefix(start)
-                async for name in self._client(copying=True).list_blob_names(name_starts_with=start)}
+                async for name in self._client(copying=True).list_blob_names(name_starts_with=start)
+            }
         except Exception as error:
             if _absent(error):
                 return set()
@@ -234,14 +269,24 @@ class LandingStore:
         settings: dict[str, Any] = {
             "use_env_settings": use_env_settings(),
             "permit_redirects": False,  # the SDK would follow one to any host, with our bytes (design, 12)
-            "connection_timeout": CONNECT_SECONDS, "read_timeout": COPY_READ_SECONDS if copying else READ_SECONDS,
+            "connection_timeout": CONNECT_SECONDS,
+            "read_timeout": COPY_READ_SECONDS if copying else READ_SECONDS,
             "retry_policy": (
-                ExponentialRetry(retry_total=0) if copying else LinearRetry(backoff=1, retry_total=2, random_jitter_range=0)),
-            **self._client_settings, "raw_request_hook": self._before_request}
+                ExponentialRetry(retry_total=0)
+                if copying
+                else LinearRetry(backoff=1, retry_total=2, random_jitter_range=0)
+            ),
+            **self._client_settings,
+            "raw_request_hook": self._before_request,
+        }
         if self._connection_string is not None:
-            return ContainerClient.from_connection_string(self._connection_string, self._container, **settings)
+            return ContainerClient.from_connection_string(
+                self._connection_string, self._container, **settings
+            )
         assert self._account_url is not None
-        return ContainerClient(self._account_url, self._container, credential=self._credential, **settings)
+        return ContainerClient(
+            self._account_url, self._container, credential=self._credential, **settings
+        )
 
     def _before_request(self, request: Any) -> None:
         """The HTTP library would copy a large body of bytes, or a file of them, as a whole (aiohttp 3.14)."""
@@ -252,12 +297,18 @@ class LandingStore:
             hook(request)
 
     @_own_errors
-    async def _upload(self, path: str, body: bytes, content_type: str, conditions: Mapping[str, Any]) -> str:
+    async def _upload(
+        self, path: str, body: bytes, content_type: str, conditions: Mapping[str, Any]
+    ) -> str:
         from azure.storage.blob import ContentSettings
 
         written = await self.blob_client(path, copying=False).upload_blob(
-            body, length=len(body), validate_content="md5", content_settings=ContentSettings(content_type=content_type),
-            **conditions)
+            body,
+            length=len(body),
+            validate_content="md5",
+            content_settings=ContentSettings(content_type=content_type),
+            **conditions,
+        )
         return quoted(written["etag"])
 
 
@@ -269,7 +320,7 @@ class _Body:
 
     async def __aiter__(self) -> AsyncIterator[memoryview]:
         for at in range(0, len(self._data), SENT_AT_ONCE):
-            yield self._data[at:at + SENT_AT_ONCE]
+            yield self._data[at : at + SENT_AT_ONCE]
 
 
 def _if_match(etag: str | None) -> dict[str, Any]:
@@ -287,7 +338,12 @@ def _absent(error: BaseException) -> bool:
 def _landed(name: str, found: "BlobProperties") -> LandedBlob:
     md5 = found.content_settings.content_md5
     return LandedBlob(
-        name=name, etag=quoted(found.etag), size=found.size, md5=base64.b64encode(md5).decode() if md5 else None,
+        name=name,
+        etag=quoted(found.etag),
+        size=found.size,
+        md5=base64.b64encode(md5).decode() if md5 else None,
         metadata={key.lower(): value for key, value in (found.metadata or {}).items()},
-        content_type=found.content_settings.content_type, content_encoding=found.content_settings.content_encoding or None,
-        being_copied=found.copy is not None and found.copy.status == "pending")
+        content_type=found.content_settings.content_type,
+        content_encoding=found.content_settings.content_encoding or None,
+        being_copied=found.copy is not None and found.copy.status == "pending",
+    )

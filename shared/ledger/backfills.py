@@ -39,23 +39,44 @@ class Backfills:
 
     async def insert(self, backfill: Backfill) -> bool:
         values = {
-            "backfill_id": backfill.backfill_id, "state": backfill.state, "first_month": backfill.first_month,
-            "last_month": backfill.last_month, "datasets": ",".join(backfill.datasets), "requested_by": backfill.requested_by,
-            "started_at": backfill.started_at}
-        return await self._tables.insert("runs", *backfill_keys(backfill.backfill_id), values) is not None
+            "backfill_id": backfill.backfill_id,
+            "state": backfill.state,
+            "first_month": backfill.first_month,
+            "last_month": backfill.last_month,
+            "datasets": ",".join(backfill.datasets),
+            "requested_by": backfill.requested_by,
+            "started_at": backfill.started_at,
+        }
+        return (
+            await self._tables.insert("runs", *backfill_keys(backfill.backfill_id), values)
+            is not None
+        )
 
-    async def planned(self, backfill_id: str, runs: list[str], settled: dict[str, int], left_out: str) -> None:
+    async def planned(
+        self, backfill_id: str, runs: list[str], settled: dict[str, int], left_out: str
+    ) -> None:
         """Repeated, it writes the same."""
         await long_lists.keep(
-            self._tables, *backfill_keys(backfill_id), runs, left_out, state="running", settled=json.dumps(settled))
+            self._tables,
+            *backfill_keys(backfill_id),
+            runs,
+            left_out,
+            state="running",
+            settled=json.dumps(settled),
+        )
 
     async def ended(self, backfill_id: str, outcomes: dict[str, int], at: str) -> None:
         await self._tables.merge(
-            "runs", *backfill_keys(backfill_id), {"state": "ended", "outcomes": json.dumps(outcomes), "ended_at": at})
+            "runs",
+            *backfill_keys(backfill_id),
+            {"state": "ended", "outcomes": json.dumps(outcomes), "ended_at": at},
+        )
 
     async def mark_cancelled(self, backfill_id: str, at: datetime) -> None:
         """A mark that each lane reads before it begins a run; a second one changes nothing that matters."""
-        await self._tables.merge("runs", *backfill_keys(backfill_id), {"cancel_requested_at": iso(at)})
+        await self._tables.merge(
+            "runs", *backfill_keys(backfill_id), {"cancel_requested_at": iso(at)}
+        )
 
     async def get(self, backfill_id: str) -> Backfill | None:
         row = await self._tables.get("runs", *backfill_keys(backfill_id))
@@ -65,8 +86,14 @@ class Backfills:
         runs, left_out = await long_lists.read(self._tables, backfill_keys(backfill_id)[1], values)
         texts = ("requested_by", "started_at", "ended_at", "cancel_requested_at")
         return Backfill(
-            backfill_id=values["backfill_id"], state=values["state"], first_month=values["first_month"],
-            last_month=values["last_month"], datasets=values["datasets"].split(","),
-            left_out=left_out, runs=runs, settled=json.loads(values.get("settled", "{}")),
+            backfill_id=values["backfill_id"],
+            state=values["state"],
+            first_month=values["first_month"],
+            last_month=values["last_month"],
+            datasets=values["datasets"].split(","),
+            left_out=left_out,
+            runs=runs,
+            settled=json.loads(values.get("settled", "{}")),
             outcomes=json.loads(values.get("outcomes", "{}")),
-            **{name: values.get(name, "") for name in texts})
+            **{name: values.get(name, "") for name in texts},
+        )

@@ -31,7 +31,9 @@ class BlobRow:
     seconds: float = 0.0
     code: str = ""
     detail: str = ""  # one sentence: what went wrong, or why it was streamed
-    row_etag: str = field(default="", compare=False)  # of the row that was read; "" for one that is to be written
+    row_etag: str = field(
+        default="", compare=False
+    )  # of the row that was read; "" for one that is to be written
 
 
 FACTS = tuple(name for name in BlobRow.__dataclass_fields__ if name != "row_etag")
@@ -45,7 +47,9 @@ class BlobTotals:
 
 
 def _blob(row: Row) -> BlobRow:
-    return BlobRow(**{fact: row.values[fact] for fact in FACTS if fact in row.values}, row_etag=row.etag)
+    return BlobRow(
+        **{fact: row.values[fact] for fact in FACTS if fact in row.values}, row_etag=row.etag
+    )
 
 
 def _values(row: BlobRow) -> dict[str, Any]:
@@ -61,7 +65,9 @@ class Blobs:
         if values:
             await self._tables.upsert_all("blobs", blob_partition(key, version), values)
 
-    async def record_failure(self, key: ExportKey, version: str, row: BlobRow, known: BlobRow | None) -> bool:
+    async def record_failure(
+        self, key: ExportKey, version: str, row: BlobRow, known: BlobRow | None
+    ) -> bool:
         """Over the row that was `known` when the work began, or where there was none; False where somebody was quicker.
 
         An activity may run twice, and the slower one may fail where the other has landed: what is proven stays so.
@@ -69,20 +75,36 @@ class Blobs:
         partition, name = blob_partition(key, version), blob_row(row.name)
         if known is None:
             return await self._tables.insert("blobs", partition, name, _values(row)) is not None
-        return await self._tables.replace("blobs", partition, name, _values(row), known.row_etag) is not None
+        return (
+            await self._tables.replace("blobs", partition, name, _values(row), known.row_etag)
+            is not None
+        )
 
     async def of_version(self, key: ExportKey, version: str) -> dict[str, BlobRow]:
         """By name."""
-        rows = [_blob(row) async for row in self._tables.list("blobs", blob_partition(key, version))]
+        rows = [
+            _blob(row) async for row in self._tables.list("blobs", blob_partition(key, version))
+        ]
         return {row.name: row for row in rows}
 
     async def page(
-        self, key: ExportKey, version: str, *, ok: bool | None = None, limit: int, continuation: Continuation | None = None,
+        self,
+        key: ExportKey,
+        version: str,
+        *,
+        ok: bool | None = None,
+        limit: int,
+        continuation: Continuation | None = None,
     ) -> tuple[list[BlobRow], Continuation | None]:
         """In the order of the names' hashes, in one request. `ok`: only the proven ones, or only the others."""
         where = Where(equal={} if ok is None else {"ok": ok})
         page = await self._tables.page(
-            "blobs", blob_partition(key, version), where=where, limit=limit, continuation=continuation)
+            "blobs",
+            blob_partition(key, version),
+            where=where,
+            limit=limit,
+            continuation=continuation,
+        )
         return [_blob(row) for row in page.rows], page.continuation
 
     async def get(self, key: ExportKey, version: str, name: str) -> BlobRow | None:
@@ -96,7 +118,7 @@ class Blobs:
             return {row.name: row} if row else {}
         found = {}
         for first in range(0, len(names), ROWS_A_QUERY):
-            where = Where(rows=[blob_row(name) for name in names[first:first + ROWS_A_QUERY]])
+            where = Where(rows=[blob_row(name) for name in names[first : first + ROWS_A_QUERY]])
             async for read in self._tables.list("blobs", blob_partition(key, version), where=where):
                 found[read.values["name"]] = _blob(read)
         return found
@@ -104,7 +126,13 @@ class Blobs:
     async def totals(self, key: ExportKey, version: str) -> BlobTotals:
         """Of the proven blobs so far: one request per thousand."""
         blobs = size = lines = 0
-        async for row in self._tables.list("blobs", blob_partition(key, version), select=("ok", "bytes", "rows")):
+        async for row in self._tables.list(
+            "blobs", blob_partition(key, version), select=("ok", "bytes", "rows")
+        ):
             if row.values.get("ok"):
-                blobs, size, lines = blobs + 1, size + int(row.values.get("bytes", 0)), lines + int(row.values.get("rows", 0))
+                blobs, size, lines = (
+                    blobs + 1,
+                    size + int(row.values.get("bytes", 0)),
+                    lines + int(row.values.get("rows", 0)),
+                )
         return BlobTotals(blobs, size, lines)

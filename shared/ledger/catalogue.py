@@ -70,11 +70,18 @@ class Catalogue:
         return _read(row) if row else None
 
     async def page(
-        self, dataset: Dataset, *, billing_month: str = "", limit: int, continuation: Continuation | None = None,
+        self,
+        dataset: Dataset,
+        *,
+        billing_month: str = "",
+        limit: int,
+        continuation: Continuation | None = None,
     ) -> tuple[list[CatalogueEntry], Continuation | None]:
         """The keys of a dataset in the order of their scopes, in one request."""
         where = Where(equal={"billing_month": billing_month} if billing_month else {})
-        page = await self._tables.page("catalogue", dataset.value, where=where, limit=limit, continuation=continuation)
+        page = await self._tables.page(
+            "catalogue", dataset.value, where=where, limit=limit, continuation=continuation
+        )
         return [_read(row) for row in page.rows], page.continuation
 
     async def of_dataset(self, dataset: Dataset) -> AsyncIterator[CatalogueEntry]:
@@ -86,7 +93,9 @@ def _read(row: Row) -> CatalogueEntry:
     return CatalogueEntry(**{name: row.values[name] for name in COLUMNS if name in row.values})
 
 
-def _entry(key: ExportKey, newest: Version | None, run: Run, said: dict[str, Any]) -> dict[str, Any]:
+def _entry(
+    key: ExportKey, newest: Version | None, run: Run, said: dict[str, Any]
+) -> dict[str, Any]:
     entry: dict[str, Any] = {"key": str(key), "attribute_set": key.attribute_set.value}
     if isinstance(key.scope, MonthScope):
         entry |= {"billing_month": str(key.scope.month), "currency_code": key.scope.currency}
@@ -94,19 +103,36 @@ def _entry(key: ExportKey, newest: Version | None, run: Run, said: dict[str, Any
         entry["invoice_id"] = key.scope.invoice_id
     if newest is not None and not _is_behind(newest, said):
         entry |= {
-            "version": newest.version, "manifest_etag": newest.manifest_etag, "path": newest.path,
-            "created_at": newest.created_at, "first_seen": newest.first_seen, "landed_at": newest.landed_at,
-            "blobs": newest.blobs, "bytes": newest.bytes, "rows": newest.rows,
-            "settles_on": newest.settles_on, "tie_out": newest.tie_out}
+            "version": newest.version,
+            "manifest_etag": newest.manifest_etag,
+            "path": newest.path,
+            "created_at": newest.created_at,
+            "first_seen": newest.first_seen,
+            "landed_at": newest.landed_at,
+            "blobs": newest.blobs,
+            "bytes": newest.bytes,
+            "rows": newest.rows,
+            "settles_on": newest.settles_on,
+            "tie_out": newest.tie_out,
+        }
         month = billing_month(run.root_directory) if run.version == newest.version else None
         if month is not None:  # of a billed key, only its files' own directory says which
             entry.setdefault("billing_month", str(month))
     entry = said | entry  # what is written replaces the row
     ended = said.get("last_ended_at")
-    if ended and parse_iso(ended) > parse_iso(run.ended_at):  # a run that was closed late says nothing new
-        return entry | {name: said.get(name, "") for name in ("last_outcome", "last_code", "last_run_id", "last_ended_at")}
+    if ended and parse_iso(ended) > parse_iso(
+        run.ended_at
+    ):  # a run that was closed late says nothing new
+        return entry | {
+            name: said.get(name, "")
+            for name in ("last_outcome", "last_code", "last_run_id", "last_ended_at")
+        }
     return entry | {
-        "last_outcome": run.outcome, "last_code": run.code, "last_run_id": run.run_id, "last_ended_at": run.ended_at}
+        "last_outcome": run.outcome,
+        "last_code": run.code,
+        "last_run_id": run.run_id,
+        "last_ended_at": run.ended_at,
+    }
 
 
 def _is_behind(newest: Version, said: dict[str, Any]) -> bool:

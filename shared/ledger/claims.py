@@ -18,12 +18,22 @@ MOST_TRIES = 50
 def row_of(request: RunRequest, now: datetime) -> Run:
     """The first form of the run's row."""
     return Run(
-        run_id=request["run_id"], key=request["key"], force=request["force"], deadline=request["limits"]["deadline"],
-        requested_by=request.get("requested_by", ""), reason=request.get("reason", ""), cycle_id=request.get("cycle_id", ""),
-        retry_of=request.get("retry_of", ""), app_version=APP_VERSION, started_at=iso(now))
+        run_id=request["run_id"],
+        key=request["key"],
+        force=request["force"],
+        deadline=request["limits"]["deadline"],
+        requested_by=request.get("requested_by", ""),
+        reason=request.get("reason", ""),
+        cycle_id=request.get("cycle_id", ""),
+        retry_of=request.get("retry_of", ""),
+        app_version=APP_VERSION,
+        started_at=iso(now),
+    )
 
 
-async def claim(ledger: Ledger, wanted: Run, *, leave_trace: bool = True) -> Claimed | Ended | Cancelled | Superseded:
+async def claim(
+    ledger: Ledger, wanted: Run, *, leave_trace: bool = True
+) -> Claimed | Ended | Cancelled | Superseded:
     """Makes the key `wanted`'s, writes its row and says so; or says why not.
 
     Idempotent: the lock's row says whose the key is and the run's row is inserted once, so a repeated claim finds its
@@ -31,7 +41,9 @@ async def claim(ledger: Ledger, wanted: Run, *, leave_trace: bool = True) -> Cla
     `leave_trace` a run that may not go on gets its row and outcome here; without, nothing of it remains.
     """
     now = ledger.clock.now()
-    known = await ledger.runs.get(wanted.run_id) if leave_trace else None  # a starter has made the id just now
+    known = (
+        await ledger.runs.get(wanted.run_id) if leave_trace else None
+    )  # a starter has made the id just now
     if known is not None and known.end is not None:
         return {"status": "ended", "end": await close_run(ledger, wanted.run_id, known.end)}
     if known is not None and known.cancelled:
@@ -39,11 +51,19 @@ async def claim(ledger: Ledger, wanted: Run, *, leave_trace: bool = True) -> Cla
         return {"status": "cancelled"}
     epoch = 0
     if ledger.locking:
-        lock = await ledger.locks.take(wanted.key, wanted.run_id, ledger.hub, now, lambda lock: _is_being_cancelled(ledger, lock))
+        lock = await ledger.locks.take(
+            wanted.key,
+            wanted.run_id,
+            ledger.hub,
+            now,
+            lambda lock: _is_being_cancelled(ledger, lock),
+        )
         if lock.run_id != wanted.run_id:
             if leave_trace:
                 await ledger.runs.insert(replace(wanted, hub=ledger.hub))
-                await close_run(ledger, wanted.run_id, {"outcome": "superseded", "live_run_id": lock.run_id})
+                await close_run(
+                    ledger, wanted.run_id, {"outcome": "superseded", "live_run_id": lock.run_id}
+                )
             return {"status": "superseded", "live_run_id": lock.run_id}
         epoch = lock.epoch
         if known is not None and known.epoch == epoch:
@@ -57,7 +77,12 @@ async def _adopt(ledger: Ledger, run_id: str, epoch: int) -> None:
     """The lock was freed between a first claim and its row, and is this run's again: its row must name the epoch of now."""
     for _ in range(MOST_TRIES):
         run = await ledger.runs.get(run_id)
-        if run is None or run.end is not None or run.epoch == epoch or await ledger.runs.merge_if(run, epoch=epoch):
+        if (
+            run is None
+            or run.end is not None
+            or run.epoch == epoch
+            or await ledger.runs.merge_if(run, epoch=epoch)
+        ):
             return
     raise InfrastructureFault("run_contended", "Run")
 

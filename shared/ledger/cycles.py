@@ -18,7 +18,9 @@ class Cycle:
     requested_by: str = ""
     started_at: str = ""
     ended_at: str = ""
-    left_out: str = ""  # what of the invoice list is not asked for, and why: shared/invoices.py reads it
+    left_out: str = (
+        ""  # what of the invoice list is not asked for, and why: shared/invoices.py reads it
+    )
     runs: list[str] = field(default_factory=list)
     outcomes: dict[str, int] = field(default_factory=dict)
 
@@ -28,8 +30,13 @@ class Cycles:
         self._tables = tables
 
     async def insert(self, cycle: Cycle) -> bool:
-        values = {"cycle_id": cycle.cycle_id, "state": cycle.state, "tick": cycle.tick, "requested_by": cycle.requested_by,
-                  "started_at": cycle.started_at}
+        values = {
+            "cycle_id": cycle.cycle_id,
+            "state": cycle.state,
+            "tick": cycle.tick,
+            "requested_by": cycle.requested_by,
+            "started_at": cycle.started_at,
+        }
         return await self._tables.insert("runs", *cycle_keys(cycle.cycle_id), values) is not None
 
     async def planned(self, cycle_id: str, runs: list[str], left_out: str = "") -> None:
@@ -38,7 +45,10 @@ class Cycles:
 
     async def ended(self, cycle_id: str, outcomes: dict[str, int], at: str) -> None:
         await self._tables.merge(
-            "runs", *cycle_keys(cycle_id), {"state": "ended", "outcomes": json.dumps(outcomes), "ended_at": at})
+            "runs",
+            *cycle_keys(cycle_id),
+            {"state": "ended", "outcomes": json.dumps(outcomes), "ended_at": at},
+        )
 
     async def get(self, cycle_id: str) -> Cycle | None:
         row = await self._tables.get("runs", *cycle_keys(cycle_id))
@@ -51,8 +61,17 @@ class Cycles:
 
     async def _read(self, row: Row) -> Cycle:
         values = row.values
-        runs, left_out = await long_lists.read(self._tables, cycle_keys(values["cycle_id"])[1], values)
+        runs, left_out = await long_lists.read(
+            self._tables, cycle_keys(values["cycle_id"])[1], values
+        )
         return Cycle(
-            cycle_id=values["cycle_id"], state=values["state"], tick=values["tick"], requested_by=values.get("requested_by", ""),
-            started_at=values.get("started_at", ""), ended_at=values.get("ended_at", ""), left_out=left_out, runs=runs,
-            outcomes=json.loads(values.get("outcomes", "{}")))
+            cycle_id=values["cycle_id"],
+            state=values["state"],
+            tick=values["tick"],
+            requested_by=values.get("requested_by", ""),
+            started_at=values.get("started_at", ""),
+            ended_at=values.get("ended_at", ""),
+            left_out=left_out,
+            runs=runs,
+            outcomes=json.loads(values.get("outcomes", "{}")),
+        )

@@ -19,7 +19,9 @@ class Invoices:
         """Repeated, it writes the same; an invoice that is listed no more stays."""
         rows = {invoice.invoice_id: row_of(invoice) for invoice in invoices}
         known = {invoice.invoice_id: row_of(invoice) for invoice in await self.all()}
-        changed = {invoice_id: row for invoice_id, row in rows.items() if known.get(invoice_id) != row}
+        changed = {
+            invoice_id: row for invoice_id, row in rows.items() if known.get(invoice_id) != row
+        }
         if changed:
             await self._tables.upsert_all("catalogue", PARTITION, changed)
 
@@ -31,4 +33,7 @@ class Invoices:
         """Newest first, those without a date at the end."""
         found = [invoice_of(row.values) async for row in self._tables.list("catalogue", PARTITION)]
         return sorted(
-            found, key=lambda one: (one.issued.timestamp() if one.issued else 0.0, one.invoice_id), reverse=True)
+            found,
+            key=lambda one: (one.issued.timestamp() if one.issued else 0.0, one.invoice_id),
+            reverse=True,
+        )

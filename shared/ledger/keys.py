@@ -1,16 +1,16 @@
 """The keys of the tables, and the run id they follow from. Pure.
 
-    run id       unbilled-usage-2026-11-usd-full-20261108t093700z          scheduled: the tick being served
-                 billed-usage-g016907411-full-20261108t093700z-x7qa        manual: and four random characters
-    runs         202611 / 8205833579-{run id}                              newest first
-    versions     billed_usage / G016907411~full~3f9a1c20~1                 n from 1: the folder's suffix
-    blobs        billed_usage~G016907411~full~{version} / first 32 hex of SHA-256(name)
+run id       unbilled-usage-2026-11-usd-full-20261108t093700z          scheduled: the tick being served
+             billed-usage-g016907411-full-20261108t093700z-x7qa        manual: and four random characters
+runs         202611 / 8205833579-{run id}                              newest first
+versions     billed_usage / G016907411~full~3f9a1c20~1                 n from 1: the folder's suffix
+blobs        billed_usage~G016907411~full~{version} / first 32 hex of SHA-256(name)
 """
 
 import hashlib
 import re
 import secrets
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 
 from shared.exports import ExportKey
 
@@ -20,7 +20,7 @@ NEWEST_FIRST = 9_999_999_999
 
 
 def stamp(moment: datetime) -> str:
-    return moment.astimezone(timezone.utc).strftime("%Y%m%dt%H%M%Sz")
+    return moment.astimezone(UTC).strftime("%Y%m%dt%H%M%Sz")
 
 
 def random_suffix() -> str:
@@ -29,8 +29,7 @@ def random_suffix() -> str:
 
 
 def run_id(key: ExportKey, moment: datetime, suffix: str = "") -> str:
-    """
-    >>> run_id(ExportKey.parse("unbilled_usage/2026-11/USD/full"), datetime(2026, 11, 8, 9, 37, tzinfo=timezone.utc), "x7qa")
+    """>>> run_id(ExportKey.parse("unbilled_usage/2026-11/USD/full"), datetime(2026, 11, 8, 9, 37, tzinfo=timezone.utc), "x7qa")
     'unbilled-usage-2026-11-usd-full-20261108t093700z-x7qa'
     """
     words = str(key).lower().replace("_", "-").replace("/", "-")
@@ -40,10 +39,14 @@ def run_id(key: ExportKey, moment: datetime, suffix: str = "") -> str:
 def started_at(id_of_run_or_cycle: str) -> datetime | None:
     """The moment in a run's or cycle's id; None where there is none: then it is nobody's id."""
     found = STAMP.search(id_of_run_or_cycle)
-    if not RUN_ID.fullmatch(id_of_run_or_cycle) or not found or found.end() != len(id_of_run_or_cycle):
+    if (
+        not RUN_ID.fullmatch(id_of_run_or_cycle)
+        or not found
+        or found.end() != len(id_of_run_or_cycle)
+    ):
         return None
     try:
-        return datetime.strptime(found[1], "%Y%m%dt%H%M%Sz").replace(tzinfo=timezone.utc)
+        return datetime.strptime(found[1], "%Y%m%dt%H%M%Sz").replace(tzinfo=UTC)
     except ValueError:
         return None
 

@@ -55,5 +55,3 @@ class Ledger:
 
     async def close(self) -> None:
         await self.tables.close()
-
-

@@ -38,7 +38,12 @@ class Locks:
         return _lock(row) if row else None
 
     async def take(
-        self, key: str, run_id: str, hub: str, now: datetime, may_take_over: Callable[[Lock], Awaitable[bool]],
+        self,
+        key: str,
+        run_id: str,
+        hub: str,
+        now: datetime,
+        may_take_over: Callable[[Lock], Awaitable[bool]],
     ) -> Lock:
         """The lock as it stands now: this run's, or that of the one who keeps it."""
         wanted = Lock(key, run_id, hub, 1, iso(now + LEASE))
@@ -76,7 +81,9 @@ class Locks:
     async def held(self) -> AsyncIterator[Lock]:
         """Every key that names a run: what may be dead."""
         async for row in self._tables.list("locks", "lock", where=Where(set=("run_id",))):
-            if row.values.get("run_id"):  # freed between the filter and the reading: the emulator has been seen to show it
+            if row.values.get(
+                "run_id"
+            ):  # freed between the filter and the reading: the emulator has been seen to show it
                 yield _lock(row)
 
     async def _replace(self, lock: Lock, etag: str) -> Lock | None:
@@ -86,14 +93,18 @@ class Locks:
 
 def _values(lock: Lock) -> dict[str, str | int]:
     return {
-        "key": lock.key, "run_id": lock.run_id, "hub": lock.hub, "epoch": lock.epoch, "lease_until": lock.lease_until,
-        "unknown_since": lock.unknown_since}
+        "key": lock.key,
+        "run_id": lock.run_id,
+        "hub": lock.hub,
+        "epoch": lock.epoch,
+        "lease_until": lock.lease_until,
+        "unknown_since": lock.unknown_since,
+    }
 
 
 def _lock(row: Row) -> Lock:
     columns = ("key", "run_id", "hub", "epoch", "lease_until", "unknown_since")
     return Lock(**{name: row.values.get(name, "") for name in columns}, etag=row.etag)
-
 
 
 def _word(key: str) -> str:

@@ -19,16 +19,38 @@ Lists = tuple[list[str], str]
 """Run ids in the order of the plan, and what is left out, as one text."""
 
 
-async def keep(tables: Tables, partition: str, row: str, runs: Sequence[str], left_out: str, **columns: Any) -> None:
+async def keep(
+    tables: Tables, partition: str, row: str, runs: Sequence[str], left_out: str, **columns: Any
+) -> None:
     """Merges `columns` and the lists into the row, the rest of them first."""
-    owner, texts = _owner(row), [left_out[first:first + LONGEST_TEXT] for first in range(0, len(left_out), LONGEST_TEXT)]
-    more = {f"runs-{number:04}": _runs_columns(rest) for number, rest in enumerate(_rows(runs)) if number}
-    more |= {f"left-out-{number:04}": {"text": text} for number, text in enumerate(texts) if len(texts) > 1}
+    owner, texts = (
+        _owner(row),
+        [left_out[first : first + LONGEST_TEXT] for first in range(0, len(left_out), LONGEST_TEXT)],
+    )
+    more = {
+        f"runs-{number:04}": _runs_columns(rest)
+        for number, rest in enumerate(_rows(runs))
+        if number
+    }
+    more |= {
+        f"left-out-{number:04}": {"text": text}
+        for number, text in enumerate(texts)
+        if len(texts) > 1
+    }
     for name, values in more.items():  # each by itself: a transaction has 4 MiB
         await tables.upsert_all("runs", owner, {name: values})
-    await tables.merge("runs", partition, row, {
-        **columns, "run_count": len(runs), **_runs_columns(runs[:RUNS_PER_ROW]),
-        "left_out": left_out if len(texts) < 2 else "", "left_out_rows": len(texts) if len(texts) > 1 else 0})
+    await tables.merge(
+        "runs",
+        partition,
+        row,
+        {
+            **columns,
+            "run_count": len(runs),
+            **_runs_columns(runs[:RUNS_PER_ROW]),
+            "left_out": left_out if len(texts) < 2 else "",
+            "left_out_rows": len(texts) if len(texts) > 1 else 0,
+        },
+    )
 
 
 async def read(tables: Tables, row: str, values: Mapping[str, Any]) -> Lists:
@@ -39,22 +61,28 @@ async def read(tables: Tables, row: str, values: Mapping[str, Any]) -> Lists:
         more = {one.values["RowKey"]: one.values async for one in tables.list("runs", _owner(row))}
         for number in range(1, len(_rows(range(count)))):
             runs += _runs_of(more[f"runs-{number:04}"])
-        left_out = "".join(str(more[f"left-out-{number:04}"]["text"]) for number in range(texts)) or left_out
+        left_out = (
+            "".join(str(more[f"left-out-{number:04}"]["text"]) for number in range(texts))
+            or left_out
+        )
     return runs[:count], left_out
 
 
 def _rows(runs: Sequence[Any]) -> list[Sequence[Any]]:
-    return [runs[first:first + RUNS_PER_ROW] for first in range(0, len(runs), RUNS_PER_ROW)]
+    return [runs[first : first + RUNS_PER_ROW] for first in range(0, len(runs), RUNS_PER_ROW)]
 
 
 def _runs_columns(runs: Sequence[str]) -> dict[str, str]:
     return {
-        f"runs_{first // RUNS_PER_COLUMN}": json.dumps(runs[first:first + RUNS_PER_COLUMN])
-        for first in range(0, len(runs), RUNS_PER_COLUMN)}
+        f"runs_{first // RUNS_PER_COLUMN}": json.dumps(runs[first : first + RUNS_PER_COLUMN])
+        for first in range(0, len(runs), RUNS_PER_COLUMN)
+    }
 
 
 def _runs_of(values: Mapping[str, Any]) -> list[str]:
-    columns = sorted((name for name in values if name.startswith("runs_")), key=lambda name: int(name[5:]))
+    columns = sorted(
+        (name for name in values if name.startswith("runs_")), key=lambda name: int(name[5:])
+    )
     return [run for name in columns for run in json.loads(values[name])]
 
 

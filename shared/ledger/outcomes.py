@@ -19,7 +19,9 @@ from shared.telemetry import event
 
 MOST_TRIES = 50
 UNKNOWN_FOR = timedelta(minutes=5)
-DEAD = frozenset({"terminated", "run_lost", "platform_fault"})  # it has not waited until somebody found it
+DEAD = frozenset(
+    {"terminated", "run_lost", "platform_fault"}
+)  # it has not waited until somebody found it
 TOLERANCE = timedelta(seconds=30)  # a timer that looks every five minutes is not exact
 
 InstanceState = Literal["live", "unknown", "terminated", "over"]
@@ -34,17 +36,37 @@ async def close_run(ledger: Ledger, run_id: str, end: RunEnd) -> RunEnd:
     run = await _write_outcome(ledger, run_id, end)
     assert run.end is not None
     lock = await ledger.locks.get(run.key) if ledger.locking else None
-    own = not ledger.locking or (lock is not None and lock.run_id == run_id and lock.epoch == run.epoch)
+    own = not ledger.locking or (
+        lock is not None and lock.run_id == run_id and lock.epoch == run.epoch
+    )
     if own:
-        await ledger.catalogue.refresh(run.export_key, await ledger.versions.newest_complete(run.export_key), run)
+        await ledger.catalogue.refresh(
+            run.export_key, await ledger.versions.newest_complete(run.export_key), run
+        )
     event(
-        "run_ended", f"{run_id}/ended/1", run_id=run_id, key=run.key, outcome=run.outcome, code=run.code, version=run.version,
-        blobs=run.blobs_landed, blobs_total=run.blobs_total, bytes=run.bytes, rows=run.rows, polls=run.polls, posts=run.posts,
-        operations=run.operations, waited_seconds=run.waited_seconds,
-        seconds=round(seconds_between(run, ledger.clock.now()), 1), requested_by=run.requested_by,
-        remedy=remedy(run.code) if run.code else None)
+        "run_ended",
+        f"{run_id}/ended/1",
+        run_id=run_id,
+        key=run.key,
+        outcome=run.outcome,
+        code=run.code,
+        version=run.version,
+        blobs=run.blobs_landed,
+        blobs_total=run.blobs_total,
+        bytes=run.bytes,
+        rows=run.rows,
+        polls=run.polls,
+        posts=run.posts,
+        operations=run.operations,
+        waited_seconds=run.waited_seconds,
+        seconds=round(seconds_between(run, ledger.clock.now()), 1),
+        requested_by=run.requested_by,
+        remedy=remedy(run.code) if run.code else None,
+    )
     if ledger.locking:
-        await ledger.locks.free(run.key, run_id, lock)  # only where it names this run, of whatever epoch: nobody else would
+        await ledger.locks.free(
+            run.key, run_id, lock
+        )  # only where it names this run, of whatever epoch: nobody else would
     return run.end
 
 
@@ -52,7 +74,9 @@ async def _write_outcome(ledger: Ledger, run_id: str, end: RunEnd) -> Run:
     for _ in range(MOST_TRIES):
         run = await ledger.runs.get(run_id)
         if run is None:
-            raise InfrastructureFault("run_unknown", "Run")  # every run is inserted before anything can end it
+            raise InfrastructureFault(
+                "run_unknown", "Run"
+            )  # every run is inserted before anything can end it
         if run.end is not None:
             return run
         columns = await _final_columns(ledger, run, end)
@@ -63,8 +87,13 @@ async def _write_outcome(ledger: Ledger, run_id: str, end: RunEnd) -> Run:
 
 async def _final_columns(ledger: Ledger, run: Run, end: RunEnd) -> dict[str, Any]:
     columns: dict[str, Any] = {
-        "stage": "ended", "outcome": end["outcome"], "code": end.get("code", ""), "live_run_id": end.get("live_run_id", ""),
-        "ended_at": iso(ledger.clock.now()), "next_check_at": ""}
+        "stage": "ended",
+        "outcome": end["outcome"],
+        "code": end.get("code", ""),
+        "live_run_id": end.get("live_run_id", ""),
+        "ended_at": iso(ledger.clock.now()),
+        "next_check_at": "",
+    }
     if columns["code"] not in DEAD:
         columns |= run.waits(ledger.clock.now())
     if not run.version:
@@ -75,15 +104,25 @@ async def _final_columns(ledger: Ledger, run: Run, end: RunEnd) -> dict[str, Any
             columns |= {"outcome": "landed", "code": "", "path": version.path}
         if columns["outcome"] in ("landed", "unchanged"):
             return columns | {
-                "path": version.path, "blobs_total": version.blobs, "blobs_landed": version.blobs, "blobs_failed": 0,
-                "bytes": version.bytes, "rows": version.rows}
+                "path": version.path,
+                "blobs_total": version.blobs,
+                "blobs_landed": version.blobs,
+                "blobs_failed": 0,
+                "bytes": version.bytes,
+                "rows": version.rows,
+            }
     totals = await ledger.blobs.totals(run.export_key, run.version)
     return columns | {
-        "blobs_landed": totals.blobs, "blobs_failed": max(0, run.blobs_total - totals.blobs),
-        "bytes": totals.bytes, "rows": totals.rows}
+        "blobs_landed": totals.blobs,
+        "blobs_failed": max(0, run.blobs_total - totals.blobs),
+        "bytes": totals.bytes,
+        "rows": totals.rows,
+    }
 
 
-async def settle_dead_runs(ledger: Ledger, look: Callable[[str], Awaitable[InstanceState]]) -> list[str]:
+async def settle_dead_runs(
+    ledger: Ledger, look: Callable[[str], Awaitable[InstanceState]]
+) -> list[str]:
     """Closes the runs that hold a key and that nobody works on any more; returns their ids. `look` asks our own engine.
 
     What goes wrong with one key is raised when all have been looked at: it must not leave the dead of others unburied.
@@ -101,7 +140,9 @@ async def settle_dead_runs(ledger: Ledger, look: Callable[[str], Awaitable[Insta
     return closed
 
 
-async def _settle(ledger: Ledger, lock: Lock, look: Callable[[str], Awaitable[InstanceState]]) -> bool:
+async def _settle(
+    ledger: Ledger, lock: Lock, look: Callable[[str], Awaitable[InstanceState]]
+) -> bool:
     """Whether the holder was dead, and is closed now."""
     code = await _death(ledger, lock, look)
     if code is None:
@@ -110,12 +151,18 @@ async def _settle(ledger: Ledger, lock: Lock, look: Callable[[str], Awaitable[In
     if run is None:  # claimed by a starter that died before it wrote the run's row
         await ledger.locks.free(lock.key, lock.run_id)
     else:
-        end: RunEnd = {"outcome": "cancelled", "code": "cancelled"} if run.cancelled else {"outcome": "failed", "code": code}
+        end: RunEnd = (
+            {"outcome": "cancelled", "code": "cancelled"}
+            if run.cancelled
+            else {"outcome": "failed", "code": code}
+        )
         await close_run(ledger, lock.run_id, end)
     return True
 
 
-async def _death(ledger: Ledger, lock: Lock, look: Callable[[str], Awaitable[InstanceState]]) -> str | None:
+async def _death(
+    ledger: Ledger, lock: Lock, look: Callable[[str], Awaitable[InstanceState]]
+) -> str | None:
     """The code of a dead run's outcome; None while it lives, or may."""
     now = ledger.clock.now()
     if lock.hub != ledger.hub:

@@ -25,7 +25,9 @@ async def remove_blob_rows(ledger: Ledger, key: ExportKey, older_than: timedelta
         if version.state == "landing" or version.blob_rows_removed_at or now - last <= older_than:
             continue
         names = list(await ledger.blobs.of_version(key, version.version))
-        await ledger.tables.delete("blobs", blob_partition(key, version.version), [blob_row(name) for name in names])
+        await ledger.tables.delete(
+            "blobs", blob_partition(key, version.version), [blob_row(name) for name in names]
+        )
         await ledger.versions.change(version, blob_rows_removed_at=iso(now))
         removed += len(names)
     return removed
@@ -42,4 +44,6 @@ class PurgedUntil:
         return date.fromisoformat(row.values["until"]) if row else EPOCH
 
     async def set(self, until: date) -> None:
-        await self._tables.upsert_all("locks", "retention", {self._row: {"until": until.isoformat()}})
+        await self._tables.upsert_all(
+            "locks", "retention", {self._row: {"until": until.isoformat()}}
+        )

@@ -69,7 +69,9 @@ class Run:
     rows: int = 0
     path: str = ""
     etag: str = ""  # the row's, not a column
-    lock: Lock | None = field(default=None, compare=False)  # its key's, as holding() saw it; not a column
+    lock: Lock | None = field(
+        default=None, compare=False
+    )  # its key's, as holding() saw it; not a column
 
     @property
     def export_key(self) -> ExportKey:
@@ -105,7 +107,11 @@ class Run:
     def with_request_id(self, request_id: str | None) -> str:
         """The column with one more of Microsoft's request ids, the newest kept."""
         known = [one for one in self.request_ids.split(",") if one]
-        return ",".join([*known, *([request_id] if request_id and request_id not in known else [])][-MOST_REQUEST_IDS:])
+        return ",".join(
+            [*known, *([request_id] if request_id and request_id not in known else [])][
+                -MOST_REQUEST_IDS:
+            ]
+        )
 
 
 COLUMNS = tuple(field.name for field in fields(Run) if field.name not in ("etag", "lock"))
@@ -113,8 +119,15 @@ COLUMNS = tuple(field.name for field in fields(Run) if field.name not in ("etag"
 
 def _outcome(text: str) -> Outcome:
     known: dict[str, Outcome] = {
-        "landed": "landed", "unchanged": "unchanged", "no_data": "no_data", "cancelled": "cancelled",
-        "superseded": "superseded", "incomplete": "incomplete", "failed": "failed", "timed_out": "timed_out"}
+        "landed": "landed",
+        "unchanged": "unchanged",
+        "no_data": "no_data",
+        "cancelled": "cancelled",
+        "superseded": "superseded",
+        "incomplete": "incomplete",
+        "failed": "failed",
+        "timed_out": "timed_out",
+    }
     return known[text]
 
 
@@ -136,7 +149,9 @@ class Runs:
         for run_id in run_ids:
             partition, row = run_keys(run_id)
             moments.setdefault((partition, row.removesuffix(run_id)), []).append(run_id)
-        found = await asyncio.gather(*(self._of_moment(*moment, ids) for moment, ids in moments.items()))
+        found = await asyncio.gather(
+            *(self._of_moment(*moment, ids) for moment, ids in moments.items())
+        )
         return {run.run_id: run for runs in found for run in runs}
 
     async def _of_moment(self, partition: str, start: str, run_ids: Sequence[str]) -> list[Run]:
@@ -150,7 +165,12 @@ class Runs:
     async def insert(self, run: Run) -> bool:
         """False where the run has a row already."""
         values = {name: getattr(run, name) for name in COLUMNS if getattr(run, name) not in ("", 0)}
-        return await self._tables.insert("runs", *run_keys(run.run_id), {"run_id": run.run_id, **values}) is not None
+        return (
+            await self._tables.insert(
+                "runs", *run_keys(run.run_id), {"run_id": run.run_id, **values}
+            )
+            is not None
+        )
 
     async def merge(self, run_id: str, **columns: Any) -> None:
         """Sets columns that only the activity at work writes."""
@@ -158,18 +178,30 @@ class Runs:
 
     async def merge_if(self, run: Run, **columns: Any) -> bool:
         """Sets columns only if the row is still as `run` was read."""
-        return await self._tables.merge("runs", *run_keys(run.run_id), columns, run.etag) is not None
+        return (
+            await self._tables.merge("runs", *run_keys(run.run_id), columns, run.etag) is not None
+        )
 
     async def mark_cancelled(self, run_id: str, at: datetime, by: str) -> None:
         await self.merge(run_id, cancel_requested_at=iso(at), cancel_requested_by=by)
 
     async def page(
-        self, month: str, *, dataset: str = "", outcome: str = "", limit: int, continuation: Continuation | None = None,
+        self,
+        month: str,
+        *,
+        dataset: str = "",
+        outcome: str = "",
+        limit: int,
+        continuation: Continuation | None = None,
     ) -> tuple[list[Run], Continuation | None]:
         """The runs of a month (`yyyymm`), newest first, in one request; the filters are the service's work."""
         where = Where(
-            equal={"outcome": outcome} if outcome else {}, begins={"key": f"{dataset}/"} if dataset else {})
-        page = await self._tables.page("runs", month, where=where, limit=limit, continuation=continuation)
+            equal={"outcome": outcome} if outcome else {},
+            begins={"key": f"{dataset}/"} if dataset else {},
+        )
+        page = await self._tables.page(
+            "runs", month, where=where, limit=limit, continuation=continuation
+        )
         return [run_of(row) for row in page.rows], page.continuation
 
     async def list(self, month: str) -> AsyncIterator[Run]:
@@ -182,4 +214,6 @@ def seconds_between(run: Run, now: datetime) -> float:
     """How long the run took, or has taken so far."""
     if not run.started_at:
         return 0.0
-    return ((parse_iso(run.ended_at) if run.ended_at else now) - parse_iso(run.started_at)).total_seconds()
+    return (
+        (parse_iso(run.ended_at) if run.ended_at else now) - parse_iso(run.started_at)
+    ).total_seconds()

@@ -22,5 +22,7 @@ async def share(ledger: Ledger, wanted: Run, tick: datetime) -> Superseded | Non
         return None
     if not await ledger.runs.insert(replace(wanted, hub=ledger.hub)):
         return None
-    await close_run(ledger, wanted.run_id, {"outcome": "superseded", "live_run_id": entry.last_run_id})
+    await close_run(
+        ledger, wanted.run_id, {"outcome": "superseded", "live_run_id": entry.last_run_id}
+    )
     return {"status": "superseded", "live_run_id": entry.last_run_id}

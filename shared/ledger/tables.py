@@ -56,7 +56,9 @@ class Where:
     equal: Mapping[str, str | bool] = field(default_factory=dict)
     begins: Mapping[str, str] = field(default_factory=dict)
     set: Sequence[str] = ()  # columns that hold some text
-    rows: Sequence[str] = ()  # any of these row keys: a dozen at most, a filter has 15 comparisons (Query limits)
+    rows: Sequence[
+        str
+    ] = ()  # any of these row keys: a dozen at most, a filter has 15 comparisons (Query limits)
 
     def query(self, partition: str) -> tuple[str, dict[str, Any]]:
         """The filter and its parameters, which the SDK quotes."""
@@ -67,10 +69,15 @@ class Where:
             values[name] = value
         for name, start in self.begins.items():
             texts.append(f"{name} ge @{name}_first and {name} lt @{name}_behind")
-            values |= {f"{name}_first": start, f"{name}_behind": start[:-1] + chr(ord(start[-1]) + 1)}
+            values |= {
+                f"{name}_first": start,
+                f"{name}_behind": start[:-1] + chr(ord(start[-1]) + 1),
+            }
         texts += [f"{name} gt ''" for name in self.set]
         if self.rows:
-            texts.append("( " + " or ".join(f"RowKey eq @row{n}" for n in range(len(self.rows))) + " )")
+            texts.append(
+                "( " + " or ".join(f"RowKey eq @row{n}" for n in range(len(self.rows))) + " )"
+            )
             values |= {f"row{n}": row for n, row in enumerate(self.rows)}
         return " and ".join(texts), values
 
@@ -82,10 +89,20 @@ class Tables:
     """
 
     def __init__(
-        self, prefix: str, *, connection_string: str | None = None, endpoint: str | None = None,
-        credential: AsyncTokenCredential | None = None, **client_settings: Any,
+        self,
+        prefix: str,
+        *,
+        connection_string: str | None = None,
+        endpoint: str | None = None,
+        credential: AsyncTokenCredential | None = None,
+        **client_settings: Any,
     ) -> None:
-        self._prefix, self._connection_string, self._endpoint, self._credential = prefix, connection_string, endpoint, credential
+        self._prefix, self._connection_string, self._endpoint, self._credential = (
+            prefix,
+            connection_string,
+            endpoint,
+            credential,
+        )
         self._client_settings = client_settings
         self._service: TableServiceClient | None = None
         self._clients: dict[str, TableClient] = {}
@@ -93,16 +110,27 @@ class Tables:
 
     def _open(self) -> TableServiceClient:
         if self._service is None:
-            from azure.data.tables.aio import TableServiceClient  # at first use: 0.1 s that a cold start should not pay
+            from azure.data.tables.aio import (
+                TableServiceClient,
+            )  # at first use: 0.1 s that a cold start should not pay
 
             bounds: dict[str, Any] = {
-                "connection_timeout": 10, "read_timeout": 30, "retry_total": 3, "permit_redirects": False,
-                "use_env_settings": use_env_settings(), **self._client_settings}
+                "connection_timeout": 10,
+                "read_timeout": 30,
+                "retry_total": 3,
+                "permit_redirects": False,
+                "use_env_settings": use_env_settings(),
+                **self._client_settings,
+            }
             if self._connection_string is not None:
-                self._service = TableServiceClient.from_connection_string(self._connection_string, **bounds)
+                self._service = TableServiceClient.from_connection_string(
+                    self._connection_string, **bounds
+                )
             else:
                 assert self._endpoint is not None and self._credential is not None
-                self._service = TableServiceClient(self._endpoint, credential=self._credential, **bounds)
+                self._service = TableServiceClient(
+                    self._endpoint, credential=self._credential, **bounds
+                )
         return self._service
 
     async def _table(self, name: str) -> TableClient:
@@ -135,13 +163,17 @@ class Tables:
         from azure.core.exceptions import HttpResponseError
 
         try:
-            async for _ in service.get_table_client(name).query_entities("PartitionKey eq ''", results_per_page=1):
+            async for _ in service.get_table_client(name).query_entities(
+                "PartitionKey eq ''", results_per_page=1
+            ):
                 break
         except HttpResponseError:
             return False  # the refusal that led here is the one to tell
         return True
 
-    async def insert(self, table: str, partition: str, row: str, values: Mapping[str, Any]) -> str | None:
+    async def insert(
+        self, table: str, partition: str, row: str, values: Mapping[str, Any]
+    ) -> str | None:
         """The new row's ETag; None where there is a row already."""
         from azure.core.exceptions import HttpResponseError
 
@@ -154,27 +186,45 @@ class Tables:
         return str(answer["etag"])
 
     async def replace(
-        self, table: str, partition: str, row: str, values: Mapping[str, Any], etag: str,
+        self,
+        table: str,
+        partition: str,
+        row: str,
+        values: Mapping[str, Any],
+        etag: str,
     ) -> str | None:
         """The new ETag; None where the row is not what `etag` says any more."""
         return await self._update(table, _entity(partition, row, values), etag, "replace")
 
     async def merge(
-        self, table: str, partition: str, row: str, changes: Mapping[str, Any], etag: str | None = None,
+        self,
+        table: str,
+        partition: str,
+        row: str,
+        changes: Mapping[str, Any],
+        etag: str | None = None,
     ) -> str | None:
         """Changes some columns. With `etag` only if the row is unchanged, else if it is there; None where it is not."""
         return await self._update(table, _entity(partition, row, changes), etag, "merge")
 
-    async def _update(self, table: str, entity: dict[str, Any], etag: str | None, mode: str) -> str | None:
+    async def _update(
+        self, table: str, entity: dict[str, Any], etag: str | None, mode: str
+    ) -> str | None:
         from azure.core import MatchConditions
         from azure.core.exceptions import HttpResponseError
         from azure.data.tables import UpdateMode
 
-        condition: dict[str, Any] = {"etag": etag, "match_condition": MatchConditions.IfNotModified} if etag else {}
+        condition: dict[str, Any] = (
+            {"etag": etag, "match_condition": MatchConditions.IfNotModified} if etag else {}
+        )
         try:
-            answer = await (await self._table(table)).update_entity(entity, mode=UpdateMode(mode), **condition)
+            answer = await (await self._table(table)).update_entity(
+                entity, mode=UpdateMode(mode), **condition
+            )
         except HttpResponseError as error:
-            if _is(error, 412, "UpdateConditionNotSatisfied") or _is(error, 404, "ResourceNotFound"):
+            if _is(error, 412, "UpdateConditionNotSatisfied") or _is(
+                error, 404, "ResourceNotFound"
+            ):
                 return None
             raise
         return str(answer["etag"])
@@ -191,24 +241,46 @@ class Tables:
         return _row(entity)
 
     async def list(
-        self, table: str, partition: str, *, prefix: str = "", select: Sequence[str] | None = None, where: Where | None = None,
+        self,
+        table: str,
+        partition: str,
+        *,
+        prefix: str = "",
+        select: Sequence[str] | None = None,
+        where: Where | None = None,
     ) -> AsyncIterator[Row]:
         """The rows of one partition whose row key begins with `prefix`, in the order of the keys: a request a thousand."""
         where = where or Where()
-        query, values = replace(where, begins={**where.begins, **({"RowKey": prefix} if prefix else {})}).query(partition)
+        query, values = replace(
+            where, begins={**where.begins, **({"RowKey": prefix} if prefix else {})}
+        ).query(partition)
         client = await self._table(table)
-        async for entity in client.query_entities(query, parameters=values, select=list(select) if select else None):
+        async for entity in client.query_entities(
+            query, parameters=values, select=list(select) if select else None
+        ):
             yield _row(entity)
 
     async def page(
-        self, table: str, partition: str, *, where: Where, limit: int, continuation: Continuation | None = None,
+        self,
+        table: str,
+        partition: str,
+        *,
+        where: Where,
+        limit: int,
+        continuation: Continuation | None = None,
     ) -> Page:
         """At most `limit` rows of one partition, in the order of the keys, in one request. Raises BadContinuation."""
         from azure.core.exceptions import HttpResponseError
 
         query, values = where.query(partition)
-        found = (await self._table(table)).query_entities(query, parameters=values, results_per_page=limit)
-        after: Any = {"PartitionKey": continuation[0], "RowKey": continuation[1] or None} if continuation else None
+        found = (await self._table(table)).query_entities(
+            query, parameters=values, results_per_page=limit
+        )
+        after: Any = (
+            {"PartitionKey": continuation[0], "RowKey": continuation[1] or None}
+            if continuation
+            else None
+        )
         pages: Any = found.by_page(after)
         try:
             rows = [_row(entity) async for entity in await anext(pages)]
@@ -225,18 +297,29 @@ class Tables:
 
         client = await self._table(table)
         for first in range(0, len(rows), MOST_IN_TRANSACTION):
-            await client.submit_transaction([
-                (TransactionOperation.DELETE, {"PartitionKey": partition, "RowKey": row})
-                for row in rows[first:first + MOST_IN_TRANSACTION]])
+            await client.submit_transaction(
+                [
+                    (TransactionOperation.DELETE, {"PartitionKey": partition, "RowKey": row})
+                    for row in rows[first : first + MOST_IN_TRANSACTION]
+                ]
+            )
 
-    async def upsert_all(self, table: str, partition: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    async def upsert_all(
+        self, table: str, partition: str, rows: Mapping[str, Mapping[str, Any]]
+    ) -> None:
         """Writes the rows of one partition, each hundred (or 0.9 MB) in one transaction; what is there is merged into."""
         from azure.data.tables import TransactionOperation, UpdateMode
 
         client = await self._table(table)
-        for some in _transactions([_entity(partition, row, values) for row, values in rows.items()]):
+        for some in _transactions(
+            [_entity(partition, row, values) for row, values in rows.items()]
+        ):
             await client.submit_transaction(
-                [(TransactionOperation.UPSERT, entity, {"mode": UpdateMode.MERGE}) for entity in some])
+                [
+                    (TransactionOperation.UPSERT, entity, {"mode": UpdateMode.MERGE})
+                    for entity in some
+                ]
+            )
 
     async def close(self) -> None:
         if self._service is not None:
@@ -258,7 +341,9 @@ def _entity(partition: str, row: str, values: Mapping[str, Any]) -> dict[str, An
         return _fitting(value)
 
     return {name: stored(value) for name, value in values.items() if value is not None} | {
-        "PartitionKey": partition, "RowKey": row}
+        "PartitionKey": partition,
+        "RowKey": row,
+    }
 
 
 def _transactions(entities: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -288,7 +373,9 @@ def _fitting(text: str) -> str:
 def _row(entity: Any) -> Row:
     values = {
         name: value.value if hasattr(value, "edm_type") else value
-        for name, value in entity.items() if name not in ("PartitionKey", "Timestamp")}
+        for name, value in entity.items()
+        if name not in ("PartitionKey", "Timestamp")
+    }
     return Row(values, str(entity.metadata.get("etag", "")))
 
 

@@ -40,9 +40,13 @@ class Throttle:
         for _ in range(MOST_TRIES):
             row = await self._tables.get("locks", "throttle", "graph")
             if row is None:
-                written = await self._tables.insert("locks", "throttle", "graph", {"until": iso(until)})
+                written = await self._tables.insert(
+                    "locks", "throttle", "graph", {"until": iso(until)}
+                )
             elif parse_iso(row.values["until"]) < until:
-                written = await self._tables.merge("locks", "throttle", "graph", {"until": iso(until)}, row.etag)
+                written = await self._tables.merge(
+                    "locks", "throttle", "graph", {"until": iso(until)}, row.etag
+                )
             else:
                 return
             if written is not None:

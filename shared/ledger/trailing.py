@@ -40,18 +40,27 @@ class Trailing:
 async def trailing(ledger: Ledger, version: Version) -> Trailing:
     """The newest 7 at most of those that `version` is like."""
     key = ExportKey.parse(version.key)
-    alike = await (_invoices(ledger, key) if isinstance(key.scope, InvoiceScope) else _before(ledger, key, version))
+    alike = await (
+        _invoices(ledger, key)
+        if isinstance(key.scope, InvoiceScope)
+        else _before(ledger, key, version)
+    )
     newest = sorted(alike, key=lambda one: one.age, reverse=True)[:MOST]
     if not newest:
         return Trailing()
     return Trailing(
-        len(newest), round(fmean(one.rows for one in newest), 1), round(fmean(one.bytes for one in newest), 1))
+        len(newest),
+        round(fmean(one.rows for one in newest), 1),
+        round(fmean(one.bytes for one in newest), 1),
+    )
 
 
 async def _before(ledger: Ledger, key: ExportKey, version: Version) -> list[_Totals]:
     return [
-        _Totals(one.age[:2], one.rows, one.bytes) async for one in ledger.versions.of_key(key)
-        if one.state in LANDED and one.age < version.age]
+        _Totals(one.age[:2], one.rows, one.bytes)
+        async for one in ledger.versions.of_key(key)
+        if one.state in LANDED and one.age < version.age
+    ]
 
 
 async def _invoices(ledger: Ledger, key: ExportKey) -> list[_Totals]:
@@ -61,5 +70,8 @@ async def _invoices(ledger: Ledger, key: ExportKey) -> list[_Totals]:
     return [
         _Totals((parse_iso(one.created_at), parse_iso(one.first_seen)), one.rows, one.bytes)
         async for one in ledger.catalogue.of_dataset(key.dataset)
-        if one.version and one.key != str(key) and one.attribute_set == key.attribute_set.value
-        and currencies.get(one.invoice_id, "") == own]
+        if one.version
+        and one.key != str(key)
+        and one.attribute_set == key.attribute_set.value
+        and currencies.get(one.invoice_id, "") == own
+    ]

@@ -10,7 +10,9 @@ from shared.exports import ExportKey
 from shared.ledger.keys import etag8, version_row, within_dataset
 from shared.ledger.tables import Row, Tables
 
-ABSENT = frozenset({"pruned", "abandoned"})  # states whose folder is gone: the eTag would be landed anew
+ABSENT = frozenset(
+    {"pruned", "abandoned"}
+)  # states whose folder is gone: the eTag would be landed anew
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ COLUMNS = tuple(field.name for field in fields(Version) if field.name != "etag")
 
 
 def version_of(row: Row) -> Version:
-    return Version(**{name: row.values[name] for name in COLUMNS if name in row.values}, etag=row.etag)
+    return Version(
+        **{name: row.values[name] for name in COLUMNS if name in row.values}, etag=row.etag
+    )
 
 
 class Versions:
@@ -60,26 +64,42 @@ class Versions:
 
     async def of_etag(self, key: ExportKey, manifest_etag: str) -> list[Version]:
         """All rows of this eTag, n ascending; the stored eTag is compared in full."""
-        return [row for row in await self._alike(key, manifest_etag) if row.manifest_etag == manifest_etag]
+        return [
+            row
+            for row in await self._alike(key, manifest_etag)
+            if row.manifest_etag == manifest_etag
+        ]
 
     async def next_n(self, key: ExportKey, manifest_etag: str) -> int:
         """The number of a new row: rows and folders of two eTags whose short hashes are alike must not be the same."""
         return max((row.n for row in await self._alike(key, manifest_etag)), default=0) + 1
 
     async def _alike(self, key: ExportKey, manifest_etag: str) -> list[Version]:
-        rows = [version_of(row) async for row in self._tables.list(
-            "versions", key.dataset.value, prefix=f"{within_dataset(key)}~{etag8(manifest_etag)}~")]
+        rows = [
+            version_of(row)
+            async for row in self._tables.list(
+                "versions",
+                key.dataset.value,
+                prefix=f"{within_dataset(key)}~{etag8(manifest_etag)}~",
+            )
+        ]
         return sorted(rows, key=lambda row: row.n)
 
     async def of_key(self, key: ExportKey) -> AsyncIterator[Version]:
-        async for row in self._tables.list("versions", key.dataset.value, prefix=f"{within_dataset(key)}~"):
+        async for row in self._tables.list(
+            "versions", key.dataset.value, prefix=f"{within_dataset(key)}~"
+        ):
             yield version_of(row)
 
-    async def newest_complete(self, key: ExportKey, *, before: Version | None = None) -> Version | None:
+    async def newest_complete(
+        self, key: ExportKey, *, before: Version | None = None
+    ) -> Version | None:
         """With `before`: of those that are older than it."""
         complete = [
-            version async for version in self.of_key(key)
-            if version.state == "complete" and (before is None or version.age < before.age)]
+            version
+            async for version in self.of_key(key)
+            if version.state == "complete" and (before is None or version.age < before.age)
+        ]
         return max(complete, key=lambda version: version.age, default=None)
 
     async def insert(self, version: Version) -> Version | None:
@@ -88,7 +108,9 @@ class Versions:
         return replace(version, etag=etag) if etag else None
 
     async def get(self, key: ExportKey, manifest_etag: str, n: int) -> Version | None:
-        row = await self._tables.get("versions", key.dataset.value, version_row(key, manifest_etag, n))
+        row = await self._tables.get(
+            "versions", key.dataset.value, version_row(key, manifest_etag, n)
+        )
         return version_of(row) if row else None
 
     async def change(self, version: Version, **columns: Any) -> Version | None:
@@ -106,10 +128,22 @@ def _values(version: Version) -> dict[str, Any]:
 
 
 def new_version(
-    key: ExportKey, manifest_etag: str, n: int, version: str, *, created: datetime, now: datetime, run_id: str,
+    key: ExportKey,
+    manifest_etag: str,
+    n: int,
+    version: str,
+    *,
+    created: datetime,
+    now: datetime,
+    run_id: str,
 ) -> Version:
     return Version(
-        key=str(key), manifest_etag=manifest_etag, n=n, version=version, created_at=iso(created), first_seen=iso(now),
-        run_id=run_id, last_planned_at=iso(now))
-
-
+        key=str(key),
+        manifest_etag=manifest_etag,
+        n=n,
+        version=version,
+        created_at=iso(created),
+        first_seen=iso(now),
+        run_id=run_id,
+        last_planned_at=iso(now),
+    )

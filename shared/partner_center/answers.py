@@ -58,7 +58,9 @@ def page_of(answer: Answer) -> Page:
     document = _json(answer.body)
     items = document.get("items") if isinstance(document, dict) else None
     if not isinstance(document, dict) or not isinstance(items, list):
-        raise Unavailable("partner_center_malformed", http_status=answer.status, request_id=answer.request_id)
+        raise Unavailable(
+            "partner_center_malformed", http_status=answer.status, request_id=answer.request_id
+        )
     invoices, left_out = list[Invoice](), list[LeftOut]()
     for item in items:
         read = list(_invoices(item, DEEPEST))
@@ -67,8 +69,11 @@ def page_of(answer: Answer) -> Page:
             left_out.append(LeftOut(code="invoice_unreadable", invoice_id=_named(item)))
     total = document.get("totalCount")
     return Page(
-        tuple(invoices), tuple(left_out), total if isinstance(total, int) and not isinstance(total, bool) else None,
-        _next_offset(document.get("links")))
+        tuple(invoices),
+        tuple(left_out),
+        total if isinstance(total, int) and not isinstance(total, bool) else None,
+        _next_offset(document.get("links")),
+    )
 
 
 def together(pages: Iterable[Page]) -> InvoiceList:
@@ -82,7 +87,9 @@ def together(pages: Iterable[Page]) -> InvoiceList:
                 left_out.append(LeftOut(code="invoice_duplicate", invoice_id=invoice.invoice_id))
     replaced = {invoice.amends: invoice.invoice_id for invoice in known.values() if invoice.amends}
     invoices = tuple(
-        replace(invoice, amended_by=invoice.amended_by or replaced.get(invoice.invoice_id, "")) for invoice in known.values())
+        replace(invoice, amended_by=invoice.amended_by or replaced.get(invoice.invoice_id, ""))
+        for invoice in known.values()
+    )
     if not invoices and not left_out:
         left_out.append(LeftOut(code="invoice_list_empty"))
     return InvoiceList(invoices, tuple(dict.fromkeys(left_out)))
@@ -94,15 +101,29 @@ def refusal(answer: Answer) -> BillingExportError | None:
     if 200 <= status < 300:
         return None
     if status == 429:
-        seconds = answer.retry_after_seconds if answer.retry_after_seconds is not None else _seconds_in_words(answer.body)
-        return Throttled("partner_center_throttled", retry_after_seconds=seconds, http_status=status, request_id=request_id)
+        seconds = (
+            answer.retry_after_seconds
+            if answer.retry_after_seconds is not None
+            else _seconds_in_words(answer.body)
+        )
+        return Throttled(
+            "partner_center_throttled",
+            retry_after_seconds=seconds,
+            http_status=status,
+            request_id=request_id,
+        )
     if status >= 500 or status in PASSING:
         return Unavailable(
-            "partner_center_unavailable", retry_after_seconds=answer.retry_after_seconds, http_status=status,
-            request_id=request_id)
+            "partner_center_unavailable",
+            retry_after_seconds=answer.retry_after_seconds,
+            http_status=status,
+            request_id=request_id,
+        )
     if status < 400:  # a redirect is not followed, nor understood
         return Unavailable("partner_center_malformed", http_status=status, request_id=request_id)
-    return Refused(REFUSALS.get(status, "partner_center_refused"), http_status=status, request_id=request_id)
+    return Refused(
+        REFUSALS.get(status, "partner_center_refused"), http_status=status, request_id=request_id
+    )
 
 
 def _invoices(item: Any, depth: int) -> Iterator[Invoice]:
@@ -114,21 +135,39 @@ def _invoices(item: Any, depth: int) -> Iterator[Invoice]:
     except Malformed:
         return
     amendments = [
-        inner for amendment in (item.get("amendments") or () if isinstance(item.get("amendments"), list) else ())
-        for inner in (_invoices(amendment, depth - 1) if depth else ())]
+        inner
+        for amendment in (
+            item.get("amendments") or () if isinstance(item.get("amendments"), list) else ()
+        )
+        for inner in (_invoices(amendment, depth - 1) if depth else ())
+    ]
     yield Invoice(
-        invoice_id, issued=_moment(item.get("invoiceDate")), currency=currency, total=_money(item.get("totalCharges")),
-        document_type=_word(item.get("documentType")) or "invoice", invoice_type=_word(item.get("invoiceType")),
-        amends=_id(item.get("amendsOf")), amended_by=amendments[0].invoice_id if amendments else "",
-        period_start=_moment(item.get("billingPeriodStartDate")))
+        invoice_id,
+        issued=_moment(item.get("invoiceDate")),
+        currency=currency,
+        total=_money(item.get("totalCharges")),
+        document_type=_word(item.get("documentType")) or "invoice",
+        invoice_type=_word(item.get("invoiceType")),
+        amends=_id(item.get("amendsOf")),
+        amended_by=amendments[0].invoice_id if amendments else "",
+        period_start=_moment(item.get("billingPeriodStartDate")),
+    )
     for amendment in amendments:
-        yield replace(amendment, amends=amendment.amends or invoice_id) if amendment.invoice_id != invoice_id else amendment
+        yield (
+            replace(amendment, amends=amendment.amends or invoice_id)
+            if amendment.invoice_id != invoice_id
+            else amendment
+        )
 
 
 def _differs(first: Invoice, again: Invoice) -> bool:
     """Whether two entries contradict each other; an amendment is listed with fewer members inside the one it amends."""
     return (first.currency, first.total, first.document_type, first.issued) != (
-        again.currency, again.total, again.document_type, again.issued)
+        again.currency,
+        again.total,
+        again.document_type,
+        again.issued,
+    )
 
 
 def _next_offset(links: Any) -> int | None:
@@ -140,8 +179,7 @@ def _next_offset(links: Any) -> int | None:
 
 
 def _word(value: Any) -> str:
-    """
-    >>> [_word(text) for text in ("Void Note", "void_note", "OneTime", "one_time", "Credit Note")]
+    """>>> [_word(text) for text in ("Void Note", "void_note", "OneTime", "one_time", "Credit Note")]
     ['void_note', 'void_note', 'one_time', 'one_time', 'credit_note']
     """
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z][A-Za-z _-]{0,39}", value):
@@ -157,7 +195,7 @@ def _id(value: Any) -> str:
 
 
 def _currency(value: Any) -> str:
-    """"" where none is given; Malformed where it is no currency."""
+    """ "" where none is given; Malformed where it is no currency."""
     if value is None or value == "":
         return ""
     return parse_currency(value if isinstance(value, str) else "?")
@@ -176,7 +214,9 @@ def _money(value: Any) -> Decimal | None:
 def _moment(value: Any) -> datetime | None:
     """Also without a zone, then UTC; .NET's year 1 stands for a date that is missing."""
     try:
-        moment = parse_iso(re.sub(r"(\.\d{6})\d+", r"\1", value)) if isinstance(value, str) else None
+        moment = (
+            parse_iso(re.sub(r"(\.\d{6})\d+", r"\1", value)) if isinstance(value, str) else None
+        )
     except (ValueError, OverflowError):
         return None
     return moment if moment is not None and 2000 <= moment.year < 2100 else None

@@ -40,8 +40,13 @@ class PartnerCenter:
     """
 
     def __init__(
-        self, *, base_url: str, credential: "AsyncTokenCredential | None", clock: Clock,
-        transport: "httpx.AsyncBaseTransport | None" = None, total_seconds: float = TOTAL_SECONDS,
+        self,
+        *,
+        base_url: str,
+        credential: "AsyncTokenCredential | None",
+        clock: Clock,
+        transport: "httpx.AsyncBaseTransport | None" = None,
+        total_seconds: float = TOTAL_SECONDS,
     ) -> None:
         self._base_url, self._clock = checked_base_url(base_url), clock
         if credential is None and self._base_url == PARTNER_CENTER:
@@ -85,20 +90,35 @@ class PartnerCenter:
         correlation_id, began = str(uuid4()), self._clock.monotonic()
         try:
             async with asyncio.timeout(self._total_seconds):
-                headers = {"Accept": "application/json", "MS-CorrelationId": correlation_id, "MS-RequestId": str(uuid4())}
+                headers = {
+                    "Accept": "application/json",
+                    "MS-CorrelationId": correlation_id,
+                    "MS-RequestId": str(uuid4()),
+                }
                 if self._credential is not None:
-                    token = await token_for(self._credential, SCOPE, seconds=self._total_seconds / 2)
+                    token = await token_for(
+                        self._credential, SCOPE, seconds=self._total_seconds / 2
+                    )
                     headers["Authorization"] = f"Bearer {token}"
                 answer = await self._answer(headers, offset)
             logger.info(
                 "partner center invoices from %d: %d after %.1f s, correlation id %s",
-                offset, answer.status, self._clock.monotonic() - began, correlation_id)
+                offset,
+                answer.status,
+                self._clock.monotonic() - began,
+                correlation_id,
+            )
             return answer
         except _Unreadable:
             failure = Unavailable("partner_center_malformed")
         except (httpx.HTTPError, OSError):  # OSError holds TimeoutError and what TLS raises
             failure = Unavailable("partner_center_unavailable")
-        logger.warning("partner center invoices from %d: %s, correlation id %s", offset, failure.code, correlation_id)
+        logger.warning(
+            "partner center invoices from %d: %s, correlation id %s",
+            offset,
+            failure.code,
+            correlation_id,
+        )
         raise failure  # out here, so that the library's error, which holds the request and its token, is not its context
 
     async def _answer(self, headers: dict[str, str], offset: int) -> Answer:
@@ -116,10 +136,17 @@ class PartnerCenter:
                     raise _Unreadable
             said = (response.headers.get(name, "") for name in ("MS-RequestId", "request-id"))
             return Answer(
-                status=response.status_code, body=bytes(body),
-                media_type=response.headers.get("content-type", "").partition(";")[0].strip().lower(),
-                retry_after_seconds=retry_after_seconds(response.headers.get("retry-after"), self._clock.now()),
-                request_id=next((one for one in said if TOKEN.fullmatch(one)), None))
+                status=response.status_code,
+                body=bytes(body),
+                media_type=response.headers.get("content-type", "")
+                .partition(";")[0]
+                .strip()
+                .lower(),
+                retry_after_seconds=retry_after_seconds(
+                    response.headers.get("retry-after"), self._clock.now()
+                ),
+                request_id=next((one for one in said if TOKEN.fullmatch(one)), None),
+            )
 
     def _connected(self) -> "httpx.AsyncClient":
         if self._http is None:
@@ -127,9 +154,12 @@ class PartnerCenter:
 
             quiet_libraries()
             self._http = httpx.AsyncClient(
-                transport=self._transport, follow_redirects=False, trust_env=False,
+                transport=self._transport,
+                follow_redirects=False,
+                trust_env=False,
                 timeout=httpx.Timeout(self._total_seconds, connect=CONNECT_SECONDS),
-                headers={"User-Agent": "partner-billing-export", "Accept-Encoding": "identity"})
+                headers={"User-Agent": "partner-billing-export", "Accept-Encoding": "identity"},
+            )
         return self._http
 
 
@@ -146,7 +176,9 @@ def checked_base_url(url: str) -> str:
     url = url.removesuffix("/")
     if url == PARTNER_CENTER or _on_loopback(url):
         return url
-    raise ValueError(f"the base URL of Partner Center must be {PARTNER_CENTER}, or a loopback address")
+    raise ValueError(
+        f"the base URL of Partner Center must be {PARTNER_CENTER}, or a loopback address"
+    )
 
 
 def _on_loopback(url: str) -> bool:

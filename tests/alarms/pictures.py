@@ -20,12 +20,21 @@ from tests.alarms.workbook import workbook
 IMAGES = ROOT / "docs" / "images"
 WIDTH, BAR = 118, 72
 COLOURS = ("green", "cyan", "yellow", "magenta", "blue", "red", "white")
-BAD = {"failed": "red", "incomplete": "red", "timed_out": "red", "superseded": "bright_black", "unchanged": "cyan"}
+BAD = {
+    "failed": "red",
+    "incomplete": "red",
+    "timed_out": "red",
+    "superseded": "bright_black",
+    "unchanged": "cyan",
+}
 NEWEST = 8  # runs in the picture; the panel has 200
 Rows = Sequence[dict[str, Any]]
 PICTURES = {  # file -> its panels
-    "workbook-runs": ("outcomes", "bytes"), "workbook-landed": ("landed",), "workbook-waits": ("waits", "throttling"),
-    "workbook-errors": ("errors", "runs")}
+    "workbook-runs": ("outcomes", "bytes"),
+    "workbook-landed": ("landed",),
+    "workbook-waits": ("waits", "throttling"),
+    "workbook-errors": ("errors", "runs"),
+}
 
 
 def panels() -> dict[str, dict[str, Any]]:
@@ -45,17 +54,31 @@ def bars(rows: Rows, axis: str, measure: str, group: str) -> list[Text]:
     for row in rows:
         days.setdefault(row[axis], []).append((row[group], row[measure]))
     most = max(sum(value for _, value in values) for values in days.values())
-    lines = [Text.assemble(*[part for group, colour in paint.items() for part in (("■ ", colour), f"{group}   ")])]
+    lines = [
+        Text.assemble(
+            *[part for group, colour in paint.items() for part in (("■ ", colour), f"{group}   ")]
+        )
+    ]
     for day, values in sorted(days.items()):
-        stretches = [("█" * max(1, round(BAR * value / most)), paint[group]) for group, value in values if value]
-        lines.append(Text.assemble(f"{day:%d %b} ", *stretches, f" {sum(value for _, value in values):,.10g}"))
+        stretches = [
+            ("█" * max(1, round(BAR * value / most)), paint[group])
+            for group, value in values
+            if value
+        ]
+        lines.append(
+            Text.assemble(
+                f"{day:%d %b} ", *stretches, f" {sum(value for _, value in values):,.10g}"
+            )
+        )
     return lines
 
 
 def grid(rows: Rows) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, value in rows[0].items():
-        table.add_column(name, justify="right" if isinstance(value, (int, float)) else "left", overflow="fold")
+        table.add_column(
+            name, justify="right" if isinstance(value, (int, float)) else "left", overflow="fold"
+        )
     for row in rows:
         table.add_row(*(shown(value) for value in row.values()))
     return table
@@ -68,12 +91,17 @@ def shown(value: Any) -> str:
 
 
 def draw(picture: str, workspace: Workspace, now: datetime) -> str:
-    paper = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    paper = Console(
+        record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor"
+    )
     for name in PICTURES[picture]:
         content, rows = panels()[name], workspace.run(query(name), now)
         paper.print(Text(content["title"], style="bold underline"))
         if name == "runs":
-            rows = [{column: value for column, value in row.items() if column != "link"} for row in rows[:NEWEST]]
+            rows = [
+                {column: value for column, value in row.items() if column != "link"}
+                for row in rows[:NEWEST]
+            ]
         if content["visualization"] == "table":
             paper.print(grid(rows))
         else:
@@ -81,7 +109,14 @@ def draw(picture: str, workspace: Workspace, now: datetime) -> str:
             for line in bars(rows, chart["xAxis"], chart["yAxis"][0], chart["group"]):
                 paper.print(line, soft_wrap=True)
         paper.print()
-    return paper.export_svg(title="Partner billing exports: from recorded events", code_format=FORMAT, unique_id=picture) + "\n"
+    return (
+        paper.export_svg(
+            title="Partner billing exports: from recorded events",
+            code_format=FORMAT,
+            unique_id=picture,
+        )
+        + "\n"
+    )
 
 
 def drawn() -> dict[str, str]:
@@ -89,7 +124,10 @@ def drawn() -> dict[str, str]:
     traces = recorded()
     workspace = Workspace(traces)
     try:
-        return {f"{name}.svg": draw(name, workspace, max(trace.at for trace in traces)) for name in PICTURES}
+        return {
+            f"{name}.svg": draw(name, workspace, max(trace.at for trace in traces))
+            for name in PICTURES
+        }
     finally:
         workspace.close()
 

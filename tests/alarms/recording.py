@@ -47,7 +47,9 @@ class Trace:
     def saying(self, **changes: Any) -> "Trace":
         """The same event with other facts; None takes one away."""
         facts = {**self.facts, **changes}
-        return replace(self, message=line({name: value for name, value in facts.items() if value is not None}))
+        return replace(
+            self, message=line({name: value for name, value in facts.items() if value is not None})
+        )
 
     def moved(self, **time: float) -> "Trace":
         return replace(self, at=self.at + timedelta(**time))
@@ -64,7 +66,12 @@ def recorded() -> list[Trace]:
 
 def written(traces: Iterable[Trace]) -> str:
     return "".join(
-        json.dumps({"TimeGenerated": iso(trace.at), "Message": trace.message}, separators=(",", ":")) + "\n" for trace in traces)
+        json.dumps(
+            {"TimeGenerated": iso(trace.at), "Message": trace.message}, separators=(",", ":")
+        )
+        + "\n"
+        for trace in traces
+    )
 
 
 def shapes(traces: Iterable[Trace]) -> dict[str, dict[str, set[str]]]:
@@ -77,7 +84,9 @@ def shapes(traces: Iterable[Trace]) -> dict[str, dict[str, set[str]]]:
         for name, value in facts.items():
             if name in COUNTS and event in ("cycle_ended", "backfill_ended"):
                 continue
-            known.setdefault(name, set()).add("number" if type(value) in (int, float) else type(value).__name__)
+            known.setdefault(name, set()).add(
+                "number" if type(value) in (int, float) else type(value).__name__
+            )
     return found
 
 
@@ -110,11 +119,23 @@ class PatchyCopier(MemoryCopier):
 
     patchy = False
 
-    async def land(self, work: CopyWork, names: Sequence[str], proven: Mapping[str, str]) -> list[BlobFate]:
+    async def land(
+        self, work: CopyWork, names: Sequence[str], proven: Mapping[str, str]
+    ) -> list[BlobFate]:
         bad = {name for name in names if self.patchy and name.startswith("part-00000")}
         landed = await super().land(work, [name for name in names if name not in bad], proven)
         return landed + [
-            BlobFate(name, False, rung="stream", tries=3, code="source_missing", detail="", transferred=True) for name in bad]
+            BlobFate(
+                name,
+                False,
+                rung="stream",
+                tries=3,
+                code="source_missing",
+                detail="",
+                transferred=True,
+            )
+            for name in bad
+        ]
 
 
 class RecordedWorld(MemoryWorld):
@@ -122,13 +143,17 @@ class RecordedWorld(MemoryWorld):
         app = super().make_services()
         assert self.kept is not None
         self.copier = app._parts["copier"] = PatchyCopier(self.kept, self.storage)
-        app.doctor._checks = tuple(check for check in app.doctor._checks if check.name not in OF_STORAGE)
+        app.doctor._checks = tuple(
+            check for check in app.doctor._checks if check.name not in OF_STORAGE
+        )
         return app
 
 
 def play() -> list[Trace]:
     """The recording, anew: a few seconds."""
-    world = RecordedWorld(start=STORY.start, partner=partner(*STORY.currencies), behaviour=CALM, timers=True)
+    world = RecordedWorld(
+        start=STORY.start, partner=partner(*STORY.currencies), behaviour=CALM, timers=True
+    )
     with world, listening(world.clock) as heard:
         STORY.play(world)
         by_hand(world)
@@ -146,7 +171,9 @@ def by_hand(world: RecordedWorld) -> None:
     again = world.post(f"/api/runs/{failed['run_id']}/retry")
     assert world.finish(again["run_id"])["outcome"] == "landed"
     world.run_cycle()
-    backfill = world.post("/api/backfills", {"from": "2026-11", "to": "2026-11", "datasets": ["billed_usage"]})
+    backfill = world.post(
+        "/api/backfills", {"from": "2026-11", "to": "2026-11", "datasets": ["billed_usage"]}
+    )
     world.host.wait(backfill["backfill_id"], 60)
 
 

@@ -15,14 +15,18 @@ AGAIN = "the events are not what they were: run python -m tests.alarms.recording
 def test_what_the_code_says_today_is_what_was_recorded() -> None:
     anew, before = play(), recorded()
     assert shapes(anew) == shapes(before), AGAIN
-    assert {trace.message.partition(",")[0] for trace in anew} == {f'{{"event":"{name}"' for name in shapes(before)}
+    assert {trace.message.partition(",")[0] for trace in anew} == {
+        f'{{"event":"{name}"' for name in shapes(before)
+    }
 
 
 def test_every_event_of_the_code_was_recorded_and_every_recorded_fact_is_documented() -> None:
     known, there = documented(), shapes(recorded())
     assert set(there) == set(in_the_code()), AGAIN
     for name, facts in there.items():
-        assert set(facts) - {"event_id", "app_version", "instance_id", "trace_id"} <= known[name], name
+        assert set(facts) - {"event_id", "app_version", "instance_id", "trace_id"} <= known[name], (
+            name
+        )
 
 
 def test_a_fact_that_is_renamed_or_of_another_kind_is_seen() -> None:
@@ -35,19 +39,31 @@ def test_a_fact_that_is_renamed_or_of_another_kind_is_seen() -> None:
 
 def test_a_plan_knows_whether_last_month_is_billed() -> None:
     """November's invoice is listed on 8 December behind that day's tick: it lands on the 9th, and the plan of the 10th knows."""
-    plans = [(f"{trace.at + timedelta(minutes=1):%m-%d}", trace.facts["last_month_billed"]) for trace in recorded()
-             if trace.facts["event"] == "dataset_planned"]
+    plans = [
+        (f"{trace.at + timedelta(minutes=1):%m-%d}", trace.facts["last_month_billed"])
+        for trace in recorded()
+        if trace.facts["event"] == "dataset_planned"
+    ]
     unbilled = {day for day, billed in plans if not billed}
-    assert unbilled == {"11-29", *(f"12-{day:02}" for day in range(1, 10))}  # at first nothing is landed at all
+    assert unbilled == {
+        "11-29",
+        *(f"12-{day:02}" for day in range(1, 10)),
+    }  # at first nothing is landed at all
     assert {day for day, billed in plans if billed} == {day for day, _ in plans} - unbilled
 
 
 def test_a_landing_is_told_with_what_it_is_compared_with() -> None:
     """Worked out again from the recording: the mean of the versions of December's unbilled usage before the last one."""
-    landed = [trace.facts for trace in recorded() if trace.facts["event"] == "version_landed"
-              and trace.facts["key"] == "unbilled_usage/2026-12/USD/full"]
+    landed = [
+        trace.facts
+        for trace in recorded()
+        if trace.facts["event"] == "version_landed"
+        and trace.facts["key"] == "unbilled_usage/2026-12/USD/full"
+    ]
     *before, last = list({facts["version"]: facts for facts in landed}.values())
-    assert last["compared"] == 7 and last["rows_mean"] == round(sum(facts["rows"] for facts in before[-7:]) / 7, 1)
+    assert last["compared"] == 7 and last["rows_mean"] == round(
+        sum(facts["rows"] for facts in before[-7:]) / 7, 1
+    )
     assert "rows_mean" not in landed[0] and landed[0]["compared"] == 0
 
 
@@ -68,4 +84,5 @@ def test_events_go_through_one_door(folder: str) -> None:
         text = file.read_text(encoding="utf-8")
         if file.name not in ("telemetry.py", "redaction.py"):
             assert EVENTS not in text and "EVENTS" not in {
-                node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}, file
+                node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)
+            }, file

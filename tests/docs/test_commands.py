@@ -30,7 +30,9 @@ def marked() -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(tmp_path_factory.mktemp("commands") / "state", settings={"EXPORT_SCHEDULE": NEVER}) as stack:
+    with running(
+        tmp_path_factory.mktemp("commands") / "state", settings={"EXPORT_SCHEDULE": NEVER}
+    ) as stack:
         yield stack
 
 
@@ -50,12 +52,23 @@ def test_the_documents_have_commands_to_run() -> None:
 @pytest.mark.parametrize("name", sorted(marked()))
 def test_the_commands_of_a_document_work(name: str, stack: Stack, tmp_path: Path) -> None:
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
-    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PARTNER_BILLING_URL": stack.app_url, "COLUMNS": "160"}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "PARTNER_BILLING_URL": stack.app_url,
+        "COLUMNS": "160",
+    }
     for block in marked()[name]:
         assert "$APP" not in block or ADDRESS.search(block)
         program = "set -euo pipefail\n" + ADDRESS.sub(f"APP={stack.app_url}", block)
         done = subprocess.run(
-            ["bash", "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+            ["bash", "-c", program],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
         if "curl" in block:
             said = answers(done.stdout)
@@ -69,11 +82,16 @@ def test_a_marker_stands_before_a_block(file: Path) -> None:
     """One that has slipped would run nothing, and nobody would notice."""
     text = file.read_text(encoding="utf-8")
     for marker in MARKERS.finditer(text):
-        assert text[marker.end():].startswith("\n```"), marker[0]
+        assert text[marker.end() :].startswith("\n```"), marker[0]
 
 
 @pytest.mark.parametrize("file", DOCUMENTS, ids=name_of)
 def test_every_file_of_the_project_that_a_document_names_exists(file: Path) -> None:
-    named = set(re.findall(r"`((?:tests|docs|infra|local|shared|bench|cli)/[\w./-]+)`", file.read_text(encoding="utf-8")))
+    named = set(
+        re.findall(
+            r"`((?:tests|docs|infra|local|shared|bench|cli)/[\w./-]+)`",
+            file.read_text(encoding="utf-8"),
+        )
+    )
     missing = {path for path in named if "..." not in path and not (ROOT / path).exists()}
     assert not missing

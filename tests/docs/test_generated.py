@@ -22,7 +22,11 @@ def test_every_code_has_its_place() -> None:
 
 
 @pytest.mark.parametrize("code", CATALOGUE)
-def test_an_entry_says_cause_remedy_what_was_not_done_and_whether_it_is_tried_again(code: str) -> None:
+def test_an_entry_says_cause_remedy_what_was_not_done_and_whether_it_is_tried_again(
+    code: str,
+) -> None:
     part = errors().split(f"### {code}\n")[1].split("\n### ")[0].split("\n## ")[0]
     entry = CATALOGUE[code]
-    assert all(part.count(text) == 1 for text in {entry.cause, entry.remedy, entry.not_done, entry.retried})
+    assert all(
+        part.count(text) == 1 for text in {entry.cause, entry.remedy, entry.not_done, entry.retried}
+    )

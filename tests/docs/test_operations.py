@@ -26,13 +26,17 @@ COUNTED = {"cycle_id", "backfill_id", "runs"}  # beside them, one fact for each 
 
 
 def section(title: str) -> str:
-    return next(part for part in re.split(r"^## ", DOCUMENT, flags=re.MULTILINE) if part.startswith(title))
+    return next(
+        part for part in re.split(r"^## ", DOCUMENT, flags=re.MULTILINE) if part.startswith(title)
+    )
 
 
 def documented() -> dict[str, set[str]]:
     """Event -> its facts."""
     events = {}
-    for names, facts in re.findall(r"^\| (`[^|]+`) \| [^|]+ \| ([^|]+) \|$", section("Events"), flags=re.MULTILINE):
+    for names, facts in re.findall(
+        r"^\| (`[^|]+`) \| [^|]+ \| ([^|]+) \|$", section("Events"), flags=re.MULTILINE
+    ):
         for name in re.findall(r"`(\w+)`", names):
             events[name] = set(re.findall(r"`(\w+)`", facts))
     return events
@@ -43,8 +47,14 @@ def in_the_code() -> dict[str, set[str]]:
     for folder in ("activities", "orchestrations", "shared", "triggers"):
         for file in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "event":
-                    events[ast.literal_eval(node.args[0])] = {word.arg for word in node.keywords if word.arg}
+                if (
+                    isinstance(node, ast.Call)
+                    and isinstance(node.func, ast.Name)
+                    and node.func.id == "event"
+                ):
+                    events[ast.literal_eval(node.args[0])] = {
+                        word.arg for word in node.keywords if word.arg
+                    }
     return events
 
 
@@ -64,7 +74,9 @@ def world(azurite: Azurite) -> Iterator[World]:
 def fail_one(world: World) -> dict[str, Any]:
     """A night in which one file of an export stays unreadable."""
     stuck = world.simulator.expected(f"billed_usage/{world.invoice_id}/full").blobs[1].name
-    world.simulator.faults.add(Match(operation="start", nth=(1,)), Answer(status=503, headers={"Retry-After": "60"}))
+    world.simulator.faults.add(
+        Match(operation="start", nth=(1,)), Answer(status=503, headers={"Retry-After": "60"})
+    )
     world.simulator.faults.add(Match(operation="blob", path=f"*{stuck}"), Answer(status=404))
     run = world.land("billed_usage")
     world.simulator.faults = Faults()
@@ -77,11 +89,18 @@ def follow(app_url: str, folder: Path, wait: Callable[[str], Any]) -> list[Any]:
     said: list[Any] = []
     kept = folder / "kept"
     kept.touch()
-    for block in re.findall(r"^```bash\n(.*?)^```", section("The night"), flags=re.MULTILINE | re.DOTALL):
+    for block in re.findall(
+        r"^```bash\n(.*?)^```", section("The night"), flags=re.MULTILINE | re.DOTALL
+    ):
         program = f"set -eu\n. ./kept\n{block}\n(set | grep -E '^(RUN|NEW)_ID=' || true) > kept\n"
         done = subprocess.run(
-            ["bash", "-c", program], cwd=folder, env={"PATH": os.environ["PATH"], "APP": app_url},
-            capture_output=True, text=True, timeout=60)
+            ["bash", "-c", program],
+            cwd=folder,
+            env={"PATH": os.environ["PATH"], "APP": app_url},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         assert done.returncode == 0, done.stderr
         said.append(json.loads(done.stdout))
         assert "title" not in said[-1], said[-1]  # no problem
@@ -90,13 +109,19 @@ def follow(app_url: str, folder: Path, wait: Callable[[str], Any]) -> list[Any]:
     return said
 
 
-def test_the_walk_is_followed_literally(world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_walk_is_followed_literally(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "partner_billing.events")
     failed = fail_one(world)
     said = follow(world.host.base_url, tmp_path, world.host.wait)
     status, runs, run, blobs, preflight, retry, landed, catalogue = said
     assert status["live_runs"] == [] and status["next_tick_at"]
-    assert [one["run_id"] for one in runs["runs"]] == [failed["run_id"]] and run["code"] == "blobs_missing" and run["remedy"]
+    assert (
+        [one["run_id"] for one in runs["runs"]] == [failed["run_id"]]
+        and run["code"] == "blobs_missing"
+        and run["remedy"]
+    )
     assert [blob["code"] for blob in blobs["blobs"]] == ["source_missing"]
     assert preflight["checks"] and retry["started"] and retry["retry_of"] == failed["run_id"]
     assert landed["outcome"] == "landed" and landed["version"] == failed["version"]
@@ -109,7 +134,10 @@ def test_the_walk_is_followed_on_the_local_stack(tmp_path: Path) -> None:
     """In real time, with processes: the night is the one that the document plays. The test above has the same walk in seconds."""
     faults = re.search(r"FAULTS=(\S+)", section("The night"))
     assert faults
-    with running(tmp_path / "state", settings={"EXPORT_SCHEDULE": NEVER}, faults=ROOT / faults[1]) as stack:
+    with running(
+        tmp_path / "state", settings={"EXPORT_SCHEDULE": NEVER}, faults=ROOT / faults[1]
+    ) as stack:
+
         def ended(path: str) -> dict[str, Any]:
             until = time.monotonic() + 400
             while time.monotonic() < until:
@@ -125,8 +153,12 @@ def test_the_walk_is_followed_on_the_local_stack(tmp_path: Path) -> None:
             cycle = ended(f"cycles/{json.load(answer)['cycle_id']}")
         assert cycle["outcome"] == "incomplete" and cycle["outcomes"]["incomplete"] >= 1
         _, runs, run, blobs, preflight, retry, landed, catalogue = follow(
-            stack.app_url, tmp_path, lambda run_id: ended(f"runs/{run_id}"))
-    assert run["run_id"] == runs["runs"][0]["run_id"] == retry["retry_of"] and run["code"] == "blobs_missing"
+            stack.app_url, tmp_path, lambda run_id: ended(f"runs/{run_id}")
+        )
+    assert (
+        run["run_id"] == runs["runs"][0]["run_id"] == retry["retry_of"]
+        and run["code"] == "blobs_missing"
+    )
     assert [blob["code"] for blob in blobs["blobs"]] == ["source_missing"] and preflight["checks"]
     assert landed["outcome"] == "landed" and landed["version"] == run["version"]
     assert landed["version"] in {entry["version"] for entry in catalogue["entries"]}
@@ -134,16 +166,47 @@ def test_the_walk_is_followed_on_the_local_stack(tmp_path: Path) -> None:
 
 def assert_events(caplog: pytest.LogCaptureFixture, failed: str, landed: str) -> None:
     """What was really emitted is in the table; the two runs tell their story in order, each with an id of its own."""
-    events = [json.loads(record.getMessage()) for record in caplog.records if record.name == "partner_billing.events"]
+    events = [
+        json.loads(record.getMessage())
+        for record in caplog.records
+        if record.name == "partner_billing.events"
+    ]
     known = documented()
     for event in events:
-        assert set(event) - {"event", "event_id", "app_version", "instance_id"} <= known[event["event"]]
+        assert (
+            set(event) - {"event", "event_id", "app_version", "instance_id"}
+            <= known[event["event"]]
+        )
     for run_id, story in (
-            (failed, ["run_requested", "run_started", "start_delayed", "operation_started", "operation_waiting", "copy_planned",
-                      "blob_failed", "run_ended"]),
-            (landed, ["run_requested", "run_started", "operation_started", "operation_waiting", "copy_planned",
-                      "version_landed", "run_ended"])):
+        (
+            failed,
+            [
+                "run_requested",
+                "run_started",
+                "start_delayed",
+                "operation_started",
+                "operation_waiting",
+                "copy_planned",
+                "blob_failed",
+                "run_ended",
+            ],
+        ),
+        (
+            landed,
+            [
+                "run_requested",
+                "run_started",
+                "operation_started",
+                "operation_waiting",
+                "copy_planned",
+                "version_landed",
+                "run_ended",
+            ],
+        ),
+    ):
         mine = [event for event in events if event.get("run_id") == run_id]
         assert list(dict.fromkeys(event["event"] for event in mine)) == story
         ids = [event["event_id"] for event in mine]
-        assert len(set(ids)) == len(ids) and all(one.startswith(f"{run_id}/") and one.count("/") == 2 for one in ids)
+        assert len(set(ids)) == len(ids) and all(
+            one.startswith(f"{run_id}/") and one.count("/") == 2 for one in ids
+        )

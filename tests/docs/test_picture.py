@@ -18,7 +18,13 @@ def words(svg: str) -> str:
 
 def test_it_shows_how_the_demo_ends() -> None:
     said = words(PICTURE.read_text(encoding="utf-8"))
-    for text in ("make demo", "waiting for Microsoft", "What landed", "billed_reconciliation", "blobs landed and proven"):
+    for text in (
+        "make demo",
+        "waiting for Microsoft",
+        "What landed",
+        "billed_reconciliation",
+        "blobs landed and proven",
+    ):
         assert text in said
     assert "NOT PROVEN" not in said
 
@@ -27,8 +33,12 @@ def test_it_shows_how_the_demo_ends() -> None:
 def test_a_picture_fetches_and_runs_nothing(file: Path) -> None:
     svg = file.read_text(encoding="utf-8")
     ElementTree.fromstring(svg)
-    assert not re.search(r"<script|\bon\w+=|@import|@font-face|xlink:href|<image|url\((?!\"?#)", svg)
-    assert file != PICTURE or set(re.findall(r"https?://[^\"' <)]+", svg)) == {"http://www.w3.org/2000/svg"}
+    assert not re.search(
+        r"<script|\bon\w+=|@import|@font-face|xlink:href|<image|url\((?!\"?#)", svg
+    )
+    assert file != PICTURE or set(re.findall(r"https?://[^\"' <)]+", svg)) == {
+        "http://www.w3.org/2000/svg"
+    }
     assert file.stat().st_size < 200_000
 
 
@@ -37,7 +47,10 @@ def test_the_last_shot_stays_where_nothing_moves() -> None:
     for number, paper in enumerate(shots):
         paper.print(f"shot {number}", "x" * WIDTH)
     svg = animated(shots)
-    assert [int(opacity) for opacity in re.findall(r"^\.turn\d+ \{ opacity: (\d)", svg, flags=re.MULTILINE)] == [0, 0, 1]
+    assert [
+        int(opacity)
+        for opacity in re.findall(r"^\.turn\d+ \{ opacity: (\d)", svg, flags=re.MULTILINE)
+    ] == [0, 0, 1]
     assert [f"shot {number}" in words(svg) for number in range(3)] == [True] * 3
     heights = set(re.findall(r'viewBox="0 0 [\d.]+ ([\d.]+)"', svg))
     assert len(heights) == 1, "shots of different heights would jump"

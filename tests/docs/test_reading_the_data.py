@@ -21,13 +21,17 @@ from local.azurite import Azurite
 from local.simulator.partner import Partner
 from tests.support.world import World
 
-DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "reading-the-data.md").read_text(encoding="utf-8")
+DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "reading-the-data.md").read_text(
+    encoding="utf-8"
+)
 SAID = ".state/demo/landing"
 Totals = dict[tuple[str, str, str], tuple[int, Decimal]]  # month, currency, dataset -> rows, total
 
 
 def blocks(marker: str, language: str) -> list[str]:
-    return re.findall(rf"^<!-- {marker} -->\n```{language}\n(.*?)^```", DOCUMENT, flags=re.MULTILINE | re.DOTALL)
+    return re.findall(
+        rf"^<!-- {marker} -->\n```{language}\n(.*?)^```", DOCUMENT, flags=re.MULTILINE | re.DOTALL
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +51,11 @@ def landing(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("landing")
     files = world.landed_files()
     half = f"data/billed_usage/invoice_id={world.invoice_id}/attribute_set=full/version=20261121T120000Z-00000000/part-0.json.gz"
-    line = {"BillingPreTaxTotal": 1_000_000, "BillingCurrency": "EUR", "UsageDate": "2026-10-01T00:00:00Z"}
+    line = {
+        "BillingPreTaxTotal": 1_000_000,
+        "BillingCurrency": "EUR",
+        "UsageDate": "2026-10-01T00:00:00Z",
+    }
     for name, body in {**files, half: gzip.compress(json.dumps(line).encode())}.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(body)
@@ -69,27 +77,37 @@ def known(world: World, *keys: tuple[str, str]) -> Totals:
 @pytest.fixture(scope="module")
 def charged(world: World) -> Totals:
     """Billed where it is billed (October in EUR), else unbilled; each month and currency once."""
-    totals = known(world, (f"billed_usage/{world.invoice_id}/full", "2026-10"),
-                   ("unbilled_usage/2026-10/USD/full", "2026-10"), ("unbilled_usage/2026-11/USD/full", "2026-11"))
+    totals = known(
+        world,
+        (f"billed_usage/{world.invoice_id}/full", "2026-10"),
+        ("unbilled_usage/2026-10/USD/full", "2026-10"),
+        ("unbilled_usage/2026-11/USD/full", "2026-11"),
+    )
     assert len(totals) == 3 and all(rows and total for rows, total in totals.values())
     return totals
 
 
 def test_duckdb(landing: Path, charged: Totals) -> None:
     with duckdb.connect() as connection:
-        answers = [connection.execute(block.replace(SAID, str(landing))).fetchall() for block in blocks("run: duckdb", "sql")]
+        answers = [
+            connection.execute(block.replace(SAID, str(landing))).fetchall()
+            for block in blocks("run: duckdb", "sql")
+        ]
         assert len(answers) == 4
         assert {tuple(row[:3]): (row[3], row[4]) for row in answers[2]} == charged
         assert answers[3] == []
         naive = connection.execute(
             f"SELECT sum(BillingPreTaxTotal::DECIMAL(38, 10)) FROM read_json('{landing}/data/**/part-*', "
-            "columns = {BillingPreTaxTotal: 'VARCHAR'})").fetchone()
+            "columns = {BillingPreTaxTotal: 'VARCHAR'})"
+        ).fetchone()
     assert naive and naive[0] != sum(total for _, total in charged.values())
 
 
 def test_duckdb_names_the_version_of_which_not_all_was_read(landing: Path) -> None:
     with duckdb.connect() as connection:
-        *before, check = [block.replace(SAID, str(landing)) for block in blocks("run: duckdb", "sql")]
+        *before, check = [
+            block.replace(SAID, str(landing)) for block in blocks("run: duckdb", "sql")
+        ]
         for block in before:
             connection.execute(block)
         connection.execute("DELETE FROM usage WHERE rowid = (SELECT min(rowid) FROM usage)")
@@ -113,19 +131,33 @@ def test_event_grid_names_what_is_ready_and_nothing_else(world: World) -> None:
     [block] = blocks("checked: Event Grid filter", "json")
     wanted = json.loads(block)
     assert wanted["includedEventTypes"] == ["Microsoft.Storage.BlobCreated"]
-    subjects = [f"/blobServices/default/containers/billing/blobs/{name}" for name in world.landed_files()]
-    ready = [subject for subject in subjects
-             if subject.startswith(wanted["subjectBeginsWith"]) and subject.endswith(wanted["subjectEndsWith"])]
-    assert ready == [f"/blobServices/default/containers/billing/blobs/catalogue/billed_usage/invoice_id={world.invoice_id}"
-                     "/attribute_set=full/latest.json"]
+    subjects = [
+        f"/blobServices/default/containers/billing/blobs/{name}" for name in world.landed_files()
+    ]
+    ready = [
+        subject
+        for subject in subjects
+        if subject.startswith(wanted["subjectBeginsWith"])
+        and subject.endswith(wanted["subjectEndsWith"])
+    ]
+    assert ready == [
+        f"/blobServices/default/containers/billing/blobs/catalogue/billed_usage/invoice_id={world.invoice_id}"
+        "/attribute_set=full/latest.json"
+    ]
     typed = re.search(r"^az eventgrid .*?^```", DOCUMENT, flags=re.MULTILINE | re.DOTALL)
-    assert typed and wanted["subjectBeginsWith"] in typed[0] and wanted["subjectEndsWith"] in typed[0]
+    assert (
+        typed and wanted["subjectBeginsWith"] in typed[0] and wanted["subjectEndsWith"] in typed[0]
+    )
 
 
 def test_a_run_that_finds_nothing_new_says_nothing(world: World) -> None:
-    before = {name: body for name, body in world.landed_files().items() if name.endswith("/latest.json")}
+    before = {
+        name: body for name, body in world.landed_files().items() if name.endswith("/latest.json")
+    }
     assert world.land("billed_usage")["outcome"] == "unchanged"
-    assert {name: body for name, body in world.landed_files().items() if name.endswith("/latest.json")} == before
+    assert {
+        name: body for name, body in world.landed_files().items() if name.endswith("/latest.json")
+    } == before
 
 
 @pytest.mark.parametrize("read", ["duckdb", "polars"])
@@ -134,7 +166,9 @@ def test_both_read_all_members_of_a_gzip_file(read: str, tmp_path: Path) -> None
     file.write_bytes(gzip.compress(b'{"a": 1}\n') + gzip.compress(b'{"a": 2}\n{"a": 3}'))
     if read == "duckdb":
         with duckdb.connect() as connection:
-            rows = connection.execute(f"SELECT a FROM read_json('{file}', columns = {{a: 'VARCHAR'}})").fetchall()
+            rows = connection.execute(
+                f"SELECT a FROM read_json('{file}', columns = {{a: 'VARCHAR'}})"
+            ).fetchall()
     else:
         rows = pl.read_ndjson(file, schema={"a": pl.String}).rows()
     assert rows == [("1",), ("2",), ("3",)]

@@ -36,10 +36,14 @@ from shared.settings import Settings
 from tests.support.world import TestClock, World
 
 FAILED = ("incomplete", "failed", "timed_out")
-BEHAVIOUR = Behaviour(retry_after_seconds=20)  # a third of a minute between two looks: well above POLL_MIN_SECONDS
+BEHAVIOUR = Behaviour(
+    retry_after_seconds=20
+)  # a third of a minute between two looks: well above POLL_MIN_SECONDS
 
 Call = Callable[..., Awaitable[Any]]
-Hook = Callable[[str, str, str], None]  # "before" or "after", the kind of write, the table or "landing"
+Hook = Callable[
+    [str, str, str], None
+]  # "before" or "after", the kind of write, the table or "landing"
 
 
 class Killed(Exception):
@@ -120,12 +124,18 @@ def hooked_services(settings: Settings, test_clock: TestClock, locking: bool) ->
     assert where is not None
     tables = HookedTables(settings.landing_table_prefix, connection_string=where.get_secret_value())
     app._parts["ledger"] = Ledger(tables, clock, hub=settings.task_hub_name, locking=locking)
-    landing = HookedLanding(container=settings.landing_container, clock=clock, connection_string=where.get_secret_value())
+    landing = HookedLanding(
+        container=settings.landing_container,
+        clock=clock,
+        connection_string=where.get_secret_value(),
+    )
     landing.tables = tables
     app._parts["landing"] = landing
     # no pause between two fetches of a manifest: whether a signature is renewed at once must not depend on the machine's speed
     app._parts["sources"] = Sources(app._fetch_manifest, clock, pause=0)
-    app._parts["copier"] = Copier(app.landing, app.sources, clock, pressure=Pressure(clock, sleep=clock.sleep))
+    app._parts["copier"] = Copier(
+        app.landing, app.sources, clock, pressure=Pressure(clock, sleep=clock.sleep)
+    )
     return app
 
 
@@ -153,7 +163,9 @@ def around(world: World, name: str, wrap: Callable[[Call], Call]) -> Iterator[No
     """While it lasts, the host calls wrap(function) where it would call the app's function of that name."""
     index = world.host.functions._by_name
     function = index[name]
-    index[name] = replace(function, call=wrap(function.call), wants_context=False)  # wrappers see what crosses, and nothing else
+    index[name] = replace(
+        function, call=wrap(function.call), wants_context=False
+    )  # wrappers see what crosses, and nothing else
     try:
         yield
     finally:
@@ -179,6 +191,7 @@ def then(action: Callable[[], None], *, at: int = 1) -> Callable[[Call], Call]:
 
 def blocked(world: World, reached: threading.Event, *, when: str) -> Callable[[Call], Call]:
     """For around(): the call stands still, before or after its work, until its host is killed."""
+
     def wrap(call: Call) -> Call:
         async def called(**arguments: Any) -> Any:
             if when == "after":
@@ -194,6 +207,7 @@ def blocked(world: World, reached: threading.Event, *, when: str) -> Callable[[C
 
 def twice(call: Call) -> Call:
     """An activity whose first result was lost: the queue hands it out again."""
+
     async def called(**arguments: Any) -> Any:
         await call(**json.loads(json.dumps(arguments)))
         return await call(**arguments)
@@ -215,16 +229,28 @@ def request_of(world: World, key: str, **more: Any) -> dict[str, Any]:
     """The input of export_run, as a trigger makes it; for runs that are started past the triggers."""
     now = world.clock.now()
     return {
-        "run_id": run_id_of(ExportKey.parse(key), now, random_suffix()), "key": key, "force": False,
-        "requested_by": "test", "limits": {
-            "deadline": (now + timedelta(hours=24)).isoformat(), "rounds": 3, "pages_in_flight": 4, "poll_min_seconds": 10},
-        **more}
+        "run_id": run_id_of(ExportKey.parse(key), now, random_suffix()),
+        "key": key,
+        "force": False,
+        "requested_by": "test",
+        "limits": {
+            "deadline": (now + timedelta(hours=24)).isoformat(),
+            "rounds": 3,
+            "pages_in_flight": 4,
+            "poll_min_seconds": 10,
+        },
+        **more,
+    }
 
 
 def fields_of(key: str) -> dict[str, Any]:
     """A key as the fields of POST /api/runs."""
     dataset, *scope, attribute_set = key.split("/")
-    parts = {"invoice_id": scope[0]} if len(scope) == 1 else {"billing_month": scope[0], "currency_code": scope[1]}
+    parts = (
+        {"invoice_id": scope[0]}
+        if len(scope) == 1
+        else {"billing_month": scope[0], "currency_code": scope[1]}
+    )
     return {"dataset": dataset, **parts, "attribute_set": attribute_set}
 
 
@@ -236,15 +262,25 @@ def catalogue_of(world: World, key: str) -> CatalogueEntry | None:
     return world.on_loop(world.app.ledger.catalogue.get(ExportKey.parse(key)))
 
 
-def assert_ended(world: World, run: dict[str, Any], outcome: str, code: str | None = None, *, own: bool = True) -> None:
+def assert_ended(
+    world: World, run: dict[str, Any], outcome: str, code: str | None = None, *, own: bool = True
+) -> None:
     """Row, catalogue, lock and orchestration all say so. `own`: the run held its key at the end."""
     said = (run["outcome"], run["code"], run["stage"])
     assert said == (outcome, code, "ended"), said
-    assert run["remedy"] == (remedy(code) if code else None) and run["ended_at"] and run["next_check_at"] is None
+    assert (
+        run["remedy"] == (remedy(code) if code else None)
+        and run["ended_at"]
+        and run["next_check_at"] is None
+    )
     entry = catalogue_of(world, run["key"])
     if own:
         assert entry is not None
-        assert (entry.last_outcome, entry.last_code, entry.last_run_id) == (outcome, code or "", run["run_id"])
+        assert (entry.last_outcome, entry.last_code, entry.last_run_id) == (
+            outcome,
+            code or "",
+            run["run_id"],
+        )
     else:
         assert entry is None or entry.last_run_id != run["run_id"]
     lock = lock_of(world, run["key"])
@@ -252,9 +288,13 @@ def assert_ended(world: World, run: dict[str, Any], outcome: str, code: str | No
     status = world.host.status(run["run_id"])
     assert status is not None
     if outcome in FAILED:
-        assert status["runtimeStatus"] == "Failed" and f"{outcome} ({code})" in str(status["output"]), status
+        assert status["runtimeStatus"] == "Failed" and f"{outcome} ({code})" in str(
+            status["output"]
+        ), status
     else:
-        assert status["runtimeStatus"] == "Completed" and status["output"]["outcome"] == outcome, status
+        assert status["runtimeStatus"] == "Completed" and status["output"]["outcome"] == outcome, (
+            status
+        )
     assert status["customStatus"]["stage"] == "ended"
 
 
@@ -267,13 +307,17 @@ def folders_of(world: World, key: str) -> dict[str, dict[str, Any]]:
             return {}
         for blob in container.list_blobs(name_starts_with=start):
             folder, slash, name = blob.name.removeprefix(start).partition("/")
-            assert slash and folder.startswith("version=") and name, f"{blob.name} lies beside the version folders"
+            assert slash and folder.startswith("version=") and name, (
+                f"{blob.name} lies beside the version folders"
+            )
             folders.setdefault(folder, {})[name] = blob
     return folders
 
 
 def container_of(world: World) -> ContainerClient:
-    return ContainerClient.from_connection_string(world.azurite.landing.connection_string, world.name)
+    return ContainerClient.from_connection_string(
+        world.azurite.landing.connection_string, world.name
+    )
 
 
 def download(world: World, path: str) -> bytes:
@@ -295,14 +339,22 @@ def assert_sound(world: World, key: str, *known: ExpectedExport) -> None:
         marker = _marker(world, f"{start}{folder}/_manifest.json", blobs["_manifest.json"].etag)
         marked[folder] = marker["etag"]
         assert {blob["name"]: blob["bytes"] for blob in marker["blobs"]} == {
-            name: blob.size for name, blob in blobs.items() if name != "_manifest.json"}
+            name: blob.size for name, blob in blobs.items() if name != "_manifest.json"
+        }
         if expected := etags.get(marker["etag"]):
-            content = {name: download(world, f"{start}{folder}/{name}") for name in blobs if name != "_manifest.json"}
+            content = {
+                name: download(world, f"{start}{folder}/{name}")
+                for name in blobs
+                if name != "_manifest.json"
+            }
             assert content == {blob.name: blob.content for blob in expected.blobs}
             assert {blob["name"]: blob["sha256"] for blob in marker["blobs"]} == {
-                name: hashlib.sha256(body).hexdigest() for name, body in content.items()}
+                name: hashlib.sha256(body).hexdigest() for name, body in content.items()
+            }
     by_force = {folder for folder in marked if folder.count("-") > 1}
-    assert len({etag for folder, etag in marked.items() if folder not in by_force}) == len(marked.keys() - by_force)
+    assert len({etag for folder, etag in marked.items() if folder not in by_force}) == len(
+        marked.keys() - by_force
+    )
     entry = catalogue_of(world, key)
     if not marked:
         assert entry is None or entry.version == ""
@@ -329,4 +381,8 @@ def assert_landed(world: World, key: str, expected: ExpectedExport) -> None:
     assert_sound(world, key, expected)
     latest = json.loads(download(world, f"catalogue/{key_path(ExportKey.parse(key))}/latest.json"))
     assert latest["etag"] == expected.etag
-    assert (latest["blobs"], latest["bytes"], latest["rows"]) == (len(expected.blobs), expected.bytes, expected.rows)
+    assert (latest["blobs"], latest["bytes"], latest["rows"]) == (
+        len(expected.blobs),
+        expected.bytes,
+        expected.rows,
+    )

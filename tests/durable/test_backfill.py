@@ -65,8 +65,12 @@ def stops_at(world: MemoryWorld, name: str, call: int) -> Iterator[threading.Eve
         index[name] = function
 
 
-@pytest.mark.parametrize("activity", ["start_export", "commit_version", "record_outcome", "check_backfill"])
-def test_killed_at_the_17th_of_36_invoices_it_ends_at_36_keys(tmp_path: Path, activity: str) -> None:
+@pytest.mark.parametrize(
+    "activity", ["start_export", "commit_version", "record_outcome", "check_backfill"]
+)
+def test_killed_at_the_17th_of_36_invoices_it_ends_at_36_keys(
+    tmp_path: Path, activity: str
+) -> None:
     with open_world(state_dir=tmp_path) as world:
         backfill_id = world.post("/api/backfills", SPAN)["backfill_id"]
         with stops_at(world, activity, 17) as reached:
@@ -84,18 +88,28 @@ def test_at_most_as_many_runs_at_once_as_the_setting_says() -> None:
         backfill_id = world.post("/api/backfills", {**SPAN, "from": "2026-04"})["backfill_id"]
         world.host.advance(timedelta(minutes=5))
         half = world.get(f"/api/backfills/{backfill_id}")
-        assert len(world.simulator.requests_of("start")) == 3 and half["waiting"] == 9 == half["planned"]
+        assert (
+            len(world.simulator.requests_of("start")) == 3
+            and half["waiting"] == 9 == half["planned"]
+        )
         world.host.advance(timedelta(minutes=8))
         assert world.get(f"/api/backfills/{backfill_id}")["estimated_end"] > "2027-01-10T06:30:00Z"
         end = finish(world, backfill_id)
-        assert (end["state"], end["landed"], end["estimated_end"], end["outcomes"]) == ("ended", 9, None, {"landed": 9})
+        assert (end["state"], end["landed"], end["estimated_end"], end["outcomes"]) == (
+            "ended",
+            9,
+            None,
+            {"landed": 9},
+        )
 
 
 def test_a_second_backfill_asks_only_for_what_is_missing() -> None:
     with open_world() as world:
         finish(world, world.post("/api/backfills", {**SPAN, "from": "2026-10"})["backfill_id"])
         before = len(world.simulator.requests_of("start"))
-        again = finish(world, world.post("/api/backfills", {**SPAN, "from": "2026-09"})["backfill_id"])
+        again = finish(
+            world, world.post("/api/backfills", {**SPAN, "from": "2026-09"})["backfill_id"]
+        )
         assert (again["planned"], again["landed_before"], again["landed"]) == (4, 3, 4)
         assert len(world.simulator.requests_of("start")) == before + 1
 
@@ -106,26 +120,42 @@ def test_old_unbilled_months_are_not_served_without_a_request_and_gaps_say_so() 
         end = finish(world, world.post("/api/backfills", order)["backfill_id"])
         assert (end["planned"], end["landed"], end["not_served"], end["failed"]) == (7, 5, 2, 0)
         assert len(world.simulator.requests_of("start")) == 5
-        gaps = world.get("/api/gaps?from=2026-09&to=2027-01&datasets=billed_usage,unbilled_usage")["gaps"]
+        gaps = world.get("/api/gaps?from=2026-09&to=2027-01&datasets=billed_usage,unbilled_usage")[
+            "gaps"
+        ]
         assert {(gap["dataset"], gap["billing_month"]): gap["state"] for gap in gaps} == {
-            ("billed_usage", "2026-09"): "never_tried", ("billed_usage", "2026-10"): "landed", ("billed_usage",
-                "2026-11"): "landed",
-            ("billed_usage", "2026-12"): "landed", ("billed_usage", "2027-01"): "never_tried",
-            ("unbilled_usage", "2026-09"): "not_served", ("unbilled_usage", "2026-10"): "not_served",
-            ("unbilled_usage", "2026-11"): "not_served", ("unbilled_usage", "2026-12"): "landed", ("unbilled_usage",
-            "2027-01"): "landed"}
+            ("billed_usage", "2026-09"): "never_tried",
+            ("billed_usage", "2026-10"): "landed",
+            ("billed_usage", "2026-11"): "landed",
+            ("billed_usage", "2026-12"): "landed",
+            ("billed_usage", "2027-01"): "never_tried",
+            ("unbilled_usage", "2026-09"): "not_served",
+            ("unbilled_usage", "2026-10"): "not_served",
+            ("unbilled_usage", "2026-11"): "not_served",
+            ("unbilled_usage", "2026-12"): "landed",
+            ("unbilled_usage", "2027-01"): "landed",
+        }
 
 
 def test_what_failed_and_what_has_no_data_is_told() -> None:
     with open_world() as world:
         world.simulator.behaviour = Behaviour(ready_after_polls=0, operation_end="failed_5000")
-        end = finish(world, world.post("/api/backfills", {**SPAN, "from": "2026-12"})["backfill_id"])
+        end = finish(
+            world, world.post("/api/backfills", {**SPAN, "from": "2026-12"})["backfill_id"]
+        )
         assert (end["no_data"], end["failed"]) == (1, 0)
         world.simulator.behaviour = Behaviour(ready_after_polls=0, permission="denied")
-        end = finish(world, world.post("/api/backfills", {**SPAN, "from": "2026-11"})["backfill_id"])
+        end = finish(
+            world, world.post("/api/backfills", {**SPAN, "from": "2026-11"})["backfill_id"]
+        )
         assert (end["planned"], end["failed"], end["outcomes"]) == (2, 2, {"failed": 2})
-        [november, december] = world.get("/api/gaps?from=2026-11&to=2026-12&datasets=billed_usage")["gaps"]
-        assert november["state"] == december["state"] == "failed" and november["keys"][0]["code"] == "graph_forbidden"
+        [november, december] = world.get("/api/gaps?from=2026-11&to=2026-12&datasets=billed_usage")[
+            "gaps"
+        ]
+        assert (
+            november["state"] == december["state"] == "failed"
+            and november["keys"][0]["code"] == "graph_forbidden"
+        )
 
 
 def test_a_cancelled_backfill_begins_no_further_run_and_keeps_what_is_landed() -> None:
@@ -138,23 +168,39 @@ def test_a_cancelled_backfill_begins_no_further_run_and_keeps_what_is_landed() -
         end = finish(world, backfill_id)
         assert end["state"] == "ended" and end["outcomes"] == {"landed": 2, "cancelled": 8}
         assert len(world.simulator.requests_of("start")) == 4
-        assert world.post(f"/api/backfills/{backfill_id}/cancel", status=409)["code"] == "backfill_ended"
+        assert (
+            world.post(f"/api/backfills/{backfill_id}/cancel", status=409)["code"]
+            == "backfill_ended"
+        )
 
 
-@pytest.mark.parametrize(("order", "fields"), [
-    ({}, {"from", "to"}), ({"from": "2026-1", "to": "last"}, {"from", "to"}), ({"from": "2026-12", "to": "2026-11"}, {"to"}),
-    ({"from": "2022-08", "to": "2027-01"}, {"from"}), ({"from": "2026-12", "to": "2027-02"}, {"to"}),
-    ({"from": "2026-12", "to": "2026-12", "datasets": []}, {"datasets"}), ({"from": 1, "to": None, "datasets": "all", "x": 1},
-                                                                         {"from", "to", "datasets", "x"}),
-    ({"from": "2026-12", "to": "2026-12", "datasets": ["usage"]}, {"datasets"})])
+@pytest.mark.parametrize(
+    ("order", "fields"),
+    [
+        ({}, {"from", "to"}),
+        ({"from": "2026-1", "to": "last"}, {"from", "to"}),
+        ({"from": "2026-12", "to": "2026-11"}, {"to"}),
+        ({"from": "2022-08", "to": "2027-01"}, {"from"}),
+        ({"from": "2026-12", "to": "2027-02"}, {"to"}),
+        ({"from": "2026-12", "to": "2026-12", "datasets": []}, {"datasets"}),
+        ({"from": 1, "to": None, "datasets": "all", "x": 1}, {"from", "to", "datasets", "x"}),
+        ({"from": "2026-12", "to": "2026-12", "datasets": ["usage"]}, {"datasets"}),
+    ],
+)
 def test_every_wrong_field_is_named(order: dict[str, Any], fields: set[str]) -> None:
     with open_world() as world:
         said = world.post("/api/backfills", order, status=400)
-        assert said["code"] == "request_invalid" and {error["field"] for error in said["errors"]} == fields
+        assert (
+            said["code"] == "request_invalid"
+            and {error["field"] for error in said["errors"]} == fields
+        )
         assert world.simulator.requests == ()
 
 
-@pytest.mark.parametrize("query", ["from=2022-01", "to=2027-02", "datasets=usage", "month=2026-12", "from=2027-01&to=2026-01"])
+@pytest.mark.parametrize(
+    "query",
+    ["from=2022-01", "to=2027-02", "datasets=usage", "month=2026-12", "from=2027-01&to=2026-01"],
+)
 def test_wrong_questions_about_gaps_are_refused(query: str) -> None:
     with open_world() as world:
         assert world.get(f"/api/gaps?{query}", status=400)["code"] == "request_invalid"

@@ -22,11 +22,17 @@ from tests.histories.record import FOLDER
 from tests.support.world import ENVIRONMENT, ROOT, app_object
 
 CALLS = {
-    "call_activity": "activityTrigger", "call_activity_with_retry": "activityTrigger",
-    "call_sub_orchestrator": "orchestrationTrigger", "call_sub_orchestrator_with_retry": "orchestrationTrigger",
-    "start_new": "orchestrationTrigger", "start": "orchestrationTrigger"}
+    "call_activity": "activityTrigger",
+    "call_activity_with_retry": "activityTrigger",
+    "call_sub_orchestrator": "orchestrationTrigger",
+    "call_sub_orchestrator_with_retry": "orchestrationTrigger",
+    "start_new": "orchestrationTrigger",
+    "start": "orchestrationTrigger",
+}
 LARGEST_INPUT = 16 * 1024  # bytes of JSON
-FREE_TO_BE_LARGE = {"plan_exports"}  # its answer lists all that is due, and goes on to the lanes in parts
+FREE_TO_BE_LARGE = {
+    "plan_exports"
+}  # its answer lists all that is due, and goes on to the lanes in parts
 SHAPES = (dict, list, str, int, float, bool, type(None))
 
 
@@ -37,18 +43,27 @@ def registered() -> dict[str, str]:
     """Name -> kind of trigger, of every function of the app."""
     app = app_object()
     app.functions_bindings = {}
-    return {function.get_function_name(): str(function.get_trigger().type) for function in app.get_functions()}
+    return {
+        function.get_function_name(): str(function.get_trigger().type)
+        for function in app.get_functions()
+    }
 
 
 def called() -> Iterator[tuple[str, str, str]]:
     """(file, method, name of what is called) of every call in orchestrations/ and triggers/; of a choice, each of its names."""
-    for path in sorted([*(ROOT / "orchestrations").glob("*.py"), *(ROOT / "triggers").glob("*.py")]):
+    for path in sorted(
+        [*(ROOT / "orchestrations").glob("*.py"), *(ROOT / "triggers").glob("*.py")]
+    ):
         if path.name == "starter.py":
             continue  # it hands on what its callers name
         tree = ast.parse(path.read_text(encoding="utf-8"))
         chosen = {
-            node.targets[0].id: node.value for node in ast.walk(tree)
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.IfExp)}
+            node.targets[0].id: node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Assign)
+            and isinstance(node.targets[0], ast.Name)
+            and isinstance(node.value, ast.IfExp)
+        }
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and (method := _method(node)) in CALLS:
                 arguments = [argument for argument in node.args if not _is_client(argument)]
@@ -57,7 +72,13 @@ def called() -> Iterator[tuple[str, str, str]]:
 
 
 def _method(node: ast.Call) -> str:
-    return node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id if isinstance(node.func, ast.Name) else ""
+    return (
+        node.func.attr
+        if isinstance(node.func, ast.Attribute)
+        else node.func.id
+        if isinstance(node.func, ast.Name)
+        else ""
+    )
 
 
 def _is_client(node: ast.expr) -> bool:
@@ -119,9 +140,15 @@ def test_all_that_recorded_histories_hold_is_small_plain_and_not_secret() -> Non
                 text = str(event[member])
                 assert secret_free(text), (name, instance["orchestrator"], text)
                 seen[member] += 1
-                if event["EventType"] in (EventType.TASK_FAILED, EventType.SUB_ORCHESTRATION_FAILED):
+                if event["EventType"] in (
+                    EventType.TASK_FAILED,
+                    EventType.SUB_ORCHESTRATION_FAILED,
+                ):
                     continue
-                if event["EventType"] == EventType.EXECUTION_COMPLETED and instance["status"] == "Failed":
+                if (
+                    event["EventType"] == EventType.EXECUTION_COMPLETED
+                    and instance["status"] == "Failed"
+                ):
                     continue
                 value = json.loads(text)
                 assert_plain(json.loads(value) if isinstance(value, str) else value)
@@ -131,7 +158,9 @@ def test_all_that_recorded_histories_hold_is_small_plain_and_not_secret() -> Non
     assert seen["Input"] > 20 and seen["Result"] > 50
 
 
-def test_every_custom_status_that_a_replay_sets_is_a_small_dict_with_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_custom_status_that_a_replay_sets_is_a_small_dict_with_a_stage(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """In every generation: continue_as_new clears it."""
     statuses: list[Any] = []
     keep = df.DurableOrchestrationContext.set_custom_status
@@ -171,22 +200,39 @@ def test_what_activities_get_and_give_is_small_plain_and_not_secret(azurite: Azu
         return wrap
 
     names = [name for name, kind in registered().items() if kind.lower() == "activitytrigger"]
-    with open_world(azurite, EXPORT_DATASETS="billed_reconciliation,unbilled_reconciliation") as world, ExitStack() as stack:
+    with (
+        open_world(
+            azurite, EXPORT_DATASETS="billed_reconciliation,unbilled_reconciliation"
+        ) as world,
+        ExitStack() as stack,
+    ):
         for name in names:
             stack.enter_context(around(world, name, watch(name)))
         cycle_id = world.post("/api/cycles")["cycle_id"]
         world.host.wait(cycle_id, 60)
         key = "unbilled_usage/2026-10/USD/full"
         world.simulator.fill(key, blobs=30, blob_bytes=64)
-        world.simulator.faults.add(Match(operation="blob", method="GET", every=7), Answer(status=403))
+        world.simulator.faults.add(
+            Match(operation="blob", method="GET", every=7), Answer(status=403)
+        )
         assert world.land(**fields_of(key))["outcome"] == "landed"
         world.simulator.faults.clear()
         world.simulator.behaviour = replace(BEHAVIOUR, hostile_manifest="user_info")
         assert world.land(**fields_of(key))["outcome"] == "failed"
         inputs = {instance["instanceId"]: instance["input"] for instance in world.host.instances()}
     watched_names = {name for name, _, _ in crossings}
-    assert {"plan_exports", "claim_run", "start_export", "check_operation", "plan_copy", "read_page", "copy_blobs",
-            "commit_version", "record_outcome", "sum_up_cycle"} <= watched_names
+    assert {
+        "plan_exports",
+        "claim_run",
+        "start_export",
+        "check_operation",
+        "plan_copy",
+        "read_page",
+        "copy_blobs",
+        "commit_version",
+        "record_outcome",
+        "sum_up_cycle",
+    } <= watched_names
     for name, direction, value in crossings:
         assert isinstance(value, dict), (name, direction)
         assert_plain(value)
@@ -201,9 +247,14 @@ def test_no_output_is_a_date_that_the_host_would_rewrite() -> None:
     """.NET turns date-like texts into its own form, in UTC; ours end in Z, so they stay what they are."""
     for _, instance in recorded():
         for event in instance["events"]:
-            if isinstance(event.get("Result"), str) and event["EventType"] == EventType.TASK_COMPLETED:
+            if (
+                isinstance(event.get("Result"), str)
+                and event["EventType"] == EventType.TASK_COMPLETED
+            ):
                 for text in _texts(json.loads(event["Result"])):
-                    assert not (text[:4].isdigit() and "T" in text[10:11] and text[-6:-5] in "+-"), text
+                    assert not (
+                        text[:4].isdigit() and "T" in text[10:11] and text[-6:-5] in "+-"
+                    ), text
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -40,7 +40,15 @@ from tests.durable.scene import (
 from tests.support.world import World
 
 ACTIVITIES = (
-    "claim_run", "start_export", "check_operation", "plan_copy", "read_page", "copy_blobs", "commit_version", "record_outcome")
+    "claim_run",
+    "start_export",
+    "check_operation",
+    "plan_copy",
+    "read_page",
+    "copy_blobs",
+    "commit_version",
+    "record_outcome",
+)
 Around = Callable[[World, str], AbstractContextManager[None]]
 
 
@@ -79,6 +87,7 @@ class Row:
 
 def switched(name: str, at: int, **behaviour: Any) -> Around:
     """Another behaviour from the so-manieth call of an activity on; without any, the usual one."""
+
     def over(world: World, key: str) -> AbstractContextManager[None]:
         def switch() -> None:
             world.simulator.behaviour = replace(BEHAVIOUR, **behaviour)
@@ -146,83 +155,248 @@ FORGOTTEN = -1  # operations that were made cannot be counted
 ROWS = (
     Row("nothing"),
     # asking
-    Row("post throttled", (
-        rule("start", Answer(status=429, headers=wait(120)), 1), rule("start", Answer(status=429), 1)), posts=3, waits=120 + 60),
-    Row("post not answered well", (
-        rule("start", Answer(status=503, headers=wait(75)), 1), rule("start", Answer(status=500), 1),
-        rule("start", Answer(status=504), 1), rule("start", Answer(status=502, body="html"), 1), rule("start", LOST, 1)),
-        posts=6, waits=75 + 60 + 120 + 300 + 300),
+    Row(
+        "post throttled",
+        (
+            rule("start", Answer(status=429, headers=wait(120)), 1),
+            rule("start", Answer(status=429), 1),
+        ),
+        posts=3,
+        waits=120 + 60,
+    ),
+    Row(
+        "post not answered well",
+        (
+            rule("start", Answer(status=503, headers=wait(75)), 1),
+            rule("start", Answer(status=500), 1),
+            rule("start", Answer(status=504), 1),
+            rule("start", Answer(status=502, body="html"), 1),
+            rule("start", LOST, 1),
+        ),
+        posts=6,
+        waits=75 + 60 + 120 + 300 + 300,
+    ),
     Row("post lost after its effect", (rule("start", LOST_ANSWER, 1),), posts=2, made=2, waits=30),
-    Row("accepted without a Location", (rule("start", Answer(without_headers=("Location",)), 1),), posts=2, made=2),
-    Row("post refused after a lost one",
-        (rule("start", LOST_ANSWER, 1), rule("start", Answer(status=403), 1)), posts=2, operations=0, made=1,
-        outcome="failed", code="graph_forbidden", rounds=0),
+    Row(
+        "accepted without a Location",
+        (rule("start", Answer(without_headers=("Location",)), 1),),
+        posts=2,
+        made=2,
+    ),
+    Row(
+        "post refused after a lost one",
+        (rule("start", LOST_ANSWER, 1), rule("start", Answer(status=403), 1)),
+        posts=2,
+        operations=0,
+        made=1,
+        outcome="failed",
+        code="graph_forbidden",
+        rounds=0,
+    ),
     # waiting
-    Row("looks throttled", (
-        rule("poll", Answer(status=429, headers=wait(240)), 1), rule("poll", Answer(status=429), 1),
-        rule("poll", Answer(status=429, headers={"Retry-After": "Sun, 01 Nov 2026 00:00:00 GMT"}), 1)), waits=240 + 60),
-    Row("looks not answered well", (
-        *(rule("poll", Answer(status=status), 1) for status in (500, 502, 503, 504)), rule("poll", LOST, 1),
-        *(rule("poll", Answer(status=200, body=body), 1)  # type: ignore[arg-type]
-          for body in ("html", "json_list", "json_string", "broken_json", "empty", "truncated", "text_html"))),
-        waits=30 + 60 + 120 + 7 * 300),
-    Row("operation not found midway, the next one gone",
-        (rule("poll", Answer(status=404), 2), rule("poll", Answer(status=410), 2)), posts=3, operations=3),
-    Row("operations forgotten midway", around=forgotten_before("check_operation", 2), posts=2, operations=2, made=FORGOTTEN),
-    Row("operation failed twice", behaviour={"operation_end": "failed_other", "ready_after_polls": 0},
-        around=switched("check_operation", 3, ready_after_polls=0), posts=3, operations=3),
+    Row(
+        "looks throttled",
+        (
+            rule("poll", Answer(status=429, headers=wait(240)), 1),
+            rule("poll", Answer(status=429), 1),
+            rule(
+                "poll",
+                Answer(status=429, headers={"Retry-After": "Sun, 01 Nov 2026 00:00:00 GMT"}),
+                1,
+            ),
+        ),
+        waits=240 + 60,
+    ),
+    Row(
+        "looks not answered well",
+        (
+            *(rule("poll", Answer(status=status), 1) for status in (500, 502, 503, 504)),
+            rule("poll", LOST, 1),
+            *(
+                rule("poll", Answer(status=200, body=body), 1)  # type: ignore[arg-type]
+                for body in (
+                    "html",
+                    "json_list",
+                    "json_string",
+                    "broken_json",
+                    "empty",
+                    "truncated",
+                    "text_html",
+                )
+            ),
+        ),
+        waits=30 + 60 + 120 + 7 * 300,
+    ),
+    Row(
+        "operation not found midway, the next one gone",
+        (rule("poll", Answer(status=404), 2), rule("poll", Answer(status=410), 2)),
+        posts=3,
+        operations=3,
+    ),
+    Row(
+        "operations forgotten midway",
+        around=forgotten_before("check_operation", 2),
+        posts=2,
+        operations=2,
+        made=FORGOTTEN,
+    ),
+    Row(
+        "operation failed twice",
+        behaviour={"operation_end": "failed_other", "ready_after_polls": 0},
+        around=switched("check_operation", 3, ready_after_polls=0),
+        posts=3,
+        operations=3,
+    ),
     # the manifest
-    Row("manifest linked, and unreadable at first", tuple(
-        rule("manifest", Answer(status=200, body=body), 1)  # type: ignore[arg-type]
-        for body in ("html", "json_list", "truncated")), behaviour={"manifest": "link"}),
+    Row(
+        "manifest linked, and unreadable at first",
+        tuple(
+            rule("manifest", Answer(status=200, body=body), 1)  # type: ignore[arg-type]
+            for body in ("html", "json_list", "truncated")
+        ),
+        behaviour={"manifest": "link"},
+    ),
     Row("manifest as a string", behaviour={"manifest": "string"}),
-    Row("manifest throttled while it is planned", (rule("manifest", Answer(status=429, headers=wait(200)), 2),),
-        behaviour={"manifest": "link"}, rounds=1, waits=200),
-    Row("manifest not answered, then gone, while it is planned",
-        (rule("manifest", Answer(status=503), 2), rule("manifest", Answer(status=404), 2)), behaviour={"manifest": "link"},
-        posts=2, operations=2, rounds=2),
-    Row("operations forgotten when it is planned", around=forgotten_before("plan_copy", 1), posts=2, operations=2,
-        made=FORGOTTEN, rounds=2),
+    Row(
+        "manifest throttled while it is planned",
+        (rule("manifest", Answer(status=429, headers=wait(200)), 2),),
+        behaviour={"manifest": "link"},
+        rounds=1,
+        waits=200,
+    ),
+    Row(
+        "manifest not answered, then gone, while it is planned",
+        (rule("manifest", Answer(status=503), 2), rule("manifest", Answer(status=404), 2)),
+        behaviour={"manifest": "link"},
+        posts=2,
+        operations=2,
+        rounds=2,
+    ),
+    Row(
+        "operations forgotten when it is planned",
+        around=forgotten_before("plan_copy", 1),
+        posts=2,
+        operations=2,
+        made=FORGOTTEN,
+        rounds=2,
+    ),
     # copying
-    Row("a signature refused for each blob", (read(Answer(status=403), 1, per="path"),), dataset=SEVERAL),
-    Row("signatures expired for real in the first round", behaviour={"sas_lifetime_seconds": 0},
-        around=switched("plan_copy", 2), dataset=SEVERAL, rounds=2),
-    Row("signatures always refused", (rule("blob", Answer(status=403)),), dataset=SEVERAL,
-        outcome="incomplete", code="blobs_missing", rounds=3),
-    Row("one blob refused for good", (rule("blob", Answer(status=403, code="BlobImmutable"), path="*part-00001*"),),
-        dataset=SEVERAL, outcome="incomplete", code="blobs_missing", rounds=3),
-    Row("storage busy, with a long wait", (read(Answer(status=503, headers=wait(240)), 1),), dataset=SEVERAL, rounds=2,
-        waits=240),
+    Row(
+        "a signature refused for each blob",
+        (read(Answer(status=403), 1, per="path"),),
+        dataset=SEVERAL,
+    ),
+    Row(
+        "signatures expired for real in the first round",
+        behaviour={"sas_lifetime_seconds": 0},
+        around=switched("plan_copy", 2),
+        dataset=SEVERAL,
+        rounds=2,
+    ),
+    Row(
+        "signatures always refused",
+        (rule("blob", Answer(status=403)),),
+        dataset=SEVERAL,
+        outcome="incomplete",
+        code="blobs_missing",
+        rounds=3,
+    ),
+    Row(
+        "one blob refused for good",
+        (rule("blob", Answer(status=403, code="BlobImmutable"), path="*part-00001*"),),
+        dataset=SEVERAL,
+        outcome="incomplete",
+        code="blobs_missing",
+        rounds=3,
+    ),
+    Row(
+        "storage busy, with a long wait",
+        (read(Answer(status=503, headers=wait(240)), 1),),
+        dataset=SEVERAL,
+        rounds=2,
+        waits=240,
+    ),
     Row("storage busy for each blob", (read(Answer(status=503), 1, per="path"),), dataset=SEVERAL),
-    Row("connection cut within each blob", (read(Answer(drop_after=100), 1, per="path"),), dataset=SEVERAL),
-    Row("each blob with another answer that is not its range", (
-        read(Answer(cut_to=100), 1), read(Answer(headers={"Content-Length": "5"}), 1),
-        read(Answer(without_headers=("Content-Range",)), 1), read(Answer(headers={"ETag": '"0x1"'}), 1)), dataset=SEVERAL,
-        rounds=2),
-    Row("redirected to a foreign host, and missing", (
-        rule("blob", Answer(status=302, headers={"Location": "http://198.51.100.7/"}), 1, 3),
-        rule("blob", Answer(status=404), 3)),
-        dataset=SEVERAL, rounds=2),
-    Row("a byte turned round in each blob", (read(Answer(corrupt_at=400), 1, per="path"),), dataset=SEVERAL, rounds=2),
-    Row("a byte turned round, no MD5", (read(Answer(corrupt_at=400), 1),), behaviour={"content_md5": "absent"},
-        dataset=SEVERAL, rounds=2),
-    Row("restated before the copy, and the old signatures refused", (rule("blob", Answer(status=403), 1, per="path"),),
-        behaviour={"operation_data": "newest"}, around=before("copy_blobs", lambda world, key: world.simulator.restate(key)),
-        dataset=SEVERAL, rounds=2),
+    Row(
+        "connection cut within each blob",
+        (read(Answer(drop_after=100), 1, per="path"),),
+        dataset=SEVERAL,
+    ),
+    Row(
+        "each blob with another answer that is not its range",
+        (
+            read(Answer(cut_to=100), 1),
+            read(Answer(headers={"Content-Length": "5"}), 1),
+            read(Answer(without_headers=("Content-Range",)), 1),
+            read(Answer(headers={"ETag": '"0x1"'}), 1),
+        ),
+        dataset=SEVERAL,
+        rounds=2,
+    ),
+    Row(
+        "redirected to a foreign host, and missing",
+        (
+            rule("blob", Answer(status=302, headers={"Location": "http://198.51.100.7/"}), 1, 3),
+            rule("blob", Answer(status=404), 3),
+        ),
+        dataset=SEVERAL,
+        rounds=2,
+    ),
+    Row(
+        "a byte turned round in each blob",
+        (read(Answer(corrupt_at=400), 1, per="path"),),
+        dataset=SEVERAL,
+        rounds=2,
+    ),
+    Row(
+        "a byte turned round, no MD5",
+        (read(Answer(corrupt_at=400), 1),),
+        behaviour={"content_md5": "absent"},
+        dataset=SEVERAL,
+        rounds=2,
+    ),
+    Row(
+        "restated before the copy, and the old signatures refused",
+        (rule("blob", Answer(status=403), 1, per="path"),),
+        behaviour={"operation_data": "newest"},
+        around=before("copy_blobs", lambda world, key: world.simulator.restate(key)),
+        dataset=SEVERAL,
+        rounds=2,
+    ),
     # workers
     Row("every activity twice", around=every_activity(lambda name: twice), dataset=SEVERAL),
     Row("every activity dies twice", around=every_activity(dying_twice), rounds=2),
     Row("a worker dies in the fan-out", around=dying("copy_blobs", 2), dataset=SEVERAL, rounds=2),
-    Row("copying dies in every round", around=dying("copy_blobs", *range(1, 40)), dataset=SEVERAL,
-        outcome="incomplete", code="blobs_missing", rounds=3),
-    Row("asking dies for good", around=dying("start_export", 1, 2, 3), outcome="failed", code="platform_fault", posts=0,
-        operations=0, rounds=0),
-    Row("committing dies for good", around=dying("commit_version", 1, 2, 3), outcome="failed", code="platform_fault"),
+    Row(
+        "copying dies in every round",
+        around=dying("copy_blobs", *range(1, 40)),
+        dataset=SEVERAL,
+        outcome="incomplete",
+        code="blobs_missing",
+        rounds=3,
+    ),
+    Row(
+        "asking dies for good",
+        around=dying("start_export", 1, 2, 3),
+        outcome="failed",
+        code="platform_fault",
+        posts=0,
+        operations=0,
+        rounds=0,
+    ),
+    Row(
+        "committing dies for good",
+        around=dying("commit_version", 1, 2, 3),
+        outcome="failed",
+        code="platform_fault",
+    ),
 )
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["locks", "no locks"])
-def shared_world(azurite: Azurite, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def shared_world(
+    azurite: Azurite, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
     state = tmp_path_factory.mktemp("host")
     start = datetime(2026, 11, 9, 6, 0, tzinfo=UTC)  # long before the month's end
     with open_world(azurite, locking=request.param, state_dir=state, start=start) as world:
@@ -247,21 +421,34 @@ def test_fault(world: World, row: Row) -> None:
     world.simulator.behaviour = replace(BEHAVIOUR, **row.behaviour)
     key = fresh(world, row.dataset)
     world.simulator.faults = Faults(*row.rules)
-    asked, made, start = len(world.simulator.requests_of("start")), len(world.simulator.operations), world.clock.now()
+    asked, made, start = (
+        len(world.simulator.requests_of("start")),
+        len(world.simulator.operations),
+        world.clock.now(),
+    )
     known = world.simulator.expected(key)
     with row.around(world, key) if row.around else ExitStack():
         run = world.land(**fields_of(key))
     assert_ended(world, run, row.outcome, row.code)
-    assert (run["posts"], len(world.simulator.requests_of("start")) - asked) == (row.posts, row.posts)
+    assert (run["posts"], len(world.simulator.requests_of("start")) - asked) == (
+        row.posts,
+        row.posts,
+    )
     assert run["operations"] == row.operations
     if row.made != FORGOTTEN:
-        assert len(world.simulator.operations) - made == (row.operations if row.made is None else row.made)
+        assert len(world.simulator.operations) - made == (
+            row.operations if row.made is None else row.made
+        )
     assert row.rounds is None or world.run_row(run["run_id"]).plan == row.rounds
     assert world.clock.now() - start >= timedelta(seconds=row.waits)
     assert parse_iso(run["ended_at"]) - start >= timedelta(seconds=row.waits)
     newest = world.simulator.expected(key)
     if row.outcome == "landed":
-        assert run["version"] and run["blobs"] == {"total": len(newest.blobs), "landed": len(newest.blobs), "failed": 0}
+        assert run["version"] and run["blobs"] == {
+            "total": len(newest.blobs),
+            "landed": len(newest.blobs),
+            "failed": 0,
+        }
         assert_landed(world, key, newest)
         return
     assert_sound(world, key, known, newest)
@@ -285,7 +472,11 @@ def test_the_host_is_killed(world: World, name: str) -> None:
     run = world.finish(run_id)
     assert_ended(world, run, "landed")
     assert_landed(world, key, world.simulator.expected(key))
-    assert (run["posts"], run["operations"], len(world.simulator.requests_of("start")) - asked) == (1, 1, 1)
+    assert (run["posts"], run["operations"], len(world.simulator.requests_of("start")) - asked) == (
+        1,
+        1,
+        1,
+    )
 
 
 MOST_WRITES = 5  # of one activity
@@ -330,11 +521,15 @@ def test_a_worker_dies_at_a_write(world: World, nth: int) -> None:
 def test_a_throttle_holds_for_the_whole_app(world: World) -> None:
     """One run is told to wait; another that starts meanwhile, and a third that is waiting already, leave Graph alone too."""
     world.simulator.behaviour = replace(BEHAVIOUR, retry_after_seconds=60, ready_after_polls=3)
-    waiting, told, late = (fresh(world, dataset) for dataset in (
-        "billed_reconciliation", "unbilled_reconciliation", "unbilled_usage"))
+    waiting, told, late = (
+        fresh(world, dataset)
+        for dataset in ("billed_reconciliation", "unbilled_reconciliation", "unbilled_usage")
+    )
     first = world.start(**fields_of(waiting))
     world.host.run_until(lambda: world.run_row(first).polls >= 1)
-    world.simulator.faults.add(Match(operation="start", nth=(1,)), Answer(status=429, headers=wait(500)))
+    world.simulator.faults.add(
+        Match(operation="start", nth=(1,)), Answer(status=429, headers=wait(500))
+    )
     second = world.start(**fields_of(told))
     world.host.run_until(lambda: world.run_row(second).last_code == "graph_throttled")
     since, asked = world.clock.now(), len(world.simulator.requests)
@@ -349,7 +544,9 @@ def test_a_throttle_holds_for_the_whole_app(world: World) -> None:
 def test_a_throttle_while_the_manifest_is_read_holds_for_the_whole_app_too(world: World) -> None:
     world.simulator.behaviour = replace(BEHAVIOUR, manifest="link")
     told, late = fresh(world, "unbilled_reconciliation"), fresh(world, "unbilled_usage")
-    world.simulator.faults.add(Match(operation="manifest", nth=(2,)), Answer(status=429, headers=wait(500)))
+    world.simulator.faults.add(
+        Match(operation="manifest", nth=(2,)), Answer(status=429, headers=wait(500))
+    )
     first = world.start(**fields_of(told))
     world.host.run_until(lambda: world.run_row(first).last_code == "graph_throttled")
     since, asked = world.clock.now(), len(world.simulator.requests)

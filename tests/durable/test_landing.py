@@ -33,7 +33,8 @@ def test_the_same_data_again_is_unchanged_and_moves_no_byte(azurite: Azurite) ->
         assert (first["outcome"], second["outcome"]) == ("landed", "unchanged")
         assert second["version"] == first["version"]
         assert {path for path in world.landed_files() if not path.startswith("runs/")} == {
-            path for path in files if not path.startswith("runs/")}
+            path for path in files if not path.startswith("runs/")
+        }
 
 
 def test_restated_data_become_a_new_version_beside_the_old(azurite: Azurite) -> None:
@@ -48,8 +49,12 @@ def test_restated_data_become_a_new_version_beside_the_old(azurite: Azurite) -> 
 
 
 @pytest.mark.parametrize("early_timers", [False, True])
-def test_twelve_hours_of_retry_after_are_waited_out_in_full(azurite: Azurite, early_timers: bool) -> None:
-    behaviour = Behaviour(ready_after_polls=0, ready_after_seconds=12 * 3600, retry_after_seconds=900)
+def test_twelve_hours_of_retry_after_are_waited_out_in_full(
+    azurite: Azurite, early_timers: bool
+) -> None:
+    behaviour = Behaviour(
+        ready_after_polls=0, ready_after_seconds=12 * 3600, retry_after_seconds=900
+    )
     with World(azurite, behaviour=behaviour, early_timers=early_timers) as world:
         end = world.land("unbilled_usage")
         assert end["outcome"] == "landed"
@@ -57,5 +62,7 @@ def test_twelve_hours_of_retry_after_are_waited_out_in_full(azurite: Azurite, ea
         looks = sorted({request.clock for request in world.simulator.requests_of("poll")})
         # the last wait is what was left; before it, none is shorter than asked
         assert len(looks) >= 48
-        assert all(later - earlier >= timedelta(seconds=900) for earlier, later in pairwise(looks[:-1]))
+        assert all(
+            later - earlier >= timedelta(seconds=900) for earlier, later in pairwise(looks[:-1])
+        )
         assert len(world.simulator.requests_of("start")) == 1

@@ -57,12 +57,17 @@ def world(azurite: Azurite, outage_of: dict[str, Outage]) -> Iterator[World]:
         assert where is not None
         outage_of["tables"] = Outage(clock)
         tables = Tables(
-            settings.landing_table_prefix, connection_string=where.get_secret_value(), transport=outage_of["tables"],
-            retry_backoff_factor=0)  # the SDK's own repeats wait in real time
+            settings.landing_table_prefix,
+            connection_string=where.get_secret_value(),
+            transport=outage_of["tables"],
+            retry_backoff_factor=0,
+        )  # the SDK's own repeats wait in real time
         app._parts["ledger"] = Ledger(tables, clock, hub=settings.task_hub_name, locking=locking)
         return app
 
-    with World(azurite, services=services, behaviour=BEHAVIOUR, storage_proxy=True, timers=True) as world:
+    with World(
+        azurite, services=services, behaviour=BEHAVIOUR, storage_proxy=True, timers=True
+    ) as world:
         yield world
 
 
@@ -78,11 +83,18 @@ def waiting(world: World) -> str:
 
 
 def reads_of(world: World, name: str) -> int:
-    return sum(name in request.path and request.method == "GET" for request in world.simulator.storage_requests)
+    return sum(
+        name in request.path and request.method == "GET"
+        for request in world.simulator.storage_requests
+    )
 
 
-@pytest.mark.parametrize("early", [timedelta(0), timedelta(seconds=3)], ids=["at the look", "before the look"])
-def test_an_outage_that_the_retries_bridge_is_not_seen(world: World, outage: Outage, early: timedelta) -> None:
+@pytest.mark.parametrize(
+    "early", [timedelta(0), timedelta(seconds=3)], ids=["at the look", "before the look"]
+)
+def test_an_outage_that_the_retries_bridge_is_not_seen(
+    world: World, outage: Outage, early: timedelta
+) -> None:
     """It begins while the run waits, and its next look finds no tables twice."""
     run_id = waiting(world)
     look = parse_iso(world.run_row(run_id).next_check_at)
@@ -98,11 +110,17 @@ def test_while_they_are_away_the_api_says_so(world: World, outage: Outage) -> No
     run_id = waiting(world)
     outage.lasts(world.clock.now(), timedelta(seconds=1))
     answer = world.host.request("GET", f"/api/runs/{run_id}")
-    assert answer.status == 503 and answer.json()["code"] == "ledger_unavailable" and answer.header("Retry-After")
+    assert (
+        answer.status == 503
+        and answer.json()["code"] == "ledger_unavailable"
+        and answer.header("Retry-After")
+    )
     assert world.finish(run_id)["outcome"] == "landed"
 
 
-def test_a_longer_outage_ends_the_run_and_the_next_copies_only_what_is_missing(world: World, outage: Outage) -> None:
+def test_a_longer_outage_ends_the_run_and_the_next_copies_only_what_is_missing(
+    world: World, outage: Outage
+) -> None:
     """It begins while blobs are copied, and lasts over passes of the timer that closes dead runs."""
     copied = 0
 
@@ -124,12 +142,16 @@ def test_a_longer_outage_ends_the_run_and_the_next_copies_only_what_is_missing(w
         run_id = world.start("billed_usage")
         ended = world.host.wait(run_id)
     assert copied == 2 and outage.refused >= 3
-    assert ended["runtimeStatus"] == "Failed" and world.clock.now() < outage.until  # nobody could write how it ended
+    assert (
+        ended["runtimeStatus"] == "Failed" and world.clock.now() < outage.until
+    )  # nobody could write how it ended
     asked = len(world.simulator.requests)
     world.host.advance(outage.until - world.clock.now())
     row = world.run_row(run_id)
     lock = lock_of(world, row.key)
-    assert row.outcome == "" and lock is not None and lock.run_id == run_id  # passes in between could not close it
+    assert (
+        row.outcome == "" and lock is not None and lock.run_id == run_id
+    )  # passes in between could not close it
 
     world.host.advance(PASSES)
     run = world.get(f"/api/runs/{run_id}")
@@ -141,11 +163,18 @@ def test_a_longer_outage_ends_the_run_and_the_next_copies_only_what_is_missing(w
     before = {name: reads_of(world, name) for name in proven}
     again = world.finish(world.post(f"/api/runs/{run_id}/retry")["run_id"])
     assert_ended(world, again, "landed")
-    assert again["version"] == run["version"] and {name: reads_of(world, name) for name in proven} == before
+    assert (
+        again["version"] == run["version"]
+        and {name: reads_of(world, name) for name in proven} == before
+    )
     assert_landed(world, run["key"], world.simulator.expected(run["key"]))
 
 
 def assert_ended_by_the_timer(world: World, run: dict[str, Any]) -> None:
-    assert (run["outcome"], run["code"], run["stage"]) == ("failed", "platform_fault", "ended") and run["remedy"]
+    assert (run["outcome"], run["code"], run["stage"]) == (
+        "failed",
+        "platform_fault",
+        "ended",
+    ) and run["remedy"]
     lock = lock_of(world, run["key"])
     assert lock is not None and lock.run_id == ""

@@ -38,7 +38,9 @@ from tests.support.world import World
 
 @pytest.fixture(scope="module")
 def shared_world(azurite: Azurite) -> Iterator[World]:
-    with open_world(azurite, start=datetime(2026, 11, 10, 6, 0, tzinfo=UTC)) as world:  # long before the month's end
+    with open_world(
+        azurite, start=datetime(2026, 11, 10, 6, 0, tzinfo=UTC)
+    ) as world:  # long before the month's end
         yield world
 
 
@@ -67,7 +69,8 @@ def behave(world: World, **changes: Any) -> None:
 def nothing_more(world: World, key: str, before: dict[str, Any]) -> bool:
     """The key's folders hold what they held before."""
     return {folder: sorted(blobs) for folder, blobs in folders_of(world, key).items()} == {
-        folder: sorted(blobs) for folder, blobs in before.items()}
+        folder: sorted(blobs) for folder, blobs in before.items()
+    }
 
 
 # -- Completed
@@ -80,9 +83,22 @@ def test_landed(world: World) -> None:
     assert_landed(world, key, expected)
     entry = catalogue_of(world, key)
     assert entry is not None and (entry.version, entry.path) == (run["version"], run["path"])
-    assert (entry.blobs, entry.bytes, entry.rows) == (len(expected.blobs), expected.bytes, expected.rows)
-    assert run["blobs"] == {"total": len(expected.blobs), "landed": len(expected.blobs), "failed": 0}
-    assert (run["bytes"], run["rows"], run["posts"], run["operations"]) == (expected.bytes, expected.rows, 1, 1)
+    assert (entry.blobs, entry.bytes, entry.rows) == (
+        len(expected.blobs),
+        expected.bytes,
+        expected.rows,
+    )
+    assert run["blobs"] == {
+        "total": len(expected.blobs),
+        "landed": len(expected.blobs),
+        "failed": 0,
+    }
+    assert (run["bytes"], run["rows"], run["posts"], run["operations"]) == (
+        expected.bytes,
+        expected.rows,
+        1,
+        1,
+    )
 
 
 def test_unchanged(world: World) -> None:
@@ -92,7 +108,8 @@ def test_unchanged(world: World) -> None:
     assert_ended(world, run, "unchanged")
     assert run["version"] == first["version"] and run["blobs"]["landed"] == run["blobs"]["total"]
     assert {name: blob.etag for blobs in before.values() for name, blob in blobs.items()} == {
-        name: blob.etag for blobs in folders_of(world, key).values() for name, blob in blobs.items()}
+        name: blob.etag for blobs in folders_of(world, key).values() for name, blob in blobs.items()
+    }
 
 
 @pytest.mark.parametrize("code", ["string", "number"])
@@ -116,7 +133,9 @@ def test_no_data_where_the_manifest_has_no_blob(world: World) -> None:
 
 def test_no_data_where_the_month_is_not_open_yet_and_landed_when_it_is(azurite: Azurite) -> None:
     behaviour = replace(BEHAVIOUR, month_opens_after_hours=6)
-    with open_world(azurite, start=datetime(2026, 12, 1, 2, 0, tzinfo=UTC), behaviour=behaviour) as world:
+    with open_world(
+        azurite, start=datetime(2026, 12, 1, 2, 0, tzinfo=UTC), behaviour=behaviour
+    ) as world:
         key = "unbilled_reconciliation/2026-12/USD/full"
         run = world.land("unbilled_reconciliation")
         assert run["key"] == key
@@ -206,7 +225,9 @@ def test_superseded_where_the_key_was_taken_over_meanwhile(world: World) -> None
     world.host.run_until(lambda: world.run_row(run_id).polls >= 1)
     ledger, other = world.app.ledger, request_of(world, key)["run_id"]
     world.on_loop(ledger.locks.free(key, run_id))
-    taken = world.on_loop(ledger.locks.take(key, other, "OtherHub", world.clock.now(), lambda lock: _no()))
+    taken = world.on_loop(
+        ledger.locks.take(key, other, "OtherHub", world.clock.now(), lambda lock: _no())
+    )
     assert taken.run_id == other
     before = catalogue_of(world, key)
     run = world.finish(run_id)
@@ -230,11 +251,17 @@ def test_incomplete_keeps_what_is_proven_and_a_later_run_copies_just_the_rest(wo
     world.simulator.faults.add(Match(operation="blob", path=f"*{stuck}"), Answer(status=404))
     run = land(world, key)
     assert_ended(world, run, "incomplete", "blobs_missing")
-    assert run["blobs"] == {"total": len(expected.blobs), "landed": len(expected.blobs) - 1, "failed": 1}
+    assert run["blobs"] == {
+        "total": len(expected.blobs),
+        "landed": len(expected.blobs) - 1,
+        "failed": 1,
+    }
     assert_sound(world, key, expected)
     folder = run["path"].rsplit("/", 1)[-1]
     kept = folders_of(world, key)[folder]
-    assert sorted(kept) == sorted(blob.name for blob in expected.blobs if blob.name != stuck)  # and no marker
+    assert sorted(kept) == sorted(
+        blob.name for blob in expected.blobs if blob.name != stuck
+    )  # and no marker
     world.simulator.faults, reads = Faults(), len(world.simulator.storage_requests)
     later = land(world, key)
     assert_ended(world, later, "landed")
@@ -252,8 +279,9 @@ def test_graph_bad_request(world: World) -> None:
     assert folders_of(world, run["key"]) == {}
 
 
-@pytest.mark.parametrize(("status", "code"), [
-    (401, "graph_unauthorized"), (404, "graph_not_found")])
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, "graph_unauthorized"), (404, "graph_not_found")]
+)
 def test_graph_refuses_the_post(world: World, status: int, code: str) -> None:
     key = fresh(world)
     world.simulator.faults.add(Match(operation="start"), Answer(status=status))
@@ -293,7 +321,10 @@ def test_operation_gone_three_times_over(world: World, status: str) -> None:
 
 def test_not_served(world: World) -> None:
     """A month that the HTTP door would refuse, as one that a run finds closed after a long wait."""
-    assert world.post("/api/runs", fields_of("unbilled_usage/2026-09/USD/full"), status=400)["code"] == "request_invalid"
+    assert (
+        world.post("/api/runs", fields_of("unbilled_usage/2026-09/USD/full"), status=400)["code"]
+        == "request_invalid"
+    )
     request = request_of(world, "unbilled_usage/2026-09/USD/full")
     world.host.start_orchestration("export_run", request, request["run_id"])
     run = world.finish(request["run_id"])
@@ -308,8 +339,12 @@ HOSTILE = {  # the others are told apart without an app: tests/unit
 }
 
 
-@pytest.mark.parametrize(("hostile", "code"), [(one, code) for code, all_of in HOSTILE.items() for one in all_of])
-def test_a_hostile_manifest_ends_the_run_and_nothing_of_it_is_fetched(world: World, hostile: str, code: str) -> None:
+@pytest.mark.parametrize(
+    ("hostile", "code"), [(one, code) for code, all_of in HOSTILE.items() for one in all_of]
+)
+def test_a_hostile_manifest_ends_the_run_and_nothing_of_it_is_fetched(
+    world: World, hostile: str, code: str
+) -> None:
     key = fresh(world)
     behave(world, hostile_manifest=hostile, ready_after_polls=0)
     before, reads = folders_of(world, key), len(world.simulator.storage_requests)
@@ -328,7 +363,9 @@ def test_the_manifest_of_another_invoice_is_a_mismatch(world: World) -> None:
 def test_a_foreign_blob_in_the_folder_is_left_alone_and_named(world: World) -> None:
     key = fresh(world, "billed_usage")
     expected = world.simulator.expected(key)
-    world.simulator.faults.add(Match(operation="blob", path=f"*{expected.blobs[0].name}"), Answer(status=404))
+    world.simulator.faults.add(
+        Match(operation="blob", path=f"*{expected.blobs[0].name}"), Answer(status=404)
+    )
     first = land(world, key)
     assert first["outcome"] == "incomplete"
     world.simulator.faults = Faults()
@@ -353,7 +390,10 @@ def test_a_foreign_blob_under_a_blobs_own_name_is_never_overwritten(world: World
         container.upload_blob(f"{first['path']}/{name}", b"not what it says")
         run = land(world, key)
         assert_ended(world, run, "incomplete", "blobs_missing")
-        assert container.download_blob(f"{first['path']}/{name}", decompress=False).readall() == b"not what it says"
+        assert (
+            container.download_blob(f"{first['path']}/{name}", decompress=False).readall()
+            == b"not what it says"
+        )
         container.delete_blob(f"{first['path']}/{name}")
     assert_ended(world, land(world, key), "landed")
 
@@ -386,7 +426,9 @@ def test_platform_fault_where_an_activity_dies_three_times(world: World) -> None
     with around(world, "commit_version", dying):
         run = land(world, key)
     assert_ended(world, run, "failed", "platform_fault")
-    assert run["blobs"]["landed"] == run["blobs"]["total"] > 0  # proven, kept, and not shown as good
+    assert (
+        run["blobs"]["landed"] == run["blobs"]["total"] > 0
+    )  # proven, kept, and not shown as good
     assert_sound(world, key)
     later = land(world, key)
     assert_ended(world, later, "landed")
@@ -397,11 +439,25 @@ def with_changes(**changes: Any) -> Any:
     return lambda request: {**request, **changes}
 
 
-@pytest.mark.parametrize("spoil", [
-    with_changes(key="unbilled_usage/2026-13/USD/full"), with_changes(key="unbilled_usage/2026-11/usd/full"),
-    with_changes(key="billed_usage/G016907411/full"), with_changes(limits={}),
-    with_changes(limits={"deadline": "2026-11-22T00:00:00Z", "rounds": 1000, "pages_in_flight": 4, "poll_min_seconds": 10}),
-    with_changes(reason="x" * 501), lambda request: {"run_id": request["run_id"]}])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        with_changes(key="unbilled_usage/2026-13/USD/full"),
+        with_changes(key="unbilled_usage/2026-11/usd/full"),
+        with_changes(key="billed_usage/G016907411/full"),
+        with_changes(limits={}),
+        with_changes(
+            limits={
+                "deadline": "2026-11-22T00:00:00Z",
+                "rounds": 1000,
+                "pages_in_flight": 4,
+                "poll_min_seconds": 10,
+            }
+        ),
+        with_changes(reason="x" * 501),
+        lambda request: {"run_id": request["run_id"]},
+    ],
+)
 def test_input_invalid(world: World, spoil: Any) -> None:
     """Whoever has the host's own key can start anything; nothing is claimed, asked or written for it."""
     request = request_of(world, fresh(world))
@@ -421,12 +477,16 @@ def test_a_restart_under_a_new_id_is_refused_and_the_run_keeps_its_end(world: Wo
     run = land(world, key)
     before, entry = folders_of(world, key), catalogue_of(world, key)
     answer = world.host.request(
-        "POST", f"/runtime/webhooks/durabletask/instances/{run['run_id']}/restart?restartWithNewInstanceId=true")
+        "POST",
+        f"/runtime/webhooks/durabletask/instances/{run['run_id']}/restart?restartWithNewInstanceId=true",
+    )
     assert answer.status == 202, answer.body
     new_id = json.loads(answer.body)["id"]
     assert new_id != run["run_id"]
     status = world.host.wait(new_id)
-    assert status["runtimeStatus"] == "Failed" and "failed (instance_id_mismatch)" in status["output"]
+    assert (
+        status["runtimeStatus"] == "Failed" and "failed (instance_id_mismatch)" in status["output"]
+    )
     assert world.get(f"/api/runs/{run['run_id']}") == run
     assert nothing_more(world, key, before) and catalogue_of(world, key) == entry
 
@@ -436,7 +496,9 @@ def test_a_restart_under_the_same_id_gives_the_same_end_and_does_nothing(world: 
     run, asked = land(world, key), len(world.simulator.requests)
     world.simulator.restate(key)
     answer = world.host.request(
-        "POST", f"/runtime/webhooks/durabletask/instances/{run['run_id']}/restart?restartWithNewInstanceId=false")
+        "POST",
+        f"/runtime/webhooks/durabletask/instances/{run['run_id']}/restart?restartWithNewInstanceId=false",
+    )
     assert answer.status == 202, answer.body
     assert world.finish(run["run_id"]) == run
     assert len(world.simulator.requests) == asked
@@ -449,7 +511,11 @@ def test_a_restart_under_the_same_id_gives_the_same_end_and_does_nothing(world: 
 def test_timed_out_after_a_wait_that_crossed_the_deadline_and_one_last_look(world: World) -> None:
     key = fresh(world)
     behave(world, operation_end="never", retry_after_seconds=5 * 3600)
-    start, looked, before = world.clock.now(), len(world.simulator.requests_of("poll")), folders_of(world, key)
+    start, looked, before = (
+        world.clock.now(),
+        len(world.simulator.requests_of("poll")),
+        folders_of(world, key),
+    )
     run = land(world, key)
     assert_ended(world, run, "timed_out", "deadline_passed")
     looks = [one.clock - start for one in world.simulator.requests_of("poll")[looked:]]
@@ -472,7 +538,9 @@ def test_the_last_look_behind_the_deadline_may_find_it_ready(world: World) -> No
 
 def test_timed_out_where_graph_only_ever_throttles(world: World) -> None:
     key = fresh(world)
-    world.simulator.faults.add(Match(operation="start"), Answer(status=429, headers={"Retry-After": "14400"}))
+    world.simulator.faults.add(
+        Match(operation="start"), Answer(status=429, headers={"Retry-After": "14400"})
+    )
     run = land(world, key)
     assert_ended(world, run, "timed_out", "deadline_passed")
     assert run["operations"] == 0 and run["last_code"] == "graph_throttled"
@@ -498,4 +566,9 @@ def test_force_lands_the_same_data_again_beside_it(world: World) -> None:
     assert_ended(world, run, "landed")
     assert run["version"] == first["version"] + "-2"
     assert_landed(world, key, world.simulator.expected(key))
-    assert len([one for one in folders_of(world, key) if one.startswith(f"version={first['version']}")]) == 2
+    assert (
+        len(
+            [one for one in folders_of(world, key) if one.startswith(f"version={first['version']}")]
+        )
+        == 2
+    )

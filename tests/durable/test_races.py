@@ -29,7 +29,9 @@ def runs_of(world: World) -> list[dict[str, Any]]:
     return [instance for instance in world.host.instances() if instance["name"] == "export_run"]
 
 
-def test_of_twenty_simultaneous_posts_one_starts_and_the_others_are_shown_its_run(azurite: Azurite) -> None:
+def test_of_twenty_simultaneous_posts_one_starts_and_the_others_are_shown_its_run(
+    azurite: Azurite,
+) -> None:
     with open_world(azurite) as world, ThreadPoolExecutor(MANY) as pool:
         key = "unbilled_usage/2026-10/USD/full"
 
@@ -55,15 +57,22 @@ def test_runs_that_race_without_a_lock_land_one_version_whole(azurite: Azurite, 
         for request in requests:
             world.host.start_orchestration("export_run", request, request["run_id"])
         runs = [world.finish(request["run_id"]) for request in requests]
-        assert {run["outcome"] for run in runs} <= {"landed", "unchanged"} and "landed" in {run["outcome"] for run in runs}
+        assert {run["outcome"] for run in runs} <= {"landed", "unchanged"} and "landed" in {
+            run["outcome"] for run in runs
+        }
         expected = world.simulator.expected(key)
         assert_landed(world, key, expected)
         (folder,) = folders_of(world, key)
         assert {run["version"] for run in runs} == {folder.removeprefix("version=")}
-        assert all(run["blobs"]["landed"] == len(expected.blobs) and run["bytes"] == expected.bytes for run in runs)
+        assert all(
+            run["blobs"]["landed"] == len(expected.blobs) and run["bytes"] == expected.bytes
+            for run in runs
+        )
 
 
-def test_runs_that_race_without_a_lock_over_restated_data_leave_the_newest_shown(azurite: Azurite) -> None:
+def test_runs_that_race_without_a_lock_over_restated_data_leave_the_newest_shown(
+    azurite: Azurite,
+) -> None:
     """The first has the old data in its hands when the second begins with the new."""
     with open_world(azurite, locking=False, behaviour=SLOW) as world:
         key = "billed_reconciliation/" + world.invoice_id + "/full"
@@ -77,8 +86,13 @@ def test_runs_that_race_without_a_lock_over_restated_data_leave_the_newest_shown
         world.host.start_orchestration("export_run", second, second["run_id"])
         assert world.finish(second["run_id"])["outcome"] == "landed"
         late = world.finish(first["run_id"])
-        assert late["outcome"] == "landed" and late["version"] != world.run_row(second["run_id"]).version
-        assert_landed(world, key, new)  # the older one that finished later is landed, and shown by nobody
+        assert (
+            late["outcome"] == "landed"
+            and late["version"] != world.run_row(second["run_id"]).version
+        )
+        assert_landed(
+            world, key, new
+        )  # the older one that finished later is landed, and shown by nobody
         assert len(folders_of(world, key)) == 2 and old.etag != new.etag
 
 
@@ -86,7 +100,9 @@ def test_a_tick_that_fires_twice_starts_one_cycle(azurite: Azurite) -> None:
     with open_world(azurite, EXPORT_DATASETS="unbilled_reconciliation") as world:
         for _ in range(2):
             world.host.fire_timer("start_due_cycle")
-        cycles = [instance for instance in world.host.instances() if instance["name"] == "export_cycle"]
+        cycles = [
+            instance for instance in world.host.instances() if instance["name"] == "export_cycle"
+        ]
         assert len(cycles) == 1
         cycle_id = cycles[0]["instanceId"]
         world.host.wait(cycle_id)
@@ -95,21 +111,31 @@ def test_a_tick_that_fires_twice_starts_one_cycle(azurite: Azurite) -> None:
         assert len(runs_of(world)) == len(world.simulator.requests_of("start")) == 2
 
 
-def test_a_tick_is_served_once_though_it_fires_by_itself_and_again_by_hand(azurite: Azurite) -> None:
+def test_a_tick_is_served_once_though_it_fires_by_itself_and_again_by_hand(
+    azurite: Azurite,
+) -> None:
     start = datetime(2026, 11, 21, 4, 0, tzinfo=UTC)
-    with open_world(azurite, start=start, timers=True, EXPORT_DATASETS="unbilled_reconciliation") as world:
+    with open_world(
+        azurite, start=start, timers=True, EXPORT_DATASETS="unbilled_reconciliation"
+    ) as world:
         world.host.advance_to(datetime(2026, 11, 21, 5, 0, tzinfo=UTC))
         world.host.fire_timer("start_due_cycle")
-        cycles = [one["instanceId"] for one in world.host.instances() if one["name"] == "export_cycle"]
+        cycles = [
+            one["instanceId"] for one in world.host.instances() if one["name"] == "export_cycle"
+        ]
         assert cycles == ["cycle-20261121t050000z"]
         world.host.wait(cycles[0])
         assert world.get(f"/api/cycles/{cycles[0]}")["outcomes"] == {"landed": 2}
-        world.host.fire_timer("start_due_cycle")  # minutes later, by hand: that is another moment, and another cycle
+        world.host.fire_timer(
+            "start_due_cycle"
+        )  # minutes later, by hand: that is another moment, and another cycle
         assert len([one for one in world.host.instances() if one["name"] == "export_cycle"]) == 2
 
 
 def test_a_cycle_beside_a_live_run_of_one_of_its_keys_lands_the_others(azurite: Azurite) -> None:
-    with open_world(azurite, behaviour=SLOW, EXPORT_DATASETS="unbilled_reconciliation,unbilled_usage") as world:
+    with open_world(
+        azurite, behaviour=SLOW, EXPORT_DATASETS="unbilled_reconciliation,unbilled_usage"
+    ) as world:
         key = "unbilled_usage/2026-10/USD/full"
         live = world.start(**fields_of(key))
         world.host.run_until(lambda: world.run_row(live).polls >= 1)
@@ -120,10 +146,17 @@ def test_a_cycle_beside_a_live_run_of_one_of_its_keys_lands_the_others(azurite: 
         ended = world.get(f"/api/cycles/{cycle_id}")
         assert ended["outcomes"] == {"landed": 3, "superseded": 1}
         (superseded,) = [run for run in ended["runs"] if run["outcome"] == "superseded"]
-        assert superseded["key"] == key and superseded["live_run_id"] == live and superseded["posts"] == 0
+        assert (
+            superseded["key"] == key
+            and superseded["live_run_id"] == live
+            and superseded["posts"] == 0
+        )
         assert_ended(world, superseded, "superseded", own=False)
         assert_ended(world, world.finish(live), "landed")
-        assert all(lock is not None and lock.run_id == "" for lock in (lock_of(world, run["key"]) for run in ended["runs"]))
+        assert all(
+            lock is not None and lock.run_id == ""
+            for lock in (lock_of(world, run["key"]) for run in ended["runs"])
+        )
 
 
 def test_a_key_whose_run_is_marked_cancelled_may_be_taken_at_once(azurite: Azurite) -> None:
@@ -150,7 +183,10 @@ def test_a_cancel_that_meets_the_end_loses_or_wins_but_never_both(azurite: Azuri
             world.simulator.restate(key)
             run_id = world.start(**fields_of(key))
             world.host.run_until(lambda run_id=run_id: world.run_row(run_id).polls >= 2)  # type: ignore[misc]
-            marks = [pool.submit(world.host.request, "POST", f"/api/runs/{run_id}/cancel", json={}) for _ in range(4)]
+            marks = [
+                pool.submit(world.host.request, "POST", f"/api/runs/{run_id}/cancel", json={})
+                for _ in range(4)
+            ]
             run = world.finish(run_id)
             statuses = {mark.result().status for mark in marks}
             assert statuses <= {202, 409}

@@ -18,7 +18,10 @@ from tests.support.world import World
 KEY = "unbilled_usage/2026-11/USD/full"
 SOON = timedelta(minutes=10)
 moments = pytest.mark.parametrize(
-    "moment", [timedelta(seconds=1), timedelta(minutes=2), timedelta(minutes=4, seconds=59)], ids=str)
+    "moment",
+    [timedelta(seconds=1), timedelta(minutes=2), timedelta(minutes=4, seconds=59)],
+    ids=str,
+)
 
 
 @pytest.fixture
@@ -37,7 +40,9 @@ def dying_run(world: World, moment: timedelta) -> str:
 
 def assert_closed(world: World, run_id: str, code: str) -> None:
     run, lock = world.get(f"/api/runs/{run_id}"), lock_of(world, KEY)
-    assert (run["outcome"], run["code"]) == ("failed", code) and lock is not None and lock.run_id == ""
+    assert (
+        (run["outcome"], run["code"]) == ("failed", code) and lock is not None and lock.run_id == ""
+    )
 
 
 @moments
@@ -53,7 +58,10 @@ def test_lost_from_its_own_hub(world: World, moment: timedelta) -> None:
     run_id = dying_run(world, moment)
     world.host.terminate(run_id)
     world.host.wait(run_id)
-    assert world.host.request("DELETE", f"/runtime/webhooks/durabletask/instances/{run_id}").status == 200
+    assert (
+        world.host.request("DELETE", f"/runtime/webhooks/durabletask/instances/{run_id}").status
+        == 200
+    )
     world.host.advance(SOON)
     assert_closed(world, run_id, "run_lost")
 

@@ -76,7 +76,10 @@ def purge(world: World, run_id: str) -> None:
     """The instance is forgotten by the engine, as when the task hub is lost."""
     world.host.terminate(run_id)
     world.host.wait(run_id)
-    assert world.host.request("DELETE", f"/runtime/webhooks/durabletask/instances/{run_id}").status == 200
+    assert (
+        world.host.request("DELETE", f"/runtime/webhooks/durabletask/instances/{run_id}").status
+        == 200
+    )
     assert world.host.status(run_id) is None
 
 
@@ -122,14 +125,18 @@ def test_terminated_by_hand_is_closed_within_one_pass(world: World, key: str) ->
     assert_key_is_free(world, key)
 
 
-def test_the_children_of_a_terminated_run_ask_microsoft_for_nothing_more(world: World, key: str) -> None:
+def test_the_children_of_a_terminated_run_ask_microsoft_for_nothing_more(
+    world: World, key: str
+) -> None:
     run_id = waiting_run(world, key)
     world.host.terminate(run_id)
     settle(world)
     asked = len(world.simulator.requests)
     world.host.advance(timedelta(hours=2))
     assert len(world.simulator.requests) == asked
-    assert not [one for one in world.host.instances() if one["runtimeStatus"] in ("Running", "Pending")]
+    assert not [
+        one for one in world.host.instances() if one["runtimeStatus"] in ("Running", "Pending")
+    ]
 
 
 def test_lost_by_the_engine_is_closed_by_the_second_pass(world: World, key: str) -> None:
@@ -151,7 +158,10 @@ def test_lost_by_the_engine_is_closed_by_the_second_pass(world: World, key: str)
 def test_known_again_is_alive_again(world: World, key: str) -> None:
     """A starter was slow between its claim and start_new: what was unknown for a moment is not dead."""
     request = request_of(world, key)
-    assert world.on_loop(claim(world.app.ledger, row_of(request, world.clock.now())))["status"] == "claimed"  # type: ignore[arg-type]
+    assert (
+        world.on_loop(claim(world.app.ledger, row_of(request, world.clock.now())))["status"]
+        == "claimed"
+    )  # type: ignore[arg-type]
     settle(world)
     world.host.start_orchestration("export_run", request, request["run_id"])
     world.simulator.behaviour = SLOW
@@ -194,7 +204,9 @@ def test_a_claim_without_a_row_is_freed(world: World, key: str) -> None:
 def test_the_living_and_the_suspended_stay(world: World, key: str, operation: str) -> None:
     run_id = waiting_run(world, key)
     if operation != "nothing":
-        answer = world.host.request("POST", f"/runtime/webhooks/durabletask/instances/{run_id}/{operation}?reason=x")
+        answer = world.host.request(
+            "POST", f"/runtime/webhooks/durabletask/instances/{run_id}/{operation}?reason=x"
+        )
         assert answer.status == 202
     world.host.settle()
     before = state_of(world, run_id)
@@ -202,12 +214,16 @@ def test_the_living_and_the_suspended_stay(world: World, key: str, operation: st
         settle(world)
     assert state_of(world, run_id) == before and before["run"].outcome == ""
     if operation != "nothing":
-        world.host.request("POST", f"/runtime/webhooks/durabletask/instances/{run_id}/resume?reason=x")
+        world.host.request(
+            "POST", f"/runtime/webhooks/durabletask/instances/{run_id}/resume?reason=x"
+        )
     world.simulator.behaviour = BEHAVIOUR
     assert world.finish(run_id)["outcome"] == "landed"
 
 
-def test_a_run_of_another_hub_is_dead_only_when_its_lease_has_passed(world: World, key: str) -> None:
+def test_a_run_of_another_hub_is_dead_only_when_its_lease_has_passed(
+    world: World, key: str
+) -> None:
     """Blue and green share the tables: this hub cannot ask the other's engine."""
     request, ledger = request_of(world, key), world.app.ledger
     mine, ledger.hub = ledger.hub, "OtherHub"
@@ -263,7 +279,9 @@ def failing(call: Call) -> Call:
     return called
 
 
-def test_a_run_whose_last_word_failed_three_times_has_landed_all_the_same(world: World, key: str) -> None:
+def test_a_run_whose_last_word_failed_three_times_has_landed_all_the_same(
+    world: World, key: str
+) -> None:
     with around(world, "record_outcome", failing):
         run_id = world.start(**fields_of(key))
         assert world.host.wait(run_id)["runtimeStatus"] == "Failed"
@@ -314,7 +332,11 @@ WRITES_OF_A_CLOSE = 3  # run, catalogue, lock; the event between the last two is
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("nth", range(1, WRITES_OF_A_CLOSE + 1))
 def test_a_half_done_close_is_finished(
-    world: World, key: str, nth: int, when: str, caplog: pytest.LogCaptureFixture,
+    world: World,
+    key: str,
+    nth: int,
+    when: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The closing activity dies at each of its writes, for good; what a pass makes of it is what was meant to be."""
     writes, ends, undisturbed = 0, [], world.land(**fields_of(key))
@@ -343,13 +365,22 @@ def test_a_half_done_close_is_finished(
         return called
 
     tables_of(world).hook = kill
-    with around(world, "record_outcome", only_there), caplog.at_level(logging.INFO, "partner_billing.events"):
+    with (
+        around(world, "record_outcome", only_there),
+        caplog.at_level(logging.INFO, "partner_billing.events"),
+    ):
         run_id = world.start(**fields_of(key))
         world.host.wait(run_id)
         tables_of(world).hook = None
         settle(world)
-    ends = [json.loads(record.message) for record in caplog.records if f"{run_id}/ended/1" in record.message]
-    assert {one["event_id"] for one in ends} == {f"{run_id}/ended/1"} and {one["outcome"] for one in ends} == {"landed"}
+    ends = [
+        json.loads(record.message)
+        for record in caplog.records
+        if f"{run_id}/ended/1" in record.message
+    ]
+    assert {one["event_id"] for one in ends} == {f"{run_id}/ended/1"} and {
+        one["outcome"] for one in ends
+    } == {"landed"}
     assert_closed(world, run_id, "landed", None)
     found = state_of(world, run_id)
     assert comparable(found) == comparable(meant)
@@ -362,16 +393,30 @@ def comparable(state: dict[str, Any]) -> dict[str, Any]:
     """Without what differs from run to run: ids, times, data."""
     run, entry, lock = state["run"], state["entry"], state["lock"]
     names = (
-        "outcome", "code", "stage", "next_check_at", "blobs_total", "blobs_landed", "blobs_failed", "operations", "posts",
-        "polls")
+        "outcome",
+        "code",
+        "stage",
+        "next_check_at",
+        "blobs_total",
+        "blobs_landed",
+        "blobs_failed",
+        "operations",
+        "posts",
+        "polls",
+    )
     return {
-        **{name: getattr(run, name) for name in names}, "same_version": run.version == entry.version,
-        "last": (entry.last_outcome, entry.last_code), "ended": run.ended_at == entry.last_ended_at,
-        "lock": (lock.run_id, lock.unknown_since)}
+        **{name: getattr(run, name) for name in names},
+        "same_version": run.version == entry.version,
+        "last": (entry.last_outcome, entry.last_code),
+        "ended": run.ended_at == entry.last_ended_at,
+        "lock": (lock.run_id, lock.unknown_since),
+    }
 
 
 @pytest.mark.parametrize("outcome", ["no_data", "cancelled"])
-def test_an_outcome_that_was_written_is_kept_by_whoever_finishes_the_close(world: World, key: str, outcome: Any) -> None:
+def test_an_outcome_that_was_written_is_kept_by_whoever_finishes_the_close(
+    world: World, key: str, outcome: Any
+) -> None:
     run_id = waiting_run(world, key)
     ledger = world.app.ledger
 
@@ -389,7 +434,9 @@ def test_an_outcome_that_was_written_is_kept_by_whoever_finishes_the_close(world
     assert_closed(world, run_id, outcome, None)
 
 
-def test_a_run_that_is_closed_late_says_nothing_new_in_the_catalogue(world: World, key: str) -> None:
+def test_a_run_that_is_closed_late_says_nothing_new_in_the_catalogue(
+    world: World, key: str
+) -> None:
     """It was taken for dead, another run landed the key, and then its own activity comes to its end."""
     run_id = waiting_run(world, key)
     world.host.request("POST", f"/runtime/webhooks/durabletask/instances/{run_id}/suspend?reason=x")
@@ -405,7 +452,11 @@ def test_a_run_that_is_closed_late_says_nothing_new_in_the_catalogue(world: Worl
     assert (ended["outcome"], ended["code"]) == ("failed", "run_lost")
     assert (catalogue_of(world, key), lock_of(world, key)) == (entry, lock)
     status = world.host.status(run_id)
-    assert status is not None and status["runtimeStatus"] == "Failed" and "run_lost" in status["output"]
+    assert (
+        status is not None
+        and status["runtimeStatus"] == "Failed"
+        and "run_lost" in status["output"]
+    )
 
 
 def test_a_pass_with_nothing_to_do_writes_nothing(world: World, key: str) -> None:
@@ -419,7 +470,9 @@ def test_a_pass_with_nothing_to_do_writes_nothing(world: World, key: str) -> Non
     world.simulator.behaviour = BEHAVIOUR
 
 
-def test_one_lock_that_cannot_be_judged_does_not_keep_the_others_from_it(world: World, key: str) -> None:
+def test_one_lock_that_cannot_be_judged_does_not_keep_the_others_from_it(
+    world: World, key: str
+) -> None:
     """Nothing that one key's rows hold may leave the dead of other keys unburied."""
     first, other = waiting_run(world, key), "unbilled_usage/2026-10/USD/full"
     second = waiting_run(world, other)

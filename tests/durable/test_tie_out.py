@@ -22,7 +22,10 @@ def test_an_invoice_ties_out_and_a_restated_one_is_off_by_what_was_added() -> No
         world.run_cycle()
         key = f"billed_reconciliation/{world.invoice_id}/full"
         first, total = entry_of(world, key), world.simulator.invoices()[-1].total
-        assert first["tie_out"]["status"] == "tied_out" and Decimal(first["tie_out"]["listed_total"]) == total
+        assert (
+            first["tie_out"]["status"] == "tied_out"
+            and Decimal(first["tie_out"]["listed_total"]) == total
+        )
         world.simulator.restate(key, amount=Decimal("12.34"))
         world.pass_days(1)
         world.run_cycle()
@@ -31,26 +34,51 @@ def test_an_invoice_ties_out_and_a_restated_one_is_off_by_what_was_added() -> No
         assert second["version"] != first["version"] and second["tie_out"]["status"] == "off_by"
         assert Decimal(report["difference"]) == Decimal(report["sums"]["USD"]) - total != 0
         assert (report["status"], report["version"], report["difference"]) == (
-            "off_by", second["version"], second["tie_out"]["difference"])
+            "off_by",
+            second["version"],
+            second["tie_out"]["difference"],
+        )
         marker = json.loads(world.landed[f"{second['path']}/_manifest.json"])
-        assert marker["invoice"]["total"] == str(float(total)) and marker["invoice"]["currency"] == "USD"
-        assert (second["settles_on"], second["finality"], first["finality"]) == ("2026-11-29", "provisional", "provisional")
-        latest = json.loads(world.landed[f"catalogue/{second['path'].split('/', 1)[1].rsplit('/', 1)[0]}/latest.json"])
+        assert (
+            marker["invoice"]["total"] == str(float(total))
+            and marker["invoice"]["currency"] == "USD"
+        )
+        assert (second["settles_on"], second["finality"], first["finality"]) == (
+            "2026-11-29",
+            "provisional",
+            "provisional",
+        )
+        latest = json.loads(
+            world.landed[
+                f"catalogue/{second['path'].split('/', 1)[1].rsplit('/', 1)[0]}/latest.json"
+            ]
+        )
         assert latest["settles_on"] == "2026-11-29"
 
 
 def test_without_a_listed_total_there_is_nothing_to_compare() -> None:
-    with MemoryWorld(behaviour=BEHAVIOUR, INVOICE_SOURCE="list", INVOICE_IDS="G059916882", EXPORT_CURRENCIES="USD") as world:
+    with MemoryWorld(
+        behaviour=BEHAVIOUR,
+        INVOICE_SOURCE="list",
+        INVOICE_IDS="G059916882",
+        EXPORT_CURRENCIES="USD",
+    ) as world:
         assert world.run_cycle()["outcome"] == "complete"
         found = entry_of(world, "billed_reconciliation/G059916882/full")
-        assert (found["tie_out"]["status"], found["tie_out"]["code"]) == ("no_total", "invoice_total_unknown")
-        assert found["settles_on"] == "2026-12-12"  # no date is known: 21 days after it first landed
+        assert (found["tie_out"]["status"], found["tie_out"]["code"]) == (
+            "no_total",
+            "invoice_total_unknown",
+        )
+        assert (
+            found["settles_on"] == "2026-12-12"
+        )  # no date is known: 21 days after it first landed
         assert entry_of(world, "billed_usage/G059916882/full")["tie_out"] is None
         assert entry_of(world, "unbilled_usage/2026-11/USD/full")["finality"] == "open"
 
 
 def test_a_comparison_that_fails_changes_no_outcome(monkeypatch: Any) -> None:
     with MemoryWorld(behaviour=BEHAVIOUR) as world:
+
         async def broken(self: Versions, version: Any, **columns: Any) -> Any:
             if "tie_out" in columns:
                 raise RuntimeError("no storage today")
@@ -69,4 +97,7 @@ def test_a_list_that_was_never_had_leaves_the_landing_alone() -> None:
         cycle = world.run_cycle()
         assert {key.split("_")[0] for key in (run["key"] for run in cycle["runs"])} == {"unbilled"}
         end = world.land("billed_reconciliation", invoice_id=world.invoice_id)
-        assert end["outcome"] == "landed" and entry_of(world, end["key"])["tie_out"]["code"] == "invoice_total_unknown"
+        assert (
+            end["outcome"] == "landed"
+            and entry_of(world, end["key"])["tie_out"]["code"] == "invoice_total_unknown"
+        )

@@ -28,7 +28,11 @@ def world(shared_world: World) -> Iterator[World]:
 
 
 def events(caplog: pytest.LogCaptureFixture, run_id: str) -> list[dict[str, Any]]:
-    lines = [json.loads(record.getMessage()) for record in caplog.records if record.name == "partner_billing.events"]
+    lines = [
+        json.loads(record.getMessage())
+        for record in caplog.records
+        if record.name == "partner_billing.events"
+    ]
     return [line for line in lines if line.get("instance_id") == run_id]
 
 
@@ -39,7 +43,9 @@ def test_all_waits_together(world: World, caplog: pytest.LogCaptureFixture, agai
     world.simulator.restate("unbilled_usage/2026-10/USD/full")
     world.simulator.behaviour = replace(BEHAVIOUR, ready_after_polls=2, retry_after_seconds=100)
     world.simulator.faults = Faults()
-    world.simulator.faults.add(Match(operation="start", nth=(1,)), Answer(status=503, headers={"Retry-After": "60"}))
+    world.simulator.faults.add(
+        Match(operation="start", nth=(1,)), Answer(status=503, headers={"Retry-After": "60"})
+    )
     if again:
         with around(world, "check_operation", twice):
             run = world.land("unbilled_usage", billing_month="last")
@@ -57,10 +63,14 @@ def test_pauses_between_rounds_count_and_copying_does_not(world: World) -> None:
     world.simulator.restate(key)
     world.simulator.behaviour = Behaviour(ready_after_polls=0)
     world.simulator.faults = Faults()
-    world.simulator.faults.add(Match(operation="blob", method="GET", path="*part-00000*"), Answer(status=404))
+    world.simulator.faults.add(
+        Match(operation="blob", method="GET", path="*part-00000*"), Answer(status=404)
+    )
     run = world.land("unbilled_reconciliation", billing_month="last")
     assert run["outcome"] == "incomplete"
-    assert 30 + 60 <= run["waited_seconds"] <= 30 + 60 + 5  # two pauses before the second and the third round
+    assert (
+        30 + 60 <= run["waited_seconds"] <= 30 + 60 + 5
+    )  # two pauses before the second and the third round
 
 
 def test_a_run_that_nobody_worked_on_has_not_waited_until_it_was_found(world: World) -> None:

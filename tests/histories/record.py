@@ -35,16 +35,28 @@ class RepeatableWorld(World):
 
     def open_host(self) -> LocalHost:
         return LocalHost(
-            app_object(), clock=self.clock, early_timers=True, timers=False, serial=True, host_json=ROOT / "host.json",
-            settings=ENVIRONMENT | {"EXPORT_SCHEDULE": self.settings.export_schedule}).start()
+            app_object(),
+            clock=self.clock,
+            early_timers=True,
+            timers=False,
+            serial=True,
+            host_json=ROOT / "host.json",
+            settings=ENVIRONMENT | {"EXPORT_SCHEDULE": self.settings.export_schedule},
+        ).start()
 
 
 def run_of(key: str, **more: Any) -> dict[str, Any]:
     """The input of export_run, with an id that is the same in every recording."""
     words = key.lower().replace("_", "-").replace("/", "-")
     return {
-        "run_id": f"{words}-20261121t060000z-aaaa", "key": key, "force": False, "requested_by": "function-key", "reason": "",
-        "limits": {"deadline": DEADLINE, "rounds": 3, "pages_in_flight": 4, "poll_min_seconds": 10}, **more}
+        "run_id": f"{words}-20261121t060000z-aaaa",
+        "key": key,
+        "force": False,
+        "requested_by": "function-key",
+        "reason": "",
+        "limits": {"deadline": DEADLINE, "rounds": 3, "pages_in_flight": 4, "poll_min_seconds": 10},
+        **more,
+    }
 
 
 def started(world: World, key: str) -> str:
@@ -58,7 +70,9 @@ def started(world: World, key: str) -> str:
 def cycle(world: World) -> None:
     """Two lanes, four runs that land."""
     world.host.fire_timer("start_due_cycle")
-    (cycle_id,) = [one["instanceId"] for one in world.host.instances() if one["name"] == "export_cycle"]
+    (cycle_id,) = [
+        one["instanceId"] for one in world.host.instances() if one["name"] == "export_cycle"
+    ]
     world.host.wait(cycle_id, 60)
 
 
@@ -77,13 +91,17 @@ def waiting(world: World) -> None:
 
 def failing(world: World) -> None:
     """Microsoft loses the first operation and refuses the second export."""
-    world.simulator.faults = Faults().add(Match(operation="poll", nth=(2,)), Answer(status=404)).add(
-        Match(operation="start", nth=(2,)), Answer(status=403))
+    world.simulator.faults = (
+        Faults()
+        .add(Match(operation="poll", nth=(2,)), Answer(status=404))
+        .add(Match(operation="start", nth=(2,)), Answer(status=403))
+    )
     world.host.wait(started(world, "unbilled_reconciliation/2026-10/USD/full"))
 
 
 def platform_fault(world: World) -> None:
     """An activity dies three times."""
+
     def dying(call: Call) -> Call:
         async def called(**arguments: Any) -> Any:
             raise ValueError("not one of the app's own errors")
@@ -99,7 +117,8 @@ def two_rounds(world: World) -> None:
     key = "unbilled_usage/2026-10/USD/full"
     expected = world.simulator.fill(key, blobs=230, blob_bytes=64)
     world.simulator.faults = Faults().add(
-        Match(operation="blob", path=f"*{expected.blobs[7].name}", nth=(1,)), Answer(status=404))
+        Match(operation="blob", path=f"*{expected.blobs[7].name}", nth=(1,)), Answer(status=404)
+    )
     world.host.wait(started(world, key), 120)
 
 
@@ -117,16 +136,32 @@ def backfill(world: World) -> None:
 
 
 RECORDINGS: dict[str, tuple[Callable[[World], None], dict[str, str]]] = {
-    "cycle": (cycle, {"EXPORT_DATASETS": "billed_reconciliation,unbilled_reconciliation", "EXPORT_PARALLELISM": "2"}),
-    "long_wait": (long_wait, {}), "waiting": (waiting, {}), "failing": (failing, {}), "platform_fault": (platform_fault, {}),
-    "two_rounds": (two_rounds, {}), "retention": (retention, {}), "backfill": (backfill, {}),
+    "cycle": (
+        cycle,
+        {
+            "EXPORT_DATASETS": "billed_reconciliation,unbilled_reconciliation",
+            "EXPORT_PARALLELISM": "2",
+        },
+    ),
+    "long_wait": (long_wait, {}),
+    "waiting": (waiting, {}),
+    "failing": (failing, {}),
+    "platform_fault": (platform_fault, {}),
+    "two_rounds": (two_rounds, {}),
+    "retention": (retention, {}),
+    "backfill": (backfill, {}),
 }
 
 
 @contextmanager
 def world_for(azurite: Azurite, settings: dict[str, str]) -> Iterator[World]:
     with RepeatableWorld(
-        azurite, start=START, behaviour=BEHAVIOUR, storage_proxy=True, services=hooked_services, **settings,  # type: ignore[arg-type]
+        azurite,
+        start=START,
+        behaviour=BEHAVIOUR,
+        storage_proxy=True,
+        services=hooked_services,
+        **settings,  # type: ignore[arg-type]
     ) as world:
         yield world
 
@@ -137,9 +172,17 @@ def record(azurite: Azurite, name: str) -> list[dict[str, Any]]:
     with world_for(azurite, settings) as world:
         play(world)
         found = [
-            {"orchestrator": instance["name"], "instance_id": instance["instanceId"], "status": instance["runtimeStatus"],
-             "custom_status": instance["customStatus"], "events": world.host.history(instance["instanceId"])}
-            for instance in sorted(world.host.instances(), key=lambda one: (one["createdTime"], one["name"]))]
+            {
+                "orchestrator": instance["name"],
+                "instance_id": instance["instanceId"],
+                "status": instance["runtimeStatus"],
+                "custom_status": instance["customStatus"],
+                "events": world.host.history(instance["instanceId"]),
+            }
+            for instance in sorted(
+                world.host.instances(), key=lambda one: (one["createdTime"], one["name"])
+            )
+        ]
         return list(numbered(found))
 
 
@@ -151,8 +194,11 @@ def numbered(value: Any) -> Any:
         text = found[0]
         if text not in seen:
             digits = f"{len(seen) + 1:032x}"
-            seen[text] = digits if len(text) == 32 else "-".join(
-                (digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+            seen[text] = (
+                digits
+                if len(text) == 32
+                else "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+            )
         return seen[text]
 
     text = SUFFIX.sub(r"\1-aaaa", GUID.sub(number, json.dumps(value)))
@@ -164,7 +210,9 @@ def main(names: list[str]) -> None:
         for name in names or RECORDINGS:
             instances = record(azurite, name)
             lines = [json.dumps(instance, separators=(",", ":")) for instance in instances]
-            (FOLDER / f"{name}.json").write_text("[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8")
+            (FOLDER / f"{name}.json").write_text(
+                "[\n" + ",\n".join(lines) + "\n]\n", encoding="utf-8"
+            )
             events = max(len(instance["events"]) for instance in instances)
             print(f"{name}: {len(instances)} instances, at most {events} events in one")
 

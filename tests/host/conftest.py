@@ -25,8 +25,11 @@ SAMPLE_APP = Path(__file__).parent / "sample_app"
 Found = TypeVar("Found")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = {
-    "SAMPLE_HUB": "Sample", "SAMPLE_SCHEDULE": "0 0 0 1 1 *", "SAMPLE_VALUE": "from settings",
-    "AZURE_FUNCTIONS_DURABLE_STRICT_TYPING": "1"}
+    "SAMPLE_HUB": "Sample",
+    "SAMPLE_SCHEDULE": "0 0 0 1 1 *",
+    "SAMPLE_VALUE": "from settings",
+    "AZURE_FUNCTIONS_DURABLE_STRICT_TYPING": "1",
+}
 
 
 @dataclass
@@ -39,7 +42,13 @@ class Answer:
         return json.loads(self.body)
 
 
-def call(base_url: str, method: str, path: str, content: Any = None, headers: dict[str, str] | None = None) -> Answer:
+def call(
+    base_url: str,
+    method: str,
+    path: str,
+    content: Any = None,
+    headers: dict[str, str] | None = None,
+) -> Answer:
     """One request over a real connection. `content` is sent as JSON, bytes as they are."""
     connection = http.client.HTTPConnection(urlsplit(base_url).netloc, timeout=30)
     body, all_headers = content, dict(headers or {})
@@ -49,7 +58,11 @@ def call(base_url: str, method: str, path: str, content: Any = None, headers: di
     try:
         connection.request(method, path, body, all_headers)
         response = connection.getresponse()
-        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
+        return Answer(
+            response.status,
+            {name.lower(): value for name, value in response.getheaders()},
+            response.read(),
+        )
     finally:
         connection.close()
 
@@ -63,15 +76,21 @@ class Web:
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
 
-    def call(self, method: str, path: str, content: Any = None, headers: dict[str, str] | None = None) -> Answer:
+    def call(
+        self, method: str, path: str, content: Any = None, headers: dict[str, str] | None = None
+    ) -> Answer:
         return call(self.base_url, method, path, content, headers)
 
     def start(self, name: str, content: Any = None, instance_id: str | None = None) -> str:
-        answer = self.call("POST", f"/api/start/{name}" + (f"/{instance_id}" if instance_id else ""), content)
+        answer = self.call(
+            "POST", f"/api/start/{name}" + (f"/{instance_id}" if instance_id else ""), content
+        )
         assert answer.status == 202, answer
         return str(answer.json()["id"])
 
-    def manage(self, method: str, path: str, content: Any = None, headers: dict[str, str] | None = None) -> Answer:
+    def manage(
+        self, method: str, path: str, content: Any = None, headers: dict[str, str] | None = None
+    ) -> Answer:
         return self.call(method, f"{MANAGEMENT}/{path}", content, headers)
 
     def status(self, instance_id: str, query: str = "") -> Any:
@@ -100,23 +119,53 @@ def web(host: LocalHost) -> Web:
 class HostProcess:
     """`python -m local.host` with the sample app."""
 
-    def __init__(self, state_dir: Path, *options: str, settings: dict[str, str] | None = None, app: Path = SAMPLE_APP) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        *options: str,
+        settings: dict[str, str] | None = None,
+        app: Path = SAMPLE_APP,
+    ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "local.host", "--app-root", str(app), "--port", "0", "--state-dir",
-             str(state_dir), *options],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | SETTINGS | (settings or {}))
+            [
+                sys.executable,
+                "-W",
+                "error",
+                "-m",
+                "local.host",
+                "--app-root",
+                str(app),
+                "--port",
+                "0",
+                "--state-dir",
+                str(state_dir),
+                *options,
+            ],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | SETTINGS | (settings or {}),
+        )
         self.said: list[str] = []
         self.logged: list[str] = []
         self._url: str | None = None
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._logs_more = threading.Condition()
         self._readers = [
-            threading.Thread(target=self._read, args=(self._process.stdout, self.said, self._lines), daemon=True),
-            threading.Thread(target=self._read, args=(self._process.stderr, self.logged, None), daemon=True)]
+            threading.Thread(
+                target=self._read, args=(self._process.stdout, self.said, self._lines), daemon=True
+            ),
+            threading.Thread(
+                target=self._read, args=(self._process.stderr, self.logged, None), daemon=True
+            ),
+        ]
         for reader in self._readers:
             reader.start()
 
-    def _read(self, stream: Any, kept: list[str], lines: "queue.SimpleQueue[str | None] | None") -> None:
+    def _read(
+        self, stream: Any, kept: list[str], lines: "queue.SimpleQueue[str | None] | None"
+    ) -> None:
         for line in stream:
             with self._logs_more:
                 kept.append(line)
@@ -146,7 +195,9 @@ class HostProcess:
                 return found
             with self._logs_more:
                 left = deadline - time.monotonic()
-                assert self._logs_more.wait_for(lambda seen=seen: len(self.logged) > seen, left), "".join(self.logged)
+                assert self._logs_more.wait_for(lambda seen=seen: len(self.logged) > seen, left), (
+                    "".join(self.logged)
+                )
 
     def wait_for_end(self, instance_id: str) -> dict[str, Any]:
         """Of an instance; its status."""
@@ -180,7 +231,9 @@ class HostProcess:
 def start_process(tmp_path: Path) -> Iterator[Callable[..., HostProcess]]:
     started: list[HostProcess] = []
 
-    def start(*options: str, settings: dict[str, str] | None = None, app: Path = SAMPLE_APP) -> HostProcess:
+    def start(
+        *options: str, settings: dict[str, str] | None = None, app: Path = SAMPLE_APP
+    ) -> HostProcess:
         started.append(HostProcess(tmp_path / "state", *options, settings=settings, app=app))
         return started[-1]
 

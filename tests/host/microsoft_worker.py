@@ -31,8 +31,11 @@ class Direction(IntEnum):
     IN, OUT, INOUT = 0, 1, 2
 
 
-PROTOS = SimpleNamespace(BindingInfo=SimpleNamespace(
-    **{name: Direction[name.upper()] for name in ("in", "out", "inout")}, undefined=None))
+PROTOS = SimpleNamespace(
+    BindingInfo=SimpleNamespace(
+        **{name: Direction[name.upper()] for name in ("in", "out", "inout")}, undefined=None
+    )
+)
 
 
 class Theirs:
@@ -52,7 +55,9 @@ class Theirs:
             self.ids[info.name] = info.function_id
 
     async def call(self, function: AppFunction, inputs: list[tuple[str, Datum]]) -> dict[str, Any]:
-        ok, datum, _, error, _ = await self._invoke(str(uuid.uuid4()), self.ids[function.name], inputs, {})
+        ok, datum, _, error, _ = await self._invoke(
+            str(uuid.uuid4()), self.ids[function.name], inputs, {}
+        )
         if not ok:
             return {"error": error}
         if function.trigger == "httpTrigger":
@@ -61,34 +66,58 @@ class Theirs:
 
 
 def shown(answer: HostResponse) -> dict[str, Any]:
-    return {"status": answer.status, "headers": sorted(map(list, answer.headers)), "body": answer.body.decode()}
+    return {
+        "status": answer.status,
+        "headers": sorted(map(list, answer.headers)),
+        "body": answer.body.decode(),
+    }
 
 
 def inputs_of(function: AppFunction, call: dict[str, Any]) -> list[tuple[str, Datum]]:
     if "http" in call:
         given = call["http"]
         request = request_of(given)
-        return [(function.trigger_parameter, request_datum(request, given["parameters"])), *clients(function)]
-    return [(function.trigger_parameter, Datum(type="string", value=call["input"])), *clients(function)]
+        return [
+            (function.trigger_parameter, request_datum(request, given["parameters"])),
+            *clients(function),
+        ]
+    return [
+        (function.trigger_parameter, Datum(type="string", value=call["input"])),
+        *clients(function),
+    ]
 
 
 def clients(function: AppFunction) -> list[tuple[str, Datum]]:
     return [(name, Datum(type="string", value=BINDING)) for name in function.client_parameters]
 
 
-BINDING = json.dumps({"taskHubName": "Hub", "creationUrls": {}, "managementUrls": {}, "baseUrl": "", "rpcBaseUrl": "",
-                      "requiredQueryStringParameters": ""})
+BINDING = json.dumps(
+    {
+        "taskHubName": "Hub",
+        "creationUrls": {},
+        "managementUrls": {},
+        "baseUrl": "",
+        "rpcBaseUrl": "",
+        "requiredQueryStringParameters": "",
+    }
+)
 
 
 def request_of(given: dict[str, Any]) -> HostRequest:
     headers = [(name, value) for name, value in given["headers"]]
-    return HostRequest.of(given["method"], given["path"], headers, given["body"].encode(), "http://host")
+    return HostRequest.of(
+        given["method"], given["path"], headers, given["body"].encode(), "http://host"
+    )
 
 
 def ours(invoker: Invoker, function: AppFunction, call: dict[str, Any]) -> dict[str, Any]:
     try:
         if function.trigger == "httpTrigger":
-            return shown(invoker.http(function, request_of(call["http"]), call["http"]["parameters"]).result(30))
+            return shown(
+                invoker.http(function, request_of(call["http"]), call["http"]["parameters"]).result(
+                    30
+                )
+            )
         if function.trigger == "orchestrationTrigger":
             return {"result": json.loads(invoker.orchestrator(function, call["input"]))}
         text = invoker.activity(function, json.dumps([call["input"]])).result(30)
@@ -107,13 +136,27 @@ def main() -> None:
     loop = UserLoop.shared()
     invoker = Invoker(loop, root, lambda: BINDING)
     theirs = Theirs()
-    print(json.dumps({"ours": sorted(function.name for function in index.all), "theirs": sorted(theirs.ids)}))
+    print(
+        json.dumps(
+            {"ours": sorted(function.name for function in index.all), "theirs": sorted(theirs.ids)}
+        )
+    )
     for line in sys.stdin:
         call = json.loads(line)
         function = index.find(call["function"])
         assert function is not None
-        answers = asyncio.run_coroutine_threadsafe(theirs.call(function, inputs_of(function, call)), loop.loop).result(30)
-        print(json.dumps({"function": function.name, "ours": ours(invoker, function, call), "theirs": answers}))
+        answers = asyncio.run_coroutine_threadsafe(
+            theirs.call(function, inputs_of(function, call)), loop.loop
+        ).result(30)
+        print(
+            json.dumps(
+                {
+                    "function": function.name,
+                    "ours": ours(invoker, function, call),
+                    "theirs": answers,
+                }
+            )
+        )
     invoker.stop(abandon=False)
 
 

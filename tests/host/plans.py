@@ -25,13 +25,19 @@ def task_of(context: Any, node: dict[str, Any]) -> Any:
     match node["kind"]:
         case "act" if "attempts" in node:
             order = {**node, "key": f"{context.instance_id}-{node['value']}"}
-            return context.call_activity_with_retry("act", df.RetryOptions(5, node["attempts"]), order)
+            return context.call_activity_with_retry(
+                "act", df.RetryOptions(5, node["attempts"]), order
+            )
         case "act":
             return context.call_activity("act", node)
         case "timer":
-            return context.create_timer(context.current_utc_datetime + timedelta(milliseconds=node["ms"]))
+            return context.create_timer(
+                context.current_utc_datetime + timedelta(milliseconds=node["ms"])
+            )
         case "sub" if node["retry"]:
-            return context.call_sub_orchestrator_with_retry("plan", df.RetryOptions(5, 2), node["nodes"])
+            return context.call_sub_orchestrator_with_retry(
+                "plan", df.RetryOptions(5, 2), node["nodes"]
+            )
         case "sub":
             return context.call_sub_orchestrator("plan", node["nodes"])
         case "all":
@@ -64,20 +70,36 @@ class Planner:
             return {"kind": "act", "value": self.values, "ms": chance.randrange(3) * self.slow}
         if kind < 0.75:
             limit = chance.randint(1, 4)
-            return {"kind": "act", "value": self.values, "ms": 0, "attempts": limit,
-                    "fail": chance.randrange(limit + 1 if may_fail else limit)}
+            return {
+                "kind": "act",
+                "value": self.values,
+                "ms": 0,
+                "attempts": limit,
+                "fail": chance.randrange(limit + 1 if may_fail else limit),
+            }
         if kind < 0.85:
             return {"kind": "timer", "ms": chance.randrange(41) * self.slow}
-        return {"kind": "sub", "retry": chance.random() < 0.5 and self.retries,
-                "nodes": [self.leaf(may_fail=False) for _ in range(chance.randint(1, 2))]}
+        return {
+            "kind": "sub",
+            "retry": chance.random() < 0.5 and self.retries,
+            "nodes": [self.leaf(may_fail=False) for _ in range(chance.randint(1, 2))],
+        }
 
     def node(self, depth: int, *, may_fail: bool = True) -> dict[str, Any]:
         kind = self.chance.random()
         if depth == 0 or kind < 0.5:
             return self.leaf(may_fail=may_fail)
         if kind < 0.8:
-            return {"kind": "all", "nodes": [self.node(depth - 1, may_fail=False) for _ in range(self.chance.randint(1, 4))]}
-        return {"kind": "any", "nodes": [self.leaf(may_fail=False) for _ in range(self.chance.randint(1, 3))]}
+            return {
+                "kind": "all",
+                "nodes": [
+                    self.node(depth - 1, may_fail=False) for _ in range(self.chance.randint(1, 4))
+                ],
+            }
+        return {
+            "kind": "any",
+            "nodes": [self.leaf(may_fail=False) for _ in range(self.chance.randint(1, 3))],
+        }
 
     def plan(self) -> list[dict[str, Any]]:
         return [self.node(1) for _ in range(self.chance.randint(1, 5))]
@@ -86,15 +108,25 @@ class Planner:
 def right(node: dict[str, Any], result: Any) -> bool:
     match node["kind"]:
         case "act":
-            return bool(result == ("ERR" if node.get("fail", 0) >= node.get("attempts", 10**6) else node["value"]))
+            return bool(
+                result
+                == ("ERR" if node.get("fail", 0) >= node.get("attempts", 10**6) else node["value"])
+            )
         case "timer":
             return result is None
         case "any":
             return any(right(child, result) for child in node["nodes"])
         case _:
-            return isinstance(result, list) and len(result) == len(node["nodes"]) and all(
-                right(child, item) for child, item in zip(node["nodes"], result, strict=True))
+            return (
+                isinstance(result, list)
+                and len(result) == len(node["nodes"])
+                and all(
+                    right(child, item) for child, item in zip(node["nodes"], result, strict=True)
+                )
+            )
 
 
 def all_right(plan_nodes: list[dict[str, Any]], status: dict[str, Any]) -> bool:
-    return status["runtimeStatus"] == "Completed" and right({"kind": "all", "nodes": plan_nodes}, status["output"])
+    return status["runtimeStatus"] == "Completed" and right(
+        {"kind": "all", "nodes": plan_nodes}, status["output"]
+    )

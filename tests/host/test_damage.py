@@ -42,8 +42,10 @@ def test_a_full_disk_ends_in_one_message_and_a_consistent_state(tmp_path: Path) 
                 host.start_orchestration("plan", [], f"filler-{n}")
         assert host.request("GET", "/runtime/webhooks/durabletask/instances/plan-1").status == 503
         host.stop(drain=False)
-    assert reasons == [f"The state database {tmp_path / HUB} cannot be written (database or disk is full). Nothing is lost: make "
-                       "room and start the host again."]
+    assert reasons == [
+        f"The state database {tmp_path / HUB} cannot be written (database or disk is full). Nothing is lost: make "
+        "room and start the host again."
+    ]
     with LocalHost(app, state_dir=tmp_path) as host:
         for iid, nodes in plans.items():
             assert all_right(nodes, host.wait(iid))
@@ -94,7 +96,10 @@ def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
     other = sqlite3.connect(tmp_path / HUB)
     other.execute("PRAGMA user_version=99")
     other.close()
-    with pytest.raises(HostError, match=r"another version of the host \(schema 99\)\. To keep it and start anew: mv "):
+    with pytest.raises(
+        HostError,
+        match=r"another version of the host \(schema 99\)\. To keep it and start anew: mv ",
+    ):
         LocalHost(app, state_dir=tmp_path).start()
 
 
@@ -102,18 +107,26 @@ def test_a_process_on_a_full_disk_ends_with_the_message_and_another_goes_on(tmp_
     """The limit on the size of files stands in for a full disk; the program itself is the real one."""
     limited = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000)); sys.argv[0] = 'host'; "
-        "from local.host.__main__ import main; sys.exit(main())")
-    script = ("import azure.functions as func, azure.durable_functions as df\napp = df.DFApp()\n"
-              "@app.activity_trigger(input_name='n')\ndef big(n):\n    return 'x' * 20_000\n"
-              "@app.orchestration_trigger(context_name='context')\ndef fill(context):\n"
-              "    for n in range(30):\n        yield context.call_activity('big', n)\n    return 'full'\n"
-              "@app.timer_trigger(arg_name='tick', schedule='0 0 0 1 1 *', run_on_startup=True)\n"
-              "@app.durable_client_input(client_name='client')\nasync def begin(tick: func.TimerRequest, client):\n"
-              "    await client.start_new('fill', 'one')\n")
+        "from local.host.__main__ import main; sys.exit(main())"
+    )
+    script = (
+        "import azure.functions as func, azure.durable_functions as df\napp = df.DFApp()\n"
+        "@app.activity_trigger(input_name='n')\ndef big(n):\n    return 'x' * 20_000\n"
+        "@app.orchestration_trigger(context_name='context')\ndef fill(context):\n"
+        "    for n in range(30):\n        yield context.call_activity('big', n)\n    return 'full'\n"
+        "@app.timer_trigger(arg_name='tick', schedule='0 0 0 1 1 *', run_on_startup=True)\n"
+        "@app.durable_client_input(client_name='client')\nasync def begin(tick: func.TimerRequest, client):\n"
+        "    await client.start_new('fill', 'one')\n"
+    )
     (tmp_path / "function_app.py").write_text(script)
     arguments = ["--app-root", str(tmp_path), "--port", "0", "--state-dir", str(tmp_path / "state")]
     done: Any = subprocess.run(
-        [sys.executable, "-c", limited, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        [sys.executable, "-c", limited, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     said = [line for line in done.stderr.splitlines() if "cannot be written" in line]
     assert done.returncode == 1 and len(said) == 1 and "Traceback" not in done.stderr, done.stderr
     with LocalHost(tmp_path, state_dir=tmp_path / "state", timers=False) as host:

@@ -25,7 +25,11 @@ def test_next_is_the_tick_being_served(local_host: StartHost, early: bool) -> No
     seen: list[tuple[str, str]] = []
     host = local_host(ticking(seen), early_timers=early)
     host.advance(timedelta(hours=3))
-    assert [tick for _, tick in seen] == ["01:00", "02:00", "03:00"]  # each once, also where it comes early
+    assert [tick for _, tick in seen] == [
+        "01:00",
+        "02:00",
+        "03:00",
+    ]  # each once, also where it comes early
 
 
 def test_an_early_tick_comes_half_a_second_early(local_host: StartHost) -> None:

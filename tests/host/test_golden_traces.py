@@ -34,7 +34,9 @@ def test_the_table_in_the_documentation_is_current() -> None:
 
 
 def renamed_activity(trace: dict[str, Any]) -> None:
-    trace["instances"]["g-chain5"]["executions"][0]["episodes"][1]["returned"]["actions"][0][1]["functionName"] = "dec"
+    trace["instances"]["g-chain5"]["executions"][0]["episodes"][1]["returned"]["actions"][0][1][
+        "functionName"
+    ] = "dec"
 
 
 def other_output(trace: dict[str, Any]) -> None:
@@ -54,7 +56,9 @@ def event_nobody_sent(trace: dict[str, Any]) -> None:
     history[-1] = {**history[-1], "EventType": 15, "Name": "go", "Input": "1"}
 
 
-@pytest.mark.parametrize("change", [renamed_activity, other_output, other_code, other_header, event_nobody_sent])
+@pytest.mark.parametrize(
+    "change", [renamed_activity, other_output, other_code, other_header, event_nobody_sent]
+)
 def test_the_player_notices(change: Any) -> None:
     trace = copy.deepcopy(TRACES["chain5"])
     change(trace)

@@ -90,16 +90,25 @@ def same_routes(app: df.DFApp) -> None:
         return ""
 
 
-@pytest.mark.parametrize(("build", "text"), [
-    (entity, "Function 'counter' uses durable entities, which the local host does not support."),
-    (queue, "Function 'on_message' uses queue triggers"), (blob_input, "Function 'read' uses the binding blob"),
-    (retry_policy, "Function 'nightly' has a retry policy"),
-    (bad_schedule, "'0 0 25 * * *': 25 is no hour: it must be 0 to 23"),
-    (missing_setting, "its schedule refers to the setting NO_SUCH_SETTING, which is not set"),
-    (unbound_parameter, "Function 'handler' has parameters without a binding: other"),
-    (wrong_parameter, "Function 'act' has parameters without a binding: other"),
-    (same_names, "Two functions are named 'twin'"), (same_routes, "both answer GET /api/Runs/{b}"),
-], ids=lambda value: value.__name__ if callable(value) else "")
+@pytest.mark.parametrize(
+    ("build", "text"),
+    [
+        (
+            entity,
+            "Function 'counter' uses durable entities, which the local host does not support.",
+        ),
+        (queue, "Function 'on_message' uses queue triggers"),
+        (blob_input, "Function 'read' uses the binding blob"),
+        (retry_policy, "Function 'nightly' has a retry policy"),
+        (bad_schedule, "'0 0 25 * * *': 25 is no hour: it must be 0 to 23"),
+        (missing_setting, "its schedule refers to the setting NO_SUCH_SETTING, which is not set"),
+        (unbound_parameter, "Function 'handler' has parameters without a binding: other"),
+        (wrong_parameter, "Function 'act' has parameters without a binding: other"),
+        (same_names, "Two functions are named 'twin'"),
+        (same_routes, "both answer GET /api/Runs/{b}"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
 def test_refused(build: Callable[[df.DFApp], object], text: str) -> None:
     assert text in refused(build)
 
@@ -120,11 +129,16 @@ def test_one_app_object_can_be_indexed_again_and_again() -> None:
         assert host.request("GET", "/hello").text == "hello"
 
 
-@pytest.mark.parametrize(("content", "text"), [
-    ({"extensions": {"durableTask": {"hubName": "%NO_HUB%"}}}, "NO_HUB, which is not set"),
-    ({"extensions": {"durableTask": {"hubName": "a-b"}}}, "not valid"),
-    ({"extensions": {"durableTask": {"maxConcurrentActivityFunctions": 0}}}, "at least 1"),
-    ({"extensions": []}, None), ({"extensions": 5}, "must be an object")])
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ({"extensions": {"durableTask": {"hubName": "%NO_HUB%"}}}, "NO_HUB, which is not set"),
+        ({"extensions": {"durableTask": {"hubName": "a-b"}}}, "not valid"),
+        ({"extensions": {"durableTask": {"maxConcurrentActivityFunctions": 0}}}, "at least 1"),
+        ({"extensions": []}, None),
+        ({"extensions": 5}, "must be an object"),
+    ],
+)
 def test_host_json(content: dict[str, object], text: str | None) -> None:
     if text is None:
         assert read_host_json(content, {}).route_prefix == "api"
@@ -136,27 +150,50 @@ def test_host_json(content: dict[str, object], text: str | None) -> None:
 def test_settings_live_as_long_as_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IN_BOTH", "environment")
     monkeypatch.delenv("IN_FILE", raising=False)
-    (tmp_path / "local.settings.json").write_text(json.dumps({"Values": {"IN_BOTH": "file", "IN_FILE": "file", "WON": "file"}}))
-    (tmp_path / "function_app.py").write_text("import azure.functions as func\napp = func.FunctionApp()\n")
+    (tmp_path / "local.settings.json").write_text(
+        json.dumps({"Values": {"IN_BOTH": "file", "IN_FILE": "file", "WON": "file"}})
+    )
+    (tmp_path / "function_app.py").write_text(
+        "import azure.functions as func\napp = func.FunctionApp()\n"
+    )
     path, module = list(sys.path), sys.modules.get("function_app")
     with LocalHost(tmp_path, settings={"WON": "argument"}):
-        assert (os.environ["IN_BOTH"], os.environ["IN_FILE"], os.environ["WON"]) == ("environment", "file", "argument")
+        assert (os.environ["IN_BOTH"], os.environ["IN_FILE"], os.environ["WON"]) == (
+            "environment",
+            "file",
+            "argument",
+        )
     assert "IN_FILE" not in os.environ and "WON" not in os.environ and sys.path == path
     assert sys.modules.get("function_app") is module
 
 
-@pytest.mark.parametrize(("source", "text"), [
-    (None, "There is no function_app.py"), ("x = 1", "exactly one FunctionApp or DFApp"),
-    ("import azure.functions as f\na = f.FunctionApp()\nb = f.FunctionApp()", "it holds 2"),
-    ("import nonsense_module", "function_app.py:1: ModuleNotFoundError: No module named 'nonsense_module'"),
-    ("import azure.durable_functions as df\nimport azure.functions as f\napp = df.DFApp()\n"
-     "@app.entity_trigger(context_name='c')\ndef counter(c): ...\n", "durable entities")])
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (None, "There is no function_app.py"),
+        ("x = 1", "exactly one FunctionApp or DFApp"),
+        ("import azure.functions as f\na = f.FunctionApp()\nb = f.FunctionApp()", "it holds 2"),
+        (
+            "import nonsense_module",
+            "function_app.py:1: ModuleNotFoundError: No module named 'nonsense_module'",
+        ),
+        (
+            "import azure.durable_functions as df\nimport azure.functions as f\napp = df.DFApp()\n"
+            "@app.entity_trigger(context_name='c')\ndef counter(c): ...\n",
+            "durable entities",
+        ),
+    ],
+)
 def test_command_prints_one_message(tmp_path: Path, source: str | None, text: str) -> None:
     if source is not None:
         (tmp_path / "function_app.py").write_text(source)
     done = subprocess.run(
-        [sys.executable, "-m", "local.host", "--app-root", str(tmp_path), "--port", "0"], cwd=ROOT, capture_output=True,
-        text=True, timeout=30)
+        [sys.executable, "-m", "local.host", "--app-root", str(tmp_path), "--port", "0"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
     assert done.returncode == 2 and done.stdout == ""
     messages = [line for line in done.stderr.splitlines() if line.startswith("local host: ")]
     assert len(messages) == 1 and text in messages[0]

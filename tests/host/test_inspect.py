@@ -62,28 +62,34 @@ def test_the_tree_of_an_instance(state: Path, capsys: pytest.CaptureFixture[str]
         "+30.000 s activity shaky, attempt 2 failed: Activity function 'shaky' failed: ValueError: planned",
         "+30.000 s wait 30.0 s after a failure of shaky 30.0 s over",
         "+0:01:00 activity shaky, attempt 3 7",
-        "+0:01:00 child kid 2 min 0 s \"grown\"",
+        '+0:01:00 child kid 2 min 0 s "grown"',
         "the-kid kid Completed began 2026-01-01 00:01:00, 2 min 0 s",
         "+0.000 s wait 2 min 0 s 2 min 0 s over",
-        "output: \"grown\"",
-        "+0:05:00 event go {\"a\": 1}",
-        'output: [7,"grown",{"a":1}]']
+        'output: "grown"',
+        '+0:05:00 event go {"a": 1}',
+        'output: [7,"grown",{"a":1}]',
+    ]
 
 
 def test_the_list_of_instances(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with LocalHost(app, clock=VirtualClock(START), state_dir=state):  # also while a host has the folder
+    with LocalHost(
+        app, clock=VirtualClock(START), state_dir=state
+    ):  # also while a host has the folder
         assert main(["inspect", "--state-dir", str(state)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "testhubname: 2 instances",
         "  the-family  family  Completed  began 2026-01-01 00:00:00, 5 min 0 s",
-        "    the-kid  kid  Completed  began 2026-01-01 00:01:00, 2 min 0 s"]
+        "    the-kid  kid  Completed  began 2026-01-01 00:01:00, 2 min 0 s",
+    ]
 
 
 def test_what_is_not_there(state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "--state-dir", str(state), "nobody"]) == 1
     assert main(["inspect", "--state-dir", str(tmp_path / "nowhere")]) == 1
     assert capsys.readouterr().err.splitlines() == [
-        "local host: there is no instance nobody", f"local host: there is no state in {tmp_path / 'nowhere'}"]
+        "local host: there is no instance nobody",
+        f"local host: there is no state in {tmp_path / 'nowhere'}",
+    ]
 
 
 @pytest.fixture
@@ -105,10 +111,16 @@ def test_a_line_for_each_step(capsys: pytest.CaptureFixture[str]) -> None:
         host.raise_event("x", "go")
         host.wait("x")
     text = capsys.readouterr().err
-    for step in ("family x: starts -> activity shaky (", "family x: shaky failed -> wait 30 s (",
-                 "family x: wait over -> activity shaky (",
-                 "family x: shaky done -> child kid (", "kid the-kid: starts -> wait 120 s (", "family x: kid done -> waits (",
-                 "\033[32mfamily x: event go -> Completed (", "\033[33mWARNING     activity shaky of x: failed: "):
+    for step in (
+        "family x: starts -> activity shaky (",
+        "family x: shaky failed -> wait 30 s (",
+        "family x: wait over -> activity shaky (",
+        "family x: shaky done -> child kid (",
+        "kid the-kid: starts -> wait 120 s (",
+        "family x: kid done -> waits (",
+        "\033[32mfamily x: event go -> Completed (",
+        "\033[33mWARNING     activity shaky of x: failed: ",
+    ):
         assert step in text, step
 
 
@@ -129,4 +141,7 @@ def test_an_error_that_azure_hides_is_shown(capsys: pytest.CaptureFixture[str]) 
     with LocalHost(broken, clock=VirtualClock(START)) as host:
         status = host.wait(host.start_orchestration("typo", instance_id="x"))
     assert "Non-Deterministic" in status["output"]
-    assert "\033[31mERROR x typo: an error that Azure hides: Exception: no row with key=" in capsys.readouterr().err
+    assert (
+        "\033[31mERROR x typo: an error that Azure hides: Exception: no row with key="
+        in capsys.readouterr().err
+    )

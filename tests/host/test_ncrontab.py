@@ -11,21 +11,27 @@ from local.host.ncrontab import BadSchedule, parse
 NOON = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)  # a Thursday
 
 
-@pytest.mark.parametrize(("text", "ticks"), [
-    ("0 */5 * * * *", ["2026-01-01T12:05:00", "2026-01-01T12:10:00"]),
-    ("*/5 * * * *", ["2026-01-01T12:05:00", "2026-01-01T12:10:00"]),
-    ("0 0 8 * * Mon-Fri", ["2026-01-02T08:00:00", "2026-01-05T08:00:00"]),
-    ("30 5 1 1,15 * *", ["2026-01-15T01:05:30", "2026-02-01T01:05:30"]),
-    ("0 30 9 * Jan Mon", ["2026-01-05T09:30:00", "2026-01-12T09:30:00"]),
-    ("*/10 * * * * *", ["2026-01-01T12:00:10", "2026-01-01T12:00:20"]),
-    ("0 0 0 1 1 0", ["2034-01-01T00:00:00", "2040-01-01T00:00:00"]),  # day AND weekday
-    ("0 5/15 * * * *", ["2026-01-01T12:05:00", "2026-01-01T12:20:00"]),
-    ("0 0 0 29 2 *", ["2028-02-29T00:00:00", "2032-02-29T00:00:00"]),
-    ("0 0 22-20 * * *", ["2026-01-01T20:00:00", "2026-01-01T21:00:00"]),  # a reversed range is swapped
-    ("0 0 12 * january THURSDAY", ["2026-01-08T12:00:00", "2026-01-15T12:00:00"]),
-    ("00:05:00", ["2026-01-01T12:05:00", "2026-01-01T12:10:00"]),
-    ("1.00:00:00", ["2026-01-02T12:00:00", "2026-01-03T12:00:00"]),
-])
+@pytest.mark.parametrize(
+    ("text", "ticks"),
+    [
+        ("0 */5 * * * *", ["2026-01-01T12:05:00", "2026-01-01T12:10:00"]),
+        ("*/5 * * * *", ["2026-01-01T12:05:00", "2026-01-01T12:10:00"]),
+        ("0 0 8 * * Mon-Fri", ["2026-01-02T08:00:00", "2026-01-05T08:00:00"]),
+        ("30 5 1 1,15 * *", ["2026-01-15T01:05:30", "2026-02-01T01:05:30"]),
+        ("0 30 9 * Jan Mon", ["2026-01-05T09:30:00", "2026-01-12T09:30:00"]),
+        ("*/10 * * * * *", ["2026-01-01T12:00:10", "2026-01-01T12:00:20"]),
+        ("0 0 0 1 1 0", ["2034-01-01T00:00:00", "2040-01-01T00:00:00"]),  # day AND weekday
+        ("0 5/15 * * * *", ["2026-01-01T12:05:00", "2026-01-01T12:20:00"]),
+        ("0 0 0 29 2 *", ["2028-02-29T00:00:00", "2032-02-29T00:00:00"]),
+        (
+            "0 0 22-20 * * *",
+            ["2026-01-01T20:00:00", "2026-01-01T21:00:00"],
+        ),  # a reversed range is swapped
+        ("0 0 12 * january THURSDAY", ["2026-01-08T12:00:00", "2026-01-15T12:00:00"]),
+        ("00:05:00", ["2026-01-01T12:05:00", "2026-01-01T12:10:00"]),
+        ("1.00:00:00", ["2026-01-02T12:00:00", "2026-01-03T12:00:00"]),
+    ],
+)
 def test_next_ticks(text: str, ticks: list[str]) -> None:
     schedule, moment = parse(text), NOON
     for tick in ticks:
@@ -33,10 +39,29 @@ def test_next_ticks(text: str, ticks: list[str]) -> None:
         assert moment.isoformat() == f"{tick}+00:00"
 
 
-@pytest.mark.parametrize("text", [
-    "", "* * * *", "* * * * * * *", "60 * * * * *", "* 60 * * * *", "* * 24 * * *", "* * * 0 * *", "* * * 32 * *", "* * * * 13 *",
-    "* * * * * 7", "*/0 * * * * *", "a * * * * *", "* * * * Foo *",
-    "1- * * * * *", "0 0 0 30 2 *", "00:00:00", "24:00:00", "-1 * * * * *"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "* * * *",
+        "* * * * * * *",
+        "60 * * * * *",
+        "* 60 * * * *",
+        "* * 24 * * *",
+        "* * * 0 * *",
+        "* * * 32 * *",
+        "* * * * 13 *",
+        "* * * * * 7",
+        "*/0 * * * * *",
+        "a * * * * *",
+        "* * * * Foo *",
+        "1- * * * * *",
+        "0 0 0 30 2 *",
+        "00:00:00",
+        "24:00:00",
+        "-1 * * * * *",
+    ],
+)
 def test_refused(text: str) -> None:
     with pytest.raises(BadSchedule):
         parse(text)
@@ -46,7 +71,10 @@ def test_time_zone_and_clock_changes() -> None:
     berlin = parse("0 30 2 * * *", ZoneInfo("Europe/Berlin"))
     assert berlin.next_after(NOON).isoformat() == "2026-01-02T01:30:00+00:00"
     # 02:30 does not exist on 29 March 2026: the tick comes at the moment the clock would have shown it
-    assert berlin.next_after(datetime(2026, 3, 28, 12, tzinfo=UTC)).isoformat() == "2026-03-29T01:30:00+00:00"
+    assert (
+        berlin.next_after(datetime(2026, 3, 28, 12, tzinfo=UTC)).isoformat()
+        == "2026-03-29T01:30:00+00:00"
+    )
     # it exists twice on 25 October 2026
     first = berlin.next_after(datetime(2026, 10, 24, 12, tzinfo=UTC))
     assert first.isoformat() == "2026-10-25T00:30:00+00:00"
@@ -72,7 +100,11 @@ def test_random_schedules_against_brute_force() -> None:
     bounds = ((0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
     for _ in range(600):
         fields = [random_field(chance, *bound) for bound in bounds]
-        fields[3:5] = [("*", set(range(1, 32))), ("*", set(range(1, 13)))] if chance.random() < 0.8 else fields[3:5]
+        fields[3:5] = (
+            [("*", set(range(1, 32))), ("*", set(range(1, 13)))]
+            if chance.random() < 0.8
+            else fields[3:5]
+        )
         text = " ".join(field for field, _ in fields)
         seconds, minutes, hours, days, months, weekdays = (values for _, values in fields)
         moment = NOON + timedelta(seconds=chance.randrange(86400 * 365))
@@ -83,12 +115,22 @@ def test_random_schedules_against_brute_force() -> None:
         probe, steps = moment.replace(microsecond=0), 0
         while steps < 3_000_000:  # whole days and hours that cannot match are stepped over
             steps += 1
-            if probe.month not in months or probe.day not in days or probe.isoweekday() % 7 not in weekdays:
+            if (
+                probe.month not in months
+                or probe.day not in days
+                or probe.isoweekday() % 7 not in weekdays
+            ):
                 probe = probe.replace(hour=0, minute=0, second=0) + timedelta(days=1, seconds=-1)
             elif probe.hour not in hours and probe.minute == 0 and probe.second == 0:
                 probe += timedelta(seconds=3599)
             probe += timedelta(seconds=1)
-            if (probe.second in seconds and probe.minute in minutes and probe.hour in hours and probe.day in days
-                    and probe.month in months and probe.isoweekday() % 7 in weekdays):
+            if (
+                probe.second in seconds
+                and probe.minute in minutes
+                and probe.hour in hours
+                and probe.day in days
+                and probe.month in months
+                and probe.isoweekday() % 7 in weekdays
+            ):
                 break
         assert tick == probe, (text, moment)

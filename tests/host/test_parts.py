@@ -19,7 +19,9 @@ from local.host.failure_texts import activity_failure, sanitize
 
 from .conftest import START
 
-MODULES = [module.name for module in pkgutil.iter_modules(local.host.__path__) if module.name != "__main__"]
+MODULES = [
+    module.name for module in pkgutil.iter_modules(local.host.__path__) if module.name != "__main__"
+]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -30,42 +32,103 @@ def test_doctests(name: str) -> None:
 def test_nothing_of_the_app_is_imported() -> None:
     for path in Path(str(local.host.__file__)).parent.glob("*.py"):
         for folder in ("shared", "activities", "orchestrations", "triggers"):
-            assert f"from {folder}" not in path.read_text() and f"import {folder}" not in path.read_text()
+            assert (
+                f"from {folder}" not in path.read_text()
+                and f"import {folder}" not in path.read_text()
+            )
 
 
 def test_event_shapes_are_the_engine_s() -> None:
     """Keys and their order as in the golden traces."""
     at = datetime(2026, 1, 2, 3, 4, 5, 600, UTC)
     tail = ["EventId", "IsPlayed", "Timestamp"]
-    started = history.execution_started(at, instance_id="i", execution_id="e", name="n", version="", input_json=None)
+    started = history.execution_started(
+        at, instance_id="i", execution_id="e", name="n", version="", input_json=None
+    )
     assert list(started) == [
-        "EventType", "OrchestrationInstance", "ParentInstance", "Name", "Version", "Input", "Tags", "Correlation",
-        "ParentTraceContext", "ScheduledStartTime", "Generation", *tail]
+        "EventType",
+        "OrchestrationInstance",
+        "ParentInstance",
+        "Name",
+        "Version",
+        "Input",
+        "Tags",
+        "Correlation",
+        "ParentTraceContext",
+        "ScheduledStartTime",
+        "Generation",
+        *tail,
+    ]
     assert history.task_scheduled(at, 3, "act") == {
-        "EventType": 4, "Name": "act", "Version": "", "Input": None, "ParentTraceContext": None, "EventId": 3, "IsPlayed": False,
-        "Timestamp": "2026-01-02T03:04:05.0006Z"}
+        "EventType": 4,
+        "Name": "act",
+        "Version": "",
+        "Input": None,
+        "ParentTraceContext": None,
+        "EventId": 3,
+        "IsPlayed": False,
+        "Timestamp": "2026-01-02T03:04:05.0006Z",
+    }
     assert list(history.task_failed(at, 1, "r", "d")) == [
-        "EventType", "TaskScheduledId", "Reason", "Details", "FailureDetails", *tail]
+        "EventType",
+        "TaskScheduledId",
+        "Reason",
+        "Details",
+        "FailureDetails",
+        *tail,
+    ]
     assert list(history.timer_fired(at, 1, at)) == ["EventType", "TimerId", "FireAt", *tail]
-    assert list(history.event_raised(at, "n", "1")) == ["EventType", "Name", "Input", "ParentTraceContext", *tail]
-    assert history.consumed(started)["IsPlayed"] and not history.consumed(history.orchestrator_started(at))["IsPlayed"]
+    assert list(history.event_raised(at, "n", "1")) == [
+        "EventType",
+        "Name",
+        "Input",
+        "ParentTraceContext",
+        *tail,
+    ]
+    assert (
+        history.consumed(started)["IsPlayed"]
+        and not history.consumed(history.orchestrator_started(at))["IsPlayed"]
+    )
 
 
 def test_digest_of_unfinished_work() -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     events = [
-        history.orchestrator_started(at), history.task_scheduled(at, 0, "a"), history.task_scheduled(at, 1, "b"),
-        history.sub_orchestration_created(at, 2, "c", "", "x"), history.task_completed(at, 0, '{"n": 1}'),
-        history.execution_suspended(at, "why"), history.generic_event(at, None)]
+        history.orchestrator_started(at),
+        history.task_scheduled(at, 0, "a"),
+        history.task_scheduled(at, 1, "b"),
+        history.sub_orchestration_created(at, 2, "c", "", "x"),
+        history.task_completed(at, 0, '{"n": 1}'),
+        history.execution_suspended(at, "why"),
+        history.generic_event(at, None),
+    ]
     assert history_events(events, show_output=True) == [
-        {"EventType": "TaskScheduled", "Name": "b", "Input": None, "ParentTraceContext": None,
-         "Timestamp": "2026-01-01T00:00:00Z"},
-        {"EventType": "SubOrchestrationInstanceCreated", "Name": "c", "InstanceId": "x", "Input": None, "ClientSpanId": None,
-         "Timestamp": "2026-01-01T00:00:00Z"},
-        {"EventType": "TaskCompleted", "Result": {"n": 1}, "Timestamp": "2026-01-01T00:00:00Z",
-         "ScheduledTime": "2026-01-01T00:00:00+00:00", "FunctionName": "a", "Input": None},
+        {
+            "EventType": "TaskScheduled",
+            "Name": "b",
+            "Input": None,
+            "ParentTraceContext": None,
+            "Timestamp": "2026-01-01T00:00:00Z",
+        },
+        {
+            "EventType": "SubOrchestrationInstanceCreated",
+            "Name": "c",
+            "InstanceId": "x",
+            "Input": None,
+            "ClientSpanId": None,
+            "Timestamp": "2026-01-01T00:00:00Z",
+        },
+        {
+            "EventType": "TaskCompleted",
+            "Result": {"n": 1},
+            "Timestamp": "2026-01-01T00:00:00Z",
+            "ScheduledTime": "2026-01-01T00:00:00+00:00",
+            "FunctionName": "a",
+            "Input": None,
+        },
         {"EventType": "ExecutionSuspended", "Reason": "why", "Timestamp": "2026-01-01T00:00:00Z"},
-        {"EventType": "GenericEvent", "Data": None, "Timestamp": "2026-01-01T00:00:00Z"}]
+        {"EventType": "GenericEvent", "Data": None, "Timestamp": "2026-01-01T00:00:00Z"},
+    ]
 
 
 def test_activity_failure_text() -> None:
@@ -79,12 +142,20 @@ def test_activity_failure_text() -> None:
     assert "test_parts.py" in parsed["InnerException"]["RemoteStackTrace"]
 
 
-@pytest.mark.parametrize(("text", "clean"), [
-    ("cannot open https://host/x?code=abc123; then more", "cannot open https://host/x[Hidden Credential]"),
-    ("cannot reach https://user:pw@host:443/x", "cannot reach [Hidden Credential]/x"),
-    ('a "PASSWORD=x" b', 'a "[Hidden Credential]" b'),
-    ("PublicKeyToken=b77a5c561934e089, key", "PublicKeyToken=b77a5c561934e089, key"),
-    ("nothing to hide", "nothing to hide"), ("?sig=a<b>&sig=c", "[Hidden Credential]<b>[Hidden Credential]")])
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        (
+            "cannot open https://host/x?code=abc123; then more",
+            "cannot open https://host/x[Hidden Credential]",
+        ),
+        ("cannot reach https://user:pw@host:443/x", "cannot reach [Hidden Credential]/x"),
+        ('a "PASSWORD=x" b', 'a "[Hidden Credential]" b'),
+        ("PublicKeyToken=b77a5c561934e089, key", "PublicKeyToken=b77a5c561934e089, key"),
+        ("nothing to hide", "nothing to hide"),
+        ("?sig=a<b>&sig=c", "[Hidden Credential]<b>[Hidden Credential]"),
+    ],
+)
 def test_sanitizer(text: str, clean: str) -> None:
     assert sanitize(text) == clean
 
@@ -95,8 +166,15 @@ def test_sdk_patch_reads_what_the_sdk_reads() -> None:
     patched = sys.modules["azure.durable_functions.models.history.HistoryEvent"].dt_parse
     original = patched.falls_back_to
     assert not hasattr(original, "falls_back_to")
-    for text in ("2026-11-21T04:42:47.2845139Z", "2026-11-21T04:42:47.284Z", "2026-11-21T04:42:47Z", "2026-01-02T03:04:05+02:00",
-                 "2026-01-02T03:04:05.5", "Sat, 21 Nov 2026 04:44:40 GMT", "20261121T044247.000000Z"):
+    for text in (
+        "2026-11-21T04:42:47.2845139Z",
+        "2026-11-21T04:42:47.284Z",
+        "2026-11-21T04:42:47Z",
+        "2026-01-02T03:04:05+02:00",
+        "2026-01-02T03:04:05.5",
+        "Sat, 21 Nov 2026 04:44:40 GMT",
+        "20261121T044247.000000Z",
+    ):
         assert patched(text) == original(text), text
 
 
@@ -117,9 +195,17 @@ def test_instances_of_a_newer_version(tmp_path: Path, failure: str) -> None:
     app = versioned_app()
 
     def host(version: str) -> LocalHost:
-        durable = {"defaultVersion": version, "versionMatchStrategy": "CurrentOrOlder", "versionFailureStrategy": failure}
+        durable = {
+            "defaultVersion": version,
+            "versionMatchStrategy": "CurrentOrOlder",
+            "versionFailureStrategy": failure,
+        }
         return LocalHost(
-            app, clock=VirtualClock(START), state_dir=tmp_path, host_json={"extensions": {"durableTask": durable}})
+            app,
+            clock=VirtualClock(START),
+            state_dir=tmp_path,
+            host_json={"extensions": {"durableTask": durable}},
+        )
 
     with host("2.0") as newer:
         newer.start_orchestration("two_events", instance_id="x")

@@ -16,7 +16,9 @@ from .conftest import MANAGEMENT, ROOT, START, HostProcess, call
 from .plans import Planner, all_right, app
 
 PLAN_APP = Path(__file__).parent / "plan_app"
-SETTINGS = {"PYTHONPATH": str(ROOT)}  # a worker finds its app's own folder and nothing else: the plans come from here
+SETTINGS = {
+    "PYTHONPATH": str(ROOT)
+}  # a worker finds its app's own folder and nothing else: the plans come from here
 AT_ONCE = 20
 Start = Callable[..., HostProcess]
 
@@ -26,7 +28,10 @@ def run_plans(count: int, seed: int, *, virtual: bool) -> None:
     planner = Planner(seed)
     with LocalHost(app, clock=VirtualClock(START) if virtual else None) as host:
         for _ in range(count // AT_ONCE):
-            plans = {host.start_orchestration("plan", nodes): nodes for nodes in (planner.plan() for _ in range(AT_ONCE))}
+            plans = {
+                host.start_orchestration("plan", nodes): nodes
+                for nodes in (planner.plan() for _ in range(AT_ONCE))
+            }
             for iid, nodes in plans.items():
                 status = host.wait(iid)
                 assert all_right(nodes, status), (seed, nodes, status)
@@ -69,11 +74,18 @@ def storm(start_process: Start, kills: int, seed: int) -> None:
     chance, planner = random.Random(seed), Planner(seed, retries=False, slow=75)
     plans = {f"plan-{n}": planner.plan() for n in range(40)}
     for number in range(kills):
-        process = start_process(*(["--in-process"] if number % 2 else []), settings=SETTINGS, app=PLAN_APP)
+        process = start_process(
+            *(["--in-process"] if number % 2 else []), settings=SETTINGS, app=PLAN_APP
+        )
         url = process.url()
         if number == 0:
             for iid, nodes in plans.items():
-                assert call(url, "POST", f"{MANAGEMENT}/orchestrators/plan/{iid}", json.dumps(nodes)).status == 202
+                assert (
+                    call(
+                        url, "POST", f"{MANAGEMENT}/orchestrators/plan/{iid}", json.dumps(nodes)
+                    ).status
+                    == 202
+                )
         time.sleep(chance.uniform(0.05, 0.7))
         process.signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL

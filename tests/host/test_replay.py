@@ -76,20 +76,29 @@ def test_the_same_code_replays(recorded: list[dict[str, Any]]) -> None:
     assert decisions == [] and (outcome.status, outcome.output) == ("Completed", "[6,1,2,3]")
 
 
-@pytest.mark.parametrize(("changed", "text"), [
-    (renamed, "goes on with task_scheduled 0 inc, the code now with task_scheduled 0 dec"),
-    (without_timer, "goes on with timer_created 1, the code now with task_scheduled 1 inc"), (wider, "task_scheduled 5 inc"),
-    (one_more, "the code now with task_scheduled 5 inc"),
-    (raises_now, "the recorded run ended Completed, the code now leaves it Failed")])
-def test_changed_code_is_found(recorded: list[dict[str, Any]], changed: Callable[[Any], Any], text: str) -> None:
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        (renamed, "goes on with task_scheduled 0 inc, the code now with task_scheduled 0 dec"),
+        (without_timer, "goes on with timer_created 1, the code now with task_scheduled 1 inc"),
+        (wider, "task_scheduled 5 inc"),
+        (one_more, "the code now with task_scheduled 5 inc"),
+        (raises_now, "the recorded run ended Completed, the code now leaves it Failed"),
+    ],
+)
+def test_changed_code_is_found(
+    recorded: list[dict[str, Any]], changed: Callable[[Any], Any], text: str
+) -> None:
     with pytest.raises(NonDeterminism, match=text):
         replay_history(app_with(changed), "work", recorded)
 
 
 def test_a_change_behind_the_recorded_part_is_allowed(recorded: list[dict[str, Any]]) -> None:
     """The instance stands at its timer: what comes later may change."""
-    created = next(i for i, event in enumerate(recorded) if event["EventType"] == EventType.TIMER_CREATED)
-    waiting = recorded[:created + 2]
+    created = next(
+        i for i, event in enumerate(recorded) if event["EventType"] == EventType.TIMER_CREATED
+    )
+    waiting = recorded[: created + 2]
     decisions, outcome = replay_history(app_with(wider), "work", waiting)
     assert decisions == [] and outcome.status is None
     with pytest.raises(NonDeterminism):
@@ -97,8 +106,10 @@ def test_a_change_behind_the_recorded_part_is_allowed(recorded: list[dict[str, A
 
 
 def test_an_unfinished_history_gives_the_next_decisions(recorded: list[dict[str, Any]]) -> None:
-    fired = next(i for i, event in enumerate(recorded) if event["EventType"] == EventType.TIMER_FIRED)
-    decisions, outcome = replay_history(app_with(original), "work", recorded[:fired + 1])
+    fired = next(
+        i for i, event in enumerate(recorded) if event["EventType"] == EventType.TIMER_FIRED
+    )
+    decisions, outcome = replay_history(app_with(original), "work", recorded[: fired + 1])
     assert [decision.id for decision in decisions] == [2, 3, 4] and outcome.status is None
 
 
@@ -107,10 +118,24 @@ def test_unknown_orchestrator(recorded: list[dict[str, Any]]) -> None:
         replay_history(app_with(original), "other", recorded)
 
 
-@pytest.mark.parametrize(("name", "given"), [
-    ("chain", 5), ("retry", {"key": "replayed", "fail": 2, "attempts": 4}), ("retry_all", None), ("race", {"s": 5}),
-    ("parent", None), ("bad_sub", None), ("eternal", 0), ("monitor", 0), ("catches", None), ("raises", None), ("clock", None),
-    ("day_of_hours", None), ("fail_fast", None)])
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("chain", 5),
+        ("retry", {"key": "replayed", "fail": 2, "attempts": 4}),
+        ("retry_all", None),
+        ("race", {"s": 5}),
+        ("parent", None),
+        ("bad_sub", None),
+        ("eternal", 0),
+        ("monitor", 0),
+        ("catches", None),
+        ("raises", None),
+        ("clock", None),
+        ("day_of_hours", None),
+        ("fail_fast", None),
+    ],
+)
 def test_every_recorded_run_of_the_sample_app_replays(name: str, given: Any) -> None:
     import sys
 

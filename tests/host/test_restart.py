@@ -113,7 +113,10 @@ def test_async_activities_are_cancelled_by_a_kill(tmp_path: Path) -> None:
 
 def test_one_host_for_each_state_folder(tmp_path: Path) -> None:
     gated = GatedApp()
-    with LocalHost(gated.app, state_dir=tmp_path), pytest.raises(StateInUse, match="in use by another local host: process"):
+    with (
+        LocalHost(gated.app, state_dir=tmp_path),
+        pytest.raises(StateInUse, match="in use by another local host: process"),
+    ):
         LocalHost(gated.app, state_dir=tmp_path).start()
     with LocalHost(gated.app, state_dir=tmp_path):
         pass
@@ -152,5 +155,8 @@ def test_two_hosts_side_by_side_in_one_process() -> None:
 
     with sample_host() as one, sample_host(settings={"SAMPLE_HUB": "Other"}) as two:
         ids = [Web(host.base_url).start("chain", 2, "same-id") for host in (one, two)]
-        assert [host.wait(iid)["output"] for host, iid in zip((one, two), ids, strict=True)] == [2, 2]
+        assert [host.wait(iid)["output"] for host, iid in zip((one, two), ids, strict=True)] == [
+            2,
+            2,
+        ]
         assert len(one.instances()) == len(two.instances()) == 1

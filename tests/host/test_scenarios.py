@@ -48,7 +48,9 @@ def test_04_retry(host: LocalHost, web: Web) -> None:
 
 def test_05_retry_exhausted(host: LocalHost, web: Web) -> None:
     output = failed(host, web, "retry", {"key": "r5", "fail": 9, "attempts": 3})
-    assert output.startswith("Orchestrator function 'retry' failed: Activity function 'flaky' failed:  ValueError: boom 3 \n {")
+    assert output.startswith(
+        "Orchestrator function 'retry' failed: Activity function 'flaky' failed:  ValueError: boom 3 \n {"
+    )
 
 
 def test_06_retries_in_parallel(host: LocalHost, web: Web) -> None:
@@ -104,7 +106,8 @@ def test_13_sub_orchestrations(host: LocalHost, web: Web) -> None:
 def test_14_failing_child_is_caught(host: LocalHost, web: Web) -> None:
     output = completed(host, web, "bad_sub")
     assert output.startswith(
-        "caught: Orchestrator function 'fails' failed: Activity function 'flaky' failed:  ValueError: boom 1")
+        "caught: Orchestrator function 'fails' failed: Activity function 'flaky' failed:  ValueError: boom 1"
+    )
 
 
 def test_15_continue_as_new(host: LocalHost, web: Web) -> None:
@@ -136,7 +139,9 @@ def test_18_activity_fails(host: LocalHost, web: Web) -> None:
 
 def test_19_activity_failure_is_caught(host: LocalHost, web: Web) -> None:
     word, text = completed(host, web, "catches")
-    assert word == "handled" and text.startswith("Activity function 'flaky' failed:  ValueError: boom 1 \n {")
+    assert word == "handled" and text.startswith(
+        "Activity function 'flaky' failed:  ValueError: boom 1 \n {"
+    )
 
 
 def test_20_what_follows_a_failed_fan_out_waits_for_its_siblings(host: LocalHost, web: Web) -> None:
@@ -153,7 +158,8 @@ def test_22_non_deterministic(host: LocalHost, web: Web) -> None:
     assert failed(host, web, "nondeterministic") == (
         "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled an activity task with "
         "sequence number 0 named 'inc', but the current orchestration replay instead scheduled an activity task named 'echo' "
-        "with this sequence number.  Was a change made to the orchestrator code after this instance had already started running?")
+        "with this sequence number.  Was a change made to the orchestrator code after this instance had already started running?"
+    )
 
 
 def test_23_unknown_activity_fails_at_once(host: LocalHost, web: Web) -> None:
@@ -165,7 +171,9 @@ def test_24_unknown_orchestrator(host: LocalHost, web: Web) -> None:
     assert web.call("POST", "/api/start/nobody").status == 500
     answer = web.manage("POST", "orchestrators/nobody")
     assert answer.status == 400
-    assert answer.json()["ExceptionMessage"].startswith("The function 'nobody' doesn't exist, is disabled, or is not an orchestr")
+    assert answer.json()["ExceptionMessage"].startswith(
+        "The function 'nobody' doesn't exist, is disabled, or is not an orchestr"
+    )
     with pytest.raises(UnknownOrchestrator):
         host.start_orchestration("inc")
 
@@ -176,7 +184,9 @@ def test_25_terminate(host: LocalHost, web: Web) -> None:
     status = host.wait(iid)
     assert (status["runtimeStatus"], status["output"]) == ("Terminated", "enough")
     assert web.manage("POST", f"instances/{iid}/terminate?reason=again").status == 410
-    assert web.call("POST", f"/api/sdk-manage/{iid}/terminate").status == 202  # the SDK takes 410 for success
+    assert (
+        web.call("POST", f"/api/sdk-manage/{iid}/terminate").status == 202
+    )  # the SDK takes 410 for success
 
 
 def test_26_suspend_and_resume(host: LocalHost, web: Web) -> None:
@@ -192,7 +202,8 @@ def test_26_suspend_and_resume(host: LocalHost, web: Web) -> None:
     again = web.manage("POST", f"instances/{iid}/suspend")
     assert again.status == 500
     assert again.json()["ExceptionMessage"] == (
-        f"Cannot suspend the orchestration instance {iid} because instance is in the Suspended state.")
+        f"Cannot suspend the orchestration instance {iid} because instance is in the Suspended state."
+    )
     assert web.call("POST", f"/api/sdk-manage/{iid}/resume").status == 202
     assert host.wait(iid)["output"] == [0, 1, 2]
 
@@ -203,7 +214,10 @@ def test_27_fixed_ids(host: LocalHost, web: Web) -> None:
     assert web.call("POST", "/api/start/race/fixed", {"s": 50}).status == 500
     answer = web.manage("POST", "orchestrators/race/fixed", "1")
     assert answer.status == 409
-    assert answer.json()["ExceptionMessage"] == "An Orchestration instance with the status Running already exists."
+    assert (
+        answer.json()["ExceptionMessage"]
+        == "An Orchestration instance with the status Running already exists."
+    )
     with pytest.raises(InstanceAlive):
         host.start_orchestration("chain", 1, "fixed")
     assert host.wait("fixed")["output"] == {"won": "timer"}
@@ -227,7 +241,10 @@ def test_29_restart(host: LocalHost, web: Web) -> None:
     answer = web.manage("POST", f"instances/{iid}/restart")
     assert answer.status == 202 and answer.json()["id"] != iid
     assert host.wait(answer.json()["id"])["output"] == 3
-    assert web.manage("POST", f"instances/{iid}/restart?restartWithNewInstanceId=false").json()["id"] == iid
+    assert (
+        web.manage("POST", f"instances/{iid}/restart?restartWithNewInstanceId=false").json()["id"]
+        == iid
+    )
     assert host.wait(iid)["output"] == 3
     assert web.manage("POST", "instances/nobody/restart").status == 400
 
@@ -262,6 +279,7 @@ def test_35_long_sub_orchestration(host: LocalHost, web: Web) -> None:
 
 # -- additional checks ----------------------------------------------------------
 
+
 def test_timers_of_an_earlier_generation_are_stale(host: LocalHost, web: Web) -> None:
     assert completed(host, web, "stale_timer") >= 3
 
@@ -276,9 +294,16 @@ def test_300_timers_add_no_threads() -> None:
         host.settle()
         before = threading.active_count()
         iid = host.start_orchestration("many_timers", 300)
-        host.run_until(lambda: sum(event["EventType"] == EventType.TIMER_CREATED for event in host.history(iid)) == 300)
+        host.run_until(
+            lambda: (
+                sum(event["EventType"] == EventType.TIMER_CREATED for event in host.history(iid))
+                == 300
+            )
+        )
         host.settle()
-        assert threading.active_count() - before < EPISODE_THREADS  # these come as they are needed, and stay
+        assert (
+            threading.active_count() - before < EPISODE_THREADS
+        )  # these come as they are needed, and stay
         host.terminate(iid)
         host.wait(iid)
 
@@ -288,16 +313,22 @@ def test_trap_t1_ids_out_of_step(host: LocalHost, web: Web) -> None:
     assert completed(host, web, "desync") is None
 
 
-def test_trap_t2_nested_fan_out(host: LocalHost, web: Web, caplog: pytest.LogCaptureFixture) -> None:
+def test_trap_t2_nested_fan_out(
+    host: LocalHost, web: Web, caplog: pytest.LogCaptureFixture
+) -> None:
     """The SDK raises when the sibling ends; Azure shows a text about changed code, this host logs what the SDK said, too."""
     iid = web.start("nested_fan_out")
     host.settle()
     assert web.event(iid, "go", 1) == 202
     status = host.wait(iid)
     assert status["runtimeStatus"] == "Failed"
-    assert status["output"].startswith("Non-Deterministic workflow detected: A previous execution of this orchestration")
+    assert status["output"].startswith(
+        "Non-Deterministic workflow detected: A previous execution of this orchestration"
+    )
     (hidden,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert hidden.startswith(f"{iid} nested_fan_out: an error that Azure hides: Exception: Parent Task -1 does not have pending")
+    assert hidden.startswith(
+        f"{iid} nested_fan_out: an error that Azure hides: Exception: Parent Task -1 does not have pending"
+    )
 
 
 def test_trap_t2_spares_what_returns_at_once(host: LocalHost, web: Web) -> None:
@@ -317,7 +348,9 @@ def test_trap_t3_early_events(host: LocalHost, web: Web, name: str) -> None:
     assert host.wait(iid)["output"] == [3, 3, 3]
 
 
-def test_one_event_around_continue_as_new_is_delivered_three_times(host: LocalHost, web: Web) -> None:
+def test_one_event_around_continue_as_new_is_delivered_three_times(
+    host: LocalHost, web: Web
+) -> None:
     iid = web.start("event_once")
     host.settle()
     web.event(iid, "e", 1)
@@ -334,22 +367,28 @@ def test_custom_status_is_cleared_when_not_sent(host: LocalHost, web: Web) -> No
 def test_custom_status_above_16_kb_fails(host: LocalHost, web: Web) -> None:
     assert failed(host, web, "big_status", 9000) == (
         "Orchestrator function 'big_status' failed: The UTF-16 size of the JSON-serialized payload must not exceed 16 KB. "
-        "The current payload size is 17 KB.")
+        "The current payload size is 17 KB."
+    )
 
 
 def test_sanitizer_garbles_an_error_with_a_credential_word(host: LocalHost, web: Web) -> None:
     assert failed(host, web, "error_with_key").startswith(
         "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled an activity task with "
-        "sequence ID 0 and name 'inc' (version ''), but the current replay execution hasn't (yet?) scheduled this task.")
+        "sequence ID 0 and name 'inc' (version ''), but the current replay execution hasn't (yet?) scheduled this task."
+    )
 
 
 def test_unserialisable_activity_result(host: LocalHost, web: Web) -> None:
     assert completed(host, web, "bad_result_caught").startswith(
-        "Activity function 'bad_result' failed:  ValueError: activity trigger output must be json serializable ({1, 2})")
+        "Activity function 'bad_result' failed:  ValueError: activity trigger output must be json serializable ({1, 2})"
+    )
 
 
 def test_dates_in_outputs_are_rewritten(host: LocalHost, web: Web) -> None:
-    assert completed(host, web, "out_date") == {"when": "2026-01-02T01:04:05.123+00:00", "s": "2026-01-02T03:04:05Z"}
+    assert completed(host, web, "out_date") == {
+        "when": "2026-01-02T01:04:05.123+00:00",
+        "s": "2026-01-02T03:04:05Z",
+    }
 
 
 def test_own_id_and_live_id_for_a_child(host: LocalHost, web: Web) -> None:
@@ -385,7 +424,8 @@ def test_rewind_after_a_retry_is_non_deterministic(host: LocalHost, web: Web) ->
     status = host.wait(iid)
     assert status["output"].startswith(
         "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled a timer task with sequence "
-        "number 1 but the current replay execution hasn't (yet?)")
+        "number 1 but the current replay execution hasn't (yet?)"
+    )
 
 
 def test_replay_takes_at_most_half_of_a_fan_out() -> None:
@@ -404,7 +444,10 @@ def test_replay_takes_at_most_half_of_a_fan_out() -> None:
         time.sleep(replay)
         return sum((yield context.task_all([context.call_activity("work", n) for n in range(100)])))
 
-    one_at_a_time = {"version": "2.0", "extensions": {"durableTask": {"maxConcurrentActivityFunctions": 1}}}
+    one_at_a_time = {
+        "version": "2.0",
+        "extensions": {"durableTask": {"maxConcurrentActivityFunctions": 1}},
+    }
     with LocalHost(app, host_json=one_at_a_time) as host:
         began = time.monotonic()
         assert host.wait(host.start_orchestration("wide"))["output"] == sum(range(100))

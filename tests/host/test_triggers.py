@@ -13,14 +13,24 @@ def test_request_and_response(web: Web) -> None:
     answer = web.call("PUT", "/api/reflect/5/a%20b/c?x=1&y=%C3%A4", b"body", {"x-test": "header"})
     assert answer.status == 201 and answer.headers["content-type"] == "application/json"
     assert answer.json() == {
-        "method": "PUT", "url": f"{web.base_url}/api/reflect/5/a%20b/c?x=1&y=%C3%A4", "params": {"x": "1", "y": "ä"},
-        "route": {"n": "5", "rest": "a b/c"}, "header": "header", "body": "body", "name": "reflect", "setting": "from settings"}
+        "method": "PUT",
+        "url": f"{web.base_url}/api/reflect/5/a%20b/c?x=1&y=%C3%A4",
+        "params": {"x": "1", "y": "ä"},
+        "route": {"n": "5", "rest": "a b/c"},
+        "header": "header",
+        "body": "body",
+        "name": "reflect",
+        "setting": "from settings",
+    }
 
 
 def test_in_process_request_needs_no_port(host: LocalHost) -> None:
     answer = host.request("GET", "/api/reflect/5/x", headers={"X-Test": "q"})
     assert (answer.status, answer.json()["header"]) == (201, "q")
-    assert [value for name, value in answer.headers if name == "Set-Cookie"] == ["a=1; Path=/", "b=2"]
+    assert [value for name, value in answer.headers if name == "Set-Cookie"] == [
+        "a=1; Path=/",
+        "b=2",
+    ]
     assert host.request("GET", "/runtime/webhooks/durabletask/instances/nobody").status == 404
 
 
@@ -44,12 +54,27 @@ def test_only_names_of_this_machine(web: Web) -> None:
 
 
 def test_routes() -> None:
-    templates = ["runs", "runs/{id}", "runs/{id}/blobs", "runs/latest", "runs/{n:int}", "{*all}", "opt/{a?}"]
+    templates = [
+        "runs",
+        "runs/{id}",
+        "runs/{id}/blobs",
+        "runs/latest",
+        "runs/{n:int}",
+        "{*all}",
+        "opt/{a?}",
+    ]
     routes = [(Route.parse(template, "api", "f"), template) for template in templates]
     for path, winner in {
-        "/api/runs": "runs", "/api/runs/": "runs", "/API/Runs/Latest": "runs/latest", "/api/runs/7": "runs/{n:int}",
-        "/api/runs/x": "runs/{id}", "/api/runs/x/blobs": "runs/{id}/blobs", "/api/other/x/y": "{*all}", "/api/opt": "opt/{a?}",
-        "/api/opt/1": "opt/{a?}"}.items():
+        "/api/runs": "runs",
+        "/api/runs/": "runs",
+        "/API/Runs/Latest": "runs/latest",
+        "/api/runs/7": "runs/{n:int}",
+        "/api/runs/x": "runs/{id}",
+        "/api/runs/x/blobs": "runs/{id}/blobs",
+        "/api/other/x/y": "{*all}",
+        "/api/opt": "opt/{a?}",
+        "/api/opt/1": "opt/{a?}",
+    }.items():
         assert best_match(routes, path)[0][0] == winner, path
     assert best_match(routes, "/runs") == []
     assert best_match(routes, "/api/runs/a%2Fb")[0][1] == {"id": "a/b"}
@@ -79,7 +104,9 @@ def test_timer_fires_on_the_virtual_clock() -> None:
 def test_timer_by_hand_starts_an_orchestration(host: LocalHost, web: Web) -> None:
     host.fire_timer("daily")
     assert web.call("POST", "/admin/functions/daily", {}).status == 202
-    host.run_until(lambda: len([i for i in host.instances() if i["name"] == "chain" and i["output"] == 2]) == 2)
+    host.run_until(
+        lambda: len([i for i in host.instances() if i["name"] == "chain" and i["output"] == 2]) == 2
+    )
     assert web.call("POST", "/admin/functions/nobody", {}).status == 404
     assert web.call("POST", "/admin/functions/chain", {}).status == 400
     names = {entry["name"] for entry in web.call("GET", "/admin/functions").json()}
@@ -94,7 +121,9 @@ def test_daily_timer_and_disabled_functions() -> None:
     with sample_host() as host:
         host.advance(timedelta(days=3))
         assert [instance["name"] for instance in host.instances()] == ["chain"] * 3
-    with sample_host(settings={"AzureWebJobs.daily.Disabled": "true", "AzureWebJobs_fixed_Disabled": "1"}) as host:
+    with sample_host(
+        settings={"AzureWebJobs.daily.Disabled": "true", "AzureWebJobs_fixed_Disabled": "1"}
+    ) as host:
         host.advance(timedelta(days=3))
         assert host.instances() == []
         assert host.request("GET", "/api/reflect/fixed/text").status == 404

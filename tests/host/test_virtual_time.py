@@ -41,7 +41,9 @@ def test_exact_and_early_timers() -> None:
     spans = [0.3, 1.0, 1.5, 2.5]
     for early, expected in ((False, spans), (True, [0.0, 1.0, 1.0, 2.0])):
         with sample_host(early_timers=early) as host:
-            assert [host.wait(host.start_orchestration("timer", span))["output"] for span in spans] == expected
+            assert [
+                host.wait(host.start_orchestration("timer", span))["output"] for span in spans
+            ] == expected
 
 
 def deterministic_app() -> df.DFApp:
@@ -50,13 +52,20 @@ def deterministic_app() -> df.DFApp:
     @app.orchestration_trigger(context_name="context")
     def worker(context: Any) -> Any:
         for n in range(3):
-            yield context.create_timer(context.current_utc_datetime + timedelta(seconds=context.get_input()))
+            yield context.create_timer(
+                context.current_utc_datetime + timedelta(seconds=context.get_input())
+            )
             yield context.call_activity("mark", [context.instance_id, n])
         return "done"
 
     @app.orchestration_trigger(context_name="context")
     def boss(context: Any) -> Any:
-        yield context.task_all([context.call_sub_orchestrator("worker", s, f"w{i}") for i, s in enumerate((3, 1, 2, 1, 3))])
+        yield context.task_all(
+            [
+                context.call_sub_orchestrator("worker", s, f"w{i}")
+                for i, s in enumerate((3, 1, 2, 1, 3))
+            ]
+        )
         yield context.task_all([context.call_activity("mark", ["boss", n]) for n in range(10)])
 
     @app.activity_trigger(input_name="what")
@@ -78,13 +87,32 @@ def test_a_run_repeats_event_for_event() -> None:
         marks.clear()
         with LocalHost(app, clock=clock, serial=True) as host:
             host.wait(host.start_orchestration("boss", instance_id="boss"))
-            kept = ("EventType", "EventId", "Timestamp", "Name", "TaskScheduledId", "TimerId", "Result")
-            runs.append((list(marks), [
-                {key: event.get(key) for key in kept} for iid in ("boss", "w0", "w3") for event in host.history(iid)]))
+            kept = (
+                "EventType",
+                "EventId",
+                "Timestamp",
+                "Name",
+                "TaskScheduledId",
+                "TimerId",
+                "Result",
+            )
+            runs.append(
+                (
+                    list(marks),
+                    [
+                        {key: event.get(key) for key in kept}
+                        for iid in ("boss", "w0", "w3")
+                        for event in host.history(iid)
+                    ],
+                )
+            )
     assert runs[0] == runs[1] == runs[2]
     moments = [moment for _, moment in runs[0][0]]
     assert moments == sorted(moments)
-    assert [what for what, _ in runs[0][0]][:2] == [["w1", 0], ["w3", 0]]  # due at the same second: in the order of their making
+    assert [what for what, _ in runs[0][0]][:2] == [
+        ["w1", 0],
+        ["w3", 0],
+    ]  # due at the same second: in the order of their making
 
 
 def test_waits_that_end_in_vain() -> None:

@@ -87,8 +87,11 @@ def parse(source: str, name: str = "planted.bicep") -> Template:
 def templates() -> dict[str, Template]:
     """All of infra/, by path."""
     return {
-        str(file.relative_to(INFRA)): parse(file.read_text(encoding="utf-8"), str(file.relative_to(INFRA)))
-        for file in sorted(INFRA.rglob("*.bicep"))}
+        str(file.relative_to(INFRA)): parse(
+            file.read_text(encoding="utf-8"), str(file.relative_to(INFRA))
+        )
+        for file in sorted(INFRA.rglob("*.bicep"))
+    }
 
 
 def abbreviations() -> dict[str, str]:
@@ -97,6 +100,8 @@ def abbreviations() -> dict[str, str]:
 
 def uses(template: Template, name: str) -> int:
     """How often a name stands in the code, its own declaration and members of the same name left out."""
-    code = re.sub(rf"^(param|var|resource|module|output) {name}\b", "", template.code, flags=re.MULTILINE)
+    code = re.sub(
+        rf"^(param|var|resource|module|output) {name}\b", "", template.code, flags=re.MULTILINE
+    )
     code = re.sub(rf"((?:^|[{{,])\s*){name}\s*:", r"\1:", code, flags=re.MULTILINE)
     return len(re.findall(rf"(?<![\w.]){name}\b", code))

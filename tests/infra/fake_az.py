@@ -19,7 +19,7 @@ def option(name: str) -> str | None:
 
 
 def refuse(status: str, code: str, message: str) -> None:
-    sys.exit(f'ERROR: {status}({json.dumps({"error": {"code": code, "message": message}})})')
+    sys.exit(f"ERROR: {status}({json.dumps({'error': {'code': code, 'message': message}})})")
 
 
 def answer(state: dict[str, Any], method: str, url: str, body: dict[str, str]) -> object:
@@ -33,7 +33,11 @@ def answer(state: dict[str, Any], method: str, url: str, body: dict[str, str]) -
         assert match
         return {"value": [one for one in principals.values() if one["appId"] == match[1]]}
     if method != "get" and state.get("denied"):
-        refuse("Forbidden", "Authorization_RequestDenied", "Insufficient privileges to complete the operation.")
+        refuse(
+            "Forbidden",
+            "Authorization_RequestDenied",
+            "Insufficient privileges to complete the operation.",
+        )
     if method == "post" and path == ["servicePrincipals"]:
         new = {"id": str(uuid.uuid4()), "appId": body["appId"], "appRoles": []}
         principals[new["id"]] = new
@@ -46,10 +50,21 @@ def answer(state: dict[str, Any], method: str, url: str, body: dict[str, str]) -
     if method == "get":  # two pages, as long lists have
         first = {"value": grants[:1]}
         more = f"https://graph.microsoft.com/v1.0/{'/'.join(path)}?$skiptoken=1"
-        return {"value": grants[1:]} if "$skiptoken" in query else first | ({"@odata.nextLink": more} if grants[1:] else {})
+        return (
+            {"value": grants[1:]}
+            if "$skiptoken" in query
+            else first | ({"@odata.nextLink": more} if grants[1:] else {})
+        )
     if method == "post":
-        if any(grant["appRoleId"] == body["appRoleId"] and grant["resourceId"] == body["resourceId"] for grant in grants):
-            refuse("Bad Request", "Request_BadRequest", "Permission being assigned already exists on the object")
+        if any(
+            grant["appRoleId"] == body["appRoleId"] and grant["resourceId"] == body["resourceId"]
+            for grant in grants
+        ):
+            refuse(
+                "Bad Request",
+                "Request_BadRequest",
+                "Permission being assigned already exists on the object",
+            )
         grants.append({"id": uuid.uuid4().hex, **body})
         return grants[-1]
     assert method == "delete" and len(path) == 4

@@ -19,8 +19,13 @@ FOREIGN_GUIDS = {"00000003-0000-0000-c000-000000000000": "microsoftGraph"}
 GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MUST = {  # what a resource of the type must say, however deep the member lies
     "Microsoft.Storage/storageAccounts": {
-        "allowSharedKeyAccess": False, "allowBlobPublicAccess": False, "allowCrossTenantReplication": False,
-        "defaultToOAuthAuthentication": True, "minimumTlsVersion": "TLS1_2", "supportsHttpsTrafficOnly": True},
+        "allowSharedKeyAccess": False,
+        "allowBlobPublicAccess": False,
+        "allowCrossTenantReplication": False,
+        "defaultToOAuthAuthentication": True,
+        "minimumTlsVersion": "TLS1_2",
+        "supportsHttpsTrafficOnly": True,
+    },
     "Microsoft.Storage/storageAccounts/blobServices/containers": {"publicAccess": "None"},
     "Microsoft.Web/sites": {"httpsOnly": True, "minTlsVersion": "1.2", "scmMinTlsVersion": "1.2"},
     "Microsoft.Web/sites/basicPublishingCredentialsPolicies": {"allow": False},
@@ -28,22 +33,48 @@ MUST = {  # what a resource of the type must say, however deep the member lies
     "Microsoft.OperationalInsights/workspaces": {"disableLocalAuth": True},
 }
 FLEX_REFUSES = {  # "... for Flex Consumption sites is invalid" (App settings reference, Flex deprecations; the error itself)
-    "alwaysOn", "containerSize", "ftpsState", "functionAppScaleLimit", "javaVersion", "linuxFxVersion", "netFrameworkVersion",
-    "nodeVersion", "phpVersion", "powerShellVersion", "preWarmedInstanceCount", "pythonVersion", "use32BitWorkerProcess",
-    "vnetContentShareEnabled", "vnetImagePullEnabled", "vnetRouteAllEnabled", "windowsFxVersion",
-    "ENABLE_ORYX_BUILD", "FUNCTIONS_EXTENSION_VERSION", "FUNCTIONS_WORKER_PROCESS_COUNT", "FUNCTIONS_WORKER_RUNTIME",
-    "FUNCTIONS_WORKER_RUNTIME_VERSION", "SCM_DO_BUILD_DURING_DEPLOYMENT", "WEBSITE_CONTENTAZUREFILECONNECTIONSTRING",
-    "WEBSITE_CONTENTOVERVNET", "WEBSITE_CONTENTSHARE", "WEBSITE_RUN_FROM_PACKAGE", "WEBSITE_TIME_ZONE",
-    "WEBSITE_VNET_ROUTE_ALL"}
+    "alwaysOn",
+    "containerSize",
+    "ftpsState",
+    "functionAppScaleLimit",
+    "javaVersion",
+    "linuxFxVersion",
+    "netFrameworkVersion",
+    "nodeVersion",
+    "phpVersion",
+    "powerShellVersion",
+    "preWarmedInstanceCount",
+    "pythonVersion",
+    "use32BitWorkerProcess",
+    "vnetContentShareEnabled",
+    "vnetImagePullEnabled",
+    "vnetRouteAllEnabled",
+    "windowsFxVersion",
+    "ENABLE_ORYX_BUILD",
+    "FUNCTIONS_EXTENSION_VERSION",
+    "FUNCTIONS_WORKER_PROCESS_COUNT",
+    "FUNCTIONS_WORKER_RUNTIME",
+    "FUNCTIONS_WORKER_RUNTIME_VERSION",
+    "SCM_DO_BUILD_DURING_DEPLOYMENT",
+    "WEBSITE_CONTENTAZUREFILECONNECTIONSTRING",
+    "WEBSITE_CONTENTOVERVNET",
+    "WEBSITE_CONTENTSHARE",
+    "WEBSITE_RUN_FROM_PACKAGE",
+    "WEBSITE_TIME_ZONE",
+    "WEBSITE_VNET_ROUTE_ALL",
+}
 WORDS = {"var", "existing", "if", "for", "in", "true", "false", "null"}
 UNTAGGED = re.compile(  # types that take no tags
     r"(?i)roleAssignments|diagnosticSettings|blobServices|tableServices|managementPolicies|basicPublishing|privateDnsZoneGroups|"
-    r"Microsoft\.Graph/|containers$")
+    r"Microsoft\.Graph/|containers$"
+)
 
 
 def is_described(template: Template) -> Iterator[str]:
     metadata = template.tree.get("metadata", {})
-    yield from (f"has no metadata {name}" for name in ("name", "description") if name not in metadata)
+    yield from (
+        f"has no metadata {name}" for name in ("name", "description") if name not in metadata
+    )
     for name, declared in template.parameters.items():
         said = decorator(declared, "description") or ""
         begins = "Required. " if declared.get("default") is None else "Optional. "
@@ -56,16 +87,28 @@ def is_described(template: Template) -> Iterator[str]:
 
 def tells_its_limits(template: Template) -> Iterator[str]:
     """Azure's refusal names the parameter and the number; the description says what it may be. Of what people set: main.bicep."""
-    for name, declared in template.parameters.items() if template.name in ("main.bicep", "planted.bicep") else ():
+    for name, declared in (
+        template.parameters.items() if template.name in ("main.bicep", "planted.bicep") else ()
+    ):
         said = decorator(declared, "description") or ""
         limits = (decorator(declared, kind) for kind in ("min_value", "max_value", "max_length"))
-        untold = (limit for limit in limits if limit is not None and not re.search(rf"\b{limit}\b", said))
+        untold = (
+            limit for limit in limits if limit is not None and not re.search(rf"\b{limit}\b", said)
+        )
         yield from (f"{name} does not say {limit}" for limit in untold)
 
 
 def has_no_key(template: Template) -> Iterator[str]:
-    yield from (f"calls {found}: keys are switched off" for found in re.findall(r"(?i)\blist[a-z]*(?=\()", template.code))
-    yield from (f"says {found}" for found in re.findall(r"(?i)AccountKey|SharedAccessKey|InstrumentationKey=", template.source))
+    yield from (
+        f"calls {found}: keys are switched off"
+        for found in re.findall(r"(?i)\blist[a-z]*(?=\()", template.code)
+    )
+    yield from (
+        f"says {found}"
+        for found in re.findall(
+            r"(?i)AccountKey|SharedAccessKey|InstrumentationKey=", template.source
+        )
+    )
 
 
 def is_shut(template: Template) -> Iterator[str]:
@@ -92,7 +135,11 @@ def knows_its_roles(template: Template) -> Iterator[str]:
 
 def deletes_nothing(template: Template) -> Iterator[str]:
     for name, _, said in template.resources("Microsoft.Storage/storageAccounts/managementPolicies"):
-        yield from (f"{name} has a rule that deletes" for member, _ in walk(said) if member.lower() == "delete")
+        yield from (
+            f"{name} has a rule that deletes"
+            for member, _ in walk(said)
+            if member.lower() == "delete"
+        )
 
 
 def is_tagged_and_placed(template: Template) -> Iterator[str]:
@@ -110,20 +157,33 @@ def flex_takes_it(template: Template) -> Iterator[str]:
 
 
 def declares_once(template: Template) -> Iterator[str]:
-    """pycep keeps the last of two declarations and says nothing; a compiler would refuse both. Outputs are names of their own."""
+    """Pycep keeps the last of two declarations and says nothing; a compiler would refuse both. Outputs are names of their own."""
     for kinds in ("param|var|resource|module", "output"):
         names = re.findall(rf"^(?:{kinds}) (\w+)\b", template.code, flags=re.MULTILINE)
-        yield from (f"{name} is declared twice" for name in sorted({name for name in names if names.count(name) > 1}))
+        yield from (
+            f"{name} is declared twice"
+            for name in sorted({name for name in names if names.count(name) > 1})
+        )
 
 
 def knows_every_name(template: Template) -> Iterator[str]:
     """A name that is used and declared nowhere: what a compiler would say first."""
-    declared = {name for kind in ("parameters", "variables", "resources", "modules") for name in template.tree.get(kind, {})}
-    declared |= {name for pair in re.findall(r"\bfor (\w+) in\b|\b(\w+) =>", template.code) for name in pair}
-    declared |= {name for pair in re.findall(r"\bfor \((\w+), (\w+)\) in\b", template.code) for name in pair}
+    declared = {
+        name
+        for kind in ("parameters", "variables", "resources", "modules")
+        for name in template.tree.get(kind, {})
+    }
+    declared |= {
+        name for pair in re.findall(r"\bfor (\w+) in\b|\b(\w+) =>", template.code) for name in pair
+    }
+    declared |= {
+        name for pair in re.findall(r"\bfor \((\w+), (\w+)\) in\b", template.code) for name in pair
+    }
     heads = r"^(metadata|targetScope|extension|param|output|resource|module)\b[^=\n]*|^@\w+"
     code = re.sub(heads, "", template.code, flags=re.MULTILINE)
-    used = re.findall(r"(?<![\w.?!])([A-Za-z_]\w*)\b(?!\s*[(:])", code) + re.findall(r"\? ([A-Za-z_]\w*) :", code)
+    used = re.findall(r"(?<![\w.?!])([A-Za-z_]\w*)\b(?!\s*[(:])", code) + re.findall(
+        r"\? ([A-Za-z_]\w*) :", code
+    )
     yield from (f"{name} is declared nowhere" for name in sorted(set(used) - declared - WORDS))
 
 
@@ -135,5 +195,15 @@ def uses_what_it_declares(template: Template) -> Iterator[str]:
 
 
 RULES: tuple[Rule, ...] = (
-    is_described, tells_its_limits, has_no_key, is_shut, knows_its_roles, deletes_nothing, is_tagged_and_placed, flex_takes_it,
-    declares_once, knows_every_name, uses_what_it_declares)
+    is_described,
+    tells_its_limits,
+    has_no_key,
+    is_shut,
+    knows_its_roles,
+    deletes_nothing,
+    is_tagged_and_placed,
+    flex_takes_it,
+    declares_once,
+    knows_every_name,
+    uses_what_it_declares,
+)

@@ -13,16 +13,24 @@ from tests.infra.bicep import decorator, templates
 
 MAIN = templates()["main.bicep"]
 FIELDS = {str(field.alias): field for field in Settings.model_fields.values()}
-NOT_ON_AZURE = {"LANDING_STORAGE", "FUNCTIONS_WORKER_RUNTIME"}  # a connection string; and what the plan says elsewhere
+NOT_ON_AZURE = {
+    "LANDING_STORAGE",
+    "FUNCTIONS_WORKER_RUNTIME",
+}  # a connection string; and what the plan says elsewhere
 IN_PARTS = {"AzureWebJobsStorage"}  # by identity it is three settings
 SET: dict[str, Any] = MAIN.tree["variables"]["settings"]["value"]
-ALWAYS = {"AzureWebJobsStorage__credential": "managedidentity", "AZURE_FUNCTIONS_DURABLE_STRICT_TYPING": "1"}
+ALWAYS = {
+    "AzureWebJobsStorage__credential": "managedidentity",
+    "AZURE_FUNCTIONS_DURABLE_STRICT_TYPING": "1",
+}
 TENANT = "00000000-0000-4000-8000-000000000001"
 TOLD = {  # what only Azure knows
-    "hostStorage.outputs.name": "sthostaaaaaaaaaaaaa", "identity.outputs.clientId": "00000000-0000-4000-8000-000000000002",
+    "hostStorage.outputs.name": "sthostaaaaaaaaaaaaa",
+    "identity.outputs.clientId": "00000000-0000-4000-8000-000000000002",
     "landingAccess.outputs.blobServiceUri": "https://stlandaaaaaaaaaaaaa.blob.core.windows.net/",
     "landingAccess.outputs.tableServiceUri": "https://stlandaaaaaaaaaaaaa.table.core.windows.net/",
-    "monitoring.outputs.connectionString": "InstrumentationKey=00000000-0000-4000-8000-000000000003"}
+    "monitoring.outputs.connectionString": "InstrumentationKey=00000000-0000-4000-8000-000000000003",
+}
 
 
 def source_of(name: str) -> str:
@@ -39,7 +47,9 @@ def parameter_of(name: str) -> str | None:
 
 
 OF_PARAMETERS = {name: parameter for name in SET if (parameter := parameter_of(name))}
-NUMBERS = sorted(name for name, parameter in OF_PARAMETERS.items() if MAIN.parameters[parameter]["type"] == "int")
+NUMBERS = sorted(
+    name for name, parameter in OF_PARAMETERS.items() if MAIN.parameters[parameter]["type"] == "int"
+)
 
 
 def default_of(name: str, values: Mapping[str, Any] | None = None) -> str:
@@ -59,7 +69,9 @@ def default_of(name: str, values: Mapping[str, Any] | None = None) -> str:
 def environment(**values: Any) -> dict[str, str]:
     """The app's environment on Azure, made from the template."""
     return {
-        **{name: default_of(name, {"partnerTenantId": TENANT, **values}) for name in SET}, "WEBSITE_INSTANCE_ID": "an-instance"}
+        **{name: default_of(name, {"partnerTenantId": TENANT, **values}) for name in SET},
+        "WEBSITE_INSTANCE_ID": "an-instance",
+    }
 
 
 def limits(name: str) -> tuple[Any, Any]:
@@ -72,24 +84,34 @@ def test_the_template_sets_every_setting_of_the_app_and_no_other() -> None:
     expected = (set(FIELDS) | HOSTS) - NOT_ON_AZURE - IN_PARTS
     assert {name for name in SET if name.split("__")[0] not in IN_PARTS} == expected
     assert {name for name in SET if name.split("__")[0] in IN_PARTS} == {
-        "AzureWebJobsStorage__accountName", "AzureWebJobsStorage__clientId", "AzureWebJobsStorage__credential"}
+        "AzureWebJobsStorage__accountName",
+        "AzureWebJobsStorage__clientId",
+        "AzureWebJobsStorage__credential",
+    }
 
 
 def test_every_setting_comes_from_a_parameter_or_an_output() -> None:
-    rest = {name for name in SET if name not in OF_PARAMETERS and ".outputs." not in source_of(name)}
+    rest = {
+        name for name in SET if name not in OF_PARAMETERS and ".outputs." not in source_of(name)
+    }
     assert {name: source_of(name).strip("'") for name in rest} == ALWAYS
 
 
 def test_the_app_starts_with_the_defaults_of_the_template() -> None:
     found = load(environment())
-    assert found.partner_tenant_id == TENANT and found.landing_blob_uri == TOLD["landingAccess.outputs.blobServiceUri"]
+    assert (
+        found.partner_tenant_id == TENANT
+        and found.landing_blob_uri == TOLD["landingAccess.outputs.blobServiceUri"]
+    )
     assert not found.loopback
 
 
 @pytest.mark.parametrize("name", sorted(set(OF_PARAMETERS) - {"PARTNER_TENANT_ID"}))
 def test_a_default_is_the_one_of_the_app(name: str) -> None:
     default = FIELDS[name].default
-    text = ",".join(default) if isinstance(default, tuple) else "" if default is None else str(default)
+    text = (
+        ",".join(default) if isinstance(default, tuple) else "" if default is None else str(default)
+    )
     assert default_of(name) == text
 
 
@@ -110,15 +132,26 @@ def test_the_app_agrees_with_the_limits(name: str) -> None:
             load(environment(**{parameter: value}))
 
 
-@pytest.mark.parametrize(("name", "words"), [
-    ("INVOICE_SOURCE", get_args(FIELDS["INVOICE_SOURCE"].annotation)), ("COPY_MODE", get_args(FIELDS["COPY_MODE"].annotation)),
-    ("PROOF", get_args(FIELDS["PROOF"].annotation)), ("EXPORT_DATASETS", tuple(Dataset)),
-    ("EXPORT_ATTRIBUTE_SETS", tuple(AttributeSet)), ("EXPORT_PERIODS", ("current", "last"))])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("INVOICE_SOURCE", get_args(FIELDS["INVOICE_SOURCE"].annotation)),
+        ("COPY_MODE", get_args(FIELDS["COPY_MODE"].annotation)),
+        ("PROOF", get_args(FIELDS["PROOF"].annotation)),
+        ("EXPORT_DATASETS", tuple(Dataset)),
+        ("EXPORT_ATTRIBUTE_SETS", tuple(AttributeSet)),
+        ("EXPORT_PERIODS", ("current", "last")),
+    ],
+)
 def test_a_word_is_one_that_the_app_knows(name: str, words: tuple[str, ...]) -> None:
-    assert set(decorator(MAIN.parameters[OF_PARAMETERS[name]], "allowed")) == {str(word) for word in words}
+    assert set(decorator(MAIN.parameters[OF_PARAMETERS[name]], "allowed")) == {
+        str(word) for word in words
+    }
 
 
-@pytest.mark.parametrize("name", ["LANDING_CONTAINER", "LANDING_PREFIX", "LANDING_TABLE_PREFIX", "TASK_HUB_NAME"])
+@pytest.mark.parametrize(
+    "name", ["LANDING_CONTAINER", "LANDING_PREFIX", "LANDING_TABLE_PREFIX", "TASK_HUB_NAME"]
+)
 def test_a_text_is_no_longer_than_the_app_takes(name: str) -> None:
     most = decorator(MAIN.parameters[OF_PARAMETERS[name]], "max_length")
     load(environment(**{OF_PARAMETERS[name]: "a" * most}))

@@ -32,7 +32,11 @@ def test_the_service_is_the_one_that_the_template_tags() -> None:
 def test_azd_up_deploys_the_zip_that_make_builds() -> None:
     deploy = PROJECT["workflows"]["up"]["steps"][-1]["azd"]
     zip_ = deploy.partition("--from-package ")[2]
-    package = next(line for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines() if line.startswith("package:"))
+    package = next(
+        line
+        for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
+        if line.startswith("package:")
+    )
     assert zip_ and zip_ in package
     assert PROJECT["services"]["app"]["remoteBuild"] is False
 
@@ -54,7 +58,12 @@ def test_hooks_read_what_the_template_tells_and_the_file_of_parameters_reads() -
     source = (INFRA / "hooks" / "hook.py").read_text(encoding="utf-8")
     outputs = set(re.findall(r'values\["([a-z]\w+)"\]', source))
     assert outputs and outputs <= set(templates()["main.bicep"].outputs)
-    named = set(re.findall(r"readEnvironmentVariable\('(\w+)'", (INFRA / "main.bicepparam").read_text(encoding="utf-8")))
+    named = set(
+        re.findall(
+            r"readEnvironmentVariable\('(\w+)'",
+            (INFRA / "main.bicepparam").read_text(encoding="utf-8"),
+        )
+    )
     assert set(re.findall(r"\b([A-Z]+(?:_[A-Z]+){2,}|INVOICE_SOURCE)\b", source)) <= named
 
 
@@ -62,15 +71,21 @@ def test_good_values_pass() -> None:
     assert list(hook.faults(GOOD)) == [] and hook.preprovision(GOOD) == 0
 
 
-@pytest.mark.parametrize(("values", "named"), [
-    ({}, "PARTNER_TENANT_ID"), ({"PARTNER_TENANT_ID": "contoso.com"}, "PARTNER_TENANT_ID"),
-    ({**GOOD, "PARTNER_APP_CLIENT_ID": "my-app"}, "PARTNER_APP_CLIENT_ID"),
-    ({**GOOD, "PARTNER_CENTER_APP_CLIENT_ID": "my-app"}, "PARTNER_CENTER_APP_CLIENT_ID"),
-    ({**GOOD, "INVOICE_SOURCE": "email"}, "INVOICE_SOURCE"),
-    ({**GOOD, "EXISTING_LANDING_ACCOUNT": "My-Account"}, "EXISTING_LANDING_ACCOUNT"),
-    ({**GOOD, "EXISTING_LANDING_RESOURCE_GROUP": "rg"}, "EXISTING_LANDING_RESOURCE_GROUP")])
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({}, "PARTNER_TENANT_ID"),
+        ({"PARTNER_TENANT_ID": "contoso.com"}, "PARTNER_TENANT_ID"),
+        ({**GOOD, "PARTNER_APP_CLIENT_ID": "my-app"}, "PARTNER_APP_CLIENT_ID"),
+        ({**GOOD, "PARTNER_CENTER_APP_CLIENT_ID": "my-app"}, "PARTNER_CENTER_APP_CLIENT_ID"),
+        ({**GOOD, "INVOICE_SOURCE": "email"}, "INVOICE_SOURCE"),
+        ({**GOOD, "EXISTING_LANDING_ACCOUNT": "My-Account"}, "EXISTING_LANDING_ACCOUNT"),
+        ({**GOOD, "EXISTING_LANDING_RESOURCE_GROUP": "rg"}, "EXISTING_LANDING_RESOURCE_GROUP"),
+    ],
+)
 def test_a_wrong_value_is_refused_before_anything_is_made(
-        values: dict[str, str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    values: dict[str, str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert hook.preprovision(values) == 1
     assert capsys.readouterr().err.startswith(named)
 
@@ -79,15 +94,26 @@ def test_all_wrong_values_are_told_at_once() -> None:
     assert len(list(hook.faults({"INVOICE_SOURCE": "email", "EXISTING_LANDING_ACCOUNT": "X"}))) == 3
 
 
-@pytest.mark.parametrize(("app", "who"), [("", f"--principal-id {IDENTITY}"), (TENANT, f"--client-id {TENANT}")])
-def test_the_grant_is_told_as_it_is_to_be_typed(app: str, who: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert hook.postprovision({**GOOD, "identityPrincipalId": IDENTITY, "PARTNER_APP_CLIENT_ID": app}) == 0
+@pytest.mark.parametrize(
+    ("app", "who"), [("", f"--principal-id {IDENTITY}"), (TENANT, f"--client-id {TENANT}")]
+)
+def test_the_grant_is_told_as_it_is_to_be_typed(
+    app: str, who: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        hook.postprovision({**GOOD, "identityPrincipalId": IDENTITY, "PARTNER_APP_CLIENT_ID": app})
+        == 0
+    )
     assert f"permission.py grant --tenant {TENANT} {who} --what-if\n" in capsys.readouterr().out
 
 
 def test_a_zip_without_packages_is_refused() -> None:
     done = subprocess.run(
-        [sys.executable, str(INFRA / "hooks" / "hook.py"), "prepackage"], capture_output=True, text=True, check=False)
+        [sys.executable, str(INFRA / "hooks" / "hook.py"), "prepackage"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 1 and "make package" in done.stderr
 
 
@@ -113,14 +139,18 @@ def app() -> Iterator[tuple[str, list[int]]]:
     server.server_close()
 
 
-def test_it_waits_until_the_app_is_healthy(app: tuple[str, list[int]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_waits_until_the_app_is_healthy(
+    app: tuple[str, list[int]], capsys: pytest.CaptureFixture[str]
+) -> None:
     uri, statuses = app
     statuses[:] = [503, 404, 200]
     assert hook.postdeploy({"functionAppUri": uri}, pause=0) == 0
     assert "is healthy" in capsys.readouterr().out and statuses == [200]
 
 
-def test_an_app_that_stays_ill_fails_the_deployment(app: tuple[str, list[int]], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_app_that_stays_ill_fails_the_deployment(
+    app: tuple[str, list[int]], capsys: pytest.CaptureFixture[str]
+) -> None:
     uri, statuses = app
     statuses[:] = [503]
     assert hook.postdeploy({"functionAppUri": uri}, seconds=0.05, pause=0.01) == 1

@@ -11,5 +11,7 @@ from tests.infra.bicep import INFRA
 @pytest.mark.skipif(shutil.which("bicep") is None, reason="the Bicep compiler is not on PATH")
 @pytest.mark.parametrize("command", [("build", "main.bicep", "--stdout"), ("lint", "main.bicep")])
 def test_it_compiles(command: tuple[str, ...]) -> None:
-    done = subprocess.run(["bicep", *command], cwd=INFRA, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bicep", *command], cwd=INFRA, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr

@@ -27,15 +27,36 @@ class Directory:
         self.file = folder / "state.json"
         program = folder / "bin" / "az"
         program.parent.mkdir()
-        program.write_text(f"#!/bin/sh\nexec {sys.executable} {fake_az.__file__} \"$@\"\n", encoding="utf-8")
+        program.write_text(
+            f'#!/bin/sh\nexec {sys.executable} {fake_az.__file__} "$@"\n', encoding="utf-8"
+        )
         program.chmod(0o755)
-        self.environment = {"PATH": f"{program.parent}:{os.environ['PATH']}", "AZ_STATE": str(self.file)}
-        self.write({
-            "tenant": TENANT, "calls": [], "grants": {IDENTITY: [{"id": "kept", "appRoleId": OTHER, "resourceId": GRAPH}]},
-            "principals": {
-                IDENTITY: {"id": IDENTITY, "appId": "66666666-0000-4000-8000-000000000006", "appRoles": []},
-                GRAPH: {"id": GRAPH, "appId": MICROSOFT_GRAPH, "appRoles": [
-                    {"id": OTHER, "value": "User.Read.All"}, {"id": ROLE, "value": "PartnerBilling.Read.All"}]}}})
+        self.environment = {
+            "PATH": f"{program.parent}:{os.environ['PATH']}",
+            "AZ_STATE": str(self.file),
+        }
+        self.write(
+            {
+                "tenant": TENANT,
+                "calls": [],
+                "grants": {IDENTITY: [{"id": "kept", "appRoleId": OTHER, "resourceId": GRAPH}]},
+                "principals": {
+                    IDENTITY: {
+                        "id": IDENTITY,
+                        "appId": "66666666-0000-4000-8000-000000000006",
+                        "appRoles": [],
+                    },
+                    GRAPH: {
+                        "id": GRAPH,
+                        "appId": MICROSOFT_GRAPH,
+                        "appRoles": [
+                            {"id": OTHER, "value": "User.Read.All"},
+                            {"id": ROLE, "value": "PartnerBilling.Read.All"},
+                        ],
+                    },
+                },
+            }
+        )
 
     def write(self, state: dict[str, Any]) -> None:
         self.file.write_text(json.dumps(state), encoding="utf-8")
@@ -46,12 +67,21 @@ class Directory:
     def change(self, **members: Any) -> None:
         self.write({**self.read(), **members})
 
-    def run(self, *arguments: str, who: tuple[str, str] = ("--principal-id", IDENTITY), tenant: str = TENANT) -> tuple[int, str]:
+    def run(
+        self,
+        *arguments: str,
+        who: tuple[str, str] = ("--principal-id", IDENTITY),
+        tenant: str = TENANT,
+    ) -> tuple[int, str]:
         """Exit code and all that is said."""
         self.change(calls=[])
         done = subprocess.run(
             [sys.executable, str(SCRIPT), arguments[0], "--tenant", tenant, *who, *arguments[1:]],
-            env=self.environment, capture_output=True, text=True, check=False)
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         return done.returncode, done.stdout + done.stderr
 
     @property
@@ -69,7 +99,9 @@ def directory(tmp_path: Path) -> Directory:
 
 def test_it_is_granted_once(directory: Directory) -> None:
     assert directory.run("grant") == (
-        0, f"PartnerBilling.Read.All was granted to {IDENTITY}; tokens that are out already stay as they are until they expire\n")
+        0,
+        f"PartnerBilling.Read.All was granted to {IDENTITY}; tokens that are out already stay as they are until they expire\n",
+    )
     assert directory.roles() == [OTHER, ROLE] and directory.writes == ["post"]
 
 
@@ -110,7 +142,9 @@ def test_an_app_of_another_tenant_is_taken_in_first(directory: Directory) -> Non
     code, said = directory.run("grant", "--what-if", who=who)
     assert code == 0 and "it would be taken in" in said and directory.writes == []
     assert directory.run("grant", who=who)[0] == 0 and directory.writes == ["post", "post"]
-    taken_in = next(one["id"] for one in directory.read()["principals"].values() if one["appId"] == APP)
+    taken_in = next(
+        one["id"] for one in directory.read()["principals"].values() if one["appId"] == APP
+    )
     assert directory.roles(taken_in) == [ROLE]
     assert directory.run("grant", who=who)[0] == 0 and directory.writes == []
 
@@ -123,16 +157,24 @@ def test_another_tenant_is_refused_before_anything_is_asked(directory: Directory
 def test_somebody_without_the_role_is_told_which(directory: Directory) -> None:
     directory.change(denied=True)
     code, said = directory.run("grant")
-    assert code == 1 and "Authorization_RequestDenied" in said and "Privileged Role Administrator" in said
+    assert (
+        code == 1
+        and "Authorization_RequestDenied" in said
+        and "Privileged Role Administrator" in said
+    )
     assert directory.roles() == [OTHER]
 
 
 def test_an_identity_that_is_not_in_this_tenant_is_told(directory: Directory) -> None:
-    code, said = directory.run("grant", who=("--principal-id", "99999999-0000-4000-8000-000000000009"))
+    code, said = directory.run(
+        "grant", who=("--principal-id", "99999999-0000-4000-8000-000000000009")
+    )
     assert code == 1 and "Request_ResourceNotFound" in said
 
 
-@pytest.mark.parametrize("who", [(), ("--principal-id", "me"), ("--principal-id", IDENTITY, "--client-id", APP)])
+@pytest.mark.parametrize(
+    "who", [(), ("--principal-id", "me"), ("--principal-id", IDENTITY, "--client-id", APP)]
+)
 def test_bad_arguments_end_with_2(directory: Directory, who: tuple[str, ...]) -> None:
     assert directory.run("grant", who=who)[0] == 2 and directory.read()["calls"] == []  # type: ignore[arg-type]
 
@@ -153,8 +195,15 @@ def test_template_and_script_grant_the_same() -> None:
 
 def test_the_app_trusts_the_identity_of_its_own_tenant_and_no_secret() -> None:
     template = templates()["graph/federated-app.bicep"]
-    trust = next(said for _, _, said in template.resources("Microsoft.Graph/applications/federatedIdentityCredentials"))
-    assert trust["subject"] == "identityPrincipalId" and trust["audiences"] == ["api://AzureADTokenExchange"]
+    trust = next(
+        said
+        for _, _, said in template.resources(
+            "Microsoft.Graph/applications/federatedIdentityCredentials"
+        )
+    )
+    assert trust["subject"] == "identityPrincipalId" and trust["audiences"] == [
+        "api://AzureADTokenExchange"
+    ]
     app = next(said for _, _, said in template.resources("Microsoft.Graph/applications"))
     assert app["signInAudience"] == "AzureADMultipleOrgs"
     assert not {"passwordCredentials", "keyCredentials"} & set(app)
@@ -162,7 +211,9 @@ def test_the_app_trusts_the_identity_of_its_own_tenant_and_no_secret() -> None:
 
 def test_the_privileged_templates_alone_need_the_graph_extension() -> None:
     configured = {
-        folder: json.loads((folder / "bicepconfig.json").read_text(encoding="utf-8")) for folder in (INFRA, INFRA / "graph")}
+        folder: json.loads((folder / "bicepconfig.json").read_text(encoding="utf-8"))
+        for folder in (INFRA, INFRA / "graph")
+    }
     for name, template in templates().items():
         needs = configured[INFRA / "graph" if name.startswith("graph/") else INFRA]
         assert ("extension microsoftGraphV1" in template.source) == ("extensions" in needs), name

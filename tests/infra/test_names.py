@@ -10,7 +10,11 @@ from tests.infra.bicep import Template, abbreviations, body, decorator, parse, t
 HASH = 13  # letters and digits that uniqueString makes (Bicep functions for strings)
 LIMITS = {  # least, most, what may stand in it (Naming rules and restrictions for Azure resources)
     "Microsoft.Storage/storageAccounts": (3, 24, r"[a-z0-9]+"),
-    "Microsoft.Web/sites": (2, 32, r"[a-z0-9-]+"),  # Azure takes 60, and the host tells two apps apart by 32 of them
+    "Microsoft.Web/sites": (
+        2,
+        32,
+        r"[a-z0-9-]+",
+    ),  # Azure takes 60, and the host tells two apps apart by 32 of them
     "Microsoft.Web/serverfarms": (1, 60, r"[a-z0-9-]+"),
     "Microsoft.ManagedIdentity/userAssignedIdentities": (3, 128, r"[a-z0-9-]+"),
     "Microsoft.OperationalInsights/workspaces": (4, 63, r"[a-z0-9-]+"),
@@ -40,7 +44,9 @@ def names() -> list[tuple[str, str, str]]:
         passed = body(module["config"])["params"]
         for _, resource, said in template.resources():
             if resource["type"] in LIMITS:
-                named = str(said["name"]).replace("${endpoint.name}", "landing-table")  # the longest of them
+                named = str(said["name"]).replace(
+                    "${endpoint.name}", "landing-table"
+                )  # the longest of them
                 parameter = re.sub(r"^\$\{(\w+)\}.*", r"\1", named)
                 begin = longest(passed[parameter], abbreviations())
                 whole = begin if named == parameter else named.replace(f"${{{parameter}}}", begin)
@@ -48,7 +54,9 @@ def names() -> list[tuple[str, str, str]]:
     return found
 
 
-@pytest.mark.parametrize(("kind", "where", "name"), names(), ids=lambda value: value.rpartition("/")[2])
+@pytest.mark.parametrize(
+    ("kind", "where", "name"), names(), ids=lambda value: value.rpartition("/")[2]
+)
 def test_a_name_is_within_the_limits_of_its_type(kind: str, where: str, name: str) -> None:
     least, most, form = LIMITS[kind]
     assert least <= len(name) <= most and re.fullmatch(form, name), (where, name)
@@ -56,21 +64,35 @@ def test_a_name_is_within_the_limits_of_its_type(kind: str, where: str, name: st
 
 def test_every_resource_whose_name_we_make_is_looked_at() -> None:
     made = {
-        resource["type"] for path, template in templates().items() if path.startswith("modules/")
-        for _, resource, said in template.resources() if re.match(r"^(name|\w+Name|\$\{namePrefix\}.*)$", str(said.get("name")))}
-    assert made - set(LIMITS) <= {
-        "Microsoft.Storage/storageAccounts/blobServices/containers",  # named by the operator, within a constraint
-        "Microsoft.Network/privateDnsZones", "Microsoft.Network/privateDnsZones/virtualNetworkLinks"}
+        resource["type"]
+        for path, template in templates().items()
+        if path.startswith("modules/")
+        for _, resource, said in template.resources()
+        if re.match(r"^(name|\w+Name|\$\{namePrefix\}.*)$", str(said.get("name")))
+    }
+    assert (
+        made - set(LIMITS)
+        <= {
+            "Microsoft.Storage/storageAccounts/blobServices/containers",  # named by the operator, within a constraint
+            "Microsoft.Network/privateDnsZones",
+            "Microsoft.Network/privateDnsZones/virtualNetworkLinks",
+        }
+    )
     assert {kind for kind, _, _ in names()} == set(LIMITS)
 
 
 def test_a_name_that_is_too_long_is_found() -> None:
-    assert len(longest("${abbreviations.storageAccount}partnerland${token}", {"storageAccount": "st"})) > 24
+    assert (
+        len(longest("${abbreviations.storageAccount}partnerland${token}", {"storageAccount": "st"}))
+        > 24
+    )
     with pytest.raises(AssertionError, match="nobody knows"):
         longest("st${environmentName}", {})
 
 
-@pytest.mark.parametrize("path", sorted(path for path in templates() if path.startswith("modules/")))
+@pytest.mark.parametrize(
+    "path", sorted(path for path in templates() if path.startswith("modules/"))
+)
 def test_a_parameter_that_names_an_account_has_the_limits_of_one(path: str) -> None:
     assert list(unlimited(templates()[path])) == []
 
@@ -78,11 +100,16 @@ def test_a_parameter_that_names_an_account_has_the_limits_of_one(path: str) -> N
 def unlimited(template: Template) -> list[str]:
     parameters = template.parameters
     said = {
-        str(one["config"].get("name")) for one in template.tree.get("resources", {}).values()
-        if one["type"] == "Microsoft.Storage/storageAccounts"}
+        str(one["config"].get("name"))
+        for one in template.tree.get("resources", {}).values()
+        if one["type"] == "Microsoft.Storage/storageAccounts"
+    }
     return [
-        name for name in said & set(parameters)
-        if (decorator(parameters[name], "min_length"), decorator(parameters[name], "max_length")) != (3, 24)]
+        name
+        for name in said & set(parameters)
+        if (decorator(parameters[name], "min_length"), decorator(parameters[name], "max_length"))
+        != (3, 24)
+    ]
 
 
 def test_an_account_without_limits_is_found() -> None:

@@ -39,7 +39,9 @@ KEY = "unbilled_usage/2026-10/USD/full"
 def readings(content: bytes) -> Iterator[bytes]:
     """The bytes as they are, and as whoever knows their encoding would read them."""
     yield content
-    unescaped = re.sub(rb"\\u00([0-9a-fA-F]{2})", lambda found: bytes.fromhex(found[1].decode()), content)
+    unescaped = re.sub(
+        rb"\\u00([0-9a-fA-F]{2})", lambda found: bytes.fromhex(found[1].decode()), content
+    )
     for text in {content, unescaped}:
         once = unquote_to_bytes(text)
         yield from (text, once, unquote_to_bytes(once))
@@ -62,39 +64,74 @@ def unpacked(content: bytes) -> Iterator[bytes]:
 def find(places: Mapping[str, bytes], secrets: Mapping[str, str]) -> list[tuple[str, str]]:
     """Where which secret or forbidden text is: (place, what). `secrets`: name -> secret, as it is before any encoding."""
     wanted = {
-        **{name: {form.encode().lower() for form in (secret, quote(secret, safe=""), quote(quote(secret, safe=""), safe=""))}
-           for name, secret in secrets.items()},
-        **{text: {text.encode().lower()} for text in FORBIDDEN}}
+        **{
+            name: {
+                form.encode().lower()
+                for form in (secret, quote(secret, safe=""), quote(quote(secret, safe=""), safe=""))
+            }
+            for name, secret in secrets.items()
+        },
+        **{text: {text.encode().lower()} for text in FORBIDDEN},
+    }
     hits = []
     for place, content in places.items():
         read = b"\0".join(readings(content)).lower()
-        hits += [(place, name) for name, forms in wanted.items() if any(form in read for form in forms)]
+        hits += [
+            (place, name) for name, forms in wanted.items() if any(form in read for form in forms)
+        ]
     return hits
 
 
 SECRET = "uN3/Xq+1o2p4lYJ8b0aVwTz7dKfR5sHcGmE6iQeOZkA="
 
 
-@pytest.mark.parametrize("content", [
-    SECRET.encode(), f"x?sv=1&sig={quote(SECRET, safe='')}".encode(), quote(quote(SECRET, safe=""), safe="").encode(),
-    json.dumps({"a": SECRET}).encode(), SECRET.encode().replace(b"+", b"\\u002b").replace(b"=", b"\\u003D"),
-    *(base64.b64encode(b"x" * shift + SECRET.encode() + b"tail") for shift in range(4)),
-    base64.urlsafe_b64encode(quote(SECRET, safe="").encode()), quote(base64.b64encode(SECRET.encode()), safe="").encode()])
+@pytest.mark.parametrize(
+    "content",
+    [
+        SECRET.encode(),
+        f"x?sv=1&sig={quote(SECRET, safe='')}".encode(),
+        quote(quote(SECRET, safe=""), safe="").encode(),
+        json.dumps({"a": SECRET}).encode(),
+        SECRET.encode().replace(b"+", b"\\u002b").replace(b"=", b"\\u003D"),
+        *(base64.b64encode(b"x" * shift + SECRET.encode() + b"tail") for shift in range(4)),
+        base64.urlsafe_b64encode(quote(SECRET, safe="").encode()),
+        quote(base64.b64encode(SECRET.encode()), safe="").encode(),
+    ],
+)
 def test_the_scanner_finds_a_secret_in_every_encoding(content: bytes) -> None:
     places = {"clean": b"nothing", "here": b"\x00\xff before " + content + b" behind"}
     assert ("here", "signature") in find(places, {"signature": SECRET})
 
 
-@pytest.mark.parametrize("text", [
-    "https://a.example/b?sv=1&sig=abc", "https%3A%2F%2Fa.example%2Fb%3Fsig%3Dabc", "AccountName=a;AccountKey=b",
-    "x-functions-key=abc", "Authorization: Bearer eyJ0", "authorization: bearer eyJ0", "SIG=abcdef"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://a.example/b?sv=1&sig=abc",
+        "https%3A%2F%2Fa.example%2Fb%3Fsig%3Dabc",
+        "AccountName=a;AccountKey=b",
+        "x-functions-key=abc",
+        "Authorization: Bearer eyJ0",
+        "authorization: bearer eyJ0",
+        "SIG=abcdef",
+    ],
+)
 def test_the_scanner_finds_texts_that_come_with_a_secret(text: str) -> None:
     assert find({"here": text.encode()}, {}) and find({"here": base64.b64encode(text.encode())}, {})
 
 
 def test_the_scanner_leaves_the_innocent_alone() -> None:
-    innocent = {"run_id": "unbilled-usage-2026-10-usd-full-20261121t060000z-x7qa", "key": KEY, "path": "data/currency_code=USD/x"}
-    assert find({"here": json.dumps(innocent).encode(), "bytes": bytes(range(256)) * 64}, {"signature": SECRET}) == []
+    innocent = {
+        "run_id": "unbilled-usage-2026-10-usd-full-20261121t060000z-x7qa",
+        "key": KEY,
+        "path": "data/currency_code=USD/x",
+    }
+    assert (
+        find(
+            {"here": json.dumps(innocent).encode(), "bytes": bytes(range(256)) * 64},
+            {"signature": SECRET},
+        )
+        == []
+    )
 
 
 # -- the places
@@ -138,7 +175,9 @@ def logs() -> Iterator[io.StringIO]:
 
 
 @contextmanager
-def watched_world(azurite: Azurite, tmp_path: Path, **more: Any) -> Iterator[tuple[World, list[bytes], MintingStorage]]:
+def watched_world(
+    azurite: Azurite, tmp_path: Path, **more: Any
+) -> Iterator[tuple[World, list[bytes], MintingStorage]]:
     """A world on disk, with all of its HTTP answers and all signatures of its billing storage."""
     world = open_world(azurite, state_dir=tmp_path / "host", **more)
     storage = world.simulator.storage = MintingStorage(azurite.billing.connection_string)
@@ -172,16 +211,24 @@ def tables_and_blobs(azurite: Azurite) -> dict[str, bytes]:
         with TableServiceClient.from_connection_string(account.connection_string) as tables:
             for table in tables.list_tables():
                 rows = [
-                    {**entity, "etag": entity.metadata["etag"]} for entity in tables.get_table_client(table.name).list_entities()]
-                places[f"{account.name} table {table.name}"] = json.dumps(rows, default=str).encode()
+                    {**entity, "etag": entity.metadata["etag"]}
+                    for entity in tables.get_table_client(table.name).list_entities()
+                ]
+                places[f"{account.name} table {table.name}"] = json.dumps(
+                    rows, default=str
+                ).encode()
         with BlobServiceClient.from_connection_string(account.connection_string) as service:
             for container in service.list_containers(include_metadata=True):
                 client = service.get_container_client(container.name)
                 for blob in client.list_blobs(include=["metadata", "uncommittedblobs", "copy"]):
                     told = repr((blob.name, blob.metadata, blob.content_settings, blob.copy))
                     ours = not blob.name.endswith(".json.gz")
-                    body = client.download_blob(blob.name, decompress=False).readall() if ours else b""
-                    places[f"{account.name} blob {container.name}/{blob.name}"] = told.encode() + b"\n" + body
+                    body = (
+                        client.download_blob(blob.name, decompress=False).readall() if ours else b""
+                    )
+                    places[f"{account.name} blob {container.name}/{blob.name}"] = (
+                        told.encode() + b"\n" + body
+                    )
     return places
 
 
@@ -190,30 +237,53 @@ def asked_everywhere(world: World, run_ids: list[str]) -> None:
     for run_id in run_ids:
         for path in (f"/api/runs/{run_id}", f"/api/runs/{run_id}/blobs"):
             world.host.request("GET", path)
-    for path in ("/api/catalogue", "/api/runs", "/api/status", "/api/health", "/api/gaps", "/api/openapi.json"):
+    for path in (
+        "/api/catalogue",
+        "/api/runs",
+        "/api/status",
+        "/api/health",
+        "/api/gaps",
+        "/api/openapi.json",
+    ):
         world.host.request("GET", path)
     base = "/runtime/webhooks/durabletask/instances"
     world.host.request("GET", f"{base}?showInput=true")
     for instance in world.host.instances():
-        world.host.request("GET", f"{base}/{instance['instanceId']}?showInput=true&showHistory=true&showHistoryOutput=true")
+        world.host.request(
+            "GET",
+            f"{base}/{instance['instanceId']}?showInput=true&showHistory=true&showHistoryOutput=true",
+        )
 
 
 def everything(
-    azurite: Azurite, state: Path, answers: list[bytes], log: io.StringIO, capfd: pytest.CaptureFixture[str],
+    azurite: Azurite,
+    state: Path,
+    answers: list[bytes],
+    log: io.StringIO,
+    capfd: pytest.CaptureFixture[str],
 ) -> dict[str, bytes]:
     printed = capfd.readouterr()
     files = {f"file {path.name}": path.read_bytes() for path in state.rglob("*") if path.is_file()}
     assert any(content.startswith(b"SQLite format 3") for content in files.values())
     return {
-        **files, **tables_and_blobs(azurite), **{f"answer {number}": answer for number, answer in enumerate(answers)},
-        "log": log.getvalue().encode(), "stdout": printed.out.encode(), "stderr": printed.err.encode()}
+        **files,
+        **tables_and_blobs(azurite),
+        **{f"answer {number}": answer for number, answer in enumerate(answers)},
+        "log": log.getvalue().encode(),
+        "stdout": printed.out.encode(),
+        "stderr": printed.err.encode(),
+    }
 
 
 def secrets_of(azurite: Azurite, storage: MintingStorage) -> dict[str, str]:
     signatures = {parse_qs(sas)["sig"][0] for sas in storage.minted}
     return {
         **{f"signature {number}": signature for number, signature in enumerate(sorted(signatures))},
-        **{f"key of {account.name}": account.key for account in (azurite.billing, azurite.landing, azurite.funchost)}}
+        **{
+            f"key of {account.name}": account.key
+            for account in (azurite.billing, azurite.landing, azurite.funchost)
+        },
+    }
 
 
 # -- what happens meanwhile
@@ -225,21 +295,55 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[Rule, ...]]] = {
     "refused": ({"permission": "denied"}, ()),
     "signatures refused": ({}, (Rule(Match(operation="blob"), Answer(status=403)),)),
     "signatures refused with words": (
-        {}, (Rule(Match(operation="blob", method="GET"), Answer(status=403, code="AuthenticationFailed", message=LEAKY)),)),
+        {},
+        (
+            Rule(
+                Match(operation="blob", method="GET"),
+                Answer(status=403, code="AuthenticationFailed", message=LEAKY),
+            ),
+        ),
+    ),
     "signatures expired": ({"sas_lifetime_seconds": 0}, ()),
-    "redirected": ({}, (Rule(Match(operation="blob"), Answer(status=302, headers={"Location": LEAKY})),)),
+    "redirected": (
+        {},
+        (Rule(Match(operation="blob"), Answer(status=302, headers={"Location": LEAKY})),),
+    ),
     "answers that are not HTTP": (
-        {}, (Rule(Match(operation="blob", method="GET"), Answer(headers={"Content-Length": "5"})),
-             Rule(Match(operation="blob", method="HEAD"), Answer(status=503, headers={"Retry-After": LEAKY})))),
-    "cut off": ({}, (Rule(Match(operation="blob", method="GET", from_nth=2), Answer(drop_after=10)),)),
+        {},
+        (
+            Rule(Match(operation="blob", method="GET"), Answer(headers={"Content-Length": "5"})),
+            Rule(
+                Match(operation="blob", method="HEAD"),
+                Answer(status=503, headers={"Retry-After": LEAKY}),
+            ),
+        ),
+    ),
+    "cut off": (
+        {},
+        (Rule(Match(operation="blob", method="GET", from_nth=2), Answer(drop_after=10)),),
+    ),
     "damaged": ({}, (Rule(Match(operation="blob", method="GET"), Answer(corrupt_at=400)),)),
     "graph talks": (
-        {}, (Rule(Match(operation="poll", nth=(1,)), Answer(status=500, message=LEAKY, code=LEAKY)),
-             Rule(Match(operation="poll", nth=(2,)), Answer(status=429, headers={"Retry-After": LEAKY})),
-             Rule(Match(operation="poll", nth=(1,)), Answer(status=200, body="truncated")),
-             Rule(Match(operation="poll", nth=(1,)), Answer(status=403, message=LEAKY)))),
+        {},
+        (
+            Rule(Match(operation="poll", nth=(1,)), Answer(status=500, message=LEAKY, code=LEAKY)),
+            Rule(
+                Match(operation="poll", nth=(2,)),
+                Answer(status=429, headers={"Retry-After": LEAKY}),
+            ),
+            Rule(Match(operation="poll", nth=(1,)), Answer(status=200, body="truncated")),
+            Rule(Match(operation="poll", nth=(1,)), Answer(status=403, message=LEAKY)),
+        ),
+    ),
     "location with a signature": (
-        {}, (Rule(Match(operation="start", nth=(1,)), Answer(headers={"Location": LEAKY, "request-id": LEAKY})),)),
+        {},
+        (
+            Rule(
+                Match(operation="start", nth=(1,)),
+                Answer(headers={"Location": LEAKY, "request-id": LEAKY}),
+            ),
+        ),
+    ),
     "hostile: query": ({"hostile_manifest": "query_in_root"}, ()),
     "hostile: user": ({"hostile_manifest": "user_info"}, ()),
     "hostile: no signature": ({"hostile_manifest": "no_sas"}, ()),
@@ -247,7 +351,12 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[Rule, ...]]] = {
     "hostile: tenant": ({"hostile_manifest": "other_tenant"}, ()),
 }
 BAD_REQUESTS: list[dict[str, Any]] = [
-    {}, {"dataset": LEAKY}, {LEAKY: 1}, {**fields_of(KEY), "reason": f"see {LEAKY}"}, {**fields_of(KEY), "currency_code": LEAKY}]
+    {},
+    {"dataset": LEAKY},
+    {LEAKY: 1},
+    {**fields_of(KEY), "reason": f"see {LEAKY}"},
+    {**fields_of(KEY), "currency_code": LEAKY},
+]
 
 
 def live_through_trouble(world: World) -> dict[str, str]:
@@ -255,7 +364,10 @@ def live_through_trouble(world: World) -> dict[str, str]:
     outcomes, runs = {}, []
     for name, (behaviour, rules) in TROUBLE.items():
         world.simulator.restate(KEY)
-        world.simulator.behaviour, world.simulator.faults = replace(BEHAVIOUR, ready_after_polls=1, **behaviour), Faults(*rules)
+        world.simulator.behaviour, world.simulator.faults = (
+            replace(BEHAVIOUR, ready_after_polls=1, **behaviour),
+            Faults(*rules),
+        )
         runs.append(world.start(**fields_of(KEY), reason=f"trouble: {name.split(':')[0]}"))
         outcomes[name] = str(world.finish(runs[-1])["outcome"])
         world.host.advance(timedelta(minutes=5))
@@ -277,26 +389,43 @@ def live_through_trouble(world: World) -> dict[str, str]:
 
 
 def test_no_secret_is_written_down_whatever_happens(
-    own_azurite: Azurite, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    own_azurite: Azurite,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     small = {"EXPORT_DATASETS": "unbilled_reconciliation"}
     with logs() as log, watched_world(own_azurite, tmp_path, **small) as (world, answers, storage):
         outcomes = live_through_trouble(world)
         places = everything(own_azurite, tmp_path, answers, log, capfd)
         secrets = secrets_of(own_azurite, storage)
-    assert outcomes["nothing"] == "landed" and {"failed", "incomplete"} <= set(outcomes.values()), outcomes
-    assert len(secrets) > len(TROUBLE)  # signatures were minted, and they are the ones that are looked for
-    assert find(places, secrets | {"leaky": "bGVha3lzaWduYXR1cmVmcm9tYWZvcmVpZ25ob3N0MDEyMw=="}) == []
+    assert outcomes["nothing"] == "landed" and {"failed", "incomplete"} <= set(outcomes.values()), (
+        outcomes
+    )
+    assert len(secrets) > len(
+        TROUBLE
+    )  # signatures were minted, and they are the ones that are looked for
+    assert (
+        find(places, secrets | {"leaky": "bGVha3lzaWduYXR1cmVmcm9tYWZvcmVpZ25ob3N0MDEyMw=="}) == []
+    )
     assert len(log.getvalue()) > 10_000 and "run_ended" in log.getvalue()
 
 
 def test_no_secret_is_written_down_where_storage_fetches_by_itself(
-    own_azurite: Azurite, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    own_azurite: Azurite,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Then the signed URL is a header of the landing account's requests, and part of what it says when it refuses."""
-    with logs() as log, watched_world(
-        own_azurite, tmp_path, storage_proxy=False, COPY_MODE="server", PROOF="transfer",
-    ) as (world, answers, storage):
+    with (
+        logs() as log,
+        watched_world(
+            own_azurite,
+            tmp_path,
+            storage_proxy=False,
+            COPY_MODE="server",
+            PROOF="transfer",
+        ) as (world, answers, storage),
+    ):
         landed = world.land(**fields_of(KEY))
         world.simulator.restate(KEY)
         world.simulator.behaviour = replace(BEHAVIOUR, sas_lifetime_seconds=0)
@@ -312,7 +441,9 @@ def test_no_secret_is_written_down_where_storage_fetches_by_itself(
 
 
 def test_a_signature_in_an_orchestrations_input_is_found(
-    own_azurite: Azurite, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    own_azurite: Azurite,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """Past the door that refuses it: whoever has the host's key can put it there."""
     with logs() as log, watched_world(own_azurite, tmp_path) as (world, answers, _):
@@ -328,12 +459,16 @@ def test_a_signature_in_an_orchestrations_input_is_found(
 
 
 def test_an_activity_without_the_wall_is_found(
-    own_azurite: Azurite, tmp_path: Path, capfd: pytest.CaptureFixture[str],
+    own_azurite: Azurite,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     def leaking(call: Call) -> Call:
         async def called(**arguments: Any) -> Any:
             manifest = await world.app.sources.manifest(arguments["request"]["operation_id"])
-            (signature,) = parse_qs(manifest.sas_token)["sig"]  # alone: what looks like a URL, the host blots out as Azure does
+            (signature,) = parse_qs(manifest.sas_token)[
+                "sig"
+            ]  # alone: what looks like a URL, the host blots out as Azure does
             raise ValueError(f"cannot read with {signature}")
 
         return called

@@ -50,33 +50,59 @@ class MemoryTables(Tables):
     def _at(self, table: str, partition: str, row: str) -> Row | None:
         return self.rows.get((table, partition), {}).get(row)
 
-    async def insert(self, table: str, partition: str, row: str, values: Mapping[str, Any]) -> str | None:
+    async def insert(
+        self, table: str, partition: str, row: str, values: Mapping[str, Any]
+    ) -> str | None:
         return None if self._at(table, partition, row) else self._set(table, partition, row, values)
 
-    async def replace(self, table: str, partition: str, row: str, values: Mapping[str, Any], etag: str) -> str | None:
+    async def replace(
+        self, table: str, partition: str, row: str, values: Mapping[str, Any], etag: str
+    ) -> str | None:
         there = self._at(table, partition, row)
         return self._set(table, partition, row, values) if there and there.etag == etag else None
 
     async def merge(
-        self, table: str, partition: str, row: str, changes: Mapping[str, Any], etag: str | None = None,
+        self,
+        table: str,
+        partition: str,
+        row: str,
+        changes: Mapping[str, Any],
+        etag: str | None = None,
     ) -> str | None:
         there = self._at(table, partition, row)
         if there is None or etag not in (None, there.etag):
             return None
-        return self._set(table, partition, row, {**there.values, **{n: v for n, v in changes.items() if v is not None}})
+        return self._set(
+            table,
+            partition,
+            row,
+            {**there.values, **{n: v for n, v in changes.items() if v is not None}},
+        )
 
     async def get(self, table: str, partition: str, row: str) -> Row | None:
         return self._at(table, partition, row)
 
     async def list(
-        self, table: str, partition: str, *, prefix: str = "", select: Sequence[str] | None = None, where: Where | None = None,
+        self,
+        table: str,
+        partition: str,
+        *,
+        prefix: str = "",
+        select: Sequence[str] | None = None,
+        where: Where | None = None,
     ) -> AsyncIterator[Row]:
         for key, row in sorted(self.rows.get((table, partition), {}).items()):
             if key.startswith(prefix) and _fits(row, where or Where()):
                 yield row
 
     async def page(
-        self, table: str, partition: str, *, where: Where, limit: int, continuation: Continuation | None = None,
+        self,
+        table: str,
+        partition: str,
+        *,
+        where: Where,
+        limit: int,
+        continuation: Continuation | None = None,
     ) -> Page:
         """All of it at once, whatever `limit` says, but in order."""
         rows = [row async for row in self.list(table, partition, where=where)]
@@ -86,7 +112,9 @@ class MemoryTables(Tables):
         for row in rows:
             del self.rows[table, partition][row]
 
-    async def upsert_all(self, table: str, partition: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    async def upsert_all(
+        self, table: str, partition: str, rows: Mapping[str, Mapping[str, Any]]
+    ) -> None:
         for row, values in rows.items():
             there = self._at(table, partition, row)
             self._set(table, partition, row, {**(there.values if there else {}), **values})
@@ -100,7 +128,8 @@ def _fits(row: Row, where: Where) -> bool:
     return (
         all(values.get(name) == value for name, value in where.equal.items())
         and all(str(values.get(name, "")).startswith(start) for name, start in where.begins.items())
-        and all(values.get(name) for name in where.set))
+        and all(values.get(name) for name in where.set)
+    )
 
 
 class MemoryLanding(LandingStore):
@@ -122,7 +151,9 @@ class MemoryLanding(LandingStore):
     async def put(self, path: str, body: bytes, *, content_type: str = "application/json") -> str:
         return self.lay(path, body, {})
 
-    async def swap(self, path: str, body: bytes, etag: str | None, *, content_type: str = "application/json") -> str | None:
+    async def swap(
+        self, path: str, body: bytes, etag: str | None, *, content_type: str = "application/json"
+    ) -> str | None:
         there = self.blobs.get(path)
         return self.lay(path, body, {}) if (there[1] if there else None) == etag else None
 
@@ -136,13 +167,16 @@ class MemoryLanding(LandingStore):
 
     async def list(self, folder: str) -> list[LandedBlob]:
         start = folder.rstrip("/") + "/"
-        return [LandedBlob(path.removeprefix(start), etag, len(body), None, metadata)
-                for path, (body, etag, metadata) in sorted(self.blobs.items()) if path.startswith(start)]
+        return [
+            LandedBlob(path.removeprefix(start), etag, len(body), None, metadata)
+            for path, (body, etag, metadata) in sorted(self.blobs.items())
+            if path.startswith(start)
+        ]
 
     async def read_part(self, path: str, start: int, length: int, etag: str) -> bytes:
         body, there, _ = self.blobs[path]
         assert there == etag
-        return body[start:start + length]
+        return body[start : start + length]
 
     async def delete(self, path: str, etag: str | None = None) -> bool:
         there = self.blobs.get(path)
@@ -162,9 +196,17 @@ class MemoryStorage(NoStorage):
     files: dict[str, BlobFile] = field(default_factory=dict)
 
     async def write(
-        self, container: str, folder: str, files: Iterable[BlobFile], *, encoding: str | None, with_md5: bool,
+        self,
+        container: str,
+        folder: str,
+        files: Iterable[BlobFile],
+        *,
+        encoding: str | None,
+        with_md5: bool,
     ) -> None:
-        self.files.update({f"{self.blob_url}/{container}/{folder}/{file.name}": file for file in files})
+        self.files.update(
+            {f"{self.blob_url}/{container}/{folder}/{file.name}": file for file in files}
+        )
 
 
 class MemoryCopier:
@@ -173,7 +215,9 @@ class MemoryCopier:
     def __init__(self, landing: MemoryLanding, source: MemoryStorage) -> None:
         self._landing, self._source, self.copied = landing, source, 0
 
-    async def land(self, work: CopyWork, names: Sequence[str], proven: Mapping[str, str]) -> list[BlobFate]:
+    async def land(
+        self, work: CopyWork, names: Sequence[str], proven: Mapping[str, str]
+    ) -> list[BlobFate]:
         return [self._land(work, name) for name in names]
 
     def _land(self, work: CopyWork, name: str) -> BlobFate:
@@ -184,9 +228,19 @@ class MemoryCopier:
         self.copied += 1
         etag = self._landing.lay(f"{work.folder}/{name}", body, {"runid": work.run_id})
         return BlobFate(
-            name, True, bytes=len(body), rows=found.rows, md5=found.md5 or None, sha256=hashlib.sha256(body).hexdigest(),
-            source_etag='"0x1"', destination_etag=etag, encoding=found.encoding, columns=found.columns, rung="stream",
-            transferred=True)
+            name,
+            True,
+            bytes=len(body),
+            rows=found.rows,
+            md5=found.md5 or None,
+            sha256=hashlib.sha256(body).hexdigest(),
+            source_etag='"0x1"',
+            destination_etag=etag,
+            encoding=found.encoding,
+            columns=found.columns,
+            rung="stream",
+            transferred=True,
+        )
 
     async def close(self) -> None:
         return
@@ -209,13 +263,26 @@ class MemoryWorld(World):
     """A World without any storage process. Invoices are discovered in the simulated Partner Center unless told otherwise."""
 
     def __init__(
-        self, *, start: datetime = START, behaviour: Behaviour | None = None, faults: Faults | None = None,
-        partner: Partner | None = None, timers: bool = False, state_dir: Any = None, hourly_settling: bool = True, **more: str,
+        self,
+        *,
+        start: datetime = START,
+        behaviour: Behaviour | None = None,
+        faults: Faults | None = None,
+        partner: Partner | None = None,
+        timers: bool = False,
+        state_dir: Any = None,
+        hourly_settling: bool = True,
+        **more: str,
     ) -> None:
         self.clock, self.name = VirtualClock(start), "memory"
         self.storage = MemoryStorage()
         self.simulator = Simulator(
-            storage=self.storage, clock=self.clock, behaviour=behaviour, faults=faults, partner=partner or SMALL)
+            storage=self.storage,
+            clock=self.clock,
+            behaviour=behaviour,
+            faults=faults,
+            partner=partner or SMALL,
+        )
         self.locking, self._early, self._state_dir, self._timers = True, True, state_dir, timers
         self._services, self._more, self._hourly = None, more, hourly_settling
         self._exits = ExitStack()
@@ -227,7 +294,9 @@ class MemoryWorld(World):
         clock = MemoryClock(self.clock)
         app = Services(self.settings, clock, True)
         self._tables, self.kept = self._tables or MemoryTables(), self.kept or MemoryLanding(clock)
-        app._parts["ledger"] = Ledger(self._tables, clock, hub=self.settings.task_hub_name, locking=True)
+        app._parts["ledger"] = Ledger(
+            self._tables, clock, hub=self.settings.task_hub_name, locking=True
+        )
         app._parts["landing"] = self.kept
         app._parts["copier"] = MemoryCopier(self.kept, self.storage)
         return app
@@ -245,10 +314,16 @@ class MemoryWorld(World):
         from tests.support.world import ENVIRONMENT, PARTNER_TENANT_ID
 
         return {
-            **ENVIRONMENT, "GRAPH_BASE_URL": f"{self.graph_origin}/v1.0", "PARTNER_CENTER_BASE_URL": self.graph_origin,
-            "SOURCE_ALLOWED": self.simulator.storage_origin, "PARTNER_TENANT_ID": PARTNER_TENANT_ID,
+            **ENVIRONMENT,
+            "GRAPH_BASE_URL": f"{self.graph_origin}/v1.0",
+            "PARTNER_CENTER_BASE_URL": self.graph_origin,
+            "SOURCE_ALLOWED": self.simulator.storage_origin,
+            "PARTNER_TENANT_ID": PARTNER_TENANT_ID,
             "INVOICE_SOURCE": "partner_center",
-            "LANDING_STORAGE": "AccountName=memory;AccountKey=none", "MONTH_BOUNDARY_MINUTES": "30", **self._more}
+            "LANDING_STORAGE": "AccountName=memory;AccountKey=none",
+            "MONTH_BOUNDARY_MINUTES": "30",
+            **self._more,
+        }
 
     @property
     def landed(self) -> dict[str, bytes]:
@@ -266,14 +341,18 @@ class MemoryWorld(World):
         self.host.advance(timedelta(days=days), seconds)
 
 
-SMALL = Partner(customers=2, resources=1, licences=1, rows_per_blob=1_000)  # one blob or two an export
+SMALL = Partner(
+    customers=2, resources=1, licences=1, rows_per_blob=1_000
+)  # one blob or two an export
 
 
 @contextmanager
 def settled_hourly() -> Iterator[None]:
     """While a host reads its functions: dead runs are looked for once an hour, so that a year has 8,760 looks, not 105,120."""
     functions = [builder._function for builder in app_object()._function_builders]
-    trigger = next(one.get_trigger() for one in functions if one.get_function_name() == "settle_dead_runs")
+    trigger = next(
+        one.get_trigger() for one in functions if one.get_function_name() == "settle_dead_runs"
+    )
     before = trigger.schedule
     trigger.schedule = "0 30 * * * *"
     try:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from local.package import PINNED, ROOT
 
-AS_A_WHOLE = {"msgraph"}  # 16,700 files: as one link, for linking each takes ten times as long as all the others together
+AS_A_WHOLE = {
+    "msgraph"
+}  # 16,700 files: as one link, for linking each takes ten times as long as all the others together
 UNPACKED = ("..", "__pycache__")
 
 
@@ -14,7 +16,9 @@ def copy_installed(target: Path, requirements: Path = ROOT / "requirements.txt")
     """Every file that the installed wheels have, as hard links where the file system has them. Refuses other versions."""
     for name, version in PINNED.findall(requirements.read_text(encoding="utf-8")):
         installed = distribution(name)
-        assert installed.version == version, f"{name} {installed.version} is installed and {version} is pinned: make setup"
+        assert installed.version == version, (
+            f"{name} {installed.version} is installed and {version} is pinned: make setup"
+        )
         for file in installed.files or ():
             if file.parts[0] in AS_A_WHOLE:
                 whole = target / file.parts[0]

@@ -37,9 +37,13 @@ T = TypeVar("T")
 START = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
 
 ENVIRONMENT = {  # what function_app is indexed with; every World works with settings of its own
-    "TASK_HUB_NAME": "Tests", "EXPORT_SCHEDULE": "0 0 5 * * *", "AZURE_FUNCTIONS_DURABLE_STRICT_TYPING": "1",
-    "GRAPH_BASE_URL": "http://127.0.0.1:9/v1.0", "LANDING_STORAGE": "AccountName=landing;AccountKey=none",
-    "SOURCE_ALLOWED": "http://127.0.0.1:9"}
+    "TASK_HUB_NAME": "Tests",
+    "EXPORT_SCHEDULE": "0 0 5 * * *",
+    "AZURE_FUNCTIONS_DURABLE_STRICT_TYPING": "1",
+    "GRAPH_BASE_URL": "http://127.0.0.1:9/v1.0",
+    "LANDING_STORAGE": "AccountName=landing;AccountKey=none",
+    "SOURCE_ALLOWED": "http://127.0.0.1:9",
+}
 
 
 @dataclass(frozen=True)
@@ -73,16 +77,41 @@ class World:
     """`more` are settings of design section 11 by name. `services` replaces how the app is put together."""
 
     def __init__(
-        self, azurite: Azurite, *, start: datetime = START, behaviour: Behaviour | None = None, faults: Faults | None = None,
-        storage_proxy: bool = False, locking: bool = True, early_timers: bool = True, state_dir: Path | None = None,
-        timers: bool = False, name: str | None = None, services: Callable[[Any, Any, bool], Services] | None = None,
-        simulated_partner: Partner | None = None, **more: str,
+        self,
+        azurite: Azurite,
+        *,
+        start: datetime = START,
+        behaviour: Behaviour | None = None,
+        faults: Faults | None = None,
+        storage_proxy: bool = False,
+        locking: bool = True,
+        early_timers: bool = True,
+        state_dir: Path | None = None,
+        timers: bool = False,
+        name: str | None = None,
+        services: Callable[[Any, Any, bool], Services] | None = None,
+        simulated_partner: Partner | None = None,
+        **more: str,
     ) -> None:
-        self.azurite, self.clock, self.name = azurite, VirtualClock(start), name or "w" + uuid.uuid4().hex[:12]
+        self.azurite, self.clock, self.name = (
+            azurite,
+            VirtualClock(start),
+            name or "w" + uuid.uuid4().hex[:12],
+        )
         self.simulator = Simulator(
-            storage=BillingStorage(azurite.billing.connection_string), clock=self.clock, behaviour=behaviour, faults=faults,
-            storage_proxy=storage_proxy, partner=simulated_partner)
-        self.locking, self._early, self._state_dir, self._timers = locking, early_timers, state_dir, timers
+            storage=BillingStorage(azurite.billing.connection_string),
+            clock=self.clock,
+            behaviour=behaviour,
+            faults=faults,
+            storage_proxy=storage_proxy,
+            partner=simulated_partner,
+        )
+        self.locking, self._early, self._state_dir, self._timers = (
+            locking,
+            early_timers,
+            state_dir,
+            timers,
+        )
         self._services, self._more = services, more
         self._exits = ExitStack()
 
@@ -101,7 +130,12 @@ class World:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._exits.close()
 
     def make_services(self) -> Services:
@@ -113,25 +147,46 @@ class World:
     def open_host(self) -> LocalHost:
         """A host on this world's state; `world.host.stop(drain=False)` and a new one is a kill and a restart."""
         return LocalHost(
-            app_object(), clock=self.clock, early_timers=self._early, state_dir=self._state_dir, timers=self._timers,
-            host_json=ROOT / "host.json", settings=ENVIRONMENT | {"EXPORT_SCHEDULE": self.settings.export_schedule}).start()
+            app_object(),
+            clock=self.clock,
+            early_timers=self._early,
+            state_dir=self._state_dir,
+            timers=self._timers,
+            host_json=ROOT / "host.json",
+            settings=ENVIRONMENT | {"EXPORT_SCHEDULE": self.settings.export_schedule},
+        ).start()
 
     def environment(self) -> dict[str, str]:
-        invoices = [invoice.invoice_id for invoice in self.simulator.invoices() if not invoice.legacy]
+        invoices = [
+            invoice.invoice_id for invoice in self.simulator.invoices() if not invoice.legacy
+        ]
         return {
-            **ENVIRONMENT, "GRAPH_BASE_URL": f"{self.graph_origin}/v1.0", "SOURCE_ALLOWED": self.simulator.storage_origin,
-            "PARTNER_CENTER_BASE_URL": self.graph_origin, "PARTNER_TENANT_ID": PARTNER_TENANT_ID,
-            "INVOICE_SOURCE": "list", "INVOICE_IDS": ",".join(invoices),
-            "EXPORT_CURRENCIES": "USD", "LANDING_STORAGE": self.azurite.landing.connection_string,
-            "LANDING_CONTAINER": self.name, "LANDING_TABLE_PREFIX": self.name, "MONTH_BOUNDARY_MINUTES": "0", **self._more}
+            **ENVIRONMENT,
+            "GRAPH_BASE_URL": f"{self.graph_origin}/v1.0",
+            "SOURCE_ALLOWED": self.simulator.storage_origin,
+            "PARTNER_CENTER_BASE_URL": self.graph_origin,
+            "PARTNER_TENANT_ID": PARTNER_TENANT_ID,
+            "INVOICE_SOURCE": "list",
+            "INVOICE_IDS": ",".join(invoices),
+            "EXPORT_CURRENCIES": "USD",
+            "LANDING_STORAGE": self.azurite.landing.connection_string,
+            "LANDING_CONTAINER": self.name,
+            "LANDING_TABLE_PREFIX": self.name,
+            "MONTH_BOUNDARY_MINUTES": "0",
+            **self._more,
+        }
 
     @property
     def invoice_id(self) -> str:
         """The newest invoice that has exports."""
-        return [invoice.invoice_id for invoice in self.simulator.invoices() if not invoice.legacy][-1]
+        return [invoice.invoice_id for invoice in self.simulator.invoices() if not invoice.legacy][
+            -1
+        ]
 
     def post(self, path: str, body: Any = None, status: int = 202) -> Any:
-        return self._json(self.host.request("POST", path, json=body if body is not None else {}), status)
+        return self._json(
+            self.host.request("POST", path, json=body if body is not None else {}), status
+        )
 
     def get(self, path: str, status: int = 200) -> Any:
         return self._json(self.host.request("GET", path), status)
@@ -161,6 +216,7 @@ class World:
 
     def on_loop(self, work: Awaitable[T], seconds: float = 60) -> T:
         """Runs a coroutine where the app's own run: on the host's user loop."""
+
         async def await_it() -> T:
             return await work
 
@@ -175,32 +231,49 @@ class World:
         """Everything in the container, by path."""
         from azure.storage.blob import BlobServiceClient
 
-        with BlobServiceClient.from_connection_string(self.azurite.landing.connection_string) as service:
+        with BlobServiceClient.from_connection_string(
+            self.azurite.landing.connection_string
+        ) as service:
             container = service.get_container_client(self.name)
             if not container.exists():
                 return {}
             return {
-                blob.name: container.get_blob_client(blob.name).download_blob(decompress=False).readall()
-                for blob in container.list_blobs()}
+                blob.name: container.get_blob_client(blob.name)
+                .download_blob(decompress=False)
+                .readall()
+                for blob in container.list_blobs()
+            }
 
     def data_files(self) -> dict[str, bytes]:
         """Microsoft's blobs as landed: name -> bytes, markers left out."""
         return {
-            path.rsplit("/", 1)[-1]: body for path, body in self.landed_files().items()
-            if path.startswith("data/") and not path.rsplit("/", 1)[-1].startswith("_")}
+            path.rsplit("/", 1)[-1]: body
+            for path, body in self.landed_files().items()
+            if path.startswith("data/") and not path.rsplit("/", 1)[-1].startswith("_")
+        }
 
     def assert_whole(self, key: str) -> None:
         """The newest version of the key is landed byte for byte, marked, pointed to and in the catalogue."""
         expected, files = self.simulator.expected(key), self.landed_files()
-        pointers = [json.loads(body) for path, body in files.items() if path.endswith("/latest.json")]
+        pointers = [
+            json.loads(body) for path, body in files.items() if path.endswith("/latest.json")
+        ]
         latest = next(pointer for pointer in pointers if pointer["key"] == key)
         assert latest["etag"] == expected.etag
         folder = latest["path"] + "/"
-        there = {path.removeprefix(folder): body for path, body in files.items() if path.startswith(folder)}
+        there = {
+            path.removeprefix(folder): body
+            for path, body in files.items()
+            if path.startswith(folder)
+        }
         marker = json.loads(there.pop("_manifest.json"))
         assert there == {blob.name: blob.content for blob in expected.blobs}
         assert marker["etag"] == expected.etag
-        assert marker["totals"] == {"blobs": len(expected.blobs), "bytes": expected.bytes, "rows": expected.rows}
+        assert marker["totals"] == {
+            "blobs": len(expected.blobs),
+            "bytes": expected.bytes,
+            "rows": expected.rows,
+        }
         from shared.exports import ExportKey
 
         entry = self.on_loop(self.app.ledger.catalogue.get(ExportKey.parse(key)))
@@ -209,5 +282,3 @@ class World:
     @staticmethod
     def _close(app: Services) -> None:
         UserLoop.shared().submit(app.close()).result(30)
-
-

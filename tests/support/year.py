@@ -1,7 +1,7 @@
 """Months of a partner's life on one virtual clock, and what must have come of them, worked out from the calendar alone.
 
-    an invoice a month and currency on the 8th, unbilled data every day, and on the way:
-    one invoice partial at first, one restated twice, two days without Microsoft, a day of 429s, the next invoices late
+an invoice a month and currency on the 8th, unbilled data every day, and on the way:
+one invoice partial at first, one restated twice, two days without Microsoft, a day of 429s, the next invoices late
 """
 
 from collections import Counter
@@ -17,15 +17,25 @@ from local.simulator.partner import Partner
 from shared.clock import parse_iso
 from tests.support.world import World
 
-TICK, DATA_AT, LISTED, MADE = time(5, tzinfo=UTC), timedelta(minutes=35), time(7, 13, tzinfo=UTC), timedelta(hours=2,
-    minutes=24)
+TICK, DATA_AT, LISTED, MADE = (
+    time(5, tzinfo=UTC),
+    timedelta(minutes=35),
+    time(7, 13, tzinfo=UTC),
+    timedelta(hours=2, minutes=24),
+)
 CALM = Behaviour(ready_after_polls=0)
 REQUESTS_A_RUN = 3  # one POST, one look, one manifest
 FAMILIES = ("usage", "reconciliation")
 
 
 def partner(*currencies: str) -> Partner:
-    return Partner(currencies=currencies, customers=len(currencies), resources=1, licences=1, rows_per_blob=1_000)
+    return Partner(
+        currencies=currencies,
+        customers=len(currencies),
+        resources=1,
+        licences=1,
+        rows_per_blob=1_000,
+    )
 
 
 def first_of(day: date, months: int = 0) -> date:
@@ -56,7 +66,10 @@ class Story:
 
     @property
     def ticks(self) -> list[datetime]:
-        found = (datetime.combine(self.start.date() + timedelta(days=day), TICK) for day in range(self.days + 2))
+        found = (
+            datetime.combine(self.start.date() + timedelta(days=day), TICK)
+            for day in range(self.days + 2)
+        )
         return [tick for tick in found if self.start < tick <= self.end]
 
     @property
@@ -70,8 +83,10 @@ class Story:
         def key(family: str, currency: str) -> str:
             month = first_of(self.eighth.date(), -1)
             found = next(
-                one for one in simulator.invoices()
-                if not one.legacy and one.currency == currency and one.month.first == month)
+                one
+                for one in simulator.invoices()
+                if not one.legacy and one.currency == currency and one.month.first == month
+            )
             return f"billed_{family}/{found.invoice_id}/full"
 
         def behave(behaviour: Behaviour) -> None:
@@ -84,19 +99,43 @@ class Story:
         gone = Answer(status=503, headers={"Retry-After": "3600"})
         slow = Answer(status=429, headers={"Retry-After": "20"})
         told = [
-            (self.at(0, 8), lambda: void(simulator.restate(key("usage", first), share=Decimal("0.6")))),
+            (
+                self.at(0, 8),
+                lambda: void(simulator.restate(key("usage", first), share=Decimal("0.6"))),
+            ),
             (self.at(3, 6), lambda: void(simulator.restate(key("usage", first)))),
             (self.at(5, 6), lambda: void(simulator.restate(key("reconciliation", last)))),
             (self.at(14, 6), lambda: void(simulator.restate(key("reconciliation", last)))),
-            (self.at(6, 4), lambda: fail(Faults().add(Match(), gone))), (self.at(8, 4), lambda: fail(Faults())),
-            (self.at(12, 4), lambda: fail(Faults().add(Match(operation="start", every=2), slow).add(
-                Match(operation="poll", every=7), slow))),
+            (self.at(6, 4), lambda: fail(Faults().add(Match(), gone))),
+            (self.at(8, 4), lambda: fail(Faults())),
+            (
+                self.at(12, 4),
+                lambda: fail(
+                    Faults()
+                    .add(Match(operation="start", every=2), slow)
+                    .add(Match(operation="poll", every=7), slow)
+                ),
+            ),
             (self.at(13, 4), lambda: fail(Faults())),
-            (self.at(25, 0), lambda: behave(replace(CALM, invoice_exportable="failed_5000_at_first", first_hours=72))),
-            (self.at(40, 0), lambda: behave(CALM))]
-        return sorted(((moment, do) for moment, do in told if moment < self.end), key=lambda event: event[0])
+            (
+                self.at(25, 0),
+                lambda: behave(
+                    replace(CALM, invoice_exportable="failed_5000_at_first", first_hours=72)
+                ),
+            ),
+            (self.at(40, 0), lambda: behave(CALM)),
+        ]
+        return sorted(
+            ((moment, do) for moment, do in told if moment < self.end), key=lambda event: event[0]
+        )
 
-    def play(self, world: World, *, progress: Callable[[datetime], None] = lambda _: None, seconds: float = 600) -> None:
+    def play(
+        self,
+        world: World,
+        *,
+        progress: Callable[[datetime], None] = lambda _: None,
+        seconds: float = 600,
+    ) -> None:
         for moment, do in [*self.events(world), (self.end, lambda: None)]:
             while world.clock.now() < moment:
                 world.host.advance_to(min(moment, world.clock.now() + timedelta(days=7)), seconds)
@@ -118,7 +157,9 @@ class Story:
             yesterday, this = tick.date() - timedelta(days=1), first_of(tick.date())
             for month, until in ((this, yesterday), (first_of(this, -1), this - timedelta(days=1))):
                 if until >= month:
-                    created = datetime.combine(until + timedelta(days=1), time(tzinfo=UTC)) + DATA_AT
+                    created = (
+                        datetime.combine(until + timedelta(days=1), time(tzinfo=UTC)) + DATA_AT
+                    )
                     for currency in self.currencies:
                         for family in FAMILIES:
                             yield f"unbilled_{family}/{month:%Y-%m}/{currency}/full", created
@@ -127,7 +168,11 @@ class Story:
         """One version of each invoice that was listed at an answered tick, and the restated ones as often as that was seen."""
         hit, first, last = self.eighth, self.currencies[0], self.currencies[-1]
         for invoice in world.simulator.invoices():
-            late = timedelta(hours=72) if self.at(25, 0) < invoice.issued < self.at(40, 0) else timedelta()
+            late = (
+                timedelta(hours=72)
+                if self.at(25, 0) < invoice.issued < self.at(40, 0)
+                else timedelta()
+            )
             seen = [tick for tick in self.answered if tick >= invoice.issued + late]
             if invoice.legacy or not seen:
                 continue
@@ -135,12 +180,18 @@ class Story:
                 made = invoice.issued + MADE
                 changes = [made]
                 if invoice.issued == hit and (family, invoice.currency) == ("usage", first):
-                    changes = [made + timedelta(minutes=1), self.at(3, 6)]  # partial from the beginning, then whole
+                    changes = [
+                        made + timedelta(minutes=1),
+                        self.at(3, 6),
+                    ]  # partial from the beginning, then whole
                 if invoice.issued == hit and (family, invoice.currency) == ("reconciliation", last):
                     changes = [made, self.at(5, 6), self.at(14, 6)]
                 until = [*changes[1:], self.end + timedelta(days=1)]
                 for created, ended in zip(changes, until, strict=True):
-                    if any(created <= tick < ended or (created is changes[0] and tick < ended) for tick in seen):
+                    if any(
+                        created <= tick < ended or (created is changes[0] and tick < ended)
+                        for tick in seen
+                    ):
                         yield f"billed_{family}/{invoice.invoice_id}/full", created
 
 
@@ -150,13 +201,16 @@ def void(_: Any) -> None:
 
 def landed(world: World) -> dict[str, list[datetime]]:
     """Key -> the age of each version that was completed, as the ledger has them; retention may have pruned it."""
+
     async def read() -> dict[str, list[datetime]]:
         found: dict[str, list[datetime]] = {}
         for state in ("billed", "unbilled"):
             for family in FAMILIES:
                 async for row in world.app.ledger.tables.list("versions", f"{state}_{family}"):
                     assert row.values["state"] in ("complete", "pruned"), row
-                    found.setdefault(row.values["key"], []).append(parse_iso(row.values["created_at"]))
+                    found.setdefault(row.values["key"], []).append(
+                        parse_iso(row.values["created_at"])
+                    )
         return {key: sorted(ages) for key, ages in found.items()}
 
     return world.on_loop(read())
@@ -184,7 +238,13 @@ class Told:
 def told(world: World) -> Told:
     """Requests to Graph, and what they may be: three for each run that asked; a refusal costs itself and one look more."""
     asked = [run for run in runs_of(world) if run.posts]
-    requests = [one for one in world.simulator.requests if one.step in ("start", "poll", "manifest")]
+    requests = [
+        one for one in world.simulator.requests if one.step in ("start", "poll", "manifest")
+    ]
     refused = sum(one.status in (429, 503) for one in requests)
     return Told(
-        Counter(run.outcome for run in runs_of(world)), len(requests), refused, REQUESTS_A_RUN * len(asked) + 2 * refused)
+        Counter(run.outcome for run in runs_of(world)),
+        len(requests),
+        refused,
+        REQUESTS_A_RUN * len(asked) + 2 * refused,
+    )

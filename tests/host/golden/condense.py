@@ -10,12 +10,22 @@ from pathlib import Path
 from typing import Any
 
 TRACES = Path(__file__).parent / "traces.jsonl"
-ROW_KEYS = ("EventType", "EventId", "Name", "OrchestrationStatus", "Result", "TaskScheduledId", "TimerId")
+ROW_KEYS = (
+    "EventType",
+    "EventId",
+    "Name",
+    "OrchestrationStatus",
+    "Result",
+    "TaskScheduledId",
+    "TimerId",
+)
 
 
 def request_of(execution: dict[str, Any], episode: dict[str, Any]) -> dict[str, Any]:
     """The request that an episode was called with."""
-    history = [dict(event) for event in episode.get("history", execution["history"])[:episode["events"]]]
+    history = [
+        dict(event) for event in episode.get("history", execution["history"])[: episode["events"]]
+    ]
     last = episode["events"] == len(execution["history"])
     for position, event in enumerate(history):
         if position >= episode["past"] and not last and "history" not in episode:
@@ -23,54 +33,89 @@ def request_of(execution: dict[str, Any], episode: dict[str, Any]) -> dict[str, 
     return {**execution["request"], "history": history, "isReplaying": episode["past"] > 0}
 
 
-def executions_of(episodes: list[dict[str, Any]], table: dict[str, Any] | None) -> list[dict[str, Any]]:
+def executions_of(
+    episodes: list[dict[str, Any]], table: dict[str, Any] | None
+) -> list[dict[str, Any]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for episode in episodes:
         started = next(event for event in episode["request"]["history"] if event["EventType"] == 0)
         found.setdefault(started["OrchestrationInstance"]["ExecutionId"], []).append(episode)
-    return [condensed(execution_id, recorded, table or {}) for execution_id, recorded in found.items()]
+    return [
+        condensed(execution_id, recorded, table or {}) for execution_id, recorded in found.items()
+    ]
 
 
-def condensed(execution_id: str, episodes: list[dict[str, Any]], table: dict[str, Any]) -> dict[str, Any]:
+def condensed(
+    execution_id: str, episodes: list[dict[str, Any]], table: dict[str, Any]
+) -> dict[str, Any]:
     last = episodes[-1]["request"]
     history = last["history"]
     execution: dict[str, Any] = {
-        "execution": execution_id, "history": history, "episodes": [],
-        "request": {key: value for key, value in last.items() if key not in ("history", "isReplaying")}}
+        "execution": execution_id,
+        "history": history,
+        "episodes": [],
+        "request": {
+            key: value for key, value in last.items() if key not in ("history", "isReplaying")
+        },
+    }
     for episode in episodes:
         request = episode["request"]
         events = request["history"]
         past = max(position for position, event in enumerate(events) if event["EventType"] == 12)
         entry = {"events": len(events), "past": past}
-        entry |= {"raised": episode["raised"]} if "raised" in episode else {"returned": episode["response"]}
+        entry |= (
+            {"raised": episode["raised"]}
+            if "raised" in episode
+            else {"returned": episode["response"]}
+        )
         made = request_of(execution, entry)
         if made["history"] != events:
             entry["history"] = events  # a history that was rewritten later, as by a rewind
         execution["episodes"].append(entry)
-    rows = [row for row in table.get("History") or [] if row.get("ExecutionId") == execution_id and "EventType" in row]
+    rows = [
+        row
+        for row in table.get("History") or []
+        if row.get("ExecutionId") == execution_id and "EventType" in row
+    ]
     if len(rows) >= len(history):  # fewer: the rows belong to a history that was replaced
-        execution["rest"] = [{key: row[key] for key in ROW_KEYS if key in row} for row in rows[len(history):]]
+        execution["rest"] = [
+            {key: row[key] for key in ROW_KEYS if key in row} for row in rows[len(history) :]
+        ]
     return execution
 
 
 def condense(trace: dict[str, Any]) -> dict[str, Any]:
     main = trace["instance"]
-    instances = {main: {"status": trace["status"], "episodes": trace["episodes"], "table": trace["table"]}}
+    instances = {
+        main: {"status": trace["status"], "episodes": trace["episodes"], "table": trace["table"]}
+    }
     instances |= trace["other_instances"] or {}
     created = {
-        row["PartitionKey"]: row["CreatedTime"] for instance in instances.values()
-        for row in (instance["table"] or {}).get("Instances") or []}
+        row["PartitionKey"]: row["CreatedTime"]
+        for instance in instances.values()
+        for row in (instance["table"] or {}).get("Instances") or []
+    }
     return {
-        "scenario": trace["scenario"], "actions": trace["actions"], "created": created, "main": main,
+        "scenario": trace["scenario"],
+        "actions": trace["actions"],
+        "created": created,
+        "main": main,
         "status_with_history": trace.get("status_with_history"),
         "instances": {
             instance_id: {
-                "status": instance["status"], "executions": executions_of(instance["episodes"], instance["table"])}
-            for instance_id, instance in instances.items()}}
+                "status": instance["status"],
+                "executions": executions_of(instance["episodes"], instance["table"]),
+            }
+            for instance_id, instance in instances.items()
+        },
+    }
 
 
 def main(folder: Path) -> None:
-    traces = [condense(json.loads(path.read_text(encoding="utf-8"))) for path in sorted(folder.glob("*.json"))]
+    traces = [
+        condense(json.loads(path.read_text(encoding="utf-8")))
+        for path in sorted(folder.glob("*.json"))
+    ]
     lines = [json.dumps(trace, ensure_ascii=False, separators=(",", ":")) for trace in traces]
     TRACES.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"{len(lines)} traces, {TRACES.stat().st_size // 1024} KB")

@@ -30,10 +30,17 @@ from local.host.traffic import Traffic
 from .condense import TRACES, request_of
 
 FAR = 10**17
-LAG, PATIENCE = timedelta(seconds=0.5), timedelta(seconds=6)  # an answer shows an episode so late, or so early: two clocks
+LAG, PATIENCE = (
+    timedelta(seconds=0.5),
+    timedelta(seconds=6),
+)  # an answer shows an episode so late, or so early: two clocks
 _SHORTENED = re.compile(r"<(.) \* (\d+)>")  # how the recordings write a long run of one character
 CLIENT_EVENTS = (
-    EventType.EVENT_RAISED, EventType.EXECUTION_TERMINATED, EventType.EXECUTION_SUSPENDED, EventType.EXECUTION_RESUMED)
+    EventType.EVENT_RAISED,
+    EventType.EXECUTION_TERMINATED,
+    EventType.EXECUTION_SUSPENDED,
+    EventType.EXECUTION_RESUMED,
+)
 CHILD_RESULTS = (EventType.SUB_ORCHESTRATION_COMPLETED, EventType.SUB_ORCHESTRATION_FAILED)
 RESULTS = (EventType.TASK_COMPLETED, EventType.TASK_FAILED)
 
@@ -61,8 +68,12 @@ class _NoEngine:
 class Player:
     def __init__(self, trace: dict[str, Any]) -> None:
         self.trace = trace
-        self.ours: dict[str, str] = {}  # execution and instance ids of the recording -> those made here
-        self.recorded = {iid for iid, instance in trace["instances"].items() if instance["executions"]}
+        self.ours: dict[
+            str, str
+        ] = {}  # execution and instance ids of the recording -> those made here
+        self.recorded = {
+            iid for iid, instance in trace["instances"].items() if instance["executions"]
+        }
         self.token = ""  # of the page that comes next
         self.shown: list[list[Any]] = []  # what somebody who polls the main instance can see
         self.began = self._beginning()
@@ -72,7 +83,11 @@ class Player:
         self.planner = StepPlanner("", early_timers=True)
         self.management = Management(
             Commands(self.store, _NoEngine(), self.functions, self.clock, Traffic(), ""),  # type: ignore[arg-type]
-            self.store, "GoldenHub", "AzureWebJobsStorage", self._wait_for_end)
+            self.store,
+            "GoldenHub",
+            "AzureWebJobsStorage",
+            self._wait_for_end,
+        )
         self.pending = sorted(self._episodes(), key=lambda episode: episode["at"])
 
     def _beginning(self) -> datetime:
@@ -81,7 +96,11 @@ class Player:
             iid = action["answer"].get("id") if isinstance(action.get("answer"), dict) else None
             instance = self.trace["instances"].get(iid)
             if instance and instance["executions"] and "t" in action:
-                started = next(event for event in instance["executions"][0]["history"] if event["EventType"] == 0)
+                started = next(
+                    event
+                    for event in instance["executions"][0]["history"]
+                    if event["EventType"] == 0
+                )
                 return parse_utc(started["Timestamp"]) - timedelta(seconds=action["t"])
         return min(episode["at"] for episode in self._episodes())
 
@@ -92,9 +111,13 @@ class Player:
                     request = request_of(execution, episode)
                     last = number + 1 == len(execution["episodes"])
                     yield {
-                        "iid": iid, "execution": execution["execution"], "request": request, **episode,
+                        "iid": iid,
+                        "execution": execution["execution"],
+                        "request": request,
+                        **episode,
                         "at": parse_utc(request["history"][episode["past"]]["Timestamp"]),
-                        "rest": execution.get("rest") if last else None}
+                        "rest": execution.get("rest") if last else None,
+                    }
 
     # -- playing --------------------------------------------------------------
 
@@ -113,7 +136,9 @@ class Player:
                 await self._act(action)
         self._play_until(datetime.max.replace(tzinfo=UTC))
         if self.pending:
-            raise Difference(f"the episode at {self.pending[0]['at']} heard what nobody has sent here")
+            raise Difference(
+                f"the episode at {self.pending[0]['at']} heard what nobody has sent here"
+            )
         await self._compare_endings()
 
     def _play_until(self, moment: datetime) -> None:
@@ -121,14 +146,24 @@ class Player:
             self._episode(self.pending.pop(0))
 
     def _more_until(self, moment: datetime) -> bool:
-        return bool(self.pending) and self.pending[0]["at"] <= moment and self._possible(self.pending[0])
+        return (
+            bool(self.pending)
+            and self.pending[0]["at"] <= moment
+            and self._possible(self.pending[0])
+        )
 
     def _possible(self, episode: dict[str, Any]) -> bool:
         """False: the episode heard of a client's command that is still to come; the two clocks differ a little."""
         iid = self._in_our_words(episode["iid"])
-        commands = [event for event in episode["request"]["history"][episode["past"]:] if event["EventType"] in CLIENT_EVENTS]
+        commands = [
+            event
+            for event in episode["request"]["history"][episode["past"] :]
+            if event["EventType"] in CLIENT_EVENTS
+        ]
         there = {_identity(message.event) for message in self.store.messages(iid, FAR)}
-        return self.store.instance(iid) is not None and all(_identity(event) in there for event in commands)
+        return self.store.instance(iid) is not None and all(
+            _identity(event) in there for event in commands
+        )
 
     async def _wait_for_end(self, instance_id: str, seconds: float) -> None:
         until = self.clock.now() + timedelta(seconds=seconds)
@@ -139,7 +174,11 @@ class Player:
                 return
 
     async def _act(self, action: dict[str, Any]) -> None:
-        at = self.began + timedelta(seconds=action["t"]) if "t" in action else self.clock.now() + PATIENCE
+        at = (
+            self.began + timedelta(seconds=action["t"])
+            if "t" in action
+            else self.clock.now() + PATIENCE
+        )
         asks = action["method"] == "GET"
         self._play_until(at - LAG if asks else at)
         self.clock.move_to(at)
@@ -147,7 +186,9 @@ class Player:
             self._end_unrecorded(action["answer"])
         answer = await self._ask(action)
         if asks:
-            while (text := self._compare_answer(action, answer)) and self._more_until(at + PATIENCE):
+            while (text := self._compare_answer(action, answer)) and self._more_until(
+                at + PATIENCE
+            ):
                 self._episode(self.pending.pop(0))
                 answer = await self._ask(action)
         else:
@@ -157,15 +198,30 @@ class Player:
 
     def _end_unrecorded(self, shown: Any) -> None:
         """An instance of which only the ending was recorded ends now, as it did."""
-        if not isinstance(shown, dict) or shown.get("runtimeStatus") != "Completed" or shown["instanceId"] in self.recorded:
+        if (
+            not isinstance(shown, dict)
+            or shown.get("runtimeStatus") != "Completed"
+            or shown["instanceId"] in self.recorded
+        ):
             return
         instance = self.store.instance(shown["instanceId"])
         if instance is not None and instance.live:
             messages = self.store.messages(instance.instance_id, FAR)
-            events = [orchestrator_started(self.clock.now()), *(message.event for message in messages)]
+            events = [
+                orchestrator_started(self.clock.now()),
+                *(message.event for message in messages),
+            ]
             outcome = Outcome("Completed", compact_json(shown["output"]))
-            self.store.commit_step(self.planner.plan(
-                instance, [message.id for message in messages], [], events, outcome, self.clock.now()))
+            self.store.commit_step(
+                self.planner.plan(
+                    instance,
+                    [message.id for message in messages],
+                    [],
+                    events,
+                    outcome,
+                    self.clock.now(),
+                )
+            )
 
     async def _ask(self, action: dict[str, Any]) -> HostResponse:
         content_type = action.get("contentType", "application/json")
@@ -179,7 +235,11 @@ class Player:
         answer = await self.management.handle(request, request.path.removeprefix(WEBHOOKS))
         self.token = answer.header("x-ms-continuation-token") or ""
         recorded = action["answer"]
-        if isinstance(recorded, dict) and "statusQueryGetUri" in recorded and answer.status == action["status"]:
+        if (
+            isinstance(recorded, dict)
+            and "statusQueryGetUri" in recorded
+            and answer.status == action["status"]
+        ):
             self.ours[recorded["id"]] = answer.json()["id"]
         return answer
 
@@ -198,8 +258,16 @@ class Player:
             raise Difference(f"there is no instance {iid}")
         self.ours.setdefault(episode["execution"], instance.execution_id)
         request = json.loads(self._in_our_words(json.dumps(episode["request"])))
-        request["history"] = [event for event in request["history"] if event["EventType"] != EventType.ORCHESTRATOR_COMPLETED]
-        started = max(n for n, event in enumerate(request["history"]) if event["EventType"] == EventType.ORCHESTRATOR_STARTED)
+        request["history"] = [
+            event
+            for event in request["history"]
+            if event["EventType"] != EventType.ORCHESTRATOR_COMPLETED
+        ]
+        started = max(
+            n
+            for n, event in enumerate(request["history"])
+            if event["EventType"] == EventType.ORCHESTRATOR_STARTED
+        )
         fresh = request["history"][started:]
         messages = [self._message(instance, event) for event in fresh[1:]]
         past_texts = self.store.history(iid, instance.execution_id)
@@ -207,19 +275,34 @@ class Player:
         events = [orchestrator_started(episode["at"]), *(message.event for message in messages)]
 
         def handle(context: str) -> str:
-            compare("request", _comparable_request(json.loads(context)), _comparable_request(request))
+            compare(
+                "request", _comparable_request(json.loads(context)), _comparable_request(request)
+            )
             if "raised" in episode:
                 raise _exception(self._in_our_words(episode["raised"]))
             return self._in_our_words(json.dumps(episode["returned"]))
 
-        who = Identity(iid, instance.execution_id, instance.name, instance.parent.instance_id if instance.parent else None)
-        outcome = run_episode(who, [*past, *events], past_texts, _noting(handle, problems := []), self.functions.exists)
+        who = Identity(
+            iid,
+            instance.execution_id,
+            instance.name,
+            instance.parent.instance_id if instance.parent else None,
+        )
+        outcome = run_episode(
+            who,
+            [*past, *events],
+            past_texts,
+            _noting(handle, problems := []),
+            self.functions.exists,
+        )
         if problems:
             raise problems[0]
-        step = self.planner.plan(instance, [message.id for message in messages], past, events, outcome, episode["at"])
+        step = self.planner.plan(
+            instance, [message.id for message in messages], past, events, outcome, episode["at"]
+        )
         self.store.commit_step(step)
         if episode["rest"] is not None and step.continued is None:
-            made = step.appended[len(events):]
+            made = step.appended[len(events) :]
             recorded = _rows(json.loads(self._in_our_words(json.dumps(episode["rest"]))))
             for row, ours in zip(recorded, found := _rows(made), strict=False):
                 if row["Result"] == "":  # kept elsewhere because it is large
@@ -229,33 +312,50 @@ class Player:
             self._show(iid)
 
     def _message(self, instance: Instance, recorded: dict[str, Any]) -> Message:
-        waiting = [message for message in self.store.messages(instance.instance_id, FAR) if message.execution_id in (
-            None, instance.execution_id)]
+        waiting = [
+            message
+            for message in self.store.messages(instance.instance_id, FAR)
+            if message.execution_id in (None, instance.execution_id)
+        ]
         for message in waiting:
             if _identity(message.event) == _identity(recorded):
                 return message
         if recorded["EventType"] in RESULTS:
             return self._finish_activity(instance, recorded)
-        if recorded["EventType"] in CHILD_RESULTS and not self._child_was_recorded(instance, recorded["TaskScheduledId"]):
-            return Message(instance.instance_id, instance.execution_id, {**recorded, "IsPlayed": False})
-        raise Difference(f"the engine heard {_identity(recorded)}; here waits {[_identity(m.event) for m in waiting]}")
+        if recorded["EventType"] in CHILD_RESULTS and not self._child_was_recorded(
+            instance, recorded["TaskScheduledId"]
+        ):
+            return Message(
+                instance.instance_id, instance.execution_id, {**recorded, "IsPlayed": False}
+            )
+        raise Difference(
+            f"the engine heard {_identity(recorded)}; here waits {[_identity(m.event) for m in waiting]}"
+        )
 
     def _child_was_recorded(self, parent: Instance, task_id: int) -> bool:
         for text in self.store.history(parent.instance_id, parent.execution_id):
             event = json.loads(text)
-            if event["EventType"] == EventType.SUB_ORCHESTRATION_CREATED and event["EventId"] == task_id:
+            if (
+                event["EventType"] == EventType.SUB_ORCHESTRATION_CREATED
+                and event["EventId"] == task_id
+            ):
                 return event["InstanceId"] in {self._in_our_words(iid) for iid in self.recorded}
         return True
 
     def _finish_activity(self, instance: Instance, result: dict[str, Any]) -> Message:
         for work in self.store.unfinished_work():
             if (work.instance_id, work.execution_id, work.task_id) == (
-                    instance.instance_id, instance.execution_id, result["TaskScheduledId"]):
+                instance.instance_id,
+                instance.execution_id,
+                result["TaskScheduledId"],
+            ):
                 if result["EventType"] == EventType.TASK_FAILED:
                     _check_failure(work, result)
                 self.store.finish_work([(work, {**result, "IsPlayed": False})])
                 return self._message(instance, result)
-        raise Difference(f"no activity {result['TaskScheduledId']} of {instance.instance_id} was to run")
+        raise Difference(
+            f"no activity {result['TaskScheduledId']} of {instance.instance_id} was to run"
+        )
 
     def _show(self, iid: str) -> None:
         instance = self.store.instance(iid)
@@ -272,7 +372,11 @@ class Player:
         if answer.status != recorded["status"]:
             return f"{what}: {answer.status} instead of {recorded['status']}"
         names = {"content-type", "location", "retry-after", "x-ms-continuation-token"}
-        found = {name.lower(): _plain_text(value) for name, value in answer.headers if name.lower() in names}
+        found = {
+            name.lower(): _plain_text(value)
+            for name, value in answer.headers
+            if name.lower() in names
+        }
         wanted = {name: _plain_text(value) for name, value in recorded["headers"].items()}
         for headers in (found, wanted):
             if headers.get("x-ms-continuation-token"):
@@ -294,12 +398,16 @@ class Player:
     async def _compare_endings(self) -> None:
         for iid, instance in self.trace["instances"].items():
             query = "showInput=true&showHistory=true&showHistoryOutput=true"
-            request = HostRequest.of("GET", f"/instances/{self._in_our_words(iid)}?{query}", [], b"", "http://HOST")
+            request = HostRequest.of(
+                "GET", f"/instances/{self._in_our_words(iid)}?{query}", [], b"", "http://HOST"
+            )
             answer = await self.management.handle(request, request.path)
             recorded = json.loads(self._in_our_words(json.dumps(instance["status"])))
             body = answer.json() if answer.body else None
             if self.trace["status_with_history"] and iid == self.trace["main"]:
-                body.pop("historyEvents")  # the extension fails to show the history of such an instance
+                body.pop(
+                    "historyEvents"
+                )  # the extension fails to show the history of such an instance
             if recorded and "historyEvents" not in recorded and body:
                 body.pop("historyEvents", None)
             compare(f"the end of {iid}", _plain(body), _plain(recorded))
@@ -308,7 +416,11 @@ class Player:
 def _exception(text: str) -> Exception:
     """As the SDK raised it: its own carry the state behind a mark, others are what they are."""
     kind, _, message = text.partition(": ")
-    return Exception(text) if "$OutOfProcData$" in text or not kind.isidentifier() else type(kind, (Exception,), {})(message)
+    return (
+        Exception(text)
+        if "$OutOfProcData$" in text or not kind.isidentifier()
+        else type(kind, (Exception,), {})(message)
+    )
 
 
 def compare(what: str, found: Any, wanted: Any) -> None:
@@ -320,17 +432,22 @@ def _first_difference(found: Any, wanted: Any, path: str = "") -> str:
     if isinstance(found, dict) and isinstance(wanted, dict):
         for key in sorted({*found, *wanted}):
             if found.get(key, "(missing)") != wanted.get(key, "(missing)"):
-                return _first_difference(found.get(key, "(missing)"), wanted.get(key, "(missing)"), f"{path}.{key}")
+                return _first_difference(
+                    found.get(key, "(missing)"), wanted.get(key, "(missing)"), f"{path}.{key}"
+                )
     if isinstance(found, list) and isinstance(wanted, list):
         for position, (one, other) in enumerate(zip(found, wanted, strict=False)):
             if one != other:
                 return _first_difference(one, other, f"{path}[{position}]")
-        return f"{path} has {len(found)} items instead of {len(wanted)}: {found[len(wanted):]} {wanted[len(found):]}"[:600]
+        return f"{path} has {len(found)} items instead of {len(wanted)}: {found[len(wanted) :]} {wanted[len(found) :]}"[
+            :600
+        ]
     return f"{path} is {str(found)[:400]!r} instead of {str(wanted)[:400]!r}"
 
 
 def _noting(handle: Any, problems: list[Difference]) -> Any:
     """A difference must not be taken for an error of the orchestrator."""
+
     def noting(context: str) -> Any:
         try:
             return handle(context)
@@ -352,13 +469,22 @@ def _functions(trace: dict[str, Any]) -> Iterator[AppFunction]:
                         orchestrators.add(event["Name"])
                     case 4 | "TaskScheduled":
                         activities.add(event["Name"])
-    for names, trigger in ((orchestrators, "orchestrationTrigger"), (activities, "activityTrigger")):
+    for names, trigger in (
+        (orchestrators, "orchestrationTrigger"),
+        (activities, "activityTrigger"),
+    ):
         for name in sorted({name.lower() for name in names}):
-            yield AppFunction(name, trigger, print, "context", (), wants_context=False, returns_http=False)
+            yield AppFunction(
+                name, trigger, print, "context", (), wants_context=False, returns_http=False
+            )
 
 
 def _identity(event: dict[str, Any]) -> tuple[Any, ...]:
-    keys = ("TaskScheduledId", "TimerId", "Name", "Input", "Reason") if event["EventType"] != 0 else ("Name", "Input")
+    keys = (
+        ("TaskScheduledId", "TimerId", "Name", "Input", "Reason")
+        if event["EventType"] != 0
+        else ("Name", "Input")
+    )
     if event["EventType"] in (EventType.SUB_ORCHESTRATION_FAILED, EventType.TASK_FAILED):
         keys = ("TaskScheduledId",)
     return (event["EventType"], *(event.get(key) for key in keys))
@@ -376,13 +502,22 @@ def _check_failure(work: Work, failed: dict[str, Any]) -> None:
 
 
 def _shape(details: dict[str, Any] | None) -> Any:
-    return {key: _shape(value) if isinstance(value, dict) else None for key, value in (details or {}).items()}
+    return {
+        key: _shape(value) if isinstance(value, dict) else None
+        for key, value in (details or {}).items()
+    }
 
 
 def _comparable_request(request: dict[str, Any]) -> dict[str, Any]:
     """Without OrchestratorCompleted, whose place varies."""
-    return {**request, "history": [
-        _comparable_event(event) for event in request["history"] if event["EventType"] != EventType.ORCHESTRATOR_COMPLETED]}
+    return {
+        **request,
+        "history": [
+            _comparable_event(event)
+            for event in request["history"]
+            if event["EventType"] != EventType.ORCHESTRATOR_COMPLETED
+        ],
+    }
 
 
 def _comparable_event(event: dict[str, Any]) -> dict[str, Any]:
@@ -396,21 +531,38 @@ def _comparable_event(event: dict[str, Any]) -> dict[str, Any]:
         kept["FireAt"] = parse_utc(kept["FireAt"])
     if "ClientSpanId" in kept:
         kept["ClientSpanId"] = None
-    return {key: _plain(value) if key in ("Details", "Reason", "ParentInstance") else value for key, value in kept.items()}
+    return {
+        key: _plain(value) if key in ("Details", "Reason", "ParentInstance") else value
+        for key, value in kept.items()
+    }
 
 
 _NUMBERS = {
-    "ExecutionCompleted": 1, "TaskScheduled": 4, "SubOrchestrationInstanceCreated": 7, "TimerCreated": 10,
-    "OrchestratorCompleted": 13}
+    "ExecutionCompleted": 1,
+    "TaskScheduled": 4,
+    "SubOrchestrationInstanceCreated": 7,
+    "TimerCreated": 10,
+    "OrchestratorCompleted": 13,
+}
 
 
 def _rows(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for event in events:
-        kind = _NUMBERS.get(event["EventType"], event["EventType"]) if isinstance(event["EventType"], str) else event["EventType"]
+        kind = (
+            _NUMBERS.get(event["EventType"], event["EventType"])
+            if isinstance(event["EventType"], str)
+            else event["EventType"]
+        )
         row = {key: event.get(key) for key in ("EventId", "Name", "OrchestrationStatus")}
         result = event.get("Result")
-        rows.append({"EventType": kind, **row, "Result": _plain_text(result) if isinstance(result, str) else result})
+        rows.append(
+            {
+                "EventType": kind,
+                **row,
+                "Result": _plain_text(result) if isinstance(result, str) else result,
+            }
+        )
     return rows
 
 
@@ -425,7 +577,17 @@ def _plain(value: Any) -> Any:
     return _plain_text(value) if isinstance(value, str) else value
 
 
-_MOMENTS = frozenset({"Timestamp", "ScheduledTime", "createdTime", "lastUpdatedTime", "FireAt", "StackTrace", "ClientSpanId"})
+_MOMENTS = frozenset(
+    {
+        "Timestamp",
+        "ScheduledTime",
+        "createdTime",
+        "lastUpdatedTime",
+        "FireAt",
+        "StackTrace",
+        "ClientSpanId",
+    }
+)
 
 
 def _moment(key: str, value: Any) -> Any:

@@ -17,6 +17,7 @@ seen_threads: set[str] = set()
 
 # -- activities ---------------------------------------------------------------
 
+
 @app.activity_trigger(input_name="n")
 def inc(n: int) -> int:
     return n + 1
@@ -82,6 +83,7 @@ async def own_status(n: int, client: df.DurableOrchestrationClient, context: fun
 
 # -- orchestrators ------------------------------------------------------------
 
+
 @app.orchestration_trigger(context_name="context")
 def chain(context: df.DurableOrchestrationContext):
     value = 0
@@ -92,13 +94,17 @@ def chain(context: df.DurableOrchestrationContext):
 
 @app.orchestration_trigger(context_name="context")
 def fan_async(context):
-    results = yield context.task_all([context.call_activity("inc_async", n) for n in range(context.get_input())])
+    results = yield context.task_all(
+        [context.call_activity("inc_async", n) for n in range(context.get_input())]
+    )
     return sum(results)
 
 
 @app.orchestration_trigger(context_name="context")
 def fan_sync(context):
-    results = yield context.task_all([context.call_activity("inc", n) for n in range(context.get_input())])
+    results = yield context.task_all(
+        [context.call_activity("inc", n) for n in range(context.get_input())]
+    )
     return sum(results)
 
 
@@ -113,9 +119,16 @@ def retry(context):
 @app.orchestration_trigger(context_name="context")
 def retry_all(context):
     options = df.RetryOptions(200, 4)
-    return (yield context.task_all([
-        context.call_activity_with_retry("flaky", options, {"key": f"{context.instance_id}-{i}", "fail": i % 3})
-        for i in range(10)]))
+    return (
+        yield context.task_all(
+            [
+                context.call_activity_with_retry(
+                    "flaky", options, {"key": f"{context.instance_id}-{i}", "fail": i % 3}
+                )
+                for i in range(10)
+            ]
+        )
+    )
 
 
 @app.orchestration_trigger(context_name="context")
@@ -205,7 +218,11 @@ def own_child(context):
 def twins(context):
     same = f"{context.instance_id}:same"
     try:
-        return (yield context.task_all([context.call_sub_orchestrator("timer", 3, same) for _ in range(2)]))
+        return (
+            yield context.task_all(
+                [context.call_sub_orchestrator("timer", 3, same) for _ in range(2)]
+            )
+        )
     except Exception as error:
         return str(error)
 
@@ -314,8 +331,12 @@ def catches(context):
 @app.orchestration_trigger(context_name="context")
 def fail_fast(context):
     try:
-        yield context.task_all([
-            context.call_activity("slow", 1.5), context.call_activity("flaky", {"key": context.instance_id, "fail": 10**9})])
+        yield context.task_all(
+            [
+                context.call_activity("slow", 1.5),
+                context.call_activity("flaky", {"key": context.instance_id, "fail": 10**9}),
+            ]
+        )
     except Exception:
         return (yield context.call_activity("echo", "after"))
 
@@ -324,10 +345,18 @@ def fail_fast(context):
 def desync(context):
     """Trap T1: catching the failure while a sibling still retries."""
     try:
-        yield context.task_all([
-            context.call_activity_with_retry("flaky", df.RetryOptions(10, 1), {"key": f"{context.instance_id}a", "fail": 9}),
-            context.call_activity_with_retry("flaky", df.RetryOptions(100, 3), {
-                "key": f"{context.instance_id}b", "fail": 1, "seconds": 0.5})])
+        yield context.task_all(
+            [
+                context.call_activity_with_retry(
+                    "flaky", df.RetryOptions(10, 1), {"key": f"{context.instance_id}a", "fail": 9}
+                ),
+                context.call_activity_with_retry(
+                    "flaky",
+                    df.RetryOptions(100, 3),
+                    {"key": f"{context.instance_id}b", "fail": 1, "seconds": 0.5},
+                ),
+            ]
+        )
     except Exception:
         return (yield context.call_activity("echo", "this must come back"))
 
@@ -390,8 +419,12 @@ def big_results(context):
 @app.orchestration_trigger(context_name="context")
 def many_timers(context):
     moment = context.current_utc_datetime
-    yield context.task_all([
-        context.create_timer(moment + timedelta(seconds=60 + n)) for n in range(context.get_input())])
+    yield context.task_all(
+        [
+            context.create_timer(moment + timedelta(seconds=60 + n))
+            for n in range(context.get_input())
+        ]
+    )
 
 
 @app.orchestration_trigger(context_name="context")
@@ -406,7 +439,9 @@ def crash_chain(context):
     order = context.get_input()
     value = 0
     for _ in range(order["steps"]):
-        value = yield context.call_activity("slow_step", {"n": value, "seconds": order["seconds"], "log": order["log"]})
+        value = yield context.call_activity(
+            "slow_step", {"n": value, "seconds": order["seconds"], "log": order["log"]}
+        )
     return value
 
 
@@ -442,18 +477,23 @@ def out_date(context):
 
 # -- HTTP triggers ------------------------------------------------------------
 
+
 @app.route(route="start/{name}/{iid?}", methods=["POST"])
 @app.durable_client_input(client_name="client")
 async def start(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     body = req.get_body()
     given = req.get_json() if body else None
-    instance_id = await client.start_new(req.route_params["name"], req.route_params.get("iid"), given)
+    instance_id = await client.start_new(
+        req.route_params["name"], req.route_params.get("iid"), given
+    )
     return client.create_check_status_response(req, instance_id)
 
 
 @app.route(route="start-once/{name}/{iid}", methods=["POST"])
 @app.durable_client_input(client_name="client")
-async def start_once(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+async def start_once(
+    req: func.HttpRequest, client: df.DurableOrchestrationClient
+) -> func.HttpResponse:
     status = await client.get_status(req.route_params["iid"])
     if status and status.runtime_status.name in ("Running", "Pending", "Suspended"):
         return func.HttpResponse("live already", status_code=409)
@@ -463,29 +503,46 @@ async def start_once(req: func.HttpRequest, client: df.DurableOrchestrationClien
 
 @app.route(route="start-and-wait/{name}", methods=["POST"])
 @app.durable_client_input(client_name="client")
-async def start_and_wait(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+async def start_and_wait(
+    req: func.HttpRequest, client: df.DurableOrchestrationClient
+) -> func.HttpResponse:
     instance_id = await client.start_new(req.route_params["name"], None, req.get_json())
-    return await client.wait_for_completion_or_create_check_status_response(req, instance_id, 8000, 200)
+    return await client.wait_for_completion_or_create_check_status_response(
+        req, instance_id, 8000, 200
+    )
 
 
 @app.route(route="raise/{iid}/{name}", methods=["POST"])
 @app.durable_client_input(client_name="client")
-async def raise_by_client(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+async def raise_by_client(
+    req: func.HttpRequest, client: df.DurableOrchestrationClient
+) -> func.HttpResponse:
     await client.raise_event(req.route_params["iid"], req.route_params["name"], req.get_json())
     return func.HttpResponse(status_code=202)
 
 
 @app.route(route="sdk-status/{iid}", methods=["GET"])
 @app.durable_client_input(client_name="client")
-async def sdk_status(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+async def sdk_status(
+    req: func.HttpRequest, client: df.DurableOrchestrationClient
+) -> func.HttpResponse:
     import json
 
     status = await client.get_status(req.route_params["iid"], show_history=True)
     everything = await client.get_status_all()
     failed = await client.get_status_by(runtime_status=[df.OrchestrationRuntimeStatus.Failed])
-    return func.HttpResponse(json.dumps({
-        "status": status.runtime_status.name, "input": status.input_, "all": len(everything), "failed": len(failed),
-        "nobody": bool(await client.get_status("nobody"))}), mimetype="application/json")
+    return func.HttpResponse(
+        json.dumps(
+            {
+                "status": status.runtime_status.name,
+                "input": status.input_,
+                "all": len(everything),
+                "failed": len(failed),
+                "nobody": bool(await client.get_status("nobody")),
+            }
+        ),
+        mimetype="application/json",
+    )
 
 
 @app.route(route="sdk-look/{iid?}", methods=["GET"])
@@ -497,7 +554,9 @@ async def sdk_look(req: func.HttpRequest, client: df.DurableOrchestrationClient)
 
 @app.route(route="sdk-manage/{iid}/{operation}", methods=["POST"])
 @app.durable_client_input(client_name="client")
-async def sdk_manage(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
+async def sdk_manage(
+    req: func.HttpRequest, client: df.DurableOrchestrationClient
+) -> func.HttpResponse:
     iid, operation = req.route_params["iid"], req.route_params["operation"]
     if operation == "purge":
         return func.HttpResponse(str((await client.purge_instance_history(iid)).instances_deleted))
@@ -505,14 +564,28 @@ async def sdk_manage(req: func.HttpRequest, client: df.DurableOrchestrationClien
     return func.HttpResponse(status_code=202)
 
 
-@app.route(route="reflect/{n:int}/{*rest}", methods=["GET", "PUT"], auth_level=func.AuthLevel.ANONYMOUS)
+@app.route(
+    route="reflect/{n:int}/{*rest}", methods=["GET", "PUT"], auth_level=func.AuthLevel.ANONYMOUS
+)
 def reflect(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
     import json
 
-    answer = func.HttpResponse(json.dumps({
-        "method": req.method, "url": req.url, "params": dict(req.params), "route": dict(req.route_params),
-        "header": req.headers.get("X-Test"), "body": req.get_body().decode(), "name": context.function_name,
-        "setting": os.environ.get("SAMPLE_VALUE")}), mimetype="application/json", status_code=201)
+    answer = func.HttpResponse(
+        json.dumps(
+            {
+                "method": req.method,
+                "url": req.url,
+                "params": dict(req.params),
+                "route": dict(req.route_params),
+                "header": req.headers.get("X-Test"),
+                "body": req.get_body().decode(),
+                "name": context.function_name,
+                "setting": os.environ.get("SAMPLE_VALUE"),
+            }
+        ),
+        mimetype="application/json",
+        status_code=201,
+    )
     answer.headers.add("Set-Cookie", "a=1; Path=/")
     answer.headers.add("Set-Cookie", "b=2")
     return answer

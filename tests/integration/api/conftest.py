@@ -17,5 +17,7 @@ def requests() -> Requests:
 
 @pytest.fixture(scope="module")
 def world(azurite: Azurite, requests: Requests) -> Iterator[World]:
-    with counted_world(azurite, requests, behaviour=Behaviour(retry_after_seconds=20), storage_proxy=True) as world:
+    with counted_world(
+        azurite, requests, behaviour=Behaviour(retry_after_seconds=20), storage_proxy=True
+    ) as world:
         yield world

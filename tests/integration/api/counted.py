@@ -37,7 +37,11 @@ class Requests:
         return sum(self.seen.values())
 
     def writes(self, table: str) -> int:
-        return sum(count for what, count in self.seen.items() if what.endswith(f" {table}") and not what.startswith("GET"))
+        return sum(
+            count
+            for what, count in self.seen.items()
+            if what.endswith(f" {table}") and not what.startswith("GET")
+        )
 
 
 def counted_world(azurite: Azurite, requests: Requests, **more: Any) -> World:
@@ -46,7 +50,10 @@ def counted_world(azurite: Azurite, requests: Requests, **more: Any) -> World:
         where = settings.landing_storage
         assert where is not None
         tables = Tables(
-            settings.landing_table_prefix, connection_string=where.get_secret_value(), raw_request_hook=requests.note)
+            settings.landing_table_prefix,
+            connection_string=where.get_secret_value(),
+            raw_request_hook=requests.note,
+        )
         app._parts["ledger"] = Ledger(tables, clock, hub=settings.task_hub_name, locking=locking)
         return app
 

@@ -14,9 +14,13 @@ from triggers.openapi import document
 from triggers.requests import LARGEST_BODY
 
 IDS = {
-    "run_id": "billed-usage-g016907411-full-20261121t060000z-aaaa", "cycle_id": "cycle-20261121t060000z",
-    "backfill_id": "backfill-20261121t060000z-aaaa"}
-ROUTES = [(method.upper(), path) for path, methods in document()["paths"].items() for method in methods]
+    "run_id": "billed-usage-g016907411-full-20261121t060000z-aaaa",
+    "cycle_id": "cycle-20261121t060000z",
+    "backfill_id": "backfill-20261121t060000z-aaaa",
+}
+ROUTES = [
+    (method.upper(), path) for path, methods in document()["paths"].items() for method in methods
+]
 POSTS = [path for method, path in ROUTES if method == "POST"]
 WITH_ID = [(method, path) for method, path in ROUTES if "{" in path]
 OPEN = "/health"  # anonymous, and says nothing: not even what is wrong with a question
@@ -29,9 +33,18 @@ class Told:
 
     @property
     def problem(self) -> dict[str, Any]:
-        assert self.type.startswith("application/problem+json"), (self.status, self.type, self.body[:200])
+        assert self.type.startswith("application/problem+json"), (
+            self.status,
+            self.type,
+            self.body[:200],
+        )
         problem: dict[str, Any] = json.loads(self.body)
-        assert problem["status"] == self.status and problem["code"] and problem["title"] and problem["remedy"]
+        assert (
+            problem["status"] == self.status
+            and problem["code"]
+            and problem["title"]
+            and problem["remedy"]
+        )
         return problem
 
     @property
@@ -64,11 +77,16 @@ def test_there_is_something_to_try() -> None:
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 def test_a_wrong_method_finds_nothing(world: World, method: str, path: str) -> None:
     if (method, path) not in ROUTES:
-        assert send(world, method, filled(path)).status in (404, 405, 501)  # the platform's own answer
+        assert send(world, method, filled(path)).status in (
+            404,
+            405,
+            501,
+        )  # the platform's own answer
 
 
 TAKES_NONE_OR_ITS_OWN = [  # of /runs/{run_id}/blobs the run is looked up first: test_runs.py has one that is there
-    route for route in ROUTES if route[1] not in (OPEN, "/runs/{run_id}/blobs")]
+    route for route in ROUTES if route[1] not in (OPEN, "/runs/{run_id}/blobs")
+]
 
 
 @pytest.mark.parametrize(("method", "path"), TAKES_NONE_OR_ITS_OWN)
@@ -85,15 +103,32 @@ def test_health_says_nothing_whatever_is_asked(world: World) -> None:
 @pytest.mark.parametrize("path", POSTS)
 @pytest.mark.parametrize("size", [LARGEST_BODY + 1, 5_000_000])
 def test_a_huge_body_is_413(world: World, path: str, size: int) -> None:
-    told = send(world, "POST", filled(path), b'{"reason": "' + b"x" * (size - 14) + b'"}', Content_Type="application/json")
+    told = send(
+        world,
+        "POST",
+        filled(path),
+        b'{"reason": "' + b"x" * (size - 14) + b'"}',
+        Content_Type="application/json",
+    )
     assert (told.status, told.problem["code"]) == (413, "request_too_large")
 
 
 BODIES = {
-    "cut off": b'{"dataset": "billed_', "no object": b'["billed_usage"]', "a text": b'"x"', "a number": b"1e999", "null": b"null",
-    "not UTF-8": b'{"dataset": "\xff\xfe"}', "UTF-16": '{"dataset": "x"}'.encode("utf-16"), "deep": b"[" * 60_000,
-    "deep objects": b'{"a":' * 10_000, "NaN": b"NaN", "a form": b"dataset=billed_usage", "nulls": b"\0" * 100,
-    "XML": b"<run/>", "a long number": b"1" * 5_000}
+    "cut off": b'{"dataset": "billed_',
+    "no object": b'["billed_usage"]',
+    "a text": b'"x"',
+    "a number": b"1e999",
+    "null": b"null",
+    "not UTF-8": b'{"dataset": "\xff\xfe"}',
+    "UTF-16": '{"dataset": "x"}'.encode("utf-16"),
+    "deep": b"[" * 60_000,
+    "deep objects": b'{"a":' * 10_000,
+    "NaN": b"NaN",
+    "a form": b"dataset=billed_usage",
+    "nulls": b"\0" * 100,
+    "XML": b"<run/>",
+    "a long number": b"1" * 5_000,
+}
 
 
 @pytest.mark.parametrize("path", POSTS)
@@ -103,9 +138,39 @@ def test_a_body_that_is_no_json_object_is_refused(world: World, path: str, body:
     assert (told.status, told.problem["code"]) == (400, "request_invalid")
 
 
-VALUES: list[Any] = [None, 0, -1, 1.5, True, "", "\0", "ü\u202e", "x" * 1_000, [], [[]], {}, {"a": [{}]}, "../..", "' or 1 eq 1"]
-FIELDS = ("dataset", "invoice_id", "billing_month", "currency_code", "attribute_set", "force", "reason", "dry_run", "from", "to",
-          "datasets", "\ud800", "ü", "__class__")
+VALUES: list[Any] = [
+    None,
+    0,
+    -1,
+    1.5,
+    True,
+    "",
+    "\0",
+    "ü\u202e",
+    "x" * 1_000,
+    [],
+    [[]],
+    {},
+    {"a": [{}]},
+    "../..",
+    "' or 1 eq 1",
+]
+FIELDS = (
+    "dataset",
+    "invoice_id",
+    "billing_month",
+    "currency_code",
+    "attribute_set",
+    "force",
+    "reason",
+    "dry_run",
+    "from",
+    "to",
+    "datasets",
+    "\ud800",
+    "ü",
+    "__class__",
+)
 
 
 @pytest.mark.parametrize("path", POSTS)
@@ -118,11 +183,30 @@ def test_a_wrong_type_in_every_field_is_named(world: World, path: str, value: An
 
 
 TRAVERSALS = [
-    "..", "../../host.json", "..%2f..%2fhost.json", "..%5c..%5cweb.config", "%2e%2e%2f", "....//", "%252e%252e", ".", "%00",
-    "a%00b", "%ff%fe", "%f0%9f%92%a9", "%E2%80%AE", "x'%20or%20RowKey%20gt%20'", "~", "x" * 3_000, "%0d%0aSet-Cookie:%20a",
-    "{run_id}", "*",
-    "billed-usage-g016907411-full-99999999t999999z", "billed-usage-g016907411-full-20261121t060000z-AAAA",
-    "-20261121t060000z", "%C4%B0-20261121t060000z"]
+    "..",
+    "../../host.json",
+    "..%2f..%2fhost.json",
+    "..%5c..%5cweb.config",
+    "%2e%2e%2f",
+    "....//",
+    "%252e%252e",
+    ".",
+    "%00",
+    "a%00b",
+    "%ff%fe",
+    "%f0%9f%92%a9",
+    "%E2%80%AE",
+    "x'%20or%20RowKey%20gt%20'",
+    "~",
+    "x" * 3_000,
+    "%0d%0aSet-Cookie:%20a",
+    "{run_id}",
+    "*",
+    "billed-usage-g016907411-full-99999999t999999z",
+    "billed-usage-g016907411-full-20261121t060000z-AAAA",
+    "-20261121t060000z",
+    "%C4%B0-20261121t060000z",
+]
 
 
 @pytest.mark.parametrize(("method", "path"), WITH_ID)

@@ -24,16 +24,36 @@ def landed(world: World) -> list[str]:
         month = month.next()
     keys = [
         ExportKey(Dataset.UNBILLED_RECONCILIATION, MonthScope(month, currency))
-        for month in months for currency in ("AUD", "EUR", "GBP", "NOK", "USD")]
+        for month in months
+        for currency in ("AUD", "EUR", "GBP", "NOK", "USD")
+    ]
 
     async def insert() -> None:
         tables = world.app.ledger.tables
-        await asyncio.gather(*(tables.insert("catalogue", key.dataset.value, within_dataset(key), {
-            "key": str(key), "attribute_set": "full", "version": "v", "landed_at": "2020-02-01T00:00:00Z",
-            "billing_month": str(key.scope).split("/")[0], "rows": 5}) for key in keys))
+        await asyncio.gather(
+            *(
+                tables.insert(
+                    "catalogue",
+                    key.dataset.value,
+                    within_dataset(key),
+                    {
+                        "key": str(key),
+                        "attribute_set": "full",
+                        "version": "v",
+                        "landed_at": "2020-02-01T00:00:00Z",
+                        "billing_month": str(key.scope).split("/")[0],
+                        "rows": 5,
+                    },
+                )
+                for key in keys
+            )
+        )
 
     world.simulator.behaviour = Behaviour(retry_after_seconds=20)
-    assert world.land("billed_usage")["outcome"] == "landed" and world.land("unbilled_usage")["outcome"] == "landed"
+    assert (
+        world.land("billed_usage")["outcome"] == "landed"
+        and world.land("unbilled_usage")["outcome"] == "landed"
+    )
     world.on_loop(insert())
     return [str(key) for key in keys]
 
@@ -50,18 +70,26 @@ def walk(world: World, requests: Requests, **query: Any) -> tuple[list[str], lis
     return found, prices
 
 
-def test_a_page_of_a_dataset_is_one_request(world: World, requests: Requests, landed: list[str]) -> None:
+def test_a_page_of_a_dataset_is_one_request(
+    world: World, requests: Requests, landed: list[str]
+) -> None:
     assert walk(world, requests, dataset="unbilled_reconciliation") == (landed, [1, 1, 1])
     assert walk(world, requests, dataset="unbilled_reconciliation", limit=1000) == (landed, [1])
 
 
 def test_a_month_is_the_tables_work(world: World, requests: Requests, landed: list[str]) -> None:
-    found, prices = walk(world, requests, dataset="unbilled_reconciliation", billing_month="2021-03")
-    assert found == [key for key in landed if "/2021-03/" in key] and len(found) == 5 and prices == [1]
+    found, prices = walk(
+        world, requests, dataset="unbilled_reconciliation", billing_month="2021-03"
+    )
+    assert (
+        found == [key for key in landed if "/2021-03/" in key] and len(found) == 5 and prices == [1]
+    )
 
 
 @pytest.mark.parametrize("limit", [1, 7, 100, 231, 1000])
-def test_without_a_dataset_all_four_follow_each_other(world: World, requests: Requests, landed: list[str], limit: int) -> None:
+def test_without_a_dataset_all_four_follow_each_other(
+    world: World, requests: Requests, landed: list[str], limit: int
+) -> None:
     found, prices = walk(world, requests, limit=limit)
     billed, unbilled = f"billed_usage/{world.invoice_id}/full", "unbilled_usage/2026-11/USD/full"
     assert found == [billed, unbilled, *landed] and max(prices) <= 4
@@ -69,12 +97,20 @@ def test_without_a_dataset_all_four_follow_each_other(world: World, requests: Re
 
 def test_the_month_of_a_billed_key_is_that_of_its_files(world: World, landed: list[str]) -> None:
     entry = world.get("/api/catalogue?dataset=billed_usage")["entries"][0]
-    assert entry["billing_month"] == "2026-10" and entry["last_outcome"] == "landed" and entry["rows"] > 0
-    assert world.get("/api/catalogue?dataset=billed_usage&billing_month=2026-10")["entries"] == [entry]
+    assert (
+        entry["billing_month"] == "2026-10"
+        and entry["last_outcome"] == "landed"
+        and entry["rows"] > 0
+    )
+    assert world.get("/api/catalogue?dataset=billed_usage&billing_month=2026-10")["entries"] == [
+        entry
+    ]
     assert world.get("/api/catalogue?dataset=billed_usage&billing_month=2026-09")["entries"] == []
     again = world.land("billed_usage")
     assert again["outcome"] == "unchanged"
-    assert world.get("/api/catalogue?dataset=billed_usage")["entries"][0]["billing_month"] == "2026-10"
+    assert (
+        world.get("/api/catalogue?dataset=billed_usage")["entries"][0]["billing_month"] == "2026-10"
+    )
 
 
 def test_status_is_one_look_at_everything(world: World, landed: list[str]) -> None:
@@ -82,9 +118,17 @@ def test_status_is_one_look_at_everything(world: World, landed: list[str]) -> No
     run_id = world.start("billed_reconciliation")
     world.host.run_until(lambda: world.run_row(run_id).polls >= 1)
     status = world.get("/api/status")
-    assert status["next_tick_at"] == "2026-11-22T05:00:00Z" and status["task_hub"] == "Tests" and status["last_cycle"] is None
+    assert (
+        status["next_tick_at"] == "2026-11-22T05:00:00Z"
+        and status["task_hub"] == "Tests"
+        and status["last_cycle"] is None
+    )
     [live] = status["live_runs"]
-    assert (live["run_id"], live["stage"], live["task_hub"]) == (run_id, "waiting", "Tests") and live["next_check_at"]
+    assert (live["run_id"], live["stage"], live["task_hub"]) == (
+        run_id,
+        "waiting",
+        "Tests",
+    ) and live["next_check_at"]
     assert status["last_landed"]["billed_reconciliation"] is None
     assert status["last_landed"]["billed_usage"]["key"] == f"billed_usage/{world.invoice_id}/full"
     assert all(status["versions"].values()) and status["versions"]["azure-functions-durable"]
@@ -92,4 +136,8 @@ def test_status_is_one_look_at_everything(world: World, landed: list[str]) -> No
     cycle = world.post("/api/cycles")["cycle_id"]
     world.host.wait(cycle)
     after = world.get("/api/status")
-    assert after["live_runs"] == [] and after["last_cycle"]["cycle_id"] == cycle and after["last_cycle"]["state"] == "ended"
+    assert (
+        after["live_runs"] == []
+        and after["last_cycle"]["cycle_id"] == cycle
+        and after["last_cycle"]["state"] == "ended"
+    )

@@ -33,23 +33,59 @@ def test_a_run_that_lands(world: World, requests: Requests, looks: int) -> None:
     run = world.get(f"/api/runs/{run_id}")
     blobs = run["blobs"]["total"]
     assert run["outcome"] == "landed" and run["polls"] == looks + 1 and 0 < blobs <= 100
-    throttle = seen.pop("GET locks") - cost(
-        (1, BEFORE), (1, FOR_EACH_ACTIVITY),  # claim_run
-        (2, FOR_EACH_ACTIVITY),  # start_export, before the POST and behind it
-        (looks + 1, FOR_EACH_ACTIVITY), (1, FOR_EACH_ACTIVITY), (1, FOR_EACH_ACTIVITY), (blobs, FOR_EACH_ACTIVITY),
-        (1, FOR_EACH_ACTIVITY), (1, {"GET locks": 1}))["GET locks"]  # check_operation, plan, page, copy, commit, record
+    throttle = (
+        seen.pop("GET locks")
+        - cost(
+            (1, BEFORE),
+            (1, FOR_EACH_ACTIVITY),  # claim_run
+            (2, FOR_EACH_ACTIVITY),  # start_export, before the POST and behind it
+            (looks + 1, FOR_EACH_ACTIVITY),
+            (1, FOR_EACH_ACTIVITY),
+            (1, FOR_EACH_ACTIVITY),
+            (blobs, FOR_EACH_ACTIVITY),
+            (1, FOR_EACH_ACTIVITY),
+            (1, {"GET locks": 1}),
+        )["GET locks"]
+    )  # check_operation, plan, page, copy, commit, record
     assert 1 <= throttle <= looks + 2  # Graph's throttle, which is looked up every half minute
     assert seen == cost(
         (1, {"POST locks": 1, "POST runs": 1}),
         (1, {"GET runs": 1}),  # claim_run: the starter has done it all
-        (2, {"GET runs": 1}), (2, {"PATCH runs": 1}),  # posting, then its operation: a crash between the two is counted
+        (2, {"GET runs": 1}),
+        (2, {"PATCH runs": 1}),  # posting, then its operation: a crash between the two is counted
         (looks + 1, {"GET runs": 1, "PATCH runs": 1}),  # each look: one write
-        (1, {"GET runs": 1, "GET versions": 2, "POST versions": 1, "GET blobs": 1, "PATCH runs": 1}),  # plan_copy
+        (
+            1,
+            {"GET runs": 1, "GET versions": 2, "POST versions": 1, "GET blobs": 1, "PATCH runs": 1},
+        ),  # plan_copy
         (1, {"GET runs": 1}),  # read_page
-        (blobs, {"GET runs": 1, "GET blobs": 1, "POST $batch": 1}),  # a blob an activity, its row by one transaction
-        (1, {"GET runs": 1, "PATCH runs": 1, "GET versions": 2, "GET blobs": 1, "PATCH versions": 2}),  # commit_version
+        (
+            blobs,
+            {"GET runs": 1, "GET blobs": 1, "POST $batch": 1},
+        ),  # a blob an activity, its row by one transaction
+        (
+            1,
+            {
+                "GET runs": 1,
+                "PATCH runs": 1,
+                "GET versions": 2,
+                "GET blobs": 1,
+                "PATCH versions": 2,
+            },
+        ),  # commit_version
         (1, {"GET versions": 1}),  # what the landed version is compared with, for the alarm
-        (1, {"GET runs": 1, "GET versions": 2, "PATCH runs": 1, "GET catalogue": 1, "POST catalogue": 1, "PUT locks": 1}))
+        (
+            1,
+            {
+                "GET runs": 1,
+                "GET versions": 2,
+                "PATCH runs": 1,
+                "GET catalogue": 1,
+                "POST catalogue": 1,
+                "PUT locks": 1,
+            },
+        ),
+    )
 
 
 def test_a_look_that_fails_is_one_write_too(world: World, requests: Requests) -> None:
@@ -61,5 +97,7 @@ def test_a_look_that_fails_is_one_write_too(world: World, requests: Requests) ->
     world.host.run_until(lambda: world.run_row(run_id).version or None)
     run = world.run_row(run_id)
     assert run.posts == 2 and run.polls == 3 and run.last_code == "graph_unavailable"
-    assert requests.seen["PATCH runs"] == 2 + 2 + 3 + 1  # two POSTs, what came of them, three looks, the plan
+    assert (
+        requests.seen["PATCH runs"] == 2 + 2 + 3 + 1
+    )  # two POSTs, what came of them, three looks, the plan
     world.finish(run_id)

@@ -21,7 +21,9 @@ SLOW = Behaviour(ready_after_seconds=3600, retry_after_seconds=600)
 
 @pytest.fixture
 def world(azurite: Azurite) -> Iterator[World]:
-    with World(azurite, behaviour=SLOW, EXPORT_DATASETS="unbilled_usage", EXPORT_PARALLELISM="2") as world:
+    with World(
+        azurite, behaviour=SLOW, EXPORT_DATASETS="unbilled_usage", EXPORT_PARALLELISM="2"
+    ) as world:
         yield world
 
 
@@ -36,7 +38,10 @@ def started(world: World, what: str) -> str:
     rows = getattr(world.app.ledger, what)
 
     def wait_for_microsoft() -> bool:
-        runs = [world.on_loop(world.app.ledger.runs.get(one)) for one in world.on_loop(rows.get(single)).runs]
+        runs = [
+            world.on_loop(world.app.ledger.runs.get(one))
+            for one in world.on_loop(rows.get(single)).runs
+        ]
         return bool(runs) and all(run is not None and run.polls >= 1 for run in runs)
 
     world.host.run_until(lambda: wait_for_microsoft() or None)
@@ -48,19 +53,31 @@ def test_who_has_the_same_is_told_so_until_a_run_moves(world: World, what: str) 
     path = started(world, what)
     first = look(world, path)
     etag = first.header("ETag") or ""
-    assert first.status == 200 and etag.startswith('"') and first.header("Cache-Control") == "private, no-cache"
+    assert (
+        first.status == 200
+        and etag.startswith('"')
+        and first.header("Cache-Control") == "private, no-cache"
+    )
     same = look(world, path, f"W/{etag}")
     assert (same.status, same.body, same.header("ETag")) == (304, b"", etag)
-    assert same.header("Retry-After") == first.header("Retry-After") != ""  # when to ask again is told in either case
+    assert (
+        same.header("Retry-After") == first.header("Retry-After") != ""
+    )  # when to ask again is told in either case
     ending = first.json()["runs"][0]["run_id"]
     world.post(f"/api/runs/{ending}/cancel")
-    world.host.run_until(lambda: world.run_row(ending).outcome or None)  # the row of the cycle or backfill is as it was
+    world.host.run_until(
+        lambda: world.run_row(ending).outcome or None
+    )  # the row of the cycle or backfill is as it was
     moved = look(world, path, etag)
     assert moved.status == 200 and moved.header("ETag") != etag
     world.simulator.behaviour = replace(SLOW, ready_after_seconds=0)
     world.host.wait(path.rsplit("/", 1)[-1])
     ended = look(world, path, moved.header("ETag") or "")
-    assert ended.status == 200 and ended.json()["state"] == "ended" and ended.header("Retry-After") is None
+    assert (
+        ended.status == 200
+        and ended.json()["state"] == "ended"
+        and ended.header("Retry-After") is None
+    )
     world.host.advance(timedelta(hours=1))
     assert look(world, path, ended.header("ETag") or "").status == 304
 
@@ -83,7 +100,9 @@ def test_a_cycle_of_many_runs_is_read_by_the_page(azurite: Azurite) -> None:
     keys = [f"billed_usage/G{number:09}/full" for number in range(1_500)]
     ids = {key: run_id(ExportKey.parse(key), moment) for key in keys}
     rows = {
-        run_keys(made)[1]: {"run_id": made, "key": key, "stage": "ended", "outcome": "unchanged"} for key, made in ids.items()}
+        run_keys(made)[1]: {"run_id": made, "key": key, "stage": "ended", "outcome": "unchanged"}
+        for key, made in ids.items()
+    }
     with counted_world(azurite, requests) as world:
         ledger = world.app.ledger
         world.on_loop(ledger.cycles.insert(Cycle(cycle_id, "starting", "2026-11-20T05:00:00Z")))
@@ -92,5 +111,7 @@ def test_a_cycle_of_many_runs_is_read_by_the_page(azurite: Azurite) -> None:
         world.on_loop(ledger.tables.upsert_all("runs", "202611", rows))
         requests.reset()
         shown = world.get(f"/api/cycles/{cycle_id}")
-        assert [run["run_id"] for run in shown["runs"]] == list(ids.values()) and shown["outcome"] == "complete"
+        assert [run["run_id"] for run in shown["runs"]] == list(ids.values()) and shown[
+            "outcome"
+        ] == "complete"
         assert dict(requests.seen) == {"GET runs": 3}

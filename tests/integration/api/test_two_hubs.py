@@ -26,8 +26,11 @@ def other_hub(world: World) -> Services:
 def request_of(world: World, app: Services) -> RunRequest:
     now = world.clock.now()
     return {
-        "run_id": run_id_of(ExportKey.parse(KEY), now, random_suffix()), "key": KEY, "force": False,
-        "limits": limits_until(app.settings, now)}
+        "run_id": run_id_of(ExportKey.parse(KEY), now, random_suffix()),
+        "key": KEY,
+        "force": False,
+        "limits": limits_until(app.settings, now),
+    }
 
 
 async def look(run_id: str) -> InstanceState:
@@ -39,29 +42,42 @@ def test_of_fifty_from_two_hubs_one_has_the_key(world: World) -> None:
 
     async def both() -> list[Any]:
         wanted = [(app, request_of(world, app)) for app in (world.app, other) for _ in range(25)]
-        return await asyncio.gather(*(
-            claim(app.ledger, row_of(request, world.clock.now()), leave_trace=False) for app, request in wanted))
+        return await asyncio.gather(
+            *(
+                claim(app.ledger, row_of(request, world.clock.now()), leave_trace=False)
+                for app, request in wanted
+            )
+        )
 
     answers = world.on_loop(both())
     assert sorted(answer["status"] for answer in answers) == ["claimed"] + ["superseded"] * 49
     lock = world.on_loop(world.app.ledger.locks.get(KEY))
-    assert lock is not None and {answer.get("live_run_id", lock.run_id) for answer in answers} == {lock.run_id}
+    assert lock is not None and {answer.get("live_run_id", lock.run_id) for answer in answers} == {
+        lock.run_id
+    }
     world.on_loop(world.app.ledger.locks.free(KEY, lock.run_id))
     world.on_loop(other.close())
 
 
-def test_a_live_run_of_one_hub_is_shown_by_the_other_and_settled_when_its_lease_has_passed(world: World) -> None:
+def test_a_live_run_of_one_hub_is_shown_by_the_other_and_settled_when_its_lease_has_passed(
+    world: World,
+) -> None:
     other = other_hub(world)
     request = request_of(world, other)
     world.on_loop(claim(other.ledger, row_of(request, world.clock.now())))
-    answer = world.post("/api/runs", {"dataset": "unbilled_usage", "billing_month": "current", "currency_code": "USD"})
+    answer = world.post(
+        "/api/runs",
+        {"dataset": "unbilled_usage", "billing_month": "current", "currency_code": "USD"},
+    )
     assert not answer["started"] and answer["run_id"] == request["run_id"]
     assert [run["task_hub"] for run in world.get("/api/status")["live_runs"]] == ["Elsewhere"]
     lock = world.on_loop(other.ledger.locks.get(KEY))
     assert lock is not None
     world.host.advance(timedelta(minutes=59))
     assert world.on_loop(settle_dead_runs(world.app.ledger, look)) == []
-    world.host.advance(timedelta(minutes=6))  # a lease of an hour has passed; the timer looks every five minutes
+    world.host.advance(
+        timedelta(minutes=6)
+    )  # a lease of an hour has passed; the timer looks every five minutes
     assert world.on_loop(settle_dead_runs(world.app.ledger, look)) == [request["run_id"]]
     run = world.get(f"/api/runs/{request['run_id']}")
     assert (run["outcome"], run["code"]) == ("failed", "run_lost") and run["remedy"]

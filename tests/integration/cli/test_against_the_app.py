@@ -16,10 +16,15 @@ Typed = Callable[..., tuple[int, Any]]
 
 
 @pytest.fixture
-def typed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[[World], Typed]:
+def typed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[World], Typed]:
     """Types a command with --json: exit code, and the document that it printed."""
+
     def on(world: World) -> Typed:
-        monkeypatch.setattr(common, "sleep", lambda seconds: world.host.advance(timedelta(seconds=seconds)))
+        monkeypatch.setattr(
+            common, "sleep", lambda seconds: world.host.advance(timedelta(seconds=seconds))
+        )
 
         def typed(*arguments: str) -> tuple[int, Any]:
             with pytest.raises(SystemExit) as end:
@@ -32,20 +37,30 @@ def typed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
     return on
 
 
-def test_from_the_doctor_to_the_catalogue(azurite: Azurite, typed: Callable[[World], Typed]) -> None:
+def test_from_the_doctor_to_the_catalogue(
+    azurite: Azurite, typed: Callable[[World], Typed]
+) -> None:
     with World(azurite) as world:
         cli = typed(world)
         code, report = cli("doctor")
-        assert code == 0 and report["status"] == "warn"  # the container is not there before the first run
+        assert (
+            code == 0 and report["status"] == "warn"
+        )  # the container is not there before the first run
 
-        code, run = cli("start", "billed_usage", "--invoice", world.invoice_id, "--reason", "a test", "--watch")
+        code, run = cli(
+            "start", "billed_usage", "--invoice", world.invoice_id, "--reason", "a test", "--watch"
+        )
         assert code == 0 and run["outcome"] == "landed" and run["reason"] == "a test"
         run_id = run["run_id"]
         assert cli("show", run_id) == (0, world.get(f"/api/runs/{run_id}"))
         code, blobs = cli("show", run_id, "--blobs", "--limit", "2")
         assert code == 0 and len(blobs["blobs"]) == 2 and blobs["continuation"]
-        code, more = cli("show", run_id, "--blobs", "--limit", "2", "--continuation", blobs["continuation"])
-        assert code == 0 and more["blobs"][0]["name"] not in {blob["name"] for blob in blobs["blobs"]}
+        code, more = cli(
+            "show", run_id, "--blobs", "--limit", "2", "--continuation", blobs["continuation"]
+        )
+        assert code == 0 and more["blobs"][0]["name"] not in {
+            blob["name"] for blob in blobs["blobs"]
+        }
 
         code, again = cli("retry", run_id, "--watch")
         assert code == 0 and again["outcome"] == "unchanged" and again["retry_of"] == run_id
@@ -64,7 +79,9 @@ def test_from_the_doctor_to_the_catalogue(azurite: Azurite, typed: Callable[[Wor
         assert code == 4 and {error["field"] for error in wrong["errors"]} >= {"invoice_id"}
 
 
-def test_what_fails_and_what_is_cancelled(azurite: Azurite, typed: Callable[[World], Typed]) -> None:
+def test_what_fails_and_what_is_cancelled(
+    azurite: Azurite, typed: Callable[[World], Typed]
+) -> None:
     with World(azurite, behaviour=Behaviour(permission="denied")) as world:
         cli = typed(world)
         code, report = cli("doctor")
@@ -84,15 +101,25 @@ def test_what_fails_and_what_is_cancelled(azurite: Azurite, typed: Callable[[Wor
 def test_a_cycle_is_followed_to_its_end(azurite: Azurite, typed: Callable[[World], Typed]) -> None:
     with World(azurite, EXPORT_DATASETS="unbilled_reconciliation") as world:
         code, cycle = typed(world)("cycle")
-        assert code == 0 and cycle["state"] == "ended" and {run["outcome"] for run in cycle["runs"]} == {"landed"}
+        assert (
+            code == 0
+            and cycle["state"] == "ended"
+            and {run["outcome"] for run in cycle["runs"]} == {"landed"}
+        )
         assert cycle["runs"]
 
 
-def test_the_past_is_fetched_and_what_is_missing_is_told(azurite: Azurite, typed: Callable[[World], Typed]) -> None:
+def test_the_past_is_fetched_and_what_is_missing_is_told(
+    azurite: Azurite, typed: Callable[[World], Typed]
+) -> None:
     with World(azurite, EXPORT_DATASETS="unbilled_usage") as world:
         cli = typed(world)
         code, plan = cli("cycle", "--dry-run")
-        assert code == 0 and plan["dry_run"] and [one["body"]["currencyCode"] for one in plan["requests"]]
+        assert (
+            code == 0
+            and plan["dry_run"]
+            and [one["body"]["currencyCode"] for one in plan["requests"]]
+        )
         month = str(world.simulator.month("last"))
         code, end = cli("backfill", "--from", month, "--to", month, "--dataset", "unbilled_usage")
         assert code == 0 and end["state"] == "ended" and end["landed"] == end["planned"] > 0

@@ -37,7 +37,9 @@ class Request:
     asked: Asked
 
 
-Rule = Callable[[Request], Answer]  # b"" here means: as if there were no rule; see `nothing` for a dropped connection
+Rule = Callable[
+    [Request], Answer
+]  # b"" here means: as if there were no rule; see `nothing` for a dropped connection
 NOTHING = b"-"  # the connection is closed without an answer
 
 
@@ -45,7 +47,11 @@ class Account:
     """`async with Account() as account`. `log` holds every request; `sent`, `received`: bytes of blobs over the wire."""
 
     def __init__(self, name: str = "landing") -> None:
-        self.name, self.blobs, self.blocks = name, dict[str, Stored](), dict[str, dict[str, bytes]]()
+        self.name, self.blobs, self.blocks = (
+            name,
+            dict[str, Stored](),
+            dict[str, dict[str, bytes]](),
+        )
         self.faults: list[Rule] = []
         self.after: Callable[[Request], None] | None = None
         self.log: list[Request] = []
@@ -74,7 +80,11 @@ class Account:
 
     def put(self, path: str, content: bytes, **properties: str) -> Stored:
         self._etags += 1
-        stored = Stored(content, f'"0x{self._etags:04X}"', {name.replace("_", "-"): one for name, one in properties.items()})
+        stored = Stored(
+            content,
+            f'"0x{self._etags:04X}"',
+            {name.replace("_", "-"): one for name, one in properties.items()},
+        )
         self.blobs[path] = stored
         return stored
 
@@ -147,9 +157,13 @@ class Account:
     def _read(self, request: Request) -> bytes:
         stored = self.blobs[request.path]
         common = {
-            "ETag": stored.etag, "Date": formatdate(usegmt=True), "Last-Modified": formatdate(0, usegmt=True),
-            "x-ms-blob-type": "BlockBlob", **stored.properties,
-            **{f"x-ms-meta-{name}": value for name, value in stored.metadata.items()}}
+            "ETag": stored.etag,
+            "Date": formatdate(usegmt=True),
+            "Last-Modified": formatdate(0, usegmt=True),
+            "x-ms-blob-type": "BlockBlob",
+            **stored.properties,
+            **{f"x-ms-meta-{name}": value for name, value in stored.metadata.items()},
+        }
         if request.kind == "HEAD":
             return answer(200, **{"Content-Length": len(stored.content), **common})
         span = request.asked.headers.get("range") or request.asked.headers.get("x-ms-range")
@@ -157,13 +171,20 @@ class Account:
             self.sent += len(stored.content)
             return answer(200, stored.content, **common)
         first, last = (int(one) for one in span.removeprefix("bytes=").split("-"))
-        part = stored.content[first:last + 1]
+        part = stored.content[first : last + 1]
         if not part:
             return error(416, "InvalidRange")
         self.sent += len(part)
         if md5 := common.pop("Content-MD5", None):
             common["x-ms-blob-content-md5"] = md5
-        return answer(206, part, **{**common, "Content-Range": f"bytes {first}-{first + len(part) - 1}/{len(stored.content)}"})
+        return answer(
+            206,
+            part,
+            **{
+                **common,
+                "Content-Range": f"bytes {first}-{first + len(part) - 1}/{len(stored.content)}",
+            },
+        )
 
     def _list(self, request: Request) -> bytes:
         container, query = request.path, parse_qs(urlsplit(request.asked.target).query)
@@ -171,8 +192,13 @@ class Account:
         entries = "".join(
             f"<Blob><Name>{escape(path.removeprefix(container + '/'))}</Name><Properties><Etag>{stored.etag}</Etag>"
             f"<Content-Length>{len(stored.content)}</Content-Length><BlobType>BlockBlob</BlobType></Properties><Metadata>"
-            + "".join(f"<{name}>{escape(value)}</{name}>" for name, value in stored.metadata.items()) + "</Metadata></Blob>"
-            for path, stored in sorted(self.blobs.items()) if path.startswith(start))
+            + "".join(
+                f"<{name}>{escape(value)}</{name}>" for name, value in stored.metadata.items()
+            )
+            + "</Metadata></Blob>"
+            for path, stored in sorted(self.blobs.items())
+            if path.startswith(start)
+        )
         body = f'<?xml version="1.0"?><EnumerationResults><Blobs>{entries}</Blobs><NextMarker/></EnumerationResults>'
         return answer(200, body.encode(), Content_Type="application/xml")
 
@@ -181,7 +207,10 @@ class Account:
         headers, source = request.asked.headers, self.reads_from
         url = urlsplit(headers["x-ms-copy-source"])
         assert source is not None, "no account to read from"
-        if source.signature is not None and parse_qs(url.query).get("sig", [None])[0] != source.signature:
+        if (
+            source.signature is not None
+            and parse_qs(url.query).get("sig", [None])[0] != source.signature
+        ):
             return of_source(403, "AuthenticationFailed")
         stored = source.blobs.get(unquote(url.path).removeprefix(f"/{source.name}/"))
         if stored is None:
@@ -191,7 +220,7 @@ class Account:
         content = stored.content
         if span := headers.get("x-ms-source-range"):
             first, last = (int(one) for one in span.removeprefix("bytes=").split("-"))
-            content = content[first:last + 1]
+            content = content[first : last + 1]
         if (md5 := headers.get("x-ms-source-content-md5")) and md5 != md5_of(content):
             return error(400, "Md5Mismatch")
         self.fetched += len(content)
@@ -200,7 +229,9 @@ class Account:
         reply = self._store(request, content)
         if request.kind == "COPY":
             self.blobs[request.path].properties = dict(stored.properties)
-            return reply.replace(b"201 ", b"202 ").replace(b"\r\n\r\n", b"\r\nx-ms-copy-status: success\r\n\r\n")
+            return reply.replace(b"201 ", b"202 ").replace(
+                b"\r\n\r\n", b"\r\nx-ms-copy-status: success\r\n\r\n"
+            )
         return reply
 
     def _stage(self, request: Request, content: bytes) -> bytes:
@@ -217,7 +248,11 @@ class Account:
         stored = self.put(request.path, content)
         self.made[request.path] += 1
         stored.properties = own_properties(request.asked)
-        stored.metadata = {name.removeprefix("x-ms-meta-"): one for name, one in headers.items() if name.startswith("x-ms-meta-")}
+        stored.metadata = {
+            name.removeprefix("x-ms-meta-"): one
+            for name, one in headers.items()
+            if name.startswith("x-ms-meta-")
+        }
         self.blocks.pop(request.path, None)
         return answer(201, ETag=stored.etag, Last_Modified=formatdate(0, usegmt=True))
 
@@ -246,20 +281,29 @@ def kind_of(asked: Asked) -> str:
 
 def own_properties(asked: Asked) -> dict[str, str]:
     names = {"type": "Content-Type", "encoding": "Content-Encoding", "md5": "Content-MD5"}
-    return {header: asked.headers[f"x-ms-blob-content-{name}"] for name, header in names.items()
-            if f"x-ms-blob-content-{name}" in asked.headers}
+    return {
+        header: asked.headers[f"x-ms-blob-content-{name}"]
+        for name, header in names.items()
+        if f"x-ms-blob-content-{name}" in asked.headers
+    }
 
 
 def error(status: int, code: str | None, **headers: object) -> bytes:
     """Storage's error; the code in its header, as for all answers, and no body: the SDK reads the header."""
-    return answer(status, **({"x-ms-error-code": code} if code else {}), **{"x-ms-request-id": "0f1c-aa", **headers})
+    return answer(
+        status,
+        **({"x-ms-error-code": code} if code else {}),
+        **{"x-ms-request-id": "0f1c-aa", **headers},
+    )
 
 
 def of_source(status: int, code: str, said: int | None = None) -> bytes:
     """The landing account could not read the source, which answered `status` and `code`."""
     return error(
-        said or status, "CannotVerifyCopySource",
-        **{"x-ms-copy-source-status-code": status, "x-ms-copy-source-error-code": code})
+        said or status,
+        "CannotVerifyCopySource",
+        **{"x-ms-copy-source-status-code": status, "x-ms-copy-source-error-code": code},
+    )
 
 
 def md5_of(content: bytes) -> str:

@@ -49,18 +49,42 @@ ELSEWHERE = """
 |---|---|---|
 """
 TRIED_ELSEWHERE = [
-    ("5", "table: a text longer than a property holds (also R20)", "`tests/integration/ledger/test_tables.py`"),
-    ("5", "table: a transaction of more than 100 rows", "`tests/integration/ledger/test_tables.py`"),
+    (
+        "5",
+        "table: a text longer than a property holds (also R20)",
+        "`tests/integration/ledger/test_tables.py`",
+    ),
+    (
+        "5",
+        "table: a transaction of more than 100 rows",
+        "`tests/integration/ledger/test_tables.py`",
+    ),
     ("5", "table: a key with `/`", "`tests/unit/shared/test_keys.py`"),
-    ("5", "`stage_block_from_url` without a keyword for the source's ETag", "`tests/integration/copying/test_ladder.py`"),
-    ("5", "azure-core's retry policy in the blob client", "not used: copies repeat by `shared/copying/pressure.py`"),
+    (
+        "5",
+        "`stage_block_from_url` without a keyword for the source's ETag",
+        "`tests/integration/copying/test_ladder.py`",
+    ),
+    (
+        "5",
+        "azure-core's retry policy in the blob client",
+        "not used: copies repeat by `shared/copying/pressure.py`",
+    ),
     ("5", "https and a self-signed certificate in the emulator", "the emulator is used over http"),
     ("R10", "money as floating point", "a landing computes no amount; bytes stay as they are"),
     ("R11", "a token held for the whole wait", "`tests/unit/graph/test_identity.py`"),
     ("R12", "secrets in the source", "there are none: identities, or settings of the app"),
-    ("R13", "a signature or token logged", "every row above looks for it in fates, rows, markers and answers"),
+    (
+        "R13",
+        "a signature or token logged",
+        "every row above looks for it in fates, rows, markers and answers",
+    ),
     ("R17", "a trigger left off after an upgrade", "the schedule is part of the code"),
-    ("R19", "retention removes what is being read or landed", "`tests/integration/landing/test_pruning.py`"),
+    (
+        "R19",
+        "retention removes what is being read or landed",
+        "`tests/integration/landing/test_pruning.py`",
+    ),
     ("4.2", "a worker dies before or after any write", "`tests/integration/copying/test_kills.py`"),
 ]
 
@@ -78,15 +102,24 @@ class Cost:
 
 async def blob_fault(fault: Fault) -> Cost:
     """Injects, lands, heals, lands again. Raises AssertionError where anything is not as it has to be."""
-    async with Scene(abreast=1) as scene:  # one block at a time, so that the counts are the same every time
+    async with Scene(
+        abreast=1
+    ) as scene:  # one block at a time, so that the counts are the same every time
         scene.offer(content=fault.content)
         fault.inject(scene)
         before = scene.landing.blobs.get(PATH)
         (fate,) = await scene.land(mode=fault.mode, proof=fault.proof)
         cost = Cost(
-            fate.rung or "" if fate.proven else fate.code or "", len(scene.source.log), len(scene.landing.log),
-            scene.source.sent + scene.landing.fetched, scene.landing.received + scene.landing.fetched)
-        assert (fate.code, fate.rung if fate.proven else None) == (fault.code, fault.rung if fault.code is None else None), fate
+            fate.rung or "" if fate.proven else fate.code or "",
+            len(scene.source.log),
+            len(scene.landing.log),
+            scene.source.sent + scene.landing.fetched,
+            scene.landing.received + scene.landing.fetched,
+        )
+        assert (fate.code, fate.rung if fate.proven else None) == (
+            fault.code,
+            fault.rung if fault.code is None else None,
+        ), fate
         assert (fate.code is None or fate.code in CATALOGUE) and SECRET not in repr(fate)
         _nothing_wrong(scene, fault, before)
         heal(scene, fault)
@@ -97,7 +130,9 @@ async def blob_fault(fault: Fault) -> Cost:
         assert again.proven, again
         _nothing_wrong(scene, fault, None)
         assert scene.landing.made[PATH] <= 1 + scene.landing.kinds().count("DELETE")  # never twice
-        assert (scene.source.sent + scene.landing.fetched == cost.sent) == (fault.code is None or again.rung == "in_place")
+        assert (scene.source.sent + scene.landing.fetched == cost.sent) == (
+            fault.code is None or again.rung == "in_place"
+        )
         return cost
 
 
@@ -118,7 +153,10 @@ def _nothing_wrong(scene: Scene, fault: Fault, before: object) -> None:
         assert there is before
         return
     assert source is not None and there.content == source.content
-    assert there.properties["Content-Type"] == "application/gzip" and "Content-Encoding" not in there.properties
+    assert (
+        there.properties["Content-Type"] == "application/gzip"
+        and "Content-Encoding" not in there.properties
+    )
 
 
 def render(blobs: Iterable[tuple[Fault, Cost]], runs: Iterable[tuple[RunFault, Any]]) -> str:
@@ -127,14 +165,22 @@ def render(blobs: Iterable[tuple[Fault, Cost]], runs: Iterable[tuple[RunFault, A
     text = HEAD + BLOBS.format(small=round(len(SMALL) / 1000), large=round(sizes[-1] / 1000))
     for fault, cost in listed:
         outcome = f"`{cost.outcome}`" if fault.code else f"landed, {cost.outcome}"
-        text += (f"| {fault.where} | {fault.what} | {fault.mode} | {outcome} | {cost.source} + {cost.landing} "
-                 f"| {cost.sent:,}, {cost.stored:,} |\n")
+        text += (
+            f"| {fault.where} | {fault.what} | {fault.mode} | {outcome} | {cost.source} + {cost.landing} "
+            f"| {cost.sent:,}, {cost.stored:,} |\n"
+        )
     text += WHOLE_RUNS
     for run, told in runs:
-        text += (f"| {run.where} | {run.mistake} | {run.here} | {told.outcome} | {told.requests if run.counted else 'varies'} "
-                 f"| {told.bytes:,} "
-                 f"| {told.versions} |\n")
-    return text + ELSEWHERE + "".join(f"| {where} | {what} | {told} |\n" for where, what, told in TRIED_ELSEWHERE)
+        text += (
+            f"| {run.where} | {run.mistake} | {run.here} | {told.outcome} | {told.requests if run.counted else 'varies'} "
+            f"| {told.bytes:,} "
+            f"| {told.versions} |\n"
+        )
+    return (
+        text
+        + ELSEWHERE
+        + "".join(f"| {where} | {what} | {told} |\n" for where, what, told in TRIED_ELSEWHERE)
+    )
 
 
 async def blob_faults() -> list[tuple[Fault, Cost]]:

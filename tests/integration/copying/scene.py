@@ -45,25 +45,49 @@ class SleptClock:
 class Scene:
     """`signatures`: what the manifest hands out, one after another, the last for ever. `abreast`: blocks at once."""
 
-    def __init__(self, *, patience: float = 15, concurrency: int = 8, fetched_block: int = BLOCK, abreast: int = 4) -> None:
+    def __init__(
+        self,
+        *,
+        patience: float = 15,
+        concurrency: int = 8,
+        fetched_block: int = BLOCK,
+        abreast: int = 4,
+    ) -> None:
         self.source, self.landing, self.clock = Account("billing"), Account("landing"), SleptClock()
         self.landing.reads_from = self.source
         self.signatures, self.fetches = [SECRET], 0
         self.manifest_etag, self.gone = "etag", False
-        self._patience, self._concurrency, self._fetched_block, self._abreast = patience, concurrency, fetched_block, abreast
+        self._patience, self._concurrency, self._fetched_block, self._abreast = (
+            patience,
+            concurrency,
+            fetched_block,
+            abreast,
+        )
         self._exits = AsyncExitStack()
 
     async def __aenter__(self) -> "Scene":
         for account in (self.source, self.landing):
             await self._exits.enter_async_context(account)
-        self.store = LandingStore(container="lake", connection_string=self.landing.connection_string, clock=self.clock)
+        self.store = LandingStore(
+            container="lake", connection_string=self.landing.connection_string, clock=self.clock
+        )
         self._exits.push_async_callback(self.store.close)
         sources = Sources(self._manifest, self.clock, pause=0)
-        self.pressure = Pressure(self.clock, most=self._concurrency, patience=self._patience, sleep=self.clock.sleep)
+        self.pressure = Pressure(
+            self.clock, most=self._concurrency, patience=self._patience, sleep=self.clock.sleep
+        )
         self.copier = Copier(
-            self.store, sources, self.clock, pressure=self.pressure, block=BLOCK, bytes_in_flight=self._abreast * BLOCK,
-            reader=SourceReader(sources, self.clock, silence=0.3))
-        self.copier._server_side = ServerSide(self.clock, block=self._fetched_block, abreast=self._abreast)
+            self.store,
+            sources,
+            self.clock,
+            pressure=self.pressure,
+            block=BLOCK,
+            bytes_in_flight=self._abreast * BLOCK,
+            reader=SourceReader(sources, self.clock, silence=0.3),
+        )
+        self.copier._server_side = ServerSide(
+            self.clock, block=self._fetched_block, abreast=self._abreast
+        )
         self._exits.push_async_callback(self.copier.close)
         root = f"{self.source.origin}/billing/{ROOT}"
         self.work = CopyWork("run-1", "operation-1", FOLDER, "etag", root)
@@ -78,12 +102,26 @@ class Scene:
             raise Gone("operation_gone")
         signature = self.signatures.pop(0) if len(self.signatures) > 1 else self.signatures[0]
         return Manifest(
-            "1", self.manifest_etag, self.clock.now(), "2", "t", self.work.root_directory, (), 0,
-            f"se=2099-01-01T00%3A00%3A00Z&sig={signature}")
+            "1",
+            self.manifest_etag,
+            self.clock.now(),
+            "2",
+            "t",
+            self.work.root_directory,
+            (),
+            0,
+            f"se=2099-01-01T00%3A00%3A00Z&sig={signature}",
+        )
 
-    def offer(self, name: str = NAME, content: bytes = SMALL, *, md5: bool = True, **properties: str) -> Stored:
+    def offer(
+        self, name: str = NAME, content: bytes = SMALL, *, md5: bool = True, **properties: str
+    ) -> Stored:
         return self.source.put(
-            f"{ROOT}/{name}", content, **({"Content_MD5": md5_of(content)} if md5 else {}), **properties)
+            f"{ROOT}/{name}",
+            content,
+            **({"Content_MD5": md5_of(content)} if md5 else {}),
+            **properties,
+        )
 
     async def land(self, names: Iterable[str] = (NAME,), **changes: Any) -> list[BlobFate]:
         proven = changes.pop("proven", {})

@@ -20,7 +20,9 @@ STREAM: Mode = "stream"
 SERVER: Mode = "server"
 SMALL = gzip.compress(rows(200))
 DAMAGED = {
-    "cut short": SMALL[:-5], "another trailer": SMALL[:-1] + bytes([SMALL[-1] ^ 1]), "something after it": SMALL + b"garbage",
+    "cut short": SMALL[:-5],
+    "another trailer": SMALL[:-1] + bytes([SMALL[-1] ^ 1]),
+    "something after it": SMALL + b"garbage",
     "no JSON": gzip.compress(b"<html></html>"),
 }
 
@@ -29,13 +31,19 @@ async def everything(world: World) -> list[str]:
     return [blob.name for blob in await world.landing.list(FOLDER)]
 
 
-@pytest.mark.parametrize(("size", "mode"), [(100, "stream"), (2 * BLOCK + 1, "stream"), (2 * BLOCK + 1, "server")])
-async def test_of_two_that_race_one_writes_and_the_other_finds_it_done(world: World, size: int, mode: Any) -> None:
+@pytest.mark.parametrize(
+    ("size", "mode"), [(100, "stream"), (2 * BLOCK + 1, "stream"), (2 * BLOCK + 1, "server")]
+)
+async def test_of_two_that_race_one_writes_and_the_other_finds_it_done(
+    world: World, size: int, mode: Any
+) -> None:
     data = members(size) if size > BLOCK else SMALL
     await world.offer("a.json.gz", data)
     work = replace(world.work, mode=mode)
     both = await asyncio.gather(
-        world.copier.land(work, ["a.json.gz"], {}), world.rival.land(replace(work, run_id="run-2"), ["a.json.gz"], {}))
+        world.copier.land(work, ["a.json.gz"], {}),
+        world.rival.land(replace(work, run_id="run-2"), ["a.json.gz"], {}),
+    )
     fates = [fate for part in both for fate in part]
     assert [fate.code for fate in fates] == [None, None]
     assert sorted(fate.transferred for fate in fates) == [False, True]
@@ -47,20 +55,36 @@ async def test_of_two_that_race_one_writes_and_the_other_finds_it_done(world: Wo
 async def test_a_streaming_and_a_fetching_rival_never_mix_their_blocks(world: World) -> None:
     data = members(3 * BLOCK)
     await world.offer("a.json.gz", data)
-    await asyncio.gather(*(
-        copier.land(replace(world.work, mode=mode), ["a.json.gz"], {})
-        for copier, mode in ((world.copier, STREAM), (world.rival, SERVER)) for _ in range(2)))
+    await asyncio.gather(
+        *(
+            copier.land(replace(world.work, mode=mode), ["a.json.gz"], {})
+            for copier, mode in ((world.copier, STREAM), (world.rival, SERVER))
+            for _ in range(2)
+        )
+    )
     landed = await world.landed("a.json.gz")
     assert landed is not None and landed[0] == data
 
 
-@pytest.mark.parametrize("metadata", [
-    {}, {"sourceetag": "%22other%22", "manifestetag": "W%2F%22%C3%BCn%C3%AFque-eTag%22"}, {"manifestetag": "other"}])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        {"sourceetag": "%22other%22", "manifestetag": "W%2F%22%C3%BCn%C3%AFque-eTag%22"},
+        {"manifestetag": "other"},
+    ],
+)
 @pytest.mark.parametrize("mode", ["stream", "server"])
-async def test_a_foreign_blob_is_neither_overwritten_nor_deleted(world: World, metadata: dict[str, str], mode: str) -> None:
+async def test_a_foreign_blob_is_neither_overwritten_nor_deleted(
+    world: World, metadata: dict[str, str], mode: str
+) -> None:
     await world.offer("a.json.gz", SMALL)
-    async with BlobServiceClient.from_connection_string(world.azurite.landing.connection_string) as raw:
-        await raw.get_blob_client(world.container, f"lake/{FOLDER}/a.json.gz").upload_blob(b"theirs", metadata=metadata)
+    async with BlobServiceClient.from_connection_string(
+        world.azurite.landing.connection_string
+    ) as raw:
+        await raw.get_blob_client(world.container, f"lake/{FOLDER}/a.json.gz").upload_blob(
+            b"theirs", metadata=metadata
+        )
     before = await world.landed("a.json.gz")
     fate = (await world.land(["a.json.gz"], mode=mode))["a.json.gz"]
     assert (fate.proven, fate.code, fate.transferred) == (False, "foreign_blob", False)
@@ -79,7 +103,11 @@ async def test_what_fails_its_proof_is_not_landed(world: World, mode: str, why: 
 async def test_a_large_damaged_blob_is_never_committed(world: World) -> None:
     await world.offer("a.json.gz", members(3 * BLOCK)[:-3])
     fate = (await world.land(["a.json.gz"]))["a.json.gz"]
-    assert fate.code == "proof_gzip" and await everything(world) == [] and "PUT blocklist" not in world.written
+    assert (
+        fate.code == "proof_gzip"
+        and await everything(world) == []
+        and "PUT blocklist" not in world.written
+    )
 
 
 @pytest.mark.parametrize("mode", ["stream", "server"])
@@ -89,7 +117,9 @@ async def test_a_source_whose_md5_is_another_is_not_landed(world: World, mode: s
     from azure.storage.blob import ContentSettings
 
     await blob.set_http_headers(ContentSettings(content_md5=bytearray(16)))
-    assert (await world.land(["a.json.gz"], mode=mode))["a.json.gz"].code == "proof_md5" and await everything(world) == []
+    assert (await world.land(["a.json.gz"], mode=mode))[
+        "a.json.gz"
+    ].code == "proof_md5" and await everything(world) == []
 
 
 async def test_damage_of_a_landed_blob_is_found_and_cured(world: World) -> None:
@@ -97,7 +127,9 @@ async def test_damage_of_a_landed_blob_is_found_and_cured(world: World) -> None:
     good = (await world.land(["a.json.gz"]))["a.json.gz"]
     landed = await world.landed("a.json.gz")
     assert landed is not None
-    async with BlobServiceClient.from_connection_string(world.azurite.landing.connection_string) as raw:
+    async with BlobServiceClient.from_connection_string(
+        world.azurite.landing.connection_string
+    ) as raw:
         blob = raw.get_blob_client(world.container, f"lake/{FOLDER}/a.json.gz")
         broken = SMALL[:100] + bytes([SMALL[100] ^ 255]) + SMALL[101:]
         await blob.upload_blob(broken, overwrite=True, metadata=dict(landed[1].metadata))
@@ -116,7 +148,9 @@ async def test_a_signature_is_renewed_before_it_ends(world: World) -> None:
             await asyncio.sleep(0.7)
 
     world.reader.disturb = slowly
-    world.copier._streamer._in_flight._most = world.copier._streamer._in_flight._free = BLOCK  # one block at a time
+    world.copier._streamer._in_flight._most = world.copier._streamer._in_flight._free = (
+        BLOCK  # one block at a time
+    )
     fate = (await world.land(["a.json.gz"]))["a.json.gz"]
     assert fate.proven and fate.tries == 1 and world.fetches >= 2
 
@@ -136,7 +170,9 @@ async def test_a_signature_that_ends_on_the_way_costs_one_repeat(world: World) -
     assert world.reader.requests == ["GET"] * 4 and world.fetches == 2
 
 
-async def test_a_signature_that_cannot_be_renewed_is_said_and_graph_asked_once(world: World) -> None:
+async def test_a_signature_that_cannot_be_renewed_is_said_and_graph_asked_once(
+    world: World,
+) -> None:
     world.sas_seconds = -60
     names = [f"{n}.json.gz" for n in range(30)]
     fates = await world.land(names)
@@ -172,7 +208,9 @@ async def test_other_data_than_planned_is_not_touched(world: World) -> None:
     await world.offer("a.json.gz", SMALL)
     world.etag = "another"
     fates = await world.land(["a.json.gz", "b.json.gz"])
-    assert {fate.code for fate in fates.values()} == {"source_changed"} and world.reader.requests == []
+    assert {fate.code for fate in fates.values()} == {
+        "source_changed"
+    } and world.reader.requests == []
     world.etag = world.work.manifest_etag
     fate = (await world.land(["a.json.gz"], root_directory=world.root + "/elsewhere"))["a.json.gz"]
     assert fate.code == "source_changed" and await everything(world) == []
@@ -231,7 +269,9 @@ async def test_storage_never_mixes_two_versions(world: World) -> None:
 
 async def test_a_landing_container_that_is_missing(world: World) -> None:
     await world.offer("a.json.gz", SMALL)
-    async with BlobServiceClient.from_connection_string(world.azurite.landing.connection_string) as raw:
+    async with BlobServiceClient.from_connection_string(
+        world.azurite.landing.connection_string
+    ) as raw:
         await raw.delete_container(world.container)
     assert (await world.land(["a.json.gz"]))["a.json.gz"].code == "destination_missing"
 

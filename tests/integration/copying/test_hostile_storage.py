@@ -3,7 +3,7 @@
 import gzip
 import logging
 from collections.abc import AsyncIterator, Callable
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -37,7 +37,12 @@ def good(asked: Asked) -> bytes:
     start, end = asked.span
     end = min(end, len(DATA) - 1)
     return answer(
-        206, DATA[start:end + 1], ETag='"0x1"', Content_Range=f"bytes {start}-{end}/{len(DATA)}", x_ms_blob_content_md5=md5(DATA))
+        206,
+        DATA[start : end + 1],
+        ETag='"0x1"',
+        Content_Range=f"bytes {start}-{end}/{len(DATA)}",
+        x_ms_blob_content_md5=md5(DATA),
+    )
 
 
 def first_range(total: object, **more: object) -> bytes:
@@ -74,7 +79,9 @@ class Stand:
         (fate,), asked = await self.land_all(respond, ["a=1/b.json.gz"], **settings)
         return fate, asked
 
-    async def land_all(self, respond: Respond, names: list[str], **settings: Any) -> tuple[list[BlobFate], list[Asked]]:
+    async def land_all(
+        self, respond: Respond, names: list[str], **settings: Any
+    ) -> tuple[list[BlobFate], list[Asked]]:
         """One after another."""
         async with Double(respond) as double:
             root = f"{double.origin}/billing/c/root"
@@ -82,11 +89,13 @@ class Stand:
             async def fetch_manifest(operation_id: str) -> Manifest:
                 self.fetches += 1
                 sas = f"se=2099-01-01T00%3A00%3A00Z&sig={SECRET}{self.fetches}%2B%2F"
-                return Manifest("1", "e", datetime.now(timezone.utc), "2", "t", root, (), 0, sas)
+                return Manifest("1", "e", datetime.now(UTC), "2", "t", root, (), 0, sas)
 
             clock = SystemClock()
             sources = Sources(fetch_manifest, clock, pause=0)
-            copier = Copier(self.landing, sources, clock, reader=SourceReader(sources, clock, silence=0.3))
+            copier = Copier(
+                self.landing, sources, clock, reader=SourceReader(sources, clock, silence=0.3)
+            )
             work = CopyWork("run", "operation", FOLDER, "e", root, **settings)
             fates = [fate for name in names for fate in await copier.land(work, [name], {})]
             await copier.close()
@@ -94,7 +103,9 @@ class Stand:
 
 
 @pytest.fixture
-async def stand(azurite: Azurite, container: str, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Stand]:
+async def stand(
+    azurite: Azurite, container: str, caplog: pytest.LogCaptureFixture
+) -> AsyncIterator[Stand]:
     caplog.set_level(logging.WARNING)
     landing = LandingStore(container=container, connection_string=azurite.landing.connection_string)
     await landing.ensure_container()
@@ -109,15 +120,21 @@ async def test_a_plain_read(stand: Stand) -> None:
     fate, asked = await stand.land(good)
     stand.landed = True
     assert fate.proven and fate.tries == 1 and [one.method for one in asked] == ["GET"]
-    assert asked[0].target == f"/billing/c/root/a%3D1/b.json.gz?se=2099-01-01T00%3A00%3A00Z&sig={SECRET}1%2B%2F"
-    assert "authorization" not in asked[0].headers and asked[0].headers["accept-encoding"] == "identity"
+    assert (
+        asked[0].target
+        == f"/billing/c/root/a%3D1/b.json.gz?se=2099-01-01T00%3A00%3A00Z&sig={SECRET}1%2B%2F"
+    )
+    assert (
+        "authorization" not in asked[0].headers
+        and asked[0].headers["accept-encoding"] == "identity"
+    )
     assert asked[0].headers["range"] == "bytes=0-8388607" and SECRET not in repr(fate)
 
 
 async def test_a_connection_that_breaks_is_taken_up_where_it_broke(stand: Stand) -> None:
     def breaks(asked: Asked, number: int) -> bytes:
         left = len(DATA) - asked.span[0]
-        return good(asked) if number == 3 else good(asked)[:-(left // 2)]
+        return good(asked) if number == 3 else good(asked)[: -(left // 2)]
 
     fate, asked = await stand.land(on_get(breaks))
     stand.landed = True
@@ -129,55 +146,177 @@ async def test_a_connection_that_breaks_is_taken_up_where_it_broke(stand: Stand)
 CASES: dict[str, tuple[Respond, str, int]] = {
     # answer, code, tries
     "always short": (on_get(lambda asked, _: good(asked)[:-10]), "source_short", 3),
-    "no Content-Range": (on_get(lambda asked, _: answer(206, DATA, ETag='"0x1"')), "source_short", 1),
+    "no Content-Range": (
+        on_get(lambda asked, _: answer(206, DATA, ETag='"0x1"')),
+        "source_short",
+        1,
+    ),
     "another total": (
-        on_get(lambda asked, _: answer(206, DATA, Content_Range=f"bytes 0-{len(DATA) - 1}/{len(DATA) + 1}")), "source_short", 1),
+        on_get(
+            lambda asked, _: answer(
+                206, DATA, Content_Range=f"bytes 0-{len(DATA) - 1}/{len(DATA) + 1}"
+            )
+        ),
+        "source_short",
+        1,
+    ),
     "another range": (
-        on_get(lambda asked, _: answer(206, DATA, Content_Range=f"bytes 1-{len(DATA)}/{len(DATA)}")), "source_short", 1),
-    "no range at all": (on_get(lambda asked, _: answer(200, DATA, ETag='"0x1"')), "source_short", 1),
-    "less than the range": (on_get(lambda asked, _: answer(
-        206, DATA[:9], Content_Range=f"bytes 0-{len(DATA) - 1}/{len(DATA)}")), "source_short", 1),
-    "another ETag": (breaks_then(lambda asked: good(asked).replace(b'"0x1"', b'"0x2"')), "source_changed", 2),
-    "another range of the rest": (breaks_then(lambda asked: answer(
-        206, DATA, ETag='"0x1"', Content_Range=f"bytes 0-{len(DATA) - 1}/{len(DATA)}")), "source_short", 2),
+        on_get(
+            lambda asked, _: answer(206, DATA, Content_Range=f"bytes 1-{len(DATA)}/{len(DATA)}")
+        ),
+        "source_short",
+        1,
+    ),
+    "no range at all": (
+        on_get(lambda asked, _: answer(200, DATA, ETag='"0x1"')),
+        "source_short",
+        1,
+    ),
+    "less than the range": (
+        on_get(
+            lambda asked, _: answer(
+                206, DATA[:9], Content_Range=f"bytes 0-{len(DATA) - 1}/{len(DATA)}"
+            )
+        ),
+        "source_short",
+        1,
+    ),
+    "another ETag": (
+        breaks_then(lambda asked: good(asked).replace(b'"0x1"', b'"0x2"')),
+        "source_changed",
+        2,
+    ),
+    "another range of the rest": (
+        breaks_then(
+            lambda asked: answer(
+                206, DATA, ETag='"0x1"', Content_Range=f"bytes 0-{len(DATA) - 1}/{len(DATA)}"
+            )
+        ),
+        "source_short",
+        2,
+    ),
     "no ETag of a range": (lambda _: first_range(9, ETag=None), "source_unreachable", 3),
-    "an endless total": (lambda _: answer(206, b"x" * BLOCK, ETag='"0x1"', Content_Range=f"bytes 0-{BLOCK - 1}/{10 ** 15}"),
-        "copy_failed", 1),
+    "an endless total": (
+        lambda _: answer(
+            206, b"x" * BLOCK, ETag='"0x1"', Content_Range=f"bytes 0-{BLOCK - 1}/{10**15}"
+        ),
+        "copy_failed",
+        1,
+    ),
     "a total of many digits": (lambda _: first_range("9" * 5000), "source_short", 1),
     "a total below zero": (lambda _: first_range(-9), "source_short", 1),
     "less than there is of a small one": (lambda _: first_range(10), "source_short", 1),
-    "other bytes": (on_get(lambda asked, _: good(asked)[:-len(DATA)] + DATA[:-1] + b"x"), "proof_gzip", 1),
-    "redirect of HEAD": (lambda _: answer(302, Location="http://127.0.0.1:9/elsewhere"), "source_redirected", 1),
-    "redirect of GET": (on_get(lambda *_: answer(307, Location="http://127.0.0.1:9/elsewhere")), "source_redirected", 1),
+    "other bytes": (
+        on_get(lambda asked, _: good(asked)[: -len(DATA)] + DATA[:-1] + b"x"),
+        "proof_gzip",
+        1,
+    ),
+    "redirect of HEAD": (
+        lambda _: answer(302, Location="http://127.0.0.1:9/elsewhere"),
+        "source_redirected",
+        1,
+    ),
+    "redirect of GET": (
+        on_get(lambda *_: answer(307, Location="http://127.0.0.1:9/elsewhere")),
+        "source_redirected",
+        1,
+    ),
     "bad gateway": (on_get(lambda *_: answer(502, b"<html>")), "source_unreachable", 3),
     "not HTTP": (on_get(lambda *_: b"SSH-2.0-OpenSSH_9.2\r\n"), "source_unreachable", 3),
     "nothing": (on_get(lambda *_: b""), "source_unreachable", 3),
     "silence": (on_get(lambda *_: None), "source_unreachable", 3),
     "no ETag": (lambda _: answer(200, Content_Length=9), "source_unreachable", 3),
-    "no length": (lambda _: answer(200, Content_Length=None, ETag='"0x1"'), "source_unreachable", 3),
+    "no length": (
+        lambda _: answer(200, Content_Length=None, ETag='"0x1"'),
+        "source_unreachable",
+        3,
+    ),
     "not found": (lambda _: answer(404, x_ms_error_code="BlobNotFound"), "source_missing", 1),
-    "changed": (on_get(lambda *_: answer(412, x_ms_error_code="ConditionNotMet")), "source_changed", 1),
-    "shorter now": (on_get(lambda *_: answer(416, x_ms_error_code="InvalidRange")), "source_short", 1),
-    "no right": (lambda _: answer(403, x_ms_error_code="AuthorizationPermissionMismatch"), "source_forbidden", 1),
-    "unauthorized": (lambda _: answer(401, x_ms_error_code="NoAuthenticationInformation"), "source_forbidden", 1),
-    "a wrong request": (lambda _: answer(400, x_ms_error_code="InvalidQueryParameterValue"), "source_forbidden", 1),
-    "an endless length": (lambda _: answer(200, Content_Length=10 ** 15, ETag='"0x1"'), "copy_failed", 1),
-    "a length of many digits": (lambda _: answer(200, Content_Length="9" * 5000, ETag='"0x1"'), "source_unreachable", 3),
-    "a length below zero": (lambda _: answer(200, Content_Length=-1, ETag='"0x1"'), "source_unreachable", 3),
-    "a body without a length": (on_get(lambda *_: (
-        b'HTTP/1.1 206 P\r\nETag: "0x1"\r\nTransfer-Encoding: chunked\r\n\r\n' + b"10000\r\n" + b"x" * 65536 + b"\r\n")),
-        "source_short", 1),
+    "changed": (
+        on_get(lambda *_: answer(412, x_ms_error_code="ConditionNotMet")),
+        "source_changed",
+        1,
+    ),
+    "shorter now": (
+        on_get(lambda *_: answer(416, x_ms_error_code="InvalidRange")),
+        "source_short",
+        1,
+    ),
+    "no right": (
+        lambda _: answer(403, x_ms_error_code="AuthorizationPermissionMismatch"),
+        "source_forbidden",
+        1,
+    ),
+    "unauthorized": (
+        lambda _: answer(401, x_ms_error_code="NoAuthenticationInformation"),
+        "source_forbidden",
+        1,
+    ),
+    "a wrong request": (
+        lambda _: answer(400, x_ms_error_code="InvalidQueryParameterValue"),
+        "source_forbidden",
+        1,
+    ),
+    "an endless length": (
+        lambda _: answer(200, Content_Length=10**15, ETag='"0x1"'),
+        "copy_failed",
+        1,
+    ),
+    "a length of many digits": (
+        lambda _: answer(200, Content_Length="9" * 5000, ETag='"0x1"'),
+        "source_unreachable",
+        3,
+    ),
+    "a length below zero": (
+        lambda _: answer(200, Content_Length=-1, ETag='"0x1"'),
+        "source_unreachable",
+        3,
+    ),
+    "a body without a length": (
+        on_get(
+            lambda *_: (
+                b'HTTP/1.1 206 P\r\nETag: "0x1"\r\nTransfer-Encoding: chunked\r\n\r\n'
+                + b"10000\r\n"
+                + b"x" * 65536
+                + b"\r\n"
+            )
+        ),
+        "source_short",
+        1,
+    ),
     "more body than its length": (
-        on_get(lambda asked, _: good(asked) + b"more" * 100_000), "source_unreachable", 3),
+        on_get(lambda asked, _: good(asked) + b"more" * 100_000),
+        "source_unreachable",
+        3,
+    ),
     "an error code that is a text": (
-        lambda _: answer(400, x_ms_error_code=f"http://127.0.0.1/?sig={SECRET}", x_ms_request_id=SECRET + "&"),
-        "source_forbidden", 1),
-    "headers without end": (lambda _: b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", "source_unreachable", 3),
-    "signature refused": (lambda _: answer(403, x_ms_error_code="AuthenticationFailed"), "source_sas_expired", 2),
+        lambda _: answer(
+            400, x_ms_error_code=f"http://127.0.0.1/?sig={SECRET}", x_ms_request_id=SECRET + "&"
+        ),
+        "source_forbidden",
+        1,
+    ),
+    "headers without end": (
+        lambda _: b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+        "source_unreachable",
+        3,
+    ),
+    "signature refused": (
+        lambda _: answer(403, x_ms_error_code="AuthenticationFailed"),
+        "source_sas_expired",
+        2,
+    ),
 }
 
 
-LOOKS = {"redirect of HEAD", "no ETag", "no length", "an endless length", "a length of many digits", "a length below zero"}
+LOOKS = {
+    "redirect of HEAD",
+    "no ETag",
+    "no length",
+    "an endless length",
+    "a length of many digits",
+    "a length below zero",
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -194,55 +333,116 @@ async def test_a_gzip_bomb_is_given_up_and_nothing_of_it_is_left(world: World, m
     """80 MB of empty lines in 80 KB; real lines pack 10 to 50 times, and 64 MB of anything are unpacked before it is judged."""
     await world.offer("a.json.gz", gzip.compress(b"\n" * 80_000_000, 9))
     fate = (await world.land(["a.json.gz"], mode=mode))["a.json.gz"]
-    assert (fate.code, fate.proven) == ("proof_bomb", False) and await world.landing.list(FOLDER) == []
+    assert (fate.code, fate.proven) == ("proof_bomb", False) and await world.landing.list(
+        FOLDER
+    ) == []
 
 
-@pytest.mark.parametrize(("status", "header", "least", "most"), [
-    (503, "7", 7, 7), (429, "12", 12, 12), (500, None, 0, 0), (503, "soon", 0, 0),
-    (503, (datetime.now(timezone.utc) + timedelta(days=1)).strftime("%a, %d %b %Y %H:%M:%S GMT"), 80_000, 86_400)])
+@pytest.mark.parametrize(
+    ("status", "header", "least", "most"),
+    [
+        (503, "7", 7, 7),
+        (429, "12", 12, 12),
+        (500, None, 0, 0),
+        (503, "soon", 0, 0),
+        (
+            503,
+            (datetime.now(UTC) + timedelta(days=1)).strftime("%a, %d %b %Y %H:%M:%S GMT"),
+            80_000,
+            86_400,
+        ),
+    ],
+)
 @pytest.mark.parametrize("where", ["HEAD", "GET"])
 async def test_a_busy_source_names_its_wait(
-    stand: Stand, status: int, header: str | None, least: int, most: int, where: str,
+    stand: Stand,
+    status: int,
+    header: str | None,
+    least: int,
+    most: int,
+    where: str,
 ) -> None:
-    said = answer(status, b"" if where == "HEAD" else b"<xml>", Retry_After=header, x_ms_error_code="ServerBusy")
+    said = answer(
+        status,
+        b"" if where == "HEAD" else b"<xml>",
+        Retry_After=header,
+        x_ms_error_code="ServerBusy",
+    )
     fate, asked = await stand.land(
-        lambda asked: said if asked.method == where else good(asked), mode="server" if where == "HEAD" else "stream")
+        lambda asked: said if asked.method == where else good(asked),
+        mode="server" if where == "HEAD" else "stream",
+    )
     assert fate.code == "storage_busy" and least <= fate.retry_after_seconds <= most
-    assert len(asked) - 1 in (0, 1)  # the HTTP library itself repeats once what a closed connection swallowed
+    assert len(asked) - 1 in (
+        0,
+        1,
+    )  # the HTTP library itself repeats once what a closed connection swallowed
 
 
-async def test_what_the_landing_account_cannot_read_is_streamed_and_remembered(stand: Stand) -> None:
+async def test_what_the_landing_account_cannot_read_is_streamed_and_remembered(
+    stand: Stand,
+) -> None:
     """The emulator fetches from no other server: as an account behind a firewall, or with a copy scope, would not."""
     fates, asked = await stand.land_all(good, ["a.gz", "b.gz"], mode="server")
     stand.landed = True
     assert all(fate.proven and fate.rung == "stream" for fate in fates)
-    assert sorted(one.method for one in asked[-4:]) == ["GET", "GET", "HEAD", "HEAD"]  # no fetch is tried for the second
+    assert sorted(one.method for one in asked[-4:]) == [
+        "GET",
+        "GET",
+        "HEAD",
+        "HEAD",
+    ]  # no fetch is tried for the second
 
 
 class Target:
     """A landing account that answers by script; what is put is kept."""
 
     def __init__(self, *writes: bytes) -> None:
-        self.writes, self.metadata = list(writes), {"HEAD": answer(404, x_ms_error_code="BlobNotFound")}
+        self.writes, self.metadata = (
+            list(writes),
+            {"HEAD": answer(404, x_ms_error_code="BlobNotFound")},
+        )
 
     def __call__(self, asked: Asked) -> bytes:
         if asked.method == "GET":
-            return answer(200, b"<EnumerationResults><Blobs/><NextMarker/></EnumerationResults>", Content_Type="application/xml")
+            return answer(
+                200,
+                b"<EnumerationResults><Blobs/><NextMarker/></EnumerationResults>",
+                Content_Type="application/xml",
+            )
         return self.metadata["HEAD"] if asked.method == "HEAD" else self.writes.pop(0)
 
 
-@pytest.mark.parametrize(("writes", "code", "wait", "puts"), [
-    ([answer(503, x_ms_error_code="ServerBusy", Retry_After=9)], "storage_busy", 9, 1),
-    ([answer(307, Location="http://127.0.0.1:9/x")] * 3, "destination_unreachable", 0, 3),
-    ([b""] * 6, "destination_unreachable", 0, 6),  # the HTTP library itself repeats once what a closed connection swallowed
-    ([answer(403, x_ms_error_code="AuthorizationPermissionMismatch")], "destination_forbidden", 0, 1),
-    ([answer(409, x_ms_error_code="MemoryExtentStoreAtSizeLimit")], "destination_full", 0, 1),
-    ([answer(400, x_ms_error_code="Md5Mismatch")] * 3, "destination_unreachable", 0, 3),
-    ([answer(418, x_ms_error_code="Teapot")], "copy_failed", 0, 1),
-])
-async def test_a_landing_account_that_refuses(writes: list[bytes], code: str, wait: int, puts: int) -> None:
+@pytest.mark.parametrize(
+    ("writes", "code", "wait", "puts"),
+    [
+        ([answer(503, x_ms_error_code="ServerBusy", Retry_After=9)], "storage_busy", 9, 1),
+        ([answer(307, Location="http://127.0.0.1:9/x")] * 3, "destination_unreachable", 0, 3),
+        (
+            [b""] * 6,
+            "destination_unreachable",
+            0,
+            6,
+        ),  # the HTTP library itself repeats once what a closed connection swallowed
+        (
+            [answer(403, x_ms_error_code="AuthorizationPermissionMismatch")],
+            "destination_forbidden",
+            0,
+            1,
+        ),
+        ([answer(409, x_ms_error_code="MemoryExtentStoreAtSizeLimit")], "destination_full", 0, 1),
+        ([answer(400, x_ms_error_code="Md5Mismatch")] * 3, "destination_unreachable", 0, 3),
+        ([answer(418, x_ms_error_code="Teapot")], "copy_failed", 0, 1),
+    ],
+)
+async def test_a_landing_account_that_refuses(
+    writes: list[bytes], code: str, wait: int, puts: int
+) -> None:
     async with Double(Target(*writes)) as target:
-        landing = LandingStore(container="c", connection_string=f"AccountName=a;AccountKey=a2V5;BlobEndpoint={target.origin}/a;")
+        landing = LandingStore(
+            container="c",
+            connection_string=f"AccountName=a;AccountKey=a2V5;BlobEndpoint={target.origin}/a;",
+        )
         fate, _ = await Stand(landing).land(good)
         await landing.close()
     assert (fate.proven, fate.code, fate.retry_after_seconds) == (False, code, wait)
@@ -267,4 +467,9 @@ async def test_a_write_whose_answer_is_lost_is_found_done(world: World) -> None:
 
     world.landing._client_settings.update(raw_request_hook=before, raw_response_hook=after)
     fate = (await world.land(["a.json.gz"]))["a.json.gz"]
-    assert fate.proven and fate.rung == "in_place" and fate.tries == 2 and world.written.count("PUT") == 2
+    assert (
+        fate.proven
+        and fate.rung == "in_place"
+        and fate.tries == 2
+        and world.written.count("PUT") == 2
+    )

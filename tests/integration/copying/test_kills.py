@@ -100,11 +100,17 @@ def gated(settings: Settings, clock: Any, locking: bool) -> Services:
     app, where = Services(settings, clock, locking), settings.landing_storage
     assert where is not None
     tables = Tables(
-        settings.landing_table_prefix, connection_string=where.get_secret_value(), transport=GatedTransport(GATE))
+        settings.landing_table_prefix,
+        connection_string=where.get_secret_value(),
+        transport=GatedTransport(GATE),
+    )
     app._parts["ledger"] = Ledger(tables, clock, hub=settings.task_hub_name, locking=locking)
     app._parts["landing"] = LandingStore(
-        container=settings.landing_container, clock=clock, connection_string=where.get_secret_value(),
-        transport=GatedTransport(GATE))
+        container=settings.landing_container,
+        clock=clock,
+        connection_string=where.get_secret_value(),
+        transport=GatedTransport(GATE),
+    )
     return app
 
 
@@ -132,24 +138,40 @@ def land(world: World, key: str, last: int = 0, when: str = "") -> dict[str, Any
     with container_of(world) as container:
         latest = json.loads(container.download_blob(latest_path(key_of_run)).readall())
         folder = version_path(key_of_run, run["version"]) + "/"
-        there = {one.name.removeprefix(folder): container.download_blob(one.name, decompress=False).readall()
-                 for one in container.list_blobs(name_starts_with=folder)}
+        there = {
+            one.name.removeprefix(folder): container.download_blob(
+                one.name, decompress=False
+            ).readall()
+            for one in container.list_blobs(name_starts_with=folder)
+        }
     marker = json.loads(there.pop("_manifest.json"))
     assert there == {blob.name: blob.content for blob in expected.blobs}
     assert {blob["name"]: blob["sha256"] for blob in marker["blobs"]} == {
-        name: hashlib.sha256(body).hexdigest() for name, body in there.items()}
+        name: hashlib.sha256(body).hexdigest() for name, body in there.items()
+    }
     assert latest["etag"] == marker["etag"] == expected.etag and latest["path"] + "/" == folder
     entry, lock = catalogue_of(world, key), lock_of(world, key)
-    assert entry is not None and (entry.version, entry.last_run_id) == (run["version"], run["run_id"])
+    assert entry is not None and (entry.version, entry.last_run_id) == (
+        run["version"],
+        run["run_id"],
+    )
     assert lock is not None and lock.run_id == ""
     return {
-        "outcome": run["outcome"], "code": run["code"], "blobs": run["blobs"], "posts": run["posts"],
-        "rows": run["rows"] - expected.rows, "bytes": run["bytes"] - expected.bytes, "proven": [row.ok for row in blobs.values()]}
+        "outcome": run["outcome"],
+        "code": run["code"],
+        "blobs": run["blobs"],
+        "posts": run["posts"],
+        "rows": run["rows"] - expected.rows,
+        "bytes": run["bytes"] - expected.bytes,
+        "proven": [row.ok for row in blobs.values()],
+    }
 
 
 def times_written(path_part: str) -> Counter[str]:
     """How often each path that has the part in it was really written: 201, not a refused repetition."""
-    return Counter(write.path for write in GATE.written if path_part in write.path and write.status == 201)
+    return Counter(
+        write.path for write in GATE.written if path_part in write.path and write.status == 201
+    )
 
 
 @pytest.fixture(scope="module")
@@ -164,14 +186,22 @@ def undisturbed(world: World) -> tuple[str, dict[str, Any], list[Write]]:
 def test_the_writes_of_a_landing(undisturbed: tuple[str, dict[str, Any], list[Write]]) -> None:
     """What the kills below go through; a step that is not here would not be tried."""
     _, state, written = undisturbed
-    assert state["outcome"] == "landed" and state["blobs"] == {"total": BLOBS, "landed": BLOBS, "failed": 0}
+    assert state["outcome"] == "landed" and state["blobs"] == {
+        "total": BLOBS,
+        "landed": BLOBS,
+        "failed": 0,
+    }
     what = Counter(write.what for write in written)
-    assert what["PUT data"] == BLOBS + 1 and what["POST $batch"] == BLOBS  # blobs and marker; a row for each blob
+    assert (
+        what["PUT data"] == BLOBS + 1 and what["POST $batch"] == BLOBS
+    )  # blobs and marker; a row for each blob
     assert {"PUT catalogue", "PUT runs", "POST versions", "POST runs"} <= set(what)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_at_every_write(world: World, undisturbed: tuple[str, dict[str, Any], list[Write]], when: str) -> None:
+def test_killed_at_every_write(
+    world: World, undisturbed: tuple[str, dict[str, Any], list[Write]], when: str
+) -> None:
     """The same final state as undisturbed, and no blob is written twice, nor anything else below data/.
 
     Microsoft is asked once more than it takes by those who died between saying so and noting the answer, and it is counted.
@@ -181,7 +211,11 @@ def test_killed_at_every_write(world: World, undisturbed: tuple[str, dict[str, A
     for number, write in enumerate(written, start=1):
         state = land(world, key, number, when)
         posts.append(state.pop("posts"))
-        assert state == {name: value for name, value in expected.items() if name != "posts"}, (number, when, write.what)
+        assert state == {name: value for name, value in expected.items() if name != "posts"}, (
+            number,
+            when,
+            write.what,
+        )
         twice = {path: times for path, times in times_written("/data/").items() if times > 1}
         in_vain = [one for one in GATE.written if "/data/" in one.path and one.status == 409]
         # of a blob that was under way beside it the answer may be lost: then it is found there, at most once by a refusal

@@ -24,18 +24,29 @@ async def scene(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Scene]:
 
 
 def on(kind: str, said: bytes, *, from_nth: int = 1, to_nth: int = 10**9) -> Any:
-    return lambda request: said if request.kind == kind and from_nth <= request.nth <= to_nth else b""
+    return lambda request: (
+        said if request.kind == kind and from_nth <= request.nth <= to_nth else b""
+    )
 
 
 async def test_one_request_copies_a_whole_blob(scene: Scene) -> None:
     """And it carries all that makes it safe: nothing overwritten, the pinned source, our marks, no property of the source's."""
     source = scene.offer(content=LARGE, Content_Encoding="gzip", Content_Type="text/plain")
     (fate,) = await scene.land(mode="server", proof="transfer")
-    assert (fate.proven, fate.rung, fate.transferred, fate.tries) == (True, "put_blob_from_url", True, 1)
-    assert scene.landing.kinds() == ["LIST", "PUT from URL", "HEAD"] and scene.source.kinds() == ["HEAD"]
+    assert (fate.proven, fate.rung, fate.transferred, fate.tries) == (
+        True,
+        "put_blob_from_url",
+        True,
+        1,
+    )
+    assert scene.landing.kinds() == ["LIST", "PUT from URL", "HEAD"] and scene.source.kinds() == [
+        "HEAD"
+    ]
     sent = scene.landing.log[1].asked.headers
     assert (sent["if-none-match"], sent["x-ms-source-if-match"]) == ("*", source.etag)
-    assert sent["x-ms-copy-source-blob-properties"] == "false" and sent["x-ms-source-content-md5"] == md5_of(LARGE)
+    assert sent["x-ms-copy-source-blob-properties"] == "false" and sent[
+        "x-ms-source-content-md5"
+    ] == md5_of(LARGE)
     assert sent["content-length"] == "0" and sent["x-ms-meta-runid"] == "run-1"
     landed = scene.landed()
     assert landed is not None and landed.content == LARGE and fate.destination_etag == landed.etag
@@ -50,11 +61,18 @@ async def test_a_content_proof_reads_the_landed_blob_back(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("md5", [True, False])
-@pytest.mark.parametrize(("refused", "rung"), [
-    ([], "put_blob_from_url"), (["PUT from URL"], "put_block_from_url"),
-    (["PUT from URL", "PUT block from URL"], "copy_blob_from_url"),
-    (["PUT from URL", "PUT block from URL", "COPY"], "stream")])
-async def test_every_rung_lands_the_same(scene: Scene, refused: list[str], rung: str, md5: bool) -> None:
+@pytest.mark.parametrize(
+    ("refused", "rung"),
+    [
+        ([], "put_blob_from_url"),
+        (["PUT from URL"], "put_block_from_url"),
+        (["PUT from URL", "PUT block from URL"], "copy_blob_from_url"),
+        (["PUT from URL", "PUT block from URL", "COPY"], "stream"),
+    ],
+)
+async def test_every_rung_lands_the_same(
+    scene: Scene, refused: list[str], rung: str, md5: bool
+) -> None:
     scene.offer(content=LARGE, md5=md5, Content_Encoding="gzip")
     scene.landing.faults = [on(kind, error(501, "APINotImplemented")) for kind in refused]
     (fate,) = await scene.land(mode="server")
@@ -66,8 +84,12 @@ async def test_every_rung_lands_the_same(scene: Scene, refused: list[str], rung:
     assert bool(fate.detail) == (rung == "stream")
 
 
-@pytest.mark.parametrize("said", [error(501, "APINotImplemented"), error(500, None), error(405, "UnsupportedHttpVerb")])
-async def test_what_the_service_does_not_know_is_asked_once_a_run(scene: Scene, said: bytes) -> None:
+@pytest.mark.parametrize(
+    "said", [error(501, "APINotImplemented"), error(500, None), error(405, "UnsupportedHttpVerb")]
+)
+async def test_what_the_service_does_not_know_is_asked_once_a_run(
+    scene: Scene, said: bytes
+) -> None:
     """The emulator says 501, or 500 and nothing; the run remembers, another run asks again."""
     scene.landing.faults = [on("PUT from URL", said)]
     for n in range(3):
@@ -94,7 +116,10 @@ async def test_limits_of_the_rungs_are_kept(scene: Scene, monkeypatch: pytest.Mo
         small.offer()
         small.offer("more.gz", SMALL + SMALL)
         small.landing.faults = [on("PUT block from URL", error(501, "APINotImplemented"))]
-        assert [fate.rung for fate in await small.land([NAME, "more.gz"], mode="server")] == ["copy_blob_from_url", "stream"]
+        assert [fate.rung for fate in await small.land([NAME, "more.gz"], mode="server")] == [
+            "copy_blob_from_url",
+            "stream",
+        ]
         assert "PUT from URL" not in small.landing.kinds()
 
 
@@ -114,17 +139,32 @@ BLOCKED = {
 @pytest.mark.parametrize("rung", ["PUT from URL", "PUT block from URL", "COPY"])
 @pytest.mark.parametrize("why", BLOCKED)
 async def test_what_storage_cannot_read_is_streamed_and_said(
-    scene: Scene, caplog: pytest.LogCaptureFixture, why: str, rung: str,
+    scene: Scene,
+    caplog: pytest.LogCaptureFixture,
+    why: str,
+    rung: str,
 ) -> None:
     """One direct look decides: this process reads it with the same signature. The rest of the run is streamed at once."""
     before = ["PUT from URL", "PUT block from URL", "COPY"]
-    scene.landing.faults = [on(kind, error(501, "APINotImplemented")) for kind in before[:before.index(rung)]]
+    scene.landing.faults = [
+        on(kind, error(501, "APINotImplemented")) for kind in before[: before.index(rung)]
+    ]
     scene.landing.faults.append(on(rung, BLOCKED[why]))
     for name in ("a.gz", "b.gz"):
         scene.offer(name)
         (fate,) = await scene.land([name], mode="server")
-        assert fate.proven and fate.rung == "stream" and "could not read the source by itself" in fate.detail
-    assert scene.landing.kinds().count(rung) == 1 and scene.source.kinds() == ["HEAD", "HEAD", "GET", "HEAD", "GET"]
+        assert (
+            fate.proven
+            and fate.rung == "stream"
+            and "could not read the source by itself" in fate.detail
+        )
+    assert scene.landing.kinds().count(rung) == 1 and scene.source.kinds() == [
+        "HEAD",
+        "HEAD",
+        "GET",
+        "HEAD",
+        "GET",
+    ]
     assert "permitted scope" in caplog.text
 
 
@@ -152,7 +192,9 @@ async def test_a_source_that_changed_is_never_landed(fetched_block: int) -> None
             scene.landing.faults = [on("PUT from URL", error(501, "APINotImplemented"))]
 
         def replaced(request: Request) -> bytes:
-            if (request.kind, request.nth) == (("PUT from URL", 1) if fetched_block > BLOCK else ("PUT block from URL", 2)):
+            if (request.kind, request.nth) == (
+                ("PUT from URL", 1) if fetched_block > BLOCK else ("PUT block from URL", 2)
+            ):
                 scene.offer(content=LARGE[:-1] + b"x")
             return b""
 
@@ -161,13 +203,21 @@ async def test_a_source_that_changed_is_never_landed(fetched_block: int) -> None
         assert (fate.code, scene.landed()) == ("source_changed", None)
 
 
-@pytest.mark.parametrize(("said", "code"), [
-    (of_source(404, "BlobNotFound"), "source_missing"), (error(412, "SourceConditionNotMet"), "source_changed"),
-    (error(400, "Md5Mismatch"), "proof_md5"), (error(412, "LeaseIdMissing"), "destination_forbidden"),
-    (error(404, "ContainerNotFound"), "destination_missing"), (error(409, "BlobImmutableDueToPolicy"), "destination_full"),
-    (error(400, "InvalidHeaderValue"), "copy_failed"), (of_source(503, "ServerBusy", 409), "storage_busy"),
-    (error(503, "ServerBusy"), "storage_busy"), (NOTHING, "destination_unreachable"),
-])
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (of_source(404, "BlobNotFound"), "source_missing"),
+        (error(412, "SourceConditionNotMet"), "source_changed"),
+        (error(400, "Md5Mismatch"), "proof_md5"),
+        (error(412, "LeaseIdMissing"), "destination_forbidden"),
+        (error(404, "ContainerNotFound"), "destination_missing"),
+        (error(409, "BlobImmutableDueToPolicy"), "destination_full"),
+        (error(400, "InvalidHeaderValue"), "copy_failed"),
+        (of_source(503, "ServerBusy", 409), "storage_busy"),
+        (error(503, "ServerBusy"), "storage_busy"),
+        (NOTHING, "destination_unreachable"),
+    ],
+)
 async def test_what_ends_a_copy(scene: Scene, said: bytes, code: str) -> None:
     scene.offer()
 
@@ -180,14 +230,20 @@ async def test_what_ends_a_copy(scene: Scene, said: bytes, code: str) -> None:
 
     scene.landing.faults = [fault]
     (fate,) = await scene.land(mode="server")
-    assert (fate.proven, fate.code, scene.landed()) == (False, code, None) and scene.source.sent == 0
+    assert (fate.proven, fate.code, scene.landed()) == (
+        False,
+        code,
+        None,
+    ) and scene.source.sent == 0
 
 
 async def test_a_busy_source_is_asked_again_by_storage(scene: Scene) -> None:
     scene.offer()
     scene.landing.faults = [on("PUT from URL", of_source(503, "ServerBusy", 409), to_nth=2)]
     (fate,) = await scene.land(mode="server")
-    assert fate.proven and fate.tries == 3 and len(scene.clock.slept) == 2 and scene.pressure.limit < 8
+    assert (
+        fate.proven and fate.tries == 3 and len(scene.clock.slept) == 2 and scene.pressure.limit < 8
+    )
 
 
 async def test_a_copy_whose_answer_is_lost_is_found_done(scene: Scene) -> None:
@@ -201,13 +257,20 @@ async def test_a_copy_whose_answer_is_lost_is_found_done(scene: Scene) -> None:
 
     scene.landing.faults = [lost]
     (fate,) = await scene.land(mode="server")
-    assert fate.proven and scene.landing.fetched == len(SMALL) and scene.landing.kinds().count("PUT from URL") == 2
+    assert (
+        fate.proven
+        and scene.landing.fetched == len(SMALL)
+        and scene.landing.kinds().count("PUT from URL") == 2
+    )
 
 
 async def test_a_copy_that_only_began_is_not_a_copy(scene: Scene) -> None:
     """The asynchronous copy of other tools (azure-sdk-for-python 23843): a blob that is there, and will be something one day."""
     scene.offer()
-    scene.landing.faults = [on("PUT from URL", error(501, None)), on("PUT block from URL", error(501, None))]
+    scene.landing.faults = [
+        on("PUT from URL", error(501, None)),
+        on("PUT block from URL", error(501, None)),
+    ]
 
     def begun(request: Request) -> None:
         if request.kind == "COPY":
@@ -220,7 +283,9 @@ async def test_a_copy_that_only_began_is_not_a_copy(scene: Scene) -> None:
     assert (fate.code, scene.landed()) == ("proof_size", None)
 
 
-async def test_properties_are_mended_where_a_copy_was_cut_off_before_it_set_them(scene: Scene) -> None:
+async def test_properties_are_mended_where_a_copy_was_cut_off_before_it_set_them(
+    scene: Scene,
+) -> None:
     scene.offer()
     (first,) = await scene.land()
     landed = scene.landed()
@@ -234,7 +299,9 @@ async def test_properties_are_mended_where_a_copy_was_cut_off_before_it_set_them
 async def test_a_damaged_blob_that_storage_fetched_is_removed_again(scene: Scene) -> None:
     scene.offer(content=gzip.compress(rows(9))[:-2])
     (fate,) = await scene.land(mode="server")
-    assert (fate.code, scene.landed()) == ("proof_gzip", None) and scene.landing.kinds()[-1] == "DELETE"
+    assert (fate.code, scene.landed()) == ("proof_gzip", None) and scene.landing.kinds()[
+        -1
+    ] == "DELETE"
 
 
 async def test_a_small_blob_costs_two_requests_and_a_run_one_listing(scene: Scene) -> None:
@@ -243,7 +310,10 @@ async def test_a_small_blob_costs_two_requests_and_a_run_one_listing(scene: Scen
     fates = await scene.land([f"{n}.json.gz" for n in range(3)])
     fates += await scene.land([f"{n}.json.gz" for n in range(3, 5)])
     assert all(fate.proven and fate.tries == 1 for fate in fates)
-    assert scene.source.kinds() == ["GET"] * 5 and sorted(scene.landing.kinds()) == ["LIST", *["PUT"] * 5]
+    assert scene.source.kinds() == ["GET"] * 5 and sorted(scene.landing.kinds()) == [
+        "LIST",
+        *["PUT"] * 5,
+    ]
 
 
 async def test_a_batch_that_is_repeated_looks_before_it_copies(scene: Scene) -> None:
@@ -254,4 +324,6 @@ async def test_a_batch_that_is_repeated_looks_before_it_copies(scene: Scene) -> 
     assert (again.proven, again.rung, again.transferred) == (True, "in_place", False)
     scene.copier._folders._known.clear()  # as another process
     (again,) = await scene.land()
-    assert (again.proven, again.rung) == (True, "in_place") and scene.landing.kinds().count("PUT") == 1
+    assert (again.proven, again.rung) == (True, "in_place") and scene.landing.kinds().count(
+        "PUT"
+    ) == 1

@@ -7,10 +7,15 @@ import uuid
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from azure.storage.blob import BlobBlock, ContainerSasPermissions, ContentSettings, generate_container_sas
+from azure.storage.blob import (
+    BlobBlock,
+    ContainerSasPermissions,
+    ContentSettings,
+    generate_container_sas,
+)
 from azure.storage.blob.aio import BlobServiceClient, ContainerClient
 
 from local.azurite import Azurite
@@ -21,7 +26,9 @@ from shared.copying.source import Sources
 from shared.landing.store import LandedBlob, LandingStore
 from shared.manifest import Manifest
 
-FOLDER = "data/billed_usage/invoice_id=G016907411/attribute_set=full/version=20261108T093700Z-3f9a1c20"
+FOLDER = (
+    "data/billed_usage/invoice_id=G016907411/attribute_set=full/version=20261108T093700Z-3f9a1c20"
+)
 BLOCK = 512 * 1024  # bytes; "large" in these tests is what takes more than one
 ETAG = 'W/"ünïque-eTag"'
 
@@ -29,8 +36,11 @@ ETAG = 'W/"ünïque-eTag"'
 def rows(count: int, seed: int = 1) -> bytes:
     """JSON lines that gzip packs about three times."""
     noise = random.Random(seed)
-    return b"".join(b'{"InvoiceNumber": "G016907411", "Line": %d, "Id": "%s"}\n' % (n, noise.randbytes(16).hex().encode())
-                    for n in range(count))
+    return b"".join(
+        b'{"InvoiceNumber": "G016907411", "Line": %d, "Id": "%s"}\n'
+        % (n, noise.randbytes(16).hex().encode())
+        for n in range(count)
+    )
 
 
 def members(size: int) -> bytes:
@@ -62,18 +72,30 @@ class World:
     def __init__(self, azurite: Azurite, container: str) -> None:
         self.azurite, self.container = azurite, container
         self.raw = BlobServiceClient.from_connection_string(azurite.billing.connection_string)
-        self.root = f"{azurite.billing.blob_url}/{container}/PartnerTenantId=0f1c/InvoiceId=G016907411"
+        self.root = (
+            f"{azurite.billing.blob_url}/{container}/PartnerTenantId=0f1c/InvoiceId=G016907411"
+        )
         self.etag, self.sas_seconds, self.fetches = ETAG, 3600.0, 0
         self.permission = ContainerSasPermissions(read=True)
         self.sources = Sources(self.fetch_manifest, SystemClock(), pause=0.2)
         self.written: list[str] = []  # method and comp of every request to the landing account
         self.landing = LandingStore(
-            container=container, prefix="lake", connection_string=azurite.landing.connection_string,
+            container=container,
+            prefix="lake",
+            connection_string=azurite.landing.connection_string,
             raw_request_hook=lambda request: self.written.append(
-                f"{request.http_request.method} {request.http_request.query.get('comp', '')}".strip()))
+                f"{request.http_request.method} {request.http_request.query.get('comp', '')}".strip()
+            ),
+        )
         self.reader = CountingReader(self.sources)
         self.copier = Copier(
-            self.landing, self.sources, SystemClock(), reader=self.reader, block=BLOCK, bytes_in_flight=4 * BLOCK)
+            self.landing,
+            self.sources,
+            SystemClock(),
+            reader=self.reader,
+            block=BLOCK,
+            bytes_in_flight=4 * BLOCK,
+        )
         self.rival = Copier(self.landing, self.sources, SystemClock(), block=BLOCK)
         self.work = CopyWork("run-1", "operation-1", FOLDER, ETAG, self.root)
 
@@ -90,28 +112,46 @@ class World:
     def sas(self) -> str:
         billing = self.azurite.billing
         return generate_container_sas(
-            billing.name, self.container, account_key=billing.key, permission=self.permission,
-            expiry=datetime.now(timezone.utc) + timedelta(seconds=self.sas_seconds))
+            billing.name,
+            self.container,
+            account_key=billing.key,
+            permission=self.permission,
+            expiry=datetime.now(UTC) + timedelta(seconds=self.sas_seconds),
+        )
 
     async def fetch_manifest(self, operation_id: str) -> Manifest:
         self.fetches += 1
         return Manifest(
-            id="1", etag=self.etag, created=datetime(2026, 11, 8, tzinfo=timezone.utc), schema_version="2",
-            partner_tenant_id="0f1c", root_directory=self.root, blobs=(), blob_count=0, sas_token=self.sas())
+            id="1",
+            etag=self.etag,
+            created=datetime(2026, 11, 8, tzinfo=UTC),
+            schema_version="2",
+            partner_tenant_id="0f1c",
+            root_directory=self.root,
+            blobs=(),
+            blob_count=0,
+            sas_token=self.sas(),
+        )
 
     @property
     def billing(self) -> ContainerClient:
         return self.raw.get_container_client(self.container)
 
-    async def offer(self, name: str, data: bytes, *, with_md5: bool = True, encoding: str | None = None) -> None:
+    async def offer(
+        self, name: str, data: bytes, *, with_md5: bool = True, encoding: str | None = None
+    ) -> None:
         """Puts a blob into Microsoft's account."""
         blob = self.billing.get_blob_client(f"PartnerTenantId=0f1c/InvoiceId=G016907411/{name}")
         checksum = bytearray(hashlib.md5(data).digest()) if with_md5 else None
         for at in range(0, len(data), 1024 * 1024):
-            await blob.stage_block(f"{at:012}", data[at:at + 1024 * 1024], validate_content="md5")
-        await blob.commit_block_list([BlobBlock(f"{at:012}") for at in range(0, len(data), 1024 * 1024)])
+            await blob.stage_block(f"{at:012}", data[at : at + 1024 * 1024], validate_content="md5")
+        await blob.commit_block_list(
+            [BlobBlock(f"{at:012}") for at in range(0, len(data), 1024 * 1024)]
+        )
         if encoding or checksum:
-            await blob.set_http_headers(ContentSettings(content_md5=checksum, content_encoding=encoding))
+            await blob.set_http_headers(
+                ContentSettings(content_md5=checksum, content_encoding=encoding)
+            )
 
     async def landed(self, name: str) -> tuple[bytes, LandedBlob] | None:
         path = f"{FOLDER}/{name}"

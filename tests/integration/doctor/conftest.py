@@ -30,7 +30,7 @@ Examine = Callable[[Parts], Awaitable[dict[str, Any]]]
 
 @pytest.fixture
 def simulator() -> Iterator[Simulator]:
-    yield Simulator(storage=NoStorage())
+    return Simulator(storage=NoStorage())
 
 
 @pytest.fixture
@@ -45,22 +45,37 @@ async def whole(azurite: Azurite, graph_origin: str, container: str) -> AsyncIte
     connection = azurite.landing.connection_string
     async with ContainerClient.from_connection_string(connection, container) as client:
         await client.create_container()
-    settings, clock = load({
-        "GRAPH_BASE_URL": f"{graph_origin}/v1.0", "LANDING_STORAGE": connection, "SOURCE_ALLOWED": azurite.blob_origin,
-        "INVOICE_SOURCE": "list", "INVOICE_IDS": "G016907411", "EXPORT_CURRENCIES": "USD", "LANDING_CONTAINER": container,
-        "LANDING_TABLE_PREFIX": container}), SystemClock()
-    yield Parts(
-        settings=settings, clock=clock, machine=clock,
+    settings, clock = (
+        load(
+            {
+                "GRAPH_BASE_URL": f"{graph_origin}/v1.0",
+                "LANDING_STORAGE": connection,
+                "SOURCE_ALLOWED": azurite.blob_origin,
+                "INVOICE_SOURCE": "list",
+                "INVOICE_IDS": "G016907411",
+                "EXPORT_CURRENCIES": "USD",
+                "LANDING_CONTAINER": container,
+                "LANDING_TABLE_PREFIX": container,
+            }
+        ),
+        SystemClock(),
+    )
+    return Parts(
+        settings=settings,
+        clock=clock,
+        machine=clock,
         graph=GraphBilling(base_url=f"{graph_origin}/v1.0", credential=None, clock=clock),
         landing=LandingStore(container=container, connection_string=connection),
         ledger=Ledger(Tables(container, connection_string=connection), clock, hub="Tests"),
         rules=source_rules(settings.source_allowed, None, loopback=True),
-        environment={"AzureWebJobsStorage": azurite.funchost.connection_string})
+        environment={"AzureWebJobsStorage": azurite.funchost.connection_string},
+    )
 
 
 @pytest.fixture
 async def examine(azurite: Azurite, container: str) -> AsyncIterator[Examine]:
     """The report of a patient; afterwards nothing is left of it in container and tables."""
+
     async def examine(parts: Parts) -> dict[str, Any]:
         report = await Doctor(parts, seconds=8).examine()
         await parts.graph.close()
@@ -78,7 +93,11 @@ async def examine(azurite: Azurite, container: str) -> AsyncIterator[Examine]:
 
 
 def red(report: dict[str, Any]) -> dict[str, str]:
-    return {check["name"]: check["code"] for check in report["checks"] if check["status"] in ("fail", "warn")}
+    return {
+        check["name"]: check["code"]
+        for check in report["checks"]
+        if check["status"] in ("fail", "warn")
+    }
 
 
 def facts_of(report: dict[str, Any], name: str) -> dict[str, Any]:
@@ -87,24 +106,40 @@ def facts_of(report: dict[str, Any], name: str) -> dict[str, Any]:
 
 def without(account: Account, right: str) -> str:
     """A connection string whose signature allows all but one right: `write`, `delete`, `list`, `read` and so on."""
-    rights = {name: name != right for name in ("read", "write", "delete", "list", "add", "create", "update")}
+    rights = {
+        name: name != right
+        for name in ("read", "write", "delete", "list", "add", "create", "update")
+    }
     until = datetime.now(UTC) + timedelta(hours=1)
     blob_rights = {name: on for name, on in rights.items() if name not in ("add", "update")}
     if right == "write":
         blob_rights["create"] = False  # either of them lets a new blob be written
     blob = generate_account_sas(
-        account.name, account.key, ResourceTypes(service=True, container=True, object=True),
-        AccountSasPermissions(**blob_rights), until, services=Services(blob=True))
-    return f"AccountName={account.name};BlobEndpoint={account.blob_url};SharedAccessSignature={blob}"
+        account.name,
+        account.key,
+        ResourceTypes(service=True, container=True, object=True),
+        AccountSasPermissions(**blob_rights),
+        until,
+        services=Services(blob=True),
+    )
+    return (
+        f"AccountName={account.name};BlobEndpoint={account.blob_url};SharedAccessSignature={blob}"
+    )
 
 
 def tables_without(account: Account, right: str) -> str:
-    rights = {name: name != right for name in ("read", "write", "delete", "list", "add", "create", "update")}
+    rights = {
+        name: name != right
+        for name in ("read", "write", "delete", "list", "add", "create", "update")
+    }
     if right == "create":
         rights["write"] = False  # either of them lets tables be made
     table = table_sas(
-        AzureNamedKeyCredential(account.name, account.key), TableTypes(service=True, container=True, object=True),
-        TablePermissions(**rights), datetime.now(UTC) + timedelta(hours=1))
+        AzureNamedKeyCredential(account.name, account.key),
+        TableTypes(service=True, container=True, object=True),
+        TablePermissions(**rights),
+        datetime.now(UTC) + timedelta(hours=1),
+    )
     return f"AccountName={account.name};TableEndpoint={account.table_url};SharedAccessSignature={table}"
 
 
@@ -113,18 +148,29 @@ def host_without(account: Account, service: str) -> str:
     services = Services(blob=True)
     services._str = "bqt".replace(service[0], "")  # the SDK of blobs knows no tables
     signed = generate_account_sas(
-        account.name, account.key, ResourceTypes(service=True, container=True, object=True),
-        AccountSasPermissions(read=True, list=True), datetime.now(UTC) + timedelta(hours=1), services=services)
+        account.name,
+        account.key,
+        ResourceTypes(service=True, container=True, object=True),
+        AccountSasPermissions(read=True, list=True),
+        datetime.now(UTC) + timedelta(hours=1),
+        services=services,
+    )
     return (
         f"AccountName={account.name};BlobEndpoint={account.blob_url};QueueEndpoint={account.queue_url};"
-        f"TableEndpoint={account.table_url};SharedAccessSignature={signed}")
+        f"TableEndpoint={account.table_url};SharedAccessSignature={signed}"
+    )
 
 
 def with_landing(parts: Parts, connection: str, **client_settings: Any) -> Parts:
     container = parts.settings.landing_container
-    return replace(parts, landing=LandingStore(container=container, connection_string=connection, **client_settings))
+    return replace(
+        parts,
+        landing=LandingStore(container=container, connection_string=connection, **client_settings),
+    )
 
 
 def with_tables(parts: Parts, connection: str, **client_settings: Any) -> Parts:
-    tables = Tables(parts.settings.landing_table_prefix, connection_string=connection, **client_settings)
+    tables = Tables(
+        parts.settings.landing_table_prefix, connection_string=connection, **client_settings
+    )
     return replace(parts, ledger=Ledger(tables, parts.clock, hub="Tests"))

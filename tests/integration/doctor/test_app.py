@@ -16,12 +16,22 @@ def by_name(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {check["name"]: check for check in report["checks"]}
 
 
-def test_by_http_before_and_after_the_first_run(azurite: Azurite, caplog: pytest.LogCaptureFixture) -> None:
+def test_by_http_before_and_after_the_first_run(
+    azurite: Azurite, caplog: pytest.LogCaptureFixture
+) -> None:
     with World(azurite, COPY_MODE="server", PROOF="transfer") as world:
         before = world.get("/api/preflight")
         assert red(before) == {"landing": "container_missing"} and before["status"] == "warn"
         assert by_name(before)["copy_from_url"]["code"] == "copy_untried"
-        assert set(before["checks"][0]) == {"name", "status", "code", "cause", "remedy", "seconds", "facts"}
+        assert set(before["checks"][0]) == {
+            "name",
+            "status",
+            "code",
+            "cause",
+            "remedy",
+            "seconds",
+            "facts",
+        }
 
         world.land()
         files = set(world.landed_files())
@@ -32,12 +42,28 @@ def test_by_http_before_and_after_the_first_run(azurite: Azurite, caplog: pytest
         world.simulator.behaviour = Behaviour(permission="denied")
         with caplog.at_level(logging.INFO, logger="partner_billing"):
             world.host.fire_timer("examine_daily")
-        events = [json.loads(record.message) for record in caplog.records if record.name == "partner_billing.events"]
-        assert events == [{
-            "event": "preflight", "event_id": f"preflight/{world.clock.now():%Y%m%d}", "status": "fail", "checks": 12,
-            "failed": "graph", "codes": "graph_forbidden", "app_version": events[0]["app_version"]}]
+        events = [
+            json.loads(record.message)
+            for record in caplog.records
+            if record.name == "partner_billing.events"
+        ]
+        assert events == [
+            {
+                "event": "preflight",
+                "event_id": f"preflight/{world.clock.now():%Y%m%d}",
+                "status": "fail",
+                "checks": 12,
+                "failed": "graph",
+                "codes": "graph_forbidden",
+                "app_version": events[0]["app_version"],
+            }
+        ]
         told = [record for record in caplog.records if record.name == "partner_billing.doctor"]
-        assert len(told) == 1 and told[0].levelno == logging.ERROR and "PartnerBilling.Read.All" in told[0].message
+        assert (
+            len(told) == 1
+            and told[0].levelno == logging.ERROR
+            and "PartnerBilling.Read.All" in told[0].message
+        )
 
 
 def test_the_account_may_not_fetch_the_files_itself(azurite: Azurite) -> None:

@@ -55,7 +55,9 @@ async def export(graph: GraphBilling, simulator: Simulator, key: str) -> Operati
 
 @pytest.mark.parametrize("version", ["v1.0", "beta"])
 @pytest.mark.parametrize("dataset", DATASETS)
-async def test_each_dataset_on_each_version(simulator: Simulator, origin: str, version: str, dataset: str) -> None:
+async def test_each_dataset_on_each_version(
+    simulator: Simulator, origin: str, version: str, dataset: str
+) -> None:
     graph = GraphBilling(base_url=f"{origin}/{version}", credential=None, clock=SystemClock())
     key = key_of(simulator, dataset)
 
@@ -73,19 +75,34 @@ async def test_each_dataset_on_each_version(simulator: Simulator, origin: str, v
 
 # What ends otherwise than in a manifest; `unknown_invoice` and the like are asked for by nobody here.
 ENDS: dict[tuple[str, Any], str] = {
-    ("location", "absent"): "graph_location_missing", ("permission", "denied"): "graph_forbidden",
-    ("authorization", "demanded"): "graph_unauthorized", ("authorization", "claims_challenge"): "graph_unauthorized",
-    ("operation_end", "failed_5000"): "5000", ("operation_end", "failed_other"): "5003", ("operation_end", "never"): "running",
-    ("ready_after_seconds", 2): "running", ("operation_lifetime_reads", 3): "ready", ("throttle_every", 3): "graph_throttled",
-    ("hostile_manifest", "no_sas"): "graph_malformed", ("hostile_manifest", "empty_root"): "graph_malformed",
+    ("location", "absent"): "graph_location_missing",
+    ("permission", "denied"): "graph_forbidden",
+    ("authorization", "demanded"): "graph_unauthorized",
+    ("authorization", "claims_challenge"): "graph_unauthorized",
+    ("operation_end", "failed_5000"): "5000",
+    ("operation_end", "failed_other"): "5003",
+    ("operation_end", "never"): "running",
+    ("ready_after_seconds", 2): "running",
+    ("operation_lifetime_reads", 3): "ready",
+    ("throttle_every", 3): "graph_throttled",
+    ("hostile_manifest", "no_sas"): "graph_malformed",
+    ("hostile_manifest", "empty_root"): "graph_malformed",
 }
 
 
 async def test_every_switch(simulator: Simulator, graph: GraphBilling) -> None:
-    key, plain, ends = key_of(simulator, "unbilled_usage"), Behaviour(), dict[tuple[str, Any], str]()
+    key, plain, ends = (
+        key_of(simulator, "unbilled_usage"),
+        Behaviour(),
+        dict[tuple[str, Any], str](),
+    )
     for behaviour in matrix():
         simulator.behaviour = behaviour
-        [switch] = [(name, value) for name, value in vars(behaviour).items() if value != getattr(plain, name)] or [("", None)]
+        [switch] = [
+            (name, value)
+            for name, value in vars(behaviour).items()
+            if value != getattr(plain, name)
+        ] or [("", None)]
         ends[switch] = await ending(graph, simulator, key)
     wrong = {switch: end for switch, end in ends.items() if end != ENDS.get(switch, "ready")}
     assert not wrong and set(ENDS) <= set(ends)
@@ -96,19 +113,34 @@ async def ending(graph: GraphBilling, simulator: Simulator, key: str) -> str:
         state = await export(graph, simulator, key)
     except BillingExportError as error:
         return error.code
-    return state.code if isinstance(state, Failed) else "running" if isinstance(state, Running) else "ready"
+    return (
+        state.code
+        if isinstance(state, Failed)
+        else "running"
+        if isinstance(state, Running)
+        else "ready"
+    )
 
 
 @pytest.mark.parametrize("step", ["start", "poll", "manifest"])
-@pytest.mark.parametrize(("answer", "code"), [
-    (Answer(drop=True), "graph_unavailable"), (Answer(status=503, headers={"Retry-After": "7"}), "graph_unavailable"),
-    (Answer(status=429, headers={"Retry-After": "7"}), "graph_throttled"),
-    (Answer(status=200, body="json_list"), "graph_malformed"),
-    (Answer(status=200, body="html"), "graph_malformed"), (Answer(status=502, body="html"), "graph_unavailable"),
-    (Answer(status=403, body="graph_error_numeric"), "graph_forbidden"),
-])
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (Answer(drop=True), "graph_unavailable"),
+        (Answer(status=503, headers={"Retry-After": "7"}), "graph_unavailable"),
+        (Answer(status=429, headers={"Retry-After": "7"}), "graph_throttled"),
+        (Answer(status=200, body="json_list"), "graph_malformed"),
+        (Answer(status=200, body="html"), "graph_malformed"),
+        (Answer(status=502, body="html"), "graph_unavailable"),
+        (Answer(status=403, body="graph_error_numeric"), "graph_forbidden"),
+    ],
+)
 async def test_a_fault_is_met_once(
-    simulator: Simulator, graph: GraphBilling, step: str, answer: Answer, code: str,
+    simulator: Simulator,
+    graph: GraphBilling,
+    step: str,
+    answer: Answer,
+    code: str,
 ) -> None:
     simulator.behaviour = replace(Behaviour(), manifest="link", ready_after_polls=0)
     simulator.faults = Faults(Rule(Match(operation=step), answer))  # type: ignore[arg-type]
@@ -117,11 +149,18 @@ async def test_a_fault_is_met_once(
     expected = "graph_location_missing" if step == "start" and answer.status == 200 else code
     assert caught.value.code == expected and len(simulator.requests_of(step)) == 1
     if "Retry-After" in answer.headers:
-        assert isinstance(caught.value, Throttled | Unavailable) and caught.value.retry_after_seconds == 7
+        assert (
+            isinstance(caught.value, Throttled | Unavailable)
+            and caught.value.retry_after_seconds == 7
+        )
 
 
-@pytest.mark.parametrize("fault", [Answer(drop_after=100), Answer(body="truncated"), Answer(body="text_html")])
-async def test_an_answer_that_breaks_off(simulator: Simulator, graph: GraphBilling, fault: Answer) -> None:
+@pytest.mark.parametrize(
+    "fault", [Answer(drop_after=100), Answer(body="truncated"), Answer(body="text_html")]
+)
+async def test_an_answer_that_breaks_off(
+    simulator: Simulator, graph: GraphBilling, fault: Answer
+) -> None:
     simulator.behaviour = replace(Behaviour(), ready_after_polls=0)
     simulator.faults = Faults(Rule(Match(operation="poll"), fault))
     with pytest.raises(Unavailable) as caught:
@@ -135,7 +174,9 @@ async def test_nobody_listens() -> None:
     port = server.sockets[0].getsockname()[1]
     server.close()
     await server.wait_closed()
-    graph = GraphBilling(base_url=f"http://127.0.0.1:{port}/v1.0", credential=None, clock=SystemClock())
+    graph = GraphBilling(
+        base_url=f"http://127.0.0.1:{port}/v1.0", credential=None, clock=SystemClock()
+    )
     with pytest.raises(Unavailable) as caught:
         await graph.operation("a")
     await graph.close()

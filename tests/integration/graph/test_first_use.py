@@ -30,5 +30,7 @@ assert "msgraph" in sys.modules and "azure.identity" not in sys.modules
 
 
 def test_nothing_heavy_is_imported_before_the_first_request() -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr

@@ -30,18 +30,29 @@ class Retention(Scene):
 
     async def put(self, version: str, etag: str, names: Sequence[str]) -> None:
         metadata = {"manifestetag": quote(etag, safe="")}
-        await asyncio.gather(*(
-            self.landing.blob_client(f"{version_path(KEY, version)}/{name}").upload_blob(b"data", metadata=metadata)
-            for name in names))
+        await asyncio.gather(
+            *(
+                self.landing.blob_client(f"{version_path(KEY, version)}/{name}").upload_blob(
+                    b"data", metadata=metadata
+                )
+                for name in names
+            )
+        )
 
     async def land_days(self, *days: int) -> list[Version]:
         """One version of two blobs after another, landed a day apart."""
         for day in days:
-            version = await complete(self.ledger, etag=f"e{day}", day=day, landed_at=iso(self.clock.now()))
-            told = b'{"etag": "e%d", "version": "%s", "blobs": []}' % (day, version.version.encode())
+            version = await complete(
+                self.ledger, etag=f"e{day}", day=day, landed_at=iso(self.clock.now())
+            )
+            told = b'{"etag": "e%d", "version": "%s", "blobs": []}' % (
+                day,
+                version.version.encode(),
+            )
             await asyncio.gather(
                 self.put(version.version, version.manifest_etag, parts(2)),
-                self.landing.put(manifest_path(KEY, version.version), told))
+                self.landing.put(manifest_path(KEY, version.version), told),
+            )
             if day == max(days):
                 await self.landing.put(latest_path(KEY), told)
             self.clock.pass_by(days=1)
@@ -69,7 +80,10 @@ async def test_what_is_beyond_the_count_and_superseded_for_long_goes(scene: Rete
     assert await scene.prune() == [Pruned(versions[0].version, "pruned", 3)]
     assert await scene.states() == ["pruned", "complete", "complete", "complete"]
     scene.clock.pass_by(days=1, seconds=1)
-    assert [one.version for one in await scene.prune()] == [versions[2].version, versions[1].version]
+    assert [one.version for one in await scene.prune()] == [
+        versions[2].version,
+        versions[1].version,
+    ]
     assert await scene.states() == ["pruned"] * 3 + ["complete"] and await scene.prune() == []
     assert [len(await scene.folder(version)) for version in versions] == [0, 0, 0, 3]
     assert (await scene.latest())["version"] == versions[3].version
@@ -84,7 +98,9 @@ async def test_the_newest_are_kept_and_0_keeps_all(scene: Retention) -> None:
         assert await scene.states() == ["pruned"] * pruned + ["complete"] * (4 - pruned)
 
 
-async def test_an_older_version_that_landed_later_counts_from_its_own_landing(scene: Retention) -> None:
+async def test_an_older_version_that_landed_later_counts_from_its_own_landing(
+    scene: Retention,
+) -> None:
     await scene.land_days(2, 1)
     scene.clock.pass_by(days=1)
     assert await scene.prune() == []
@@ -97,7 +113,10 @@ async def test_what_readers_are_pointed_to_never_goes(scene: Retention) -> None:
     versions = await scene.land_days(1, 2, 3)
     scene.clock.pass_by(days=30)
     await scene.landing.delete(latest_path(KEY))
-    older, unknown = (b'{"version": "%s"}' % one for one in (versions[0].version.encode(), b"20200101T000000Z-00000000"))
+    older, unknown = (
+        b'{"version": "%s"}' % one
+        for one in (versions[0].version.encode(), b"20200101T000000Z-00000000")
+    )
     for latest in (None, b"garbage", b'{"version": ""}', b"[]", unknown, older):
         if latest is not None:
             await scene.landing.put(latest_path(KEY), latest)
@@ -123,8 +142,13 @@ async def test_a_folder_that_no_run_finished_goes_after_a_week(scene: Retention)
     assert await scene.prune(0) == []
     scene.clock.pass_by(seconds=1)
     assert [(one.state, one.removed) for one in await scene.prune(0)] == [("abandoned", 2)]
-    assert await scene.states() == ["complete", "abandoned"] and await scene.folder((await scene.versions())[1]) == []
-    again = await scene.plan(await scene.start("yyyy"), manifest(parts(3), "e2", 2))  # the same data: a folder of its own
+    assert (
+        await scene.states() == ["complete", "abandoned"]
+        and await scene.folder((await scene.versions())[1]) == []
+    )
+    again = await scene.plan(
+        await scene.start("yyyy"), manifest(parts(3), "e2", 2)
+    )  # the same data: a folder of its own
     assert (again.version.n, again.missing) == (2, 3)
 
 
@@ -179,12 +203,16 @@ async def test_cut_off_behind_any_write_the_next_call_ends_it(scene: Retention) 
 
 
 @pytest.mark.parametrize("held", ["_manifest.json", "part-00000.json.gz", "all"])
-async def test_a_policy_that_forbids_it_is_said_and_tried_again(azurite: Azurite, container: str, held: str) -> None:
+async def test_a_policy_that_forbids_it_is_said_and_tried_again(
+    azurite: Azurite, container: str, held: str
+) -> None:
     """The documented answer to a delete under an immutability policy or a legal hold; the emulator knows neither."""
     async with Account() as account, Retention(azurite, container) as scene:
         assert isinstance(scene, Retention)
         await scene.landing.close()
-        scene.landing = LandingStore(container=container, connection_string=account.connection_string, clock=scene.clock)
+        scene.landing = LandingStore(
+            container=container, connection_string=account.connection_string, clock=scene.clock
+        )
         old, new = await scene.land_days(1, 2)
         scene.clock.pass_by(days=30)
         folder = version_path(KEY, old.version)
@@ -194,10 +222,17 @@ async def test_a_policy_that_forbids_it_is_said_and_tried_again(azurite: Azurite
         assert (said.state, said.code) == ("pruned", "destination_full") and said.left >= 1
         assert (await scene.marker(old.version) is None) == (held == "part-00000.json.gz")
         assert await scene.marker(old.version) is None or len(await scene.folder(old)) == 3
-        assert [one.emptied_at for one in await scene.versions()] == ["", ""] and await scene.states() == ["pruned", "complete"]
+        assert [one.emptied_at for one in await scene.versions()] == [
+            "",
+            "",
+        ] and await scene.states() == ["pruned", "complete"]
         assert (await scene.prune())[0].code == "destination_full"
         account.held.clear()
-        assert (await scene.prune())[0].code == "" and await scene.folder(old) == [] and await scene.prune() == []
+        assert (
+            (await scene.prune())[0].code == ""
+            and await scene.folder(old) == []
+            and await scene.prune() == []
+        )
         assert await scene.marker(new.version) is not None
 
 
@@ -207,4 +242,7 @@ async def test_plans_go_when_their_run_has_ended(scene: Retention) -> None:
     assert await prune_plans(scene.landing, await scene.run(run_id)) == 0
     await scene.end(run_id)
     assert await prune_plans(scene.landing, await scene.run(run_id)) == 2
-    assert await scene.landing.list(run_path(run_id)) == [] and await prune_plans(scene.landing, await scene.run(run_id)) == 0
+    assert (
+        await scene.landing.list(run_path(run_id)) == []
+        and await prune_plans(scene.landing, await scene.run(run_id)) == 0
+    )

@@ -11,7 +11,9 @@ from shared.landing.store import LandingStore
 
 @pytest.fixture
 async def store(azurite: Azurite, container: str) -> AsyncIterator[LandingStore]:
-    store = LandingStore(container=container, prefix="lake/", connection_string=azurite.landing.connection_string)
+    store = LandingStore(
+        container=container, prefix="lake/", connection_string=azurite.landing.connection_string
+    )
     await store.ensure_container()
     yield store
     await store.close()
@@ -72,23 +74,35 @@ async def test_swap_moves_from_the_state_that_was_read(store: LandingStore) -> N
     second = await store.swap("latest.json", b"2", first)
     assert second and await store.swap("latest.json", b"3", first) is None
     assert await store.read("latest.json") == (b"2", second)
-    assert await store.delete("latest.json") and await store.swap("latest.json", b"4", second) is None
+    assert (
+        await store.delete("latest.json") and await store.swap("latest.json", b"4", second) is None
+    )
 
 
-async def test_head_and_list_describe_blobs(store: LandingStore, azurite: Azurite, container: str) -> None:
+async def test_head_and_list_describe_blobs(
+    store: LandingStore, azurite: Azurite, container: str
+) -> None:
     bodies = {"b.gz": b"bb", "deep/a.gz": b"a", "ä b.gz": b""}
     etags = {name: await store.put(f"data/v/{name}", body) for name, body in bodies.items()}
     await store.put("data/v2/other.gz", b"other version")
     async with BlobServiceClient.from_connection_string(azurite.landing.connection_string) as raw:
         stub = raw.get_blob_client(container, "lake/data/v/deep")
         await stub.upload_blob(b"", metadata={"hdi_isfolder": "true"})
-        await raw.get_blob_client(container, "lake/data/v/b.gz").set_blob_metadata({"sourceetag": "%220x1%22"})
+        await raw.get_blob_client(container, "lake/data/v/b.gz").set_blob_metadata(
+            {"sourceetag": "%220x1%22"}
+        )
     found = {blob.name: blob for blob in await store.list("data/v")}
     assert sorted(found) == ["b.gz", "deep/a.gz", "ä b.gz"]
-    assert found["deep/a.gz"].etag == etags["deep/a.gz"] and found["b.gz"].metadata == {"sourceetag": "%220x1%22"}
+    assert found["deep/a.gz"].etag == etags["deep/a.gz"] and found["b.gz"].metadata == {
+        "sourceetag": "%220x1%22"
+    }
     head = await store.head("data/v/b.gz")
     assert head and (head.size, head.etag, head.md5, head.metadata) == (
-        2, found["b.gz"].etag, found["b.gz"].md5, found["b.gz"].metadata)
+        2,
+        found["b.gz"].etag,
+        found["b.gz"].md5,
+        found["b.gz"].metadata,
+    )
     assert head.md5 is not None and await store.head("data/v/absent") is None
 
 
@@ -100,7 +114,9 @@ async def test_delete_only_the_state_that_is_meant(store: LandingStore) -> None:
     assert not await store.delete("x", new) and not await store.delete("x")
 
 
-async def test_a_stored_encoding_changes_no_byte(store: LandingStore, azurite: Azurite, container: str) -> None:
+async def test_a_stored_encoding_changes_no_byte(
+    store: LandingStore, azurite: Azurite, container: str
+) -> None:
     import gzip
 
     from azure.storage.blob import ContentSettings
@@ -108,7 +124,9 @@ async def test_a_stored_encoding_changes_no_byte(store: LandingStore, azurite: A
     body = gzip.compress(b'{"a": 1}\n' * 1000)
     async with BlobServiceClient.from_connection_string(azurite.landing.connection_string) as raw:
         encoded = ContentSettings(content_encoding="gzip")
-        await raw.get_blob_client(container, "lake/z.gz").upload_blob(body, content_settings=encoded)
+        await raw.get_blob_client(container, "lake/z.gz").upload_blob(
+            body, content_settings=encoded
+        )
     read = await store.read("z.gz")
     assert read is not None and read[0] == body
 

@@ -24,7 +24,9 @@ def clock() -> StandingClock:
 
 @pytest.fixture
 async def ledger(azurite: Azurite, prefix: str, clock: StandingClock) -> AsyncIterator[Ledger]:
-    ledger = Ledger(Tables(prefix, connection_string=azurite.landing.connection_string), clock, hub="Tests")
+    ledger = Ledger(
+        Tables(prefix, connection_string=azurite.landing.connection_string), clock, hub="Tests"
+    )
     yield ledger
     await ledger.close()
 

@@ -30,16 +30,39 @@ class StandingClock:
 
 
 def a_run(suffix: str = "aaaa", key: ExportKey = KEY, **columns: Any) -> Run:
-    return Run(run_id=run_id(key, START, suffix), key=str(key), started_at="2026-11-21T06:00:00Z", **columns)
+    return Run(
+        run_id=run_id(key, START, suffix),
+        key=str(key),
+        started_at="2026-11-21T06:00:00Z",
+        **columns,
+    )
 
 
-async def complete(ledger: Ledger, key: ExportKey = KEY, etag: str = "e1", *, day: int = 8, run: str = "",
-    **columns: Any) -> Version:
+async def complete(
+    ledger: Ledger,
+    key: ExportKey = KEY,
+    etag: str = "e1",
+    *,
+    day: int = 8,
+    run: str = "",
+    **columns: Any,
+) -> Version:
     """A complete version of that day of November."""
     created = datetime(2026, 11, day, tzinfo=UTC)
-    inserted = await ledger.versions.insert(new_version(
-        key, etag, 1, f"202611{day:02}T000000Z-{etag}", created=created, now=ledger.clock.now(), run_id=run))
+    inserted = await ledger.versions.insert(
+        new_version(
+            key,
+            etag,
+            1,
+            f"202611{day:02}T000000Z-{etag}",
+            created=created,
+            now=ledger.clock.now(),
+            run_id=run,
+        )
+    )
     assert inserted is not None
-    changed = await ledger.versions.change(inserted, state="complete", path=f"data/{etag}", **columns)
+    changed = await ledger.versions.change(
+        inserted, state="complete", path=f"data/{etag}", **columns
+    )
     assert changed is not None
     return changed

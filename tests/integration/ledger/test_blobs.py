@@ -4,16 +4,35 @@ from shared.ledger.blobs import BlobRow, BlobTotals
 from shared.ledger.ledger import Ledger
 from tests.integration.ledger.standing import KEY, OTHER
 
-PROVEN = BlobRow("a/ä=1/part 0.json.gz", True, "r", '"0x1"', 2**40, 7, "md5=", "ab" * 32, '"0x2"', "gzip", "A,B", "stream", 2,
-    1.25)
+PROVEN = BlobRow(
+    "a/ä=1/part 0.json.gz",
+    True,
+    "r",
+    '"0x1"',
+    2**40,
+    7,
+    "md5=",
+    "ab" * 32,
+    '"0x2"',
+    "gzip",
+    "A,B",
+    "stream",
+    2,
+    1.25,
+)
 
 
 async def test_rows_come_back_by_name(ledger: Ledger) -> None:
     failed = BlobRow("b", False, "r", code="proof_gzip")
     await ledger.blobs.record(KEY, "v", [PROVEN, failed])
     assert await ledger.blobs.of_version(KEY, "v") == {PROVEN.name: PROVEN, "b": failed}
-    assert await ledger.blobs.get(KEY, "v", PROVEN.name) == PROVEN and await ledger.blobs.get(KEY, "v", "c") is None
-    assert await ledger.blobs.of_version(KEY, "w") == await ledger.blobs.of_version(OTHER, "v") == {}
+    assert (
+        await ledger.blobs.get(KEY, "v", PROVEN.name) == PROVEN
+        and await ledger.blobs.get(KEY, "v", "c") is None
+    )
+    assert (
+        await ledger.blobs.of_version(KEY, "w") == await ledger.blobs.of_version(OTHER, "v") == {}
+    )
     assert await ledger.blobs.totals(KEY, "v") == BlobTotals(1, 2**40, 7)
 
 
@@ -33,13 +52,17 @@ async def test_a_failure_that_comes_late_leaves_what_is_proven(ledger: Ledger) -
     assert not await ledger.blobs.record_failure(KEY, "v", failed, known)
     assert not await ledger.blobs.record_failure(KEY, "v", failed, None)
     assert await ledger.blobs.get(KEY, "v", name) == PROVEN
-    known = await ledger.blobs.get(KEY, "v", name)  # who has seen it proven may say that it is no more: it was damaged since
+    known = await ledger.blobs.get(
+        KEY, "v", name
+    )  # who has seen it proven may say that it is no more: it was damaged since
     assert known is not None and await ledger.blobs.record_failure(KEY, "v", failed, known)
     assert await ledger.blobs.get(KEY, "v", name) == failed
 
 
 async def test_a_thousand_and_more(ledger: Ledger) -> None:
-    await ledger.blobs.record(KEY, "v", [BlobRow(f"part-{n}", n % 2 == 0, "r", bytes=10, rows=1) for n in range(1_050)])
+    await ledger.blobs.record(
+        KEY, "v", [BlobRow(f"part-{n}", n % 2 == 0, "r", bytes=10, rows=1) for n in range(1_050)]
+    )
     assert await ledger.blobs.totals(KEY, "v") == BlobTotals(525, 5_250, 525)
     assert len(await ledger.blobs.of_version(KEY, "v")) == 1_050
 
@@ -48,6 +71,11 @@ async def test_some_are_found_by_name_ten_to_a_request(ledger: Ledger) -> None:
     rows = [BlobRow(f"part-{n}", n % 2 == 0, "r") for n in range(25)]
     await ledger.blobs.record(KEY, "v", rows)
     await ledger.blobs.record(KEY, "w", [BlobRow("elsewhere", True, "r")])
-    for names in ([], ["part-3"], ["absent"], [row.name for row in rows[:23]] + ["absent", "elsewhere"]):
+    for names in (
+        [],
+        ["part-3"],
+        ["absent"],
+        [row.name for row in rows[:23]] + ["absent", "elsewhere"],
+    ):
         found = await ledger.blobs.some(KEY, "v", names)
         assert found == {row.name: row for row in rows if row.name in names}

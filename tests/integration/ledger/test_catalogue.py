@@ -27,18 +27,34 @@ async def test_a_key_that_never_landed_has_its_last_outcome(ledger: Ledger) -> N
     assert await ledger.catalogue.get(KEY) is None
     await ledger.catalogue.refresh(KEY, None, ended(5, "failed", code="graph_forbidden"))
     assert await entry(ledger) == CatalogueEntry(
-        key=str(KEY), invoice_id="G016907411", attribute_set="full", last_outcome="failed", last_code="graph_forbidden",
-        last_run_id=a_run().run_id, last_ended_at="2026-11-21T06:05:00Z")
+        key=str(KEY),
+        invoice_id="G016907411",
+        attribute_set="full",
+        last_outcome="failed",
+        last_code="graph_forbidden",
+        last_run_id=a_run().run_id,
+        last_ended_at="2026-11-21T06:05:00Z",
+    )
 
 
 async def test_an_entry_is_the_newest_version(ledger: Ledger) -> None:
     version = await complete(ledger, blobs=2, bytes=2**40, rows=3, landed_at="2026-11-21T06:04:00Z")
     await ledger.catalogue.refresh(KEY, version, ended(5))
     there = await entry(ledger)
-    assert (there.version, there.manifest_etag, there.path, there.blobs, there.bytes, there.rows, there.landed_at) == (
-        version.version, "e1", "data/e1", 2, 2**40, 3, "2026-11-21T06:04:00Z")
+    assert (
+        there.version,
+        there.manifest_etag,
+        there.path,
+        there.blobs,
+        there.bytes,
+        there.rows,
+        there.landed_at,
+    ) == (version.version, "e1", "data/e1", 2, 2**40, 3, "2026-11-21T06:04:00Z")
     await ledger.catalogue.refresh(OTHER, None, replace(ended(6), key=str(OTHER)))
-    assert ((await entry(ledger, OTHER)).billing_month, (await entry(ledger, OTHER)).currency_code) == ("2026-11", "USD")
+    assert (
+        (await entry(ledger, OTHER)).billing_month,
+        (await entry(ledger, OTHER)).currency_code,
+    ) == ("2026-11", "USD")
 
 
 async def test_repeated_it_changes_nothing(ledger: Ledger) -> None:
@@ -54,9 +70,14 @@ async def test_repeated_it_changes_nothing(ledger: Ledger) -> None:
 
 
 async def test_it_moves_forward_only(ledger: Ledger, clock: StandingClock) -> None:
-    older, newer = await complete(ledger, etag="e1", day=8), await complete(ledger, etag="e2", day=9)
+    older, newer = (
+        await complete(ledger, etag="e1", day=8),
+        await complete(ledger, etag="e2", day=9),
+    )
     await ledger.catalogue.refresh(KEY, newer, ended(5))
-    await ledger.catalogue.refresh(KEY, older, ended(6, suffix="bbbb"))  # it had looked before the newer one was complete
+    await ledger.catalogue.refresh(
+        KEY, older, ended(6, suffix="bbbb")
+    )  # it had looked before the newer one was complete
     there = await entry(ledger)
     assert there.version == newer.version and there.last_run_id == a_run("bbbb").run_id
 
@@ -64,8 +85,12 @@ async def test_it_moves_forward_only(ledger: Ledger, clock: StandingClock) -> No
 async def test_a_failed_run_takes_nothing_away(ledger: Ledger) -> None:
     version = await complete(ledger)
     await ledger.catalogue.refresh(KEY, version, ended(5))
-    await ledger.tables.merge("catalogue", "billed_usage", "G016907411~full", {"tie_out": "matched"})
-    await ledger.catalogue.refresh(KEY, None, ended(6, "failed", code="graph_forbidden"))  # its version is being repaired
+    await ledger.tables.merge(
+        "catalogue", "billed_usage", "G016907411~full", {"tie_out": "matched"}
+    )
+    await ledger.catalogue.refresh(
+        KEY, None, ended(6, "failed", code="graph_forbidden")
+    )  # its version is being repaired
     there = await entry(ledger)
     assert there.version == version.version and there.last_outcome == "failed"
     row = await ledger.tables.get("catalogue", "billed_usage", "G016907411~full")
@@ -77,13 +102,21 @@ async def test_a_run_that_is_closed_late_says_nothing_new(ledger: Ledger) -> Non
     await ledger.catalogue.refresh(KEY, version, ended(10, "unchanged", "bbbb"))
     await ledger.catalogue.refresh(KEY, version, ended(5, "failed", code="run_lost"))
     there = await entry(ledger)
-    assert (there.last_outcome, there.last_code, there.last_run_id) == ("unchanged", "", a_run("bbbb").run_id)
+    assert (there.last_outcome, there.last_code, there.last_run_id) == (
+        "unchanged",
+        "",
+        a_run("bbbb").run_id,
+    )
 
 
 async def test_many_at_once_end_with_the_newest(ledger: Ledger) -> None:
     versions = [await complete(ledger, etag=f"e{day}", day=day) for day in range(1, 9)]
-    await asyncio.gather(*(
-        ledger.catalogue.refresh(KEY, version, ended(n, suffix=f"aaa{'abcdefgh'[n]}")) for n, version in enumerate(versions)))
+    await asyncio.gather(
+        *(
+            ledger.catalogue.refresh(KEY, version, ended(n, suffix=f"aaa{'abcdefgh'[n]}"))
+            for n, version in enumerate(versions)
+        )
+    )
     there = await entry(ledger)
     assert there.version == versions[-1].version and there.last_run_id == a_run("aaah").run_id
 
@@ -93,5 +126,6 @@ async def test_a_dataset_is_listed_by_itself(ledger: Ledger, dataset: Dataset) -
     keys = [str(KEY), "billed_usage/G016907412/basic", str(OTHER)]
     for key in keys:
         await ledger.catalogue.refresh(ExportKey.parse(key), None, ended(5))
-    assert [one.key async for one in ledger.catalogue.of_dataset(dataset)] == [key for key in keys if key.startswith(
-        f"{dataset}/")]
+    assert [one.key async for one in ledger.catalogue.of_dataset(dataset)] == [
+        key for key in keys if key.startswith(f"{dataset}/")
+    ]

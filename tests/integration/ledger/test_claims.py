@@ -40,29 +40,45 @@ async def test_a_repeated_claim_changes_nothing(ledger: Ledger) -> None:
 
 async def test_of_twenty_claims_at_once_one_runs(ledger: Ledger) -> None:
     runs = [a_run(f"aa{a}{b}") for a in "abcde" for b in "abcd"]
-    results: list[Any] = await asyncio.gather(*(claim(ledger, run, leave_trace=False) for run in runs))
-    claimed = [run for run, result in zip(runs, results, strict=True) if result["status"] == "claimed"]
+    results: list[Any] = await asyncio.gather(
+        *(claim(ledger, run, leave_trace=False) for run in runs)
+    )
+    claimed = [
+        run for run, result in zip(runs, results, strict=True) if result["status"] == "claimed"
+    ]
     assert len(claimed) == 1
-    assert all(result["live_run_id"] == claimed[0].run_id for result in results if result["status"] == "superseded")
+    assert all(
+        result["live_run_id"] == claimed[0].run_id
+        for result in results
+        if result["status"] == "superseded"
+    )
     assert [run.run_id async for run in ledger.runs.list("202611")] == [claimed[0].run_id]
 
 
 @pytest.mark.parametrize("leave_trace", [True, False])
-async def test_one_that_comes_second_leaves_a_trace_or_none(ledger: Ledger, leave_trace: bool) -> None:
+async def test_one_that_comes_second_leaves_a_trace_or_none(
+    ledger: Ledger, leave_trace: bool
+) -> None:
     first, second = a_run("aaaa"), a_run("bbbb")
     await claim(ledger, first)
-    assert await claim(ledger, second, leave_trace=leave_trace) == {"status": "superseded", "live_run_id": first.run_id}
+    assert await claim(ledger, second, leave_trace=leave_trace) == {
+        "status": "superseded",
+        "live_run_id": first.run_id,
+    }
     row = await ledger.runs.get(second.run_id)
     if leave_trace:
         assert row is not None and row.end == {"outcome": "superseded", "live_run_id": first.run_id}
     else:
         assert row is None
     lock = await ledger.locks.get(first.key)
-    assert lock is not None and lock.run_id == first.run_id and await ledger.catalogue.get(KEY) is None
+    assert (
+        lock is not None and lock.run_id == first.run_id and await ledger.catalogue.get(KEY) is None
+    )
 
 
-async def test_a_crash_between_lock_and_row_is_made_good_by_the_next_claim(ledger: Ledger,
-    monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_crash_between_lock_and_row_is_made_good_by_the_next_claim(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run, other = a_run("aaaa"), a_run("bbbb")
 
     async def crash(run: Run) -> bool:
@@ -73,12 +89,17 @@ async def test_a_crash_between_lock_and_row_is_made_good_by_the_next_claim(ledge
         with pytest.raises(RuntimeError):
             await claim(ledger, run)
     assert await ledger.runs.get(run.run_id) is None
-    assert await claim(ledger, other, leave_trace=False) == {"status": "superseded", "live_run_id": run.run_id}
+    assert await claim(ledger, other, leave_trace=False) == {
+        "status": "superseded",
+        "live_run_id": run.run_id,
+    }
     assert await claim(ledger, run) == {"status": "claimed"}
     assert (await stored(ledger, run)).epoch == 1
 
 
-async def test_a_lock_without_a_row_that_was_freed_meanwhile_is_the_runs_again(ledger: Ledger) -> None:
+async def test_a_lock_without_a_row_that_was_freed_meanwhile_is_the_runs_again(
+    ledger: Ledger,
+) -> None:
     """The starter was slow: its lock was settled before its row was written, and the run begins after all."""
     run = a_run()
     await claim(ledger, run)
@@ -96,10 +117,17 @@ async def test_a_run_that_has_ended_is_told_so_and_its_lock_is_emptied(ledger: L
     run = a_run()
     await claim(ledger, run)
     row = await stored(ledger, run)
-    await ledger.runs.merge_if(row, outcome="no_data", ended_at="2026-11-21T06:05:00Z")  # and then the process was gone
+    await ledger.runs.merge_if(
+        row, outcome="no_data", ended_at="2026-11-21T06:05:00Z"
+    )  # and then the process was gone
     assert await claim(ledger, run) == {"status": "ended", "end": {"outcome": "no_data"}}
     lock, entry = await ledger.locks.get(run.key), await ledger.catalogue.get(KEY)
-    assert lock is not None and lock.run_id == "" and entry is not None and entry.last_run_id == run.run_id
+    assert (
+        lock is not None
+        and lock.run_id == ""
+        and entry is not None
+        and entry.last_run_id == run.run_id
+    )
 
 
 async def test_a_run_that_was_cancelled_before_it_began_ends_so(ledger: Ledger) -> None:
@@ -119,21 +147,33 @@ async def test_the_key_of_a_marked_run_may_be_claimed_at_once(ledger: Ledger) ->
     assert await claim(ledger, following) == {"status": "claimed"}
     assert (await stored(ledger, following)).epoch == 2
     assert await ledger.holding(marked.run_id) == {"status": "cancelled"}
-    assert await close_run(ledger, marked.run_id, {"outcome": "cancelled", "code": "cancelled"}) == {
-        "outcome": "cancelled", "code": "cancelled"}
+    assert await close_run(
+        ledger, marked.run_id, {"outcome": "cancelled", "code": "cancelled"}
+    ) == {"outcome": "cancelled", "code": "cancelled"}
     lock = await ledger.locks.get(marked.key)
-    assert lock is not None and (lock.run_id, lock.epoch) == (following.run_id, 2)  # the marked one touched only its own row
+    assert lock is not None and (lock.run_id, lock.epoch) == (
+        following.run_id,
+        2,
+    )  # the marked one touched only its own row
     assert await ledger.catalogue.get(KEY) is None
 
 
 async def test_without_locks_everyone_may_run(ledger: Ledger) -> None:
     ledger.locking = False
-    assert await claim(ledger, a_run("aaaa")) == await claim(ledger, a_run("bbbb")) == {"status": "claimed"}
-    assert isinstance(await ledger.holding(a_run("bbbb").run_id), Run) and await ledger.locks.get(str(KEY)) is None
+    assert (
+        await claim(ledger, a_run("aaaa"))
+        == await claim(ledger, a_run("bbbb"))
+        == {"status": "claimed"}
+    )
+    assert (
+        isinstance(await ledger.holding(a_run("bbbb").run_id), Run)
+        and await ledger.locks.get(str(KEY)) is None
+    )
 
 
-async def test_a_starter_that_died_before_its_row_is_settled(ledger: Ledger, clock: StandingClock,
-    monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_starter_that_died_before_its_row_is_settled(
+    ledger: Ledger, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = a_run()
     await ledger.locks.take(run.key, run.run_id, "Tests", clock.now(), lambda lock: nobody())
 
@@ -153,11 +193,34 @@ async def nobody() -> bool:
 
 def test_the_first_form_of_a_row() -> None:
     request: RunRequest = {
-        "run_id": a_run().run_id, "key": str(KEY), "force": True,
-        "limits": {"deadline": "2026-11-22T06:00:00+00:00", "rounds": 3, "pages_in_flight": 4, "poll_min_seconds": 10}}
+        "run_id": a_run().run_id,
+        "key": str(KEY),
+        "force": True,
+        "limits": {
+            "deadline": "2026-11-22T06:00:00+00:00",
+            "rounds": 3,
+            "pages_in_flight": 4,
+            "poll_min_seconds": 10,
+        },
+    }
     row = row_of(request, START)
-    assert (row.run_id, row.force, row.deadline, row.started_at, row.app_version, row.requested_by, row.cycle_id) == (
-        a_run().run_id, True, "2026-11-22T06:00:00+00:00", "2026-11-21T06:00:00Z", APP_VERSION, "", "")
+    assert (
+        row.run_id,
+        row.force,
+        row.deadline,
+        row.started_at,
+        row.app_version,
+        row.requested_by,
+        row.cycle_id,
+    ) == (
+        a_run().run_id,
+        True,
+        "2026-11-22T06:00:00+00:00",
+        "2026-11-21T06:00:00Z",
+        APP_VERSION,
+        "",
+        "",
+    )
     full: RunRequest = {**request, "requested_by": "ada", "reason": "why", "cycle_id": "cycle-1"}
     row = row_of(full, START)
     assert (row.requested_by, row.reason, row.cycle_id) == ("ada", "why", "cycle-1")

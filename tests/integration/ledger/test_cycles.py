@@ -8,7 +8,9 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.long_lists import RUNS_PER_COLUMN
 from tests.integration.ledger.standing import KEY, START
 
-CYCLE = Cycle("cycle-20261121t060000z-aaaa", "starting", "2026-11-21T06:00:00Z", "ada", "2026-11-21T06:00:01Z")
+CYCLE = Cycle(
+    "cycle-20261121t060000z-aaaa", "starting", "2026-11-21T06:00:00Z", "ada", "2026-11-21T06:00:01Z"
+)
 
 
 async def test_a_cycle_from_start_to_end(ledger: Ledger) -> None:
@@ -21,10 +23,15 @@ async def test_a_cycle_from_start_to_end(ledger: Ledger) -> None:
     there = await ledger.cycles.get(CYCLE.cycle_id)
     assert there is not None and there.state == "running" and there.runs == runs
     for _ in range(2):
-        await ledger.cycles.ended(CYCLE.cycle_id, {"landed": 999, "failed": 1}, "2026-11-21T07:00:00Z")
+        await ledger.cycles.ended(
+            CYCLE.cycle_id, {"landed": 999, "failed": 1}, "2026-11-21T07:00:00Z"
+        )
     there = await ledger.cycles.get(CYCLE.cycle_id)
-    assert there is not None and (there.state, there.outcomes, there.ended_at) == ("ended", {"landed": 999, "failed": 1},
-        "2026-11-21T07:00:00Z")
+    assert there is not None and (there.state, there.outcomes, there.ended_at) == (
+        "ended",
+        {"landed": 999, "failed": 1},
+        "2026-11-21T07:00:00Z",
+    )
     assert there.runs == runs and there.requested_by == "ada"
 
 
@@ -45,4 +52,6 @@ async def test_a_cycle_that_plans_nothing(ledger: Ledger) -> None:
 
 async def test_cycles_are_not_among_the_runs(ledger: Ledger) -> None:
     await ledger.cycles.insert(CYCLE)
-    assert [run async for run in ledger.runs.list("202611")] == [] and await ledger.runs.get(CYCLE.cycle_id) is None
+    assert [run async for run in ledger.runs.list("202611")] == [] and await ledger.runs.get(
+        CYCLE.cycle_id
+    ) is None

@@ -22,7 +22,9 @@ from shared.manifest import LONGEST_ETAG, LONGEST_NAME, LONGEST_ROOT
 from tests.integration.ledger.standing import KEY, START, a_run, complete
 
 CYCLE = Cycle("cycle-20261121t060000z-aaaa", "starting", "2026-11-21T06:00:00Z")
-BACKFILL = Backfill("backfill-20261121t060000z-aaaa", "starting", "2022-09", "2026-11", ["billed_usage"])
+BACKFILL = Backfill(
+    "backfill-20261121t060000z-aaaa", "starting", "2022-09", "2026-11", ["billed_usage"]
+)
 KIB = 1024
 
 
@@ -32,40 +34,64 @@ def ids(count: int) -> list[str]:
 
 
 def left_out(count: int) -> str:
-    return left_out_text(tuple(LeftOut(code="invoice_unknown_kind", invoice_id=f"X{number:039}") for number in range(count)))
+    return left_out_text(
+        tuple(
+            LeftOut(code="invoice_unknown_kind", invoice_id=f"X{number:039}")
+            for number in range(count)
+        )
+    )
 
 
 def assert_within_limits(azurite: Azurite, prefix: str) -> int:
     """Of every entity of this ledger, as the service counts: two bytes a character (its data model)."""
     largest = 0
     with TableServiceClient.from_connection_string(azurite.landing.connection_string) as service:
-        for table in [table.name for table in service.list_tables() if table.name.startswith(prefix)]:
+        for table in [
+            table.name for table in service.list_tables() if table.name.startswith(prefix)
+        ]:
             for entity in service.get_table_client(table).list_entities():
-                sizes = {name: 2 * len(value) if isinstance(value, str) else 8 for name, value in entity.items()}
+                sizes = {
+                    name: 2 * len(value) if isinstance(value, str) else 8
+                    for name, value in entity.items()
+                }
                 assert max(sizes.values()) <= 64 * KIB and len(sizes) <= 252, table
-                largest = max(largest, 4 + sum(8 + 2 * len(name) + size + 4 for name, size in sizes.items()))
+                largest = max(
+                    largest, 4 + sum(8 + 2 * len(name) + size + 4 for name, size in sizes.items())
+                )
     assert 0 < largest <= KIB * KIB
     return largest
 
 
 @pytest.mark.parametrize("count", [0, 1, 250, RUNS_PER_ROW, RUNS_PER_ROW + 1, 10_001])
-async def test_a_cycle_of_any_number_of_runs(ledger: Ledger, azurite: Azurite, prefix: str, count: int) -> None:
+async def test_a_cycle_of_any_number_of_runs(
+    ledger: Ledger, azurite: Azurite, prefix: str, count: int
+) -> None:
     await ledger.cycles.insert(CYCLE)
     await ledger.cycles.planned(CYCLE.cycle_id, ids(count), left_out(count))
     there = await ledger.cycles.get(CYCLE.cycle_id)
-    assert there is not None and there.runs == ids(count) and len(read_left_out(there.left_out)) == count
+    assert (
+        there is not None
+        and there.runs == ids(count)
+        and len(read_left_out(there.left_out)) == count
+    )
     assert await ledger.cycles.newest("202611") == there
     largest = assert_within_limits(azurite, prefix)
     assert count < RUNS_PER_ROW or largest > 400 * KIB  # the measure measures
     assert [run async for run in ledger.runs.list("202611")] == []
 
 
-async def test_a_backfill_of_thousands_of_keys(ledger: Ledger, azurite: Azurite, prefix: str) -> None:
+async def test_a_backfill_of_thousands_of_keys(
+    ledger: Ledger, azurite: Azurite, prefix: str
+) -> None:
     await ledger.backfills.insert(BACKFILL)
     await ledger.backfills.planned(BACKFILL.backfill_id, ids(8_000), {"landed": 3}, left_out(2_000))
     await ledger.backfills.ended(BACKFILL.backfill_id, {"landed": 8_000}, "2026-11-22T06:00:00Z")
     there = await ledger.backfills.get(BACKFILL.backfill_id)
-    assert there is not None and (there.runs, there.settled, there.state) == (ids(8_000), {"landed": 3}, "ended")
+    assert there is not None and (there.runs, there.settled, there.state) == (
+        ids(8_000),
+        {"landed": 3},
+        "ended",
+    )
     assert len(read_left_out(there.left_out)) == 2_000
     assert_within_limits(azurite, prefix)
 
@@ -86,8 +112,12 @@ async def test_the_rows_of_thousands_of_runs_are_read_by_the_page(ledger: Ledger
     await ledger.tables.upsert_all("runs", "202611", rows)
     other = a_run("bbbb")
     await ledger.runs.insert(other)
-    found = await ledger.runs.some([*(run.run_id for run in runs[:2_050]), run_id(KEY, START, "none")])
-    assert list(found) == sorted(run.run_id for run in runs[:2_050])  # the other of that second is not asked for
+    found = await ledger.runs.some(
+        [*(run.run_id for run in runs[:2_050]), run_id(KEY, START, "none")]
+    )
+    assert list(found) == sorted(
+        run.run_id for run in runs[:2_050]
+    )  # the other of that second is not asked for
     assert list(await ledger.runs.some([other.run_id])) == [other.run_id]
     assert await ledger.runs.some([]) == {} == await ledger.runs.some([run_id(KEY, START, "none")])
 
@@ -95,8 +125,13 @@ async def test_the_rows_of_thousands_of_runs_are_read_by_the_page(ledger: Ledger
 async def test_a_run_with_all_at_its_longest(ledger: Ledger, azurite: Azurite, prefix: str) -> None:
     """Texts that only explain are cut; what is compared has a bound of its own below that."""
     run = a_run(
-        requested_by="😀" * 100, reason="ü" * 200, root_directory="r" * LONGEST_ROOT, manifest_etag="e" * LONGEST_ETAG,
-        request_ids=",".join(["i" * 100] * MOST_REQUEST_IDS), detail="d" * 200_000)
+        requested_by="😀" * 100,
+        reason="ü" * 200,
+        root_directory="r" * LONGEST_ROOT,
+        manifest_etag="e" * LONGEST_ETAG,
+        request_ids=",".join(["i" * 100] * MOST_REQUEST_IDS),
+        detail="d" * 200_000,
+    )
     await ledger.runs.insert(run)
     there = await ledger.runs.get(run.run_id)
     assert there is not None and there.detail.endswith("d…")
@@ -104,24 +139,53 @@ async def test_a_run_with_all_at_its_longest(ledger: Ledger, azurite: Azurite, p
     assert_within_limits(azurite, prefix)
 
 
-async def test_blob_rows_with_all_at_their_longest_are_written_together(ledger: Ledger, azurite: Azurite, prefix: str) -> None:
+async def test_blob_rows_with_all_at_their_longest_are_written_together(
+    ledger: Ledger, azurite: Azurite, prefix: str
+) -> None:
     """A file whose first line has a hundred thousand characters of names, none of them ASCII, in each of a hundred blobs."""
     rows = [
-        BlobRow(f"{number:03}" + "n" * (LONGEST_NAME - 3), True, "r", "0x8D", 2**40, 2**33, "m" * 24, "s" * 64, "0x8E", "gzip",
-                columns="ü" * 100_000, detail="😀" * 50_000)
-        for number in range(100)]
+        BlobRow(
+            f"{number:03}" + "n" * (LONGEST_NAME - 3),
+            True,
+            "r",
+            "0x8D",
+            2**40,
+            2**33,
+            "m" * 24,
+            "s" * 64,
+            "0x8E",
+            "gzip",
+            columns="ü" * 100_000,
+            detail="😀" * 50_000,
+        )
+        for number in range(100)
+    ]
     await ledger.blobs.record(KEY, "v", rows)
     there = await ledger.blobs.of_version(KEY, "v")
     assert len(there) == 100
     for row in rows:
-        assert replace(there[row.name], columns="", detail="") == replace(row, columns="", detail="")
+        assert replace(there[row.name], columns="", detail="") == replace(
+            row, columns="", detail=""
+        )
     assert_within_limits(azurite, prefix)
 
 
-async def test_a_version_with_its_longest_etag_is_found_by_it(ledger: Ledger, azurite: Azurite, prefix: str) -> None:
+async def test_a_version_with_its_longest_etag_is_found_by_it(
+    ledger: Ledger, azurite: Azurite, prefix: str
+) -> None:
     etag = "ü" * LONGEST_ETAG
-    invoice = Invoice("G" + "9" * 15, total=Decimal("-" + "9" * 15 + "." + "9" * 25), currency="USD", document_type="x" * 40)
-    version = await complete(ledger, etag=etag, invoice=json.dumps(facts_of(invoice)), tie_out=json.dumps({"d": "9" * 40}))
+    invoice = Invoice(
+        "G" + "9" * 15,
+        total=Decimal("-" + "9" * 15 + "." + "9" * 25),
+        currency="USD",
+        document_type="x" * 40,
+    )
+    version = await complete(
+        ledger,
+        etag=etag,
+        invoice=json.dumps(facts_of(invoice)),
+        tie_out=json.dumps({"d": "9" * 40}),
+    )
     [found] = await ledger.versions.of_etag(KEY, etag)
     assert found == version and json.loads(found.invoice)["total"] == str(invoice.total)
     assert await ledger.versions.of_etag(KEY, etag[:-1]) == []
@@ -134,4 +198,8 @@ async def test_any_text_that_is_too_long_is_cut_and_says_so(ledger: Ledger, text
     values: dict[str, Any] = {"text": text}
     await ledger.tables.insert("runs", "p", "r", values)
     row = await ledger.tables.get("runs", "p", "r")
-    assert row is not None and row.values["text"].endswith("…") and text.startswith(row.values["text"][:-1])
+    assert (
+        row is not None
+        and row.values["text"].endswith("…")
+        and text.startswith(row.values["text"][:-1])
+    )

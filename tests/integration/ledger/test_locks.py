@@ -69,18 +69,31 @@ async def test_only_the_holder_frees(ledger: Ledger) -> None:
 
 async def test_a_lock_may_be_taken_over_where_the_caller_says_so(ledger: Ledger) -> None:
     first = await take(ledger, "marked")
-    locks = await asyncio.gather(*(
-        ledger.locks.take(KEY, f"run-{n}", "Tests", ledger.clock.now(), lambda lock: is_marked(lock)) for n in range(10)))
-    assert len({lock.run_id for lock in locks}) == 1 and locks[0].run_id != "marked" and locks[0].epoch == first.epoch + 1
+    locks = await asyncio.gather(
+        *(
+            ledger.locks.take(
+                KEY, f"run-{n}", "Tests", ledger.clock.now(), lambda lock: is_marked(lock)
+            )
+            for n in range(10)
+        )
+    )
+    assert (
+        len({lock.run_id for lock in locks}) == 1
+        and locks[0].run_id != "marked"
+        and locks[0].epoch == first.epoch + 1
+    )
 
 
 async def is_marked(lock: Lock) -> bool:
     return lock.run_id == "marked"
 
 
-@pytest.mark.parametrize(("quiet", "writes"), [(0, False), (29, False), (30, False), (31, True), (120, True)])
-async def test_the_lease_is_written_only_when_little_is_left(ledger: Ledger, clock: StandingClock, quiet: int,
-    writes: bool) -> None:
+@pytest.mark.parametrize(
+    ("quiet", "writes"), [(0, False), (29, False), (30, False), (31, True), (120, True)]
+)
+async def test_the_lease_is_written_only_when_little_is_left(
+    ledger: Ledger, clock: StandingClock, quiet: int, writes: bool
+) -> None:
     lock = await take(ledger, "run")
     assert parse_iso(lock.lease_until) == clock.now() + LEASE
     sign_of_life = clock.now() + timedelta(minutes=quiet)
@@ -91,7 +104,9 @@ async def test_the_lease_is_written_only_when_little_is_left(ledger: Ledger, clo
     assert parse_iso(after.lease_until) >= sign_of_life + SPARE
 
 
-async def test_a_lost_race_for_the_lease_changes_nothing(ledger: Ledger, clock: StandingClock) -> None:
+async def test_a_lost_race_for_the_lease_changes_nothing(
+    ledger: Ledger, clock: StandingClock
+) -> None:
     lock = await take(ledger, "run")
     await ledger.locks.free(KEY, "run")
     await ledger.locks.renew(lock, clock.now() + timedelta(hours=5))
@@ -106,7 +121,9 @@ async def test_held_are_the_ones_that_name_a_run(ledger: Ledger) -> None:
     assert [lock.run_id async for lock in ledger.locks.held()] == ["run-0", "run-2"]
 
 
-async def test_unknown_is_noted_and_forgotten_by_a_sign_of_life(ledger: Ledger, clock: StandingClock) -> None:
+async def test_unknown_is_noted_and_forgotten_by_a_sign_of_life(
+    ledger: Ledger, clock: StandingClock
+) -> None:
     await take(ledger, "run")
     await ledger.locks.note_unknown(await held(ledger), "2026-11-21T06:00:00Z")
     lock = await held(ledger)

@@ -29,38 +29,70 @@ async def stored(ledger: Ledger, run: Run) -> Run:
 
 
 async def copying(ledger: Ledger, run: Run, version: Version, blobs: int = 3) -> None:
-    await ledger.runs.merge(run.run_id, version=version.version, version_n=version.n, manifest_etag=version.manifest_etag,
-        blobs_total=blobs)
+    await ledger.runs.merge(
+        run.run_id,
+        version=version.version,
+        version_n=version.n,
+        manifest_etag=version.manifest_etag,
+        blobs_total=blobs,
+    )
 
 
 async def whole_state(ledger: Ledger) -> Any:
     """Runs, catalogue and locks, ETags included."""
     return [
         [(row.values, row.etag) async for row in ledger.tables.list(table, partition)]
-        for table, partition in (("runs", "202611"), ("catalogue", "billed_usage"), ("locks", "lock"))]
+        for table, partition in (
+            ("runs", "202611"),
+            ("catalogue", "billed_usage"),
+            ("locks", "lock"),
+        )
+    ]
 
 
-async def test_closed_twice_it_is_closed_once(ledger: Ledger, clock: StandingClock, caplog: pytest.LogCaptureFixture) -> None:
+async def test_closed_twice_it_is_closed_once(
+    ledger: Ledger, clock: StandingClock, caplog: pytest.LogCaptureFixture
+) -> None:
     run = await live(ledger)
     with caplog.at_level(logging.INFO, "partner_billing.events"):
-        assert await close_run(ledger, run.run_id, {"outcome": "failed", "code": "graph_forbidden"}) == {
-            "outcome": "failed", "code": "graph_forbidden"}
+        assert await close_run(
+            ledger, run.run_id, {"outcome": "failed", "code": "graph_forbidden"}
+        ) == {"outcome": "failed", "code": "graph_forbidden"}
         state = await whole_state(ledger)
         clock.pass_by(hours=1)
-        assert await close_run(ledger, run.run_id, {"outcome": "no_data"}) == {"outcome": "failed", "code": "graph_forbidden"}
+        assert await close_run(ledger, run.run_id, {"outcome": "no_data"}) == {
+            "outcome": "failed",
+            "code": "graph_forbidden",
+        }
     assert await whole_state(ledger) == state
-    events = [record.getMessage() for record in caplog.records if record.name == "partner_billing.events"]
-    assert len(events) == 2 and all(f'"event_id":"{run.run_id}/ended/1"' in event for event in events)
-    row, lock, entry = await stored(ledger, run), await ledger.locks.get(run.key), await ledger.catalogue.get(KEY)
-    assert (row.stage, row.ended_at) == ("ended", "2026-11-21T06:00:00Z") and lock is not None and lock.run_id == ""
+    events = [
+        record.getMessage() for record in caplog.records if record.name == "partner_billing.events"
+    ]
+    assert len(events) == 2 and all(
+        f'"event_id":"{run.run_id}/ended/1"' in event for event in events
+    )
+    row, lock, entry = (
+        await stored(ledger, run),
+        await ledger.locks.get(run.key),
+        await ledger.catalogue.get(KEY),
+    )
+    assert (
+        (row.stage, row.ended_at) == ("ended", "2026-11-21T06:00:00Z")
+        and lock is not None
+        and lock.run_id == ""
+    )
     assert entry is not None and (entry.last_outcome, entry.version) == ("failed", "")
 
 
 async def test_of_many_who_close_at_once_one_says_how(ledger: Ledger) -> None:
     run = await live(ledger)
     codes = ["graph_forbidden", "deadline_passed", "platform_fault", "run_lost", "terminated"]
-    ends = await asyncio.gather(*(close_run(ledger, run.run_id, {"outcome": "failed", "code": code}) for code in codes))
-    assert all(end == ends[0] for end in ends) and (await stored(ledger, run)).code == ends[0].get("code")
+    ends = await asyncio.gather(
+        *(close_run(ledger, run.run_id, {"outcome": "failed", "code": code}) for code in codes)
+    )
+    assert all(end == ends[0] for end in ends) and (await stored(ledger, run)).code == ends[0].get(
+        "code"
+    )
 
 
 async def test_a_run_whose_version_is_complete_has_landed_whatever_is_said(ledger: Ledger) -> None:
@@ -68,9 +100,18 @@ async def test_a_run_whose_version_is_complete_has_landed_whatever_is_said(ledge
     version = await complete(ledger, run=run.run_id, blobs=3, bytes=30, rows=6)
     await copying(ledger, run, version)
     assert await close_run(ledger, run.run_id, {"outcome": "failed", "code": "platform_fault"}) == {
-        "outcome": "landed", "version": version.version}
+        "outcome": "landed",
+        "version": version.version,
+    }
     row = await stored(ledger, run)
-    assert (row.blobs_landed, row.blobs_failed, row.bytes, row.rows, row.path, row.code) == (3, 0, 30, 6, "data/e1", "")
+    assert (row.blobs_landed, row.blobs_failed, row.bytes, row.rows, row.path, row.code) == (
+        3,
+        0,
+        30,
+        6,
+        "data/e1",
+        "",
+    )
     entry = await ledger.catalogue.get(KEY)
     assert entry is not None and (entry.version, entry.last_outcome) == (version.version, "landed")
 
@@ -79,7 +120,9 @@ async def test_a_version_that_another_run_completed_is_not_this_runs_merit(ledge
     run = await live(ledger)
     await copying(ledger, run, await complete(ledger, run="somebody", blobs=3, bytes=30, rows=6))
     assert await close_run(ledger, run.run_id, {"outcome": "failed", "code": "platform_fault"}) == {
-        "outcome": "failed", "code": "platform_fault"}
+        "outcome": "failed",
+        "code": "platform_fault",
+    }
 
 
 @pytest.mark.parametrize("outcome", ["unchanged", "landed"])
@@ -87,10 +130,17 @@ async def test_an_unchanged_run_has_the_counts_of_its_version(ledger: Ledger, ou
     run = await live(ledger)
     version = await complete(ledger, run="somebody", blobs=3, bytes=30, rows=6)
     await copying(ledger, run, version)
-    assert await close_run(ledger, run.run_id, {"outcome": outcome, "version": version.version}) == {
-        "outcome": outcome, "version": version.version}
+    assert await close_run(
+        ledger, run.run_id, {"outcome": outcome, "version": version.version}
+    ) == {"outcome": outcome, "version": version.version}
     row = await stored(ledger, run)
-    assert (row.blobs_total, row.blobs_landed, row.bytes, row.rows, row.path) == (3, 3, 30, 6, "data/e1")
+    assert (row.blobs_total, row.blobs_landed, row.bytes, row.rows, row.path) == (
+        3,
+        3,
+        30,
+        6,
+        "data/e1",
+    )
 
 
 async def test_an_incomplete_run_has_the_counts_of_what_is_proven(ledger: Ledger) -> None:
@@ -98,11 +148,18 @@ async def test_an_incomplete_run_has_the_counts_of_what_is_proven(ledger: Ledger
     version = await complete(ledger, run=run.run_id)
     await ledger.versions.change(version, state="landing")
     await copying(ledger, run, version)
-    await ledger.blobs.record(KEY, version.version, [
-        BlobRow("a", True, run.run_id, bytes=10, rows=1), BlobRow("b", True, run.run_id, bytes=20, rows=2),
-        BlobRow("c", False, run.run_id, bytes=99, rows=99, code="proof_gzip")])
-    assert await close_run(ledger, run.run_id, {"outcome": "incomplete", "code": "blobs_missing"}) == {
-        "outcome": "incomplete", "code": "blobs_missing"}
+    await ledger.blobs.record(
+        KEY,
+        version.version,
+        [
+            BlobRow("a", True, run.run_id, bytes=10, rows=1),
+            BlobRow("b", True, run.run_id, bytes=20, rows=2),
+            BlobRow("c", False, run.run_id, bytes=99, rows=99, code="proof_gzip"),
+        ],
+    )
+    assert await close_run(
+        ledger, run.run_id, {"outcome": "incomplete", "code": "blobs_missing"}
+    ) == {"outcome": "incomplete", "code": "blobs_missing"}
     row = await stored(ledger, run)
     assert (row.blobs_landed, row.blobs_failed, row.bytes, row.rows) == (2, 1, 30, 3)
 
@@ -112,28 +169,52 @@ async def test_a_run_that_lost_its_key_touches_only_its_own_row(ledger: Ledger) 
     await ledger.locks.free(run.key, run.run_id)
     following = await live(ledger, "bbbb")
     await complete(ledger)
-    assert await close_run(ledger, run.run_id, {"outcome": "superseded", "live_run_id": following.run_id}) == {
-        "outcome": "superseded", "live_run_id": following.run_id}
+    assert await close_run(
+        ledger, run.run_id, {"outcome": "superseded", "live_run_id": following.run_id}
+    ) == {"outcome": "superseded", "live_run_id": following.run_id}
     lock = await ledger.locks.get(run.key)
-    assert lock is not None and lock.run_id == following.run_id and await ledger.catalogue.get(KEY) is None
+    assert (
+        lock is not None
+        and lock.run_id == following.run_id
+        and await ledger.catalogue.get(KEY) is None
+    )
 
 
 @pytest.mark.parametrize("step", ["catalogue", "free"])
-async def test_what_is_half_done_is_finished(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+async def test_what_is_half_done_is_finished(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     run = await live(ledger)
 
     async def crash(*args: Any) -> None:
         raise RuntimeError("the process is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(*((ledger.catalogue, "refresh", crash) if step == "catalogue" else (ledger.locks, "free", crash)))
+        patch.setattr(
+            *(
+                (ledger.catalogue, "refresh", crash)
+                if step == "catalogue"
+                else (ledger.locks, "free", crash)
+            )
+        )
         with pytest.raises(RuntimeError):
             await close_run(ledger, run.run_id, {"outcome": "no_data"})
     lock = await ledger.locks.get(run.key)
-    assert lock is not None and lock.run_id == run.run_id and (await stored(ledger, run)).outcome == "no_data"
-    assert await close_run(ledger, run.run_id, {"outcome": "failed", "code": "run_lost"}) == {"outcome": "no_data"}
+    assert (
+        lock is not None
+        and lock.run_id == run.run_id
+        and (await stored(ledger, run)).outcome == "no_data"
+    )
+    assert await close_run(ledger, run.run_id, {"outcome": "failed", "code": "run_lost"}) == {
+        "outcome": "no_data"
+    }
     lock, entry = await ledger.locks.get(run.key), await ledger.catalogue.get(KEY)
-    assert lock is not None and lock.run_id == "" and entry is not None and entry.last_outcome == "no_data"
+    assert (
+        lock is not None
+        and lock.run_id == ""
+        and entry is not None
+        and entry.last_outcome == "no_data"
+    )
 
 
 async def test_a_run_that_nobody_knows_cannot_end(ledger: Ledger) -> None:
@@ -148,12 +229,19 @@ def looks(state: str) -> Any:
     return look
 
 
-@pytest.mark.parametrize(("state", "end"), [
-    ("terminated", {"outcome": "failed", "code": "terminated"}), ("over", {"outcome": "failed", "code": "platform_fault"})])
+@pytest.mark.parametrize(
+    ("state", "end"),
+    [
+        ("terminated", {"outcome": "failed", "code": "terminated"}),
+        ("over", {"outcome": "failed", "code": "platform_fault"}),
+    ],
+)
 async def test_the_dead_are_closed(ledger: Ledger, state: str, end: dict[str, str]) -> None:
     run = await live(ledger)
     assert await settle_dead_runs(ledger, looks(state)) == [run.run_id]
-    assert (await stored(ledger, run)).end == end and await settle_dead_runs(ledger, looks(state)) == []
+    assert (await stored(ledger, run)).end == end and await settle_dead_runs(
+        ledger, looks(state)
+    ) == []
 
 
 async def test_a_dead_run_that_was_marked_is_cancelled(ledger: Ledger) -> None:
@@ -166,10 +254,15 @@ async def test_a_dead_run_that_was_marked_is_cancelled(ledger: Ledger) -> None:
 async def test_the_living_live(ledger: Ledger, clock: StandingClock) -> None:
     run = await live(ledger)
     clock.pass_by(days=30)
-    assert await settle_dead_runs(ledger, looks("live")) == [] and (await stored(ledger, run)).outcome == ""
+    assert (
+        await settle_dead_runs(ledger, looks("live")) == []
+        and (await stored(ledger, run)).outcome == ""
+    )
 
 
-async def test_who_is_unknown_for_five_minutes_is_lost(ledger: Ledger, clock: StandingClock) -> None:
+async def test_who_is_unknown_for_five_minutes_is_lost(
+    ledger: Ledger, clock: StandingClock
+) -> None:
     run = await live(ledger)
     assert await settle_dead_runs(ledger, looks("unknown")) == []
     clock.pass_by(minutes=4)
@@ -182,11 +275,17 @@ async def test_who_is_unknown_for_five_minutes_is_lost(ledger: Ledger, clock: St
     assert (await stored(ledger, run)).end == {"outcome": "failed", "code": "run_lost"}
 
 
-async def test_a_run_of_another_hub_lives_as_long_as_its_lease(ledger: Ledger, clock: StandingClock) -> None:
+async def test_a_run_of_another_hub_lives_as_long_as_its_lease(
+    ledger: Ledger, clock: StandingClock
+) -> None:
     run = await live(ledger)
     ledger.hub = "Other"
     clock.pass_by(minutes=59)
-    assert await settle_dead_runs(ledger, looks("unknown")) == [] == await settle_dead_runs(ledger, looks("terminated"))
+    assert (
+        await settle_dead_runs(ledger, looks("unknown"))
+        == []
+        == await settle_dead_runs(ledger, looks("terminated"))
+    )
     clock.pass_by(minutes=2)
     assert await settle_dead_runs(ledger, looks("live")) == [run.run_id]
     assert (await stored(ledger, run)).code == "run_lost"
@@ -194,10 +293,16 @@ async def test_a_run_of_another_hub_lives_as_long_as_its_lease(ledger: Ledger, c
 
 async def test_one_of_many_is_dead(ledger: Ledger) -> None:
     run = await live(ledger)
-    other = Run(run_id="unbilled-usage-2026-11-usd-full-20261121t060000z-aaaa", key="unbilled_usage/2026-11/USD/full")
+    other = Run(
+        run_id="unbilled-usage-2026-11-usd-full-20261121t060000z-aaaa",
+        key="unbilled_usage/2026-11/USD/full",
+    )
     await claim(ledger, other)
 
     async def look(run_id: str) -> Any:
         return "terminated" if run_id == other.run_id else "live"
 
-    assert await settle_dead_runs(ledger, look) == [other.run_id] and (await stored(ledger, run)).outcome == ""
+    assert (
+        await settle_dead_runs(ledger, look) == [other.run_id]
+        and (await stored(ledger, run)).outcome == ""
+    )

@@ -18,23 +18,38 @@ async def test_a_row_is_read_as_it_was_written(ledger: Ledger) -> None:
     run = a_run(force=True, reason="ü", bytes=2**40, rows=7, epoch=3, request_ids="a,b")
     assert await ledger.runs.insert(run) and not await ledger.runs.insert(a_run(reason="other"))
     there = await ledger.runs.get(run.run_id)
-    assert there is not None and {name: getattr(there, name) for name in COLUMNS} == {name: getattr(run,
-        name) for name in COLUMNS}
+    assert there is not None and {name: getattr(there, name) for name in COLUMNS} == {
+        name: getattr(run, name) for name in COLUMNS
+    }
     assert await ledger.runs.get(run_id(KEY, START, "zzzz")) is None
 
 
 async def test_activities_merge_their_own_columns(ledger: Ledger) -> None:
     run = a_run()
     await ledger.runs.insert(run)
-    await asyncio.gather(*(ledger.runs.merge(run.run_id, **{column: 5}) for column in ("polls", "posts", "operations", "bytes",
-        "rows")))
+    await asyncio.gather(
+        *(
+            ledger.runs.merge(run.run_id, **{column: 5})
+            for column in ("polls", "posts", "operations", "bytes", "rows")
+        )
+    )
     there = await ledger.runs.get(run.run_id)
-    assert there is not None and (there.polls, there.posts, there.operations, there.bytes, there.rows) == (5, 5, 5, 5, 5)
-    await ledger.runs.merge(run_id(KEY, START, "zzzz"), polls=1)  # a row that is not there stays away
+    assert there is not None and (
+        there.polls,
+        there.posts,
+        there.operations,
+        there.bytes,
+        there.rows,
+    ) == (5, 5, 5, 5, 5)
+    await ledger.runs.merge(
+        run_id(KEY, START, "zzzz"), polls=1
+    )  # a row that is not there stays away
     assert await ledger.runs.get(run_id(KEY, START, "zzzz")) is None
 
 
-async def test_an_outcome_needs_the_row_as_it_was_read_and_a_cancel_does_not(ledger: Ledger) -> None:
+async def test_an_outcome_needs_the_row_as_it_was_read_and_a_cancel_does_not(
+    ledger: Ledger,
+) -> None:
     run = a_run()
     await ledger.runs.insert(run)
     read = await ledger.runs.get(run.run_id)
@@ -42,23 +57,37 @@ async def test_an_outcome_needs_the_row_as_it_was_read_and_a_cancel_does_not(led
     await ledger.runs.mark_cancelled(run.run_id, START, "ada")
     assert not await ledger.runs.merge_if(read, outcome="landed")
     there = await ledger.runs.get(run.run_id)
-    assert there is not None and there.cancelled and there.outcome == "" and there.cancel_requested_by == "ada"
+    assert (
+        there is not None
+        and there.cancelled
+        and there.outcome == ""
+        and there.cancel_requested_by == "ada"
+    )
 
 
 async def test_an_outcome_and_a_cancel_that_race_both_stay(ledger: Ledger) -> None:
     runs = [a_run(f"aa{a}{b}", OTHER) for a in "abcde" for b in "ab"]
     for run in runs:
         await ledger.runs.insert(run)
-    await asyncio.gather(*(
-        work for run in runs for work in (
-            close_run(ledger, run.run_id, {"outcome": "no_data"}), ledger.runs.mark_cancelled(run.run_id, START, "ada"))))
+    await asyncio.gather(
+        *(
+            work
+            for run in runs
+            for work in (
+                close_run(ledger, run.run_id, {"outcome": "no_data"}),
+                ledger.runs.mark_cancelled(run.run_id, START, "ada"),
+            )
+        )
+    )
     for run in runs:
         there = await ledger.runs.get(run.run_id)
         assert there is not None and there.cancelled and there.outcome == "no_data"
 
 
 async def test_a_month_is_listed_newest_first(ledger: Ledger) -> None:
-    ids = [run_id(KEY, START + timedelta(hours=n), "aaaa") for n in range(5)] + [run_id(KEY, START + timedelta(days=20), "aaaa")]
+    ids = [run_id(KEY, START + timedelta(hours=n), "aaaa") for n in range(5)] + [
+        run_id(KEY, START + timedelta(days=20), "aaaa")
+    ]
     for one in ids:
         await ledger.runs.insert(Run(run_id=one, key=str(KEY)))
     assert [run.run_id async for run in ledger.runs.list("202611")] == ids[:5][::-1]
@@ -68,28 +97,46 @@ async def test_a_month_is_listed_newest_first(ledger: Ledger) -> None:
 
 def test_request_ids_are_kept_newest_last_and_once() -> None:
     run = a_run(request_ids=",".join(f"r{n}" for n in range(MOST_REQUEST_IDS)))
-    assert run.with_request_id("new").split(",") == [f"r{n}" for n in range(1, MOST_REQUEST_IDS)] + ["new"]
+    assert run.with_request_id("new").split(",") == [
+        f"r{n}" for n in range(1, MOST_REQUEST_IDS)
+    ] + ["new"]
     assert run.with_request_id("r3") == run.with_request_id(None) == run.request_ids
     assert a_run().with_request_id(None) == "" and a_run().with_request_id("a") == "a"
 
 
-@pytest.mark.parametrize(("columns", "end"), [
-    ({}, None), ({"outcome": "landed", "version": "v"}, {"outcome": "landed", "version": "v"}),
-    ({"outcome": "failed", "code": "graph_forbidden", "version": "v"}, {"outcome": "failed", "code": "graph_forbidden"}),
-    ({"outcome": "superseded", "live_run_id": "r"}, {"outcome": "superseded", "live_run_id": "r"})])
+@pytest.mark.parametrize(
+    ("columns", "end"),
+    [
+        ({}, None),
+        ({"outcome": "landed", "version": "v"}, {"outcome": "landed", "version": "v"}),
+        (
+            {"outcome": "failed", "code": "graph_forbidden", "version": "v"},
+            {"outcome": "failed", "code": "graph_forbidden"},
+        ),
+        (
+            {"outcome": "superseded", "live_run_id": "r"},
+            {"outcome": "superseded", "live_run_id": "r"},
+        ),
+    ],
+)
 def test_how_a_row_says_it_ended(columns: dict[str, Any], end: dict[str, str] | None) -> None:
     assert a_run(**columns).end == end
 
 
 def test_how_long_it_took() -> None:
     assert seconds_between(a_run(), START + timedelta(minutes=1)) == 60
-    assert seconds_between(a_run(ended_at="2026-11-21T06:00:05Z"), START + timedelta(minutes=1)) == 5
+    assert (
+        seconds_between(a_run(ended_at="2026-11-21T06:00:05Z"), START + timedelta(minutes=1)) == 5
+    )
     assert seconds_between(Run(run_id="r", key="k"), START) == 0
 
 
 async def test_who_may_go_on(ledger: Ledger, clock: StandingClock) -> None:
     run, other = a_run("aaaa"), a_run("bbbb")
-    assert await ledger.holding(run.run_id) == {"status": "superseded", "live_run_id": ""}  # no row at all
+    assert await ledger.holding(run.run_id) == {
+        "status": "superseded",
+        "live_run_id": "",
+    }  # no row at all
     await claim(ledger, run)
     held = await ledger.holding(run.run_id)
     assert isinstance(held, Run) and held.run_id == run.run_id
@@ -100,7 +147,10 @@ async def test_who_may_go_on(ledger: Ledger, clock: StandingClock) -> None:
     await ledger.runs.mark_cancelled(run.run_id, START, "ada")
     assert await ledger.holding(run.run_id) == {"status": "cancelled"}
     await close_run(ledger, run.run_id, {"outcome": "cancelled", "code": "cancelled"})
-    assert await ledger.holding(run.run_id) == {"status": "ended", "end": {"outcome": "cancelled", "code": "cancelled"}}
+    assert await ledger.holding(run.run_id) == {
+        "status": "ended",
+        "end": {"outcome": "cancelled", "code": "cancelled"},
+    }
 
 
 async def test_a_run_whose_lock_has_another_epoch_may_not_go_on(ledger: Ledger) -> None:

@@ -12,7 +12,16 @@ from azure.data.tables.aio import TableServiceClient as AsyncTableServiceClient
 from local.azurite import Azurite
 from shared.ledger.tables import LONGEST_TEXT, TABLES, Tables
 
-VALUES = {"text": "ü\n😀", "empty": "", "yes": True, "no": False, "size": 2**53 + 1, "negative": -5, "zero": 0, "seconds": 1.5}
+VALUES = {
+    "text": "ü\n😀",
+    "empty": "",
+    "yes": True,
+    "no": False,
+    "size": 2**53 + 1,
+    "negative": -5,
+    "zero": 0,
+    "seconds": 1.5,
+}
 
 
 async def test_values_come_back_as_they_went(tables: Tables) -> None:
@@ -23,7 +32,9 @@ async def test_values_come_back_as_they_went(tables: Tables) -> None:
     assert all(type(row.values[name]) is type(value) for name, value in VALUES.items())
 
 
-async def test_whole_numbers_are_stored_in_64_bits(tables: Tables, azurite: Azurite, prefix: str) -> None:
+async def test_whole_numbers_are_stored_in_64_bits(
+    tables: Tables, azurite: Azurite, prefix: str
+) -> None:
     await tables.insert("runs", "p", "r", {"size": 1, "most": 2**63 - 1})
     await tables.upsert_all("runs", "p", {"s": {"size": 1}})
     with TableServiceClient.from_connection_string(azurite.landing.connection_string) as raw:
@@ -56,7 +67,10 @@ async def test_a_change_needs_the_state_that_was_read(tables: Tables) -> None:
 
 
 async def test_a_merge_without_an_etag_wants_only_that_there_is_a_row(tables: Tables) -> None:
-    assert await tables.merge("runs", "p", "r", {"a": 1}) is None and await tables.get("runs", "p", "r") is None
+    assert (
+        await tables.merge("runs", "p", "r", {"a": 1}) is None
+        and await tables.get("runs", "p", "r") is None
+    )
     await tables.insert("runs", "p", "r", {"a": 1, "b": 1})
     assert await tables.merge("runs", "p", "r", {"a": 2, "b": None}) is not None
     row = await tables.get("runs", "p", "r")
@@ -67,18 +81,26 @@ async def test_a_merge_without_an_etag_wants_only_that_there_is_a_row(tables: Ta
 async def test_of_racing_changes_one_wins(tables: Tables) -> None:
     etag = await tables.insert("runs", "p", "r", {"n": -1})
     assert etag is not None
-    won = await asyncio.gather(*(tables.replace("runs", "p", "r", {"n": n}, etag) for n in range(20)))
+    won = await asyncio.gather(
+        *(tables.replace("runs", "p", "r", {"n": n}, etag) for n in range(20))
+    )
     assert sum(one is not None for one in won) == 1
 
 
-@pytest.mark.parametrize("text", ["x" * 100_000, "😀" * 40_000, "x" + "😀" * 40_000, "é" * LONGEST_TEXT])
+@pytest.mark.parametrize(
+    "text", ["x" * 100_000, "😀" * 40_000, "x" + "😀" * 40_000, "é" * LONGEST_TEXT]
+)
 async def test_a_text_that_is_too_long_is_cut(tables: Tables, text: str) -> None:
     await tables.insert("runs", "p", "r", {"text": text})
     row = await tables.get("runs", "p", "r")
     assert row is not None
     kept = row.values["text"]
     assert len(kept.encode("utf-16-le")) <= LONGEST_TEXT * 2
-    assert kept == text if len(text) == LONGEST_TEXT else (kept[-1] == "…" and text.startswith(kept[:-1]))
+    assert (
+        kept == text
+        if len(text) == LONGEST_TEXT
+        else (kept[-1] == "…" and text.startswith(kept[:-1]))
+    )
     assert len(kept.encode("utf-16-le")) >= LONGEST_TEXT * 2 - 4
 
 
@@ -86,10 +108,22 @@ async def test_a_list_is_one_partition_in_the_order_of_its_keys(tables: Tables) 
     for row in ("b~1~1", "a~1~2", "a~1~1", "a~10~1", "a", "a~"):
         await tables.insert("versions", "p", row, {"n": row})
     await tables.insert("versions", "q", "a~1~1", {"n": "other"})
-    assert [row.values["n"] async for row in tables.list("versions", "p")] == ["a", "a~", "a~10~1", "a~1~1", "a~1~2", "b~1~1"]
-    assert [row.values["n"] async for row in tables.list("versions", "p", prefix="a~1~")] == ["a~1~1", "a~1~2"]
+    assert [row.values["n"] async for row in tables.list("versions", "p")] == [
+        "a",
+        "a~",
+        "a~10~1",
+        "a~1~1",
+        "a~1~2",
+        "b~1~1",
+    ]
+    assert [row.values["n"] async for row in tables.list("versions", "p", prefix="a~1~")] == [
+        "a~1~1",
+        "a~1~2",
+    ]
     assert [row.values["n"] async for row in tables.list("versions", "p", prefix="c")] == []
-    assert [dict(row.values) async for row in tables.list("versions", "q", select=("n",))] == [{"n": "other"}]
+    assert [dict(row.values) async for row in tables.list("versions", "q", select=("n",))] == [
+        {"n": "other"}
+    ]
 
 
 async def test_quotes_in_a_partition_find_nothing_else(tables: Tables) -> None:
@@ -117,11 +151,15 @@ async def test_a_row_that_is_not_there_is_none(tables: Tables) -> None:
     assert await tables.get("runs", "p", "r") is None
 
 
-async def test_the_tables_are_made_once_by_whoever_comes_first(azurite: Azurite, prefix: str) -> None:
+async def test_the_tables_are_made_once_by_whoever_comes_first(
+    azurite: Azurite, prefix: str
+) -> None:
     many = [Tables(prefix, connection_string=azurite.landing.connection_string) for _ in range(4)]
     await asyncio.gather(*(tables.get("runs", "p", str(n)) for tables in many for n in range(5)))
     with TableServiceClient.from_connection_string(azurite.landing.connection_string) as raw:
-        assert {table.name for table in raw.list_tables() if table.name.startswith(prefix)} == {prefix + name for name in TABLES}
+        assert {table.name for table in raw.list_tables() if table.name.startswith(prefix)} == {
+            prefix + name for name in TABLES
+        }
     for tables in many:
         await tables.close()
 
@@ -134,7 +172,8 @@ async def test_a_closed_one_opens_again(tables: Tables) -> None:
 
 
 async def test_a_write_whose_answer_was_lost_is_reported_as_lost_to_somebody(
-    tables: Tables, monkeypatch: pytest.MonkeyPatch,
+    tables: Tables,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As the SDK does it: it repeats a request that got no answer, and the repeat finds the first one's row."""
     real = TableClient.create_entity
@@ -150,7 +189,12 @@ async def test_a_write_whose_answer_was_lost_is_reported_as_lost_to_somebody(
 
 
 async def test_a_wrong_key_is_an_error_and_not_an_absence(azurite: Azurite, prefix: str) -> None:
-    tables = Tables(prefix, connection_string=azurite.landing.connection_string.replace(azurite.landing.key, azurite.billing.key))
+    tables = Tables(
+        prefix,
+        connection_string=azurite.landing.connection_string.replace(
+            azurite.landing.key, azurite.billing.key
+        ),
+    )
     with pytest.raises(HttpResponseError) as error:
         await tables.get("runs", "p", "r")
     assert error.value.status_code == 403
@@ -163,7 +207,9 @@ def may_make_no_table(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     async def refuse(self: AsyncTableServiceClient, name: str, **_: Any) -> None:
         asked.append(name)
-        error = HttpResponseError("This request is not authorized to perform this operation using this permission.")
+        error = HttpResponseError(
+            "This request is not authorized to perform this operation using this permission."
+        )
         error.status_code = 403
         raise error
 
@@ -172,18 +218,26 @@ def may_make_no_table(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def test_a_role_on_the_tables_alone_is_enough_where_they_are(
-    tables: Tables, azurite: Azurite, prefix: str, monkeypatch: pytest.MonkeyPatch,
+    tables: Tables,
+    azurite: Azurite,
+    prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await tables.insert("runs", "p", "r", {"a": 1})  # they are made
     asked = may_make_no_table(monkeypatch)
     narrow = Tables(prefix, connection_string=azurite.landing.connection_string)
-    assert await narrow.get("runs", "p", "r") is not None and await narrow.get("locks", "p", "r") is None
+    assert (
+        await narrow.get("runs", "p", "r") is not None
+        and await narrow.get("locks", "p", "r") is None
+    )
     assert sorted(asked) == sorted(prefix + name for name in TABLES)  # once
     await narrow.close()
 
 
 async def test_a_role_that_makes_no_table_is_told_where_they_are_not(
-    azurite: Azurite, prefix: str, monkeypatch: pytest.MonkeyPatch,
+    azurite: Azurite,
+    prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked = may_make_no_table(monkeypatch)
     narrow = Tables(prefix, connection_string=azurite.landing.connection_string)
@@ -195,8 +249,9 @@ async def test_a_role_that_makes_no_table_is_told_where_they_are_not(
     await narrow.close()
 
 
-async def test_when_the_first_call_fails_the_next_one_tries_again(azurite: Azurite, prefix: str,
-    monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_when_the_first_call_fails_the_next_one_tries_again(
+    azurite: Azurite, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tables = Tables(prefix, connection_string=azurite.landing.connection_string)
     failing = [ServiceRequestError("no way"), None]
     ensure = Tables._ensure
@@ -207,7 +262,9 @@ async def test_when_the_first_call_fails_the_next_one_tries_again(azurite: Azuri
         await ensure(self)
 
     monkeypatch.setattr(Tables, "_ensure", sometimes)
-    results = await asyncio.gather(*(tables.get("runs", "p", "r") for _ in range(3)), return_exceptions=True)
+    results = await asyncio.gather(
+        *(tables.get("runs", "p", "r") for _ in range(3)), return_exceptions=True
+    )
     assert all(isinstance(result, ServiceRequestError) for result in results)
     assert await tables.get("runs", "p", "r") is None
     await tables.close()

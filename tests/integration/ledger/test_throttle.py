@@ -29,8 +29,9 @@ async def test_all_instances_wait(ledger: Ledger, other: Throttle, clock: Standi
     assert await ledger.throttle.seconds_left() == await other.seconds_left() == 0
 
 
-async def test_what_another_instance_heard_is_known_after_30_seconds(ledger: Ledger, other: Throttle,
-    clock: StandingClock) -> None:
+async def test_what_another_instance_heard_is_known_after_30_seconds(
+    ledger: Ledger, other: Throttle, clock: StandingClock
+) -> None:
     assert await other.seconds_left() == 0
     await ledger.throttle.hold(100)
     clock.pass_by(seconds=29)
@@ -39,14 +40,18 @@ async def test_what_another_instance_heard_is_known_after_30_seconds(ledger: Led
     assert await other.seconds_left() == 70
 
 
-async def test_a_clock_that_goes_back_reads_again(ledger: Ledger, other: Throttle, clock: StandingClock) -> None:
+async def test_a_clock_that_goes_back_reads_again(
+    ledger: Ledger, other: Throttle, clock: StandingClock
+) -> None:
     assert await other.seconds_left() == 0
     await ledger.throttle.hold(100)
     clock.pass_by(seconds=-5)
     assert await other.seconds_left() == 105
 
 
-async def test_a_longer_wait_stays_and_a_shorter_one_is_prolonged(ledger: Ledger, other: Throttle) -> None:
+async def test_a_longer_wait_stays_and_a_shorter_one_is_prolonged(
+    ledger: Ledger, other: Throttle
+) -> None:
     await ledger.throttle.hold(100)
     await other.hold(50)
     assert await ledger.throttle.seconds_left() == await other.seconds_left() == 100
@@ -54,16 +59,29 @@ async def test_a_longer_wait_stays_and_a_shorter_one_is_prolonged(ledger: Ledger
     assert await other.seconds_left() == 200
 
 
-async def test_of_many_waits_heard_at_once_the_longest_stays(ledger: Ledger, clock: StandingClock) -> None:
-    await asyncio.gather(*(Throttle(ledger.tables, clock).hold(seconds) for seconds in (5, 3600, 60, 10, 1800, 1, 700)))
+async def test_of_many_waits_heard_at_once_the_longest_stays(
+    ledger: Ledger, clock: StandingClock
+) -> None:
+    await asyncio.gather(
+        *(
+            Throttle(ledger.tables, clock).hold(seconds)
+            for seconds in (5, 3600, 60, 10, 1800, 1, 700)
+        )
+    )
     assert await Throttle(ledger.tables, clock).seconds_left() == 3600
 
 
 async def test_only_a_429_is_told_to_all(ledger: Ledger, other: Throttle) -> None:
-    assert await ledger.throttle.after(Unavailable("graph_unavailable", retry_after_seconds=77)) == 77
+    assert (
+        await ledger.throttle.after(Unavailable("graph_unavailable", retry_after_seconds=77)) == 77
+    )
     assert await ledger.throttle.after(Unavailable("graph_unavailable")) is None
     assert await other.seconds_left() == 0
     assert await ledger.throttle.after(Throttled("graph_throttled", retry_after_seconds=0)) == 0
     assert await ledger.throttle.after(Throttled("graph_throttled", retry_after_seconds=20)) == 20
     assert await ledger.throttle.seconds_left() == 20
-    assert await ledger.throttle.after(Throttled("graph_throttled")) == WITHOUT_HEADER == await ledger.throttle.seconds_left()
+    assert (
+        await ledger.throttle.after(Throttled("graph_throttled"))
+        == WITHOUT_HEADER
+        == await ledger.throttle.seconds_left()
+    )

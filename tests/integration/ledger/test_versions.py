@@ -14,20 +14,30 @@ from tests.integration.ledger.standing import KEY, OTHER, START, StandingClock, 
 CREATED = datetime(2026, 11, 8, tzinfo=UTC)
 
 
-def a_version(etag: str = "e1", n: int = 1, run: str = "r1", created: datetime = CREATED) -> Version:
+def a_version(
+    etag: str = "e1", n: int = 1, run: str = "r1", created: datetime = CREATED
+) -> Version:
     return new_version(KEY, etag, n, f"v-{etag}-{n}", created=created, now=START, run_id=run)
 
 
 async def test_a_row_is_read_as_it_was_written(ledger: Ledger) -> None:
     inserted = await ledger.versions.insert(a_version('W/"ü 😀"'))
     assert inserted is not None and inserted == await ledger.versions.get(KEY, 'W/"ü 😀"', 1)
-    assert (inserted.state, inserted.created_at, inserted.first_seen) == ("landing", "2026-11-08T00:00:00Z",
-        "2026-11-21T06:00:00Z")
-    assert await ledger.versions.get(KEY, "e2", 1) is None and await ledger.versions.get(KEY, 'W/"ü 😀"', 2) is None
+    assert (inserted.state, inserted.created_at, inserted.first_seen) == (
+        "landing",
+        "2026-11-08T00:00:00Z",
+        "2026-11-21T06:00:00Z",
+    )
+    assert (
+        await ledger.versions.get(KEY, "e2", 1) is None
+        and await ledger.versions.get(KEY, 'W/"ü 😀"', 2) is None
+    )
 
 
 async def test_of_twenty_who_see_an_etag_first_one_inserts(ledger: Ledger) -> None:
-    results = await asyncio.gather(*(ledger.versions.insert(a_version(run=f"r{n}")) for n in range(20)))
+    results = await asyncio.gather(
+        *(ledger.versions.insert(a_version(run=f"r{n}")) for n in range(20))
+    )
     [first] = [result for result in results if result is not None]
     assert await ledger.versions.of_etag(KEY, "e1") == [first]
 
@@ -38,20 +48,29 @@ async def test_rows_of_an_etag_come_by_their_number(ledger: Ledger) -> None:
     await ledger.versions.insert(a_version("other"))
     await ledger.versions.insert(replace(a_version(), key=str(OTHER)))
     assert [version.n for version in await ledger.versions.of_etag(KEY, "e1")] == [1, 2, 3, 10]
-    assert await ledger.versions.next_n(KEY, "e1") == 11 and await ledger.versions.next_n(KEY, "new") == 1
+    assert (
+        await ledger.versions.next_n(KEY, "e1") == 11
+        and await ledger.versions.next_n(KEY, "new") == 1
+    )
     assert len([version async for version in ledger.versions.of_key(KEY)]) == 5
 
 
-async def test_etags_whose_short_hashes_are_alike_are_told_apart(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_etags_whose_short_hashes_are_alike_are_told_apart(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for module in (keys, versions):
         monkeypatch.setattr(module, "etag8", lambda etag: "3f9a1c20")
     one = await ledger.versions.insert(a_version("e1"))
     assert one is not None and await ledger.versions.of_etag(KEY, "e2") == []
-    assert await ledger.versions.insert(a_version("e2")) is None  # its place is taken by another eTag
+    assert (
+        await ledger.versions.insert(a_version("e2")) is None
+    )  # its place is taken by another eTag
     n = await ledger.versions.next_n(KEY, "e2")
     other = await ledger.versions.insert(a_version("e2", n))
     assert other is not None and other.n == 2
-    assert await ledger.versions.of_etag(KEY, "e1") == [one] and await ledger.versions.of_etag(KEY, "e2") == [other]
+    assert await ledger.versions.of_etag(KEY, "e1") == [one] and await ledger.versions.of_etag(
+        KEY, "e2"
+    ) == [other]
 
 
 async def test_a_change_needs_the_row_as_it_was_read(ledger: Ledger) -> None:
@@ -61,16 +80,22 @@ async def test_a_change_needs_the_row_as_it_was_read(ledger: Ledger) -> None:
     assert second is not None and (second.state, second.rows) == ("complete", 5)
     assert await ledger.versions.change(first, state="abandoned") is None
     assert await ledger.versions.get(KEY, "e1", 1) == second
-    changes = await asyncio.gather(*(ledger.versions.change(second, run_id=f"r{n}") for n in range(10)))
+    changes = await asyncio.gather(
+        *(ledger.versions.change(second, run_id=f"r{n}") for n in range(10))
+    )
     assert sum(change is not None for change in changes) == 1
 
 
-async def test_the_newest_complete_one_is_the_one_with_the_newest_data(ledger: Ledger, clock: StandingClock) -> None:
+async def test_the_newest_complete_one_is_the_one_with_the_newest_data(
+    ledger: Ledger, clock: StandingClock
+) -> None:
     assert await ledger.versions.newest_complete(KEY) is None
     newer = await complete(ledger, etag="e2", day=9)
     clock.pass_by(hours=1)
     older = await complete(ledger, etag="e1", day=8)  # seen later
-    await ledger.versions.insert(a_version("e3", created=datetime(2026, 11, 10, tzinfo=UTC)))  # still landing
+    await ledger.versions.insert(
+        a_version("e3", created=datetime(2026, 11, 10, tzinfo=UTC))
+    )  # still landing
     await complete(ledger, OTHER, etag="e4", day=20)
     assert await ledger.versions.newest_complete(KEY) == newer
     assert await ledger.versions.newest_complete(KEY, before=newer) == older
@@ -81,7 +106,10 @@ async def test_the_newest_complete_one_is_the_one_with_the_newest_data(ledger: L
 
 def test_the_age_of_versions() -> None:
     ages = [  # from old to new
-        a_version(), a_version(n=2), replace(a_version(), first_seen="2026-11-21T06:00:00.5Z"),
-        a_version(created=datetime(2026, 11, 9, tzinfo=UTC))]
+        a_version(),
+        a_version(n=2),
+        replace(a_version(), first_seen="2026-11-21T06:00:00.5Z"),
+        a_version(created=datetime(2026, 11, 9, tzinfo=UTC)),
+    ]
     backwards = ages[::-1]
     assert sorted(backwards, key=lambda version: version.age) == ages

@@ -9,8 +9,11 @@ import aiohttp
 from yarl import URL
 
 PATHS = {
-    "billed_usage": "usage/billed", "unbilled_usage": "usage/unbilled",
-    "billed_reconciliation": "reconciliation/billed", "unbilled_reconciliation": "reconciliation/unbilled"}
+    "billed_usage": "usage/billed",
+    "unbilled_usage": "usage/unbilled",
+    "billed_reconciliation": "reconciliation/billed",
+    "unbilled_reconciliation": "reconciliation/unbilled",
+}
 
 
 @dataclass(frozen=True)
@@ -36,27 +39,42 @@ class Caller:
         if method == "POST":
             headers = {"Content-Type": "application/json", **headers}
         async with self.session.request(
-            method, URL(url, encoded=True), data=data, headers=headers, allow_redirects=False) as answer:
+            method, URL(url, encoded=True), data=data, headers=headers, allow_redirects=False
+        ) as answer:
             return Reply(answer.status, answer.headers, await answer.read())
 
     async def start(self, dataset: str, body: Any, action: str = "export", **headers: str) -> Reply:
-        return await self.call("POST", f"/{self.version}/reports/partners/billing/{PATHS[dataset]}/{action}", body, **headers)
+        return await self.call(
+            "POST",
+            f"/{self.version}/reports/partners/billing/{PATHS[dataset]}/{action}",
+            body,
+            **headers,
+        )
 
     async def start_key(self, key: str, current_month: str) -> Reply:
         dataset, *scope, attribute_set = key.split("/")
         if len(scope) == 1:
             return await self.start(dataset, {"invoiceId": scope[0], "attributeSet": attribute_set})
         period = "current" if scope[0] == current_month else "last"
-        return await self.start(dataset, {"billingPeriod": period, "currencyCode": scope[1], "attributeSet": attribute_set})
+        return await self.start(
+            dataset,
+            {"billingPeriod": period, "currencyCode": scope[1], "attributeSet": attribute_set},
+        )
 
     async def poll(self, started: Reply) -> Reply:
         operation_id = urlsplit(started.headers["Location"]).path.rsplit("/", 1)[-1]
-        return await self.call("GET", f"/{self.version}/reports/partners/billing/operations/{operation_id}")
+        return await self.call(
+            "GET", f"/{self.version}/reports/partners/billing/operations/{operation_id}"
+        )
 
     async def end(self, started: Reply) -> Reply:
         """Polls without waiting until the operation is over, or is no operation any more."""
         for _ in range(50):
             reply = await self.poll(started)
-            if reply.status != 200 or "resourceLocation" in str(reply.json) or "error" in reply.json:
+            if (
+                reply.status != 200
+                or "resourceLocation" in str(reply.json)
+                or "error" in reply.json
+            ):
                 return reply
         raise AssertionError("it never ends")

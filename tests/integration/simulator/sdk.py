@@ -35,7 +35,9 @@ NO_RETRY = RetryHandlerOption(max_retries=0, should_retry=False)
 async def sdk_client(base_url: str) -> AsyncIterator[GraphServiceClient]:
     transport = httpx.AsyncHTTPTransport()
     http = GraphClientFactory.create_with_default_middleware(
-        client=httpx.AsyncClient(timeout=20, transport=transport), options={RetryHandlerOption.get_key(): NO_RETRY})
+        client=httpx.AsyncClient(timeout=20, transport=transport),
+        options={RetryHandlerOption.get_key(): NO_RETRY},
+    )
     adapter = GraphRequestAdapter(AnonymousAuthenticationProvider(), client=http)
     adapter.base_url = f"{base_url}/v1.0"
     try:
@@ -51,13 +53,20 @@ async def start(client: GraphServiceClient, key: str, current_month: str) -> str
     billing: Any = client.reports.partners.billing
     state, family = dataset.split("_")
     node = getattr(getattr(billing, family), state).microsoft_graph_partners_billing_export
-    module: Any = {"billed_usage": billed_usage, "unbilled_usage": unbilled_usage, "billed_reconciliation": billed_reconciliation,
-                   "unbilled_reconciliation": unbilled_reconciliation}[dataset]
+    module: Any = {
+        "billed_usage": billed_usage,
+        "unbilled_usage": unbilled_usage,
+        "billed_reconciliation": billed_reconciliation,
+        "unbilled_reconciliation": unbilled_reconciliation,
+    }[dataset]
     body = module.ExportPostRequestBody(attribute_set=AttributeSet(attribute_set))
     if state == "billed":
         body.invoice_id = scope[0]
     else:
-        body.billing_period, body.currency_code = BillingPeriod("current" if scope[0] == current_month else "last"), scope[1]
+        body.billing_period, body.currency_code = (
+            BillingPeriod("current" if scope[0] == current_month else "last"),
+            scope[1],
+        )
     seen = HeadersInspectionHandlerOption()
     await node.post(body, RequestConfiguration(options=[seen, NO_RETRY]))
     location = next(iter(seen.response_headers.get("location")))
@@ -67,7 +76,9 @@ async def start(client: GraphServiceClient, key: str, current_month: str) -> str
 async def manifest(client: GraphServiceClient, operation_id: str) -> Manifest:
     """Polls without waiting; follows a link by its id."""
     billing: Any = client.reports.partners.billing
-    while isinstance(operation := await billing.operations.by_operation_id(operation_id).get(), RunningOperation):
+    while isinstance(
+        operation := await billing.operations.by_operation_id(operation_id).get(), RunningOperation
+    ):
         pass
     if operation.resource_location is not None:
         return operation.resource_location

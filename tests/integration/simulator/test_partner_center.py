@@ -12,10 +12,18 @@ from tests.integration.simulator.caller import Caller
 async def test_the_list_ignores_size_and_offset(talker: Simulator, caller: Caller) -> None:
     reply = await caller.call("GET", "/v1/invoices?size=1&offset=1")
     document = reply.json
-    assert document["totalCount"] == len(document["items"]) == 3 and document["attributes"] == {"objectType": "Collection"}
-    assert {item["id"] for item in document["items"]} == {invoice.invoice_id for invoice in talker.invoices()}
+    assert document["totalCount"] == len(document["items"]) == 3 and document["attributes"] == {
+        "objectType": "Collection"
+    }
+    assert {item["id"] for item in document["items"]} == {
+        invoice.invoice_id for invoice in talker.invoices()
+    }
     item = next(item for item in document["items"] if item["id"].startswith("G"))
-    assert (item["documentType"], item["invoiceType"], item["currencyCode"]) == ("invoice", "Recurring", "USD")
+    assert (item["documentType"], item["invoiceType"], item["currencyCode"]) == (
+        "invoice",
+        "Recurring",
+        "USD",
+    )
     assert "billingPeriodStartDate" not in item and item["invoiceDate"].endswith("T07:13:00Z")
     assert f"{item['totalCharges']:.2f}" in {f"{invoice.total}" for invoice in talker.invoices()}
 
@@ -29,12 +37,17 @@ async def test_one_invoice_has_its_period(talker: Simulator, caller: Caller) -> 
 
 
 async def test_pages_can_be_switched_on(talker: Simulator, caller: Caller) -> None:
-    talker.behaviour = replace(Behaviour(), invoice_paging="paged", invoice_periods="present", invoice_spelling="table")
+    talker.behaviour = replace(
+        Behaviour(), invoice_paging="paged", invoice_periods="present", invoice_spelling="table"
+    )
     path, seen = "/invoices?size=2", list[str]()
     while path:
         document = (await caller.call("GET", "/v1" + path)).json
         seen += [item["id"] for item in document["items"]]
-        assert all("billingPeriodEndDate" in item and item["documentType"] == "Invoice" for item in document["items"])
+        assert all(
+            "billingPeriodEndDate" in item and item["documentType"] == "Invoice"
+            for item in document["items"]
+        )
         path = document["links"].get("next", {}).get("uri", "")
     assert sorted(seen) == sorted(invoice.invoice_id for invoice in talker.invoices())
     assert len(talker.requests_of("invoices")) == 2
@@ -42,19 +55,28 @@ async def test_pages_can_be_switched_on(talker: Simulator, caller: Caller) -> No
 
 async def test_an_amended_invoice_and_its_void_note(session: aiohttp.ClientSession) -> None:
     behaviour = replace(Behaviour(), amended_invoice="reissued")
-    simulator = Simulator(storage=NoStorage(), behaviour=behaviour, partner=Partner(currencies=("EUR",)))
+    simulator = Simulator(
+        storage=NoStorage(), behaviour=behaviour, partner=Partner(currencies=("EUR",))
+    )
     with simulator.serving() as base_url:
         items = (await Caller(session, base_url).call("GET", "/v1/invoices")).json["items"]
     void = next(item for item in items if item["documentType"] == "void_note")
     new = next(item for item in items if item.get("amendsOf") == void["id"])
-    assert [amendment["id"] for amendment in void["amendments"]] == [new["id"]] and new["totalCharges"] == void["totalCharges"]
+    assert [amendment["id"] for amendment in void["amendments"]] == [new["id"]] and new[
+        "totalCharges"
+    ] == void["totalCharges"]
 
 
 async def test_throttled_and_denied_in_its_own_shape(talker: Simulator, caller: Caller) -> None:
-    talker.faults.add(Match(operation="invoices", nth=(1,)), Answer(status=429, headers={"Retry-After": "57"}))
+    talker.faults.add(
+        Match(operation="invoices", nth=(1,)), Answer(status=429, headers={"Retry-After": "57"})
+    )
     reply = await caller.call("GET", "/v1/invoices")
     assert (reply.status, reply.headers["Retry-After"]) == (429, "57")
-    assert reply.json == {"statusCode": 429, "message": "Rate limit is exceeded. Try again in 57 seconds."}
+    assert reply.json == {
+        "statusCode": 429,
+        "message": "Rate limit is exceeded. Try again in 57 seconds.",
+    }
     talker.behaviour = replace(Behaviour(), partner_center_permission="denied")
     assert (await caller.call("GET", "/v1/invoices")).json["statusCode"] == 403
 

@@ -22,9 +22,22 @@ from tests.integration.simulator.caller import Caller
 @contextmanager
 def program(azurite: Azurite, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "local.simulator", "--storage-connection-string-env", "BILLING", *arguments],
-        cwd=ROOT, env={**os.environ, "BILLING": azurite.billing.connection_string}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-m",
+            "local.simulator",
+            "--storage-connection-string-env",
+            "BILLING",
+            *arguments,
+        ],
+        cwd=ROOT,
+        env={**os.environ, "BILLING": azurite.billing.connection_string},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     try:
         yield process
     finally:
@@ -33,11 +46,27 @@ def program(azurite: Azurite, *arguments: str) -> Iterator["subprocess.Popen[str
 
 
 async def test_it_listens_obeys_its_switches_and_faults_and_ends_cleanly(
-    azurite: Azurite, tmp_path: Path, session: object,
+    azurite: Azurite,
+    tmp_path: Path,
+    session: object,
 ) -> None:
     faults = tmp_path / "faults.json"
-    faults.write_text(json.dumps({"rules": [{"match": {"operation": "invoices", "nth": [1]}, "answer": {"status": 429}}]}))
-    arguments = ["--port", "0", "--seed", "11", "--faults", str(faults), "--behaviour", "manifest=link", "gone=410"]
+    faults.write_text(
+        json.dumps(
+            {"rules": [{"match": {"operation": "invoices", "nth": [1]}, "answer": {"status": 429}}]}
+        )
+    )
+    arguments = [
+        "--port",
+        "0",
+        "--seed",
+        "11",
+        "--faults",
+        str(faults),
+        "--behaviour",
+        "manifest=link",
+        "gone=410",
+    ]
     with program(azurite, *arguments) as process:
         assert process.stdout is not None
         known, storage, listening = (process.stdout.readline() for _ in range(3))
@@ -47,39 +76,72 @@ async def test_it_listens_obeys_its_switches_and_faults_and_ends_cleanly(
         assert sorted(each[0] for each in ids) == ["D", "G", "G"] and found
         caller = Caller(session, found[1])
         assert [(await caller.call("GET", "/v1/invoices")).status for _ in range(2)] == [429, 200]
-        assert (await caller.call("GET", "/v1.0/reports/partners/billing/operations/x")).status == 410
-        started = await caller.start("billed_usage", {"invoiceId": next(each for each in ids if each[0] == "G")})
+        assert (
+            await caller.call("GET", "/v1.0/reports/partners/billing/operations/x")
+        ).status == 410
+        started = await caller.start(
+            "billed_usage", {"invoiceId": next(each for each in ids if each[0] == "G")}
+        )
         assert started.status == 202
         process.send_signal(signal.SIGTERM)
         out, error = process.communicate(timeout=30)
         assert (process.returncode, out, error) == (0, "", "")
 
 
-@pytest.mark.parametrize("arguments", [
-    ["--behaviour", "manifest=sideways"], ["--faults", "/nowhere.json"], ["--currencies", "XYZ"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--behaviour", "manifest=sideways"], ["--faults", "/nowhere.json"], ["--currencies", "XYZ"]],
+)
 def test_wrong_arguments_are_named(azurite: Azurite, arguments: list[str]) -> None:
     with program(azurite, *arguments) as process:
         _, error = process.communicate(timeout=60)
-        assert process.returncode == 2 and arguments[1].partition("=")[2] in error and "Traceback" not in error
+        assert (
+            process.returncode == 2
+            and arguments[1].partition("=")[2] in error
+            and "Traceback" not in error
+        )
 
 
 def test_the_checker_reads_a_landing_container(
-    azurite: Azurite, container: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    azurite: Azurite,
+    container: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     simulator = Simulator(storage=BillingStorage(azurite.billing.connection_string))
-    totals = [f"--invoice-total={invoice.invoice_id}={invoice.total}" for invoice in simulator.invoices()]
+    totals = [
+        f"--invoice-total={invoice.invoice_id}={invoice.total}" for invoice in simulator.invoices()
+    ]
     monkeypatch.setenv("LANDING", azurite.landing.connection_string)
-    arguments = ["--connection-string-env", "LANDING", "--container", container, "--prefix", "some/where/", *totals]
-    with ContainerClient.from_connection_string(azurite.landing.connection_string, container) as landing:
+    arguments = [
+        "--connection-string-env",
+        "LANDING",
+        "--container",
+        container,
+        "--prefix",
+        "some/where/",
+        *totals,
+    ]
+    with ContainerClient.from_connection_string(
+        azurite.landing.connection_string, container
+    ) as landing:
         landing.create_container()
         assert main(arguments) == 2
         for key in simulator.export_keys():
             dataset, *scope, attribute_set = key.split("/")
-            place = f"invoice_id={scope[0]}" if len(scope) == 1 else f"billing_month={scope[0]}/currency_code={scope[1]}"
+            place = (
+                f"invoice_id={scope[0]}"
+                if len(scope) == 1
+                else f"billing_month={scope[0]}/currency_code={scope[1]}"
+            )
             for file in simulator.expected(key).blobs:
                 landing.upload_blob(
-                    f"some/where/data/{dataset}/{place}/attribute_set={attribute_set}/version=1/{file.name}", file.content)
+                    f"some/where/data/{dataset}/{place}/attribute_set={attribute_set}/version=1/{file.name}",
+                    file.content,
+                )
         assert main(arguments) == 0
         assert "All 14 hold." in capsys.readouterr().out
-        landing.delete_blob(f"some/where/data/{dataset}/{place}/attribute_set={attribute_set}/version=1/{file.name}")
+        landing.delete_blob(
+            f"some/where/data/{dataset}/{place}/attribute_set={attribute_set}/version=1/{file.name}"
+        )
         assert main(arguments) == 1

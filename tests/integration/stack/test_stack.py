@@ -34,8 +34,13 @@ class Program:
         self.output = output
         with output.open("w") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "local.stack", "--state-dir", str(state)], cwd=ROOT, stdout=file, stderr=subprocess.STDOUT,
-                env={**os.environ, **environment}, start_new_session=True)
+                [sys.executable, "-m", "local.stack", "--state-dir", str(state)],
+                cwd=ROOT,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment},
+                start_new_session=True,
+            )
 
     def up(self) -> str:
         """The app's URL, when the stack is up."""
@@ -58,16 +63,27 @@ def programs() -> Iterator[list[Program]]:
             program.process.wait(timeout=60)
 
 
-def test_one_stack_a_state_dir_and_none_outlives_its_parent(tmp_path: Path, programs: list[Program]) -> None:
+def test_one_stack_a_state_dir_and_none_outlives_its_parent(
+    tmp_path: Path, programs: list[Program]
+) -> None:
     state = tmp_path / "state"
-    first = Program(state, tmp_path / "first.txt", AZURE_CLIENT_ID="not a GUID: what a shell has set does not count")
+    first = Program(
+        state,
+        tmp_path / "first.txt",
+        AZURE_CLIENT_ID="not a GUID: what a shell has set does not count",
+    )
     programs.append(first)
     app = first.up()
     assert httpx.get(f"{app}/health").status_code == 200
     assert (state / "app-url").read_text() == app.removesuffix("/api") + "\n"
 
     second = subprocess.run(
-        [sys.executable, "-m", "local.stack", "--state-dir", str(state)], cwd=ROOT, capture_output=True, text=True, timeout=30)
+        [sys.executable, "-m", "local.stack", "--state-dir", str(state)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
     assert second.returncode == 3
     assert len(second.stderr.splitlines()) == 1 and str(first.process.pid) in second.stderr
 
@@ -87,7 +103,9 @@ def test_one_stack_a_state_dir_and_none_outlives_its_parent(tmp_path: Path, prog
     assert free_within(state, 1)
 
 
-def test_a_part_that_does_not_start_is_told_with_the_end_of_its_log(tmp_path: Path, programs: list[Program]) -> None:
+def test_a_part_that_does_not_start_is_told_with_the_end_of_its_log(
+    tmp_path: Path, programs: list[Program]
+) -> None:
     wrong = Program(tmp_path / "state", tmp_path / "wrong.txt", EXPORT_PARALLELISM="many")
     programs.append(wrong)
     assert wrong.process.wait(timeout=60) == 1
@@ -100,16 +118,33 @@ def test_a_part_that_does_not_start_is_told_with_the_end_of_its_log(tmp_path: Pa
 def test_the_demo_lands_all_and_proves_it(tmp_path: Path) -> None:
     state = tmp_path / "demo"
     demo = subprocess.run(
-        [sys.executable, "-m", "local.demo", "--state-dir", str(state)], cwd=ROOT, capture_output=True, text=True, timeout=180)
+        [sys.executable, "-m", "local.demo", "--state-dir", str(state)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
     assert demo.returncode == 0, demo.stdout + demo.stderr
-    assert (found := re.search(r"^all (\d+) blobs landed and proven", demo.stdout, flags=re.MULTILINE)) and int(found[1]) > 50
+    assert (
+        found := re.search(r"^all (\d+) blobs landed and proven", demo.stdout, flags=re.MULTILINE)
+    ) and int(found[1]) > 50
     landed = {file for file in (state / "landing" / "data").rglob("*") if file.is_file()}
     assert {file.relative_to(state / "landing" / "data").parts[0] for file in landed} == {
-        "billed_usage", "unbilled_usage", "billed_reconciliation", "unbilled_reconciliation"}
+        "billed_usage",
+        "unbilled_usage",
+        "billed_reconciliation",
+        "unbilled_reconciliation",
+    }
     assert sum(file.name != "_manifest.json" for file in landed) == int(found[1])
     assert (state / "ledger" / "billingruns.jsonl").stat().st_size
     assert free_within(state, 5)
 
-    said = [file for file in state.rglob("*") if file.is_file() and (file.suffix in (".log", ".jsonl", ".json"))]
-    leaks = [str(file) for file in said if re.search(rb"(?i)[?&]sig=|AccountKey=", file.read_bytes())]
+    said = [
+        file
+        for file in state.rglob("*")
+        if file.is_file() and (file.suffix in (".log", ".jsonl", ".json"))
+    ]
+    leaks = [
+        str(file) for file in said if re.search(rb"(?i)[?&]sig=|AccountKey=", file.read_bytes())
+    ]
     assert not leaks

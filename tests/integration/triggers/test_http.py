@@ -24,7 +24,11 @@ def problem(response: HostResponse, status: int, code: str) -> dict[str, Any]:
     assert response.status == status, (response.status, response.body)
     assert (response.header("Content-Type") or "").startswith("application/problem+json")
     body: dict[str, Any] = response.json()
-    assert (body["status"], body["code"], body["type"]) == (status, code, "about:blank") and body["title"] and body["remedy"]
+    assert (
+        (body["status"], body["code"], body["type"]) == (status, code, "about:blank")
+        and body["title"]
+        and body["remedy"]
+    )
     return body
 
 
@@ -33,70 +37,156 @@ def is_json(response: HostResponse) -> bool:
 
 
 def test_a_run_is_accepted_shown_and_ends(world: World) -> None:
-    response = world.host.request("POST", "/api/runs", json={
-        "dataset": "billed_usage", "invoice_id": world.invoice_id.lower(), "reason": "Prüfung"})
+    response = world.host.request(
+        "POST",
+        "/api/runs",
+        json={
+            "dataset": "billed_usage",
+            "invoice_id": world.invoice_id.lower(),
+            "reason": "Prüfung",
+        },
+    )
     body = response.json()
     key = ExportKey.parse(f"billed_usage/{world.invoice_id}/full")
     assert response.status == 202 and is_json(response) and body["started"] is True
     assert RUN_ID.fullmatch(body["run_id"]) and belongs(body["run_id"], key)
-    assert response.header("Location") == f"/api/runs/{body['run_id']}" and int(response.header("Retry-After") or 0) > 0
+    assert (
+        response.header("Location") == f"/api/runs/{body['run_id']}"
+        and int(response.header("Retry-After") or 0) > 0
+    )
     assert (body["key"], body["dataset"], body["invoice_id"], body["attribute_set"]) == (
-        str(key), "billed_usage", world.invoice_id, "full")
-    assert (body["stage"], body["outcome"], body["reason"], body["requested_by"]) == ("starting", None, "Prüfung", "function-key")
+        str(key),
+        "billed_usage",
+        world.invoice_id,
+        "full",
+    )
+    assert (body["stage"], body["outcome"], body["reason"], body["requested_by"]) == (
+        "starting",
+        None,
+        "Prüfung",
+        "function-key",
+    )
     ended = world.finish(body["run_id"])
-    assert ended["outcome"] == "landed" and ended["blobs"]["landed"] == ended["blobs"]["total"] > 0 and ended["rows"] > 0
+    assert (
+        ended["outcome"] == "landed"
+        and ended["blobs"]["landed"] == ended["blobs"]["total"] > 0
+        and ended["rows"] > 0
+    )
     shown = world.host.request("GET", f"/api/runs/{body['run_id']}")
     assert shown.status == 200 and is_json(shown) and shown.header("Retry-After") is None
-    assert {"run_id", "key", "stage", "outcome", "code", "remedy", "next_check_at", "blobs", "bytes", "rows", "version",
-        "path"} <= set(ended)
+    assert {
+        "run_id",
+        "key",
+        "stage",
+        "outcome",
+        "code",
+        "remedy",
+        "next_check_at",
+        "blobs",
+        "bytes",
+        "rows",
+        "version",
+        "path",
+    } <= set(ended)
 
 
 def test_a_live_run_is_shown_with_when_to_ask_again(world: World) -> None:
     run_id = world.start("unbilled_usage")
     shown = world.host.request("GET", f"/api/runs/{run_id}")
-    assert shown.status == 200 and int(shown.header("Retry-After") or 0) > 0 and shown.json()["outcome"] is None
-    again = world.host.request("POST", "/api/runs", json={
-        "dataset": "unbilled_usage", "billing_month": "2026-11", "currency_code": "usd"})
+    assert (
+        shown.status == 200
+        and int(shown.header("Retry-After") or 0) > 0
+        and shown.json()["outcome"] is None
+    )
+    again = world.host.request(
+        "POST",
+        "/api/runs",
+        json={"dataset": "unbilled_usage", "billing_month": "2026-11", "currency_code": "usd"},
+    )
     body = again.json()
     assert again.status == 202 and (body["started"], body["run_id"]) == (False, run_id)
-    assert again.header("Location") == f"/api/runs/{run_id}" and int(again.header("Retry-After") or 0) > 0
+    assert (
+        again.header("Location") == f"/api/runs/{run_id}"
+        and int(again.header("Retry-After") or 0) > 0
+    )
     assert world.finish(run_id)["outcome"] == "landed"
 
 
 def test_of_fifty_at_once_one_starts(world: World) -> None:
     order = an_invoice()
     with ThreadPoolExecutor(50) as pool:
-        responses = list(pool.map(lambda _: world.host.request("POST", "/api/runs", json=order), range(50)))
+        responses = list(
+            pool.map(lambda _: world.host.request("POST", "/api/runs", json=order), range(50))
+        )
     assert {response.status for response in responses} == {202}
     bodies = [response.json() for response in responses]
-    assert sum(body["started"] for body in bodies) == 1 and len({body["run_id"] for body in bodies}) == 1
+    assert (
+        sum(body["started"] for body in bodies) == 1
+        and len({body["run_id"] for body in bodies}) == 1
+    )
     ended = world.finish(bodies[0]["run_id"])
     assert ended["outcome"] == "failed" and ended["code"] and ended["remedy"] and ended["cause"]
 
 
 def test_what_is_wrong_is_told_at_once(world: World) -> None:
-    body = problem(world.host.request("POST", "/api/runs", json={
-        "dataset": "unbilled_usage", "billing_month": "2020-01", "colour": "red", "force": "yes"}), 400, "request_invalid")
-    assert {fault["field"] for fault in body["errors"]} == {"billing_month", "currency_code", "colour", "force"}
+    body = problem(
+        world.host.request(
+            "POST",
+            "/api/runs",
+            json={
+                "dataset": "unbilled_usage",
+                "billing_month": "2020-01",
+                "colour": "red",
+                "force": "yes",
+            },
+        ),
+        400,
+        "request_invalid",
+    )
+    assert {fault["field"] for fault in body["errors"]} == {
+        "billing_month",
+        "currency_code",
+        "colour",
+        "force",
+    }
 
 
-@pytest.mark.parametrize(("body", "status", "code"), [
-    (b"{", 400, "request_invalid"), (b"[]", 400, "request_invalid"), (b"\xff\xfe\xfa", 400, "request_invalid"),
-    (b"", 400, "request_invalid"),
-    (b'{"\\ud800": 1}', 400, "request_invalid"), (b"[" * 50_000, 400, "request_invalid"),
-    (b" " * 70_000, 413, "request_too_large")])
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"{", 400, "request_invalid"),
+        (b"[]", 400, "request_invalid"),
+        (b"\xff\xfe\xfa", 400, "request_invalid"),
+        (b"", 400, "request_invalid"),
+        (b'{"\\ud800": 1}', 400, "request_invalid"),
+        (b"[" * 50_000, 400, "request_invalid"),
+        (b" " * 70_000, 413, "request_too_large"),
+    ],
+)
 def test_bodies_that_are_no_order(world: World, body: bytes, status: int, code: str) -> None:
     problem(world.host.request("POST", "/api/runs", body=body), status, code)
 
 
 UNKNOWN = [
-    "nonsense", "..", "%2e%2e", "..%2f..", "%00", "billed-usage-g016907411-full-20261121t060000z-aaaa", "cycle-20261121t060000z",
-    "billed-usage-g016907411-full-00000101t000000z", "x" * 300, "%F0%9F%98%80", "a%27%20or%20%271%27%3D%271"]
+    "nonsense",
+    "..",
+    "%2e%2e",
+    "..%2f..",
+    "%00",
+    "billed-usage-g016907411-full-20261121t060000z-aaaa",
+    "cycle-20261121t060000z",
+    "billed-usage-g016907411-full-00000101t000000z",
+    "x" * 300,
+    "%F0%9F%98%80",
+    "a%27%20or%20%271%27%3D%271",
+]
 
 
 @pytest.mark.parametrize("unknown", UNKNOWN)
-@pytest.mark.parametrize(("method", "path"), [("GET", "/api/runs/{}"), ("POST", "/api/runs/{}/cancel"),
-    ("GET", "/api/cycles/{}")])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", "/api/runs/{}"), ("POST", "/api/runs/{}/cancel"), ("GET", "/api/cycles/{}")],
+)
 def test_unknown_ids_are_not_found(world: World, method: str, path: str, unknown: str) -> None:
     response = world.host.request(method, path.format(unknown))
     assert response.status == 404
@@ -104,19 +194,36 @@ def test_unknown_ids_are_not_found(world: World, method: str, path: str, unknown
         problem(response, 404, "not_found")
 
 
-@pytest.mark.parametrize(("method", "path"), [
-    ("PUT", "/api/runs"), ("DELETE", "/api/runs/x"), ("GET", "/api/runs/x/cancel"), ("POST", "/api/runs/x"),
-    ("PATCH", "/api/cycles"),
-    ("DELETE", "/api/cycles/x"), ("POST", "/api/health"), ("POST", "/api/nothing")])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", "/api/runs"),
+        ("DELETE", "/api/runs/x"),
+        ("GET", "/api/runs/x/cancel"),
+        ("POST", "/api/runs/x"),
+        ("PATCH", "/api/cycles"),
+        ("DELETE", "/api/cycles/x"),
+        ("POST", "/api/health"),
+        ("POST", "/api/nothing"),
+    ],
+)
 def test_wrong_methods_and_ways_are_refused(world: World, method: str, path: str) -> None:
     assert world.host.request(method, path).status in (404, 405)
 
 
 def test_a_run_is_cancelled_by_a_mark(world: World) -> None:
     run_id = world.start(**an_invoice())
-    response = world.host.request("POST", f"/api/runs/{run_id}/cancel", headers={"x-ms-client-principal-name": "ada@contoso.com"})
+    response = world.host.request(
+        "POST",
+        f"/api/runs/{run_id}/cancel",
+        headers={"x-ms-client-principal-name": "ada@contoso.com"},
+    )
     body = response.json()
-    assert response.status == 202 and is_json(response) and response.header("Location") == f"/api/runs/{run_id}"
+    assert (
+        response.status == 202
+        and is_json(response)
+        and response.header("Location") == f"/api/runs/{run_id}"
+    )
     assert body["cancel_requested_at"] and body["effective_by"] >= body["cancel_requested_at"]
     again = world.post(f"/api/runs/{run_id}/cancel")
     assert again["cancel_requested_at"] == body["cancel_requested_at"]
@@ -133,16 +240,26 @@ def test_a_cancelled_key_may_be_asked_for_at_once(world: World) -> None:
     world.post(f"/api/runs/{first}/cancel")
     second = world.start(**order)
     assert second != first
-    assert world.finish(first)["outcome"] == "cancelled" and world.finish(second)["outcome"] == "failed"
+    assert (
+        world.finish(first)["outcome"] == "cancelled"
+        and world.finish(second)["outcome"] == "failed"
+    )
 
 
 def test_a_cycle_is_accepted_and_shown(world: World) -> None:
     response = world.host.request("POST", "/api/cycles", json={})
     body = response.json()
     assert response.status == 202 and is_json(response) and started_at(body["cycle_id"]) is not None
-    assert response.header("Location") == f"/api/cycles/{body['cycle_id']}" and int(response.header("Retry-After") or 0) > 0
+    assert (
+        response.header("Location") == f"/api/cycles/{body['cycle_id']}"
+        and int(response.header("Retry-After") or 0) > 0
+    )
     shown = world.host.request("GET", f"/api/cycles/{body['cycle_id']}")
-    assert shown.status == 200 and shown.json()["state"] in ("starting", "running") and int(shown.header("Retry-After") or 0) > 0
+    assert (
+        shown.status == 200
+        and shown.json()["state"] in ("starting", "running")
+        and int(shown.header("Retry-After") or 0) > 0
+    )
     world.host.wait(body["cycle_id"], 60)
     ended = world.host.request("GET", f"/api/cycles/{body['cycle_id']}")
     assert ended.json()["state"] == "ended" and ended.header("Retry-After") is None
@@ -150,24 +267,43 @@ def test_a_cycle_is_accepted_and_shown(world: World) -> None:
 
 
 def test_a_cycle_takes_no_nonsense(world: World) -> None:
-    body = problem(world.host.request("POST", "/api/cycles", json={"nonsense": 1}), 400, "request_invalid")
+    body = problem(
+        world.host.request("POST", "/api/cycles", json={"nonsense": 1}), 400, "request_invalid"
+    )
     assert [fault["field"] for fault in body["errors"]] == ["nonsense"]
 
 
 def test_health_says_nothing_but_a_number(world: World) -> None:
     response = world.host.request("GET", "/api/health")
-    assert (response.status, response.body, response.header("Cache-Control")) == (200, b"", "no-store")
+    assert (response.status, response.body, response.header("Cache-Control")) == (
+        200,
+        b"",
+        "no-store",
+    )
 
 
 def test_no_answer_holds_a_secret_or_the_engines_addresses(world: World) -> None:
     run = world.land("billed_reconciliation")
     for path in (f"/api/runs/{run['run_id']}", "/api/cycles/x", "/api/runs/x"):
         text = world.host.request("GET", path).body.decode().lower()
-        assert not any(word in text for word in ("sig=", "code=", "key=", "token", "webhooks", "sas", "http://",
-            "accountkey")), text
+        assert not any(
+            word in text
+            for word in (
+                "sig=",
+                "code=",
+                "key=",
+                "token",
+                "webhooks",
+                "sas",
+                "http://",
+                "accountkey",
+            )
+        ), text
 
 
-def test_when_the_task_hub_takes_nothing_the_claim_stays_and_is_settled(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_the_task_hub_takes_nothing_the_claim_stays_and_is_settled(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     order = an_invoice()
 
     async def refuse(*_: Any, **__: Any) -> str:

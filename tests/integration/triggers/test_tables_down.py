@@ -16,23 +16,37 @@ RUN = "billed-usage-g016907411-full-20261121t060000z-aaaa"
 @pytest.fixture(scope="module")
 def world(azurite: Azurite) -> Iterator[World]:
     """Its tables are at a port where nobody listens."""
-    connection = re.sub(r"TableEndpoint=[^;]+;", "TableEndpoint=http://127.0.0.1:9/landing;", azurite.landing.connection_string)
+    connection = re.sub(
+        r"TableEndpoint=[^;]+;",
+        "TableEndpoint=http://127.0.0.1:9/landing;",
+        azurite.landing.connection_string,
+    )
     with World(azurite, LANDING_STORAGE=connection) as world:
         yield world
 
 
 def test_every_call_says_so(world: World) -> None:
     calls = [
-        ("POST", "/api/runs", {"dataset": "billed_usage", "invoice_id": "G016907411"}), ("GET", f"/api/runs/{RUN}", None),
-        ("POST", f"/api/runs/{RUN}/cancel", {}), ("POST", "/api/cycles", {}), ("GET", "/api/cycles/cycle-20261121t060000z", None),
-        ("GET", "/api/health", None)]
+        ("POST", "/api/runs", {"dataset": "billed_usage", "invoice_id": "G016907411"}),
+        ("GET", f"/api/runs/{RUN}", None),
+        ("POST", f"/api/runs/{RUN}/cancel", {}),
+        ("POST", "/api/cycles", {}),
+        ("GET", "/api/cycles/cycle-20261121t060000z", None),
+        ("GET", "/api/health", None),
+    ]
     began = time.monotonic()
     with ThreadPoolExecutor(len(calls)) as pool:
-        responses = list(pool.map(lambda call: world.host.request(call[0], call[1], json=call[2]), calls))
+        responses = list(
+            pool.map(lambda call: world.host.request(call[0], call[1], json=call[2]), calls)
+        )
     assert time.monotonic() - began < 30
     *others, health = responses
     for response in others:
-        assert response.status == 503 and response.json()["code"] == "ledger_unavailable" and response.header("Retry-After")
+        assert (
+            response.status == 503
+            and response.json()["code"] == "ledger_unavailable"
+            and response.header("Retry-After")
+        )
         assert (response.header("Content-Type") or "").startswith("application/problem+json")
         assert b"127.0.0.1" not in response.body and b"Account" not in response.body
     assert (health.status, health.body) == (503, b"")

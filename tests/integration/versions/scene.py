@@ -1,9 +1,9 @@
 """Ledger and landing of one container, runs and manifests made by hand, and writes that can be made to fail.
 
-    run = await scene.start("aaaa")
-    plan = await scene.plan(run, manifest(["part-0.json.gz"]))
-    await scene.copy(run, ["part-0.json.gz"])
-    committed = await scene.commit(run)
+run = await scene.start("aaaa")
+plan = await scene.plan(run, manifest(["part-0.json.gz"]))
+await scene.copy(run, ["part-0.json.gz"])
+committed = await scene.commit(run)
 """
 
 import hashlib
@@ -31,14 +31,25 @@ from shared.manifest import Manifest, ManifestBlob
 from tests.integration.ledger.standing import KEY, StandingClock, a_run
 
 ROOT = "https://acct.blob.core.windows.net/c/v1/PartnerTenantId=t/BillingMonth=202610/InvoiceId=G016907411/Fragment=full"
-WRITES = {"landing": ("put", "create", "swap", "delete"), "tables": ("insert", "replace", "merge", "upsert_all")}
+WRITES = {
+    "landing": ("put", "create", "swap", "delete"),
+    "tables": ("insert", "replace", "merge", "upsert_all"),
+}
 
 
 def manifest(names: Iterable[str], etag: str = "e1", day: int = 8) -> Manifest:
     blobs = tuple(ManifestBlob(name, "default") for name in names)
     return Manifest(
-        id="m-1", etag=etag, created=datetime(2026, 11, day, 9, 37, tzinfo=UTC), schema_version="2", partner_tenant_id="t",
-        root_directory=ROOT, blobs=blobs, blob_count=len(blobs), sas_token="none")
+        id="m-1",
+        etag=etag,
+        created=datetime(2026, 11, day, 9, 37, tzinfo=UTC),
+        schema_version="2",
+        partner_tenant_id="t",
+        root_directory=ROOT,
+        blobs=blobs,
+        blob_count=len(blobs),
+        sas_token="none",
+    )
 
 
 def parts(count: int) -> list[str]:
@@ -53,8 +64,12 @@ class Scene:
     def __init__(self, azurite: Azurite, container: str) -> None:
         self.clock = StandingClock()
         connection = azurite.landing.connection_string
-        self.ledger = Ledger(Tables(container, connection_string=connection), self.clock, hub="Tests")
-        self.landing = LandingStore(container=container, connection_string=connection, clock=self.clock)
+        self.ledger = Ledger(
+            Tables(container, connection_string=connection), self.clock, hub="Tests"
+        )
+        self.landing = LandingStore(
+            container=container, connection_string=connection, clock=self.clock
+        )
 
     async def __aenter__(self) -> "Scene":
         await self.landing.ensure_container()
@@ -77,7 +92,9 @@ class Scene:
     async def plan(self, run_id: str, planned: Manifest, number: int = 1) -> Plan:
         return await plan_copy(self.ledger, self.landing, await self.run(run_id), planned, number)
 
-    async def copy(self, run_id: str, names: Sequence[str], body: Callable[[str], bytes] = str.encode) -> None:
+    async def copy(
+        self, run_id: str, names: Sequence[str], body: Callable[[str], bytes] = str.encode
+    ) -> None:
         """As the copier and its activity leave it: the bytes and their rows."""
         run, rows = await self.run(run_id), []
         for name in names:
@@ -85,14 +102,29 @@ class Scene:
             await self.landing.put(path, data)
             there = await self.landing.head(path)
             assert there is not None
-            rows.append(BlobRow(
-                name=name, ok=True, run_id=run_id, destination_etag=there.etag, bytes=len(data), rows=1,
-                md5=b64encode(hashlib.md5(data).digest()).decode(), sha256=hashlib.sha256(data).hexdigest(), source_etag='"0x1"',
-                encoding="gzip", columns="A,B", rung="stream", tries=1))
+            rows.append(
+                BlobRow(
+                    name=name,
+                    ok=True,
+                    run_id=run_id,
+                    destination_etag=there.etag,
+                    bytes=len(data),
+                    rows=1,
+                    md5=b64encode(hashlib.md5(data).digest()).decode(),
+                    sha256=hashlib.sha256(data).hexdigest(),
+                    source_etag='"0x1"',
+                    encoding="gzip",
+                    columns="A,B",
+                    rung="stream",
+                    tries=1,
+                )
+            )
         await self.ledger.blobs.record(KEY, run.version, rows)
 
     async def commit(self, run_id: str, number: int = 1) -> Committed:
-        return await commit_version(self.ledger, self.landing, await self.run(run_id), number, "content")
+        return await commit_version(
+            self.ledger, self.landing, await self.run(run_id), number, "content"
+        )
 
     async def end(self, run_id: str) -> None:
         await close_run(self.ledger, run_id, {"outcome": "landed"})
@@ -107,10 +139,15 @@ class Scene:
         return (await self.versions())[-1]
 
     async def versions(self) -> list[Version]:
-        return sorted([version async for version in self.ledger.versions.of_key(KEY)], key=lambda version: version.age)
+        return sorted(
+            [version async for version in self.ledger.versions.of_key(KEY)],
+            key=lambda version: version.age,
+        )
 
     async def pages(self, run_id: str, plan: Plan, number: int = 1) -> list[Any]:
-        read = [await self.landing.read(page_path(run_id, number, page)) for page in range(plan.pages)]
+        read = [
+            await self.landing.read(page_path(run_id, number, page)) for page in range(plan.pages)
+        ]
         assert await self.landing.read(page_path(run_id, number, plan.pages)) is None
         return [json.loads(page[0]) for page in read if page is not None]
 
@@ -132,17 +169,23 @@ class Scene:
         """Everything that remains, without ETags."""
         versions = [{**asdict(version), "etag": ""} for version in await self.versions()]
         runs = [{**asdict(run), "etag": ""} async for run in self.ledger.runs.list("202611")]
-        files = {blob.name: (await self.landing.read(blob.name) or (b"",))[0]
-                 for folder in ("data", "catalogue", "runs") for blob in await self._listed(folder)}
+        files = {
+            blob.name: (await self.landing.read(blob.name) or (b"",))[0]
+            for folder in ("data", "catalogue", "runs")
+            for blob in await self._listed(folder)
+        }
         return versions, runs, files
 
     async def _listed(self, folder: str) -> Any:
         from dataclasses import replace
 
-        return [replace(blob, name=f"{folder}/{blob.name}") for blob in await self.landing.list(folder)]
+        return [
+            replace(blob, name=f"{folder}/{blob.name}") for blob in await self.landing.list(folder)
+        ]
 
     def kill_behind(self, number: int) -> "Writes":
         """The process ends behind the write of this number, from 1."""
+
         async def kill(count: int, result: Any) -> Any:
             if count == number:
                 raise Killed
@@ -152,8 +195,15 @@ class Scene:
 
     def lose_answer_of(self, number: int) -> "Writes":
         """The write of this number is made, but reported as somebody else's: the SDK repeated it."""
+
         async def lose(count: int, result: Any) -> Any:
-            return None if count == number and not isinstance(result, bool) else False if count == number else result
+            return (
+                None
+                if count == number and not isinstance(result, bool)
+                else False
+                if count == number
+                else result
+            )
 
         return Writes(self, lose)
 
@@ -166,7 +216,10 @@ class Writes:
         self._undo: list[Callable[[], None]] = []
 
     def __enter__(self) -> "Writes":
-        for owner, names in ((self.scene.landing, WRITES["landing"]), (self.scene.ledger.tables, WRITES["tables"])):
+        for owner, names in (
+            (self.scene.landing, WRITES["landing"]),
+            (self.scene.ledger.tables, WRITES["tables"]),
+        ):
             for name in names:
                 setattr(owner, name, self._followed(getattr(owner, name)))
                 self._undo.append(lambda owner=owner, name=name: delattr(owner, name))  # type: ignore[misc]

@@ -9,10 +9,23 @@ from tests.integration.ledger.standing import KEY
 from tests.integration.versions.scene import Killed, Scene, manifest, parts
 
 
-@pytest.mark.parametrize(("count", "widths"), [
-    (0, []), (1, [[1]]), (99, [[1] * 99]), (100, [[1] * 100]), (101, [[1] * 100, [1]]), (200, [[1] * 100, [1] * 100]),
-    (201, [[10] * 10, [10] * 10, [1]]), (215, [[10] * 10, [10] * 10, [10, 5]]), (2_500, [[10] * 10] * 25)])
-async def test_pages_hold_every_name_once(scene: Scene, count: int, widths: list[list[int]]) -> None:
+@pytest.mark.parametrize(
+    ("count", "widths"),
+    [
+        (0, []),
+        (1, [[1]]),
+        (99, [[1] * 99]),
+        (100, [[1] * 100]),
+        (101, [[1] * 100, [1]]),
+        (200, [[1] * 100, [1] * 100]),
+        (201, [[10] * 10, [10] * 10, [1]]),
+        (215, [[10] * 10, [10] * 10, [10, 5]]),
+        (2_500, [[10] * 10] * 25),
+    ],
+)
+async def test_pages_hold_every_name_once(
+    scene: Scene, count: int, widths: list[list[int]]
+) -> None:
     run, names = await scene.start(), parts(count)
     plan = await scene.plan(run, manifest(names))
     assert (plan.pages, plan.missing, plan.complete) == (len(widths), count, False)
@@ -31,9 +44,25 @@ async def test_the_run_knows_its_plan(scene: Scene) -> None:
     run = await scene.start()
     plan = await scene.plan(run, manifest(parts(3)))
     row = await scene.run(run)
-    assert (row.stage, row.plan, row.version, row.version_n, row.manifest_etag, row.blobs_total, row.path,
-        row.root_directory) == (
-        "copying", 1, plan.version.version, 1, "e1", 3, version_path(KEY, plan.version.version), manifest([]).root_directory)
+    assert (
+        row.stage,
+        row.plan,
+        row.version,
+        row.version_n,
+        row.manifest_etag,
+        row.blobs_total,
+        row.path,
+        row.root_directory,
+    ) == (
+        "copying",
+        1,
+        plan.version.version,
+        1,
+        "e1",
+        3,
+        version_path(KEY, plan.version.version),
+        manifest([]).root_directory,
+    )
     assert plan.version.state == "landing" and plan.version.run_id == run
 
 
@@ -55,7 +84,11 @@ async def test_a_later_round_plans_only_what_is_missing_in_the_same_folder(scene
     assert (await scene.pages(run, second, 2))[0]["batches"] == [[name] for name in parts(5)[3:]]
     await scene.copy(run, parts(5)[3:])
     third = await scene.plan(run, manifest(parts(5)), 3)
-    assert (third.pages, third.missing, third.complete) == (0, 0, False)  # nothing to copy, and to be finished here
+    assert (third.pages, third.missing, third.complete) == (
+        0,
+        0,
+        False,
+    )  # nothing to copy, and to be finished here
     assert (await scene.commit(run, 3)).missing == 0
 
 
@@ -66,7 +99,11 @@ async def test_another_run_goes_on_where_the_first_one_ended(scene: Scene) -> No
     await scene.ledger.locks.free(str(KEY), first)
     second = await scene.start("bbbb")
     plan = await scene.plan(second, manifest(parts(4)))
-    assert plan.version.version == planned.version.version and plan.missing == 2 and plan.version.run_id == second
+    assert (
+        plan.version.version == planned.version.version
+        and plan.missing == 2
+        and plan.version.run_id == second
+    )
     assert len(await scene.versions()) == 1
 
 
@@ -78,7 +115,9 @@ async def test_a_blob_that_is_not_as_its_row_says_is_missing(scene: Scene, chang
     body = b"x" if change == "bytes" else parts(1)[0].encode()
     await scene.landing.put(f"{version_path(KEY, plan.version.version)}/{parts(1)[0]}", body)
     again = await scene.plan(run, manifest(parts(2)), 2)
-    assert again.missing == 1 and (await scene.pages(run, again, 2))[0]["batches"] == [[parts(1)[0]]]
+    assert again.missing == 1 and (await scene.pages(run, again, 2))[0]["batches"] == [
+        [parts(1)[0]]
+    ]
 
 
 async def test_a_blob_without_a_row_is_missing_and_so_is_a_row_without_a_blob(scene: Scene) -> None:
@@ -109,13 +148,23 @@ async def test_rows_that_retention_removed_are_no_damage(scene: Scene) -> None:
     assert (await scene.plan(await scene.start("bbbb"), manifest(parts(3)))).complete
 
 
-DAMAGES = ["latest_deleted", "latest_garbage", "deleted", "overwritten", "marker_deleted", "marker_garbage", "marker_half",
+DAMAGES = [
+    "latest_deleted",
+    "latest_garbage",
+    "deleted",
+    "overwritten",
+    "marker_deleted",
+    "marker_garbage",
+    "marker_half",
     "marker_of_another",
-    "rows_gone_and_overwritten"]
+    "rows_gone_and_overwritten",
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-async def test_a_damaged_complete_version_is_repaired_in_its_place(scene: Scene, damage: str) -> None:
+async def test_a_damaged_complete_version_is_repaired_in_its_place(
+    scene: Scene, damage: str
+) -> None:
     version = await scene.land(manifest(parts(3)))
     marker, latest = await scene.marker(version.version), await scene.latest()
     folder, first = version_path(KEY, version.version), parts(1)[0]
@@ -133,22 +182,36 @@ async def test_a_damaged_complete_version_is_repaired_in_its_place(scene: Scene,
         case "marker_garbage":
             await scene.landing.put(manifest_path(KEY, version.version), b"garbage")
         case "marker_half":
-            await scene.landing.put(manifest_path(KEY, version.version), b'{"etag": "e1", "blobs": [{"name": "x"}]}')
+            await scene.landing.put(
+                manifest_path(KEY, version.version), b'{"etag": "e1", "blobs": [{"name": "x"}]}'
+            )
         case "marker_of_another":
-            await scene.landing.put(manifest_path(KEY, version.version), b'{"etag": "e2", "blobs": []}')
+            await scene.landing.put(
+                manifest_path(KEY, version.version), b'{"etag": "e2", "blobs": []}'
+            )
         case "rows_gone_and_overwritten":
             await scene.forget_rows(version.version, parts(3))
             await scene.landing.put(f"{folder}/{first}", first[::-1].encode())  # of the same size
     scene.clock.pass_by(hours=1)
     run = await scene.start("bbbb")
     plan = await scene.plan(run, manifest(parts(3)))
-    assert not plan.complete and plan.version.version == version.version and plan.version.state == "landing"
-    assert await scene.landing.read(manifest_path(KEY, version.version)) is None  # nobody takes it for whole meanwhile
+    assert (
+        not plan.complete
+        and plan.version.version == version.version
+        and plan.version.state == "landing"
+    )
+    assert (
+        await scene.landing.read(manifest_path(KEY, version.version)) is None
+    )  # nobody takes it for whole meanwhile
     pages = await scene.pages(run, plan)
     await scene.copy(run, [name for page in pages for batch in page["batches"] for name in batch])
     assert (await scene.commit(run)).missing == 0
     [repaired] = await scene.versions()
-    assert (repaired.state, repaired.run_id, repaired.landed_at) == ("complete", run, version.landed_at)
+    assert (repaired.state, repaired.run_id, repaired.landed_at) == (
+        "complete",
+        run,
+        version.landed_at,
+    )
     assert await scene.latest() == latest
     again = await scene.marker(version.version)
     assert {**again, "run_id": ""} == {**marker, "run_id": ""} and again["run_id"] == run
@@ -164,13 +227,19 @@ async def test_by_force_the_same_data_get_a_folder_of_their_own(scene: Scene) ->
     assert repeated.version.version == plan.version.version  # not -3: a later round goes on with it
     await scene.copy(run, parts(2))
     assert (await scene.commit(run, 2)).missing == 0
-    assert (await scene.latest())["version"] == plan.version.version and (await scene.latest())["supersedes"] == first.version
+    assert (await scene.latest())["version"] == plan.version.version and (await scene.latest())[
+        "supersedes"
+    ] == first.version
     assert (await scene.plan(run, manifest(parts(2)), 3)).complete  # the very run that completed it
     await scene.end(run)
     scene.clock.pass_by(hours=1)
     third = await scene.plan(await scene.start("cccc", force=True), manifest(parts(2)))
     assert third.version.version == f"{first.version}-3"
-    assert [version.state for version in await scene.versions()] == ["complete", "complete", "landing"]
+    assert [version.state for version in await scene.versions()] == [
+        "complete",
+        "complete",
+        "landing",
+    ]
 
 
 async def test_without_force_the_newest_complete_one_of_an_etag_counts(scene: Scene) -> None:
@@ -190,7 +259,9 @@ async def test_a_version_whose_folder_is_gone_is_landed_anew(scene: Scene, state
 
 
 @pytest.mark.parametrize("situation", ["new", "landing", "damaged"])
-async def test_killed_behind_any_write_the_repeat_ends_the_same(scene: Scene, situation: str) -> None:
+async def test_killed_behind_any_write_the_repeat_ends_the_same(
+    scene: Scene, situation: str
+) -> None:
     planned, number = manifest(parts(3)), 0
     if situation == "damaged":
         await scene.land(planned)
@@ -211,7 +282,10 @@ async def test_killed_behind_any_write_the_repeat_ends_the_same(scene: Scene, si
             plan = await scene.plan(run, planned)
             assert plan.missing == {"new": 3, "landing": 2, "damaged": 1}[situation]
             assert (await scene.pages(run, plan))[0]["version"] == plan.version.version
-            assert len(await scene.versions()) == 1 and (await scene.run(run)).version == plan.version.version
+            assert (
+                len(await scene.versions()) == 1
+                and (await scene.run(run)).version == plan.version.version
+            )
             continue
         break
     assert writes.count < number >= 4  # every write of it was tried

@@ -14,15 +14,33 @@ KEY = "SENTINEL-function-key"
 URL = "https://app.example.org"
 
 
-def answer(status: int, body: Any = None, kind: str = "application/json", **headers: str) -> httpx.Response:
-    sent = {"Content-Type": kind, **{name.replace("_", "-"): value for name, value in headers.items()}}
-    return httpx.Response(status, content=b"" if body is None else json.dumps(body).encode(), headers=sent)
+def answer(
+    status: int, body: Any = None, kind: str = "application/json", **headers: str
+) -> httpx.Response:
+    sent = {
+        "Content-Type": kind,
+        **{name.replace("_", "-"): value for name, value in headers.items()},
+    }
+    return httpx.Response(
+        status, content=b"" if body is None else json.dumps(body).encode(), headers=sent
+    )
 
 
-def problem(status: int, code: str, title: str = "No.", remedy: str = "Do this.", **members: Any) -> httpx.Response:
-    return answer(status, {
-        "type": "about:blank", "title": title, "status": status, "code": code, "remedy": remedy, **members},
-        "application/problem+json")
+def problem(
+    status: int, code: str, title: str = "No.", remedy: str = "Do this.", **members: Any
+) -> httpx.Response:
+    return answer(
+        status,
+        {
+            "type": "about:blank",
+            "title": title,
+            "status": status,
+            "code": code,
+            "remedy": remedy,
+            **members,
+        },
+        "application/problem+json",
+    )
 
 
 @dataclass
@@ -69,6 +87,7 @@ Run = Callable[..., Ended]
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
     """Types a command. The key is in nothing that it says."""
+
     def typed(*arguments: str) -> Ended:
         with pytest.raises(SystemExit) as end:
             commands.main(list(arguments))
@@ -81,7 +100,19 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 
 def a_run(**changes: Any) -> dict[str, Any]:
     return {
-        "run_id": "billed-usage-g1-full-20261108t093700z", "key": "billed_usage/G1/full", "dataset": "billed_usage",
-        "invoice_id": "G1", "stage": "starting", "outcome": None, "code": None, "cause": None, "remedy": None,
-        "started_at": "2026-11-08T09:37:00Z", "blobs": {"total": 0, "landed": 0, "failed": 0}, "bytes": 0, "rows": 0,
-        "path": None, **changes}
+        "run_id": "billed-usage-g1-full-20261108t093700z",
+        "key": "billed_usage/G1/full",
+        "dataset": "billed_usage",
+        "invoice_id": "G1",
+        "stage": "starting",
+        "outcome": None,
+        "code": None,
+        "cause": None,
+        "remedy": None,
+        "started_at": "2026-11-08T09:37:00Z",
+        "blobs": {"total": 0, "landed": 0, "failed": 0},
+        "bytes": 0,
+        "rows": 0,
+        "path": None,
+        **changes,
+    }

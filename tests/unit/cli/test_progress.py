@@ -1,42 +1,77 @@
 """The progress display, without a terminal and with one."""
 
 import io
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 
 from partner_billing.progress import Progress, Rates
 
-NOW = datetime(2026, 11, 8, 9, 37, tzinfo=timezone.utc)
+NOW = datetime(2026, 11, 8, 9, 37, tzinfo=UTC)
 
 
 def run(**changes: Any) -> dict[str, Any]:
     return {
-        "run_id": "r1", "dataset": "billed_usage", "invoice_id": "G016907411", "stage": "starting", "outcome": None, "code": None,
-        "polls": 0, "next_check_at": None, "blobs": {"total": 0, "landed": 0, "failed": 0}, "bytes": 0, "rows": 0, **changes}
+        "run_id": "r1",
+        "dataset": "billed_usage",
+        "invoice_id": "G016907411",
+        "stage": "starting",
+        "outcome": None,
+        "code": None,
+        "polls": 0,
+        "next_check_at": None,
+        "blobs": {"total": 0, "landed": 0, "failed": 0},
+        "bytes": 0,
+        "rows": 0,
+        **changes,
+    }
 
 
 def test_plain_output_tells_each_stage_once() -> None:
     output = io.StringIO()
     with Progress(Console(file=output, width=120), now=lambda: NOW) as progress:
-        for state in (run(), run(), run(stage="waiting", polls=1, next_check_at="2026-11-08T09:37:05Z"),
-                      run(stage="waiting", polls=2, next_check_at="2026-11-08T09:37:06Z"),
-                      run(stage="ended", outcome="landed", blobs={"total": 3, "landed": 3, "failed": 0}, bytes=4_200)):
+        for state in (
+            run(),
+            run(),
+            run(stage="waiting", polls=1, next_check_at="2026-11-08T09:37:05Z"),
+            run(stage="waiting", polls=2, next_check_at="2026-11-08T09:37:06Z"),
+            run(
+                stage="ended",
+                outcome="landed",
+                blobs={"total": 3, "landed": 3, "failed": 0},
+                bytes=4_200,
+            ),
+        ):
             progress.show([state])
     assert [line.split(maxsplit=2)[2] for line in output.getvalue().splitlines()] == [
-        "starting", "waiting for Microsoft, looked 1 time, next in 5 s", "landed      3/3  4.2 kB"]
+        "starting",
+        "waiting for Microsoft, looked 1 time, next in 5 s",
+        "landed      3/3  4.2 kB",
+    ]
 
 
 def test_a_terminal_shows_all_runs_at_once() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=140)
     with Progress(console, now=lambda: NOW) as progress:
-        progress.show([
-            run(stage="copying", blobs={"total": 6, "landed": 4, "failed": 1}, bytes=1_000),
-            run(run_id="r2", dataset="unbilled_usage", invoice_id=None, billing_month="2026-11", currency_code="USD",
-                outcome="failed", code="graph_forbidden")])
+        progress.show(
+            [
+                run(stage="copying", blobs={"total": 6, "landed": 4, "failed": 1}, bytes=1_000),
+                run(
+                    run_id="r2",
+                    dataset="unbilled_usage",
+                    invoice_id=None,
+                    billing_month="2026-11",
+                    currency_code="USD",
+                    outcome="failed",
+                    code="graph_forbidden",
+                ),
+            ]
+        )
     shown = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
-    assert "4/6, 1 failed" in shown and "2026-11 USD" in shown and "failed (graph_forbidden)" in shown
+    assert (
+        "4/6, 1 failed" in shown and "2026-11 USD" in shown and "failed (graph_forbidden)" in shown
+    )
 
 
 def test_the_rate_is_that_of_the_last_step_and_ends_with_the_run() -> None:

@@ -17,17 +17,31 @@ def ended(outcome: str, **changes: Any) -> httpx.Response:
     return answer(200, a_run(stage="ended", outcome=outcome, **changes))
 
 
-@pytest.mark.parametrize("outcome, code", [
-    ("landed", 0), ("unchanged", 0), ("no_data", 0), ("failed", 1), ("incomplete", 1), ("timed_out", 1), ("cancelled", 1),
-    ("superseded", 1)])
-def test_how_it_ended_is_the_exit_code(scripted: Scripted, run: Run, outcome: str, code: int) -> None:
+@pytest.mark.parametrize(
+    ("outcome", "code"),
+    [
+        ("landed", 0),
+        ("unchanged", 0),
+        ("no_data", 0),
+        ("failed", 1),
+        ("incomplete", 1),
+        ("timed_out", 1),
+        ("cancelled", 1),
+        ("superseded", 1),
+    ],
+)
+def test_how_it_ended_is_the_exit_code(
+    scripted: Scripted, run: Run, outcome: str, code: int
+) -> None:
     scripted.answers = [LIVE, ended(outcome)]
     assert run("watch", RUN_ID).code == code
     assert scripted.asked == [f"GET /api/runs/{RUN_ID}"] * 2 and scripted.slept == [200.0]
 
 
 def test_a_failure_says_what_to_do(scripted: Scripted, run: Run) -> None:
-    scripted.answers = [ended("failed", code="graph_forbidden", cause="Refused.", remedy="Grant it.")]
+    scripted.answers = [
+        ended("failed", code="graph_forbidden", cause="Refused.", remedy="Grant it.")
+    ]
     assert "Refused.\n-> Grant it." in run("watch", RUN_ID).out
 
 
@@ -43,37 +57,73 @@ def test_starting_and_watching_is_one_command(scripted: Scripted, run: Run) -> N
     assert scripted.asked == ["POST /api/runs"] + [f"GET /api/runs/{RUN_ID}"] * 2
 
 
-@pytest.mark.parametrize("state, outcomes, code", [
-    ("ended", ["landed", "unchanged"], 0), ("ended", [], 0), ("ended", ["landed", "failed"], 1), ("failed", ["landed"], 1)])
+@pytest.mark.parametrize(
+    ("state", "outcomes", "code"),
+    [
+        ("ended", ["landed", "unchanged"], 0),
+        ("ended", [], 0),
+        ("ended", ["landed", "failed"], 1),
+        ("failed", ["landed"], 1),
+    ],
+)
 def test_a_cycle(scripted: Scripted, run: Run, state: str, outcomes: list[str], code: int) -> None:
     runs = [a_run(run_id=f"r{n}", outcome=outcome) for n, outcome in enumerate(outcomes)]
     scripted.answers = [
         answer(202, {"cycle_id": "cycle-1", "state": "starting", "runs": []}),
-        answer(200, {"cycle_id": "cycle-1", "state": "running", "runs": [a_run()]}, Retry_After="5"),
-        answer(200, {"cycle_id": "cycle-1", "state": state, "runs": runs})]
+        answer(
+            200, {"cycle_id": "cycle-1", "state": "running", "runs": [a_run()]}, Retry_After="5"
+        ),
+        answer(200, {"cycle_id": "cycle-1", "state": state, "runs": runs}),
+    ]
     assert run("cycle").code == code
-    assert scripted.asked == ["POST /api/cycles", "GET /api/cycles/cycle-1", "GET /api/cycles/cycle-1"]
+    assert scripted.asked == [
+        "POST /api/cycles",
+        "GET /api/cycles/cycle-1",
+        "GET /api/cycles/cycle-1",
+    ]
     assert scripted.slept == [5.0]
 
 
-@pytest.mark.parametrize("state, outcomes, code", [("ended", ["landed", "no_data"], 0), ("ended", ["landed", "failed"], 1),
-    ("failed", [], 1)])
-def test_a_backfill_is_told_in_counts(scripted: Scripted, run: Run, state: str, outcomes: list[str], code: int) -> None:
+@pytest.mark.parametrize(
+    ("state", "outcomes", "code"),
+    [("ended", ["landed", "no_data"], 0), ("ended", ["landed", "failed"], 1), ("failed", [], 1)],
+)
+def test_a_backfill_is_told_in_counts(
+    scripted: Scripted, run: Run, state: str, outcomes: list[str], code: int
+) -> None:
     body = {"backfill_id": "backfill-1", "planned": 2, "landed": 0, "waiting": 2, "runs": []}
-    runs = [{"run_id": f"r{n}", "key": "k", "outcome": outcome, "code": "graph_forbidden" if outcome == "failed" else None}
-            for n, outcome in enumerate(outcomes)]
+    runs = [
+        {
+            "run_id": f"r{n}",
+            "key": "k",
+            "outcome": outcome,
+            "code": "graph_forbidden" if outcome == "failed" else None,
+        }
+        for n, outcome in enumerate(outcomes)
+    ]
     scripted.answers = [
-        answer(202, {**body, "state": "starting"}), answer(200, {**body, "state": "running"}, Retry_After="10"),
-        answer(200, {**body, "state": state, "landed": 1, "waiting": 0, "runs": runs})]
+        answer(202, {**body, "state": "starting"}),
+        answer(200, {**body, "state": "running"}, Retry_After="10"),
+        answer(200, {**body, "state": state, "landed": 1, "waiting": 0, "runs": runs}),
+    ]
     ended = run("backfill", "--from", "2026-09", "--to", "2026-10", "--dataset", "billed_usage")
     assert ended.code == code and scripted.slept == [10.0]
     assert ended.out.splitlines()[:2] == ["2 planned: 0 landed, 2 to go", "2 planned: 1 landed"]
     assert ("r1: graph_forbidden" in ended.out) == ("failed" in outcomes)
-    assert json.loads(scripted.requests[0].content) == {"from": "2026-09", "to": "2026-10", "datasets": ["billed_usage"]}
+    assert json.loads(scripted.requests[0].content) == {
+        "from": "2026-09",
+        "to": "2026-10",
+        "datasets": ["billed_usage"],
+    }
 
 
 def test_an_outage_does_not_end_it(scripted: Scripted, run: Run) -> None:
-    scripted.answers = [LIVE, httpx.ConnectError("no"), problem(503, "ledger_unavailable"), ended("landed")]
+    scripted.answers = [
+        LIVE,
+        httpx.ConnectError("no"),
+        problem(503, "ledger_unavailable"),
+        ended("landed"),
+    ]
     assert run("watch", RUN_ID).code == 0
     assert scripted.slept == [200.0, PAUSE, PAUSE]
 
@@ -89,14 +139,20 @@ def test_a_run_that_is_not_known_ends_it_at_once(scripted: Scripted, run: Run) -
     assert run("watch", RUN_ID).code == 5 and scripted.slept == []
 
 
-def test_ctrl_c_says_that_the_run_goes_on(scripted: Scripted, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_says_that_the_run_goes_on(
+    scripted: Scripted, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("partner_billing.common.sleep", interrupted)
     scripted.answers = [LIVE]
     ended = run("watch", RUN_ID)
-    assert ended.code == 130 and "what was started goes on" in ended.err and "Traceback" not in ended.err
+    assert (
+        ended.code == 130
+        and "what was started goes on" in ended.err
+        and "Traceback" not in ended.err
+    )
 
 
 def test_a_terminal_counts_down_without_asking() -> None:

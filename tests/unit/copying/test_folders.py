@@ -29,7 +29,9 @@ class Landing:
 async def test_a_hundred_blobs_ask_once() -> None:
     landing = Landing()
     folders = Folders(landing.names)
-    held = await asyncio.gather(*(folders.may_hold(WORK, name) for name in ["a.gz", *(f"{n}.gz" for n in range(99))]))
+    held = await asyncio.gather(
+        *(folders.may_hold(WORK, name) for name in ["a.gz", *(f"{n}.gz" for n in range(99))])
+    )
     assert held == [True, *[False] * 99] and landing.listed == ["data/v"]
 
 
@@ -39,7 +41,10 @@ async def test_another_run_looks_anew() -> None:
     await folders.may_hold(WORK, "b.gz")
     folders.landed(WORK, "b.gz")
     assert await folders.may_hold(WORK, "b.gz")
-    assert not await folders.may_hold(replace(WORK, run_id="run-2"), "b.gz") and len(landing.listed) == 2
+    assert (
+        not await folders.may_hold(replace(WORK, run_id="run-2"), "b.gz")
+        and len(landing.listed) == 2
+    )
 
 
 async def test_a_listing_that_fails_is_the_failure_of_that_blob_and_asked_again() -> None:
@@ -57,4 +62,7 @@ async def test_the_oldest_are_forgotten_and_nothing_is_noted_of_them() -> None:
     for number in range(KEPT + 1):
         await folders.may_hold(replace(WORK, run_id=f"run-{number}"), "b.gz")
     folders.landed(replace(WORK, run_id="run-0"), "b.gz")
-    assert not await folders.may_hold(replace(WORK, run_id="run-0"), "b.gz") and len(landing.listed) == KEPT + 2
+    assert (
+        not await folders.may_hold(replace(WORK, run_id="run-0"), "b.gz")
+        and len(landing.listed) == KEPT + 2
+    )

@@ -77,5 +77,7 @@ async def test_the_first_error_is_raised_as_it_is_and_ends_the_others() -> None:
 @given(st.integers(0, 1000), st.integers(1, 100))
 def test_blocks_cover_all_and_nothing_twice(size: int, block: int) -> None:
     blocks = blocks_of(size, block)
-    assert sum(length for _, length in blocks) == size and all(0 < length <= block for _, length in blocks)
+    assert sum(length for _, length in blocks) == size and all(
+        0 < length <= block for _, length in blocks
+    )
     assert [start for start, _ in blocks] == list(range(0, size, block))

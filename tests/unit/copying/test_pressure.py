@@ -57,7 +57,9 @@ def busy(seconds: int | None = None) -> Throttled:
     return Throttled("storage_busy", retry_after_seconds=seconds)
 
 
-async def test_a_busy_answer_halves_the_limit_and_landings_raise_it_again(clock: SleptClock) -> None:
+async def test_a_busy_answer_halves_the_limit_and_landings_raise_it_again(
+    clock: SleptClock,
+) -> None:
     pressure, repeats = pressure_of(clock), list[int]()
     assert await pressure.persist(answers(busy(), "done"), lambda: repeats.append(1)) == "done"
     assert pressure.limit == 32 and len(repeats) == 1
@@ -72,7 +74,9 @@ async def test_a_busy_answer_halves_the_limit_and_landings_raise_it_again(clock:
 
 async def test_what_was_under_way_together_is_one_sign(clock: SleptClock) -> None:
     pressure = pressure_of(clock)
-    await asyncio.gather(*(pressure.persist(answers(busy(), "done"), lambda: None) for _ in range(40)))
+    await asyncio.gather(
+        *(pressure.persist(answers(busy(), "done"), lambda: None) for _ in range(40))
+    )
     assert pressure.limit == 32
     for _ in range(20):
         await pressure.persist(answers(busy(), "done"), lambda: None)
@@ -80,9 +84,13 @@ async def test_what_was_under_way_together_is_one_sign(clock: SleptClock) -> Non
 
 
 @pytest.mark.parametrize("asked", [None, 0, 5, 10])
-async def test_the_wait_is_what_storage_asked_for_or_more(clock: SleptClock, asked: int | None) -> None:
+async def test_the_wait_is_what_storage_asked_for_or_more(
+    clock: SleptClock, asked: int | None
+) -> None:
     await pressure_of(clock).persist(answers(busy(asked), busy(asked), "done"), lambda: None)
-    assert len(clock.slept) == 2 and all((asked or 0) < one <= (asked or 0) + BUSY_PAUSES[1] for one in clock.slept)
+    assert len(clock.slept) == 2 and all(
+        (asked or 0) < one <= (asked or 0) + BUSY_PAUSES[1] for one in clock.slept
+    )
 
 
 async def test_a_long_wait_is_not_an_activitys(clock: SleptClock) -> None:
@@ -140,7 +148,9 @@ async def test_a_lower_limit_lets_fewer_in_and_a_risen_one_more(clock: SleptCloc
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=20), st.integers(1, 4))
-async def test_no_slot_is_lost_whoever_is_cancelled_when(users: list[tuple[int, bool]], most: int) -> None:
+async def test_no_slot_is_lost_whoever_is_cancelled_when(
+    users: list[tuple[int, bool]], most: int
+) -> None:
     pressure, inside = pressure_of(SleptClock(), most), 0
 
     async def use(turns: int) -> None:
@@ -166,7 +176,9 @@ async def test_no_slot_is_lost_whoever_is_cancelled_when(users: list[tuple[int, 
     await asyncio.wait_for(asyncio.gather(*(use(1) for _ in range(most + 3))), 5)
 
 
-def refuse(circuits: Circuits, times: int, code: str = "destination_forbidden", account: str = "a") -> None:
+def refuse(
+    circuits: Circuits, times: int, code: str = "destination_forbidden", account: str = "a"
+) -> None:
     for _ in range(times):
         circuits.failed(account, code, let_through=circuits.enter(account))
 
@@ -176,7 +188,10 @@ def test_an_account_that_refuses_everything_is_left_alone(clock: SleptClock) -> 
     refuse(circuits, REFUSALS)
     with pytest.raises(NotAsked) as said:
         circuits.enter("a")
-    assert (said.value.code, said.value.retry_after_seconds) == ("destination_forbidden", OPEN_SECONDS)
+    assert (said.value.code, said.value.retry_after_seconds) == (
+        "destination_forbidden",
+        OPEN_SECONDS,
+    )
     assert circuits.enter("b") is False
     for _ in range(50):  # those that were under way say the same, late
         circuits.failed("a", "destination_forbidden", let_through=False)
@@ -210,7 +225,14 @@ def test_one_that_lands_begins_the_count_anew(clock: SleptClock) -> None:
 
 def test_what_is_wrong_with_a_blob_says_nothing_of_the_account(clock: SleptClock) -> None:
     circuits = Circuits(clock)
-    for code in ("proof_gzip", "source_missing", "source_changed", "foreign_blob", "copy_failed", ""):
+    for code in (
+        "proof_gzip",
+        "source_missing",
+        "source_changed",
+        "foreign_blob",
+        "copy_failed",
+        "",
+    ):
         refuse(circuits, 3 * REFUSALS, code)
     assert circuits.enter("a") is False
     refuse(circuits, REFUSALS)

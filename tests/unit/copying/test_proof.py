@@ -15,7 +15,9 @@ from shared.copying.lines import JsonLines
 from shared.copying.proof import ContentProof, Proven, TransferProof, hold_against
 from shared.errors import Rejected
 
-ROWS = b"".join(b'{"InvoiceNumber": "G016907411", "Line": %d, "Cost": "1.50"}\n' % n for n in range(500))
+ROWS = b"".join(
+    b'{"InvoiceNumber": "G016907411", "Line": %d, "Cost": "1.50"}\n' % n for n in range(500)
+)
 
 
 def prove(data: bytes, cuts: tuple[int, ...] = ()) -> Proven:
@@ -35,17 +37,33 @@ def refusal(data: bytes) -> str:
 
 cuts = st.lists(st.integers(0, 4000), max_size=8).map(tuple)
 line = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=8), max_size=4).map(
-    lambda value: json.dumps(value, ensure_ascii=False).encode())
+    lambda value: json.dumps(value, ensure_ascii=False).encode()
+)
 blank = st.sampled_from([b"", b" ", b"\t\r", b"\r"])
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(line | blank, max_size=30), st.lists(st.integers(0, 30), max_size=4), cuts,
-       st.booleans(), st.booleans(), st.sampled_from([b"\n", b"\r\n"]))
+@given(
+    st.lists(line | blank, max_size=30),
+    st.lists(st.integers(0, 30), max_size=4),
+    cuts,
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([b"\n", b"\r\n"]),
+)
 def test_rows_and_columns_whatever_the_members_marks_and_cuts(
-    lines: list[bytes], breaks: list[int], cuts: tuple[int, ...], mark: bool, last_newline: bool, newline: bytes,
+    lines: list[bytes],
+    breaks: list[int],
+    cuts: tuple[int, ...],
+    mark: bool,
+    last_newline: bool,
+    newline: bytes,
 ) -> None:
-    text = (b"\xef\xbb\xbf" if mark else b"") + newline.join(lines) + (newline if last_newline and lines else b"")
+    text = (
+        (b"\xef\xbb\xbf" if mark else b"")
+        + newline.join(lines)
+        + (newline if last_newline and lines else b"")
+    )
     edges = [0, *sorted(min(at * 7, len(text)) for at in breaks), len(text)]
     packed = b"".join(gzip.compress(text[start:end]) for start, end in pairwise(edges))
     rows = [one for one in lines if one.strip()]
@@ -98,37 +116,86 @@ def test_garbage_is_named(garbage: bytes) -> None:
     assert refusal(gzip.compress(ROWS) + garbage) == "proof_gzip"
 
 
-@pytest.mark.parametrize("text", [
-    b"[1]\n", b"{\n", b'{"a": 1}\n"b"\n', b'{"a": 1}\n{"b": 2\n{"c": 3}\n', b'{"a": 1}{"b"\n', b"<html></html>",
-    b"{}\n{}\n\n{}\nx", b'{"a": 1}\n{}\n}{\n{}\n', b"{not json}\n",
-    b'{"a": 1}\n{}\n{\n{}\n', b'\xef\xbb\xbf\xef\xbb\xbf{}\n', '{"a": "é"}\n'.encode("latin-1"),
-    '{"a": 1}\n'.encode("utf-16"), b"\0", b"{", b"{}\n}\n{}\n", b"{}\n{}\n{",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[1]\n",
+        b"{\n",
+        b'{"a": 1}\n"b"\n',
+        b'{"a": 1}\n{"b": 2\n{"c": 3}\n',
+        b'{"a": 1}{"b"\n',
+        b"<html></html>",
+        b"{}\n{}\n\n{}\nx",
+        b'{"a": 1}\n{}\n}{\n{}\n',
+        b"{not json}\n",
+        b'{"a": 1}\n{}\n{\n{}\n',
+        b"\xef\xbb\xbf\xef\xbb\xbf{}\n",
+        '{"a": "é"}\n'.encode("latin-1"),
+        '{"a": 1}\n'.encode("utf-16"),
+        b"\0",
+        b"{",
+        b"{}\n}\n{}\n",
+        b"{}\n{}\n{",
+    ],
+)
 def test_what_is_not_json_lines_is_named(text: bytes) -> None:
     assert refusal(text) == refusal(gzip.compress(text)) == "proof_lines"
 
 
-@pytest.mark.parametrize(("text", "rows"), [
-    (b"", 0), (b"\n", 0), (b"{}", 1), (b"\xef\xbb\xbf", 0), (b"\xef\xbb\xbf{}", 1), (b"\n\n {} \n\n{}\n \n", 2),
-    (b"{}\r\n{}\r\n", 2), (b"{}\n{}\n{}\n", 3), (b'{"a": {"b": "}\\n{"}}\n' * 3, 3), (b" ", 0), (b"{}\n\n{}\n{}", 3),
-])
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        (b"", 0),
+        (b"\n", 0),
+        (b"{}", 1),
+        (b"\xef\xbb\xbf", 0),
+        (b"\xef\xbb\xbf{}", 1),
+        (b"\n\n {} \n\n{}\n \n", 2),
+        (b"{}\r\n{}\r\n", 2),
+        (b"{}\n{}\n{}\n", 3),
+        (b'{"a": {"b": "}\\n{"}}\n' * 3, 3),
+        (b" ", 0),
+        (b"{}\n\n{}\n{}", 3),
+    ],
+)
 def test_what_is_accepted(text: bytes, rows: int) -> None:
-    assert prove(text).rows == prove(gzip.compress(text)).rows == prove(text, tuple(range(len(text)))).rows == rows
+    assert (
+        prove(text).rows
+        == prove(gzip.compress(text)).rows
+        == prove(text, tuple(range(len(text)))).rows
+        == rows
+    )
 
 
 def test_every_cut_of_a_small_file_gives_the_same() -> None:
-    packed = gzip.compress(b'\xef\xbb\xbf{"a": 1}\n') + gzip.compress(b"") + gzip.compress(b"{}\n{}")
-    assert {prove(packed, (cut,)) for cut in range(len(packed))} == {prove(packed)} == {prove(packed, tuple(range(len(packed))))}
+    packed = (
+        gzip.compress(b'\xef\xbb\xbf{"a": 1}\n') + gzip.compress(b"") + gzip.compress(b"{}\n{}")
+    )
+    assert (
+        {prove(packed, (cut,)) for cut in range(len(packed))}
+        == {prove(packed)}
+        == {prove(packed, tuple(range(len(packed))))}
+    )
 
 
 def test_headers_with_names_and_comments_are_gzip_too() -> None:
     plain = gzip.compress(ROWS, mtime=0)
-    named = plain[:3] + bytes([0b11100]) + plain[4:10] + b"\x03\x00abc" + b"name.json\0" + b"comment\0" + plain[10:]
+    named = (
+        plain[:3]
+        + bytes([0b11100])
+        + plain[4:10]
+        + b"\x03\x00abc"
+        + b"name.json\0"
+        + b"comment\0"
+        + plain[10:]
+    )
     assert prove(named, tuple(range(40))).rows == 500
 
 
 def test_an_empty_blob_is_plain_and_has_no_row() -> None:
-    assert prove(b"") == Proven(0, "1B2M2Y8AsgTpgAmY7PhCfg==", hashlib.sha256(b"").hexdigest(), 0, "identity", ())
+    assert prove(b"") == Proven(
+        0, "1B2M2Y8AsgTpgAmY7PhCfg==", hashlib.sha256(b"").hexdigest(), 0, "identity", ()
+    )
 
 
 def test_a_bomb_is_given_up_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +222,7 @@ def test_lines_of_any_width_are_looked_at(width: int, fault: bytes) -> None:
     looked = JsonLines()
     try:
         for at in range(0, len(text), 50_000):
-            looked.feed(text[at:at + 50_000])
+            looked.feed(text[at : at + 50_000])
         looked.finish()
     except Rejected as refused:
         assert fault not in (b"", b" {} ") and refused.detail == "line 1501 is not a JSON object"
@@ -182,7 +249,10 @@ def test_the_source_has_the_last_word() -> None:
     proven = prove(ROWS)
     hold_against(proven, len(ROWS), None)
     hold_against(proven, len(ROWS), proven.md5)
-    for size, md5, code in ((len(ROWS) + 1, None, "proof_size"), (len(ROWS), "1B2M2Y8AsgTpgAmY7PhCfg==", "proof_md5")):
+    for size, md5, code in (
+        (len(ROWS) + 1, None, "proof_size"),
+        (len(ROWS), "1B2M2Y8AsgTpgAmY7PhCfg==", "proof_md5"),
+    ):
         with pytest.raises(Rejected) as refused:
             hold_against(proven, size, md5)
         assert refused.value.code == code

@@ -1,6 +1,6 @@
 import asyncio
 import pickle
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -8,7 +8,7 @@ from shared.copying.source import KEPT, SourceDirectory, Sources, StorageTime, s
 from shared.errors import Unavailable
 from shared.manifest import Manifest
 
-NOON = datetime(2026, 11, 8, 12, tzinfo=timezone.utc)
+NOON = datetime(2026, 11, 8, 12, tzinfo=UTC)
 
 
 class Clock:
@@ -40,9 +40,13 @@ class Graph:
         await asyncio.sleep(0)
         if self.failure is not None:
             raise self.failure
-        ends = (self.clock.now() + timedelta(seconds=self.lifetime)).strftime("%Y-%m-%dT%H%%3A%M%%3A%SZ")
+        ends = (self.clock.now() + timedelta(seconds=self.lifetime)).strftime(
+            "%Y-%m-%dT%H%%3A%M%%3A%SZ"
+        )
         sas = self.same or f"sv=1&se={ends}&sig=secret{self.asked}"
-        return Manifest("1", "etag", NOON, "2", "t", "https://m.blob.core.windows.net/c/r", (), 0, sas)
+        return Manifest(
+            "1", "etag", NOON, "2", "t", "https://m.blob.core.windows.net/c/r", (), 0, sas
+        )
 
 
 @pytest.fixture
@@ -50,27 +54,57 @@ def clock() -> Clock:
     return Clock()
 
 
-@pytest.mark.parametrize(("sas", "expected"), [
-    ("se=2026-11-08T12%3A00%3A00Z&sig=x", NOON), ("sig=x&se=2026-11-08T12:00:00Z", NOON),
-    ("se=2026-11-08T13:00:00%2B01:00", NOON),
-    ("se=2026-11-08T12:00:00.0000000Z", NOON), ("se=2026-11-08T12:00Z", NOON), ("se=2026-11-08", NOON - timedelta(hours=12)),
-    ("se=soon", None), ("se=", None), ("sig=x", None), ("", None), ("ske=2026-11-08T12:00:00Z", None), ("se=99999-01-01", None),
-])
+@pytest.mark.parametrize(
+    ("sas", "expected"),
+    [
+        ("se=2026-11-08T12%3A00%3A00Z&sig=x", NOON),
+        ("sig=x&se=2026-11-08T12:00:00Z", NOON),
+        ("se=2026-11-08T13:00:00%2B01:00", NOON),
+        ("se=2026-11-08T12:00:00.0000000Z", NOON),
+        ("se=2026-11-08T12:00Z", NOON),
+        ("se=2026-11-08", NOON - timedelta(hours=12)),
+        ("se=soon", None),
+        ("se=", None),
+        ("sig=x", None),
+        ("", None),
+        ("ske=2026-11-08T12:00:00Z", None),
+        ("se=99999-01-01", None),
+    ],
+)
 def test_the_expiry_is_read_from_the_signature(sas: str, expected: datetime | None) -> None:
     assert sas_expiry(sas) == expected
 
 
 def test_no_signature_is_shown() -> None:
     directory = SourceDirectory("etag", "https://m.blob.core.windows.net/c/r", "sig=secret")
-    assert "secret" not in f"{directory!r} {directory!s} {directory:}" and "secret" not in repr([{"d": directory}])
-    assert "sig=" in directory.blob_url("a") and b"secret" in pickle.dumps(directory)  # it can hold it; it does not show it
+    assert "secret" not in f"{directory!r} {directory!s} {directory:}" and "secret" not in repr(
+        [{"d": directory}]
+    )
+    assert "sig=" in directory.blob_url("a") and b"secret" in pickle.dumps(
+        directory
+    )  # it can hold it; it does not show it
 
 
-@pytest.mark.parametrize(("root", "name", "url"), [
-    ("https://m.blob.core.windows.net/c/a=1/b", "p=1/x y.gz", "https://m.blob.core.windows.net/c/a=1/b/p%3D1/x%20y.gz?sig=%2B"),
-    ("https://m.blob.core.windows.net/c/a%3D1/", "ä+&'.gz", "https://m.blob.core.windows.net/c/a%3D1/%C3%A4%2B%26%27.gz?sig=%2B"),
-    ("https://m.blob.core.windows.net/c/ü", "a", "https://m.blob.core.windows.net/c/%C3%BC/a?sig=%2B"),
-])
+@pytest.mark.parametrize(
+    ("root", "name", "url"),
+    [
+        (
+            "https://m.blob.core.windows.net/c/a=1/b",
+            "p=1/x y.gz",
+            "https://m.blob.core.windows.net/c/a=1/b/p%3D1/x%20y.gz?sig=%2B",
+        ),
+        (
+            "https://m.blob.core.windows.net/c/a%3D1/",
+            "ä+&'.gz",
+            "https://m.blob.core.windows.net/c/a%3D1/%C3%A4%2B%26%27.gz?sig=%2B",
+        ),
+        (
+            "https://m.blob.core.windows.net/c/ü",
+            "a",
+            "https://m.blob.core.windows.net/c/%C3%BC/a?sig=%2B",
+        ),
+    ],
+)
 def test_names_are_encoded_and_the_signature_is_left_alone(root: str, name: str, url: str) -> None:
     assert SourceDirectory("etag", root, "sig=%2B").blob_url(name) == url
 
@@ -78,7 +112,9 @@ def test_names_are_encoded_and_the_signature_is_left_alone(root: str, name: str,
 async def test_many_ask_and_one_fetches(clock: Clock) -> None:
     graph = Graph(clock)
     sources = Sources(graph, clock)
-    found = await asyncio.gather(*(sources.directory("o") for _ in range(50)), *(sources.manifest("o") for _ in range(50)))
+    found = await asyncio.gather(
+        *(sources.directory("o") for _ in range(50)), *(sources.manifest("o") for _ in range(50))
+    )
     assert graph.asked == 1 and len({id(one) for one in found}) == 2
     await sources.directory("another")
     assert graph.asked == 2
@@ -150,7 +186,13 @@ def test_storage_time_goes_on_by_the_monotonic_clock(clock: Clock) -> None:
     clock.ticks += 30
     clock.wall -= timedelta(days=1)
     assert time.now() == NOON + timedelta(hours=3, seconds=31)
-    for nonsense in (None, "", "yesterday", "Sun, 99 Nov 2026 15:00:00 GMT", "Sun, 08 Nov 2026 15:00:00"):
+    for nonsense in (
+        None,
+        "",
+        "yesterday",
+        "Sun, 99 Nov 2026 15:00:00 GMT",
+        "Sun, 08 Nov 2026 15:00:00",
+    ):
         time.heard(nonsense)
     assert time.now() == NOON + timedelta(hours=3, seconds=31)
 
@@ -159,7 +201,9 @@ async def test_a_failure_is_given_again_for_a_moment(clock: Clock) -> None:
     graph = Graph(clock)
     graph.failure = Unavailable("graph_unavailable")
     sources = Sources(graph, clock)
-    failures = await asyncio.gather(*(sources.directory("o") for _ in range(20)), return_exceptions=True)
+    failures = await asyncio.gather(
+        *(sources.directory("o") for _ in range(20)), return_exceptions=True
+    )
     assert graph.asked == 1 and {type(one) for one in failures} == {Unavailable}
     graph.failure = None
     clock.pass_(3)
@@ -169,7 +213,10 @@ async def test_a_failure_is_given_again_for_a_moment(clock: Clock) -> None:
 async def test_a_cancelled_fetch_is_done_by_the_next(clock: Clock) -> None:
     graph = Graph(clock)
     sources = Sources(graph, clock)
-    first, second = asyncio.create_task(sources.directory("o")), asyncio.create_task(sources.directory("o"))
+    first, second = (
+        asyncio.create_task(sources.directory("o")),
+        asyncio.create_task(sources.directory("o")),
+    )
     await asyncio.sleep(0)
     first.cancel()
     assert (await second).sas and graph.asked == 2

@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -24,14 +24,18 @@ TENANT = "3d8a1c5e-6f20-4b7d-9a41-c0de5eed0001"
 NOBODY = "https://127.0.0.1:9"  # the discard port: nobody listens
 SENTINEL = "SENTINEL"
 ENVIRONMENT = {
-    "PARTNER_TENANT_ID": TENANT, "INVOICE_SOURCE": "list", "INVOICE_IDS": "G016907411", "EXPORT_CURRENCIES": "USD",
+    "PARTNER_TENANT_ID": TENANT,
+    "INVOICE_SOURCE": "list",
+    "INVOICE_IDS": "G016907411",
+    "EXPORT_CURRENCIES": "USD",
     "LANDING_STORAGE__blobServiceUri": "https://landing.blob.core.windows.net",
-    "LANDING_STORAGE__tableServiceUri": "https://landing.table.core.windows.net"}
+    "LANDING_STORAGE__tableServiceUri": "https://landing.table.core.windows.net",
+}
 
 
 class Clock:
     def now(self) -> datetime:
-        return datetime(2026, 11, 8, 9, 37, tzinfo=timezone.utc)
+        return datetime(2026, 11, 8, 9, 37, tzinfo=UTC)
 
     def monotonic(self) -> float:
         return 0.0
@@ -66,10 +70,16 @@ def refusal(status: int) -> httpx.Response:
 
 
 def patient(
-    *, token: str | None = None, graph: httpx.Response | Exception | None = None, storage_token: str | None = "opaque",
-    host: Mapping[str, httpx.Response] | None = None, environment: Mapping[str, str] | None = None, **settings: str,
+    *,
+    token: str | None = None,
+    graph: httpx.Response | Exception | None = None,
+    storage_token: str | None = "opaque",
+    host: Mapping[str, httpx.Response] | None = None,
+    environment: Mapping[str, str] | None = None,
+    **settings: str,
 ) -> Parts:
     """`token` None: there is none for Graph. `graph`: its answer, 404 where none is given. `host`: by service."""
+
     def answer(request: httpx.Request) -> httpx.Response:
         if isinstance(graph, Exception):
             raise graph
@@ -81,16 +91,28 @@ def patient(
     chosen = load({**ENVIRONMENT, **settings})
     identity, storage, clock = Credential(token), Credential(storage_token), Clock()
     return Parts(
-        settings=chosen, clock=clock, machine=clock,
-        graph=GraphBilling(base_url=GRAPH, credential=identity, clock=clock, transport=httpx.MockTransport(answer)),
+        settings=chosen,
+        clock=clock,
+        machine=clock,
+        graph=GraphBilling(
+            base_url=GRAPH, credential=identity, clock=clock, transport=httpx.MockTransport(answer)
+        ),
         landing=LandingStore(container="billing", account_url=NOBODY, credential=storage),
-        ledger=Ledger(Tables("none", endpoint=NOBODY, credential=storage, retry_total=0), clock, hub="Tests"),
+        ledger=Ledger(
+            Tables("none", endpoint=NOBODY, credential=storage, retry_total=0), clock, hub="Tests"
+        ),
         rules=source_rules(chosen.source_allowed, TENANT, loopback=False),
-        environment={"AzureWebJobsStorage__accountName": "mine", **(environment or {})}, graph_credential=identity,
-        storage_credential=storage, host_credential=storage, transport=httpx.MockTransport(answer_for_host))
+        environment={"AzureWebJobsStorage__accountName": "mine", **(environment or {})},
+        graph_credential=identity,
+        storage_credential=storage,
+        host_credential=storage,
+        transport=httpx.MockTransport(answer_for_host),
+    )
 
 
-async def examined(parts: Parts, checks: tuple[Check, ...], **options: Any) -> dict[str, dict[str, Any]]:
+async def examined(
+    parts: Parts, checks: tuple[Check, ...], **options: Any
+) -> dict[str, dict[str, Any]]:
     """The checks by name; the report holds no word of a library, no token and no address."""
     report = await Doctor(parts, checks, **options).examine()
     await parts.graph.close()
@@ -101,7 +123,9 @@ async def examined(parts: Parts, checks: tuple[Check, ...], **options: Any) -> d
 
 
 def red(checks: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    return {name: check["code"] for name, check in checks.items() if check["status"] in ("fail", "warn")}
+    return {
+        name: check["code"] for name, check in checks.items() if check["status"] in ("fail", "warn")
+    }
 
 
 def with_environment(parts: Parts, **environment: str) -> Parts:

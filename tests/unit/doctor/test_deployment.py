@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from shared.doctor.deployment import ROOT, contradictions, judge_versions, region, settings, without_settings
+from shared.doctor.deployment import (
+    ROOT,
+    contradictions,
+    judge_versions,
+    region,
+    settings,
+    without_settings,
+)
 from tests.unit.doctor.patients import patient, with_environment
 
 
@@ -14,23 +21,56 @@ async def test_settings_that_agree() -> None:
     assert (await settings(patient())).status == "ok"
 
 
-@pytest.mark.parametrize("changes, environment, named", [
-    ({"INVOICE_SOURCE": "none", "INVOICE_IDS": ""}, {}, ["INVOICE_SOURCE", "EXPORT_DATASETS"]),
-    ({"INVOICE_SOURCE": "none", "INVOICE_IDS": "", "EXPORT_CURRENCIES": "", "EXPORT_DATASETS": "unbilled_usage"}, {},
-     ["EXPORT_CURRENCIES"]),
-    ({"INVOICE_SOURCE": "none", "EXPORT_DATASETS": "unbilled_usage"}, {}, ["INVOICE_IDS"]),
-    ({"POLL_MIN_SECONDS": "3600", "RUN_DEADLINE_HOURS": "1"}, {}, ["POLL_MIN_SECONDS"]),
-    ({"PARTNER_APP_CLIENT_ID": "1" * 8 + "-0000-4000-8000-000000000000",
-      "AZURE_CLIENT_ID": "1" * 8 + "-0000-4000-8000-000000000000"}, {}, ["PARTNER_APP_CLIENT_ID"]),
-    ({"COPY_MODE": "server"}, {}, ["COPY_MODE", "PROOF"]),
-    ({}, {"AZURE_FUNCTIONS_DURABLE_STRICT_TYPING": "0"}, ["AZURE_FUNCTIONS_DURABLE_STRICT_TYPING"]),
-    ({"LANDING_STORAGE": "AccountName=mine;AccountKey=SENTINEL", "LANDING_STORAGE__blobServiceUri": "",
-      "LANDING_STORAGE__tableServiceUri": ""}, {"WEBSITE_INSTANCE_ID": "1"}, ["LANDING_STORAGE"]),
-], ids=lambda value: str(value)[:40])
-async def test_each_contradiction_is_named(changes: dict[str, str], environment: dict[str, str], named: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("changes", "environment", "named"),
+    [
+        ({"INVOICE_SOURCE": "none", "INVOICE_IDS": ""}, {}, ["INVOICE_SOURCE", "EXPORT_DATASETS"]),
+        (
+            {
+                "INVOICE_SOURCE": "none",
+                "INVOICE_IDS": "",
+                "EXPORT_CURRENCIES": "",
+                "EXPORT_DATASETS": "unbilled_usage",
+            },
+            {},
+            ["EXPORT_CURRENCIES"],
+        ),
+        ({"INVOICE_SOURCE": "none", "EXPORT_DATASETS": "unbilled_usage"}, {}, ["INVOICE_IDS"]),
+        ({"POLL_MIN_SECONDS": "3600", "RUN_DEADLINE_HOURS": "1"}, {}, ["POLL_MIN_SECONDS"]),
+        (
+            {
+                "PARTNER_APP_CLIENT_ID": "1" * 8 + "-0000-4000-8000-000000000000",
+                "AZURE_CLIENT_ID": "1" * 8 + "-0000-4000-8000-000000000000",
+            },
+            {},
+            ["PARTNER_APP_CLIENT_ID"],
+        ),
+        ({"COPY_MODE": "server"}, {}, ["COPY_MODE", "PROOF"]),
+        (
+            {},
+            {"AZURE_FUNCTIONS_DURABLE_STRICT_TYPING": "0"},
+            ["AZURE_FUNCTIONS_DURABLE_STRICT_TYPING"],
+        ),
+        (
+            {
+                "LANDING_STORAGE": "AccountName=mine;AccountKey=SENTINEL",
+                "LANDING_STORAGE__blobServiceUri": "",
+                "LANDING_STORAGE__tableServiceUri": "",
+            },
+            {"WEBSITE_INSTANCE_ID": "1"},
+            ["LANDING_STORAGE"],
+        ),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+async def test_each_contradiction_is_named(
+    changes: dict[str, str], environment: dict[str, str], named: list[str]
+) -> None:
     parts = patient(**changes)
     found = list(contradictions(parts.settings, environment))
-    assert len(found) == 1 and all(name in found[0] for name in named) and "SENTINEL" not in found[0]
+    assert (
+        len(found) == 1 and all(name in found[0] for name in named) and "SENTINEL" not in found[0]
+    )
     finding = await settings(with_environment(parts, **environment))
     assert (finding.status, finding.code) == ("warn", "settings_contradict")
 
@@ -44,15 +84,23 @@ def test_what_is_installed_here_is_what_is_pinned() -> None:
     assert finding.facts["azure-functions-durable"] and finding.facts["extension_bundle"]
 
 
-@pytest.mark.parametrize("bundle, pins, status, code", [
-    ("[4.29.0, 5.0.0)", PYTEST, "fail", "bundle_too_old"), ("[3.*, 4.0.0)", PYTEST, "fail", "bundle_too_old"),
-    ("[4.30.0, 5.0.0)", "aiohttp==0.0.1\n", "warn", "versions_differ"),
-    ("[4.30.0, 5.0.0)", "no-such-package==1.0\n", "warn", "versions_differ"),
-    ("[4.30.0, 5.0.0)", "pytest==0.0.1 \\\n    --hash=sha256:00\n", "warn", "versions_differ"),
-    ("[4.30.0, 5.0.0)", "# nothing\n", "unknown", "versions_unknown"),
-    ("[4.30.0, 5.0.0)", PYTEST, "ok", ""), (None, PYTEST, "unknown", "versions_unknown")])
+@pytest.mark.parametrize(
+    ("bundle", "pins", "status", "code"),
+    [
+        ("[4.29.0, 5.0.0)", PYTEST, "fail", "bundle_too_old"),
+        ("[3.*, 4.0.0)", PYTEST, "fail", "bundle_too_old"),
+        ("[4.30.0, 5.0.0)", "aiohttp==0.0.1\n", "warn", "versions_differ"),
+        ("[4.30.0, 5.0.0)", "no-such-package==1.0\n", "warn", "versions_differ"),
+        ("[4.30.0, 5.0.0)", "pytest==0.0.1 \\\n    --hash=sha256:00\n", "warn", "versions_differ"),
+        ("[4.30.0, 5.0.0)", "# nothing\n", "unknown", "versions_unknown"),
+        ("[4.30.0, 5.0.0)", PYTEST, "ok", ""),
+        (None, PYTEST, "unknown", "versions_unknown"),
+    ],
+)
 def test_versions(tmp_path: Path, bundle: Any, pins: str, status: str, code: str) -> None:
-    (tmp_path / "host.json").write_text(json.dumps({"extensionBundle": {"version": bundle}} if bundle else {}))
+    (tmp_path / "host.json").write_text(
+        json.dumps({"extensionBundle": {"version": bundle}} if bundle else {})
+    )
     (tmp_path / "requirements.txt").write_text(pins)
     finding = judge_versions(tmp_path / "host.json", tmp_path / "requirements.txt")
     assert (finding.status, finding.code) == (status, code)
@@ -60,7 +108,11 @@ def test_versions(tmp_path: Path, bundle: Any, pins: str, status: str, code: str
 
 async def test_the_region_of_an_account_is_not_told_by_any_request() -> None:
     finding = await region(with_environment(patient(), REGION_NAME="West Europe"))
-    assert (finding.status, finding.code, finding.facts) == ("unknown", "region_unknown", {"app": "West Europe"})
+    assert (finding.status, finding.code, finding.facts) == (
+        "unknown",
+        "region_unknown",
+        {"app": "West Europe"},
+    )
 
 
 def test_without_settings_there_is_one_thing_to_say() -> None:

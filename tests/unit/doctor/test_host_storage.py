@@ -13,17 +13,41 @@ ASKED = tuple(check for check in CHECKS if check.name in ("storage_token", "host
 REFUSED = httpx.Response(403, headers={"x-ms-error-code": "AuthorizationPermissionMismatch"})
 
 
-@pytest.mark.parametrize("environment, urls", [
-    ({"AzureWebJobsStorage__accountName": "mine"}, {
-        "blob": "https://mine.blob.core.windows.net", "queue": "https://mine.queue.core.windows.net",
-        "table": "https://mine.table.core.windows.net"}),
-    ({"AzureWebJobsStorage__blobServiceUri": "https://b.example/"}, {"blob": "https://b.example"}),
-    ({"AzureWebJobsStorage": "AccountName=mine;AccountKey=a2V5==;EndpointSuffix=core.example"}, {
-        "blob": "https://mine.blob.core.example", "queue": "https://mine.queue.core.example",
-        "table": "https://mine.table.core.example"}),
-    ({"AzureWebJobsStorage": "BlobEndpoint=https://b/;QueueEndpoint=https://q;TableEndpoint=https://t;"
-                             "SharedAccessSignature=?sv=1&sig=abc"}, {"blob": "https://b", "queue": "https://q", "table": "https://t"}),
-], ids=lambda value: next(iter(value)))
+@pytest.mark.parametrize(
+    ("environment", "urls"),
+    [
+        (
+            {"AzureWebJobsStorage__accountName": "mine"},
+            {
+                "blob": "https://mine.blob.core.windows.net",
+                "queue": "https://mine.queue.core.windows.net",
+                "table": "https://mine.table.core.windows.net",
+            },
+        ),
+        (
+            {"AzureWebJobsStorage__blobServiceUri": "https://b.example/"},
+            {"blob": "https://b.example"},
+        ),
+        (
+            {
+                "AzureWebJobsStorage": "AccountName=mine;AccountKey=a2V5==;EndpointSuffix=core.example"
+            },
+            {
+                "blob": "https://mine.blob.core.example",
+                "queue": "https://mine.queue.core.example",
+                "table": "https://mine.table.core.example",
+            },
+        ),
+        (
+            {
+                "AzureWebJobsStorage": "BlobEndpoint=https://b/;QueueEndpoint=https://q;TableEndpoint=https://t;"
+                "SharedAccessSignature=?sv=1&sig=abc"
+            },
+            {"blob": "https://b", "queue": "https://q", "table": "https://t"},
+        ),
+    ],
+    ids=lambda value: next(iter(value)),
+)
 def test_the_way_in(environment: dict[str, str], urls: dict[str, str]) -> None:
     way = way_in(environment)
     assert way is not None and way.urls == urls
@@ -31,7 +55,10 @@ def test_the_way_in(environment: dict[str, str], urls: dict[str, str]) -> None:
     assert "a2V5" not in repr(way) and "sig=" not in repr(way)
 
 
-@pytest.mark.parametrize("text", ["", "nonsense", "AccountName=a", "UseDevelopmentStorage=true", "SharedAccessSignature=sig=1"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "nonsense", "AccountName=a", "UseDevelopmentStorage=true", "SharedAccessSignature=sig=1"],
+)
 def test_no_way_in_that_is_known(text: str) -> None:
     assert way_in({"AzureWebJobsStorage": text}) is None
 
@@ -50,16 +77,27 @@ async def test_one_service_refuses(service: str) -> None:
 
 
 async def test_a_redirect_is_not_followed() -> None:
-    checks = await examined(patient(host={"queue": httpx.Response(302, headers={"Location": "https://queue.example"})}), ASKED)
+    checks = await examined(
+        patient(host={"queue": httpx.Response(302, headers={"Location": "https://queue.example"})}),
+        ASKED,
+    )
     assert red(checks) == {"host_storage": "host_storage_forbidden"}
 
 
-@pytest.mark.parametrize("changes, expected", [
-    ({"storage_token": None}, {"storage_token": "identity_unavailable"}), ({}, {})], ids=str)
-async def test_without_a_token_only_the_token_is_at_fault(changes: dict[str, Any], expected: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({"storage_token": None}, {"storage_token": "identity_unavailable"}), ({}, {})],
+    ids=str,
+)
+async def test_without_a_token_only_the_token_is_at_fault(
+    changes: dict[str, Any], expected: dict[str, str]
+) -> None:
     assert red(await examined(patient(**changes), ASKED)) == expected
 
 
 async def test_where_it_is_not_known_nothing_is_red() -> None:
     checks = await examined(with_environment(patient()), ASKED)
-    assert (checks["host_storage"]["status"], checks["host_storage"]["code"]) == ("unknown", "host_storage_unknown")
+    assert (checks["host_storage"]["status"], checks["host_storage"]["code"]) == (
+        "unknown",
+        "host_storage_unknown",
+    )

@@ -36,14 +36,28 @@ def settings(**changes: str) -> Settings:
     return load(AZURE | {"EXPORT_CURRENCIES": "USD,EUR"} | changes)
 
 
-def invoice(number: int = 1, issued: str | None = "2026-11-08T07:13:00Z", kind: str = "G", **more: str) -> Invoice:
+def invoice(
+    number: int = 1, issued: str | None = "2026-11-08T07:13:00Z", kind: str = "G", **more: str
+) -> Invoice:
     return Invoice(
-        f"{kind}01690741{number}", issued=parse_iso(issued) if issued else None, currency=more.get("currency", "USD"),
-        total=Decimal("10"), document_type=more.get("document_type", "invoice"))
+        f"{kind}01690741{number}",
+        issued=parse_iso(issued) if issued else None,
+        currency=more.get("currency", "USD"),
+        total=Decimal(10),
+        document_type=more.get("document_type", "invoice"),
+    )
 
 
-def keys(*invoices: Invoice, now: datetime = NOW, known: dict[str, KnownKey] | None = None, **changes: str) -> list[str]:
-    return [str(key) for key in due_at(settings(**changes), now, InvoiceList(invoices), known or {}).keys]
+def keys(
+    *invoices: Invoice,
+    now: datetime = NOW,
+    known: dict[str, KnownKey] | None = None,
+    **changes: str,
+) -> list[str]:
+    return [
+        str(key)
+        for key in due_at(settings(**changes), now, InvoiceList(invoices), known or {}).keys
+    ]
 
 
 def left_out(*invoices: Invoice, **changes: str) -> list[LeftOut]:
@@ -52,42 +66,77 @@ def left_out(*invoices: Invoice, **changes: str) -> list[LeftOut]:
 
 def test_all_that_is_due_billed_first() -> None:
     assert keys(invoice(1), invoice(2)) == [
-        "billed_usage/G016907411/full", "billed_reconciliation/G016907411/full",
-        "billed_usage/G016907412/full", "billed_reconciliation/G016907412/full",
-        "unbilled_usage/2026-11/USD/full", "unbilled_reconciliation/2026-11/USD/full",
-        "unbilled_usage/2026-11/EUR/full", "unbilled_reconciliation/2026-11/EUR/full",
-        "unbilled_usage/2026-10/USD/full", "unbilled_reconciliation/2026-10/USD/full",
-        "unbilled_usage/2026-10/EUR/full", "unbilled_reconciliation/2026-10/EUR/full"]
+        "billed_usage/G016907411/full",
+        "billed_reconciliation/G016907411/full",
+        "billed_usage/G016907412/full",
+        "billed_reconciliation/G016907412/full",
+        "unbilled_usage/2026-11/USD/full",
+        "unbilled_reconciliation/2026-11/USD/full",
+        "unbilled_usage/2026-11/EUR/full",
+        "unbilled_reconciliation/2026-11/EUR/full",
+        "unbilled_usage/2026-10/USD/full",
+        "unbilled_reconciliation/2026-10/USD/full",
+        "unbilled_usage/2026-10/EUR/full",
+        "unbilled_reconciliation/2026-10/EUR/full",
+    ]
 
 
-@pytest.mark.parametrize(("now", "months"), [
-    ("2026-12-31T23:59:59Z", {"2026-12", "2026-11"}), ("2027-01-01T00:00:00Z", {"2027-01", "2026-12"}),
-    ("2026-03-01T00:30:00+01:00", {"2026-02", "2026-01"})])
+@pytest.mark.parametrize(
+    ("now", "months"),
+    [
+        ("2026-12-31T23:59:59Z", {"2026-12", "2026-11"}),
+        ("2027-01-01T00:00:00Z", {"2027-01", "2026-12"}),
+        ("2026-03-01T00:30:00+01:00", {"2026-02", "2026-01"}),
+    ],
+)
 def test_months_at_the_end_of_months_and_years(now: str, months: set[str]) -> None:
-    assert {key.split("/")[1] for key in keys(now=parse_iso(now)) if key.startswith("unbilled")} == months
+    assert {
+        key.split("/")[1] for key in keys(now=parse_iso(now)) if key.startswith("unbilled")
+    } == months
 
 
 def test_nothing_is_asked_for_twice() -> None:
     doubled = keys(
-        invoice(1), invoice(1), EXPORT_CURRENCIES="USD,usd", EXPORT_PERIODS="current,current",
-        EXPORT_DATASETS="billed_usage,unbilled_usage,billed_usage", EXPORT_ATTRIBUTE_SETS="full,full,basic")
-    assert doubled == ["billed_usage/G016907411/full", "billed_usage/G016907411/basic",
-                       "unbilled_usage/2026-11/USD/full", "unbilled_usage/2026-11/USD/basic"]
+        invoice(1),
+        invoice(1),
+        EXPORT_CURRENCIES="USD,usd",
+        EXPORT_PERIODS="current,current",
+        EXPORT_DATASETS="billed_usage,unbilled_usage,billed_usage",
+        EXPORT_ATTRIBUTE_SETS="full,full,basic",
+    )
+    assert doubled == [
+        "billed_usage/G016907411/full",
+        "billed_usage/G016907411/basic",
+        "unbilled_usage/2026-11/USD/full",
+        "unbilled_usage/2026-11/USD/basic",
+    ]
 
 
 def test_what_is_not_asked_for_is_not_due() -> None:
     assert keys(EXPORT_CURRENCIES="") == []
-    assert keys(invoice(1), EXPORT_DATASETS="billed_usage", EXPORT_CURRENCIES="") == ["billed_usage/G016907411/full"]
+    assert keys(invoice(1), EXPORT_DATASETS="billed_usage", EXPORT_CURRENCIES="") == [
+        "billed_usage/G016907411/full"
+    ]
     assert keys(EXPORT_DATASETS="unbilled_usage", EXPORT_PERIODS="last") == [
-        "unbilled_usage/2026-10/USD/full", "unbilled_usage/2026-10/EUR/full"]
+        "unbilled_usage/2026-10/USD/full",
+        "unbilled_usage/2026-10/EUR/full",
+    ]
 
 
 def test_currencies_are_learned_from_invoices_of_new_commerce_in_the_look_back() -> None:
     listed = (
-        invoice(1, currency="EUR"), invoice(2, currency="CHF", document_type="void_note"), invoice(3, kind="D", currency="NOK"),
-        invoice(4, "2020-01-08T07:13:00Z", currency="SEK"), invoice(5, currency=""), invoice(6, currency="EUR"))
-    unbilled = [key for key in keys(*listed, EXPORT_CURRENCIES="",
-        EXPORT_PERIODS="current") if key.startswith("unbilled_usage")]
+        invoice(1, currency="EUR"),
+        invoice(2, currency="CHF", document_type="void_note"),
+        invoice(3, kind="D", currency="NOK"),
+        invoice(4, "2020-01-08T07:13:00Z", currency="SEK"),
+        invoice(5, currency=""),
+        invoice(6, currency="EUR"),
+    )
+    unbilled = [
+        key
+        for key in keys(*listed, EXPORT_CURRENCIES="", EXPORT_PERIODS="current")
+        if key.startswith("unbilled_usage")
+    ]
     assert unbilled == ["unbilled_usage/2026-11/EUR/full", "unbilled_usage/2026-11/CHF/full"]
 
 
@@ -96,9 +145,14 @@ def test_without_any_currency_somebody_is_told() -> None:
     assert left_out(EXPORT_CURRENCIES="", EXPORT_DATASETS="billed_usage") == []
 
 
-@pytest.mark.parametrize(("listed", "code"), [
-    (invoice(kind="D"), "invoice_legacy"), (invoice(document_type="void_note"), "invoice_voided"),
-    (invoice(kind="E"), "invoice_unknown_kind")])
+@pytest.mark.parametrize(
+    ("listed", "code"),
+    [
+        (invoice(kind="D"), "invoice_legacy"),
+        (invoice(document_type="void_note"), "invoice_voided"),
+        (invoice(kind="E"), "invoice_unknown_kind"),
+    ],
+)
 def test_what_is_left_out_is_named(listed: Invoice, code: str) -> None:
     assert left_out(listed) == [LeftOut(code, listed.invoice_id)]
     assert not [key for key in keys(listed) if key.startswith("billed")]
@@ -107,7 +161,10 @@ def test_what_is_left_out_is_named(listed: Invoice, code: str) -> None:
 
 @pytest.mark.parametrize("document_type", ["adjustment_note", "credit_note", "invoice"])
 def test_amendments_and_notes_are_invoices_like_any_other(document_type: str) -> None:
-    assert len([key for key in keys(invoice(document_type=document_type)) if key.startswith("billed")]) == 2
+    assert (
+        len([key for key in keys(invoice(document_type=document_type)) if key.startswith("billed")])
+        == 2
+    )
 
 
 def test_what_was_wrong_with_the_list_is_passed_on_once() -> None:
@@ -115,48 +172,85 @@ def test_what_was_wrong_with_the_list_is_passed_on_once() -> None:
     assert due_at(settings(), NOW, listed, {}).left_out == (LeftOut("invoice_list_empty"),)
 
 
-@pytest.mark.parametrize(("issued", "now", "recent"), [
-    ("2026-08-01T00:00:00Z", "2026-11-30", True), ("2026-07-31T23:59:59Z", "2026-11-01", False),
-    ("2026-10-08T07:13:00Z", "2027-01-31", True), ("2026-09-30T23:59:00Z", "2027-01-01", False), (None, "2027-01-01", True),
-    ("2027-02-08T07:13:00Z", "2027-01-01", True)])
+@pytest.mark.parametrize(
+    ("issued", "now", "recent"),
+    [
+        ("2026-08-01T00:00:00Z", "2026-11-30", True),
+        ("2026-07-31T23:59:59Z", "2026-11-01", False),
+        ("2026-10-08T07:13:00Z", "2027-01-31", True),
+        ("2026-09-30T23:59:00Z", "2027-01-01", False),
+        (None, "2027-01-01", True),
+        ("2027-02-08T07:13:00Z", "2027-01-01", True),
+    ],
+)
 def test_the_look_back_ends_at_a_months_first(issued: str | None, now: str, recent: bool) -> None:
     assert is_recent(invoice(issued=issued), BillingMonth.of(parse_iso(now)), 3) is recent
 
 
-@pytest.mark.parametrize(("now", "started", "outcome", "again"), [
-    ("2026-11-29T05:00:00Z", "2026-11-28T05:00:00Z", "landed", None),  # settles on the 29th: the last day of every day
-    ("2026-11-30T05:00:00Z", "2026-11-29T05:00:00Z", "unchanged", "2026-12-06T05:00:00Z"),
-    ("2026-12-05T05:00:00Z", "2026-11-29T05:00:00Z", "unchanged", "2026-12-06T05:00:00Z"),
-    ("2026-12-06T05:00:00Z", "2026-11-29T05:00:00Z", "unchanged", None),
-    ("2026-12-06T05:00:00Z", "2026-11-29T05:00:09Z", "unchanged", None),  # that tick was served late, this one is not
-    ("2026-12-31T05:00:00Z", "2026-12-27T05:00:00Z", "no_data", "2027-01-03T05:00:00Z"),
-    ("2027-01-03T05:00:00Z", "2026-12-27T05:00:00Z", "no_data", None),
-    ("2026-12-01T05:00:00Z", "2026-11-30T05:00:00Z", "failed", None), ("2026-12-01T05:00:00Z", "2026-11-30T05:00:00Z",
-        "timed_out", None),
-    ("2026-12-01T05:00:00Z", "2026-11-30T05:00:00Z", "incomplete", None), ("2026-12-01T05:00:00Z", None, "", None)])
-def test_daily_until_it_settles_then_weekly_unless_it_failed(now: str, started: str | None, outcome: str,
-    again: str | None) -> None:
+@pytest.mark.parametrize(
+    ("now", "started", "outcome", "again"),
+    [
+        (
+            "2026-11-29T05:00:00Z",
+            "2026-11-28T05:00:00Z",
+            "landed",
+            None,
+        ),  # settles on the 29th: the last day of every day
+        ("2026-11-30T05:00:00Z", "2026-11-29T05:00:00Z", "unchanged", "2026-12-06T05:00:00Z"),
+        ("2026-12-05T05:00:00Z", "2026-11-29T05:00:00Z", "unchanged", "2026-12-06T05:00:00Z"),
+        ("2026-12-06T05:00:00Z", "2026-11-29T05:00:00Z", "unchanged", None),
+        (
+            "2026-12-06T05:00:00Z",
+            "2026-11-29T05:00:09Z",
+            "unchanged",
+            None,
+        ),  # that tick was served late, this one is not
+        ("2026-12-31T05:00:00Z", "2026-12-27T05:00:00Z", "no_data", "2027-01-03T05:00:00Z"),
+        ("2027-01-03T05:00:00Z", "2026-12-27T05:00:00Z", "no_data", None),
+        ("2026-12-01T05:00:00Z", "2026-11-30T05:00:00Z", "failed", None),
+        ("2026-12-01T05:00:00Z", "2026-11-30T05:00:00Z", "timed_out", None),
+        ("2026-12-01T05:00:00Z", "2026-11-30T05:00:00Z", "incomplete", None),
+        ("2026-12-01T05:00:00Z", None, "", None),
+    ],
+)
+def test_daily_until_it_settles_then_weekly_unless_it_failed(
+    now: str, started: str | None, outcome: str, again: str | None
+) -> None:
     known = KnownKey(None, parse_iso(started) if started else None, outcome)
     assert due_again(invoice(), known, 21, parse_iso(now)) == (parse_iso(again) if again else None)
 
 
 def test_an_invoice_without_a_date_settles_after_it_first_landed() -> None:
     undated, started = invoice(issued=None), parse_iso("2026-12-30T05:00:00Z")
-    assert due_again(undated, KnownKey(None, started, "no_data"), 21, parse_iso("2026-12-31T05:00:00Z")) is None
+    assert (
+        due_again(
+            undated, KnownKey(None, started, "no_data"), 21, parse_iso("2026-12-31T05:00:00Z")
+        )
+        is None
+    )
     settled = KnownKey(date(2026, 12, 29), started, "unchanged")
-    assert due_again(undated, settled, 21, parse_iso("2026-12-31T05:00:00Z")) == parse_iso("2027-01-06T05:00:00Z")
+    assert due_again(undated, settled, 21, parse_iso("2026-12-31T05:00:00Z")) == parse_iso(
+        "2027-01-06T05:00:00Z"
+    )
 
 
 def test_a_settled_key_rests_by_itself_and_is_told() -> None:
     old = invoice(1, "2026-10-08T07:13:00Z")
-    known = {"billed_usage/G016907411/full": KnownKey(None, parse_iso("2026-11-20T05:00:00Z"), "unchanged")}
+    known = {
+        "billed_usage/G016907411/full": KnownKey(
+            None, parse_iso("2026-11-20T05:00:00Z"), "unchanged"
+        )
+    }
     due = due_at(settings(), NOW, InvoiceList((old,)), known)
     assert [str(key) for key in due.keys][:1] == ["billed_reconciliation/G016907411/full"]
     assert [(str(one.key), one.due_again) for one in due.resting] == [
-        ("billed_usage/G016907411/full", parse_iso("2026-11-27T05:00:00Z"))]
+        ("billed_usage/G016907411/full", parse_iso("2026-11-27T05:00:00Z"))
+    ]
 
 
-def test_over_a_year_a_key_is_asked_for_daily_to_its_settling_and_weekly_to_the_end_of_the_look_back() -> None:
+def test_over_a_year_a_key_is_asked_for_daily_to_its_settling_and_weekly_to_the_end_of_the_look_back() -> (
+    None
+):
     one, known, asked = invoice(), dict[str, KnownKey](), list[date]()
     for day in range(200):
         now = NOW + timedelta(days=day - 13)  # from the 8th on, at five: listed at 07:13
@@ -167,52 +261,100 @@ def test_over_a_year_a_key_is_asked_for_daily_to_its_settling_and_weekly_to_the_
             known["billed_usage/G016907411/full"] = KnownKey(None, now, "unchanged")
     first, settled, last = date(2026, 11, 9), date(2026, 11, 29), date(2027, 2, 28)
     daily = [first + timedelta(days=day) for day in range((settled - first).days + 1)]
-    weekly = [settled + timedelta(days=7 * week) for week in range(1, 99) if settled + timedelta(days=7 * week) <= last]
+    weekly = [
+        settled + timedelta(days=7 * week)
+        for week in range(1, 99)
+        if settled + timedelta(days=7 * week) <= last
+    ]
     assert asked == daily + weekly
 
 
-@pytest.mark.parametrize(("key", "settles", "now", "word"), [
-    ("unbilled_usage/2026-11/USD/full", "", NOW, "open"), ("billed_usage/G016907411/full", "2026-11-29", NOW, "provisional"),
-    ("billed_usage/G016907411/full", "2026-11-22", parse_iso("2026-11-21T23:59:59Z"), "provisional"),
-    ("billed_usage/G016907411/full", "2026-11-22", parse_iso("2026-11-22T00:00:00Z"), "final"),
-    ("billed_usage/G016907411/full", "", NOW, "provisional")])
+@pytest.mark.parametrize(
+    ("key", "settles", "now", "word"),
+    [
+        ("unbilled_usage/2026-11/USD/full", "", NOW, "open"),
+        ("billed_usage/G016907411/full", "2026-11-29", NOW, "provisional"),
+        (
+            "billed_usage/G016907411/full",
+            "2026-11-22",
+            parse_iso("2026-11-21T23:59:59Z"),
+            "provisional",
+        ),
+        ("billed_usage/G016907411/full", "2026-11-22", parse_iso("2026-11-22T00:00:00Z"), "final"),
+        ("billed_usage/G016907411/full", "", NOW, "provisional"),
+    ],
+)
 def test_finality(key: str, settles: str, now: datetime, word: str) -> None:
     assert finality(ExportKey.parse(key), settles, now) == word
 
 
-@pytest.mark.parametrize(("key", "created", "now", "since"), [
-    ("unbilled_usage/2026-11/USD/full", "2026-11-20T00:35:00Z", "2026-11-21T05:00:00Z", None),
-    ("unbilled_usage/2026-11/USD/full", "2026-11-18T05:00:00Z", "2026-11-21T05:00:00Z", None),
-    ("unbilled_usage/2026-11/USD/full", "2026-11-18T04:59:59Z", "2026-11-21T05:00:00Z", "2026-11-18T04:59:59Z"),
-    ("unbilled_usage/2026-10/USD/full", "2026-11-01T00:35:00Z", "2026-11-21T05:00:00Z", None),  # closed: it stops changing
-    ("unbilled_usage/2026-11/USD/full", None, "2026-11-04T05:00:00Z", None),
-    ("unbilled_usage/2026-11/USD/full", None, "2026-11-05T05:00:00Z", "2026-11-02T00:00:00Z"),
-    ("unbilled_usage/2027-01/USD/full", None, "2027-01-01T05:00:00Z", None),
-    ("billed_usage/G016907411/full", "2026-01-01T00:00:00Z", "2026-11-21T05:00:00Z", None)])
-def test_a_month_that_does_not_move_is_told(key: str, created: str | None, now: str, since: str | None) -> None:
-    found = stalled_since(ExportKey.parse(key), parse_iso(created) if created else None, parse_iso(now))
+@pytest.mark.parametrize(
+    ("key", "created", "now", "since"),
+    [
+        ("unbilled_usage/2026-11/USD/full", "2026-11-20T00:35:00Z", "2026-11-21T05:00:00Z", None),
+        ("unbilled_usage/2026-11/USD/full", "2026-11-18T05:00:00Z", "2026-11-21T05:00:00Z", None),
+        (
+            "unbilled_usage/2026-11/USD/full",
+            "2026-11-18T04:59:59Z",
+            "2026-11-21T05:00:00Z",
+            "2026-11-18T04:59:59Z",
+        ),
+        (
+            "unbilled_usage/2026-10/USD/full",
+            "2026-11-01T00:35:00Z",
+            "2026-11-21T05:00:00Z",
+            None,
+        ),  # closed: it stops changing
+        ("unbilled_usage/2026-11/USD/full", None, "2026-11-04T05:00:00Z", None),
+        ("unbilled_usage/2026-11/USD/full", None, "2026-11-05T05:00:00Z", "2026-11-02T00:00:00Z"),
+        ("unbilled_usage/2027-01/USD/full", None, "2027-01-01T05:00:00Z", None),
+        ("billed_usage/G016907411/full", "2026-01-01T00:00:00Z", "2026-11-21T05:00:00Z", None),
+    ],
+)
+def test_a_month_that_does_not_move_is_told(
+    key: str, created: str | None, now: str, since: str | None
+) -> None:
+    found = stalled_since(
+        ExportKey.parse(key), parse_iso(created) if created else None, parse_iso(now)
+    )
     assert found == (parse_iso(since) if since else None)
 
 
 def test_the_request_that_would_be_made() -> None:
-    assert request_of(ExportKey.parse("unbilled_reconciliation/2026-12/EUR/basic"), parse_iso("2027-01-05T00:00:00Z")) == {
-        "method": "POST", "path": "/reports/partners/billing/reconciliation/unbilled/microsoft.graph.partners.billing.export",
-        "body": {"attributeSet": "basic", "billingPeriod": "last", "currencyCode": "EUR"}}
+    assert request_of(
+        ExportKey.parse("unbilled_reconciliation/2026-12/EUR/basic"),
+        parse_iso("2027-01-05T00:00:00Z"),
+    ) == {
+        "method": "POST",
+        "path": "/reports/partners/billing/reconciliation/unbilled/microsoft.graph.partners.billing.export",
+        "body": {"attributeSet": "basic", "billingPeriod": "last", "currencyCode": "EUR"},
+    }
 
 
 LETTERS = st.sampled_from("GDEX")
 INVOICES = st.builds(
-    invoice, st.integers(0, 9), st.sampled_from([None, "2026-11-08T07:13:00Z", "2026-12-08T07:13:00Z", "2024-01-08T07:13:00Z"]),
-    LETTERS, document_type=st.sampled_from(["invoice", "void_note", "credit_note"]), currency=st.sampled_from(["", "USD",
-    "EUR"]))
+    invoice,
+    st.integers(0, 9),
+    st.sampled_from([None, "2026-11-08T07:13:00Z", "2026-12-08T07:13:00Z", "2024-01-08T07:13:00Z"]),
+    LETTERS,
+    document_type=st.sampled_from(["invoice", "void_note", "credit_note"]),
+    currency=st.sampled_from(["", "USD", "EUR"]),
+)
 
 
-@given(st.lists(INVOICES, max_size=8), st.datetimes(datetime(2026, 10, 1), datetime(2027, 3, 1), timezones=st.just(UTC)))
-def test_whatever_is_listed_each_key_is_due_once_and_only_new_commerce(listed: list[Invoice], now: datetime) -> None:
+@given(
+    st.lists(INVOICES, max_size=8),
+    st.datetimes(datetime(2026, 10, 1), datetime(2027, 3, 1), timezones=st.just(UTC)),
+)
+def test_whatever_is_listed_each_key_is_due_once_and_only_new_commerce(
+    listed: list[Invoice], now: datetime
+) -> None:
     found = keys(*listed, now=now, EXPORT_CURRENCIES="")
     assert len(found) == len(set(found))
     assert all(key.split("/")[1].startswith("G") for key in found if key.startswith("billed"))
-    assert [key.startswith("unbilled") for key in found] == sorted(key.startswith("unbilled") for key in found)
+    assert [key.startswith("unbilled") for key in found] == sorted(
+        key.startswith("unbilled") for key in found
+    )
 
 
 @given(st.lists(st.integers()), st.integers(1, 40))
@@ -225,9 +367,15 @@ def test_lanes_hold_everything_once_in_order(items: list[int], width: int) -> No
 
 
 def test_starts_are_spread_over_two_minutes_and_always_the_same() -> None:
-    keys = [ExportKey(Dataset.BILLED_USAGE, InvoiceScope(f"G{number:09}")) for number in range(2_000)]
+    keys = [
+        ExportKey(Dataset.BILLED_USAGE, InvoiceScope(f"G{number:09}")) for number in range(2_000)
+    ]
     spread = [spread_of(key) for key in keys]
-    assert min(spread) == 0 and max(spread) == SPREAD_SECONDS - 1 and spread == [spread_of(key) for key in keys]
+    assert (
+        min(spread) == 0
+        and max(spread) == SPREAD_SECONDS - 1
+        and spread == [spread_of(key) for key in keys]
+    )
     quarters = Counter(seconds // 30 for seconds in spread)
     assert all(400 < count < 600 for count in quarters.values())
     month = MonthScope(BillingMonth(2026, 11), "USD")
@@ -238,7 +386,10 @@ def test_limits() -> None:
     chosen = settings(RUN_DEADLINE_HOURS="1.5", POLL_MIN_SECONDS="20")
     limits = limits_until(chosen, NOW)
     assert parse_iso(limits["deadline"]) == NOW + timedelta(hours=1.5)
-    assert {**lane_limits(chosen), "deadline": limits["deadline"]} == {**limits, "deadline_hours": 1.5}
+    assert {**lane_limits(chosen), "deadline": limits["deadline"]} == {
+        **limits,
+        "deadline_hours": 1.5,
+    }
     assert (limits["rounds"], limits["pages_in_flight"], limits["poll_min_seconds"]) == (3, 4, 20)
 
 

@@ -6,7 +6,16 @@ import pytest
 
 from shared.clock import parse_iso
 from shared.exports import AttributeSet, BillingMonth, Dataset, ExportKey
-from shared.gaps import FIRST_SERVED, Gap, KeyState, Scopes, gaps, is_served, missing, months_between
+from shared.gaps import (
+    FIRST_SERVED,
+    Gap,
+    KeyState,
+    Scopes,
+    gaps,
+    is_served,
+    missing,
+    months_between,
+)
 from shared.invoices import Invoice, facts_of, invoice_of, month_of, row_of
 
 THIS = BillingMonth(2027, 1)
@@ -15,7 +24,8 @@ INVOICES = (
     Invoice("G016907412", issued=parse_iso("2026-12-08T07:13:00Z"), currency="USD"),  # 2026-11
     Invoice("G016907413", issued=parse_iso("2026-12-08T07:13:00Z"), currency="EUR"),
     Invoice("D016907414", issued=parse_iso("2026-12-08T07:13:00Z"), currency="USD"),
-    Invoice("G016907415", issued=parse_iso("2026-12-08T07:13:00Z"), document_type="void_note"))
+    Invoice("G016907415", issued=parse_iso("2026-12-08T07:13:00Z"), document_type="void_note"),
+)
 SCOPES = Scopes(INVOICES, ("USD", "EUR"), (AttributeSet.FULL,))
 KNOWN = {
     "billed_usage/G016907411/full": KeyState("20270109T000000Z-1", "unchanged"),
@@ -23,7 +33,8 @@ KNOWN = {
     "billed_usage/G016907413/full": KeyState("20261209T000000Z-1", "failed", "graph_forbidden"),
     "unbilled_usage/2026-12/USD/full": KeyState("", "no_data"),
     "unbilled_usage/2026-11/USD/full": KeyState("20261130T000000Z-1", "landed"),
-    "unbilled_usage/2026-11/EUR/full": KeyState("", "failed", "graph_forbidden")}
+    "unbilled_usage/2026-11/EUR/full": KeyState("", "failed", "graph_forbidden"),
+}
 
 
 def month(text: str) -> BillingMonth:
@@ -31,74 +42,150 @@ def month(text: str) -> BillingMonth:
 
 
 def report(dataset: Dataset, **more: Any) -> dict[str, Any]:
-    found = gaps(months_between(month("2026-10"), THIS), [dataset], more.get("scopes", SCOPES), KNOWN, THIS)
-    return {str(gap.month): (gap.state, {str(key): state for key, state, _ in gap.keys}) for gap in found}
+    found = gaps(
+        months_between(month("2026-10"), THIS), [dataset], more.get("scopes", SCOPES), KNOWN, THIS
+    )
+    return {
+        str(gap.month): (gap.state, {str(key): state for key, state, _ in gap.keys})
+        for gap in found
+    }
 
 
 def test_billed_months_are_those_of_their_invoices() -> None:
     assert report(Dataset.BILLED_USAGE) == {
         "2026-10": ("never_tried", {}),  # its invoice is not known
-        "2026-11": ("failed", {"billed_usage/G016907412/full": "failed", "billed_usage/G016907413/full": "landed"}),
-        "2026-12": ("landed", {"billed_usage/G016907411/full": "landed"}), "2027-01": ("never_tried", {})}
+        "2026-11": (
+            "failed",
+            {"billed_usage/G016907412/full": "failed", "billed_usage/G016907413/full": "landed"},
+        ),
+        "2026-12": ("landed", {"billed_usage/G016907411/full": "landed"}),
+        "2027-01": ("never_tried", {}),
+    }
 
 
 def test_unbilled_months_before_the_last_are_not_served_unless_they_are_landed() -> None:
     assert report(Dataset.UNBILLED_USAGE) == {
-        "2026-10": ("not_served", {"unbilled_usage/2026-10/USD/full": "not_served",
-            "unbilled_usage/2026-10/EUR/full": "not_served"}),
-        "2026-11": ("not_served", {"unbilled_usage/2026-11/USD/full": "landed",
-            "unbilled_usage/2026-11/EUR/full": "not_served"}),
-        "2026-12": ("never_tried", {"unbilled_usage/2026-12/USD/full": "no_data",
-            "unbilled_usage/2026-12/EUR/full": "never_tried"}),
-        "2027-01": ("never_tried", {"unbilled_usage/2027-01/USD/full": "never_tried",
-        "unbilled_usage/2027-01/EUR/full": "never_tried"})}
+        "2026-10": (
+            "not_served",
+            {
+                "unbilled_usage/2026-10/USD/full": "not_served",
+                "unbilled_usage/2026-10/EUR/full": "not_served",
+            },
+        ),
+        "2026-11": (
+            "not_served",
+            {
+                "unbilled_usage/2026-11/USD/full": "landed",
+                "unbilled_usage/2026-11/EUR/full": "not_served",
+            },
+        ),
+        "2026-12": (
+            "never_tried",
+            {
+                "unbilled_usage/2026-12/USD/full": "no_data",
+                "unbilled_usage/2026-12/EUR/full": "never_tried",
+            },
+        ),
+        "2027-01": (
+            "never_tried",
+            {
+                "unbilled_usage/2027-01/USD/full": "never_tried",
+                "unbilled_usage/2027-01/EUR/full": "never_tried",
+            },
+        ),
+    }
 
 
 def test_a_code_says_why_it_failed() -> None:
     [gap] = gaps([month("2026-11")], [Dataset.BILLED_USAGE], SCOPES, KNOWN, THIS)
-    assert gap == Gap(Dataset.BILLED_USAGE, month("2026-11"), "failed", (
-        (ExportKey.parse("billed_usage/G016907412/full"), "failed", "graph_forbidden"),
-        (ExportKey.parse("billed_usage/G016907413/full"), "landed", "graph_forbidden")))
+    assert gap == Gap(
+        Dataset.BILLED_USAGE,
+        month("2026-11"),
+        "failed",
+        (
+            (ExportKey.parse("billed_usage/G016907412/full"), "failed", "graph_forbidden"),
+            (ExportKey.parse("billed_usage/G016907413/full"), "landed", "graph_forbidden"),
+        ),
+    )
 
 
 def test_a_backfill_asks_for_what_is_missing_and_served_billed_first() -> None:
     wanted, settled = missing(
-        months_between(month("2026-10"), THIS), [Dataset.UNBILLED_USAGE, Dataset.BILLED_USAGE], SCOPES, KNOWN, THIS)
+        months_between(month("2026-10"), THIS),
+        [Dataset.UNBILLED_USAGE, Dataset.BILLED_USAGE],
+        SCOPES,
+        KNOWN,
+        THIS,
+    )
     assert [str(key) for key in wanted] == [
-        "billed_usage/G016907412/full", "unbilled_usage/2026-12/USD/full", "unbilled_usage/2026-12/EUR/full",
-        "unbilled_usage/2027-01/USD/full", "unbilled_usage/2027-01/EUR/full"]
+        "billed_usage/G016907412/full",
+        "unbilled_usage/2026-12/USD/full",
+        "unbilled_usage/2026-12/EUR/full",
+        "unbilled_usage/2027-01/USD/full",
+        "unbilled_usage/2027-01/EUR/full",
+    ]
     assert settled == {"landed": 3, "not_served": 3}
 
 
 def test_invoices_named_by_hand_have_no_month_and_are_asked_for_whatever_the_months() -> None:
-    by_hand = Scopes((Invoice("G016907411"), Invoice("G016907419")), (), (AttributeSet.FULL, AttributeSet.BASIC))
+    by_hand = Scopes(
+        (Invoice("G016907411"), Invoice("G016907419")), (), (AttributeSet.FULL, AttributeSet.BASIC)
+    )
     wanted, settled = missing([month("2026-10")], [Dataset.BILLED_USAGE], by_hand, KNOWN, THIS)
     assert [str(key) for key in wanted] == [
-        "billed_usage/G016907411/basic", "billed_usage/G016907419/full", "billed_usage/G016907419/basic"]
+        "billed_usage/G016907411/basic",
+        "billed_usage/G016907419/full",
+        "billed_usage/G016907419/basic",
+    ]
     assert settled == {"landed": 1}
     assert gaps([month("2026-10")], [Dataset.BILLED_USAGE], by_hand, KNOWN, THIS)[0].keys == ()
 
 
-@pytest.mark.parametrize(("dataset", "text", "served"), [
-    (Dataset.BILLED_USAGE, "2022-08", False), (Dataset.BILLED_USAGE, "2022-09", True), (Dataset.BILLED_RECONCILIATION,
-        "2026-12", True),
-    (Dataset.UNBILLED_USAGE, "2027-01", True), (Dataset.UNBILLED_USAGE, "2026-12", True), (Dataset.UNBILLED_USAGE, "2026-11",
-        False),
-    (Dataset.UNBILLED_RECONCILIATION, "2027-02", False), (Dataset.BILLED_USAGE, "2027-02", False)])
+@pytest.mark.parametrize(
+    ("dataset", "text", "served"),
+    [
+        (Dataset.BILLED_USAGE, "2022-08", False),
+        (Dataset.BILLED_USAGE, "2022-09", True),
+        (Dataset.BILLED_RECONCILIATION, "2026-12", True),
+        (Dataset.UNBILLED_USAGE, "2027-01", True),
+        (Dataset.UNBILLED_USAGE, "2026-12", True),
+        (Dataset.UNBILLED_USAGE, "2026-11", False),
+        (Dataset.UNBILLED_RECONCILIATION, "2027-02", False),
+        (Dataset.BILLED_USAGE, "2027-02", False),
+    ],
+)
 def test_what_is_served(dataset: Dataset, text: str, served: bool) -> None:
     assert is_served(dataset, month(text), THIS) is served
 
 
 def test_months_of_a_span() -> None:
-    assert [str(one) for one in months_between(month("2026-11"), month("2027-02"))] == ["2026-11", "2026-12", "2027-01",
-        "2027-02"]
+    assert [str(one) for one in months_between(month("2026-11"), month("2027-02"))] == [
+        "2026-11",
+        "2026-12",
+        "2027-01",
+        "2027-02",
+    ]
     assert months_between(month("2027-01"), month("2026-12")) == []
     assert months_between(FIRST_SERVED, FIRST_SERVED) == [FIRST_SERVED]
 
 
-@pytest.mark.parametrize("one", [*INVOICES, Invoice("G016907411"), Invoice(
-    "G016907411", issued=parse_iso("2027-01-08T07:13:00Z"), currency="USD", document_type="credit_note", invoice_type="one_time",
-    amends="G016907410", amended_by="G016907412", period_start=parse_iso("2026-12-01T00:00:00Z"))])
+@pytest.mark.parametrize(
+    "one",
+    [
+        *INVOICES,
+        Invoice("G016907411"),
+        Invoice(
+            "G016907411",
+            issued=parse_iso("2027-01-08T07:13:00Z"),
+            currency="USD",
+            document_type="credit_note",
+            invoice_type="one_time",
+            amends="G016907410",
+            amended_by="G016907412",
+            period_start=parse_iso("2026-12-01T00:00:00Z"),
+        ),
+    ],
+)
 def test_an_invoice_is_kept_as_it_was_listed(one: Invoice) -> None:
     assert invoice_of(row_of(one)) == one
     assert invoice_of({"invoice_id": "G016907411", "total": "lots"}) == Invoice("G016907411")
@@ -106,9 +193,20 @@ def test_an_invoice_is_kept_as_it_was_listed(one: Invoice) -> None:
 
 def test_the_month_of_an_invoice_is_that_of_its_period_if_it_has_one() -> None:
     issued = parse_iso("2027-01-08T07:13:00Z")
-    assert month_of(Invoice("G1", issued=issued)) == month("2026-12") and month_of(Invoice("G1")) is None
-    assert month_of(Invoice("G1", issued=issued, period_start=parse_iso("2026-11-01T00:00:00Z"))) == month("2026-11")
+    assert (
+        month_of(Invoice("G1", issued=issued)) == month("2026-12")
+        and month_of(Invoice("G1")) is None
+    )
+    assert month_of(
+        Invoice("G1", issued=issued, period_start=parse_iso("2026-11-01T00:00:00Z"))
+    ) == month("2026-11")
 
 
 def test_facts_hold_no_empty_text() -> None:
-    assert facts_of(Invoice("G016907411")) == {"date": None, "total": None, "currency": None, "type": "invoice", "amends": None}
+    assert facts_of(Invoice("G016907411")) == {
+        "date": None,
+        "total": None,
+        "currency": None,
+        "type": "invoice",
+        "amends": None,
+    }

@@ -1,7 +1,7 @@
 """A Microsoft Graph that answers from a script, and remembers what it was asked; a credential likewise."""
 
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from shared.graph.client import GraphBilling
 
 GRAPH = "https://graph.microsoft.com/v1.0"
 LOOPBACK = "http://127.0.0.1:8700/v1.0"
-NOW = datetime(2026, 11, 8, 9, 37, tzinfo=timezone.utc)
+NOW = datetime(2026, 11, 8, 9, 37, tzinfo=UTC)
 SENTINEL = "SENTINEL"  # in every text that must not be kept: token, signature, message
 OPERATION = "9ab9cb54-d07f-4f52-9ea6-a09d7de52c14"
 LOCATION = f"{GRAPH}/reports/partners/billing/operations/{OPERATION}"
@@ -43,7 +43,11 @@ class Credential:
     """Gives a token, or raises, or waits; keeps what it was asked for."""
 
     def __init__(self, token: str = f"{SENTINEL}-token", error: Exception | None = None) -> None:
-        self.token, self.error, self.asked = token, error, list[tuple[tuple[str, ...], dict[str, Any]]]()
+        self.token, self.error, self.asked = (
+            token,
+            error,
+            list[tuple[tuple[str, ...], dict[str, Any]]](),
+        )
 
     async def get_token(self, *scopes: str, **options: Any) -> AccessToken:
         self.asked.append((scopes, options))
@@ -66,7 +70,9 @@ class Script:
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        assert self.answers, f"request {len(self.requests)} was not expected: {request.method} {request.url.path}"
+        assert self.answers, (
+            f"request {len(self.requests)} was not expected: {request.method} {request.url.path}"
+        )
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -74,8 +80,12 @@ class Script:
 
     def graph(self, base_url: str = GRAPH, credential: Any = None, **options: Any) -> GraphBilling:
         return GraphBilling(
-            base_url=base_url, credential=credential or Credential(), clock=FixedClock(), transport=httpx.MockTransport(self),
-            **options)
+            base_url=base_url,
+            credential=credential or Credential(),
+            clock=FixedClock(),
+            transport=httpx.MockTransport(self),
+            **options,
+        )
 
     @property
     def paths(self) -> list[str]:
@@ -88,4 +98,8 @@ def accepted(**headers: str) -> httpx.Response:
 
 def answer(document: Any, status: int = 200, **headers: str) -> httpx.Response:
     """Header names are written with `_` for `-`."""
-    return httpx.Response(status, json=document, headers={name.replace("_", "-"): value for name, value in headers.items()})
+    return httpx.Response(
+        status,
+        json=document,
+        headers={name.replace("_", "-"): value for name, value in headers.items()},
+    )

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -16,19 +16,59 @@ from shared.retry_after import LONGEST, retry_after_seconds
 from tests.unit.graph.scripted import BILLED, LOOPBACK, FixedClock, inline, payload
 
 many = settings(max_examples=80, deadline=None, database=None)
-scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from(
-    ["succeeded", "failed", "running", "5000", "https://x/manifests/a", "2023-03-09T08:12:53", "0001-01-01T00:00:00+14:00"])
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=20)
+    | st.sampled_from(
+        [
+            "succeeded",
+            "failed",
+            "running",
+            "5000",
+            "https://x/manifests/a",
+            "2023-03-09T08:12:53",
+            "0001-01-01T00:00:00+14:00",
+        ]
+    )
+)
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3), max_leaves=6)
-NAMES = [*inline(), *payload("manifest"), "error", "code", "name", "resourceLocation@odata.navigationLink"]
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+NAMES = [
+    *inline(),
+    *payload("manifest"),
+    "error",
+    "code",
+    "name",
+    "resourceLocation@odata.navigationLink",
+]
 members = st.sampled_from(NAMES)
-documents = st.dictionaries(members, values | st.dictionaries(members, values, max_size=6), max_size=6)
+documents = st.dictionaries(
+    members, values | st.dictionaries(members, values, max_size=6), max_size=6
+)
 changed = st.builds(lambda changes: inline() | changes, documents) | st.builds(
-    lambda changes: inline(resourceLocation=payload("manifest") | changes), documents)
+    lambda changes: inline(resourceLocation=payload("manifest") | changes), documents
+)
 headers = st.dictionaries(
     st.sampled_from(["Location", "Retry-After", "request-id", "Content-Type", "WWW-Authenticate"]),
-    st.text(st.characters(min_codepoint=33, max_codepoint=255), max_size=60) | st.sampled_from(
-        ["57", "Sun, 08 Nov 2026 09:38:30 GMT", "application/json", 'Bearer claims="e30="', "https://x/operations/a"]))
+    st.text(st.characters(min_codepoint=33, max_codepoint=255), max_size=60)
+    | st.sampled_from(
+        [
+            "57",
+            "Sun, 08 Nov 2026 09:38:30 GMT",
+            "application/json",
+            'Bearer claims="e30="',
+            "https://x/operations/a",
+        ]
+    ),
+)
 
 
 def asked(status: int, body: bytes, headers: dict[str, str]) -> None:
@@ -37,7 +77,12 @@ def asked(status: int, body: bytes, headers: dict[str, str]) -> None:
         return httpx.Response(status, content=body, headers=raw)
 
     async def look() -> None:
-        graph = GraphBilling(base_url=LOOPBACK, credential=None, clock=FixedClock(), transport=httpx.MockTransport(answer))
+        graph = GraphBilling(
+            base_url=LOOPBACK,
+            credential=None,
+            clock=FixedClock(),
+            transport=httpx.MockTransport(answer),
+        )
         for call in (graph.operation("a"), graph.start_export(BILLED, None)):
             with contextlib.suppress(BillingExportError):
                 await call
@@ -47,7 +92,9 @@ def asked(status: int, body: bytes, headers: dict[str, str]) -> None:
 
 
 @many
-@given(st.one_of(documents, changed, values), st.sampled_from([200, 200, 200, 202, 400, 404, 429, 503]))
+@given(
+    st.one_of(documents, changed, values), st.sampled_from([200, 200, 200, 202, 400, 404, 429, 503])
+)
 def test_any_json(document: Any, status: int) -> None:
     asked(status, json.dumps(document).encode(), {"Content-Type": "application/json"})
 
@@ -59,8 +106,12 @@ def test_any_bytes_status_and_headers(body: bytes, status: int, headers: dict[st
 
 
 @many
-@given(st.text(max_size=70) | st.from_regex(
-    r"\A(Sun, )?[0-9]{1,2} (Nov|Jan) [0-9]{1,5} [0-9]{1,2}:[0-9]{1,2}(:[0-9]{1,2})? ([A-Z]{1,3}|[+-][0-9]{1,5})\Z"))
+@given(
+    st.text(max_size=70)
+    | st.from_regex(
+        r"\A(Sun, )?[0-9]{1,2} (Nov|Jan) [0-9]{1,5} [0-9]{1,2}:[0-9]{1,2}(:[0-9]{1,2})? ([A-Z]{1,3}|[+-][0-9]{1,5})\Z"
+    )
+)
 def test_any_retry_after(header: str) -> None:
-    seconds = retry_after_seconds(header, datetime(2026, 11, 8, tzinfo=timezone.utc))
+    seconds = retry_after_seconds(header, datetime(2026, 11, 8, tzinfo=UTC))
     assert seconds is None or 0 <= seconds <= LONGEST

@@ -10,7 +10,13 @@ from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import CredentialUnavailableError
 
 from shared.errors import Unavailable
-from shared.identity import EXCHANGE_SCOPE, FederatedCredential, credential_for, storage_credential, token_for
+from shared.identity import (
+    EXCHANGE_SCOPE,
+    FederatedCredential,
+    credential_for,
+    storage_credential,
+    token_for,
+)
 from tests.unit.graph.scripted import GRAPH, LOOPBACK, Credential
 
 GRAPH_SCOPE = "https://graph.microsoft.com/.default"
@@ -21,7 +27,12 @@ class Reply:
     """As much of an HTTP response as azure-core's pipeline looks at."""
 
     def __init__(self, request: Any, status: int, document: Any) -> None:
-        self.request, self.status_code, self.reason, self.content_type = request, status, "", "application/json"
+        self.request, self.status_code, self.reason, self.content_type = (
+            request,
+            status,
+            "",
+            "application/json",
+        )
         self.headers, self._text = {"Content-Type": "application/json"}, json.dumps(document)
 
     def text(self, encoding: str | None = None) -> str:
@@ -42,14 +53,25 @@ class Endpoints:
         if urlsplit(request.url).hostname == "identity.internal":
             self.identity.append(request)
             resource = parse_qs(urlsplit(request.url).query)["resource"][0]
-            return Reply(request, 200, {
-                "access_token": f"identity for {resource}", "expires_on": str(soon), "resource": resource,
-                "token_type": "Bearer"})
+            return Reply(
+                request,
+                200,
+                {
+                    "access_token": f"identity for {resource}",
+                    "expires_on": str(soon),
+                    "resource": resource,
+                    "token_type": "Bearer",
+                },
+            )
         assert request.url == f"https://login.microsoftonline.com/{TENANT}/oauth2/v2.0/token"
         self.entra.append(request)
         if self.refusal:
-            return Reply(request, 401, {"error": "invalid_client", "error_description": self.refusal})
-        return Reply(request, 200, {"access_token": "app token", "expires_in": 3600, "token_type": "Bearer"})
+            return Reply(
+                request, 401, {"error": "invalid_client", "error_description": self.refusal}
+            )
+        return Reply(
+            request, 200, {"access_token": "app token", "expires_in": 3600, "token_type": "Bearer"}
+        )
 
     async def open(self) -> None:
         pass
@@ -69,12 +91,19 @@ def app_service(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment that Azure Functions gives an app with an identity."""
     monkeypatch.setenv("IDENTITY_ENDPOINT", "http://identity.internal/msi/token")
     monkeypatch.setenv("IDENTITY_HEADER", "header-secret")
-    monkeypatch.setenv("AZURE_AUTHORITY_HOST", "login.example.org")  # must not lead the assertion elsewhere
+    monkeypatch.setenv(
+        "AZURE_AUTHORITY_HOST", "login.example.org"
+    )  # must not lead the assertion elsewhere
 
 
 def federated(endpoints: Any, app: str | None = APP) -> Any:
     return credential_for(
-        GRAPH, managed_identity_client_id=IDENTITY, partner_tenant_id=TENANT, partner_app_client_id=app, transport=endpoints)
+        GRAPH,
+        managed_identity_client_id=IDENTITY,
+        partner_tenant_id=TENANT,
+        partner_app_client_id=app,
+        transport=endpoints,
+    )
 
 
 async def test_the_identity_stands_for_an_app_of_the_partner_tenant() -> None:
@@ -87,9 +116,16 @@ async def test_the_identity_stands_for_an_app_of_the_partner_tenant() -> None:
     assert query["resource"] == ["api://AzureADTokenExchange"] and query["client_id"] == [IDENTITY]
     assert asked.headers["X-IDENTITY-HEADER"] == "header-secret"
     form = exchanged._data
-    assert form["client_assertion"] == "identity for api://AzureADTokenExchange" and form["client_id"] == APP
+    assert (
+        form["client_assertion"] == "identity for api://AzureADTokenExchange"
+        and form["client_id"] == APP
+    )
     assert form["client_assertion_type"] == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-    assert form["grant_type"] == "client_credentials" and form["scope"] == GRAPH_SCOPE and "client_secret" not in form
+    assert (
+        form["grant_type"] == "client_credentials"
+        and form["scope"] == GRAPH_SCOPE
+        and "client_secret" not in form
+    )
     assert endpoints.closed >= 2  # both credentials
 
 
@@ -106,7 +142,9 @@ async def test_a_claims_challenge_passes_the_cache() -> None:
     credential = federated(endpoints)
     await token_for(credential, GRAPH_SCOPE)
     await token_for(credential, GRAPH_SCOPE, claims='{"access_token":{"nbf":{"value":"1"}}}')
-    assert len(endpoints.entra) == 2 and json.loads(endpoints.entra[1]._data["claims"])["access_token"]["nbf"] == {"value": "1"}
+    assert len(endpoints.entra) == 2 and json.loads(endpoints.entra[1]._data["claims"])[
+        "access_token"
+    ]["nbf"] == {"value": "1"}
 
 
 @pytest.mark.parametrize("app", [None, ""])
@@ -119,7 +157,9 @@ async def test_in_one_tenant_the_identity_itself_is_asked(app: str | None) -> No
 
 
 @pytest.mark.parametrize(("client_id", "named"), [(IDENTITY, [IDENTITY]), (None, None), ("", None)])
-async def test_storage_is_reached_as_the_identity(client_id: str | None, named: list[str] | None) -> None:
+async def test_storage_is_reached_as_the_identity(
+    client_id: str | None, named: list[str] | None
+) -> None:
     endpoints: Any = Endpoints()
     credential = storage_credential(client_id, transport=endpoints)
     token = await credential.get_token("https://storage.azure.com/.default")
@@ -128,15 +168,29 @@ async def test_storage_is_reached_as_the_identity(client_id: str | None, named: 
     await credential.close()
 
 
-@pytest.mark.parametrize("base_url", [LOOPBACK, "http://[::1]:1/v1.0", "http://localhost:1", "https://127.0.0.1"])
+@pytest.mark.parametrize(
+    "base_url", [LOOPBACK, "http://[::1]:1/v1.0", "http://localhost:1", "https://127.0.0.1"]
+)
 def test_nobody_on_loopback(base_url: str) -> None:
-    assert credential_for(
-        base_url, managed_identity_client_id=IDENTITY, partner_tenant_id=TENANT, partner_app_client_id=APP) is None
+    assert (
+        credential_for(
+            base_url,
+            managed_identity_client_id=IDENTITY,
+            partner_tenant_id=TENANT,
+            partner_app_client_id=APP,
+        )
+        is None
+    )
 
 
 def test_an_app_needs_its_tenant() -> None:
     with pytest.raises(ValueError, match="PARTNER_TENANT_ID"):
-        credential_for(GRAPH, managed_identity_client_id=None, partner_tenant_id=None, partner_app_client_id=APP)
+        credential_for(
+            GRAPH,
+            managed_identity_client_id=None,
+            partner_tenant_id=None,
+            partner_app_client_id=APP,
+        )
 
 
 async def test_a_refusal_keeps_entras_number_only(caplog: pytest.LogCaptureFixture) -> None:
@@ -144,12 +198,19 @@ async def test_a_refusal_keeps_entras_number_only(caplog: pytest.LogCaptureFixtu
     with pytest.raises(Unavailable) as caught:
         await token_for(federated(Endpoints(text)), GRAPH_SCOPE)
     error = caught.value
-    assert (error.code, error.error_code, error.http_status) == ("identity_unavailable", "AADSTS700213", 401)
+    assert (error.code, error.error_code, error.http_status) == (
+        "identity_unavailable",
+        "AADSTS700213",
+        401,
+    )
     assert error.__context__ is None and error.__cause__ is None
     assert not any("SENTINEL" in said for said in (str(error), repr(vars(error)), caplog.text))
 
 
-@pytest.mark.parametrize("fault", [ClientAuthenticationError("no"), CredentialUnavailableError(message="no"), OSError("no")])
+@pytest.mark.parametrize(
+    "fault",
+    [ClientAuthenticationError("no"), CredentialUnavailableError(message="no"), OSError("no")],
+)
 async def test_whatever_fails_there_is_no_token(fault: Exception) -> None:
     with pytest.raises(Unavailable) as caught:
         await token_for(Credential(error=fault), GRAPH_SCOPE)

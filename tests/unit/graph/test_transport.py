@@ -37,20 +37,28 @@ async def malformed(response: httpx.Response) -> None:
     assert caught.value.code == "graph_malformed" and caught.value.__context__ is None
 
 
-@pytest.mark.parametrize(("packing", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("identity", bytes)])
+@pytest.mark.parametrize(
+    ("packing", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("identity", bytes)]
+)
 async def test_packed_answers_are_read(packing: str, pack: Any) -> None:
     headers = {"Content-Encoding": packing, "Content-Type": "application/json"}
     response = httpx.Response(200, content=pack(RUNNING), headers=headers)
     assert await Script(response).graph().operation(OPERATION) == Running(None, None)
 
 
-@pytest.mark.parametrize("content", [RUNNING, gzip.compress(RUNNING)[:-9], gzip.compress(RUNNING)[:-1], b"\x1f\x8b"])
+@pytest.mark.parametrize(
+    "content", [RUNNING, gzip.compress(RUNNING)[:-9], gzip.compress(RUNNING)[:-1], b"\x1f\x8b"]
+)
 async def test_badly_packed_answers_are_not(content: bytes) -> None:
-    await malformed(httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(content)))
+    await malformed(
+        httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(content))
+    )
 
 
 async def test_packed_as_nobody_asked() -> None:
-    await malformed(httpx.Response(200, headers={"Content-Encoding": "br"}, stream=httpx.ByteStream(b"x")))
+    await malformed(
+        httpx.Response(200, headers={"Content-Encoding": "br"}, stream=httpx.ByteStream(b"x"))
+    )
 
 
 async def test_a_large_answer_is_given_up() -> None:
@@ -69,7 +77,9 @@ async def test_a_large_answer_is_given_up() -> None:
 async def test_a_small_answer_that_unpacks_to_a_large_one_is_given_up() -> None:
     bomb = gzip.compress(bytes(LARGEST_ANSWER + 1), 1)
     assert len(bomb) < 1024 * 1024
-    await malformed(httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(bomb)))
+    await malformed(
+        httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(bomb))
+    )
 
 
 async def test_an_answer_that_does_not_come() -> None:
@@ -78,7 +88,12 @@ async def test_an_answer_that_does_not_come() -> None:
         raise AssertionError
 
     graph = GraphBilling(
-        base_url=GRAPH, credential=Credential(), clock=FixedClock(), transport=httpx.MockTransport(never), total_seconds=0.02)
+        base_url=GRAPH,
+        credential=Credential(),
+        clock=FixedClock(),
+        transport=httpx.MockTransport(never),
+        total_seconds=0.02,
+    )
     with pytest.raises(Unavailable) as caught:
         await graph.start_export(BILLED, None)
     assert caught.value.code == "graph_unavailable" and caught.value.__context__ is None
@@ -97,17 +112,31 @@ async def test_a_token_that_does_not_come() -> None:
 async def test_the_bounds_are_those_of_the_design() -> None:
     script = Script(answer(payload("running")))
     await script.graph().operation(OPERATION)
-    assert script.requests[0].extensions["timeout"] == {"connect": 10.0, "read": 60.0, "write": 60.0, "pool": 60.0}
+    assert script.requests[0].extensions["timeout"] == {
+        "connect": 10.0,
+        "read": 60.0,
+        "write": 60.0,
+        "pool": 60.0,
+    }
 
 
 async def test_many_at_once_do_not_mix() -> None:
     async def echo(request: httpx.Request) -> httpx.Response:
         await asyncio.sleep(0)
         name = request.url.path.rpartition("/")[2]
-        return httpx.Response(200, json=payload("running"), headers={"request-id": name, "Retry-After": name[1:]})
+        return httpx.Response(
+            200, json=payload("running"), headers={"request-id": name, "Retry-After": name[1:]}
+        )
 
-    graph = GraphBilling(base_url=GRAPH, credential=Credential(), clock=FixedClock(), transport=httpx.MockTransport(echo))
-    states = await asyncio.gather(*(asyncio.create_task(graph.operation(f"o{i}")) for i in range(40)))
+    graph = GraphBilling(
+        base_url=GRAPH,
+        credential=Credential(),
+        clock=FixedClock(),
+        transport=httpx.MockTransport(echo),
+    )
+    states = await asyncio.gather(
+        *(asyncio.create_task(graph.operation(f"o{i}")) for i in range(40))
+    )
     assert states == [Running(i, f"o{i}") for i in range(40)]
 
 
@@ -119,7 +148,9 @@ async def test_close_closes_the_transport_once() -> None:
             self.closed += 1
 
     transport = Closing(Script(accepted()))
-    graph = GraphBilling(base_url=GRAPH, credential=Credential(), clock=FixedClock(), transport=transport)
+    graph = GraphBilling(
+        base_url=GRAPH, credential=Credential(), clock=FixedClock(), transport=transport
+    )
     await graph.close()
     assert transport.closed == 0  # nothing was opened
     await graph.start_export(BILLED, None)
@@ -129,37 +160,81 @@ async def test_close_closes_the_transport_once() -> None:
 
 
 async def test_the_log_names_ids_and_numbers(caplog: pytest.LogCaptureFixture) -> None:
-    script = Script(answer(payload("linked"), request_id="r-1"), answer(payload("manifest"), request_id="r-2"))
+    script = Script(
+        answer(payload("linked"), request_id="r-1"), answer(payload("manifest"), request_id="r-2")
+    )
     with caplog.at_level(logging.DEBUG):
         await script.graph().operation(OPERATION)
-    ours = [record.getMessage() for record in caplog.records if record.name == "partner_billing.graph"]
+    ours = [
+        record.getMessage() for record in caplog.records if record.name == "partner_billing.graph"
+    ]
     assert [line.partition(", client")[0] for line in ours] == [
-        "graph operation: 200 after 0.0 s, request id r-1", "graph manifest: 200 after 0.0 s, request id r-2"]
+        "graph operation: 200 after 0.0 s, request id r-1",
+        "graph manifest: 200 after 0.0 s, request id r-2",
+    ]
     assert {record.name for record in caplog.records} <= {"partner_billing.graph", "asyncio"}
     assert "SENTINEL" not in caplog.text and "http" not in "".join(ours)
 
 
-@pytest.mark.parametrize("url", [
-    GRAPH, "https://graph.microsoft.com/beta", LOOPBACK, "http://127.0.0.1:1/v1.0", "http://[::1]:8700/beta", "http://localhost/v1.0",
-    "https://127.0.0.2:8700/some/where/v1.0"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        GRAPH,
+        "https://graph.microsoft.com/beta",
+        LOOPBACK,
+        "http://127.0.0.1:1/v1.0",
+        "http://[::1]:8700/beta",
+        "http://localhost/v1.0",
+        "https://127.0.0.2:8700/some/where/v1.0",
+    ],
+)
 def test_base_urls(url: str) -> None:
     assert checked_base_url(url) == checked_base_url(url + "/") == url
 
 
-@pytest.mark.parametrize("url", [
-    "", "graph.microsoft.com/v1.0", "http://graph.microsoft.com/v1.0", "https://graph.microsoft.com", "https://graph.microsoft.com/v2.0",
-    "https://graph.microsoft.com:443/v1.0", "https://graph.microsoft.com.example.org/v1.0", "https://graph.microsoft.com@example.org/v1.0",
-    "https://example.org/v1.0", "https://graph.microsoft.us/v1.0", "https://graph.microsoft.com/v1.0//", "https://graph.microsoft.com/v1.0?x=1",
-    "http://127.0.0.1.example.org/v1.0", "http://127.0.0.1@example.org/v1.0", "http://user:SENTINEL@127.0.0.1/v1.0", "http://127.0.0.1:x/v1.0",
-    "http://127.0.0.1/", "http://127.0.0.1/v1.0#x", "http://127.0.0.1/v1.0?x", "http://10.0.0.1/v1.0", "ftp://127.0.0.1/v1.0", "http://[::1/v1.0",
-    "http://127.0.0.1/av1.0x", "http://127.0.0.1:99999/v1.0"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "graph.microsoft.com/v1.0",
+        "http://graph.microsoft.com/v1.0",
+        "https://graph.microsoft.com",
+        "https://graph.microsoft.com/v2.0",
+        "https://graph.microsoft.com:443/v1.0",
+        "https://graph.microsoft.com.example.org/v1.0",
+        "https://graph.microsoft.com@example.org/v1.0",
+        "https://example.org/v1.0",
+        "https://graph.microsoft.us/v1.0",
+        "https://graph.microsoft.com/v1.0//",
+        "https://graph.microsoft.com/v1.0?x=1",
+        "http://127.0.0.1.example.org/v1.0",
+        "http://127.0.0.1@example.org/v1.0",
+        "http://user:SENTINEL@127.0.0.1/v1.0",
+        "http://127.0.0.1:x/v1.0",
+        "http://127.0.0.1/",
+        "http://127.0.0.1/v1.0#x",
+        "http://127.0.0.1/v1.0?x",
+        "http://10.0.0.1/v1.0",
+        "ftp://127.0.0.1/v1.0",
+        "http://[::1/v1.0",
+        "http://127.0.0.1/av1.0x",
+        "http://127.0.0.1:99999/v1.0",
+    ],
+)
 def test_other_urls_are_refused_and_not_quoted(url: str) -> None:
     with pytest.raises(ValueError, match="must be https://graph") as caught:
         checked_base_url(url)
     assert "SENTINEL" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["http://graph.microsoft.com/v1.0/x", "https://elsewhere.example/v1.0/x", "https://x@graph.microsoft.com/"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://graph.microsoft.com/v1.0/x",
+        "https://elsewhere.example/v1.0/x",
+        "https://x@graph.microsoft.com/",
+    ],
+)
 async def test_a_token_is_for_no_other_address(url: str) -> None:
     credential = Credential()
     with pytest.raises(Refused):

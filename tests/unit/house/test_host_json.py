@@ -22,19 +22,30 @@ def test_running_instances_survive_a_deployment() -> None:
 
 
 def test_inputs_and_outputs_are_not_traced() -> None:
-    assert not DURABLE["tracing"]["traceInputsAndOutputs"] and not DURABLE["storeInputsInOrchestrationHistory"]
+    assert (
+        not DURABLE["tracing"]["traceInputsAndOutputs"]
+        and not DURABLE["storeInputsInOrchestrationHistory"]
+    )
 
 
 def test_what_the_extension_would_ignore_or_refuse_is_in_its_place() -> None:
-    assert "maxQueuePollingInterval" not in DURABLE and DURABLE["storageProvider"]["maxQueuePollingInterval"] == "00:00:10"
+    assert (
+        "maxQueuePollingInterval" not in DURABLE
+        and DURABLE["storageProvider"]["maxQueuePollingInterval"] == "00:00:10"
+    )
     assert "extendedSessionsEnabled" not in DURABLE
 
 
 def test_no_event_of_ours_is_sampled_away() -> None:
-    excluded = set(HOST["logging"]["applicationInsights"]["samplingSettings"]["excludedTypes"].split(";"))
+    excluded = set(
+        HOST["logging"]["applicationInsights"]["samplingSettings"]["excludedTypes"].split(";")
+    )
     assert {"Request", "Exception", "Event", "Trace"} <= excluded
 
 
 def test_libraries_that_log_addresses_are_quiet() -> None:
     quiet = HOST["logging"]["logLevel"]
-    assert all(quiet[name] == "Warning" for name in ("azure", "httpx", "httpcore", "aiohttp", "msal", "urllib3"))
+    assert all(
+        quiet[name] == "Warning"
+        for name in ("azure", "httpx", "httpcore", "aiohttp", "msal", "urllib3")
+    )

@@ -7,34 +7,66 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrations.policies import FAILURES, RETRY, RunFailed, ended_by, pause_before, sleep, wait_for, windows
+from orchestrations.policies import (
+    FAILURES,
+    RETRY,
+    RunFailed,
+    ended_by,
+    pause_before,
+    sleep,
+    wait_for,
+    windows,
+)
 from shared import messages
 from shared.errors import CATALOGUE, remedy
 from shared.messages import Limits, Outcome
 from shared.redaction import secret_free
 
-LIMITS: Limits = {"deadline": "2026-11-22T06:00:00+00:00", "rounds": 3, "pages_in_flight": 4, "poll_min_seconds": 10}
+LIMITS: Limits = {
+    "deadline": "2026-11-22T06:00:00+00:00",
+    "rounds": 3,
+    "pages_in_flight": 4,
+    "poll_min_seconds": 10,
+}
 
 
 def seconds(pause: timedelta) -> float:
     return pause.total_seconds()
 
 
-@pytest.mark.parametrize(("asked", "attempt", "waits"), [
-    (None, 1, 31), (None, 2, 61), (None, 3, 121), (None, 4, 301), (None, 5, 301), (None, 1000, 301),
-    (0, 1, 11), (9, 1, 11), (10, 1, 11), (11, 1, 12), (57, 3, 58), (43_200, 1, 43_201)])
+@pytest.mark.parametrize(
+    ("asked", "attempt", "waits"),
+    [
+        (None, 1, 31),
+        (None, 2, 61),
+        (None, 3, 121),
+        (None, 4, 301),
+        (None, 5, 301),
+        (None, 1000, 301),
+        (0, 1, 11),
+        (9, 1, 11),
+        (10, 1, 11),
+        (11, 1, 12),
+        (57, 3, 58),
+        (43_200, 1, 43_201),
+    ],
+)
 def test_microsofts_wait_in_full_or_ours(asked: int | None, attempt: int, waits: int) -> None:
     assert seconds(wait_for(asked, attempt, LIMITS)) == waits
 
 
 @given(st.none() | st.integers(0, 10**6), st.integers(1, 10**6), st.integers(0, 86_400))
-def test_no_wait_is_shorter_than_asked_or_than_the_least(asked: int | None, attempt: int, least: int) -> None:
+def test_no_wait_is_shorter_than_asked_or_than_the_least(
+    asked: int | None, attempt: int, least: int
+) -> None:
     waits = seconds(wait_for(asked, attempt, {**LIMITS, "poll_min_seconds": least}))
     assert waits >= max(asked or 0, least) + 1
 
 
-@pytest.mark.parametrize(("round_number", "asked", "pause"), [(1, 0, 31), (2, 0, 61), (3, 0, 121), (9, 0, 301), (1, 5, 11),
-    (2, 90, 91)])
+@pytest.mark.parametrize(
+    ("round_number", "asked", "pause"),
+    [(1, 0, 31), (2, 0, 61), (3, 0, 121), (9, 0, 301), (1, 5, 11), (2, 90, 91)],
+)
 def test_pauses_between_rounds(round_number: int, asked: int, pause: int) -> None:
     assert seconds(pause_before(round_number, asked, LIMITS)) == pause
 
@@ -51,7 +83,11 @@ class Context:
 
     def __init__(self, early: float = 0) -> None:
         self.current_utc_datetime = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
-        self.started, self.early, self.timers = self.current_utc_datetime, timedelta(seconds=early), list[timedelta]()
+        self.started, self.early, self.timers = (
+            self.current_utc_datetime,
+            timedelta(seconds=early),
+            list[timedelta](),
+        )
 
     def create_timer(self, until: datetime) -> datetime:
         self.timers.append(until - self.current_utc_datetime)
@@ -64,11 +100,15 @@ class Context:
         return self.current_utc_datetime - self.started
 
 
-@pytest.mark.parametrize(("hours", "timers"), [(0, 0), (1, 1), (24, 1), (25, 2), (48, 2), (49, 3), (168, 7)])
+@pytest.mark.parametrize(
+    ("hours", "timers"), [(0, 0), (1, 1), (24, 1), (25, 2), (48, 2), (49, 3), (168, 7)]
+)
 def test_a_long_sleep_is_several_timers_of_a_day_at_most(hours: int, timers: int) -> None:
     context = Context()
     assert context.run(timedelta(hours=hours)) == timedelta(hours=hours)
-    assert len(context.timers) == timers and all(timer <= timedelta(hours=24) for timer in context.timers)
+    assert len(context.timers) == timers and all(
+        timer <= timedelta(hours=24) for timer in context.timers
+    )
 
 
 def test_a_timer_that_fires_a_second_early_is_enough() -> None:
@@ -89,7 +129,11 @@ def test_a_timer_that_fires_earlier_than_that_is_waited_out() -> None:
 def test_a_sleep_is_at_most_a_second_short(pause: float, early: float) -> None:
     context = Context(early)
     slept = context.run(timedelta(seconds=pause))
-    assert timedelta(seconds=pause) - timedelta(seconds=1, microseconds=1) <= slept <= timedelta(seconds=pause)
+    assert (
+        timedelta(seconds=pause) - timedelta(seconds=1, microseconds=1)
+        <= slept
+        <= timedelta(seconds=pause)
+    )
 
 
 def test_nothing_to_wait_for_makes_no_timer() -> None:
@@ -100,7 +144,11 @@ def test_nothing_to_wait_for_makes_no_timer() -> None:
 
 def statuses(union: Any) -> dict[str, Any]:
     """Status -> the answer's TypedDict, of a union of shared.messages."""
-    return {status: kind for kind in get_args(union) for status in get_args(get_type_hints(kind)["status"])}
+    return {
+        status: kind
+        for kind in get_args(union)
+        for status in get_args(get_type_hints(kind)["status"])
+    }
 
 
 def sample(kind: Any) -> dict[str, Any]:
@@ -108,16 +156,31 @@ def sample(kind: Any) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, hint in get_type_hints(kind).items():
         if name in kind.__required_keys__:
-            values[name] = get_args(hint)[0] if get_origin(hint) is not None and name == "status" else {
-                "code": "graph_forbidden", "version": "v", "live_run_id": "r", "end": {"outcome": "landed", "version": "v"},
-                "operation_id": "o", "retry_after_seconds": 1, "plan": 1, "pages": 1, "blobs": 1}[name]
+            values[name] = (
+                get_args(hint)[0]
+                if get_origin(hint) is not None and name == "status"
+                else {
+                    "code": "graph_forbidden",
+                    "version": "v",
+                    "live_run_id": "r",
+                    "end": {"outcome": "landed", "version": "v"},
+                    "operation_id": "o",
+                    "retry_after_seconds": 1,
+                    "plan": 1,
+                    "pages": 1,
+                    "blobs": 1,
+                }[name]
+            )
     return values
 
 
 # What the orchestrators handle themselves, before they ask ended_by: everything else must end a run.
 HANDLED = {
-    "ClaimResult": {"claimed"}, "OperationResult": {"succeeded"}, "PlanResult": {"planned", "gone", "waiting"},
-    "ProofResult": {"missing"}}
+    "ClaimResult": {"claimed"},
+    "OperationResult": {"succeeded"},
+    "PlanResult": {"planned", "gone", "waiting"},
+    "ProofResult": {"missing"},
+}
 
 
 @pytest.mark.parametrize("union", HANDLED)
@@ -131,22 +194,41 @@ def test_every_answer_that_ends_a_run_has_an_ending(union: str) -> None:
         assert secret_free(end)
 
 
-@pytest.mark.parametrize(("answer", "end"), [
-    ({"status": "refused", "code": "graph_forbidden"}, {"outcome": "failed", "code": "graph_forbidden"}),
-    ({"status": "landed", "version": "v"}, {"outcome": "landed", "version": "v"}),
-    ({"status": "unchanged", "version": "v"}, {"outcome": "unchanged", "version": "v"}),
-    ({"status": "superseded", "live_run_id": "r"}, {"outcome": "superseded", "live_run_id": "r"}),
-    ({"status": "no_data"}, {"outcome": "no_data"}),
-    ({"status": "no_data", "code": "month_not_open"}, {"outcome": "no_data", "code": "month_not_open"}),
-    ({"status": "ended", "end": {"outcome": "cancelled"}}, {"outcome": "cancelled"}),
-    ({"status": "timed_out"}, {"outcome": "timed_out", "code": "deadline_passed"}),
-    ({"status": "cancelled"}, {"outcome": "cancelled", "code": "cancelled"})])
+@pytest.mark.parametrize(
+    ("answer", "end"),
+    [
+        (
+            {"status": "refused", "code": "graph_forbidden"},
+            {"outcome": "failed", "code": "graph_forbidden"},
+        ),
+        ({"status": "landed", "version": "v"}, {"outcome": "landed", "version": "v"}),
+        ({"status": "unchanged", "version": "v"}, {"outcome": "unchanged", "version": "v"}),
+        (
+            {"status": "superseded", "live_run_id": "r"},
+            {"outcome": "superseded", "live_run_id": "r"},
+        ),
+        ({"status": "no_data"}, {"outcome": "no_data"}),
+        (
+            {"status": "no_data", "code": "month_not_open"},
+            {"outcome": "no_data", "code": "month_not_open"},
+        ),
+        ({"status": "ended", "end": {"outcome": "cancelled"}}, {"outcome": "cancelled"}),
+        ({"status": "timed_out"}, {"outcome": "timed_out", "code": "deadline_passed"}),
+        ({"status": "cancelled"}, {"outcome": "cancelled", "code": "cancelled"}),
+    ],
+)
 def test_how_a_run_ends(answer: Any, end: dict[str, str]) -> None:
     assert ended_by(answer) == end
 
 
 def test_failures_are_the_outcomes_that_nobody_wants() -> None:
-    assert set(get_args(Outcome)) - FAILURES == {"landed", "unchanged", "no_data", "cancelled", "superseded"}
+    assert set(get_args(Outcome)) - FAILURES == {
+        "landed",
+        "unchanged",
+        "no_data",
+        "cancelled",
+        "superseded",
+    }
 
 
 @pytest.mark.parametrize("code", [*CATALOGUE, None])

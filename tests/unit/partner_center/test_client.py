@@ -12,7 +12,16 @@ import pytest
 from shared.errors import BillingExportError, Unavailable
 from shared.partner_center import client
 from shared.partner_center.client import SCOPE, PartnerCenter, checked_base_url
-from tests.unit.partner_center.scripted import LOOPBACK, PARTNER_CENTER, SENTINEL, Credential, Script, invoice, listed, throttled
+from tests.unit.partner_center.scripted import (
+    LOOPBACK,
+    PARTNER_CENTER,
+    SENTINEL,
+    Credential,
+    Script,
+    invoice,
+    listed,
+    throttled,
+)
 
 
 def ids(found: Any) -> list[str]:
@@ -24,9 +33,19 @@ async def test_one_page_as_for_modern_invoices() -> None:
     found = await script.client(credential=credential).invoices()
     assert ids(found) == ["G016907411", "G016907412"] and found.complete and found.left_out == ()
     [request] = script.requests
-    assert str(request.url) == f"{PARTNER_CENTER}/v1/invoices?size=200&offset=0" and request.method == "GET"
-    assert request.headers["authorization"] == f"Bearer {SENTINEL}-token" and request.headers["ms-correlationid"]
-    assert [scopes for scopes, _ in credential.asked] == [(SCOPE,)] == [("https://api.partnercenter.microsoft.com/.default",)]
+    assert (
+        str(request.url) == f"{PARTNER_CENTER}/v1/invoices?size=200&offset=0"
+        and request.method == "GET"
+    )
+    assert (
+        request.headers["authorization"] == f"Bearer {SENTINEL}-token"
+        and request.headers["ms-correlationid"]
+    )
+    assert (
+        [scopes for scopes, _ in credential.asked]
+        == [(SCOPE,)]
+        == [("https://api.partnercenter.microsoft.com/.default",)]
+    )
 
 
 async def test_nothing_is_sent_to_loopback_but_the_request() -> None:
@@ -37,15 +56,30 @@ async def test_nothing_is_sent_to_loopback_but_the_request() -> None:
 
 async def test_of_next_only_the_offset_is_used() -> None:
     script = Script(
-        listed(invoice("G016907411"), total=3, following="https://evil.example.org/v1/invoices?size=1&offset=1"),
-        listed(invoice("G016907412"), total=3, following="/invoices?offset=2&size=1"), listed(invoice("G016907413"), total=3))
+        listed(
+            invoice("G016907411"),
+            total=3,
+            following="https://evil.example.org/v1/invoices?size=1&offset=1",
+        ),
+        listed(invoice("G016907412"), total=3, following="/invoices?offset=2&size=1"),
+        listed(invoice("G016907413"), total=3),
+    )
     assert ids(await script.client().invoices()) == ["G016907411", "G016907412", "G016907413"]
     assert {request.url.host for request in script.requests} == {"api.partnercenter.microsoft.com"}
     assert script.offsets == ["0", "1", "2"]
 
 
-@pytest.mark.parametrize("following", ["/invoices?size=1", "?offset=-1", "offset=1", "/invoices?offset=x",
-    "/invoices?offset=1e9", "x" * 3000])
+@pytest.mark.parametrize(
+    "following",
+    [
+        "/invoices?size=1",
+        "?offset=-1",
+        "offset=1",
+        "/invoices?offset=x",
+        "/invoices?offset=1e9",
+        "x" * 3000,
+    ],
+)
 async def test_a_next_without_an_offset_is_none(following: str) -> None:
     script = Script(listed(invoice(), following=following))
     assert ids(await script.client().invoices()) == ["G016907411"]
@@ -53,16 +87,21 @@ async def test_a_next_without_an_offset_is_none(following: str) -> None:
 
 async def test_a_list_that_changes_between_pages_is_read_once_more() -> None:
     script = Script(
-        listed(invoice("G016907412"), total=2, following="?offset=1"), listed(invoice("G016907411"), total=3),
-        listed(invoice("G016907413"), total=3, following="?offset=1"), listed(invoice("G016907412"), total=3,
-            following="?offset=2"),
-        listed(invoice("G016907411"), total=3))
+        listed(invoice("G016907412"), total=2, following="?offset=1"),
+        listed(invoice("G016907411"), total=3),
+        listed(invoice("G016907413"), total=3, following="?offset=1"),
+        listed(invoice("G016907412"), total=3, following="?offset=2"),
+        listed(invoice("G016907411"), total=3),
+    )
     assert ids(await script.client().invoices()) == ["G016907413", "G016907412", "G016907411"]
     assert script.offsets == ["0", "1", "0", "1", "2"]
 
 
 async def test_an_invoice_on_two_pages_is_one_invoice_and_the_list_is_read_once_more_only() -> None:
-    moving = [listed(invoice("G016907412"), total=2, following="?offset=1"), listed(invoice("G016907412"), invoice(), total=2)]
+    moving = [
+        listed(invoice("G016907412"), total=2, following="?offset=1"),
+        listed(invoice("G016907412"), invoice(), total=2),
+    ]
     script = Script(*moving, *[httpx.Response(200, content=page.content) for page in moving])
     assert ids(await script.client().invoices()) == ["G016907412", "G016907411"]
     assert script.offsets == ["0", "1", "0", "1"]
@@ -72,30 +111,48 @@ async def test_pages_that_lead_in_a_circle_end() -> None:
     circle = [listed(invoice(), following="?offset=1"), listed(invoice(), following="?offset=2")]
     script = Script(*circle, *[httpx.Response(200, content=page.content) for page in circle])
     assert ids(await script.client().invoices()) == ["G016907411"]
-    backwards = Script(listed(invoice(), following="?offset=0"), listed(invoice(), following="?offset=0"))
+    backwards = Script(
+        listed(invoice(), following="?offset=0"), listed(invoice(), following="?offset=0")
+    )
     assert ids(await backwards.client().invoices()) == ["G016907411"]
 
 
 async def test_pages_without_end_are_malformed() -> None:
-    endless = Script(*(listed(invoice(f"G{number:09}"), total=1, following=f"?offset={number + 1}") for number in range(200)))
+    endless = Script(
+        *(
+            listed(invoice(f"G{number:09}"), total=1, following=f"?offset={number + 1}")
+            for number in range(200)
+        )
+    )
     with pytest.raises(Unavailable, match="partner_center_malformed"):
         await endless.client().invoices()
     assert len(endless.requests) == client.MOST_PAGES
 
 
-@pytest.mark.parametrize(("headers", "seconds"), [
-    ({"Retry_After": "57"}, 57), ({}, 57), ({"Retry_After": "Sun, 08 Nov 2026 09:38:30 GMT"}, 90)])
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [({"Retry_After": "57"}, 57), ({}, 57), ({"Retry_After": "Sun, 08 Nov 2026 09:38:30 GMT"}, 90)],
+)
 async def test_a_429_is_told_and_not_repeated(headers: dict[str, str], seconds: int) -> None:
     script = Script(throttled(**headers))
     with pytest.raises(BillingExportError) as raised:
         await script.client().invoices()
-    assert raised.value.code == "partner_center_throttled" and getattr(raised.value, "retry_after_seconds", None) == seconds
+    assert (
+        raised.value.code == "partner_center_throttled"
+        and getattr(raised.value, "retry_after_seconds", None) == seconds
+    )
     assert len(script.requests) == 1
 
 
-@pytest.mark.parametrize("answer", [
-    httpx.ConnectError(f"no route sig={SENTINEL}"), httpx.ReadTimeout(SENTINEL), OSError(SENTINEL),
-    httpx.RemoteProtocolError(SENTINEL)])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.ConnectError(f"no route sig={SENTINEL}"),
+        httpx.ReadTimeout(SENTINEL),
+        OSError(SENTINEL),
+        httpx.RemoteProtocolError(SENTINEL),
+    ],
+)
 async def test_no_answer_is_unavailable_in_our_words(answer: Exception) -> None:
     with pytest.raises(Unavailable) as raised:
         await Script(answer).client().invoices()
@@ -111,8 +168,11 @@ async def test_a_redirect_is_not_followed() -> None:
 
 
 async def test_a_packed_answer_is_not_unpacked() -> None:
-    packed = httpx.Response(200, content=gzip.compress(json.dumps({"items": []}).encode()),
-        headers={"Content-Encoding": "gzip"})
+    packed = httpx.Response(
+        200,
+        content=gzip.compress(json.dumps({"items": []}).encode()),
+        headers={"Content-Encoding": "gzip"},
+    )
     with pytest.raises(Unavailable, match="partner_center_malformed"):
         await Script(packed).client().invoices()
 
@@ -140,7 +200,12 @@ async def test_an_answer_that_never_comes_is_given_up() -> None:
     from tests.unit.graph.scripted import FixedClock
 
     slow = PartnerCenter(
-        base_url=LOOPBACK, credential=None, clock=FixedClock(), transport=httpx.MockTransport(silent), total_seconds=0.01)
+        base_url=LOOPBACK,
+        credential=None,
+        clock=FixedClock(),
+        transport=httpx.MockTransport(silent),
+        total_seconds=0.01,
+    )
     with pytest.raises(Unavailable, match="partner_center_unavailable"):
         await slow.invoices()
 
@@ -162,10 +227,21 @@ async def test_the_client_can_be_closed_and_asked_again() -> None:
     await asked.close()
 
 
-@pytest.mark.parametrize("url", [
-    "http://api.partnercenter.microsoft.com", "https://api.partnercenter.microsoft.com/v1", "https://example.org",
-    "https://api.partnercenter.microsoft.com.example.org", "https://127.0.0.1.example.org", "http://127.0.0.1:4010/v1",
-    "http://user@127.0.0.1", "http://127.0.0.1:99999", "nonsense", f"https://example.org?sig={SENTINEL}"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://api.partnercenter.microsoft.com",
+        "https://api.partnercenter.microsoft.com/v1",
+        "https://example.org",
+        "https://api.partnercenter.microsoft.com.example.org",
+        "https://127.0.0.1.example.org",
+        "http://127.0.0.1:4010/v1",
+        "http://user@127.0.0.1",
+        "http://127.0.0.1:99999",
+        "nonsense",
+        f"https://example.org?sig={SENTINEL}",
+    ],
+)
 def test_other_hosts_are_refused_without_being_quoted(url: str) -> None:
     with pytest.raises(ValueError) as refused:
         checked_base_url(url)

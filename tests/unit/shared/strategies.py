@@ -8,7 +8,16 @@ months = st.builds(BillingMonth, st.integers(2001, 2098), st.integers(1, 12))
 invoice_ids = st.from_regex(r"[A-Z][0-9]{6,15}", fullmatch=True)
 currencies = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=3, max_size=3)
 export_keys = st.one_of(
-    st.builds(ExportKey, st.sampled_from([one for one in Dataset if one.billed]), st.builds(InvoiceScope, invoice_ids),
-              st.sampled_from(AttributeSet)),
-    st.builds(ExportKey, st.sampled_from([one for one in Dataset if not one.billed]), st.builds(MonthScope, months, currencies),
-              st.sampled_from(AttributeSet)))
+    st.builds(
+        ExportKey,
+        st.sampled_from([one for one in Dataset if one.billed]),
+        st.builds(InvoiceScope, invoice_ids),
+        st.sampled_from(AttributeSet),
+    ),
+    st.builds(
+        ExportKey,
+        st.sampled_from([one for one in Dataset if not one.billed]),
+        st.builds(MonthScope, months, currencies),
+        st.sampled_from(AttributeSet),
+    ),
+)

@@ -12,7 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InfrastructureFault, Refused, Throttled
-from shared.redaction import NOISY, TRACE_ID, fault, guard_logs, quiet_libraries, redacted, secret_free, walled, where
+from shared.redaction import (
+    NOISY,
+    TRACE_ID,
+    fault,
+    guard_logs,
+    quiet_libraries,
+    redacted,
+    secret_free,
+    walled,
+    where,
+)
 
 SECRET = "https://a.blob.core.windows.net/b?sv=1&sig=TOPSECRET%3D"
 
@@ -46,11 +56,24 @@ async def caught(error: BaseException) -> InfrastructureFault:
 
 
 async def test_only_type_and_numbers_get_through(caplog: pytest.LogCaptureFixture) -> None:
-    said = await caught(LibraryError(SECRET, status_code=403, error_code="AuthenticationFailed",
-                                     response=Response({"x-ms-request-id": "0a1b-2c"})))
-    assert str(said) == "infrastructure_fault LibraryError status 403 error_code AuthenticationFailed request_id 0a1b-2c"
+    said = await caught(
+        LibraryError(
+            SECRET,
+            status_code=403,
+            error_code="AuthenticationFailed",
+            response=Response({"x-ms-request-id": "0a1b-2c"}),
+        )
+    )
+    assert (
+        str(said)
+        == "infrastructure_fault LibraryError status 403 error_code AuthenticationFailed request_id 0a1b-2c"
+    )
     assert said.__context__ is None and said.__cause__ is None
-    assert "TOPSECRET" not in caplog.text and "test_redaction.py" in caplog.text and caplog.records[0].exc_info is None
+    assert (
+        "TOPSECRET" not in caplog.text
+        and "test_redaction.py" in caplog.text
+        and caplog.records[0].exc_info is None
+    )
 
 
 async def test_a_chain_of_errors_is_cut_off() -> None:
@@ -60,26 +83,41 @@ async def test_a_chain_of_errors_is_cut_off() -> None:
     assert said.__context__ is None and said.__cause__ is None and "TOPSECRET" not in repr(said)
 
 
-@pytest.mark.parametrize(("facts", "expected"), [
-    ({}, "infrastructure_fault LibraryError"),
-    ({"status_code": "403"}, "infrastructure_fault LibraryError"),
-    ({"response_status_code": 429}, "infrastructure_fault LibraryError status 429"),
-    ({"error_code": StorageCode.BUSY}, "infrastructure_fault LibraryError error_code ServerBusy"),
-    ({"error_code": SECRET}, "infrastructure_fault LibraryError"),
-    ({"error_code": 5}, "infrastructure_fault LibraryError"),
-    ({"error_code": "x" * 81}, "infrastructure_fault LibraryError"),
-    ({"response": Response({"request-id": "r-1"})}, "infrastructure_fault LibraryError request_id r-1"),
-    ({"response": Response({"x-ms-request-id": "a b"})}, "infrastructure_fault LibraryError"),
-    ({"response": None, "response_headers": {"request-id": "r-2"}}, "infrastructure_fault LibraryError request_id r-2"),
-])
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({}, "infrastructure_fault LibraryError"),
+        ({"status_code": "403"}, "infrastructure_fault LibraryError"),
+        ({"response_status_code": 429}, "infrastructure_fault LibraryError status 429"),
+        (
+            {"error_code": StorageCode.BUSY},
+            "infrastructure_fault LibraryError error_code ServerBusy",
+        ),
+        ({"error_code": SECRET}, "infrastructure_fault LibraryError"),
+        ({"error_code": 5}, "infrastructure_fault LibraryError"),
+        ({"error_code": "x" * 81}, "infrastructure_fault LibraryError"),
+        (
+            {"response": Response({"request-id": "r-1"})},
+            "infrastructure_fault LibraryError request_id r-1",
+        ),
+        ({"response": Response({"x-ms-request-id": "a b"})}, "infrastructure_fault LibraryError"),
+        (
+            {"response": None, "response_headers": {"request-id": "r-2"}},
+            "infrastructure_fault LibraryError request_id r-2",
+        ),
+    ],
+)
 def test_what_is_no_token_is_dropped(facts: dict[str, Any], expected: str) -> None:
     assert str(fault(LibraryError(SECRET, **facts))) == expected
 
 
 def test_errors_of_our_own_keep_code_and_numbers() -> None:
-    assert str(fault(Throttled("graph_throttled", retry_after_seconds=5, http_status=429, request_id="r"))) == (
-        "graph_throttled Throttled status 429 request_id r")
-    assert str(fault(Refused("graph_forbidden", error_code="two words"))) == "graph_forbidden Refused"
+    assert str(
+        fault(Throttled("graph_throttled", retry_after_seconds=5, http_status=429, request_id="r"))
+    ) == ("graph_throttled Throttled status 429 request_id r")
+    assert (
+        str(fault(Refused("graph_forbidden", error_code="two words"))) == "graph_forbidden Refused"
+    )
     once = InfrastructureFault("plan_missing", "Plan")
     assert fault(once) is once
 
@@ -97,7 +135,10 @@ async def test_what_is_returned_passes_and_the_signature_stays() -> None:
         return one + other
 
     assert await adding(1, other=4) == 5
-    assert list(inspect.signature(adding).parameters) == ["one", "other", "context"] and adding.__doc__ == "Adds."
+    assert (
+        list(inspect.signature(adding).parameters) == ["one", "other", "context"]
+        and adding.__doc__ == "Adds."
+    )
     assert adding.__name__ == "adding" and inspect.iscoroutinefunction(adding)
 
 
@@ -111,12 +152,22 @@ class Invocation:
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
-@pytest.mark.parametrize(("context", "trace_id"), [
-    (Invocation(trace_parent=f"00-{TRACE}-00f067aa0ba902b7-01"), TRACE),
-    (Invocation(Traceparent=f"00-{TRACE}-00f067aa0ba902b7-00"), TRACE),
-    (Invocation(trace_parent=""), ""), (Invocation(trace_parent="sig=abc"), ""), (Invocation(trace_parent=None), ""), (None, "")])
-async def test_a_call_knows_the_trace_that_the_platform_files_it_under(context: Any, trace_id: str) -> None:
+@pytest.mark.parametrize(
+    ("context", "trace_id"),
+    [
+        (Invocation(trace_parent=f"00-{TRACE}-00f067aa0ba902b7-01"), TRACE),
+        (Invocation(Traceparent=f"00-{TRACE}-00f067aa0ba902b7-00"), TRACE),
+        (Invocation(trace_parent=""), ""),
+        (Invocation(trace_parent="sig=abc"), ""),
+        (Invocation(trace_parent=None), ""),
+        (None, ""),
+    ],
+)
+async def test_a_call_knows_the_trace_that_the_platform_files_it_under(
+    context: Any, trace_id: str
+) -> None:
     """And the next one does not; what runs inside the call knows it too."""
+
     @walled
     async def telling(request: str) -> str:
         return await asyncio.create_task(inner())
@@ -133,7 +184,9 @@ def test_where_names_lines_and_no_source() -> None:
         raise ValueError(SECRET)
     except ValueError as error:
         place = where(error)
-    assert place.startswith("test_redaction.py:") and place.endswith(":test_where_names_lines_and_no_source")
+    assert place.startswith("test_redaction.py:") and place.endswith(
+        ":test_where_names_lines_and_no_source"
+    )
     assert "TOPSECRET" not in place and "/" not in place
 
 
@@ -141,19 +194,45 @@ def test_libraries_are_quiet() -> None:
     before = {name: logging.getLogger(name).level for name in NOISY}
     try:
         quiet_libraries()
-        assert not any(logging.getLogger(f"{name}.inner").isEnabledFor(logging.INFO) for name in NOISY)
+        assert not any(
+            logging.getLogger(f"{name}.inner").isEnabledFor(logging.INFO) for name in NOISY
+        )
     finally:
         for name, level in before.items():
             logging.getLogger(name).setLevel(level)
 
 
 signatures = st.text("abcdefgXYZ0123456789+/=%._-", min_size=8, max_size=60)
-words = st.sampled_from([
-    "sig=", "SIG=", "Sig=", "?sig=", "&sig=", "token=", "access_token=", "code=", "?code=", "key=", "AccountKey=", "accountkey=",
-    "SharedAccessKey=", "password=", "Bearer ", "bearer ", "Authorization: Bearer ", "SharedAccessSignature sr=x&sig="])
+words = st.sampled_from(
+    [
+        "sig=",
+        "SIG=",
+        "Sig=",
+        "?sig=",
+        "&sig=",
+        "token=",
+        "access_token=",
+        "code=",
+        "?code=",
+        "key=",
+        "AccountKey=",
+        "accountkey=",
+        "SharedAccessKey=",
+        "password=",
+        "Bearer ",
+        "bearer ",
+        "Authorization: Bearer ",
+        "SharedAccessSignature sr=x&sig=",
+    ]
+)
 
 
-@given(st.text(" abc?=&;\"'/", max_size=20), words, signatures, st.sampled_from(["", "&x=1", " x", '"', "'", "\n", ";x=1"]))
+@given(
+    st.text(" abc?=&;\"'/", max_size=20),
+    words,
+    signatures,
+    st.sampled_from(["", "&x=1", " x", '"', "'", "\n", ";x=1"]),
+)
 def test_no_signature_survives(before: str, word: str, signature: str, behind: str) -> None:
     shown = redacted(before + word + signature + behind)
     assert signature not in shown.removeprefix(before) and "***" in shown
@@ -164,9 +243,18 @@ def test_other_texts_stay_as_they_are(text: str) -> None:
     assert redacted(text) == text
 
 
-@given(st.recursive(st.text(max_size=10) | st.integers() | st.none(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-    st.text(max_size=6), inner, max_size=3), max_leaves=8), st.sampled_from(
-    ["sig=x", "?code=1", "a&code=1", "AccountKey=abc", "SIG=", "token=t", "Password=p"]))
+@given(
+    st.recursive(
+        st.text(max_size=10) | st.integers() | st.none(),
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+        ),
+        max_leaves=8,
+    ),
+    st.sampled_from(
+        ["sig=x", "?code=1", "a&code=1", "AccountKey=abc", "SIG=", "token=t", "Password=p"]
+    ),
+)
 def test_a_secret_anywhere_is_found(value: Any, secret: str) -> None:
     assert not secret_free([value, {"a": (secret,)}]) and not secret_free({secret: value})
     lowered = json.dumps(value, ensure_ascii=False).lower()
@@ -194,7 +282,9 @@ def test_no_record_of_any_logger_keeps_a_secret() -> None:
         except ValueError:
             logger.exception("it failed")
         logger.warning("%s is %d", "plain", 5)
-        logging.getLogRecordFactory()("n", logging.INFO, "f", 1, "%d", ("wrong",), None)  # logging itself says what is wrong
+        logging.getLogRecordFactory()(
+            "n", logging.INFO, "f", 1, "%d", ("wrong",), None
+        )  # logging itself says what is wrong
     finally:
         logger.removeHandler(handler)
         logging.setLogRecordFactory(before)

@@ -17,20 +17,43 @@ from shared.telemetry import APP_VERSION, event
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def said(caplog: pytest.LogCaptureFixture, name: str, event_id: str, **facts: Any) -> dict[str, Any]:
+def said(
+    caplog: pytest.LogCaptureFixture, name: str, event_id: str, **facts: Any
+) -> dict[str, Any]:
     caplog.clear()
     with caplog.at_level(logging.INFO, "partner_billing.events"):
         event(name, event_id, **facts)
     [record] = caplog.records
     line = record.getMessage()
-    assert "\n" not in line and record.name == "partner_billing.events" and record.levelno == logging.INFO
+    assert (
+        "\n" not in line
+        and record.name == "partner_billing.events"
+        and record.levelno == logging.INFO
+    )
     return dict(json.loads(line))
 
 
 def test_an_event_is_its_facts(caplog: pytest.LogCaptureFixture) -> None:
-    assert said(caplog, "run_ended", "r/ended/1", run_id="r", rows=0, seconds=1.5, ok=False, code="", version=None) == {
-        "event": "run_ended", "event_id": "r/ended/1", "app_version": APP_VERSION, "instance_id": "r", "run_id": "r", "rows": 0,
-        "seconds": 1.5, "ok": False}
+    assert said(
+        caplog,
+        "run_ended",
+        "r/ended/1",
+        run_id="r",
+        rows=0,
+        seconds=1.5,
+        ok=False,
+        code="",
+        version=None,
+    ) == {
+        "event": "run_ended",
+        "event_id": "r/ended/1",
+        "app_version": APP_VERSION,
+        "instance_id": "r",
+        "run_id": "r",
+        "rows": 0,
+        "seconds": 1.5,
+        "ok": False,
+    }
 
 
 def test_it_leads_to_durables_records_of_the_same_work(caplog: pytest.LogCaptureFixture) -> None:
@@ -47,12 +70,22 @@ def test_it_leads_to_durables_records_of_the_same_work(caplog: pytest.LogCapture
 
 
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=st.text(max_size=30), secret=st.text("abcdef0123456789", min_size=8, max_size=20),
-       word=st.sampled_from(["sig=", "&sig=", "Bearer ", "AccountKey=", "token="]))
-def test_a_line_stays_whole_when_a_secret_is_taken_out(caplog: pytest.LogCaptureFixture, text: str, secret: str,
-    word: str) -> None:
+@given(
+    text=st.text(max_size=30),
+    secret=st.text("abcdef0123456789", min_size=8, max_size=20),
+    word=st.sampled_from(["sig=", "&sig=", "Bearer ", "AccountKey=", "token="]),
+)
+def test_a_line_stays_whole_when_a_secret_is_taken_out(
+    caplog: pytest.LogCaptureFixture, text: str, secret: str, word: str
+) -> None:
     guard_logs()  # as in the app, whatever ran before
-    line = said(caplog, "e", f"{word}{secret}", reason=f"{text} {word}{secret}", other=f'{word}{secret}"{text}\\')
+    line = said(
+        caplog,
+        "e",
+        f"{word}{secret}",
+        reason=f"{text} {word}{secret}",
+        other=f'{word}{secret}"{text}\\',
+    )
     assert secret not in json.dumps(line).replace(json.dumps(text)[1:-1], "")
     assert line["event"] == "e" and {"reason", "other"} <= set(line)
 

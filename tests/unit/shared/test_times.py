@@ -10,9 +10,13 @@ from shared.clock import SystemClock, iso, parse_iso
 from shared.retry_after import LONGEST, retry_after_seconds
 
 NOW = datetime(2026, 11, 8, 9, 37, tzinfo=UTC)
-moments = st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=14)),
-    timezone(timedelta(hours=-9, minutes=-30))]),
-                       min_value=datetime(2, 1, 1), max_value=datetime(9998, 12, 31))
+moments = st.datetimes(
+    timezones=st.sampled_from(
+        [UTC, timezone(timedelta(hours=14)), timezone(timedelta(hours=-9, minutes=-30))]
+    ),
+    min_value=datetime(2, 1, 1),
+    max_value=datetime(9998, 12, 31),
+)
 
 
 def test_the_system_clock_is_aware_and_goes_on() -> None:
@@ -34,44 +38,105 @@ def test_texts_of_one_precision_sort_as_their_moments(one: datetime, other: date
     assert (iso(one) < iso(other)) == (one < other)
 
 
-@pytest.mark.parametrize(("text", "moment"), [
-    ("2026-11-08T09:37:00Z", NOW), ("2026-11-08T09:37:00+00:00", NOW), ("2026-11-08T10:37:00+01:00", NOW),
-    ("2026-11-08T09:37:00", NOW), ("2026-11-08 09:37:00Z", NOW), ("2026-11-08T09:37:00.0000000Z", NOW),
-    ("2026-11-08T09:37:00.87Z", NOW + timedelta(milliseconds=870))])
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-11-08T09:37:00Z", NOW),
+        ("2026-11-08T09:37:00+00:00", NOW),
+        ("2026-11-08T10:37:00+01:00", NOW),
+        ("2026-11-08T09:37:00", NOW),
+        ("2026-11-08 09:37:00Z", NOW),
+        ("2026-11-08T09:37:00.0000000Z", NOW),
+        ("2026-11-08T09:37:00.87Z", NOW + timedelta(milliseconds=870)),
+    ],
+)
 def test_times_of_others_are_read(text: str, moment: datetime) -> None:
     assert parse_iso(text) == moment
 
 
-@pytest.mark.parametrize("text", ["", "now", "None", "2026-13-08T09:37:00Z", "2026-11-08T25:00:00Z", "1762594620",
-    "2026-11-08T09:37:00ZZ"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "now",
+        "None",
+        "2026-13-08T09:37:00Z",
+        "2026-11-08T25:00:00Z",
+        "1762594620",
+        "2026-11-08T09:37:00ZZ",
+    ],
+)
 def test_other_texts_are_no_times(text: str) -> None:
     with pytest.raises(ValueError):
         parse_iso(text)
 
 
-@pytest.mark.parametrize(("header", "seconds"), [
-    (None, None), ("", None), ("  ", None), ("0", 0), ("57", 57), (" 57 ", 57), ("057", 57), ("86400", 86_400),
-    ("604801", LONGEST),
-    ("9" * 64, LONGEST), ("9" * 65, None), ("-1", None), ("+5", None), ("1.5", None), ("1e3", None), ("5 s", None),
-    ("0x10", None),
-    ("١٢", None), ("１２", None), ("²", None), ("soon", None), ("57, 58", None), ("57;", None),
-    ("Sun, 08 Nov 2026 09:38:30 GMT", 90), ("Sun, 08 Nov 2026 10:38:30 +0100", 90), ("Sun, 08 Nov 2026 09:38:30 -0000", 90),
-    ("Sun, 08 Nov 2026 09:38:30", 90), ("Sunday, 08-Nov-26 09:38:30 GMT", 90), ("Sun Nov  8 09:38:30 2026", None),
-    ("Sun, 08 Nov 2026 09:37:00 GMT", 0), ("Sun, 08 Nov 2020 09:37:00 GMT", 0), ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST),
-    ("Sun, 08 Nov 2026 09:38:30 +9999", None), ("Sun, 99 Nov 2026 09:38:30 GMT", None), ("2026-11-08T09:38:30Z", None),
-    ("Sun, 08 Nov 2026 25:38:30 GMT", None), ("\x00", None), ("a" * 64, None)])
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("  ", None),
+        ("0", 0),
+        ("57", 57),
+        (" 57 ", 57),
+        ("057", 57),
+        ("86400", 86_400),
+        ("604801", LONGEST),
+        ("9" * 64, LONGEST),
+        ("9" * 65, None),
+        ("-1", None),
+        ("+5", None),
+        ("1.5", None),
+        ("1e3", None),
+        ("5 s", None),
+        ("0x10", None),
+        ("١٢", None),
+        ("１２", None),
+        ("²", None),
+        ("soon", None),
+        ("57, 58", None),
+        ("57;", None),
+        ("Sun, 08 Nov 2026 09:38:30 GMT", 90),
+        ("Sun, 08 Nov 2026 10:38:30 +0100", 90),
+        ("Sun, 08 Nov 2026 09:38:30 -0000", 90),
+        ("Sun, 08 Nov 2026 09:38:30", 90),
+        ("Sunday, 08-Nov-26 09:38:30 GMT", 90),
+        ("Sun Nov  8 09:38:30 2026", None),
+        ("Sun, 08 Nov 2026 09:37:00 GMT", 0),
+        ("Sun, 08 Nov 2020 09:37:00 GMT", 0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST),
+        ("Sun, 08 Nov 2026 09:38:30 +9999", None),
+        ("Sun, 99 Nov 2026 09:38:30 GMT", None),
+        ("2026-11-08T09:38:30Z", None),
+        ("Sun, 08 Nov 2026 25:38:30 GMT", None),
+        ("\x00", None),
+        ("a" * 64, None),
+    ],
+)
 def test_what_a_header_asks_for(header: str | None, seconds: int | None) -> None:
     found = retry_after_seconds(header, NOW)
-    assert found == seconds or (header == "Sun Nov  8 09:38:30 2026" and found == 90)  # asctime: obsolete, may be read
+    assert found == seconds or (
+        header == "Sun Nov  8 09:38:30 2026" and found == 90
+    )  # asctime: obsolete, may be read
 
 
 def test_a_fraction_is_rounded_up() -> None:
-    assert retry_after_seconds("Sun, 08 Nov 2026 09:38:30 GMT", NOW + timedelta(milliseconds=1)) == 90
-    assert retry_after_seconds("Sun, 08 Nov 2026 09:38:30 GMT", NOW - timedelta(milliseconds=1)) == 91
+    assert (
+        retry_after_seconds("Sun, 08 Nov 2026 09:38:30 GMT", NOW + timedelta(milliseconds=1)) == 90
+    )
+    assert (
+        retry_after_seconds("Sun, 08 Nov 2026 09:38:30 GMT", NOW - timedelta(milliseconds=1)) == 91
+    )
 
 
-@given(st.text(max_size=70) | st.from_regex(
-    r"[A-Z][a-z]{2}, ?\d{1,3} [A-Z][a-z]{2} \d{1,5} \d\d:\d\d:\d\d ([A-Z]{3}|[+-]\d{4})", fullmatch=True))
+@given(
+    st.text(max_size=70)
+    | st.from_regex(
+        r"[A-Z][a-z]{2}, ?\d{1,3} [A-Z][a-z]{2} \d{1,5} \d\d:\d\d:\d\d ([A-Z]{3}|[+-]\d{4})",
+        fullmatch=True,
+    )
+)
 def test_whatever_the_header_it_is_none_or_within_bounds(header: str) -> None:
     found = retry_after_seconds(header, NOW)
     assert found is None or (isinstance(found, int) and 0 <= found <= LONGEST)

@@ -36,15 +36,24 @@ def test_the_matrix_has_every_value_of_every_switch() -> None:
         assert {getattr(behaviour, name) for behaviour in behaviours} == set(values)
 
 
-@pytest.mark.parametrize(("name", "value"), [("manifest", "upside_down"), ("retry_after_seconds", -1), ("first_hours", True)])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("manifest", "upside_down"), ("retry_after_seconds", -1), ("first_hours", True)],
+)
 def test_a_wrong_value_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=name):
         replace(Behaviour(), **{name: value})
 
 
 def test_text_sets_switches_and_names_what_is_wrong() -> None:
-    behaviour = Behaviour().with_text("gone=410", "sas_lifetime_seconds=2.5", "operation_lifetime_reads=none")
-    assert (behaviour.gone, behaviour.sas_lifetime_seconds, behaviour.operation_lifetime_reads) == ("410", 2.5, None)
+    behaviour = Behaviour().with_text(
+        "gone=410", "sas_lifetime_seconds=2.5", "operation_lifetime_reads=none"
+    )
+    assert (behaviour.gone, behaviour.sas_lifetime_seconds, behaviour.operation_lifetime_reads) == (
+        "410",
+        2.5,
+        None,
+    )
     for wrong in ("nonsense=1", "gone", "first_hours=soon", "gone=500"):
         with pytest.raises(ValueError, match=wrong.partition("=")[0]):
             Behaviour().with_text(wrong)
@@ -76,11 +85,23 @@ def test_forms_of_a_file() -> None:
         return [blob.content for blob in simulator.expected(key).blobs]
 
     assert b"".join(with_switch(compression="plain")) == text
-    assert all(blob.count(b"\x1f\x8b\x08\x00\x00\x00\x00\x00") == 3 for blob in with_switch(compression="members"))
-    assert all(blob.count(b"\x1f\x8b\x08\x00\x00\x00\x00\x00") == 1 for blob in with_switch(compression="gzip"))
-    assert all(gzip.decompress(blob)[:4] == b"\xef\xbb\xbf{" for blob in with_switch(byte_order_mark="present"))
+    assert all(
+        blob.count(b"\x1f\x8b\x08\x00\x00\x00\x00\x00") == 3
+        for blob in with_switch(compression="members")
+    )
+    assert all(
+        blob.count(b"\x1f\x8b\x08\x00\x00\x00\x00\x00") == 1
+        for blob in with_switch(compression="gzip")
+    )
+    assert all(
+        gzip.decompress(blob)[:4] == b"\xef\xbb\xbf{"
+        for blob in with_switch(byte_order_mark="present")
+    )
     assert all(gzip.decompress(blob).endswith(b"}") for blob in with_switch(last_newline="absent"))
-    assert b"".join(map(gzip.decompress, with_switch(blank_lines="some"))).replace(b"\n\n", b"\n") == text
+    assert (
+        b"".join(map(gzip.decompress, with_switch(blank_lines="some"))).replace(b"\n\n", b"\n")
+        == text
+    )
     assert all("/" in blob.name for blob in simulator_files(simulator, key, blob_names="nested"))
 
 
@@ -95,10 +116,16 @@ def test_forms_of_a_value() -> None:
 
     def first_line(**switches: Any) -> dict[str, Any]:
         simulator.behaviour = replace(Behaviour(), **switches)
-        return dict(json.loads(gzip.decompress(simulator.expected(key).blobs[0].content).splitlines()[0]))
+        return dict(
+            json.loads(gzip.decompress(simulator.expected(key).blobs[0].content).splitlines()[0])
+        )
 
     plain = first_line()
-    assert isinstance(plain["UnitPrice"], float) and plain["InvoiceNumber"] is None and plain["UsageDate"].endswith("T00:00:00Z")
+    assert (
+        isinstance(plain["UnitPrice"], float)
+        and plain["InvoiceNumber"] is None
+        and plain["UsageDate"].endswith("T00:00:00Z")
+    )
     assert float(first_line(numbers="strings")["UnitPrice"]) == plain["UnitPrice"]
     assert first_line(missing_values="empty")["InvoiceNumber"] == ""
     assert "InvoiceNumber" not in first_line(missing_values="absent")
@@ -107,7 +134,10 @@ def test_forms_of_a_value() -> None:
     assert "PCToBCExchangeRateDate" in first_line(unbilled_fields="observed")
 
 
-@pytest.mark.parametrize(("value", "sizes"), [("failed_5000", []), ("zero_blobs", []), ("empty_file", [20]), ("no_bytes", [0])])
+@pytest.mark.parametrize(
+    ("value", "sizes"),
+    [("failed_5000", []), ("zero_blobs", []), ("empty_file", [20]), ("no_bytes", [0])],
+)
 def test_forms_of_nothing(value: str, sizes: list[int]) -> None:
     simulator = Simulator(storage=NoStorage(), behaviour=replace(Behaviour(), empty_export=value))
     legacy = next(invoice for invoice in simulator.invoices() if invoice.legacy)

@@ -11,8 +11,18 @@ from local.simulator.manifests import Manifest, manifest_of
 from tests.unit.simulator.clocks import StandingClock
 
 MEMBERS = {
-    "id", "schemaVersion", "dataFormat", "createdDateTime", "eTag", "partnerTenantId", "rootDirectory", "sasToken",
-    "partitionType", "blobCount", "blobs"}
+    "id",
+    "schemaVersion",
+    "dataFormat",
+    "createdDateTime",
+    "eTag",
+    "partnerTenantId",
+    "rootDirectory",
+    "sasToken",
+    "partitionType",
+    "blobCount",
+    "blobs",
+}
 PLAIN = Behaviour()
 HOSTILE = [value for value in SWITCHES["hostile_manifest"] if value != "none"]
 
@@ -25,7 +35,13 @@ def simulator() -> Simulator:
 def manifest(simulator: Simulator, key: str, behaviour: Behaviour = PLAIN) -> Manifest:
     simulator.behaviour = behaviour
     version = simulator._exports.version(ExportKey.parse(key))
-    return manifest_of(version, behaviour, tenant_id=PARTNER_TENANT_ID, blob_url="http://127.0.0.1:1/billing", sas="sig=x")
+    return manifest_of(
+        version,
+        behaviour,
+        tenant_id=PARTNER_TENANT_ID,
+        blob_url="http://127.0.0.1:1/billing",
+        sas="sig=x",
+    )
 
 
 def test_members_and_layouts_are_the_documented_ones(simulator: Simulator) -> None:
@@ -35,20 +51,31 @@ def test_members_and_layouts_are_the_documented_ones(simulator: Simulator) -> No
     tenant = f"PartnerTenantId={PARTNER_TENANT_ID}"
     assert re.fullmatch(
         rf"http://127\.0\.0\.1:1/billing/billedusagefastpath/v1/{tenant}/BillingMonth=202609/InvoiceId=G\d{{9}}/InvoiceVersion=202610080937/"
-        r"Fragment=full/PartitionType=default", first["rootDirectory"])
+        r"Fragment=full/PartitionType=default",
+        first["rootDirectory"],
+    )
     assert re.fullmatch(
         rf"http://127\.0\.0\.1:1/billing/unbilledusagefastpath/v1/202611210035/{tenant}/BillingMonth=202611/Currency=USD/"
-        r"Fragment=full/PartitionType=default", second["rootDirectory"])
+        r"Fragment=full/PartitionType=default",
+        second["rootDirectory"],
+    )
     assert first["blobCount"] == len(first["blobs"]) > 1
-    assert all(re.fullmatch(r"part-\d{5}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.c000\.json\.gz", blob["name"])
-               and blob["partitionValue"] == "default" for blob in first["blobs"])
+    assert all(
+        re.fullmatch(
+            r"part-\d{5}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.c000\.json\.gz", blob["name"]
+        )
+        and blob["partitionValue"] == "default"
+        for blob in first["blobs"]
+    )
     assert first["createdDateTime"] == "2026-10-08T09:37:00Z"
 
 
 def test_reconciliation_has_three_possible_roots(simulator: Simulator) -> None:
     key = next(key for key in simulator.export_keys() if key.startswith("billed_reconciliation"))
-    roots = {manifest(simulator, key, replace(Behaviour(), reconciliation_root=value))["rootDirectory"]
-             for value in SWITCHES["reconciliation_root"]}
+    roots = {
+        manifest(simulator, key, replace(Behaviour(), reconciliation_root=value))["rootDirectory"]
+        for value in SWITCHES["reconciliation_root"]
+    }
     assert len(roots) == 3
 
 
@@ -63,5 +90,8 @@ def test_extra_members_and_several_partitions(simulator: Simulator) -> None:
 def test_a_hostile_manifest_differs_where_it_can(simulator: Simulator, value: str) -> None:
     applicable = {"other_invoice": "billed", "other_currency": "unbilled"}.get(value, "")
     for key in simulator.export_keys():
-        plain, hostile = manifest(simulator, key), manifest(simulator, key, replace(Behaviour(), hostile_manifest=value))
+        plain, hostile = (
+            manifest(simulator, key),
+            manifest(simulator, key, replace(Behaviour(), hostile_manifest=value)),
+        )
         assert (hostile != plain) == key.startswith(applicable), (value, key)

@@ -12,7 +12,9 @@ from tests.unit.simulator.clocks import StandingClock
 
 def simulator_at(moment: str, **switches: object) -> tuple[Simulator, StandingClock]:
     clock = StandingClock.at(moment)
-    return Simulator(storage=NoStorage(), clock=clock, behaviour=replace(Behaviour(), **switches)), clock
+    return Simulator(
+        storage=NoStorage(), clock=clock, behaviour=replace(Behaviour(), **switches)
+    ), clock
 
 
 def g_invoices(simulator: Simulator) -> list[str]:
@@ -23,8 +25,13 @@ def test_two_modern_invoices_and_a_legacy_one_are_known_and_ids_look_right() -> 
     simulator, _ = simulator_at("2026-11-21")
     invoices = simulator.invoices()
     assert sorted(invoice.invoice_id[0] for invoice in invoices) == ["D", "G", "G"]
-    assert all(len(invoice.invoice_id) == 10 and invoice.invoice_id[1:].isdigit() for invoice in invoices)
-    assert [str(invoice.month) for invoice in invoices if not invoice.legacy] == ["2026-09", "2026-10"]
+    assert all(
+        len(invoice.invoice_id) == 10 and invoice.invoice_id[1:].isdigit() for invoice in invoices
+    )
+    assert [str(invoice.month) for invoice in invoices if not invoice.legacy] == [
+        "2026-09",
+        "2026-10",
+    ]
 
 
 def test_an_invoice_appears_on_the_eighth_and_the_old_ones_keep_their_ids() -> None:
@@ -33,12 +40,23 @@ def test_an_invoice_appears_on_the_eighth_and_the_old_ones_keep_their_ids() -> N
     clock.forward(minutes=1)
     assert g_invoices(simulator)[:2] == before and len(g_invoices(simulator)) == 3
     with pytest.raises(KeyError):
-        simulator_at("2026-12-08T07:12:00")[0].expected(f"billed_usage/{g_invoices(simulator)[2]}/full")
+        simulator_at("2026-12-08T07:12:00")[0].expected(
+            f"billed_usage/{g_invoices(simulator)[2]}/full"
+        )
 
 
 def test_each_currency_has_its_invoice() -> None:
-    simulator = Simulator(storage=NoStorage(), clock=StandingClock.at("2026-11-21"), partner=Partner(currencies=("USD", "EUR")))
-    assert sorted(invoice.currency for invoice in simulator.invoices() if not invoice.legacy) == ["EUR", "EUR", "USD", "USD"]
+    simulator = Simulator(
+        storage=NoStorage(),
+        clock=StandingClock.at("2026-11-21"),
+        partner=Partner(currencies=("USD", "EUR")),
+    )
+    assert sorted(invoice.currency for invoice in simulator.invoices() if not invoice.legacy) == [
+        "EUR",
+        "EUR",
+        "USD",
+        "USD",
+    ]
 
 
 def test_the_current_month_grows_a_day_at_a_time_and_its_etag_changes_only_then() -> None:
@@ -83,7 +101,11 @@ def test_billed_usage_may_be_partial_at_first() -> None:
     partial = simulator.expected(key)
     clock.forward(days=1)
     whole = simulator.expected(key)
-    assert partial.rows == whole.rows * 18 // 31 and partial.etag != whole.etag and partial.created < whole.created
+    assert (
+        partial.rows == whole.rows * 18 // 31
+        and partial.etag != whole.etag
+        and partial.created < whole.created
+    )
     assert partial.folder != whole.folder
 
 
@@ -96,14 +118,20 @@ def test_restating_changes_both_attribute_sets_of_one_subject_only() -> None:
     changed = {name for name, old in before.items() if simulator.expected(name).etag != old.etag}
     assert changed == {key, key.replace("/full", "/basic")}
     new = simulator.expected(key)
-    assert new.rows == before[key].rows + 3 and new.created > before[key].created and new.folder != before[key].folder
+    assert (
+        new.rows == before[key].rows + 3
+        and new.created > before[key].created
+        and new.folder != before[key].folder
+    )
 
 
 def test_restating_twice_in_a_minute_gives_two_folders() -> None:
     simulator, _ = simulator_at("2026-11-21")
     key = simulator.export_keys()[0]
     first, second = simulator.restate(key), simulator.restate(key)
-    assert first.etag != second.etag and not {blob.name for blob in first.blobs} & {blob.name for blob in second.blobs}
+    assert first.etag != second.etag and not {blob.name for blob in first.blobs} & {
+        blob.name for blob in second.blobs
+    }
 
 
 def test_a_share_of_nothing_leaves_nothing_and_the_next_restatement_brings_it_back() -> None:
@@ -114,7 +142,10 @@ def test_a_share_of_nothing_leaves_nothing_and_the_next_restatement_brings_it_ba
         assert simulator.restate(key).rows >= rows
 
 
-@pytest.mark.parametrize("text", ["billed_usage/G1/2/full", "unbilled_usage/2026-11/full", "usage/G1/full", "billed_usage/G1"])
+@pytest.mark.parametrize(
+    "text",
+    ["billed_usage/G1/2/full", "unbilled_usage/2026-11/full", "usage/G1/full", "billed_usage/G1"],
+)
 def test_what_is_no_key_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no export key"):
         ExportKey.parse(text)

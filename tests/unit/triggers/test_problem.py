@@ -27,7 +27,9 @@ async def outcome_of(error: BaseException) -> func.HttpResponse:
 def body(response: func.HttpResponse) -> dict[str, Any]:
     assert response.mimetype == "application/problem+json" and response.charset == "utf-8"
     content: dict[str, Any] = json.loads(response.get_body())
-    assert content["status"] == response.status_code and {"type", "title", "code", "remedy"} <= set(content)
+    assert content["status"] == response.status_code and {"type", "title", "code", "remedy"} <= set(
+        content
+    )
     return content
 
 
@@ -35,28 +37,39 @@ class PlainStorageError(HttpResponseError):
     pass
 
 
-@pytest.mark.parametrize(("error", "status", "code"), [
-    (invalid({"dataset": "is missing"}), 400, "request_invalid"), (unknown("run"), 404, "not_found"),
-    (Problem(409, "run_ended", "The run has ended.", "Nothing."), 409, "run_ended"),
-    (Problem(413, "request_too_large", "T", "R"), 413, "request_too_large"),
-    (ValueError(SECRET), 500, "internal"), (KeyError("sig=TOPSECRET"), 500, "internal"),
-    (AssertionError(SECRET), 500, "internal"),
-    (Refused("graph_forbidden"), 500, "internal"), (Rejected("manifest_rejected", "x"), 500, "internal"),
-    (Throttled("storage_busy", retry_after_seconds=5), 503, "ledger_unavailable"),
-    (Unavailable("destination_unreachable"), 503, "ledger_unavailable"),
-    (InfrastructureFault("lock_contended", "Locks"), 503, "ledger_unavailable"),
-    (HttpResponseError(message=SECRET), 503, "ledger_unavailable"), (PlainStorageError(message=SECRET), 503,
-    "ledger_unavailable"),
-    (ServiceRequestError(SECRET), 503, "ledger_unavailable"), (aiohttp.ClientConnectionError(SECRET), 503, "ledger_unavailable"),
-])
-async def test_every_error_has_its_answer(error: Exception, status: int, code: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (invalid({"dataset": "is missing"}), 400, "request_invalid"),
+        (unknown("run"), 404, "not_found"),
+        (Problem(409, "run_ended", "The run has ended.", "Nothing."), 409, "run_ended"),
+        (Problem(413, "request_too_large", "T", "R"), 413, "request_too_large"),
+        (ValueError(SECRET), 500, "internal"),
+        (KeyError("sig=TOPSECRET"), 500, "internal"),
+        (AssertionError(SECRET), 500, "internal"),
+        (Refused("graph_forbidden"), 500, "internal"),
+        (Rejected("manifest_rejected", "x"), 500, "internal"),
+        (Throttled("storage_busy", retry_after_seconds=5), 503, "ledger_unavailable"),
+        (Unavailable("destination_unreachable"), 503, "ledger_unavailable"),
+        (InfrastructureFault("lock_contended", "Locks"), 503, "ledger_unavailable"),
+        (HttpResponseError(message=SECRET), 503, "ledger_unavailable"),
+        (PlainStorageError(message=SECRET), 503, "ledger_unavailable"),
+        (ServiceRequestError(SECRET), 503, "ledger_unavailable"),
+        (aiohttp.ClientConnectionError(SECRET), 503, "ledger_unavailable"),
+    ],
+)
+async def test_every_error_has_its_answer(
+    error: Exception, status: int, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
     response = await outcome_of(error)
     content = body(response)
     assert (response.status_code, content["code"]) == (status, code)
     assert "TOPSECRET" not in response.get_body().decode() and "TOPSECRET" not in caplog.text
     assert ("Retry-After" in response.headers) == (status == 503)
     assert bool(caplog.records) == (status in (500, 503))
-    assert all(record.exc_info is None and record.levelno == logging.ERROR for record in caplog.records)
+    assert all(
+        record.exc_info is None and record.levelno == logging.ERROR for record in caplog.records
+    )
 
 
 async def test_the_end_of_a_task_is_no_answer() -> None:
@@ -71,12 +84,22 @@ async def test_what_is_answered_passes() -> None:
         return answer(202, {"ü": "\ud83d"}, Location="/api/runs/x")
 
     response = await trigger(request())
-    assert (response.status_code, response.mimetype, response.headers["Location"]) == (202, "application/json", "/api/runs/x")
-    assert json.loads(response.get_body()) == {"ü": "\ud83d"} and "ü".encode() in response.get_body()
+    assert (response.status_code, response.mimetype, response.headers["Location"]) == (
+        202,
+        "application/json",
+        "/api/runs/x",
+    )
+    assert (
+        json.loads(response.get_body()) == {"ü": "\ud83d"} and "ü".encode() in response.get_body()
+    )
     assert trigger.__name__ == "trigger" and trigger.__doc__ == "Words."
 
 
 def test_members_go_into_the_body() -> None:
     content = body(said(Problem(409, "run_ended", "T", "R", run_id="r", outcome="landed")))
-    assert (content["run_id"], content["outcome"], content["type"]) == ("r", "landed", "about:blank")
+    assert (content["run_id"], content["outcome"], content["type"]) == (
+        "r",
+        "landed",
+        "about:blank",
+    )
     assert body(said(invalid({"a": "b"})))["errors"] == [{"field": "a", "message": "b"}]

@@ -13,50 +13,119 @@ from shared.landing.documents import FORMAT, LandedFact, is_newer, key_members, 
 BILLED = ExportKey.parse("billed_usage/G016907411/full")
 UNBILLED = ExportKey.parse("unbilled_usage/2026-11/USD/basic")
 VERSION = {
-    "version": "20261108T093700Z-3f9a1c20", "etag": 'W/"é"', "created_at": "2026-11-08T09:37:00Z",
+    "version": "20261108T093700Z-3f9a1c20",
+    "etag": 'W/"é"',
+    "created_at": "2026-11-08T09:37:00Z",
     "landed_at": "2026-11-08T10:00:00Z",
-    "first_seen": "2026-11-08T09:59:00Z", "supersedes": None, "path": "data/x"}
+    "first_seen": "2026-11-08T09:59:00Z",
+    "supersedes": None,
+    "path": "data/x",
+}
 FACTS = [
     LandedFact("part-1.json.gz", "default", 20, 2, "bWQ1", "ab", '"0x2"', "gzip", ("B", "A")),
-    LandedFact("part-0.json.gz", "default", 10, 1, "", "cd", '"0x1"', "identity", ("A", "C"))]
+    LandedFact("part-0.json.gz", "default", 10, 1, "", "cd", '"0x1"', "identity", ("A", "C")),
+]
 
 
 def marked(key: ExportKey = BILLED, facts: list[LandedFact] = FACTS) -> dict[str, Any]:
     body = marker(
-        key, version=VERSION, source={"manifest_id": "m", "schema_version": "2", "partner_tenant_id": "t"},
-        asked={"period": "current", "asked_at": "2026-11-08T09:40:00Z", "operation_id": "o", "request_ids": ["r"]},
-        run={"run_id": "run-1", "app_version": "0.1.0"}, proof="content", blobs=facts)
+        key,
+        version=VERSION,
+        source={"manifest_id": "m", "schema_version": "2", "partner_tenant_id": "t"},
+        asked={
+            "period": "current",
+            "asked_at": "2026-11-08T09:40:00Z",
+            "operation_id": "o",
+            "request_ids": ["r"],
+        },
+        run={"run_id": "run-1", "app_version": "0.1.0"},
+        proof="content",
+        blobs=facts,
+    )
     assert body.endswith(b"}\n")
     return dict(json.loads(body))
 
 
 def pointed(key: ExportKey, month: BillingMonth | None = None) -> dict[str, Any]:
-    body = latest(key, billing_month=month, version=VERSION, totals={"blobs": 2, "bytes": 30, "rows": 3})
-    assert body.count(b"\n") == 1 and body.endswith(b"\n")  # one line: readers take it as one row of JSON lines
+    body = latest(
+        key, billing_month=month, version=VERSION, totals={"blobs": 2, "bytes": 30, "rows": 3}
+    )
+    assert body.count(b"\n") == 1 and body.endswith(
+        b"\n"
+    )  # one line: readers take it as one row of JSON lines
     return dict(json.loads(body))
 
 
 def test_the_marker_has_every_member() -> None:
     document = marked()
     assert {
-        "format", "key", "dataset", "invoice_id", "attribute_set", "version", "etag", "created_at", "first_seen", "landed_at",
+        "format",
+        "key",
+        "dataset",
+        "invoice_id",
+        "attribute_set",
+        "version",
+        "etag",
+        "created_at",
+        "first_seen",
+        "landed_at",
         "path",
-        "supersedes", "schema_version", "partner_tenant_id", "manifest_id", "asked", "run_id", "app_version", "proof", "columns",
-        "totals", "blobs", "invoice"} == set(document)
+        "supersedes",
+        "schema_version",
+        "partner_tenant_id",
+        "manifest_id",
+        "asked",
+        "run_id",
+        "app_version",
+        "proof",
+        "columns",
+        "totals",
+        "blobs",
+        "invoice",
+    } == set(document)
     assert document["format"] == FORMAT == 1
     assert set(document["asked"]) == {"period", "asked_at", "operation_id", "request_ids"}
-    assert document["totals"] == {"blobs": 2, "bytes": 30, "rows": 3} and document["columns"] == ["A", "B", "C"]
+    assert document["totals"] == {"blobs": 2, "bytes": 30, "rows": 3} and document["columns"] == [
+        "A",
+        "B",
+        "C",
+    ]
     assert [blob["name"] for blob in document["blobs"]] == ["part-0.json.gz", "part-1.json.gz"]
     assert document["blobs"][1] == {
-        "name": "part-1.json.gz", "partition_value": "default", "bytes": 20, "rows": 2, "md5": "bWQ1", "sha256": "ab",
-        "source_etag": '"0x2"', "encoding": "gzip", "columns": ["B", "A"]}
+        "name": "part-1.json.gz",
+        "partition_value": "default",
+        "bytes": 20,
+        "rows": 2,
+        "md5": "bWQ1",
+        "sha256": "ab",
+        "source_etag": '"0x2"',
+        "encoding": "gzip",
+        "columns": ["B", "A"],
+    }
 
 
 def test_latest_has_every_member() -> None:
-    billed, unbilled = pointed(BILLED, BillingMonth(2026, 10)), pointed(UNBILLED, BillingMonth(2026, 11))
+    billed, unbilled = (
+        pointed(BILLED, BillingMonth(2026, 10)),
+        pointed(UNBILLED, BillingMonth(2026, 11)),
+    )
     common = {
-        "format", "key", "dataset", "attribute_set", "billing_month", "version", "path", "etag", "created_at", "landed_at",
-        "first_seen", "supersedes", "blobs", "bytes", "rows"}
+        "format",
+        "key",
+        "dataset",
+        "attribute_set",
+        "billing_month",
+        "version",
+        "path",
+        "etag",
+        "created_at",
+        "landed_at",
+        "first_seen",
+        "supersedes",
+        "blobs",
+        "bytes",
+        "rows",
+    }
     assert set(billed) == common | {"invoice_id"} and set(unbilled) == common | {"currency_code"}
     assert (billed["billing_month"], unbilled["billing_month"]) == ("2026-10", "2026-11")
     assert (billed["blobs"], billed["bytes"], billed["rows"]) == (2, 30, 3)
@@ -72,11 +141,18 @@ def test_the_month_of_an_unbilled_key_is_that_of_the_key() -> None:
 
 def test_key_members_are_the_words_of_paths_and_api() -> None:
     assert key_members(BILLED) == {
-        "key": "billed_usage/G016907411/full", "dataset": "billed_usage", "invoice_id": "G016907411", "attribute_set": "full"}
+        "key": "billed_usage/G016907411/full",
+        "dataset": "billed_usage",
+        "invoice_id": "G016907411",
+        "attribute_set": "full",
+    }
     assert key_members(UNBILLED) == {
-        "key": "unbilled_usage/2026-11/USD/basic", "dataset": "unbilled_usage", "billing_month": "2026-11",
+        "key": "unbilled_usage/2026-11/USD/basic",
+        "dataset": "unbilled_usage",
+        "billing_month": "2026-11",
         "currency_code": "USD",
-        "attribute_set": "basic"}
+        "attribute_set": "basic",
+    }
 
 
 def test_texts_are_utf_8_and_not_escaped() -> None:
@@ -91,15 +167,46 @@ def told(created: str, seen: str, version: str = "v") -> dict[str, str]:
     return {"created_at": created, "first_seen": seen, "version": version}
 
 
-@pytest.mark.parametrize(("ours", "theirs", "newer"), [
-    (told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"), told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"), False),
-    (told("2026-11-08T09:37:01Z", "2026-11-01T00:00:00Z"), told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"), True),
-    (told("2026-11-08T09:37:00Z", "2026-11-09T00:00:00Z"), told("2026-11-08T09:37:01Z", "2026-11-08T10:00:00Z"), False),
-    (told("2026-11-08T09:37:00Z", "2026-11-08T10:00:01Z"), told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"), True),
-    (told("2026-11-08T09:37:00.5Z", "2026-11-08T10:00:00Z"), told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"), True),
-    (told("2026-11-08T10:37:00+01:00", "2026-11-08T10:00:00Z"), told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"), False),
-    (told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z", "w"), told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z", "v"), True),
-])
+@pytest.mark.parametrize(
+    ("ours", "theirs", "newer"),
+    [
+        (
+            told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"),
+            told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"),
+            False,
+        ),
+        (
+            told("2026-11-08T09:37:01Z", "2026-11-01T00:00:00Z"),
+            told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"),
+            True,
+        ),
+        (
+            told("2026-11-08T09:37:00Z", "2026-11-09T00:00:00Z"),
+            told("2026-11-08T09:37:01Z", "2026-11-08T10:00:00Z"),
+            False,
+        ),
+        (
+            told("2026-11-08T09:37:00Z", "2026-11-08T10:00:01Z"),
+            told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"),
+            True,
+        ),
+        (
+            told("2026-11-08T09:37:00.5Z", "2026-11-08T10:00:00Z"),
+            told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"),
+            True,
+        ),
+        (
+            told("2026-11-08T10:37:00+01:00", "2026-11-08T10:00:00Z"),
+            told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"),
+            False,
+        ),
+        (
+            told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z", "w"),
+            told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z", "v"),
+            True,
+        ),
+    ],
+)
 def test_which_is_newer(ours: dict[str, str], theirs: dict[str, str], newer: bool) -> None:
     assert is_newer(ours, theirs) is newer
     assert not (is_newer(ours, theirs) and is_newer(theirs, ours))

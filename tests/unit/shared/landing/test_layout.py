@@ -25,7 +25,11 @@ from tests.unit.shared.strategies import export_keys
 KEY = ExportKey.parse("unbilled_usage/2026-11/USD/full")
 BILLED = ExportKey.parse("billed_reconciliation/G016907411/basic")
 MOMENT = datetime(2026, 11, 8, 9, 37, tzinfo=UTC)
-COLUMNS = {name.lower() for names in ATTRIBUTES.values() for name in (*names, *SAMPLE_CASE.values(), *UNBILLED_BESIDES)}
+COLUMNS = {
+    name.lower()
+    for names in ATTRIBUTES.values()
+    for name in (*names, *SAMPLE_CASE.values(), *UNBILLED_BESIDES)
+}
 
 
 def test_the_paths_are_the_documented_ones() -> None:
@@ -34,10 +38,19 @@ def test_the_paths_are_the_documented_ones() -> None:
     assert version == "20261108T093700Z-2808d6a5"
     assert version_path(KEY, version) == f"{data}/version=20261108T093700Z-2808d6a5"
     assert manifest_path(KEY, version) == f"{data}/version=20261108T093700Z-2808d6a5/_manifest.json"
-    assert blob_path(KEY, version, "a/part-0.json.gz") == f"{data}/version=20261108T093700Z-2808d6a5/a/part-0.json.gz"
-    assert latest_path(KEY) == "catalogue/unbilled_usage/billing_month=2026-11/currency_code=USD/attribute_set=full/latest.json"
+    assert (
+        blob_path(KEY, version, "a/part-0.json.gz")
+        == f"{data}/version=20261108T093700Z-2808d6a5/a/part-0.json.gz"
+    )
+    assert (
+        latest_path(KEY)
+        == "catalogue/unbilled_usage/billing_month=2026-11/currency_code=USD/attribute_set=full/latest.json"
+    )
     assert key_path(BILLED) == "billed_reconciliation/invoice_id=G016907411/attribute_set=basic"
-    assert names_path("r-1", 2) == "runs/r-1/plan-2/names.json" and page_path("r-1", 2, 7) == "runs/r-1/plan-2/page-00007.json"
+    assert (
+        names_path("r-1", 2) == "runs/r-1/plan-2/names.json"
+        and page_path("r-1", 2, 7) == "runs/r-1/plan-2/page-00007.json"
+    )
 
 
 @given(export_keys, export_keys)
@@ -53,8 +66,15 @@ def test_no_partition_word_is_a_column(key: ExportKey) -> None:
     assert len(words) == len(set(words)) and not {word.lower() for word in words} & COLUMNS
 
 
-@given(export_keys, st.datetimes(timezones=st.just(UTC)), st.text(st.characters(codec="utf-8"), max_size=20), st.integers(1, 20))
-def test_a_path_is_short_plain_and_hidden_from_no_reader(key: ExportKey, created: datetime, etag: str, n: int) -> None:
+@given(
+    export_keys,
+    st.datetimes(timezones=st.just(UTC)),
+    st.text(st.characters(codec="utf-8"), max_size=20),
+    st.integers(1, 20),
+)
+def test_a_path_is_short_plain_and_hidden_from_no_reader(
+    key: ExportKey, created: datetime, etag: str, n: int
+) -> None:
     path = version_path(key, version_id(created, etag, n))
     assert re.fullmatch(r"[A-Za-z0-9=/_-]+", path) and len(path) <= 150
     assert not any(segment.startswith(("_", ".")) for segment in path.split("/"))
@@ -68,7 +88,9 @@ def test_versions_sort_by_the_age_of_the_data(one: datetime, other: datetime) ->
 
 
 def test_forced_versions_have_their_number() -> None:
-    assert [version_id(MOMENT, "e", n).removeprefix(version_id(MOMENT, "e")) for n in (1, 2, 3)] == ["", "-2", "-3"]
+    assert [
+        version_id(MOMENT, "e", n).removeprefix(version_id(MOMENT, "e")) for n in (1, 2, 3)
+    ] == ["", "-2", "-3"]
 
 
 @pytest.mark.parametrize("key", [KEY, BILLED])
