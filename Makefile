@@ -48,12 +48,14 @@ test-integration: setup ## only the real SDKs against storage emulator and simul
 
 check: setup ## style, types and the arrows between the folders
 	@$(PY) -m ruff check --quiet $(CODE)
+	@$(PY) -m ruff format --quiet --check $(CODE)
 	@$(PY) -m mypy --no-error-summary
 	@mkdir -p .state && .venv/bin/lint-imports --no-cache > .state/imports.txt 2>&1 || { cat .state/imports.txt; exit 1; }
 	@echo "check: style, types and imports are in order"
 
-fmt: setup ## sort the imports and mend what ruff can mend
+fmt: setup ## format the code and fix what ruff can fix
 	@$(PY) -m ruff check --quiet --fix $(CODE)
+	@$(PY) -m ruff format --quiet $(CODE)
 
 docs: setup ## write the documents that are made from code: error codes, OpenAPI
 	@$(PY) -m local.documents
