@@ -89,7 +89,7 @@ audit: setup ## ask PyPI's vulnerability database about every package that is de
 	@$(PY) -m local.supply_chain audit
 
 demo-picture: setup ## film a real demo for the first page: docs/images/demo.svg
-	@$(PY) -m local.picture
+	@$(PY) -m local.record_demo
 
 clean: ## remove everything that can be made again, and the state of `make run`
 	@rm -rf .venv node_modules .state .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist

@@ -33,7 +33,7 @@ require("azurite/dist/src/azurite.js");
 """
 
 
-class AzuriteUnavailable(Exception):
+class AzuriteError(Exception):
     """The emulator could not be started; the text says what to do."""
 
 
@@ -120,7 +120,7 @@ class Azurite:
 
     def start(self, timeout: float = 60) -> "Azurite":
         if not (ROOT / "node_modules" / "azurite" / "package.json").exists():
-            raise AzuriteUnavailable(
+            raise AzuriteError(
                 "Azurite is not installed: run `make setup` (it needs Node 20 or newer)."
             )
         storage = (
@@ -163,7 +163,7 @@ class Azurite:
                 },
             )
         except FileNotFoundError:
-            raise AzuriteUnavailable(
+            raise AzuriteError(
                 "Node is not installed: Azurite, the storage emulator, needs Node 20 or newer."
             ) from None
         lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -178,7 +178,7 @@ class Azurite:
                 line = None
             if line is None:
                 self.stop()
-                raise AzuriteUnavailable(
+                raise AzuriteError(
                     f"Azurite did not start: {' '.join(said)[-500:] or 'it printed nothing'}"
                 )
             said.append(line.strip())

@@ -20,8 +20,16 @@ from rich.console import Console
 from rich.table import Table
 
 from local.azurite import ROOT
-from local.proof import Auditor, Findings
-from local.stack import NEVER, Stack, StackFailed, ends_on_signals, last_lines, running, shown
+from local.stack import (
+    NEVER_SCHEDULE,
+    Stack,
+    StackError,
+    display_path,
+    exit_on_signals,
+    last_lines,
+    run_stack,
+)
+from local.verify_landing import LandingVerifier, VerificationResult
 from partner_billing.progress import GOOD, Progress, Run, scope_of, seconds_of, size
 from partner_billing.shown import money, tie_out
 
@@ -31,7 +39,7 @@ LONGEST_SECONDS = 150.0
 LOOK_SECONDS = 0.5
 
 
-class DemoFailed(Exception):
+class DemoError(Exception):
     """The demo could not go on; the text says why."""
 
 
@@ -51,20 +59,20 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     state, app_root = given.state_dir.resolve(), given.app_root.resolve()
     console, began = console_for_all(), time.monotonic()
-    ends_on_signals()
+    exit_on_signals()
     try:
         console.print(
             "Starting storage emulator, simulated Microsoft and the Functions host ...",
             highlight=False,
         )
-        with running(
-            state, fresh=True, app_root=app_root, settings={"EXPORT_SCHEDULE": NEVER}
+        with run_stack(
+            state, fresh=True, app_root=app_root, settings={"EXPORT_SCHEDULE": NEVER_SCHEDULE}
         ) as stack:
             runs = land_all(stack, console)
             tied_out = tie_outs(stack)
             found = {
                 str(run["run_id"]): look_at(run, auditor)
-                for auditor in [auditor_of(stack)]
+                for auditor in [landing_verifier(stack)]
                 for run in runs
             }
             tables = write_ledger(stack, state / "ledger")
@@ -73,10 +81,10 @@ def main(arguments: list[str] | None = None) -> int:
         where_to_look(console, state, runs, tables)
         console.print(f"{time.monotonic() - began:.0f} seconds in all.", highlight=False)
         return 0 if proven else 1
-    except StackFailed as failed:
+    except StackError as failed:
         print(failed, file=sys.stderr)
         return failed.exit_code
-    except DemoFailed as failed:
+    except DemoError as failed:
         print(failed, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -95,7 +103,7 @@ def land_all(stack: Stack, console: Console) -> list[Run]:
     with httpx.Client(base_url=stack.app_url, timeout=30) as api, Progress(console) as progress:
         started = api.post("/api/cycles", json={})
         if started.status_code != 202:
-            raise DemoFailed(answered("POST /api/cycles", started, stack))
+            raise DemoError(answered("POST /api/cycles", started, stack))
         console.print(
             f"POST /api/cycles: all that is due, as {started.json()['cycle_id']}\n", highlight=False
         )
@@ -104,7 +112,7 @@ def land_all(stack: Stack, console: Console) -> list[Run]:
             if cycle["state"] in ("ended", "failed"):
                 break
     if cycle["state"] != "ended" or not cycle["runs"]:
-        raise DemoFailed(
+        raise DemoError(
             f"The cycle {cycle['state']} with {len(cycle['runs'])} runs.{last_lines(stack.app.log)}"
         )
     return list(cycle["runs"])
@@ -119,9 +127,9 @@ def looks(api: httpx.Client, location: str, stack: Stack) -> Iterator[dict[str, 
         if answer.status_code == 200:
             yield answer.json()
         elif answer.status_code < 500:
-            raise DemoFailed(answered(f"GET {location}", answer, stack))
+            raise DemoError(answered(f"GET {location}", answer, stack))
         time.sleep(LOOK_SECONDS)
-    raise DemoFailed(
+    raise DemoError(
         f"The cycle did not end within {LONGEST_SECONDS:.0f} seconds.{last_lines(stack.app.log)}"
     )
 
@@ -130,7 +138,7 @@ def tie_outs(stack: Stack) -> list[str]:
     """A line for each invoice: the sum over its landed lines against its listed total."""
     answer = httpx.get(f"{stack.app_url}/api/catalogue?dataset=billed_reconciliation", timeout=30)
     if answer.status_code != 200:
-        raise DemoFailed(answered("GET /api/catalogue", answer, stack))
+        raise DemoError(answered("GET /api/catalogue", answer, stack))
     lines = []
     for entry in answer.json()["entries"]:
         found = entry["tie_out"] or {}
@@ -148,14 +156,14 @@ def answered(call: str, answer: httpx.Response, stack: Stack) -> str:
     )
 
 
-def auditor_of(stack: Stack) -> Auditor:
+def landing_verifier(stack: Stack) -> LandingVerifier:
     landing = ContainerClient.from_connection_string(stack.landing_connection_string, "billing")
     source = BlobServiceClient.from_connection_string(stack.storage.billing.connection_string)
-    return Auditor(landing, source, stack.state / "landing")
+    return LandingVerifier(landing, source, stack.state / "landing")
 
 
-def look_at(run: Run, auditor: Auditor) -> Findings:
-    return auditor.look_at(run) if run["outcome"] == "landed" else Findings()
+def look_at(run: Run, auditor: LandingVerifier) -> VerificationResult:
+    return auditor.look_at(run) if run["outcome"] == "landed" else VerificationResult()
 
 
 def write_ledger(stack: Stack, folder: Path) -> list[str]:
@@ -208,7 +216,7 @@ def report(console: Console, runs: Sequence[Run], tied_out: Sequence[str]) -> No
             console.print(f"  {run['path']}", highlight=False, markup=False, soft_wrap=True)
 
 
-def verdict(console: Console, runs: Sequence[Run], found: dict[str, Findings]) -> bool:
+def verdict(console: Console, runs: Sequence[Run], found: dict[str, VerificationResult]) -> bool:
     """Says what was found and returns whether all is well."""
     faults = [fault for findings in found.values() for fault in findings.faults]
     faults += [
@@ -253,7 +261,7 @@ def where_to_look(
     console: Console, state: Path, runs: Sequence[Run], tables: Sequence[str]
 ) -> None:
     paths = [str(run["path"]).strip("/") for run in runs if run.get("path")]
-    kept = shown(state)
+    kept = display_path(state)
     example = (
         f"zcat -f {kept}/landing/{paths[0]}/*.json* | head -n 2" if paths else f"ls {kept}/landing"
     )

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from local.azurite import ROOT
-from local.stack import NEVER, RUN_STATE, StackFailed, ends_on_signals, running
+from local.stack import NEVER_SCHEDULE, RUN_STATE, StackError, exit_on_signals, run_stack
 from partner_billing.address import Address, find
 from partner_billing.api import Api
 from partner_billing.failures import Failure
@@ -28,10 +28,10 @@ CHOSEN = ("LANDING_STORAGE", "LANDING_STORAGE__blobServiceUri")
 
 def main() -> int:
     console = Console() if sys.stdout.isatty() else Console(width=160)
-    ends_on_signals()
+    exit_on_signals()
     try:
         report = look(console)
-    except StackFailed as failed:
+    except StackError as failed:
         print(failed, file=sys.stderr)
         return failed.exit_code
     except Failure as failed:
@@ -55,7 +55,7 @@ def look(console: Console) -> dict[str, Any]:
         "No settings in the environment, and no stack is up: of one that is started for it.\n",
         highlight=False,
     )
-    with running(STATE, fresh=True, settings={"EXPORT_SCHEDULE": NEVER}) as stack:
+    with run_stack(STATE, fresh=True, settings={"EXPORT_SCHEDULE": NEVER_SCHEDULE}) as stack:
         return asked(Address(stack.app_url))
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 import pathspec
 
 from local.azurite import ROOT
-from local.stack import shown
+from local.stack import display_path
 
 ARCHIVE = ROOT / "dist" / "partner-billing-export.zip"
 PACKAGES = Path(".python_packages/lib/site-packages")
@@ -43,7 +43,7 @@ EARLIEST = (1980, 1, 1, 0, 0, 0)  # a zip knows no earlier time
 MODE = 0o100644 << 16
 
 
-class PackageFailed(Exception):
+class PackageError(Exception):
     """The package could not be made; the text says why and what to do."""
 
 
@@ -90,7 +90,7 @@ def download(target: Path, requirements: Path = ROOT / REQUIREMENTS) -> None:
         text=True,
     )
     if done.returncode:
-        raise PackageFailed(
+        raise PackageError(
             f"pip could not install {requirements.name} for Python {PYTHON} on Linux:\n{done.stderr.strip()[-2000:]}"
         )
 
@@ -160,9 +160,9 @@ def write_zip(folder: Path, archive: Path) -> None:
 def unpack(archive: Path, folder: Path) -> None:
     """The zip as a folder that the local host can run."""
     if not archive.is_file():
-        raise PackageFailed(f"{archive} is not there: make package")
+        raise PackageError(f"{archive} is not there: make package")
     if not runs_here():
-        raise PackageFailed(
+        raise PackageError(
             f"The package is for Python {PYTHON} on Linux ({MACHINE}) and cannot run here."
         )
     shutil.rmtree(folder, ignore_errors=True)
@@ -190,9 +190,9 @@ def main(arguments: list[str] | None = None) -> int:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-        print(f"{shown(archive)}: {archive.stat().st_size / 1e6:.0f} MB, SHA-256 {digest}")
+        print(f"{display_path(archive)}: {archive.stat().st_size / 1e6:.0f} MB, SHA-256 {digest}")
         return 0
-    except PackageFailed as failed:
+    except PackageError as failed:
         print(failed, file=sys.stderr)
         return 1
 

@@ -5,7 +5,7 @@
         *.log                     what each of them said since its last start
 
 The app gets its settings from here and from nowhere else: what a shell happens to have set does not count, except the
-names in TUNABLE. All three listen on free ports of 127.0.0.1 and end with this process, also after kill -9.
+names in OVERRIDABLE_SETTINGS. All three listen on free ports of 127.0.0.1 and end with this process, also after kill -9.
 """
 
 import argparse
@@ -24,18 +24,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from local.azurite import ROOT, Azurite, AzuriteUnavailable
+from local.azurite import ROOT, Azurite, AzuriteError
 
 RUN_STATE = ROOT / ".state" / "run"
 START_SECONDS, END_SECONDS = 60.0, 15.0
-NEVER = "0 0 0 29 2 *"
+NEVER_SCHEDULE = "0 0 0 29 2 *"
 CUSTOMERS = 20  # of the made-up partner: a dozen blobs and more an export, and seconds to land them
 LISTENING = re.compile(r"^Listening on (http://\S+)", re.MULTILINE)
 WENT_WELL = re.compile(r" (GET|HEAD) \S+ -> 2\d\d\b")
 PARTNER = re.compile(r"^Partner (\S+); invoices: (.*)$", re.MULTILINE)
 SOURCE = re.compile(r"^Storage (\S+)$", re.MULTILINE)
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
-TUNABLE: dict[str, str] = {
+OVERRIDABLE_SETTINGS: dict[str, str] = {
     "EXPORT_SCHEDULE": "0 */10 * * * *",
     "EXPORT_CURRENCIES": "",
     "EXPORT_PARALLELISM": "4",
@@ -47,13 +47,13 @@ TUNABLE: dict[str, str] = {
 """Settings that `NAME=value make run` changes; the others follow from where the parts listen."""
 
 
-class StackFailed(Exception):
+class StackError(Exception):
     """The stack could not start, or a part of it ended; the text says which and why."""
 
     exit_code = 1
 
 
-class StackBusy(StackFailed):
+class StackInUseError(StackError):
     """Another process has this state dir."""
 
     exit_code = 3
@@ -95,23 +95,23 @@ class Stack:
         return self.storage.landing.connection_string
 
     def check(self) -> None:
-        """Raises StackFailed where a part has ended by itself."""
+        """Raises StackError where a part has ended by itself."""
         for child in (self.app, self.simulator):
             if (code := child.process.poll()) is not None:
-                raise StackFailed(
+                raise StackError(
                     f"The {child.name} ended by itself: {ended_how(code)}.{last_lines(child.log)}"
                 )
         host, port = self.storage.blob_origin.removeprefix("http://").split(":")
         try:
             socket.create_connection((host, int(port)), timeout=5).close()
         except OSError:
-            raise StackFailed(
+            raise StackError(
                 f"The storage emulator does not answer any more.{last_lines(self.state / 'azurite.log')}"
             ) from None
 
 
 @contextmanager
-def running(
+def run_stack(
     state: Path,
     *,
     fresh: bool = False,
@@ -120,10 +120,10 @@ def running(
     settings: Mapping[str, str] | None = None,
     faults: Path | None = None,
 ) -> Iterator[Stack]:
-    """A stack for as long as the block lasts. `fresh` forgets what the state dir holds; `settings` go before TUNABLE; `faults`
+    """A stack for as long as the block lasts. `fresh` forgets what the state dir holds; `settings` go before OVERRIDABLE_SETTINGS; `faults`
     are what the simulator does wrong, also when its blobs are read.
 
-    Raises StackBusy or StackFailed.
+    Raises StackInUseError or StackError.
     """
     with held(state) as lock, ExitStack() as parts:
         if fresh:
@@ -133,8 +133,8 @@ def running(
             storage = parts.enter_context(
                 Azurite(location=state / "azurite", log=state / "azurite.log")
             )
-        except AzuriteUnavailable as unavailable:
-            raise StackFailed(str(unavailable)) from None
+        except AzuriteError as unavailable:
+            raise StackError(str(unavailable)) from None
         simulator = parts.enter_context(
             child(
                 "simulator",
@@ -173,10 +173,10 @@ def running(
 
 
 def settings_for(storage: Azurite, simulator: Child) -> dict[str, str]:
-    """The app's environment: addresses of this stack, then TUNABLE, as changed by this process's environment."""
+    """The app's environment: addresses of this stack, then OVERRIDABLE_SETTINGS, as changed by this process's environment."""
     partner, source = PARTNER.search(simulator.said), SOURCE.search(simulator.said)
     if not partner or not source:
-        raise StackFailed(
+        raise StackError(
             f"The simulator did not say which invoices it knows.{last_lines(simulator.log)}"
         )
     return {
@@ -190,7 +190,7 @@ def settings_for(storage: Azurite, simulator: Child) -> dict[str, str]:
         "SOURCE_ALLOWED": source[1],
         "LANDING_STORAGE": storage.landing.connection_string,
         "INVOICE_SOURCE": "partner_center",
-    } | {name: os.environ.get(name) or value for name, value in TUNABLE.items()}
+    } | {name: os.environ.get(name) or value for name, value in OVERRIDABLE_SETTINGS.items()}
 
 
 @contextmanager
@@ -232,9 +232,9 @@ def listening(name: str, process: "subprocess.Popen[bytes]", log: Path) -> tuple
         if found := LISTENING.search(said):
             return said, found[1].rstrip("/")
         if code is not None:
-            raise StackFailed(f"The {name} did not start: {ended_how(code)}.{last_lines(log)}")
+            raise StackError(f"The {name} did not start: {ended_how(code)}.{last_lines(log)}")
         time.sleep(0.05)
-    raise StackFailed(
+    raise StackError(
         f"The {name} did not start within {START_SECONDS:.0f} seconds.{last_lines(log)}"
     )
 
@@ -263,18 +263,18 @@ def last_lines(log: Path, count: int = 15) -> str:
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     lines = [line for line in text.splitlines() if not WENT_WELL.search(line)]
     if not lines:
-        return f" It said nothing ({shown(log)})."
-    return f" The end of {shown(log)}:\n" + "\n".join(f"  {line}" for line in lines[-count:])
+        return f" It said nothing ({display_path(log)})."
+    return f" The end of {display_path(log)}:\n" + "\n".join(f"  {line}" for line in lines[-count:])
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """A path as one would type it from here."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 @contextmanager
 def held(state: Path) -> Iterator[int]:
-    """The state dir's lock, as the descriptor that children inherit. Raises StackBusy at once where a living process has it."""
+    """The state dir's lock, as the descriptor that children inherit. Raises StackInUseError at once where a living process has it."""
     state.parent.mkdir(parents=True, exist_ok=True)
     path = state.parent / f"{state.name}.lock"
     with path.open("a+", encoding="utf-8") as file:
@@ -296,8 +296,8 @@ def take(file: IO[str], state: Path) -> None:
         file.seek(0)
         holder = file.read().strip()
         if lives(holder) or time.monotonic() > until:
-            raise StackBusy(
-                f"A stack is up in {shown(state)} already, as process {holder or 'unknown'}: end that one first, or name another "
+            raise StackInUseError(
+                f"A stack is up in {display_path(state)} already, as process {holder or 'unknown'}: end that one first, or name another "
                 "folder with --state-dir."
             )
         time.sleep(0.2)
@@ -315,7 +315,7 @@ def lives(pid: str) -> bool:
     return True
 
 
-def ends_on_signals() -> None:
+def exit_on_signals() -> None:
     """Ctrl-C, SIGTERM and a closed terminal end it in order, children first; also where a shell had it ignore Ctrl-C."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -328,7 +328,7 @@ def welcome(stack: Stack) -> str:
   app          {stack.app_url}/api
   simulator    {stack.simulator.url}    invoices {", ".join(stack.invoices)}
   landing      {stack.storage.landing.blob_url}/billing    tables {stack.storage.landing.table_url}
-  logs, state  {shown(stack.state)}; the landing's connection string is in {shown(stack.state)}/landing.txt
+  logs, state  {display_path(stack.state)}; the landing's connection string is in {display_path(stack.state)}/landing.txt
 
 Land everything that is due and watch it, look at what is landed, ask whether all is set up right:
   .venv/bin/partner-billing cycle
@@ -373,9 +373,9 @@ def main(arguments: list[str] | None = None) -> int:
         help="what the simulated Microsoft does wrong, see local/simulator/README.md",
     )
     given = parser.parse_args(arguments)
-    ends_on_signals()
+    exit_on_signals()
     try:
-        with running(given.state_dir.resolve(), seed=given.seed, faults=given.faults) as stack:
+        with run_stack(given.state_dir.resolve(), seed=given.seed, faults=given.faults) as stack:
             (stack.state / "landing.txt").write_text(
                 stack.landing_connection_string + "\n", encoding="utf-8"
             )
@@ -384,7 +384,7 @@ def main(arguments: list[str] | None = None) -> int:
                 while True:
                     time.sleep(1)
                     stack.check()
-    except StackFailed as failed:
+    except StackError as failed:
         print(failed, file=sys.stderr)
         return failed.exit_code
     except KeyboardInterrupt:

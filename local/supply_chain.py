@@ -21,13 +21,13 @@ from typing import Any
 
 from local.azurite import ROOT
 from local.package import ARCHIVE, PACKAGES, PINNED, REQUIREMENTS
-from local.stack import shown
+from local.stack import display_path
 
 SBOM = ARCHIVE.with_suffix(".cdx.json")
 VULNERABLE, NOT_ASKED = 1, 3
 
 
-class SupplyChainFailed(Exception):
+class SupplyChainError(Exception):
     """The text says why and what to do."""
 
 
@@ -62,7 +62,7 @@ def sbom(packages: Path, archive: Path, output: Path, *, validate: bool = True) 
         text=True,
     )
     if done.returncode:
-        raise SupplyChainFailed(
+        raise SupplyChainError(
             f"cyclonedx-py could not read {packages}:\n{done.stderr.strip()[-2000:]}"
         )
     bill = json.loads(done.stdout)
@@ -84,7 +84,7 @@ def hold_against_pins(bill: dict[str, Any]) -> None:
         different = sorted(
             name for name in named.keys() | pins.keys() if named.get(name) != pins.get(name)
         )
-        raise SupplyChainFailed(
+        raise SupplyChainError(
             f"The package has not what {REQUIREMENTS} pins ({', '.join(different)}): make package"
         )
 
@@ -100,11 +100,11 @@ def describes(name: str) -> bool:
 
 def sbom_of_the_zip() -> None:
     if not ARCHIVE.is_file():
-        raise SupplyChainFailed(f"{shown(ARCHIVE)} is not there: make package")
+        raise SupplyChainError(f"{display_path(ARCHIVE)} is not there: make package")
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(ARCHIVE) as packed:
         packed.extractall(folder, [name for name in packed.namelist() if describes(name)])
         sbom(Path(folder) / PACKAGES, ARCHIVE, SBOM)
-    print(f"{shown(SBOM)}: {len(pinned())} packages")
+    print(f"{display_path(SBOM)}: {len(pinned())} packages")
 
 
 # -- whether it is known to be vulnerable -------------------------------------
@@ -174,7 +174,7 @@ def audit() -> Audit:
         return audit_of(json.loads(done.stdout))
     except json.JSONDecodeError:  # it answers in words where it cannot connect at all
         said = done.stderr.strip().splitlines()
-        raise SupplyChainFailed(
+        raise SupplyChainError(
             f"pip-audit could not ask https://pypi.org, which it needs: {said[-1][:300] if said else 'no reason'}."
         ) from None
 
@@ -191,7 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
         found = audit()
         print(found, file=sys.stderr if found.exit_code else sys.stdout)
         return found.exit_code
-    except SupplyChainFailed as failed:
+    except SupplyChainError as failed:
         print(failed, file=sys.stderr)
         return NOT_ASKED
 

@@ -80,7 +80,7 @@ def azurite() -> Iterator[Azurite]:
         yield running
 
 
-class ForeignConnection(AssertionError):
+class ExternalConnectionError(AssertionError):
     """A test reached for the network. Give it a fake transport, or something that listens on 127.0.0.1."""
 
 
@@ -105,7 +105,7 @@ def only_this_machine() -> Any:
 def guarded(connect: Any) -> Any:
     def connect_to_this_machine(self: socket.socket, address: Any) -> Any:
         if self.family in (socket.AF_INET, socket.AF_INET6) and not is_this_machine(address[0]):
-            raise ForeignConnection(f"connection to {address[0]}:{address[1]} refused")
+            raise ExternalConnectionError(f"connection to {address[0]}:{address[1]} refused")
         return connect(self, address)
 
     return connect_to_this_machine

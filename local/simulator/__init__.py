@@ -4,9 +4,9 @@ What lives here answers like Microsoft does, or may: nothing here knows the app.
 """
 
 from local.simulator.behaviour import SWITCHES, Behaviour, matrix
-from local.simulator.faults import Answer, Faults, Match, Rule
+from local.simulator.billing_months import Month
+from local.simulator.faults import FaultResponse, Faults, Match, Rule
 from local.simulator.invoices import Invoice
-from local.simulator.months import Month
 from local.simulator.partner import PARTNER_TENANT_ID, Partner
 from local.simulator.request_log import RecordedRequest
 from local.simulator.simulator import ExpectedExport, Simulator

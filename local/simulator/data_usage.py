@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+from local.simulator.billing_months import Month
 from local.simulator.catalogue import (
     ADJUSTMENT,
     AZURE_PLAN_PRODUCT,
@@ -20,7 +21,6 @@ from local.simulator.catalogue import (
     Meter,
 )
 from local.simulator.data_amounts import usage_pricing_total, usage_subtotal
-from local.simulator.months import Month
 from local.simulator.partner import AzurePlan, Customer, Partner, Resource
 
 EARNED_CREDIT = Decimal("0.85")  # what is left of a price after the partner earned credit

@@ -13,9 +13,10 @@ from functools import lru_cache, partial
 from typing import Any, Protocol, Self
 
 from local.simulator.behaviour import CONTENT_SWITCHES, Behaviour
+from local.simulator.billing_months import Month
 from local.simulator.data_attributes import attribute_names
 from local.simulator.data_files import BlobFile, file_of_lines, json_line
-from local.simulator.data_filler import filler_files
+from local.simulator.data_padding import filler_files
 from local.simulator.data_reconciliation import (
     ReconciliationLine,
     reconciliation_lines,
@@ -23,7 +24,6 @@ from local.simulator.data_reconciliation import (
 )
 from local.simulator.data_usage import AS_MADE, Changes, Period, UsageLine, usage_lines, usage_row
 from local.simulator.invoices import Invoice, InvoiceBook
-from local.simulator.months import Month
 from local.simulator.partner import Customer, Partner
 
 DATASETS = ("billed_usage", "unbilled_usage", "billed_reconciliation", "unbilled_reconciliation")

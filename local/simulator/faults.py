@@ -1,13 +1,17 @@
-"""What goes wrong, when, as data: rules that match requests and say what is answered instead.
+"""Fault injection: rules that match requests and define the response to return instead.
 
     {"rules": [
-        {"match": {"operation": "poll", "nth": [1, 2]}, "answer": {"status": 429, "headers": {"Retry-After": "2"}}},
-        {"match": {"operation": "start", "dataset": "billed_usage", "nth": [1]}, "answer": {"drop": true, "when": "after"}},
-        {"match": {"operation": "blob", "path": "*part-00001*", "from_nth": 2}, "answer": {"status": 403}}
+        {"match": {"operation": "poll", "nth": [1, 2]},
+         "response": {"status": 429, "headers": {"Retry-After": "2"}}},
+        {"match": {"operation": "start", "dataset": "billed_usage", "nth": [1]},
+         "response": {"drop": true, "when": "after"}},
+        {"match": {"operation": "blob", "path": "*part-00001*", "from_nth": 2},
+         "response": {"status": 403}}
     ]}
 
-The first rule that matches wins. A rule counts the requests that fit it; `nth`, `from_nth` and `every` pick among them.
-Nothing here knows of HTTP servers: `answers.py` carries out what a rule says.
+The first rule that matches a request applies. Each rule counts the requests that match its
+`operation`, `dataset`, `method` and `path`; `nth`, `from_nth` and `every` select among them.
+`responses.py` turns the selected response into HTTP.
 """
 
 import json
@@ -39,18 +43,22 @@ Body = Literal[
 
 @dataclass(frozen=True)
 class Match:
-    """Which requests. What is None matches any; `path` is a glob over the path without query, `*` also crosses slashes."""
+    """The requests that a rule applies to. None matches every value.
+
+    `path` is a glob over the path without the query string; `*` also matches slashes.
+    """
 
     operation: Step | None = None
     dataset: str | None = None
     method: str | None = None
     path: str | None = None
-    nth: tuple[int, ...] = ()  # the first, the second ... that fits
-    from_nth: int | None = None  # this one and all later ones
-    every: int | None = None  # each so-manieth
-    per: Literal["rule", "path"] = "rule"  # count all together, or each path by itself
+    nth: tuple[int, ...] = ()  # counted from 1
+    from_nth: int | None = None  # this request and all later ones
+    every: int | None = None  # every nth request
+    per: Literal["rule", "path"] = "rule"  # one counter for the rule, or one for each path
 
     def fits(self, operation: str, dataset: str | None, method: str, path: str) -> bool:
+        """Return whether the rule applies to this kind of request."""
         return (
             self.operation in (None, operation)
             and self.dataset in (None, dataset)
@@ -58,42 +66,41 @@ class Match:
             and (self.path is None or fnmatchcase(path, self.path))
         )
 
-    def picks(self, count: int) -> bool:
-        chosen = [
+    def selects(self, count: int) -> bool:
+        """Return whether the rule applies to the nth matching request."""
+        conditions = [
             *([count in self.nth] if self.nth else []),
             *([count >= self.from_nth] if self.from_nth else []),
             *([count % self.every == 0] if self.every else []),
         ]
-        return any(chosen) if chosen else True
+        return any(conditions) if conditions else True
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What happens instead. `real`, `truncated` and the members for blobs change the real answer; the rest replace it."""
+class FaultResponse:
+    """The response to return instead of the real one.
+
+    `body` values `real`, `truncated`, `no_content_type` and `text_html`, and the fields for blob
+    content, modify the real response. All other values replace it.
+    """
 
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
-    body: Body | None = (
-        None  # without one: the error body of the service asked, or the real one below 400
-    )
-    code: str | None = None  # the error code in that body
+    body: Body | None = None  # default: the service's error body, or the real body below 300
+    code: str | None = None  # the error code in the body
     message: str | None = None
-    delay: float = 0  # seconds before anything happens
-    drop: bool = False  # the connection ends without an answer
-    drop_after: int | None = (
-        None  # ... or after so many bytes of the body; Content-Length says more
-    )
-    when: Literal["before", "after"] = (
-        "before"  # after: the request has its effect, only the answer is replaced
-    )
-    cut_to: int | None = None  # body and Content-Length end here, consistently
-    corrupt_at: int | None = None  # the byte at this offset of the body is turned round
+    delay: float = 0  # seconds before anything else happens
+    drop: bool = False  # close the connection without a response
+    drop_after: int | None = None  # close it after this many bytes of a longer Content-Length
+    when: Literal["before", "after"] = "before"  # "after": the request takes effect first
+    cut_to: int | None = None  # shorten both the body and Content-Length to this many bytes
+    corrupt_at: int | None = None  # invert the byte at this offset of the body
     without_headers: tuple[str, ...] = ()
     bytes_per_second: int | None = None
 
     @property
     def replaces(self) -> bool:
-        """Whether the real answer is not needed."""
+        """Whether this response replaces the real one completely."""
         real = ("real", "truncated", "no_content_type", "text_html")
         return (
             self.drop
@@ -104,77 +111,80 @@ class Answer:
 
 @dataclass(frozen=True)
 class Rule:
+    """A fault: which requests, and the response to them."""
+
     match: Match
-    answer: Answer
+    response: FaultResponse
 
 
 class Faults:
-    """Rules and their counters. Tests may append rules while the simulator runs."""
+    """Rules and their counters. Thread-safe: tests can add rules while the simulator runs."""
 
     def __init__(self, *rules: Rule) -> None:
-        self._rules, self._counts, self._lock = (
-            list(rules),
-            Counter[tuple[int, str]](),
-            threading.Lock(),
-        )
+        self._rules = list(rules)
+        self._counts = Counter[tuple[int, str]]()
+        self._lock = threading.Lock()
 
-    def add(self, match: Match, answer: Answer) -> "Faults":
+    def add(self, match: Match, response: FaultResponse) -> "Faults":
+        """Append a rule and return self."""
         with self._lock:
-            self._rules.append(Rule(match, answer))
+            self._rules.append(Rule(match, response))
         return self
 
     def clear(self) -> None:
+        """Remove all rules and reset their counters."""
         with self._lock:
             self._rules.clear()
             self._counts.clear()
 
-    def answer_to(
+    def find_response(
         self, operation: str, dataset: str | None, method: str, path: str
-    ) -> Answer | None:
-        """Counts the request; the answer of the first rule that picks it."""
+    ) -> FaultResponse | None:
+        """Count the request and return the response of the first rule that selects it."""
         with self._lock:
             for number, rule in enumerate(self._rules):
                 if not rule.match.fits(operation, dataset, method, path):
                     continue
-                counted = (number, path if rule.match.per == "path" else "")
-                self._counts[counted] += 1
-                if rule.match.picks(self._counts[counted]):
-                    return rule.answer
+                counter = (number, path if rule.match.per == "path" else "")
+                self._counts[counter] += 1
+                if rule.match.selects(self._counts[counter]):
+                    return rule.response
         return None
 
     @classmethod
     def from_json(cls, text: str) -> "Faults":
-        """ValueError names the member that is wrong."""
+        """Parse a document with rules. Raises ValueError that names the invalid member."""
         document = json.loads(text)
         if (
             not isinstance(document, dict)
             or set(document) != {"rules"}
             or not isinstance(document["rules"], list)
         ):
-            raise ValueError('faults: an object with one member, "rules", a list')
+            raise ValueError('The faults must be an object with one member, "rules", a list.')
         rules = []
         for number, rule in enumerate(document["rules"], 1):
             if (
                 not isinstance(rule, dict)
-                or set(rule) - {"match", "answer"}
-                or "answer" not in rule
+                or set(rule) - {"match", "response"}
+                or "response" not in rule
             ):
-                raise ValueError(f'rule {number}: an object with "match" and "answer"')
+                raise ValueError(f'Rule {number} must be an object with "match" and "response".')
             rules.append(
                 Rule(
-                    _read(Match, rule.get("match", {}), number),
-                    _read(Answer, rule["answer"], number),
+                    _parse(Match, rule.get("match", {}), number, "match"),
+                    _parse(FaultResponse, rule["response"], number, "response"),
                 )
             )
         return cls(*rules)
 
     @classmethod
     def from_file(cls, path: Path) -> "Faults":
+        """Parse a file in the format of the module docstring."""
         return cls.from_json(path.read_text(encoding="utf-8"))
 
 
-Parsed = TypeVar("Parsed", Match, Answer)
-_WORDS = {
+Parsed = TypeVar("Parsed", Match, FaultResponse)
+_ALLOWED_VALUES = {
     "operation": get_args(Step),
     "body": get_args(Body),
     "per": ("rule", "path"),
@@ -182,16 +192,17 @@ _WORDS = {
 }
 
 
-def _read(kind: type[Parsed], members: Any, number: int) -> Parsed:
-    known = {each.name for each in fields(kind)}
-    if not isinstance(members, dict) or set(members) - known:
+def _parse(kind: type[Parsed], members: Any, number: int, member: str) -> Parsed:
+    allowed = {each.name for each in fields(kind)}
+    if not isinstance(members, dict) or set(members) - allowed:
         raise ValueError(
-            f"rule {number}: {kind.__name__.lower()} has only {', '.join(sorted(known))}"
+            f'Rule {number}: "{member}" has an unknown member.'
+            f" Allowed: {', '.join(sorted(allowed))}."
         )
-    for name, words in _WORDS.items():
-        if members.get(name) is not None and members[name] not in words:
-            raise ValueError(f"rule {number}: {name} is one of {', '.join(words)}")
-    values: dict[str, Any] = {
+    for name, values in _ALLOWED_VALUES.items():
+        if members.get(name) is not None and members[name] not in values:
+            raise ValueError(f'Rule {number}: "{name}" must be one of {", ".join(values)}.')
+    arguments: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in members.items()
     }
-    return kind(**values)
+    return kind(**arguments)

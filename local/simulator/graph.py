@@ -8,7 +8,6 @@ from typing import Any
 
 from aiohttp import web
 
-from local.simulator.answers import JSON, graph_error, graph_json, retry_after
 from local.simulator.behaviour import Behaviour
 from local.simulator.data_versions import DataVersion
 from local.simulator.export_requests import Desk, Refused
@@ -16,6 +15,7 @@ from local.simulator.manifests import Manifest, container_of, graph_time
 from local.simulator.operations import NO_DATA, Operation, Operations, State
 from local.simulator.publishing import Publisher
 from local.simulator.request_log import EXPORT
+from local.simulator.responses import JSON, graph_error, graph_json, retry_after
 
 TYPES = {
     "notStarted": "runningOperation",

@@ -8,9 +8,9 @@ from decimal import Decimal
 from random import Random
 
 from local.simulator.behaviour import Behaviour
+from local.simulator.billing_months import Month
 from local.simulator.data_reconciliation import invoice_total, reconciliation_lines
 from local.simulator.data_usage import Period
-from local.simulator.months import Month
 from local.simulator.partner import Customer, Partner
 
 

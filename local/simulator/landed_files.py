@@ -24,7 +24,7 @@ DATA = re.compile(
 Files = Mapping[str, Callable[[], bytes]]  # path -> its bytes, read when asked for
 
 
-class UnreadableFile(Exception):
+class UnreadableFileError(Exception):
     """A file that is not gzip or JSON to its end. Names the file, never its content."""
 
 
@@ -124,18 +124,18 @@ def _invoice_total(read: Callable[[], bytes] | None) -> Decimal | None:
 
 
 def lines_of(export: LandedExport) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each line as (where it stands, its members with names in lower case, numbers as Decimal). Raises UnreadableFile."""
+    """Each line as (where it stands, its members with names in lower case, numbers as Decimal). Raises UnreadableFileError."""
     for name, read in export.files.items():
         content = read()
         try:
             text = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
         except (OSError, EOFError):
-            raise UnreadableFile(f"{export}: {name}: not gzip to its end") from None
+            raise UnreadableFileError(f"{export}: {name}: not gzip to its end") from None
         for number, line in enumerate(text.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
             if not line.strip():
                 continue
             try:
                 members = json.loads(line, parse_float=Decimal, parse_int=Decimal)
             except ValueError:
-                raise UnreadableFile(f"{export}: {name} line {number}: not JSON") from None
+                raise UnreadableFileError(f"{export}: {name} line {number}: not JSON") from None
             yield f"{name} line {number}", {key.lower(): value for key, value in members.items()}

@@ -6,9 +6,9 @@ from typing import Any
 
 from aiohttp import web
 
-from local.simulator.answers import partner_center_error
 from local.simulator.behaviour import Behaviour
 from local.simulator.invoices import Invoice, InvoiceBook
+from local.simulator.responses import partner_center_error
 
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "CHF": "CHF"}
 SPELLINGS = {  # as in the examples, as in the property table

@@ -9,21 +9,21 @@ from decimal import Decimal
 from aiohttp import web
 
 from local.simulator.behaviour import Behaviour
+from local.simulator.billing_months import Month
 from local.simulator.data_files import BlobFile
 from local.simulator.data_versions import Clock, DataVersion, ExportKey, Exports
 from local.simulator.export_requests import Desk
 from local.simulator.faults import Faults
-from local.simulator.front import Front
 from local.simulator.graph import Graph
 from local.simulator.invoices import Invoice, InvoiceBook
 from local.simulator.manifests import container_of, folder_of
-from local.simulator.months import Month
 from local.simulator.operations import Operation, Operations
 from local.simulator.partner import Partner, customers_of
 from local.simulator.partner_center import PartnerCenter
+from local.simulator.pipeline import Front
 from local.simulator.publishing import Publisher
 from local.simulator.request_log import RecordedRequest, RequestLog
-from local.simulator.serving import ServingThread
+from local.simulator.server_thread import ServingThread
 from local.simulator.storage import Storage
 from local.simulator.storage_proxy import StorageProxy
 
@@ -166,7 +166,7 @@ class Simulator:
         self._exports.fill(ExportKey.parse(key), blobs=blobs, blob_bytes=blob_bytes)
         return self.expected(key)
 
-    def forget_operations(self) -> None:
+    def expire_operations(self) -> None:
         """As if all of them had expired."""
         for operation in self._operations.all():
             self._operations.forget(operation.operation_id)

@@ -27,7 +27,7 @@ WRITERS = 16
 API_VERSION = "2025-11-05"
 
 
-class StorageRefused(Exception):
+class StorageWriteError(Exception):
     """The emulator did not take a blob or a container."""
 
 
@@ -172,7 +172,7 @@ class _Writer:
         url = URL(f"{self.blob_url}/{path}?{query}{'&' if query else ''}{self.sas}", encoded=True)
         async with self.session.put(url, data=body, headers=headers) as answer:
             if answer.status not in (201, allowed):
-                raise StorageRefused(
+                raise StorageWriteError(
                     f"PUT {path}: {answer.status} {answer.headers.get('x-ms-error-code', '')}"
                 )
 

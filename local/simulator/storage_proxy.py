@@ -13,9 +13,14 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from local.simulator.answers import Dropped, drop_connection, fault_response, spoiled_bytes
-from local.simulator.faults import Answer, Faults
+from local.simulator.faults import FaultResponse, Faults
 from local.simulator.request_log import RecordedRequest, RequestLog, without_credentials
+from local.simulator.responses import (
+    ConnectionDroppedError,
+    drop_connection,
+    fault_response,
+    spoiled_bytes,
+)
 
 HOP_BY_HOP = (
     "Connection",
@@ -83,7 +88,7 @@ class StorageProxy:
             None,
         )
         self._log.records.append(record)
-        answer = self._faults().answer_to("blob", None, request.method, request.path)
+        answer = self._faults().find_response("blob", None, request.method, request.path)
         record.fault = answer is not None
         try:
             if answer:
@@ -92,12 +97,12 @@ class StorageProxy:
                     replaced = fault_response(answer, "blob", "")
                     record.status = replaced.status
                     return replaced
-            return await self._pass_on(request, record, answer or Answer())
-        except Dropped:
+            return await self._pass_on(request, record, answer or FaultResponse())
+        except ConnectionDroppedError:
             return await drop_connection(request)
 
     async def _pass_on(
-        self, request: web.Request, record: RecordedRequest, answer: Answer
+        self, request: web.Request, record: RecordedRequest, answer: FaultResponse
     ) -> web.StreamResponse:
         assert self._session is not None
         headers = CIMultiDict(request.headers)
@@ -119,14 +124,14 @@ class StorageProxy:
                 await response.write_eof()
             return response
 
-    def _headers(self, real: aiohttp.ClientResponse, answer: Answer) -> CIMultiDict[str]:
+    def _headers(self, real: aiohttp.ClientResponse, answer: FaultResponse) -> CIMultiDict[str]:
         headers = CIMultiDict(real.headers)
         for name in (*HOP_BY_HOP, *answer.without_headers):
             headers.popall(name, None)
         headers.update(answer.headers)
         return headers
 
-    def _length(self, real: aiohttp.ClientResponse, answer: Answer) -> int | None:
+    def _length(self, real: aiohttp.ClientResponse, answer: FaultResponse) -> int | None:
         """What Content-Length says: the truth, unless the rule sets another number."""
         if "Content-Length" in answer.headers:
             return int(answer.headers["Content-Length"])
@@ -138,7 +143,7 @@ class StorageProxy:
         return min(length, answer.cut_to) if answer.cut_to is not None else length
 
     async def _stream(
-        self, real: aiohttp.ClientResponse, response: web.StreamResponse, answer: Answer
+        self, real: aiohttp.ClientResponse, response: web.StreamResponse, answer: FaultResponse
     ) -> None:
         end = (
             self._length(real, answer)
@@ -150,7 +155,7 @@ class StorageProxy:
         async for piece in real.content.iter_chunked(piece_size):
             if answer.drop_after is not None and sent + len(piece) >= answer.drop_after:
                 await response.write(spoiled_bytes(piece, answer, sent)[: answer.drop_after - sent])
-                raise Dropped
+                raise ConnectionDroppedError
             kept = spoiled_bytes(piece, answer, sent)
             if end is not None:
                 kept = kept[: max(0, end - sent)]
@@ -160,4 +165,4 @@ class StorageProxy:
             if answer.bytes_per_second:
                 await asyncio.sleep(len(piece) / answer.bytes_per_second)
         if "Content-Length" in answer.headers and int(answer.headers["Content-Length"]) > sent:
-            raise Dropped  # the reader would wait for the rest for ever
+            raise ConnectionDroppedError  # the reader would wait for the rest for ever

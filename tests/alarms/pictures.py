@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from local.picture import FORMAT
+from local.record_demo import FORMAT
 from tests.alarms.engine import ROOT, Workspace, query
 from tests.alarms.recording import recorded
 from tests.alarms.workbook import workbook

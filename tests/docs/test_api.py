@@ -11,7 +11,7 @@ from azure.data.tables import TableServiceClient
 
 from local.azurite import Azurite
 from local.simulator.behaviour import Behaviour
-from local.simulator.faults import Answer, Faults, Match
+from local.simulator.faults import FaultResponse, Faults, Match
 from tests.support.world import World
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
@@ -70,7 +70,9 @@ def night(azurite: Azurite) -> Iterator[Night]:
         EXPORT_PERIODS="current",
     ) as world:
         stuck = world.simulator.expected(f"billed_usage/{world.invoice_id}/full").blobs[0].name
-        world.simulator.faults.add(Match(operation="blob", path=f"*{stuck}"), Answer(status=404))
+        world.simulator.faults.add(
+            Match(operation="blob", path=f"*{stuck}"), FaultResponse(status=404)
+        )
         partial = world.land("billed_usage")
         world.simulator.faults = Faults()
         older = [

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from local.stack import NEVER, ROOT, Stack, running
+from local.stack import NEVER_SCHEDULE, ROOT, Stack, run_stack
 from tests.docs.test_documents import DOCUMENTS, name_of
 
 MARKED = re.compile(r"^<!-- run -->\n```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -30,8 +30,8 @@ def marked() -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(
-        tmp_path_factory.mktemp("commands") / "state", settings={"EXPORT_SCHEDULE": NEVER}
+    with run_stack(
+        tmp_path_factory.mktemp("commands") / "state", settings={"EXPORT_SCHEDULE": NEVER_SCHEDULE}
     ) as stack:
         yield stack
 

@@ -16,8 +16,8 @@ import pytest
 
 from local.azurite import Azurite
 from local.simulator.behaviour import Behaviour
-from local.simulator.faults import Answer, Faults, Match
-from local.stack import NEVER, running
+from local.simulator.faults import FaultResponse, Faults, Match
+from local.stack import NEVER_SCHEDULE, run_stack
 from tests.support.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,9 +75,9 @@ def fail_one(world: World) -> dict[str, Any]:
     """A night in which one file of an export stays unreadable."""
     stuck = world.simulator.expected(f"billed_usage/{world.invoice_id}/full").blobs[1].name
     world.simulator.faults.add(
-        Match(operation="start", nth=(1,)), Answer(status=503, headers={"Retry-After": "60"})
+        Match(operation="start", nth=(1,)), FaultResponse(status=503, headers={"Retry-After": "60"})
     )
-    world.simulator.faults.add(Match(operation="blob", path=f"*{stuck}"), Answer(status=404))
+    world.simulator.faults.add(Match(operation="blob", path=f"*{stuck}"), FaultResponse(status=404))
     run = world.land("billed_usage")
     world.simulator.faults = Faults()
     assert run["outcome"] == "incomplete"
@@ -134,8 +134,8 @@ def test_the_walk_is_followed_on_the_local_stack(tmp_path: Path) -> None:
     """In real time, with processes: the night is the one that the document plays. The test above has the same walk in seconds."""
     faults = re.search(r"FAULTS=(\S+)", section("The night"))
     assert faults
-    with running(
-        tmp_path / "state", settings={"EXPORT_SCHEDULE": NEVER}, faults=ROOT / faults[1]
+    with run_stack(
+        tmp_path / "state", settings={"EXPORT_SCHEDULE": NEVER_SCHEDULE}, faults=ROOT / faults[1]
     ) as stack:
 
         def ended(path: str) -> dict[str, Any]:

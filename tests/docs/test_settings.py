@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local.stack import TUNABLE
+from local.stack import OVERRIDABLE_SETTINGS
 from shared.settings import Settings
 from tests.docs.test_documents import DOCUMENTS, name_of
 
@@ -31,7 +31,7 @@ FOREIGN = {  # not settings of the app
     "PYTHON_THREADPOOL_THREAD_COUNT",
     "UPGRADE",
     "PYTHON",
-    "TUNABLE",
+    "OVERRIDABLE_SETTINGS",
     "PARTNER_BILLING_URL",
     "PARTNER_BILLING_KEY",
 }
@@ -82,4 +82,4 @@ def test_every_setting_that_a_document_names_exists(file: Path) -> None:
 
 
 def test_the_stack_changes_only_settings_that_there_are() -> None:
-    assert set(TUNABLE) <= OURS
+    assert set(OVERRIDABLE_SETTINGS) <= OURS

@@ -15,7 +15,7 @@ import pytest
 from local.azurite import Azurite
 from local.host.history import EventType
 from local.host.replay import replay_history
-from local.simulator.faults import Answer, Match
+from local.simulator.faults import FaultResponse, Match
 from shared.redaction import secret_free
 from tests.durable.scene import BEHAVIOUR, Call, around, fields_of, open_world
 from tests.histories.record import FOLDER
@@ -213,7 +213,7 @@ def test_what_activities_get_and_give_is_small_plain_and_not_secret(azurite: Azu
         key = "unbilled_usage/2026-10/USD/full"
         world.simulator.fill(key, blobs=30, blob_bytes=64)
         world.simulator.faults.add(
-            Match(operation="blob", method="GET", every=7), Answer(status=403)
+            Match(operation="blob", method="GET", every=7), FaultResponse(status=403)
         )
         assert world.land(**fields_of(key))["outcome"] == "landed"
         world.simulator.faults.clear()

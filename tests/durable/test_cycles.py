@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from local.simulator.behaviour import Behaviour
-from local.simulator.faults import Answer, Faults, Match
+from local.simulator.faults import FaultResponse, Faults, Match
 from shared.clock import parse_iso
 from tests.support.in_memory import SMALL, MemoryWorld
 
@@ -98,7 +98,8 @@ def test_paged_lists_other_spellings_and_periods_give_the_same_cycle() -> None:
 
 def test_a_429_of_partner_center_is_waited_out() -> None:
     faults = Faults().add(
-        Match(operation="invoices", nth=(1, 2)), Answer(status=429, headers={"Retry-After": "57"})
+        Match(operation="invoices", nth=(1, 2)),
+        FaultResponse(status=429, headers={"Retry-After": "57"}),
     )
     with open_world(faults=faults) as world:
         cycle = world.run_cycle()
@@ -111,18 +112,18 @@ def test_a_429_of_partner_center_is_waited_out() -> None:
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        (Answer(status=503), "partner_center_unavailable"),
-        (Answer(status=429, headers={"Retry-After": "7200"}), "partner_center_throttled"),
-        (Answer(status=401), "partner_center_unauthorized"),
-        (Answer(status=403), "partner_center_forbidden"),
-        (Answer(status=400), "partner_center_refused"),
-        (Answer(body="html"), "partner_center_malformed"),
-        (Answer(body="json_list"), "partner_center_malformed"),
-        (Answer(drop=True), "partner_center_unavailable"),
+        (FaultResponse(status=503), "partner_center_unavailable"),
+        (FaultResponse(status=429, headers={"Retry-After": "7200"}), "partner_center_throttled"),
+        (FaultResponse(status=401), "partner_center_unauthorized"),
+        (FaultResponse(status=403), "partner_center_forbidden"),
+        (FaultResponse(status=400), "partner_center_refused"),
+        (FaultResponse(body="html"), "partner_center_malformed"),
+        (FaultResponse(body="json_list"), "partner_center_malformed"),
+        (FaultResponse(drop=True), "partner_center_unavailable"),
     ],
 )
 def test_without_the_list_a_cycle_goes_on_with_the_invoices_it_knows(
-    answer: Answer, code: str
+    answer: FaultResponse, code: str
 ) -> None:
     with open_world() as world:
         first = world.run_cycle()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from local.azurite import Azurite
-from local.simulator.faults import Answer, Faults, Match, Rule
+from local.simulator.faults import FaultResponse, Faults, Match, Rule
 from shared.clock import parse_iso
 from shared.services import install
 from tests.durable.scene import (
@@ -52,11 +52,11 @@ ACTIVITIES = (
 Around = Callable[[World, str], AbstractContextManager[None]]
 
 
-def rule(operation: str, answer: Answer, *nth: int, **match: Any) -> Rule:
+def rule(operation: str, answer: FaultResponse, *nth: int, **match: Any) -> Rule:
     return Rule(Match(operation=operation, nth=nth, **match), answer)  # type: ignore[arg-type]
 
 
-def read(answer: Answer, *nth: int, **match: Any) -> Rule:
+def read(answer: FaultResponse, *nth: int, **match: Any) -> Rule:
     """A GET of a source blob, through the proxy."""
     return rule("blob", answer, *nth, method="GET", **match)
 
@@ -107,7 +107,7 @@ def _ignore(_: object) -> None:
 
 def forgotten_before(name: str, at: int) -> Around:
     """Microsoft forgets every operation just before a call of an activity."""
-    return before(name, lambda world, key: world.simulator.forget_operations(), at)
+    return before(name, lambda world, key: world.simulator.expire_operations(), at)
 
 
 def every_activity(wrap: Callable[[str], Callable[[Call], Call]]) -> Around:
@@ -147,8 +147,8 @@ def _dying(*calls: int) -> Callable[[Call], Call]:
     return wrap
 
 
-LOST = Answer(drop=True, when="before")
-LOST_ANSWER = Answer(drop=True, when="after")
+LOST = FaultResponse(drop=True, when="before")
+LOST_ANSWER = FaultResponse(drop=True, when="after")
 SEVERAL = "unbilled_usage"
 FORGOTTEN = -1  # operations that were made cannot be counted
 
@@ -158,8 +158,8 @@ ROWS = (
     Row(
         "post throttled",
         (
-            rule("start", Answer(status=429, headers=wait(120)), 1),
-            rule("start", Answer(status=429), 1),
+            rule("start", FaultResponse(status=429, headers=wait(120)), 1),
+            rule("start", FaultResponse(status=429), 1),
         ),
         posts=3,
         waits=120 + 60,
@@ -167,10 +167,10 @@ ROWS = (
     Row(
         "post not answered well",
         (
-            rule("start", Answer(status=503, headers=wait(75)), 1),
-            rule("start", Answer(status=500), 1),
-            rule("start", Answer(status=504), 1),
-            rule("start", Answer(status=502, body="html"), 1),
+            rule("start", FaultResponse(status=503, headers=wait(75)), 1),
+            rule("start", FaultResponse(status=500), 1),
+            rule("start", FaultResponse(status=504), 1),
+            rule("start", FaultResponse(status=502, body="html"), 1),
             rule("start", LOST, 1),
         ),
         posts=6,
@@ -179,13 +179,13 @@ ROWS = (
     Row("post lost after its effect", (rule("start", LOST_ANSWER, 1),), posts=2, made=2, waits=30),
     Row(
         "accepted without a Location",
-        (rule("start", Answer(without_headers=("Location",)), 1),),
+        (rule("start", FaultResponse(without_headers=("Location",)), 1),),
         posts=2,
         made=2,
     ),
     Row(
         "post refused after a lost one",
-        (rule("start", LOST_ANSWER, 1), rule("start", Answer(status=403), 1)),
+        (rule("start", LOST_ANSWER, 1), rule("start", FaultResponse(status=403), 1)),
         posts=2,
         operations=0,
         made=1,
@@ -197,11 +197,11 @@ ROWS = (
     Row(
         "looks throttled",
         (
-            rule("poll", Answer(status=429, headers=wait(240)), 1),
-            rule("poll", Answer(status=429), 1),
+            rule("poll", FaultResponse(status=429, headers=wait(240)), 1),
+            rule("poll", FaultResponse(status=429), 1),
             rule(
                 "poll",
-                Answer(status=429, headers={"Retry-After": "Sun, 01 Nov 2026 00:00:00 GMT"}),
+                FaultResponse(status=429, headers={"Retry-After": "Sun, 01 Nov 2026 00:00:00 GMT"}),
                 1,
             ),
         ),
@@ -210,10 +210,10 @@ ROWS = (
     Row(
         "looks not answered well",
         (
-            *(rule("poll", Answer(status=status), 1) for status in (500, 502, 503, 504)),
+            *(rule("poll", FaultResponse(status=status), 1) for status in (500, 502, 503, 504)),
             rule("poll", LOST, 1),
             *(
-                rule("poll", Answer(status=200, body=body), 1)  # type: ignore[arg-type]
+                rule("poll", FaultResponse(status=200, body=body), 1)  # type: ignore[arg-type]
                 for body in (
                     "html",
                     "json_list",
@@ -229,7 +229,7 @@ ROWS = (
     ),
     Row(
         "operation not found midway, the next one gone",
-        (rule("poll", Answer(status=404), 2), rule("poll", Answer(status=410), 2)),
+        (rule("poll", FaultResponse(status=404), 2), rule("poll", FaultResponse(status=410), 2)),
         posts=3,
         operations=3,
     ),
@@ -251,7 +251,7 @@ ROWS = (
     Row(
         "manifest linked, and unreadable at first",
         tuple(
-            rule("manifest", Answer(status=200, body=body), 1)  # type: ignore[arg-type]
+            rule("manifest", FaultResponse(status=200, body=body), 1)  # type: ignore[arg-type]
             for body in ("html", "json_list", "truncated")
         ),
         behaviour={"manifest": "link"},
@@ -259,14 +259,17 @@ ROWS = (
     Row("manifest as a string", behaviour={"manifest": "string"}),
     Row(
         "manifest throttled while it is planned",
-        (rule("manifest", Answer(status=429, headers=wait(200)), 2),),
+        (rule("manifest", FaultResponse(status=429, headers=wait(200)), 2),),
         behaviour={"manifest": "link"},
         rounds=1,
         waits=200,
     ),
     Row(
         "manifest not answered, then gone, while it is planned",
-        (rule("manifest", Answer(status=503), 2), rule("manifest", Answer(status=404), 2)),
+        (
+            rule("manifest", FaultResponse(status=503), 2),
+            rule("manifest", FaultResponse(status=404), 2),
+        ),
         behaviour={"manifest": "link"},
         posts=2,
         operations=2,
@@ -283,7 +286,7 @@ ROWS = (
     # copying
     Row(
         "a signature refused for each blob",
-        (read(Answer(status=403), 1, per="path"),),
+        (read(FaultResponse(status=403), 1, per="path"),),
         dataset=SEVERAL,
     ),
     Row(
@@ -295,7 +298,7 @@ ROWS = (
     ),
     Row(
         "signatures always refused",
-        (rule("blob", Answer(status=403)),),
+        (rule("blob", FaultResponse(status=403)),),
         dataset=SEVERAL,
         outcome="incomplete",
         code="blobs_missing",
@@ -303,7 +306,7 @@ ROWS = (
     ),
     Row(
         "one blob refused for good",
-        (rule("blob", Answer(status=403, code="BlobImmutable"), path="*part-00001*"),),
+        (rule("blob", FaultResponse(status=403, code="BlobImmutable"), path="*part-00001*"),),
         dataset=SEVERAL,
         outcome="incomplete",
         code="blobs_missing",
@@ -311,24 +314,28 @@ ROWS = (
     ),
     Row(
         "storage busy, with a long wait",
-        (read(Answer(status=503, headers=wait(240)), 1),),
+        (read(FaultResponse(status=503, headers=wait(240)), 1),),
         dataset=SEVERAL,
         rounds=2,
         waits=240,
     ),
-    Row("storage busy for each blob", (read(Answer(status=503), 1, per="path"),), dataset=SEVERAL),
+    Row(
+        "storage busy for each blob",
+        (read(FaultResponse(status=503), 1, per="path"),),
+        dataset=SEVERAL,
+    ),
     Row(
         "connection cut within each blob",
-        (read(Answer(drop_after=100), 1, per="path"),),
+        (read(FaultResponse(drop_after=100), 1, per="path"),),
         dataset=SEVERAL,
     ),
     Row(
         "each blob with another answer that is not its range",
         (
-            read(Answer(cut_to=100), 1),
-            read(Answer(headers={"Content-Length": "5"}), 1),
-            read(Answer(without_headers=("Content-Range",)), 1),
-            read(Answer(headers={"ETag": '"0x1"'}), 1),
+            read(FaultResponse(cut_to=100), 1),
+            read(FaultResponse(headers={"Content-Length": "5"}), 1),
+            read(FaultResponse(without_headers=("Content-Range",)), 1),
+            read(FaultResponse(headers={"ETag": '"0x1"'}), 1),
         ),
         dataset=SEVERAL,
         rounds=2,
@@ -336,28 +343,33 @@ ROWS = (
     Row(
         "redirected to a foreign host, and missing",
         (
-            rule("blob", Answer(status=302, headers={"Location": "http://198.51.100.7/"}), 1, 3),
-            rule("blob", Answer(status=404), 3),
+            rule(
+                "blob",
+                FaultResponse(status=302, headers={"Location": "http://198.51.100.7/"}),
+                1,
+                3,
+            ),
+            rule("blob", FaultResponse(status=404), 3),
         ),
         dataset=SEVERAL,
         rounds=2,
     ),
     Row(
         "a byte turned round in each blob",
-        (read(Answer(corrupt_at=400), 1, per="path"),),
+        (read(FaultResponse(corrupt_at=400), 1, per="path"),),
         dataset=SEVERAL,
         rounds=2,
     ),
     Row(
         "a byte turned round, no MD5",
-        (read(Answer(corrupt_at=400), 1),),
+        (read(FaultResponse(corrupt_at=400), 1),),
         behaviour={"content_md5": "absent"},
         dataset=SEVERAL,
         rounds=2,
     ),
     Row(
         "restated before the copy, and the old signatures refused",
-        (rule("blob", Answer(status=403), 1, per="path"),),
+        (rule("blob", FaultResponse(status=403), 1, per="path"),),
         behaviour={"operation_data": "newest"},
         around=before("copy_blobs", lambda world, key: world.simulator.restate(key)),
         dataset=SEVERAL,
@@ -528,7 +540,7 @@ def test_a_throttle_holds_for_the_whole_app(world: World) -> None:
     first = world.start(**fields_of(waiting))
     world.host.run_until(lambda: world.run_row(first).polls >= 1)
     world.simulator.faults.add(
-        Match(operation="start", nth=(1,)), Answer(status=429, headers=wait(500))
+        Match(operation="start", nth=(1,)), FaultResponse(status=429, headers=wait(500))
     )
     second = world.start(**fields_of(told))
     world.host.run_until(lambda: world.run_row(second).last_code == "graph_throttled")
@@ -545,7 +557,7 @@ def test_a_throttle_while_the_manifest_is_read_holds_for_the_whole_app_too(world
     world.simulator.behaviour = replace(BEHAVIOUR, manifest="link")
     told, late = fresh(world, "unbilled_reconciliation"), fresh(world, "unbilled_usage")
     world.simulator.faults.add(
-        Match(operation="manifest", nth=(2,)), Answer(status=429, headers=wait(500))
+        Match(operation="manifest", nth=(2,)), FaultResponse(status=429, headers=wait(500))
     )
     first = world.start(**fields_of(told))
     world.host.run_until(lambda: world.run_row(first).last_code == "graph_throttled")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from local.azurite import Azurite
-from local.simulator.faults import Answer, Faults, Match
+from local.simulator.faults import FaultResponse, Faults, Match
 from shared.clock import parse_iso
 from shared.ledger.claims import claim, row_of
 from shared.services import install
@@ -248,7 +248,7 @@ def test_incomplete_keeps_what_is_proven_and_a_later_run_copies_just_the_rest(wo
     key = fresh(world, "billed_usage")
     expected = world.simulator.expected(key)
     stuck = expected.blobs[2].name
-    world.simulator.faults.add(Match(operation="blob", path=f"*{stuck}"), Answer(status=404))
+    world.simulator.faults.add(Match(operation="blob", path=f"*{stuck}"), FaultResponse(status=404))
     run = land(world, key)
     assert_ended(world, run, "incomplete", "blobs_missing")
     assert run["blobs"] == {
@@ -284,7 +284,7 @@ def test_graph_bad_request(world: World) -> None:
 )
 def test_graph_refuses_the_post(world: World, status: int, code: str) -> None:
     key = fresh(world)
-    world.simulator.faults.add(Match(operation="start"), Answer(status=status))
+    world.simulator.faults.add(Match(operation="start"), FaultResponse(status=status))
     before = folders_of(world, key)
     run = land(world, key)
     assert_ended(world, run, "failed", code)
@@ -364,7 +364,7 @@ def test_a_foreign_blob_in_the_folder_is_left_alone_and_named(world: World) -> N
     key = fresh(world, "billed_usage")
     expected = world.simulator.expected(key)
     world.simulator.faults.add(
-        Match(operation="blob", path=f"*{expected.blobs[0].name}"), Answer(status=404)
+        Match(operation="blob", path=f"*{expected.blobs[0].name}"), FaultResponse(status=404)
     )
     first = land(world, key)
     assert first["outcome"] == "incomplete"
@@ -383,7 +383,7 @@ def test_a_foreign_blob_under_a_blobs_own_name_is_never_overwritten(world: World
     key = fresh(world, "billed_usage")
     expected = world.simulator.expected(key)
     name = expected.blobs[0].name
-    world.simulator.faults.add(Match(operation="blob", path=f"*{name}"), Answer(status=404))
+    world.simulator.faults.add(Match(operation="blob", path=f"*{name}"), FaultResponse(status=404))
     first = land(world, key)
     world.simulator.faults = Faults()
     with container_of(world) as container:
@@ -539,7 +539,7 @@ def test_the_last_look_behind_the_deadline_may_find_it_ready(world: World) -> No
 def test_timed_out_where_graph_only_ever_throttles(world: World) -> None:
     key = fresh(world)
     world.simulator.faults.add(
-        Match(operation="start"), Answer(status=429, headers={"Retry-After": "14400"})
+        Match(operation="start"), FaultResponse(status=429, headers={"Retry-After": "14400"})
     )
     run = land(world, key)
     assert_ended(world, run, "timed_out", "deadline_passed")

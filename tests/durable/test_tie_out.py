@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from local.simulator.behaviour import Behaviour
-from local.simulator.faults import Answer, Faults, Match
+from local.simulator.faults import FaultResponse, Faults, Match
 from shared.ledger.versions import Versions
 from tests.support.in_memory import MemoryWorld
 
@@ -92,7 +92,7 @@ def test_a_comparison_that_fails_changes_no_outcome(monkeypatch: Any) -> None:
 
 
 def test_a_list_that_was_never_had_leaves_the_landing_alone() -> None:
-    faults = Faults().add(Match(operation="invoices"), Answer(status=403))
+    faults = Faults().add(Match(operation="invoices"), FaultResponse(status=403))
     with MemoryWorld(behaviour=BEHAVIOUR, faults=faults, EXPORT_CURRENCIES="USD") as world:
         cycle = world.run_cycle()
         assert {key.split("_")[0] for key in (run["key"] for run in cycle["runs"])} == {"unbilled"}

@@ -10,7 +10,7 @@ import pytest
 
 from local.azurite import Azurite
 from local.simulator.behaviour import Behaviour
-from local.simulator.faults import Answer, Faults, Match
+from local.simulator.faults import FaultResponse, Faults, Match
 from tests.durable.scene import BEHAVIOUR, around, as_before, open_world, twice
 from tests.support.world import World
 
@@ -44,7 +44,7 @@ def test_all_waits_together(world: World, caplog: pytest.LogCaptureFixture, agai
     world.simulator.behaviour = replace(BEHAVIOUR, ready_after_polls=2, retry_after_seconds=100)
     world.simulator.faults = Faults()
     world.simulator.faults.add(
-        Match(operation="start", nth=(1,)), Answer(status=503, headers={"Retry-After": "60"})
+        Match(operation="start", nth=(1,)), FaultResponse(status=503, headers={"Retry-After": "60"})
     )
     if again:
         with around(world, "check_operation", twice):
@@ -64,7 +64,7 @@ def test_pauses_between_rounds_count_and_copying_does_not(world: World) -> None:
     world.simulator.behaviour = Behaviour(ready_after_polls=0)
     world.simulator.faults = Faults()
     world.simulator.faults.add(
-        Match(operation="blob", method="GET", path="*part-00000*"), Answer(status=404)
+        Match(operation="blob", method="GET", path="*part-00000*"), FaultResponse(status=404)
     )
     run = world.land("unbilled_reconciliation", billing_month="last")
     assert run["outcome"] == "incomplete"

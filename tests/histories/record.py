@@ -18,7 +18,7 @@ from typing import Any
 
 from local.azurite import Azurite
 from local.host import LocalHost
-from local.simulator.faults import Answer, Faults, Match
+from local.simulator.faults import FaultResponse, Faults, Match
 from tests.durable.scene import BEHAVIOUR, Call, around, hooked_services
 from tests.support.world import ENVIRONMENT, ROOT, World, app_object
 
@@ -93,8 +93,8 @@ def failing(world: World) -> None:
     """Microsoft loses the first operation and refuses the second export."""
     world.simulator.faults = (
         Faults()
-        .add(Match(operation="poll", nth=(2,)), Answer(status=404))
-        .add(Match(operation="start", nth=(2,)), Answer(status=403))
+        .add(Match(operation="poll", nth=(2,)), FaultResponse(status=404))
+        .add(Match(operation="start", nth=(2,)), FaultResponse(status=403))
     )
     world.host.wait(started(world, "unbilled_reconciliation/2026-10/USD/full"))
 
@@ -117,7 +117,8 @@ def two_rounds(world: World) -> None:
     key = "unbilled_usage/2026-10/USD/full"
     expected = world.simulator.fill(key, blobs=230, blob_bytes=64)
     world.simulator.faults = Faults().add(
-        Match(operation="blob", path=f"*{expected.blobs[7].name}", nth=(1,)), Answer(status=404)
+        Match(operation="blob", path=f"*{expected.blobs[7].name}", nth=(1,)),
+        FaultResponse(status=404),
     )
     world.host.wait(started(world, key), 120)
 

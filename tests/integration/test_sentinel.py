@@ -22,7 +22,7 @@ from azure.storage.blob import BlobServiceClient
 
 from local.azurite import Azurite
 from local.host.http_messages import HostResponse
-from local.simulator.faults import Answer, Faults, Match, Rule
+from local.simulator.faults import FaultResponse, Faults, Match, Rule
 from local.simulator.storage import BillingStorage
 from tests.durable.scene import BEHAVIOUR, Call, around, fields_of, open_world, request_of, restart
 from tests.support.world import World
@@ -293,46 +293,52 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[Rule, ...]]] = {
     "nothing": ({}, ()),
     "linked": ({"manifest": "link"}, ()),
     "refused": ({"permission": "denied"}, ()),
-    "signatures refused": ({}, (Rule(Match(operation="blob"), Answer(status=403)),)),
+    "signatures refused": ({}, (Rule(Match(operation="blob"), FaultResponse(status=403)),)),
     "signatures refused with words": (
         {},
         (
             Rule(
                 Match(operation="blob", method="GET"),
-                Answer(status=403, code="AuthenticationFailed", message=LEAKY),
+                FaultResponse(status=403, code="AuthenticationFailed", message=LEAKY),
             ),
         ),
     ),
     "signatures expired": ({"sas_lifetime_seconds": 0}, ()),
     "redirected": (
         {},
-        (Rule(Match(operation="blob"), Answer(status=302, headers={"Location": LEAKY})),),
+        (Rule(Match(operation="blob"), FaultResponse(status=302, headers={"Location": LEAKY})),),
     ),
     "answers that are not HTTP": (
         {},
         (
-            Rule(Match(operation="blob", method="GET"), Answer(headers={"Content-Length": "5"})),
+            Rule(
+                Match(operation="blob", method="GET"),
+                FaultResponse(headers={"Content-Length": "5"}),
+            ),
             Rule(
                 Match(operation="blob", method="HEAD"),
-                Answer(status=503, headers={"Retry-After": LEAKY}),
+                FaultResponse(status=503, headers={"Retry-After": LEAKY}),
             ),
         ),
     ),
     "cut off": (
         {},
-        (Rule(Match(operation="blob", method="GET", from_nth=2), Answer(drop_after=10)),),
+        (Rule(Match(operation="blob", method="GET", from_nth=2), FaultResponse(drop_after=10)),),
     ),
-    "damaged": ({}, (Rule(Match(operation="blob", method="GET"), Answer(corrupt_at=400)),)),
+    "damaged": ({}, (Rule(Match(operation="blob", method="GET"), FaultResponse(corrupt_at=400)),)),
     "graph talks": (
         {},
         (
-            Rule(Match(operation="poll", nth=(1,)), Answer(status=500, message=LEAKY, code=LEAKY)),
+            Rule(
+                Match(operation="poll", nth=(1,)),
+                FaultResponse(status=500, message=LEAKY, code=LEAKY),
+            ),
             Rule(
                 Match(operation="poll", nth=(2,)),
-                Answer(status=429, headers={"Retry-After": LEAKY}),
+                FaultResponse(status=429, headers={"Retry-After": LEAKY}),
             ),
-            Rule(Match(operation="poll", nth=(1,)), Answer(status=200, body="truncated")),
-            Rule(Match(operation="poll", nth=(1,)), Answer(status=403, message=LEAKY)),
+            Rule(Match(operation="poll", nth=(1,)), FaultResponse(status=200, body="truncated")),
+            Rule(Match(operation="poll", nth=(1,)), FaultResponse(status=403, message=LEAKY)),
         ),
     ),
     "location with a signature": (
@@ -340,7 +346,7 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[Rule, ...]]] = {
         (
             Rule(
                 Match(operation="start", nth=(1,)),
-                Answer(headers={"Location": LEAKY, "request-id": LEAKY}),
+                FaultResponse(headers={"Location": LEAKY, "request-id": LEAKY}),
             ),
         ),
     ),

@@ -19,7 +19,7 @@ from local.package import (
     PACKAGES,
     PYTHON,
     ROOT,
-    PackageFailed,
+    PackageError,
     app_files,
     assemble,
     download,
@@ -27,7 +27,7 @@ from local.package import (
     tidy,
     write_zip,
 )
-from local.stack import running
+from local.stack import run_stack
 from local.supply_chain import SBOM
 from tests.support.installed import copy_installed
 from tests.support.world import ENVIRONMENT
@@ -110,7 +110,7 @@ def test_it_has_what_the_app_needs_and_nothing_else_and_runs_by_itself(
     assembled: Path, tmp_path: Path
 ) -> None:
     assert_contents(names(assembled))
-    with running(tmp_path / "state", app_root=assembled) as stack:
+    with run_stack(tmp_path / "state", app_root=assembled) as stack:
         assert httpx.get(f"{stack.app_url}/api/health", timeout=60).status_code == 200
         status = httpx.get(f"{stack.app_url}/api/status", timeout=60).json()
     pinned = dict(package.PINNED.findall((ROOT / "requirements.txt").read_text(encoding="utf-8")))
@@ -279,7 +279,7 @@ def test_a_wheel_that_is_not_the_pinned_one_is_refused(
         hashlib.sha256((tmp_path / "one-1.0-py3-none-any.whl").read_bytes()).hexdigest(),
     )
     pins.write_text(f"one==1.0 --hash=sha256:{'0' * 64}\n")
-    with pytest.raises(PackageFailed, match="THESE PACKAGES DO NOT MATCH THE HASHES"):
+    with pytest.raises(PackageError, match="THESE PACKAGES DO NOT MATCH THE HASHES"):
         download(tmp_path / "refused", pins)
     assert not (tmp_path / "refused" / "one.py").exists()
     pins.write_text(f"one==1.0 --hash=sha256:{right}\n")

@@ -1,4 +1,4 @@
-"""What the package is made of is named; and 'not looked up' is never 'well'. Pins and hashes: tests/unit/house."""
+"""What the package is made of is named; and 'not looked up' is never 'well'. Pins and hashes: tests/unit/architecture."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from local import supply_chain
 from local.package import PACKAGES, ROOT, runs_here
 from local.supply_chain import (
     Audit,
-    SupplyChainFailed,
+    SupplyChainError,
     audit_of,
     describes,
     hold_against_pins,
@@ -72,7 +72,7 @@ def test_a_bill_of_other_things_than_the_pins_is_refused(change: str) -> None:
         components.pop()
     else:
         components.append({"name": "stowaway", "version": "1"})
-    with pytest.raises(SupplyChainFailed, match="make package"):
+    with pytest.raises(SupplyChainError, match="make package"):
         hold_against_pins({"components": components})
 
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from local.simulator.behaviour import Behaviour
-from local.simulator.faults import Answer, Faults, Match
+from local.simulator.faults import FaultResponse, Faults, Match
 from local.simulator.partner import Partner
 from shared.clock import parse_iso
 from tests.support.world import World
@@ -96,8 +96,8 @@ class Story:
             simulator.faults = faults
 
         first, last = self.currencies[0], self.currencies[-1]
-        gone = Answer(status=503, headers={"Retry-After": "3600"})
-        slow = Answer(status=429, headers={"Retry-After": "20"})
+        gone = FaultResponse(status=503, headers={"Retry-After": "3600"})
+        slow = FaultResponse(status=429, headers={"Retry-After": "20"})
         told = [
             (
                 self.at(0, 8),

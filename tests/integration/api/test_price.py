@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from local.simulator.behaviour import Behaviour
-from local.simulator.faults import Answer, Match
+from local.simulator.faults import FaultResponse, Match
 from tests.integration.api.counted import Requests
 from tests.support.world import World
 
@@ -90,8 +90,8 @@ def test_a_run_that_lands(world: World, requests: Requests, looks: int) -> None:
 
 def test_a_look_that_fails_is_one_write_too(world: World, requests: Requests) -> None:
     world.simulator.behaviour = Behaviour(ready_after_polls=0, retry_after_seconds=20)
-    world.simulator.faults.add(Match(operation="poll", nth=(1, 2)), Answer(status=503))
-    world.simulator.faults.add(Match(operation="start", nth=(1,)), Answer(status=503))
+    world.simulator.faults.add(Match(operation="poll", nth=(1, 2)), FaultResponse(status=503))
+    world.simulator.faults.add(Match(operation="start", nth=(1,)), FaultResponse(status=503))
     requests.reset()
     run_id = world.start("unbilled_reconciliation")
     world.host.run_until(lambda: world.run_row(run_id).version or None)

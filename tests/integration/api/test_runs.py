@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import pytest
 
 from local.simulator.behaviour import Behaviour
-from local.simulator.faults import Answer, Faults, Match
+from local.simulator.faults import FaultResponse, Faults, Match
 from shared.clock import parse_iso
 from shared.exports import ExportKey
 from shared.ledger.keys import run_id as run_id_of
@@ -143,7 +143,7 @@ def incomplete(world: World) -> dict[str, Any]:
     expected = world.simulator.expected(f"billed_reconciliation/{world.invoice_id}/full")
     world.simulator.faults = Faults()
     world.simulator.faults.add(
-        Match(operation="blob", path=f"*{expected.blobs[0].name}"), Answer(status=404)
+        Match(operation="blob", path=f"*{expected.blobs[0].name}"), FaultResponse(status=404)
     )
     run = world.land("billed_reconciliation")
     world.simulator.faults = Faults()

@@ -7,7 +7,7 @@ from typing import Any
 
 from local.azurite import Azurite
 from local.simulator.behaviour import Behaviour
-from local.simulator.faults import Answer, Faults, Match
+from local.simulator.faults import FaultResponse, Faults, Match
 from shared.exports import ExportKey
 from shared.landing.layout import key_path
 from tests.durable.scene import as_before, fields_of, folders_of, open_world
@@ -108,7 +108,7 @@ def a_blob_fails(world: World) -> list[dict[str, Any]]:
     first = land(world, key)
     world.simulator.restate(key)
     name = world.simulator.expected(key).blobs[0].name
-    world.simulator.faults.add(Match(operation="blob", path=f"*{name}"), Answer(status=404))
+    world.simulator.faults.add(Match(operation="blob", path=f"*{name}"), FaultResponse(status=404))
     failed = land(world, key)
     latest = world.landed_files()[f"catalogue/{key_path(ExportKey.parse(key))}/latest.json"]
     assert json.loads(latest)["version"] == first["version"]
@@ -122,11 +122,11 @@ def gone_in_between(world: World) -> list[dict[str, Any]]:
     world.simulator.fill(key, blobs=6, blob_bytes=2048)
     copied: list[str] = []
     world.simulator.faults.add(
-        Match(operation="blob", method="GET", from_nth=4), Answer(status=403)
+        Match(operation="blob", method="GET", from_nth=4), FaultResponse(status=403)
     )
     run_id = world.start(**fields_of(key))
     world.host.run_until(lambda: sum(one.fault for one in world.simulator.storage_requests) >= 3)
-    world.simulator.forget_operations()
+    world.simulator.expire_operations()
     world.simulator.faults = Faults()
     run = world.finish(run_id)
     copied += [

@@ -7,7 +7,16 @@ from typing import Any
 
 import pytest
 
-from local.simulator import Answer, Behaviour, Faults, Match, NoStorage, Rule, Simulator, matrix
+from local.simulator import (
+    Behaviour,
+    FaultResponse,
+    Faults,
+    Match,
+    NoStorage,
+    Rule,
+    Simulator,
+    matrix,
+)
 from shared.clock import SystemClock
 from shared.errors import BillingExportError, Throttled, Unavailable
 from shared.exports import ExportKey
@@ -126,20 +135,20 @@ async def ending(graph: GraphBilling, simulator: Simulator, key: str) -> str:
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        (Answer(drop=True), "graph_unavailable"),
-        (Answer(status=503, headers={"Retry-After": "7"}), "graph_unavailable"),
-        (Answer(status=429, headers={"Retry-After": "7"}), "graph_throttled"),
-        (Answer(status=200, body="json_list"), "graph_malformed"),
-        (Answer(status=200, body="html"), "graph_malformed"),
-        (Answer(status=502, body="html"), "graph_unavailable"),
-        (Answer(status=403, body="graph_error_numeric"), "graph_forbidden"),
+        (FaultResponse(drop=True), "graph_unavailable"),
+        (FaultResponse(status=503, headers={"Retry-After": "7"}), "graph_unavailable"),
+        (FaultResponse(status=429, headers={"Retry-After": "7"}), "graph_throttled"),
+        (FaultResponse(status=200, body="json_list"), "graph_malformed"),
+        (FaultResponse(status=200, body="html"), "graph_malformed"),
+        (FaultResponse(status=502, body="html"), "graph_unavailable"),
+        (FaultResponse(status=403, body="graph_error_numeric"), "graph_forbidden"),
     ],
 )
 async def test_a_fault_is_met_once(
     simulator: Simulator,
     graph: GraphBilling,
     step: str,
-    answer: Answer,
+    answer: FaultResponse,
     code: str,
 ) -> None:
     simulator.behaviour = replace(Behaviour(), manifest="link", ready_after_polls=0)
@@ -156,10 +165,15 @@ async def test_a_fault_is_met_once(
 
 
 @pytest.mark.parametrize(
-    "fault", [Answer(drop_after=100), Answer(body="truncated"), Answer(body="text_html")]
+    "fault",
+    [
+        FaultResponse(drop_after=100),
+        FaultResponse(body="truncated"),
+        FaultResponse(body="text_html"),
+    ],
 )
 async def test_an_answer_that_breaks_off(
-    simulator: Simulator, graph: GraphBilling, fault: Answer
+    simulator: Simulator, graph: GraphBilling, fault: FaultResponse
 ) -> None:
     simulator.behaviour = replace(Behaviour(), ready_after_polls=0)
     simulator.faults = Faults(Rule(Match(operation="poll"), fault))

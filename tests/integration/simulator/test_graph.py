@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from local.simulator import Answer, Behaviour, Match, NoStorage, Partner, Simulator, matrix
+from local.simulator import Behaviour, FaultResponse, Match, NoStorage, Partner, Simulator, matrix
 from tests.integration.simulator.caller import Caller
 from tests.unit.simulator.clocks import StandingClock
 
@@ -244,7 +244,7 @@ async def test_an_operation_is_forgotten(talker: Simulator, caller: Caller) -> N
     started = await caller.start("billed_usage", billed(talker))
     assert [(await caller.poll(started)).status for _ in range(4)] == [200, 200, 200, 410]
     started = await caller.start("billed_usage", billed(talker))
-    talker.forget_operations()
+    talker.expire_operations()
     talker.behaviour = Behaviour()
     assert (await caller.poll(started)).status == 404
 
@@ -254,7 +254,7 @@ async def test_an_equal_export_gives_a_new_or_the_same_operation(
 ) -> None:
     for value, count in (("new_operation", 3), ("same_operation", 1)):
         talker.behaviour = Behaviour().with_text(f"repeated_start={value}")
-        talker.forget_operations()
+        talker.expire_operations()
         places = {
             (await caller.start("billed_usage", billed(talker))).headers["Location"]
             for _ in range(3)
@@ -301,7 +301,7 @@ async def test_throttling_and_concurrency(talker: Simulator, caller: Caller) -> 
     talker.behaviour = replace(Behaviour(), throttle_every=3)
     statuses = [(await caller.start("billed_usage", billed(talker))).status for _ in range(6)]
     assert statuses == [202, 202, 429] * 2
-    talker.forget_operations()
+    talker.expire_operations()
     talker.behaviour = replace(Behaviour(), concurrent_operations=2)
     assert [(await caller.start("billed_usage", billed(talker))).status for _ in range(3)] == [
         202,
@@ -353,7 +353,7 @@ async def test_any_error_in_any_shape(talker: Simulator, caller: Caller, status:
         talker.faults.clear()
         talker.faults.add(
             Match(operation="start"),
-            Answer(status=status, body=shape, headers={"Retry-After": "200"}),
+            FaultResponse(status=status, body=shape, headers={"Retry-After": "200"}),
         )
         reply = await caller.start("billed_usage", billed(talker))
         assert (reply.status, reply.headers["Retry-After"]) == (status, "200") and reply.headers[
@@ -368,7 +368,7 @@ async def test_a_real_answer_that_is_spoiled(talker: Simulator, caller: Caller) 
 
     async def spoiled(**answer: Any) -> Any:
         talker.faults.clear()
-        talker.faults.add(Match(operation="poll"), Answer(**answer))
+        talker.faults.add(Match(operation="poll"), FaultResponse(**answer))
         return await caller.poll(started)
 
     assert (await spoiled(body="text_html")).headers["Content-Type"] == "text/html"
@@ -390,7 +390,7 @@ async def test_a_dropped_post_did_or_did_not_start_an_export(
 ) -> None:
     for when, started in (("before", 0), ("after", 1)):
         talker.faults.clear()
-        talker.faults.add(Match(operation="start", nth=(1,)), Answer(drop=True, when=when))
+        talker.faults.add(Match(operation="start", nth=(1,)), FaultResponse(drop=True, when=when))
         with pytest.raises(aiohttp.ServerDisconnectedError):
             await caller.start("billed_usage", billed(talker))
         assert (

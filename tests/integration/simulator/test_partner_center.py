@@ -5,7 +5,7 @@ from dataclasses import replace
 import aiohttp
 import pytest
 
-from local.simulator import Answer, Behaviour, Match, NoStorage, Partner, Simulator
+from local.simulator import Behaviour, FaultResponse, Match, NoStorage, Partner, Simulator
 from tests.integration.simulator.caller import Caller
 
 
@@ -69,7 +69,8 @@ async def test_an_amended_invoice_and_its_void_note(session: aiohttp.ClientSessi
 
 async def test_throttled_and_denied_in_its_own_shape(talker: Simulator, caller: Caller) -> None:
     talker.faults.add(
-        Match(operation="invoices", nth=(1,)), Answer(status=429, headers={"Retry-After": "57"})
+        Match(operation="invoices", nth=(1,)),
+        FaultResponse(status=429, headers={"Retry-After": "57"}),
     )
     reply = await caller.call("GET", "/v1/invoices")
     assert (reply.status, reply.headers["Retry-After"]) == (429, "57")

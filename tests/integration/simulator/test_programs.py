@@ -15,7 +15,7 @@ from azure.storage.blob import ContainerClient
 
 from local.azurite import ROOT, Azurite
 from local.simulator import BillingStorage, Simulator
-from local.simulator.check_sums import main
+from local.simulator.verify_totals import main
 from tests.integration.simulator.caller import Caller
 
 
@@ -53,7 +53,11 @@ async def test_it_listens_obeys_its_switches_and_faults_and_ends_cleanly(
     faults = tmp_path / "faults.json"
     faults.write_text(
         json.dumps(
-            {"rules": [{"match": {"operation": "invoices", "nth": [1]}, "answer": {"status": 429}}]}
+            {
+                "rules": [
+                    {"match": {"operation": "invoices", "nth": [1]}, "response": {"status": 429}}
+                ]
+            }
         )
     )
     arguments = [

@@ -8,7 +8,7 @@ import pytest
 from azure.storage.blob import BlobClient
 
 from local.azurite import Azurite
-from local.simulator import Answer, BillingStorage, Match, Simulator
+from local.simulator import BillingStorage, FaultResponse, Match, Simulator
 from local.simulator.data_files import BlobFile
 from tests.integration.simulator.caller import Caller, Reply
 
@@ -24,7 +24,7 @@ class Source:
 
     def fail(self, **answer: Any) -> None:
         self.simulator.faults.clear()
-        self.simulator.faults.add(Match(operation="blob"), Answer(**answer))
+        self.simulator.faults.add(Match(operation="blob"), FaultResponse(**answer))
 
     async def read(self, **headers: str) -> Reply:
         return await self.caller.call("GET", self.url, **headers)
@@ -98,7 +98,8 @@ async def test_it_can_be_busy_or_forbid(source: Source) -> None:
 
 async def test_a_sas_can_die_within_a_copy(source: Source) -> None:
     source.simulator.faults.add(
-        Match(operation="blob", path="*part-00000*", from_nth=3, per="path"), Answer(status=403)
+        Match(operation="blob", path="*part-00000*", from_nth=3, per="path"),
+        FaultResponse(status=403),
     )
     assert [(await source.read(Range=f"bytes={n}-{n}")).status for n in range(4)] == [
         206,
@@ -110,7 +111,7 @@ async def test_a_sas_can_die_within_a_copy(source: Source) -> None:
 
 async def test_the_source_can_seem_replaced(source: Source) -> None:
     source.simulator.faults.add(
-        Match(operation="blob", from_nth=2), Answer(headers={"ETag": '"0x1"'})
+        Match(operation="blob", from_nth=2), FaultResponse(headers={"ETag": '"0x1"'})
     )
     tags = [(await source.read()).headers["ETag"] for _ in range(2)]
     assert tags[0] != tags[1] == '"0x1"'

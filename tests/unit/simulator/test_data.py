@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from local.simulator import NoStorage, Partner, Simulator
+from local.simulator.billing_months import Month
 from local.simulator.data_amounts import licence_subtotal, usage_subtotal
 from local.simulator.data_attributes import ATTRIBUTES, attribute_names
 from local.simulator.data_reconciliation import invoice_total, reconciliation_lines
 from local.simulator.data_usage import Changes, Period, usage_lines
-from local.simulator.months import Month
 from local.simulator.partner import customers_of
 
 MONTH = Month(2026, 10)

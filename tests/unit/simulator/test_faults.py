@@ -1,18 +1,18 @@
-"""Faults: which requests a rule picks, and how a file of rules is read."""
+"""Fault rules: which requests a rule selects, and how a rule file is parsed."""
 
 import json
 from typing import Any
 
 import pytest
 
-from local.simulator import Answer, Faults, Match
+from local.simulator import FaultResponse, Faults, Match
 
 
-def picked(
+def selected_numbers(
     faults: Faults, times: int, *, step: str = "poll", dataset: str | None = None, path: str = "/x"
 ) -> list[int]:
     return [
-        number for number in range(1, times + 1) if faults.answer_to(step, dataset, "GET", path)
+        number for number in range(1, times + 1) if faults.find_response(step, dataset, "GET", path)
     ]
 
 
@@ -31,34 +31,38 @@ def picked(
         (Match(operation="poll", method="GET", path="/*"), [1, 2, 3, 4, 5, 6]),
     ],
 )
-def test_a_rule_picks_by_number(match: Match, expected: list[int]) -> None:
-    assert picked(Faults().add(match, Answer(status=500)), 6) == expected
+def test_rule_with_counters_selects_matching_numbers(match: Match, expected: list[int]) -> None:
+    assert selected_numbers(Faults().add(match, FaultResponse(status=500)), 6) == expected
 
 
-def test_requests_that_do_not_fit_are_not_counted() -> None:
-    faults = Faults().add(Match(operation="start", nth=(2,)), Answer(status=500))
-    picked(faults, 5)
-    assert picked(faults, 3, step="start") == [2]
+def test_rule_does_not_count_requests_that_do_not_match() -> None:
+    faults = Faults().add(Match(operation="start", nth=(2,)), FaultResponse(status=500))
+    selected_numbers(faults, 5)
+    assert selected_numbers(faults, 3, step="start") == [2]
 
 
-def test_each_path_may_be_counted_by_itself() -> None:
-    faults = Faults().add(Match(nth=(1,), per="path"), Answer(status=503))
+def test_rule_per_path_counts_each_path_separately() -> None:
+    faults = Faults().add(Match(nth=(1,), per="path"), FaultResponse(status=503))
     assert (
-        picked(faults, 2, path="/a"),
-        picked(faults, 2, path="/b"),
-        picked(faults, 2, path="/a"),
+        selected_numbers(faults, 2, path="/a"),
+        selected_numbers(faults, 2, path="/b"),
+        selected_numbers(faults, 2, path="/a"),
     ) == ([1], [1], [])
 
 
-def test_the_first_rule_that_picks_wins() -> None:
-    faults = Faults().add(Match(nth=(1,)), Answer(status=503)).add(Match(), Answer(status=429))
-    answers = [faults.answer_to("poll", None, "GET", "/x") for _ in range(2)]
-    assert [answer.status for answer in answers if answer] == [503, 429]
+def test_find_response_with_two_rules_returns_first_selected() -> None:
+    faults = (
+        Faults()
+        .add(Match(nth=(1,)), FaultResponse(status=503))
+        .add(Match(), FaultResponse(status=429))
+    )
+    responses = [faults.find_response("poll", None, "GET", "/x") for _ in range(2)]
+    assert [response.status for response in responses if response] == [503, 429]
     faults.clear()
-    assert faults.answer_to("poll", None, "GET", "/x") is None
+    assert faults.find_response("poll", None, "GET", "/x") is None
 
 
-def test_a_file_of_rules_is_read() -> None:
+def test_from_json_valid_document_returns_rules() -> None:
     faults = Faults.from_json(
         json.dumps(
             {
@@ -70,39 +74,44 @@ def test_a_file_of_rules_is_read() -> None:
                             "nth": [1],
                             "per": "path",
                         },
-                        "answer": {
+                        "response": {
                             "status": 503,
                             "headers": {"Retry-After": "1"},
                             "body": "html",
                             "without_headers": ["Content-Range"],
                         },
                     },
-                    {"answer": {"drop": True, "when": "after"}},
+                    {"response": {"drop": True, "when": "after"}},
                 ]
             }
         )
     )
-    answer = faults.answer_to("blob", None, "GET", "/c/part-00001")
-    assert answer == Answer(
+    response = faults.find_response("blob", None, "GET", "/c/part-00001")
+    assert response == FaultResponse(
         status=503, headers={"Retry-After": "1"}, body="html", without_headers=("Content-Range",)
     )
-    assert faults.answer_to("start", None, "POST", "/x") == Answer(drop=True, when="after")
+    assert faults.find_response("start", None, "POST", "/x") == FaultResponse(
+        drop=True, when="after"
+    )
 
 
 @pytest.mark.parametrize(
     ("document", "message"),
     [
         ([], "one member"),
-        ({"rules": [{}]}, "rule 1"),
-        ({"rules": [{"answer": {"statuss": 1}}]}, "answer has only"),
+        ({"rules": [{}]}, "Rule 1 must be"),
+        ({"rules": [{"response": {"statuss": 1}}]}, 'Rule 1: "response" has an unknown'),
         (
-            {"rules": [{"answer": {}}, {"match": {"when": 1}, "answer": {}}]},
-            "rule 2: match has only",
+            {"rules": [{"response": {}}, {"match": {"when": 1}, "response": {}}]},
+            'Rule 2: "match" has an unknown',
         ),
-        ({"rules": [{"match": {"operation": "polls"}, "answer": {}}]}, "operation is one of"),
-        ({"rules": [{"answer": {"body": "odd"}}]}, "body is one of"),
+        (
+            {"rules": [{"match": {"operation": "polls"}, "response": {}}]},
+            '"operation" must be one of',
+        ),
+        ({"rules": [{"response": {"body": "odd"}}]}, '"body" must be one of'),
     ],
 )
-def test_a_wrong_file_says_where(document: Any, message: str) -> None:
+def test_from_json_invalid_document_names_the_member(document: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Faults.from_json(json.dumps(document))

@@ -1,7 +1,7 @@
 """Do the sums hold? Reads nothing but blobs, from a folder or a landing container, and reckons with Decimal.
 
-    python -m local.simulator.check_sums FOLDER
-    python -m local.simulator.check_sums --connection-string-env LANDING_STORAGE --container billing --prefix ""
+    python -m local.simulator.verify_totals FOLDER
+    python -m local.simulator.verify_totals --connection-string-env LANDING_STORAGE --container billing --prefix ""
 
 - every reconciliation line: Subtotal by the documented formula, Total = Subtotal + TaxTotal;
 - every Azure plan: its lines in usage sum up to its lines in reconciliation;
@@ -25,7 +25,7 @@ from typing import Any
 
 from local.simulator.landed_files import (
     LandedExport,
-    UnreadableFile,
+    UnreadableFileError,
     exports_in,
     files_of_container,
     files_of_folder,
@@ -108,7 +108,7 @@ def sums_of(export: LandedExport) -> Sums:
             sums.lines.differences.extend(
                 f"{place}: {wrong}" for wrong in add_line(sums, export.family, line)
             )
-    except UnreadableFile as unreadable:
+    except UnreadableFileError as unreadable:
         sums.lines.differences.append(str(unreadable))
     return sums
 
@@ -192,7 +192,7 @@ def invoice_total(text: str) -> tuple[str, Decimal]:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m local.simulator.check_sums",
+        prog="python -m local.simulator.verify_totals",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

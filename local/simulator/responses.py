@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 from multidict import CIMultiDict
 
-from local.simulator.faults import Answer
+from local.simulator.faults import FaultResponse
 
 CODES = {
     400: "BadRequest",
@@ -38,7 +38,7 @@ HTML = "<!DOCTYPE html><html><head><title>Error</title></head><body><h1>The serv
 JSON = "application/json; odata.metadata=minimal; charset=utf-8"
 
 
-class Dropped(Exception):
+class ConnectionDroppedError(Exception):
     """The connection is to end without an answer."""
 
 
@@ -103,10 +103,10 @@ def retry_after(form: str, seconds: float, now: datetime) -> dict[str, str]:
     return {"Retry-After": str(math.ceil(seconds))}
 
 
-def fault_response(answer: Answer, step: str, request_id: str) -> web.Response:
-    """The answer of a rule that replaces the real one. Raises Dropped."""
+def fault_response(answer: FaultResponse, step: str, request_id: str) -> web.Response:
+    """The answer of a rule that replaces the real one. Raises ConnectionDroppedError."""
     if answer.drop:
-        raise Dropped
+        raise ConnectionDroppedError
     status, headers, own = answer.status or 200, dict(answer.headers), answer.body
     if own is None:
         own = (
@@ -147,7 +147,7 @@ def fault_response(answer: Answer, step: str, request_id: str) -> web.Response:
     return web.Response(status=status, headers=headers)
 
 
-def spoiled(response: web.Response, answer: Answer) -> web.Response:
+def spoiled(response: web.Response, answer: FaultResponse) -> web.Response:
     """The real answer, changed as the rule says."""
     body, headers = (
         response.body if isinstance(response.body, bytes) else b"",
@@ -179,7 +179,7 @@ class BareResponse(web.Response):
         self.headers.popall("Content-Type", None)
 
 
-def spoiled_bytes(body: bytes, answer: Answer, offset: int = 0) -> bytes:
+def spoiled_bytes(body: bytes, answer: FaultResponse, offset: int = 0) -> bytes:
     """`body` is the part of the whole that begins at `offset`."""
     if answer.cut_to is not None:
         body = body[: max(0, answer.cut_to - offset)]

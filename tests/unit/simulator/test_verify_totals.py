@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from local.simulator import NoStorage, Partner, Simulator
-from local.simulator.check_sums import main
+from local.simulator.verify_totals import main
 
 Edit = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 simulator = Simulator(storage=NoStorage(), partner=Partner(currencies=("EUR",), customers=3))

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.text import Text
 
 from local.azurite import ROOT
-from local.demo import DemoFailed, auditor_of, look_at, looks, report, tie_outs, verdict
-from local.stack import NEVER, StackFailed, ends_on_signals, running
+from local.demo import DemoError, landing_verifier, look_at, looks, report, tie_outs, verdict
+from local.stack import NEVER_SCHEDULE, StackError, exit_on_signals, run_stack
 from partner_billing.progress import Progress
 
 PICTURE = ROOT / "docs" / "images" / "demo.svg"
@@ -53,11 +53,11 @@ def terminal() -> Paper:
 
 
 def film() -> list[Paper]:
-    """The demo from its start to its report, as it happens. Raises StackFailed where it does not prove what landed."""
+    """The demo from its start to its report, as it happens. Raises StackError where it does not prove what landed."""
     shots: list[Paper] = []
     with (
-        running(
-            ROOT / ".state" / "picture", fresh=True, settings={"EXPORT_SCHEDULE": NEVER}
+        run_stack(
+            ROOT / ".state" / "picture", fresh=True, settings={"EXPORT_SCHEDULE": NEVER_SCHEDULE}
         ) as stack,
         httpx.Client(base_url=stack.app_url, timeout=30) as api,
     ):
@@ -68,12 +68,12 @@ def film() -> list[Paper]:
             shots[-1].print(progress.table(cycle["runs"]))
             if cycle["state"] in ("ended", "failed"):
                 break
-        runs, tied_out, auditor = cycle["runs"], tie_outs(stack), auditor_of(stack)
+        runs, tied_out, auditor = cycle["runs"], tie_outs(stack), landing_verifier(stack)
         found = {str(run["run_id"]): look_at(run, auditor) for run in runs}
     last = terminal()
     report(last, runs, tied_out)
     if not verdict(last, runs, found):
-        raise StackFailed(
+        raise StackError(
             "The demo did not prove what it landed, so there is no picture of it: make demo"
         )
     return [*spread(shots, FRAMES), last]
@@ -128,10 +128,10 @@ def animated(shots: Sequence[Paper]) -> str:
 
 
 def main() -> int:
-    ends_on_signals()
+    exit_on_signals()
     try:
         shots = film()
-    except (StackFailed, DemoFailed) as failed:
+    except (StackError, DemoError) as failed:
         print(failed, file=sys.stderr)
         return 1
     PICTURE.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ MARKER = "_manifest.json"
 
 
 @dataclass
-class Findings:
+class VerificationResult:
     """What was looked at, and what was wrong with it."""
 
     blobs: int = 0
@@ -27,16 +27,16 @@ class Findings:
     faults: list[str] = field(default_factory=list)
 
 
-class Auditor:
+class LandingVerifier:
     """Reads the landing; `source` is Microsoft's storage, `keep` the folder that everything read is written to."""
 
     def __init__(self, landing: ContainerClient, source: BlobServiceClient, keep: Path) -> None:
         self._landing, self._source, self._keep = landing, source, keep
         self._originals: set[str] | None = None
 
-    def look_at(self, run: Mapping[str, Any]) -> Findings:
+    def look_at(self, run: Mapping[str, Any]) -> VerificationResult:
         """All that is wrong with a landed run; no faults = proven. `run` is the API's JSON."""
-        found = Findings()
+        found = VerificationResult()
         folder = str(run.get("path") or "").strip("/")
         if not folder:
             found.faults.append(f"{run['run_id']} says no path")
@@ -67,7 +67,7 @@ class Auditor:
         return found
 
     def _look_at_blob(
-        self, path: str, listed: int, said: Mapping[str, Any], found: Findings
+        self, path: str, listed: int, said: Mapping[str, Any], found: VerificationResult
     ) -> None:
         content = self._read(path)
         digest = hashlib.sha256(content).hexdigest()
@@ -83,7 +83,7 @@ class Auditor:
         if (rows := rows_of(content)) != said["rows"]:
             found.faults.append(f"{path} has {rows} rows, {MARKER} says {said['rows']}")
 
-    def _look_at_totals(self, run: Mapping[str, Any], found: Findings, rows: int) -> None:
+    def _look_at_totals(self, run: Mapping[str, Any], found: VerificationResult, rows: int) -> None:
         for name, seen, told in (
             ("blobs", found.blobs, run["blobs"]["total"]),
             ("bytes", found.bytes, run["bytes"]),
@@ -92,7 +92,7 @@ class Auditor:
             if seen != told:
                 found.faults.append(f"{run['run_id']} says {told} {name}, there are {seen}")
 
-    def _look_at_catalogue(self, folder: str, found: Findings) -> None:
+    def _look_at_catalogue(self, folder: str, found: VerificationResult) -> None:
         key_path = folder.removeprefix("data/").rsplit("/version=", 1)[0]
         latest = self._json(f"catalogue/{key_path}/latest.json")
         if latest is None or str(latest.get("path")).strip("/") != folder:

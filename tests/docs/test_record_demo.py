@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from local.picture import PICTURE, WIDTH, animated, spread, terminal
+from local.record_demo import PICTURE, WIDTH, animated, spread, terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = sorted((ROOT / "docs" / "images").glob("*.svg"))

@@ -10,19 +10,19 @@ from typing import cast
 
 from aiohttp import web
 
-from local.simulator.answers import (
-    Dropped,
+from local.simulator.faults import Faults
+from local.simulator.graph import Graph
+from local.simulator.operations import Operations
+from local.simulator.partner_center import PartnerCenter
+from local.simulator.request_log import RecordedRequest, RequestLog, step_of, without_credentials
+from local.simulator.responses import (
+    ConnectionDroppedError,
     drop_connection,
     fault_response,
     graph_error,
     partner_center_error,
     spoiled,
 )
-from local.simulator.faults import Faults
-from local.simulator.graph import Graph
-from local.simulator.operations import Operations
-from local.simulator.partner_center import PartnerCenter
-from local.simulator.request_log import RecordedRequest, RequestLog, step_of, without_credentials
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -54,7 +54,7 @@ class Front:
         record = await self._record(request)
         try:
             response = await self._answer(request, handler, record)
-        except Dropped:
+        except ConnectionDroppedError:
             return await drop_connection(request)
         record.status = response.status
         response.headers["request-id"] = record.request_id
@@ -95,7 +95,9 @@ class Front:
     async def _answer(
         self, request: web.Request, handler: Handler, record: RecordedRequest
     ) -> web.StreamResponse:
-        answer = self._faults().answer_to(record.step, record.dataset, record.method, record.path)
+        answer = self._faults().find_response(
+            record.step, record.dataset, record.method, record.path
+        )
         record.fault = answer is not None
         if answer:
             await asyncio.sleep(answer.delay)
@@ -133,4 +135,4 @@ class Front:
         partial.content_length = len(body)
         await partial.prepare(request)
         await partial.write(body[:after])
-        raise Dropped
+        raise ConnectionDroppedError

@@ -12,7 +12,7 @@ import pytest
 from azure.storage.blob import BlobServiceClient, ContainerClient
 
 from local.azurite import Azurite
-from local.proof import Auditor, Findings
+from local.verify_landing import LandingVerifier, VerificationResult
 
 FOLDER = (
     "data/billed_usage/invoice_id=G016907411/attribute_set=full/version=20261108T093700Z-3f9a1c20"
@@ -55,7 +55,7 @@ def as_landed() -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any]]:
     return {**landed, LATEST: json.dumps({"path": FOLDER}).encode()}, {"blobs": blobs}, run
 
 
-def findings(azurite: Azurite, keep: Path, spoil: Callable[..., None]) -> Findings:
+def findings(azurite: Azurite, keep: Path, spoil: Callable[..., None]) -> VerificationResult:
     files, marker, run = as_landed()
     spoil(files=files, marker=marker, run=run)
     files.setdefault(f"{FOLDER}/_manifest.json", json.dumps(marker).encode())
@@ -70,7 +70,7 @@ def findings(azurite: Azurite, keep: Path, spoil: Callable[..., None]) -> Findin
     for number, content in enumerate(FILES.values()):
         originals.upload_blob(str(number), content)
     with landing, source:
-        return Auditor(landing, source, keep).look_at(run)
+        return LandingVerifier(landing, source, keep).look_at(run)
 
 
 def test_a_whole_landing_is_proven_and_kept(azurite: Azurite, tmp_path: Path) -> None:
