@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +223,7 @@ def verdict(console: Console, runs: Sequence[Run], found: dict[str, Verification
     faults += [
         f"{run['dataset']} {scope_of(run)} ended {run['outcome']} {run.get('code') or ''} {run.get('remedy') or ''}".rstrip()
         for run in runs
-        if run["outcome"] != "landed"
+        if run["outcome"] != "landed" and not has_no_data_yet(run, datetime.now(UTC))
     ]
     faults += [
         f"{dataset}: nothing landed"
@@ -255,6 +256,16 @@ def verdict(console: Console, runs: Sequence[Run], found: dict[str, Verification
             highlight=False,
         )
     return not faults
+
+
+def has_no_data_yet(run: Run, now: datetime) -> bool:
+    """Return whether the run's month started less than a day ago: usage needs a day to appear."""
+    month_start = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return (
+        run["outcome"] == "no_data"
+        and run.get("billing_month") == f"{now:%Y-%m}"
+        and now - month_start < timedelta(days=1)
+    )
 
 
 def where_to_look(

@@ -15,10 +15,10 @@ from local.simulator.storage import BillingStorage, NoStorage
 __all__ = [
     "PARTNER_TENANT_ID",
     "SWITCHES",
-    "Answer",
     "Behaviour",
     "BillingStorage",
     "ExpectedExport",
+    "FaultResponse",
     "Faults",
     "Invoice",
     "Match",

@@ -22,13 +22,14 @@ from shared.errors import BillingExportError, Throttled, Unavailable
 from shared.exports import ExportKey
 from shared.graph.client import Failed, GraphBilling, OperationState, Ready, Running
 from shared.manifest import guard, source_rules
+from tests.support.clocks import MidMonthClock
 
 DATASETS = ("billed_usage", "unbilled_usage", "billed_reconciliation", "unbilled_reconciliation")
 
 
 @pytest.fixture
 def simulator() -> Simulator:
-    return Simulator(storage=NoStorage())
+    return Simulator(storage=NoStorage(), clock=MidMonthClock())
 
 
 @pytest.fixture

@@ -8,12 +8,15 @@ import pytest
 from local.azurite import Azurite
 from local.simulator import BillingStorage, NoStorage, Simulator
 from tests.integration.simulator.caller import Caller
+from tests.support.clocks import MidMonthClock
 
 
 @pytest.fixture
 def simulator(azurite: Azurite) -> Simulator:
     """With blobs in the emulator."""
-    return Simulator(storage=BillingStorage(azurite.billing.connection_string))
+    return Simulator(
+        storage=BillingStorage(azurite.billing.connection_string), clock=MidMonthClock()
+    )
 
 
 @pytest.fixture
@@ -25,7 +28,7 @@ def base_url(simulator: Simulator) -> Iterator[str]:
 @pytest.fixture
 def talker() -> Simulator:
     """Without blobs: for tests that only talk to Graph and Partner Center."""
-    return Simulator(storage=NoStorage())
+    return Simulator(storage=NoStorage(), clock=MidMonthClock())
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from local.simulator import Behaviour, FaultResponse, Match, NoStorage, Partner, Simulator, matrix
 from tests.integration.simulator.caller import Caller
+from tests.support.clocks import MidMonthClock
 from tests.unit.simulator.clocks import StandingClock
 
 UNBILLED = {"billingPeriod": "current", "currencyCode": "USD", "attributeSet": "full"}
@@ -133,7 +134,10 @@ async def test_every_switch_answers_every_export_without_a_mistake_of_its_own(
 ) -> None:
     for behaviour in matrix():
         simulator = Simulator(
-            storage=NoStorage(), behaviour=behaviour, partner=Partner(customers=1, resources=1)
+            storage=NoStorage(),
+            clock=MidMonthClock(),
+            behaviour=behaviour,
+            partner=Partner(customers=1, resources=1),
         )
         legacy = next(invoice.invoice_id for invoice in simulator.invoices() if invoice.legacy)
         with simulator.serving() as base_url:
@@ -214,7 +218,7 @@ async def test_retry_after_in_its_forms(talker: Simulator, caller: Caller) -> No
         await header(retry_after="junk"),
         await header(retry_after="absent"),
     ) == ("200", "soon", None)
-    wait = parsedate_to_datetime(await header(retry_after="http_date") or "") - datetime.now(UTC)
+    wait = parsedate_to_datetime(await header(retry_after="http_date") or "") - talker.clock.now()
     assert timedelta(seconds=190) < wait <= timedelta(seconds=200)
     talker.behaviour = replace(Behaviour(), start_retry_after="seconds")
     assert (await caller.start("billed_usage", billed(talker))).headers["Retry-After"] == "1"
@@ -406,7 +410,7 @@ async def test_fifty_at_once(talker: Simulator, caller: Caller) -> None:
 
 
 def test_its_own_mistakes_are_told_at_the_end() -> None:
-    simulator = Simulator(storage=NoStorage())
+    simulator = Simulator(storage=NoStorage(), clock=MidMonthClock())
     simulator.crashes.append("Traceback: something")
     with pytest.raises(RuntimeError, match="Traceback: something"), simulator.serving():
         assert simulator.storage_origin == "http://127.0.0.1:10000"

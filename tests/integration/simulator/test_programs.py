@@ -17,6 +17,7 @@ from local.azurite import ROOT, Azurite
 from local.simulator import BillingStorage, Simulator
 from local.simulator.verify_totals import main
 from tests.integration.simulator.caller import Caller
+from tests.support.clocks import MidMonthClock
 
 
 @contextmanager
@@ -112,7 +113,9 @@ def test_the_checker_reads_a_landing_container(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    simulator = Simulator(storage=BillingStorage(azurite.billing.connection_string))
+    simulator = Simulator(
+        storage=BillingStorage(azurite.billing.connection_string), clock=MidMonthClock()
+    )
     totals = [
         f"--invoice-total={invoice.invoice_id}={invoice.total}" for invoice in simulator.invoices()
     ]

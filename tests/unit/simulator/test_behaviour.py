@@ -11,6 +11,7 @@ import pytest
 import local.simulator
 from local.simulator import SWITCHES, Behaviour, NoStorage, Simulator, matrix
 from local.simulator.behaviour import CONTENT_SWITCHES, MEANINGS
+from tests.unit.simulator.clocks import StandingClock
 
 README = (Path(local.simulator.__file__).parent / "README.md").read_text(encoding="utf-8")
 
@@ -64,7 +65,7 @@ def content(simulator: Simulator, key: str) -> bytes:
 
 
 def test_switches_of_content_change_the_version() -> None:
-    simulator = Simulator(storage=NoStorage())
+    simulator = Simulator(storage=NoStorage(), clock=StandingClock.at("2026-11-21"))
     keys = simulator.export_keys()
     for name in CONTENT_SWITCHES:
         for value in SWITCHES[name][1:]:
@@ -76,7 +77,7 @@ def test_switches_of_content_change_the_version() -> None:
 
 
 def test_forms_of_a_file() -> None:
-    simulator = Simulator(storage=NoStorage())
+    simulator = Simulator(storage=NoStorage(), clock=StandingClock.at("2026-11-21"))
     key = simulator.export_keys()[0]
     text = b"".join(gzip.decompress(blob.content) for blob in simulator.expected(key).blobs)
 
@@ -111,7 +112,7 @@ def simulator_files(simulator: Simulator, key: str, **switches: Any) -> Any:
 
 
 def test_forms_of_a_value() -> None:
-    simulator = Simulator(storage=NoStorage())
+    simulator = Simulator(storage=NoStorage(), clock=StandingClock.at("2026-11-21"))
     key = next(key for key in simulator.export_keys() if key.startswith("unbilled_usage"))
 
     def first_line(**switches: Any) -> dict[str, Any]:
@@ -139,7 +140,11 @@ def test_forms_of_a_value() -> None:
     [("failed_5000", []), ("zero_blobs", []), ("empty_file", [20]), ("no_bytes", [0])],
 )
 def test_forms_of_nothing(value: str, sizes: list[int]) -> None:
-    simulator = Simulator(storage=NoStorage(), behaviour=replace(Behaviour(), empty_export=value))
+    simulator = Simulator(
+        storage=NoStorage(),
+        clock=StandingClock.at("2026-11-21"),
+        behaviour=replace(Behaviour(), empty_export=value),
+    )
     legacy = next(invoice for invoice in simulator.invoices() if invoice.legacy)
     expected = simulator.expected(f"billed_usage/{legacy.invoice_id}/full")
     assert [blob.size for blob in expected.blobs] == sizes and expected.rows == 0

@@ -17,6 +17,7 @@ from local.simulator.data_attributes import ATTRIBUTES, attribute_names
 from local.simulator.data_reconciliation import invoice_total, reconciliation_lines
 from local.simulator.data_usage import Changes, Period, usage_lines
 from local.simulator.partner import customers_of
+from tests.unit.simulator.clocks import StandingClock
 
 MONTH = Month(2026, 10)
 
@@ -54,7 +55,7 @@ def test_observed_unbilled_usage_differs_as_seen() -> None:
 
 @pytest.mark.parametrize("attribute_set", ["full", "basic"])
 def test_every_line_has_exactly_the_documented_attributes(attribute_set: str) -> None:
-    simulator = Simulator(storage=NoStorage())
+    simulator = Simulator(storage=NoStorage(), clock=StandingClock.at("2026-11-21"))
     for key in simulator.export_keys(attribute_set):
         family = key.split("/")[0].partition("_")[2]
         assert all(
@@ -118,7 +119,11 @@ def test_corrections_change_lines_but_no_sum() -> None:
 
 
 def test_the_data_has_what_makes_it_interesting() -> None:
-    simulator = Simulator(storage=NoStorage(), partner=Partner(currencies=("EUR",), customers=12))
+    simulator = Simulator(
+        storage=NoStorage(),
+        clock=StandingClock.at("2026-11-21"),
+        partner=Partner(currencies=("EUR",), customers=12),
+    )
     keys = [key for key in simulator.export_keys() if key.startswith("billed_reconciliation")]
     lines = [line for key in keys for line in lines_of(simulator, key)]
     categories, charges = (
@@ -141,7 +146,7 @@ def test_the_data_has_what_makes_it_interesting() -> None:
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
     def digest(seed: int) -> list[str]:
-        simulator = Simulator(storage=NoStorage(), seed=seed)
+        simulator = Simulator(storage=NoStorage(), clock=StandingClock.at("2026-11-21"), seed=seed)
         return [
             blob.sha256 for key in simulator.export_keys() for blob in simulator.expected(key).blobs
         ]
@@ -151,7 +156,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
 
 
 def test_filler_has_the_asked_weight_and_no_two_blobs_are_alike() -> None:
-    simulator = Simulator(storage=NoStorage())
+    simulator = Simulator(storage=NoStorage(), clock=StandingClock.at("2026-11-21"))
     key = simulator.export_keys()[0]
     for blob_bytes in (4 << 10, 64 << 10, 1 << 20):
         expected = simulator.fill(key, blobs=5, blob_bytes=blob_bytes)
