@@ -39,7 +39,7 @@ def sources(*folders: str) -> list[Path]:
 
 def packages() -> list[Path]:
     found = {file.parent for file in sources(*APP, "local")}
-    return sorted(found | {ROOT / "tests" / "unit" / "house"})
+    return sorted(found | {ROOT / "tests" / "unit" / "architecture"})
 
 
 def text(folder: Path) -> str:
