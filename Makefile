@@ -29,7 +29,7 @@ run: setup ## the same stack, kept up until Ctrl-C: storage emulator, simulator,
 	@$(PY) -m local.stack $(if $(FAULTS),--faults $(FAULTS))
 
 doctor: setup ## whether everything is set up right: of the settings in the environment, else of the local stack
-	@$(PY) -m local.doctor
+	@$(PY) -m local.preflight
 
 test: setup check ## everything that CI runs: check, then all tests, two side by side
 	@$(PYTEST) --numprocesses 2 --dist loadfile

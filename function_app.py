@@ -40,7 +40,7 @@ from orchestrations import (
     page_copy,
     retention,
 )
-from shared.redaction import quiet_libraries
+from shared.redaction import configure_library_logging
 from shared.settings import settings
 from triggers import (
     doctor_timer,
@@ -54,7 +54,7 @@ from triggers import (
 )
 
 settings()
-quiet_libraries()
+configure_library_logging()
 app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 
 for part in (

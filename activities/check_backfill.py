@@ -3,14 +3,14 @@
 import azure.durable_functions as df
 
 from shared.messages import BackfillMark, BackfillState
-from shared.redaction import walled
+from shared.redaction import sanitize_exceptions
 from shared.services import services
 
 bp = df.Blueprint()
 
 
 @bp.activity_trigger(input_name="mark")
-@walled
+@sanitize_exceptions
 async def check_backfill(mark: BackfillMark) -> BackfillState:
     backfill = await services().ledger.backfills.get(mark["backfill_id"])
     return (

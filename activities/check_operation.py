@@ -8,24 +8,22 @@ from datetime import timedelta
 import azure.durable_functions as df
 
 from shared.clock import iso
-from shared.errors import Gone as GoneError
-from shared.errors import Refused as RefusedError
-from shared.errors import Rejected, Transient
+from shared.errors import InvalidDataError, OperationGoneError, RequestRefusedError, TransientError
 from shared.ledger.runs import Run
 from shared.messages import CheckResult, OperationWait
-from shared.redaction import walled
+from shared.redaction import sanitize_exceptions
 from shared.services import Services, services
-from shared.telemetry import event
+from shared.telemetry import emit_event
 
 bp = df.Blueprint()
 
 
 @bp.activity_trigger(input_name="wait")
-@walled
+@sanitize_exceptions
 async def check_operation(wait: OperationWait) -> CheckResult:
     from shared.graph.client import (
-        Failed,
-        Ready,
+        OperationFailed,
+        OperationSucceeded,
     )  # as all of shared.graph: when Graph is talked to, not at start
 
     app, operation_id = services(), wait["operation_id"]
@@ -37,10 +35,10 @@ async def check_operation(wait: OperationWait) -> CheckResult:
     if left := await app.ledger.throttle.seconds_left():
         return await waiting(app, run, left, polled=False)
     try:
-        state = await app.graph.operation(operation_id)
-    except GoneError as error:
+        state = await app.graph.get_operation(operation_id)
+    except OperationGoneError as error:
         return await give_up(app, run, operation_id, error.code)
-    except Transient as error:
+    except TransientError as error:
         seconds = await app.ledger.throttle.after(error)
         return await waiting(
             app,
@@ -49,10 +47,10 @@ async def check_operation(wait: OperationWait) -> CheckResult:
             last_code=error.code,
             request_ids=run.with_request_id(error.request_id),
         )
-    except (RefusedError, Rejected) as error:
+    except (RequestRefusedError, InvalidDataError) as error:
         await app.ledger.runs.merge(run.run_id, request_ids=run.with_request_id(error.request_id))
         return {"status": "refused", "code": error.code}
-    if isinstance(state, Ready):
+    if isinstance(state, OperationSucceeded):
         await app.ledger.runs.merge(
             run.run_id,
             stage="planning",
@@ -62,7 +60,7 @@ async def check_operation(wait: OperationWait) -> CheckResult:
             request_ids=run.with_request_id(state.request_id),
         )
         return {"status": "succeeded", "operation_id": operation_id}
-    if isinstance(state, Failed):
+    if isinstance(state, OperationFailed):
         await app.ledger.runs.merge(
             run.run_id,
             polls=run.polls + 1,
@@ -71,7 +69,7 @@ async def check_operation(wait: OperationWait) -> CheckResult:
         )
         return (
             {"status": "no_data"}
-            if state.no_data
+            if state.has_no_data
             else await give_up(app, run, operation_id, "operation_failed")
         )
     return await waiting(app, run, state.retry_after_seconds)
@@ -98,7 +96,7 @@ async def waiting(
             now + timedelta(seconds=max(seconds or 0, app.settings.poll_min_seconds))
         ),
     )
-    event(
+    emit_event(
         "operation_waiting",
         f"{run.run_id}/waiting/{run.polls + polled}",
         run_id=run.run_id,

@@ -9,20 +9,20 @@ from typing import Any
 
 import azure.durable_functions as df
 
-from shared.exports import ExportKey, Malformed
+from shared.exports import ExportKey, InvalidValueError
 from shared.ledger.claims import claim, row_of
 from shared.ledger.keys import belongs, started_at
 from shared.ledger.sharing import share
 from shared.messages import ClaimRequest, ClaimResult
-from shared.redaction import secret_free, walled
+from shared.redaction import is_secret_free, sanitize_exceptions
 from shared.services import services
-from shared.telemetry import event
+from shared.telemetry import emit_event
 
 bp = df.Blueprint()
 
 
 @bp.activity_trigger(input_name="request")
-@walled
+@sanitize_exceptions
 async def claim_run(request: ClaimRequest) -> ClaimResult:
     if not is_valid(request):
         return {"status": "refused", "code": "input_invalid"}
@@ -34,7 +34,7 @@ async def claim_run(request: ClaimRequest) -> ClaimResult:
         return shared
     claimed = await claim(app.ledger, wanted)
     if claimed["status"] == "claimed":
-        event(
+        emit_event(
             "run_started",
             f"{wanted.run_id}/started/1",
             run_id=wanted.run_id,
@@ -57,7 +57,7 @@ def is_valid(request: Any) -> bool:
             request.get(name, "") for name in ("requested_by", "reason", "cycle_id", "retry_of")
         ]
         numbers = {name: limits[name] for name in ("rounds", "pages_in_flight", "poll_min_seconds")}
-    except (Malformed, KeyError, TypeError, ValueError, AttributeError):
+    except (InvalidValueError, KeyError, TypeError, ValueError, AttributeError):
         return False
     return (
         str(key) == request["key"]
@@ -67,7 +67,7 @@ def is_valid(request: Any) -> bool:
         and belongs(request["run_id"], key)
         and deadline.tzinfo is not None
         and all(isinstance(text, str) and len(text) <= 500 for text in texts)
-        and secret_free(texts)
+        and is_secret_free(texts)
         and all(
             isinstance(number, int) and not isinstance(number, bool) for number in numbers.values()
         )

@@ -6,20 +6,20 @@ Idempotent: every step is a conditional write that leaves what is done already.
 import azure.durable_functions as df
 
 from shared.copying.commit import commit_version as commit
-from shared.errors import Rejected, Terminal
+from shared.errors import InvalidDataError, PermanentError
 from shared.ledger.runs import Run
 from shared.ledger.trailing import trailing
 from shared.manifest import billing_month
 from shared.messages import ProofResult, VersionRequest
-from shared.redaction import walled
+from shared.redaction import sanitize_exceptions
 from shared.services import services
-from shared.telemetry import event
+from shared.telemetry import emit_event
 
 bp = df.Blueprint()
 
 
 @bp.activity_trigger(input_name="request")
-@walled
+@sanitize_exceptions
 async def commit_version(request: VersionRequest) -> ProofResult:
     app = services()
     run = await app.ledger.holding(request["run_id"])
@@ -35,8 +35,8 @@ async def commit_version(request: VersionRequest) -> ProofResult:
             app.settings.proof,
             app.settings.invoice_settle_days,
         )
-    except Terminal as error:
-        if isinstance(error, Rejected):
+    except PermanentError as error:
+        if isinstance(error, InvalidDataError):
             await app.ledger.runs.merge(run.run_id, detail=error.detail)
         return {"status": "refused", "code": error.code}
     if committed.missing:
@@ -45,7 +45,7 @@ async def commit_version(request: VersionRequest) -> ProofResult:
         )
         return {"status": "missing", "blobs": committed.missing}
     before, month = await trailing(app.ledger, committed.row), billing_month(run.root_directory)
-    event(
+    emit_event(
         "version_landed",
         f"{run.run_id}/landed/{request['plan']}",
         run_id=run.run_id,

@@ -12,15 +12,15 @@ from shared.ledger.blobs import BlobRow
 from shared.ledger.keys import blob_row as row_key
 from shared.ledger.runs import Run
 from shared.messages import CopyRequest, CopyResult
-from shared.redaction import walled
+from shared.redaction import sanitize_exceptions
 from shared.services import services
-from shared.telemetry import event
+from shared.telemetry import emit_event
 
 bp = df.Blueprint()
 
 
 @bp.activity_trigger(input_name="request")
-@walled  # no library's words leave an activity: design, section 4
+@sanitize_exceptions  # no library's words leave an activity: design, section 4
 async def copy_blobs(request: CopyRequest) -> CopyResult:
     app, names = services(), request["names"]
     run = await app.ledger.holding(request["run_id"])
@@ -48,7 +48,7 @@ async def copy_blobs(request: CopyRequest) -> CopyResult:
             await app.ledger.blobs.record_failure(
                 run.export_key, run.version, blob_row(fate, run.run_id), known.get(fate.name)
             )
-            event(
+            emit_event(
                 "blob_failed",
                 f"{run.run_id}/blob-{row_key(fate.name)[:8]}/{request['plan']}",
                 run_id=run.run_id,

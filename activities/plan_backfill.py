@@ -12,14 +12,14 @@ from shared.gaps import KeyState, Scopes, missing, months_between
 from shared.invoices import InvoiceList, left_out_text
 from shared.ledger.keys import run_id, started_at
 from shared.messages import BackfillRequest, DueRun, PlanAnswer
-from shared.redaction import walled
+from shared.redaction import sanitize_exceptions
 from shared.services import Services, services
 
 bp = df.Blueprint()
 
 
 @bp.activity_trigger(input_name="backfill")
-@walled
+@sanitize_exceptions
 async def plan_backfill(backfill: BackfillRequest) -> PlanAnswer:
     app, backfill_id = services(), backfill["backfill_id"]
     listed = await list_invoices(app, last_try=backfill.get("last_try", False))

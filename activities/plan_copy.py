@@ -6,20 +6,19 @@ Idempotent: the version's row is inserted once, and a repeated plan overwrites i
 import azure.durable_functions as df
 
 from shared.copying.plan import plan_copy as plan_version
-from shared.errors import Gone as GoneError
-from shared.errors import Rejected, Terminal, Transient
+from shared.errors import InvalidDataError, OperationGoneError, PermanentError, TransientError
 from shared.ledger.runs import Run
 from shared.manifest import OtherMonth, guard
 from shared.messages import PlanResult, VersionRequest
-from shared.redaction import walled
+from shared.redaction import sanitize_exceptions
 from shared.services import services
-from shared.telemetry import event
+from shared.telemetry import emit_event
 
 bp = df.Blueprint()
 
 
 @bp.activity_trigger(input_name="request")
-@walled
+@sanitize_exceptions
 async def plan_copy(request: VersionRequest) -> PlanResult:
     app = services()
     run = await app.ledger.holding(request["run_id"])
@@ -33,25 +32,25 @@ async def plan_copy(request: VersionRequest) -> PlanResult:
         plan = await plan_version(app.ledger, app.landing, run, manifest, request["plan"])
     except OtherMonth:
         return {"status": "no_data", "code": "month_not_open"}
-    except GoneError as error:
+    except OperationGoneError as error:
         await app.ledger.runs.merge_if(run, operation_id="", last_code=error.code)
         return {"status": "gone"}
-    except Transient as error:
+    except TransientError as error:
         await app.ledger.runs.merge(
             run.run_id, last_code=error.code, **run.waits(app.clock.now(), goes_on=True)
         )
         return {"status": "waiting", "retry_after_seconds": error.retry_after_seconds}
-    except Terminal as error:
+    except PermanentError as error:
         await app.ledger.runs.merge(
             run.run_id,
             last_code=error.code,
             request_ids=run.with_request_id(error.request_id),
-            detail=error.detail if isinstance(error, Rejected) else "",
+            detail=error.detail if isinstance(error, InvalidDataError) else "",
         )
         return {"status": "refused", "code": error.code}
     if run.waiting_since:
         await app.ledger.runs.merge(run.run_id, **run.waits(app.clock.now()))
-    event(
+    emit_event(
         "copy_planned",
         f"{run.run_id}/planned/{request['plan']}",
         run_id=run.run_id,

@@ -10,15 +10,15 @@ import azure.durable_functions as df
 
 from shared.clock import parse_iso
 from shared.due import Due, KnownKey, due_at, lane_limits, lanes, spread_of
-from shared.errors import Refused, Transient
+from shared.errors import RequestRefusedError, TransientError
 from shared.exports import BillingMonth, Dataset
 from shared.invoices import Invoice, InvoiceList, LeftOut, left_out_text
 from shared.ledger.cycles import Cycle
 from shared.ledger.keys import STAMP, run_id, started_at
 from shared.messages import CycleRequest, DueRun, PlanAnswer, Waiting
-from shared.redaction import walled
+from shared.redaction import sanitize_exceptions
 from shared.services import Services, services
-from shared.telemetry import event
+from shared.telemetry import emit_event
 
 bp = df.Blueprint()
 
@@ -28,7 +28,7 @@ LONGEST_WAIT = (
 
 
 @bp.activity_trigger(input_name="cycle")
-@walled
+@sanitize_exceptions
 async def plan_exports(cycle: CycleRequest) -> PlanAnswer:
     app = services()
     tick = parse_iso(cycle["tick"])
@@ -39,7 +39,7 @@ async def plan_exports(cycle: CycleRequest) -> PlanAnswer:
     requested_by = (known.requested_by if known else "") or "timer"
     listed = await list_invoices(app, last_try=cycle.get("last_try", False))
     if not isinstance(listed, InvoiceList):
-        event(
+        emit_event(
             "cycle_delayed",
             f"{cycle['cycle_id']}/delayed/1",
             cycle_id=cycle["cycle_id"],
@@ -61,7 +61,7 @@ async def plan_exports(cycle: CycleRequest) -> PlanAnswer:
     )
     billed = await is_billed(app, BillingMonth.of(tick).previous())
     for dataset in app.settings.export_datasets:
-        event(
+        emit_event(
             "dataset_planned",
             f"{cycle['cycle_id']}/planned-{dataset.value}/1",
             cycle_id=cycle["cycle_id"],
@@ -89,12 +89,12 @@ async def list_invoices(app: Services, *, last_try: bool) -> InvoiceList | Waiti
             )
         case "partner_center":
             try:
-                listed = await app.partner_center.invoices()
-            except Transient as error:
+                listed = await app.partner_center.list_invoices()
+            except TransientError as error:
                 if not last_try and (error.retry_after_seconds or 0) <= LONGEST_WAIT:
                     return {"status": "waiting", "retry_after_seconds": error.retry_after_seconds}
                 code = error.code
-            except Refused as error:
+            except RequestRefusedError as error:
                 code = error.code
             else:
                 await app.ledger.invoices.keep(listed.invoices)

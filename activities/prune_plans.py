@@ -2,11 +2,11 @@
 
 import azure.durable_functions as df
 
-from shared.errors import Terminal
+from shared.errors import PermanentError
 from shared.landing.layout import RUNS
 from shared.ledger.keys import started_at
 from shared.messages import PurgeRequest, RetentionResult
-from shared.redaction import walled
+from shared.redaction import sanitize_exceptions
 from shared.services import services
 
 bp = df.Blueprint()
@@ -15,14 +15,14 @@ RUNS_A_STEP = 100
 
 
 @bp.activity_trigger(input_name="request")
-@walled
+@sanitize_exceptions
 async def prune_plans(request: PurgeRequest) -> RetentionResult:
     from shared.copying.pruning import prune_plans as prune
 
     app = services()
     try:
         planned = dict.fromkeys(blob.name.split("/")[0] for blob in await app.landing.list(RUNS))
-    except Terminal as error:
+    except PermanentError as error:
         if error.code != "destination_missing":
             raise
         planned = {}  # the first run makes the container

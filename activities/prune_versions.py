@@ -11,7 +11,7 @@ from shared.exports import Dataset, ExportKey
 from shared.ledger.retention import remove_blob_rows
 from shared.ledger.tables import Continuation
 from shared.messages import PruneRequest, RetentionResult
-from shared.redaction import walled
+from shared.redaction import sanitize_exceptions
 from shared.services import services
 
 bp = df.Blueprint()
@@ -20,7 +20,7 @@ KEYS_A_STEP = 20  # some hundred requests to storage at most
 
 
 @bp.activity_trigger(input_name="request")
-@walled
+@sanitize_exceptions
 async def prune_versions(request: PruneRequest) -> RetentionResult:
     from shared.copying.pruning import prune_key
 

@@ -9,7 +9,7 @@ import azure.durable_functions as df
 
 from shared.ledger.retention import EPOCH, PurgedUntil
 from shared.messages import PurgeRequest, RetentionResult
-from shared.redaction import walled
+from shared.redaction import sanitize_exceptions
 from shared.services import services
 
 bp = df.Blueprint()
@@ -24,7 +24,7 @@ ENDED = [
 
 @bp.activity_trigger(input_name="request")
 @bp.durable_client_input(client_name="client")
-@walled
+@sanitize_exceptions
 async def purge_history(
     request: PurgeRequest, client: df.DurableOrchestrationClient
 ) -> RetentionResult:

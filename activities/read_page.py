@@ -4,18 +4,18 @@ import json
 
 import azure.durable_functions as df
 
-from shared.errors import InfrastructureFault
+from shared.errors import InfrastructureError
 from shared.landing.layout import page_path
 from shared.ledger.runs import Run
 from shared.messages import PageContent, PageRequest
-from shared.redaction import walled
+from shared.redaction import sanitize_exceptions
 from shared.services import services
 
 bp = df.Blueprint()
 
 
 @bp.activity_trigger(input_name="page")
-@walled
+@sanitize_exceptions
 async def read_page(page: PageRequest) -> PageContent:
     app = services()
     run = await app.ledger.holding(page["run_id"])
@@ -23,6 +23,6 @@ async def read_page(page: PageRequest) -> PageContent:
         return {"version": "", "batches": []}  # the run ends at its next question, and says why
     stored = await app.landing.read(page_path(page["run_id"], page["plan"], page["page"]))
     if stored is None:
-        raise InfrastructureFault("plan_missing", "Plan")
+        raise InfrastructureError("plan_missing", "Plan")
     content: PageContent = json.loads(stored[0])
     return content

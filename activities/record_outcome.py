@@ -4,14 +4,14 @@ import azure.durable_functions as df
 
 from shared.ledger.outcomes import close_run
 from shared.messages import OutcomeRequest, RunEnd
-from shared.redaction import walled
+from shared.redaction import sanitize_exceptions
 from shared.services import services
 
 bp = df.Blueprint()
 
 
 @bp.activity_trigger(input_name="request")
-@walled
+@sanitize_exceptions
 async def record_outcome(request: OutcomeRequest) -> RunEnd:
     end: RunEnd = {"outcome": request["outcome"]}
     if "code" in request:

@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING
 import azure.durable_functions as df
 
 from shared.clock import iso
-from shared.errors import Refused as RefusedError
-from shared.errors import Transient
+from shared.errors import RequestRefusedError, TransientError
 from shared.exports import BillingMonth, MonthScope, period_word
 from shared.ledger.runs import Run
 from shared.messages import OperationWait, Refused, StartResult, Waiting
-from shared.redaction import walled
+from shared.redaction import sanitize_exceptions
 from shared.services import Services, services
-from shared.telemetry import event
+from shared.telemetry import emit_event
 
 if TYPE_CHECKING:
-    from shared.graph.client import Accepted
+    from shared.graph.client import ExportAccepted
 
 bp = df.Blueprint()
 
@@ -28,7 +27,7 @@ MOST_OPERATIONS = 3
 
 
 @bp.activity_trigger(input_name="wait")
-@walled
+@sanitize_exceptions
 async def start_export(wait: OperationWait) -> StartResult:
     app = services()
     run = await app.ledger.holding(wait["run_id"])
@@ -52,7 +51,7 @@ async def waiting(app: Services, run: Run, seconds: int | None, **columns: str) 
         **run.waits(now, goes_on=True),
         **columns,
     )
-    event(
+    emit_event(
         "start_delayed",
         f"{run.run_id}/posting/{run.posts}",
         run_id=run.run_id,
@@ -104,7 +103,7 @@ async def ask(app: Services, run: Run) -> StartResult:
     )
     try:
         accepted = await app.graph.start_export(key, word)
-    except Transient as error:
+    except TransientError as error:
         seconds = await app.ledger.throttle.after(error)
         return await waiting(
             app,
@@ -113,13 +112,13 @@ async def ask(app: Services, run: Run) -> StartResult:
             last_code=error.code,
             request_ids=run.with_request_id(error.request_id),
         )
-    except RefusedError as error:
+    except RequestRefusedError as error:
         await app.ledger.runs.merge(run.run_id, request_ids=run.with_request_id(error.request_id))
         return {"status": "refused", "code": error.code}
     return await store(app, run.run_id, accepted)
 
 
-async def store(app: Services, run_id: str, accepted: "Accepted") -> StartResult:
+async def store(app: Services, run_id: str, accepted: "ExportAccepted") -> StartResult:
     """Keeps the operation's id, unless another attempt was first: then that one's counts."""
     while True:
         run = await app.ledger.holding(run_id)
@@ -135,7 +134,7 @@ async def store(app: Services, run_id: str, accepted: "Accepted") -> StartResult
             request_ids=run.with_request_id(accepted.request_id),
             **run.waits(app.clock.now(), goes_on=True),
         ):
-            event(
+            emit_event(
                 "operation_started",
                 f"{run_id}/operation/{run.operations + 1}",
                 run_id=run_id,

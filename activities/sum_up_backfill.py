@@ -5,15 +5,15 @@ import azure.durable_functions as df
 from activities.sum_up_cycle import count_outcomes
 from shared.clock import iso
 from shared.messages import BackfillMark, CycleSummary
-from shared.redaction import walled
+from shared.redaction import sanitize_exceptions
 from shared.services import services
-from shared.telemetry import event
+from shared.telemetry import emit_event
 
 bp = df.Blueprint()
 
 
 @bp.activity_trigger(input_name="mark")
-@walled
+@sanitize_exceptions
 async def sum_up_backfill(mark: BackfillMark) -> CycleSummary:
     app, backfill_id = services(), mark["backfill_id"]
     known = await app.ledger.backfills.get(backfill_id)
@@ -22,7 +22,7 @@ async def sum_up_backfill(mark: BackfillMark) -> CycleSummary:
         app, ids, absent="cancelled" if known and known.cancelled else "lost"
     )
     await app.ledger.backfills.ended(backfill_id, outcomes, iso(app.clock.now()))
-    event(
+    emit_event(
         "backfill_ended",
         f"{backfill_id}/ended/1",
         backfill_id=backfill_id,

@@ -7,22 +7,22 @@ import azure.durable_functions as df
 
 from shared.clock import iso
 from shared.messages import CycleRequest, CycleSummary
-from shared.redaction import walled
+from shared.redaction import sanitize_exceptions
 from shared.services import Services, services
-from shared.telemetry import event
+from shared.telemetry import emit_event
 
 bp = df.Blueprint()
 
 
 @bp.activity_trigger(input_name="cycle")
-@walled
+@sanitize_exceptions
 async def sum_up_cycle(cycle: CycleRequest) -> CycleSummary:
     app = services()
     known = await app.ledger.cycles.get(cycle["cycle_id"])
     ids = known.runs if known else []
     outcomes = await count_outcomes(app, ids, absent="lost")
     await app.ledger.cycles.ended(cycle["cycle_id"], outcomes, iso(app.clock.now()))
-    event(
+    emit_event(
         "cycle_ended",
         f"{cycle['cycle_id']}/ended/1",
         cycle_id=cycle["cycle_id"],

@@ -10,13 +10,13 @@ import json
 import azure.durable_functions as df
 
 from shared.clock import iso
-from shared.errors import BillingExportError, InfrastructureFault
+from shared.errors import BillingExportError, InfrastructureError
 from shared.exports import Dataset, InvoiceScope
 from shared.landing.layout import MANIFEST, blob_path, report_path, version_path
 from shared.ledger.runs import Run
 from shared.ledger.versions import Version
 from shared.messages import TieOutRequest, TieOutResult
-from shared.redaction import walled
+from shared.redaction import sanitize_exceptions
 from shared.services import Services, services
 from shared.tie_out import BlobSum, Sums, compare, short
 
@@ -27,7 +27,7 @@ MOST_TRIES = 20
 
 
 @bp.activity_trigger(input_name="request")
-@walled
+@sanitize_exceptions
 async def tie_out(request: TieOutRequest) -> TieOutResult:
     app = services()
     run = await app.ledger.runs.get(request["run_id"])
@@ -98,4 +98,4 @@ async def note(app: Services, run: Run, text: str) -> None:
             or await app.ledger.versions.change(version, tie_out=text)
         ):
             return
-    raise InfrastructureFault("version_contended", "Version")
+    raise InfrastructureError("version_contended", "Version")

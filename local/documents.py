@@ -11,7 +11,7 @@ from local.azurite import ROOT
 from shared.errors import CATALOGUE
 from triggers.openapi import text as openapi
 
-SECTION = re.compile(r'^    # (.+)$|^    "([a-z0-9_]+)": Explained\(', re.MULTILINE)
+SECTION = re.compile(r'^    # (.+)$|^    "([a-z0-9_]+)": CatalogueEntry\(', re.MULTILINE)
 
 
 def sections() -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ CURRENCY_CODE = re.compile(r"[A-Z]{3}")
 MONTH = re.compile(r"(20[0-9]{2})-(0[1-9]|1[0-2])")
 
 
-class Malformed(ValueError):
+class InvalidValueError(ValueError):
     """A text that is none of the words below; says which and what is expected, never quotes more than 40 characters of it."""
 
 
@@ -66,7 +66,7 @@ class BillingMonth:
     @classmethod
     def parse(cls, text: str) -> "BillingMonth":
         if not (found := MONTH.fullmatch(text)):
-            raise Malformed(f"billing_month must be yyyy-mm, not {text[:40]!r}")
+            raise InvalidValueError(f"billing_month must be yyyy-mm, not {text[:40]!r}")
         return cls(int(found[1]), int(found[2]))
 
     @classmethod
@@ -132,7 +132,7 @@ class ExportKey:
             wanted = (
                 "an invoice_id" if self.dataset.billed else "a billing_month and a currency_code"
             )
-            raise Malformed(f"{self.dataset} is asked for by {wanted}")
+            raise InvalidValueError(f"{self.dataset} is asked for by {wanted}")
 
     def __str__(self) -> str:
         return f"{self.dataset}/{self.scope}/{self.attribute_set}"
@@ -149,21 +149,23 @@ class ExportKey:
             case [dataset, month, currency, attribute_set]:
                 scope = MonthScope(BillingMonth.parse(month), parse_currency(currency))
                 return cls(parse_dataset(dataset), scope, parse_attribute_set(attribute_set))
-        raise Malformed(f"an export key has 3 or 4 parts, {text[:40]!r} has not")
+        raise InvalidValueError(f"an export key has 3 or 4 parts, {text[:40]!r} has not")
 
 
 def parse_dataset(text: str) -> Dataset:
     try:
         return Dataset(text)
     except ValueError:
-        raise Malformed(f"dataset must be one of {', '.join(Dataset)}, not {text[:40]!r}") from None
+        raise InvalidValueError(
+            f"dataset must be one of {', '.join(Dataset)}, not {text[:40]!r}"
+        ) from None
 
 
 def parse_attribute_set(text: str) -> AttributeSet:
     try:
         return AttributeSet(text)
     except ValueError:
-        raise Malformed(f"attribute_set must be full or basic, not {text[:40]!r}") from None
+        raise InvalidValueError(f"attribute_set must be full or basic, not {text[:40]!r}") from None
 
 
 def parse_invoice_id(text: str) -> str:
@@ -171,7 +173,7 @@ def parse_invoice_id(text: str) -> str:
     if not text.isascii() or not INVOICE_ID.fullmatch(
         text.upper()
     ):  # other letters become A to Z in upper case, as ſ
-        raise Malformed(
+        raise InvalidValueError(
             f"invoice_id must be a letter and 6 to 15 digits, as G016907411, not {text[:40]!r}"
         )
     return text.upper()
@@ -180,7 +182,7 @@ def parse_invoice_id(text: str) -> str:
 def parse_currency(text: str) -> str:
     """Upper-cased ISO 4217 shape; whether Microsoft bills in it is Microsoft's answer to give."""
     if not text.isascii() or not CURRENCY_CODE.fullmatch(text.upper()):
-        raise Malformed(f"currency_code must be three letters, as USD, not {text[:40]!r}")
+        raise InvalidValueError(f"currency_code must be three letters, as USD, not {text[:40]!r}")
     return text.upper()
 
 

@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
 
-from shared.errors import Unavailable
-from shared.manifest import is_loopback
+from shared.errors import UnavailableError
+from shared.urls import PARTNER_CENTER_URL, is_loopback_host
 
 if (
     TYPE_CHECKING
@@ -28,12 +28,15 @@ if (
     Transport: TypeAlias = AsyncHttpTransport[Any, Any]
 
 AUTHORITY = "login.microsoftonline.com"  # the export is a service of the global cloud only (graph-partner-billing, 1)
+GRAPH_SCOPE = "https://graph.microsoft.com/.default"
+PARTNER_CENTER_SCOPE = f"{PARTNER_CENTER_URL}/.default"
+STORAGE_SCOPE = "https://storage.azure.com/.default"
 EXCHANGE_SCOPE = "api://AzureADTokenExchange/.default"
 TOKEN_SECONDS = 30.0  # the SDK alone waits for over a minute while the identity endpoint restarts
 ENTRA_CODE = re.compile(r"\bAADSTS\d{4,9}\b")
 
 
-def credential_for(
+def create_credential(
     base_url: str,
     *,
     managed_identity_client_id: str | None,
@@ -46,9 +49,9 @@ def credential_for(
     `managed_identity_client_id` None means the app's system-assigned identity. `partner_app_client_id` set means that
     the identity stands for this app of `partner_tenant_id`. `transport` is the seam for tests.
     """
-    if is_loopback(urlsplit(base_url).hostname or ""):
+    if is_loopback_host(urlsplit(base_url).hostname or ""):
         return None
-    identity = storage_credential(managed_identity_client_id, transport=transport)
+    identity = create_storage_credential(managed_identity_client_id, transport=transport)
     if not partner_app_client_id:
         return identity
     if not partner_tenant_id:
@@ -58,7 +61,7 @@ def credential_for(
     )
 
 
-def storage_credential(
+def create_storage_credential(
     managed_identity_client_id: str | None, *, transport: "Transport | None" = None
 ) -> "AsyncTokenCredential":
     """The managed identity: for the partner's own storage always, for Graph where both are in one tenant."""
@@ -127,7 +130,7 @@ class FederatedCredential:
         await self.close()
 
 
-async def token_for(
+async def get_access_token(
     credential: "AsyncTokenCredential",
     scope: str,
     *,
@@ -145,11 +148,11 @@ async def token_for(
             token = (await credential.get_token(scope, claims=claims, enable_cae=True)).token
         if isinstance(token, str) and token:
             return token
-        failure = Unavailable("identity_unavailable")
+        failure = UnavailableError("identity_unavailable")
     except Exception as error:  # whatever a credential raises, there is no token
         code = ENTRA_CODE.search(str(error))
         status = getattr(error, "status_code", None)
-        failure = Unavailable(
+        failure = UnavailableError(
             "identity_unavailable",
             http_status=status if isinstance(status, int) else None,
             error_code=code[0] if code else None,

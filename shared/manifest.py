@@ -3,7 +3,6 @@
 Nothing of a manifest that breaks a rule is fetched. What a rule names in its error is never the text that broke it.
 """
 
-import ipaddress
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -13,9 +12,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from shared.clock import parse_iso
-from shared.errors import Rejected
+from shared.errors import InvalidDataError
 from shared.exports import BillingMonth, ExportKey, InvoiceScope, MonthScope
-from shared.redaction import secret_free
+from shared.redaction import is_secret_free
+from shared.urls import is_loopback_host
 
 MOST_BLOBS = 100_000
 LONGEST_NAME = 512  # characters; our own path before it has less than 400, storage allows 1,024
@@ -72,13 +72,13 @@ def parse_manifest(raw: Mapping[str, Any]) -> Manifest:
     def text(name: str) -> str:
         value = raw.get(name)
         if not isinstance(value, str) or not value:
-            raise Rejected("graph_malformed", f"the manifest's {name} is not a text")
+            raise InvalidDataError("graph_malformed", f"the manifest's {name} is not a text")
         return value
 
     def whole(name: str, value: object) -> str:
         said = "" if value is None else str(value)
         if any(unicodedata.category(character) in NOT_TEXT for character in said):
-            raise Rejected(
+            raise InvalidDataError(
                 "graph_malformed", f"the manifest's {name} has a character that no text has"
             )
         return said
@@ -87,22 +87,24 @@ def parse_manifest(raw: Mapping[str, Any]) -> Manifest:
     if not isinstance(blobs, list) or not all(
         isinstance(blob, Mapping) and isinstance(blob.get("name"), str) for blob in blobs
     ):
-        raise Rejected(
+        raise InvalidDataError(
             "graph_malformed", "the manifest's blobs are not a list of objects with a name"
         )
     count = raw.get("blobCount")
     if isinstance(count, bool) or not isinstance(count, int):
-        raise Rejected("graph_malformed", "the manifest's blobCount is not a whole number")
+        raise InvalidDataError("graph_malformed", "the manifest's blobCount is not a whole number")
     try:
         created = parse_iso(text("createdDateTime"))
     except (ValueError, OverflowError):
-        raise Rejected("graph_malformed", "the manifest's createdDateTime is not a time") from None
+        raise InvalidDataError(
+            "graph_malformed", "the manifest's createdDateTime is not a time"
+        ) from None
     sas_token = text("sasToken").removeprefix("?")
     if not re.fullmatch(r"[A-Za-z0-9%&=._~:/+*,;!$'()@-]+", sas_token):
-        raise Rejected("graph_malformed", "the manifest's sasToken is not a query string")
+        raise InvalidDataError("graph_malformed", "the manifest's sasToken is not a query string")
     etag = whole("eTag", text("eTag"))
     if len(etag) > LONGEST_ETAG:
-        raise Rejected("graph_malformed", "the manifest's eTag is too long")
+        raise InvalidDataError("graph_malformed", "the manifest's eTag is too long")
     return Manifest(
         etag=etag,
         created=created,
@@ -133,23 +135,23 @@ def guard(manifest: Manifest, key: ExportKey, rules: SourceRules) -> None:
 
 def guard_source(root_directory: str, rules: SourceRules) -> None:
     if len(root_directory) > LONGEST_ROOT:
-        raise Rejected("manifest_rejected", "rootDirectory is too long")
+        raise InvalidDataError("manifest_rejected", "rootDirectory is too long")
     try:
         parts = urlsplit(root_directory)
         port, host = parts.port, (parts.hostname or "").lower()
     except ValueError:
-        raise Rejected("manifest_rejected", "rootDirectory is not a URL") from None
+        raise InvalidDataError("manifest_rejected", "rootDirectory is not a URL") from None
     if parts.username or parts.password or "@" in parts.netloc:
-        raise Rejected("manifest_rejected", "rootDirectory has user information")
+        raise InvalidDataError("manifest_rejected", "rootDirectory has user information")
     if parts.query or parts.fragment or "?" in root_directory or "#" in root_directory:
-        raise Rejected("manifest_rejected", "rootDirectory has a query or a fragment")
+        raise InvalidDataError("manifest_rejected", "rootDirectory has a query or a fragment")
     path = unquote(parts.path)
     if (
         not root_directory.isascii()
         or " " in root_directory
         or any(CONTROL.search(one) for one in (root_directory, path))
     ):
-        raise Rejected(
+        raise InvalidDataError(
             "manifest_rejected",
             "rootDirectory has a blank, a backslash or a control character, or is not ASCII",
         )
@@ -159,76 +161,64 @@ def guard_source(root_directory: str, rules: SourceRules) -> None:
         or path.count("/") != parts.path.count("/")
         or any(unquote(segment) in ("", ".", "..") for segment in segments)
     ):
-        raise Rejected(
+        raise InvalidDataError(
             "manifest_rejected", "rootDirectory's path names no folder of a container, or leaves it"
         )
     origin = f"{parts.scheme}://{parts.netloc}".lower()
-    if is_loopback(host):
+    if is_loopback_host(host):
         if not (rules.loopback and origin in rules.allowed):
-            raise Rejected(
+            raise InvalidDataError(
                 "manifest_rejected",
                 "rootDirectory is on loopback, which SOURCE_ALLOWED does not name",
             )
         return
     if not HOST.fullmatch(host):
-        raise Rejected("manifest_rejected", "rootDirectory's host is not a host name")
+        raise InvalidDataError("manifest_rejected", "rootDirectory's host is not a host name")
     if parts.scheme != "https" or port not in (None, 443):
-        raise Rejected("manifest_rejected", "rootDirectory is not https on its usual port")
+        raise InvalidDataError("manifest_rejected", "rootDirectory is not https on its usual port")
     if not any(
         suffix.startswith(".") and host.endswith(suffix) and len(host) > len(suffix)
         for suffix in rules.allowed
     ):
-        raise Rejected("manifest_rejected", "rootDirectory's host ends in none of SOURCE_ALLOWED")
-
-
-def is_loopback(host: str) -> bool:
-    """A loopback literal, never a name that looks like one.
-
-    >>> [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "127.0.0.1.example.org")]
-    [True, True, True, False]
-    """
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        raise InvalidDataError(
+            "manifest_rejected", "rootDirectory's host ends in none of SOURCE_ALLOWED"
+        )
 
 
 def guard_names(manifest: Manifest) -> None:
     names = [blob.name for blob in manifest.blobs]
     if len(names) != manifest.blob_count:
-        raise Rejected("manifest_rejected", "blobCount is not the number of blobs")
+        raise InvalidDataError("manifest_rejected", "blobCount is not the number of blobs")
     if len(names) > MOST_BLOBS:
-        raise Rejected("manifest_rejected", f"more than {MOST_BLOBS} blobs")
+        raise InvalidDataError("manifest_rejected", f"more than {MOST_BLOBS} blobs")
     if len({name.casefold() for name in names}) != len(names):
-        raise Rejected("manifest_rejected", "two blobs have the same name")
+        raise InvalidDataError("manifest_rejected", "two blobs have the same name")
     for name in names:
         guard_name(name)
 
 
 def guard_name(name: str) -> None:
     if not name or len(name) > LONGEST_NAME:
-        raise Rejected("manifest_rejected", "a blob's name is empty or too long")
+        raise InvalidDataError("manifest_rejected", "a blob's name is empty or too long")
     if any(
         unicodedata.category(character) in NOT_TEXT or character in "\\?#%:" for character in name
     ):
-        raise Rejected(
+        raise InvalidDataError(
             "manifest_rejected",
             "a blob's name has a control character or one that a URL would read otherwise",
         )
-    if not secret_free(
+    if not is_secret_free(
         name
     ):  # names travel in histories, where the host would garble a failure beyond recognition
-        raise Rejected(
+        raise InvalidDataError(
             "manifest_rejected", "a blob's name holds what the platform takes for a credential"
         )
     if name.count("/") >= MOST_SEGMENTS:
-        raise Rejected("manifest_rejected", "a blob's name has too many segments")
+        raise InvalidDataError("manifest_rejected", "a blob's name has too many segments")
     if any(
         segment == "" or segment[0] in "._" or segment[-1] in ". " for segment in name.split("/")
     ):
-        raise Rejected(
+        raise InvalidDataError(
             "manifest_rejected",
             "a segment of a blob's name is empty, begins with _ or ., or ends in . or a blank",
         )
@@ -243,19 +233,21 @@ def guard_identity(manifest: Manifest, key: ExportKey, rules: SourceRules) -> No
         if value
     }
     if rules.partner_tenant_id is not None and tenants != {rules.partner_tenant_id.lower()}:
-        raise Rejected("manifest_mismatch", "the manifest is of another partner tenant")
+        raise InvalidDataError("manifest_mismatch", "the manifest is of another partner tenant")
     if differs(root, "Fragment", key.attribute_set.value):
-        raise Rejected("manifest_mismatch", "the manifest is of another attribute set")
+        raise InvalidDataError("manifest_mismatch", "the manifest is of another attribute set")
     match key.scope:
         case InvoiceScope(invoice_id):
             if differs(root, "InvoiceId", invoice_id):
-                raise Rejected("manifest_mismatch", "the manifest is of another invoice")
+                raise InvalidDataError("manifest_mismatch", "the manifest is of another invoice")
         case MonthScope(month, currency):
             if differs(root, "Currency", currency):
-                raise Rejected("manifest_mismatch", "the manifest is of another currency")
+                raise InvalidDataError("manifest_mismatch", "the manifest is of another currency")
             months = {month_of(said) for said in values_in_root(root, "BillingMonth")}
             if None in months:
-                raise Rejected("manifest_mismatch", "rootDirectory's BillingMonth is no month")
+                raise InvalidDataError(
+                    "manifest_mismatch", "rootDirectory's BillingMonth is no month"
+                )
             if months - {month}:
                 raise OtherMonth
 

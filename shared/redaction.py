@@ -14,12 +14,12 @@ from contextvars import ContextVar
 from inspect import Parameter, signature
 from typing import Any, ParamSpec, TypeVar
 
-from shared.errors import BillingExportError, InfrastructureFault
+from shared.errors import BillingExportError, InfrastructureError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-EVENTS = "partner_billing.events"  # lines of JSON, each value of which is redacted by itself: as a whole they could break
+EVENT_LOGGER = "partner_billing.events"  # lines of JSON, each value of which is redacted by itself: as a whole they could break
 NOISY = (
     "azure",
     "httpx",
@@ -30,7 +30,7 @@ NOISY = (
     "kiota_http",
     "kiota_abstractions",
 )
-TOKEN = re.compile(
+SAFE_TOKEN = re.compile(
     r"[A-Za-z0-9_.\-]{1,80}"
 )  # what an error code or a request id may look like; anything else is dropped
 SECRETS = re.compile(
@@ -47,14 +47,14 @@ TRACE_ID: ContextVar[str] = ContextVar(
 logger = logging.getLogger("partner_billing.wall")
 
 
-def quiet_libraries() -> None:
+def configure_library_logging() -> None:
     """Their INFO lines are request URLs, signature included. What is said nevertheless goes through guard_logs()."""
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
-    guard_logs()
+    install_log_redaction()
 
 
-def guard_logs() -> None:
+def install_log_redaction() -> None:
     """The second line of defence: no record of any logger keeps a signature, a key or a token, whoever wrote it."""
     before = logging.getLogRecordFactory()
     if getattr(before, "guards", False):
@@ -62,7 +62,7 @@ def guard_logs() -> None:
 
     def guarded(*args: Any, **more: Any) -> logging.LogRecord:
         record = before(*args, **more)
-        if record.name == EVENTS:
+        if record.name == EVENT_LOGGER:
             return record
         try:
             text = record.getMessage()
@@ -70,11 +70,11 @@ def guard_logs() -> None:
             Exception
         ):  # wrong arguments: logging itself says so, with the message as it was written
             return record
-        if (shown := redacted(text)) != text:
+        if (shown := redact(text)) != text:
             record.msg, record.args = shown, ()
         if record.exc_info:
             told = "".join(traceback.format_exception(*record.exc_info))
-            if (shown := redacted(told)) != told:
+            if (shown := redact(told)) != told:
                 record.exc_info, record.exc_text = None, shown
         return record
 
@@ -82,7 +82,7 @@ def guard_logs() -> None:
     logging.setLogRecordFactory(guarded)
 
 
-def redacted(text: str) -> str:
+def redact(text: str) -> str:
     """`text` without the values of signatures, keys and tokens: the second line of defence, for log lines.
 
     >>> redacted("GET https://a.example/b?sv=1&sig=abc%3D&x=1")
@@ -93,15 +93,15 @@ def redacted(text: str) -> str:
 
 def _token(value: object) -> str | None:
     text = getattr(value, "value", value)  # storage error codes are enums
-    return text if isinstance(text, str) and TOKEN.fullmatch(text) else None
+    return text if isinstance(text, str) and SAFE_TOKEN.fullmatch(text) else None
 
 
-def fault(error: BaseException) -> InfrastructureFault:
+def to_infrastructure_error(error: BaseException) -> InfrastructureError:
     """What may be said of an unexpected exception: its type, HTTP status, error code and request id."""
-    if isinstance(error, InfrastructureFault):
+    if isinstance(error, InfrastructureError):
         return error
     if isinstance(error, BillingExportError):
-        return InfrastructureFault(
+        return InfrastructureError(
             error.code,
             type(error).__name__,
             error.http_status,
@@ -117,7 +117,7 @@ def fault(error: BaseException) -> InfrastructureFault:
     request_id = next(
         (headers.get(name) for name in ("x-ms-request-id", "request-id") if headers.get(name)), None
     )
-    return InfrastructureFault(
+    return InfrastructureError(
         "infrastructure_fault",
         type(error).__name__,
         status if isinstance(status, int) else None,
@@ -126,7 +126,7 @@ def fault(error: BaseException) -> InfrastructureFault:
     )
 
 
-def where(error: BaseException) -> str:
+def format_traceback(error: BaseException) -> str:
     """File, line and function of the frames, without the source text or the message: safe to log."""
     frames = reversed(traceback.extract_tb(error.__traceback__)[-6:])
     return " < ".join(
@@ -134,27 +134,30 @@ def where(error: BaseException) -> str:
     )
 
 
-def walled(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+def sanitize_exceptions(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
     """Around every activity and trigger: an exception leaves it as an InfrastructureFault, or not at all."""
 
     @functools.wraps(function)
     async def wall(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            with traced(kwargs):
+            with trace_context(kwargs):
                 return await function(*args, **kwargs)
         except (
             Exception
         ) as error:  # all of them: this is the one place that must not let anything through
-            said = fault(error)
+            said = to_infrastructure_error(error)
             logger.warning(
-                "%s failed: %s at %s", getattr(function, "__name__", "function"), said, where(error)
+                "%s failed: %s at %s",
+                getattr(function, "__name__", "function"),
+                said,
+                format_traceback(error),
             )
         raise said  # out here, so that the original is not even its __context__
 
-    return asking_for_context(wall)
+    return accept_context(wall)
 
 
-def asking_for_context(wall: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+def accept_context(wall: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
     """So that the worker hands over its invocation: to whatever has a parameter `context` (Python developer guide, Context)."""
     known = signature(wall)
     context = Parameter("context", Parameter.KEYWORD_ONLY, default=None)
@@ -163,7 +166,7 @@ def asking_for_context(wall: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable
 
 
 @contextmanager
-def traced(arguments: dict[str, Any]) -> Iterator[None]:
+def trace_context(arguments: dict[str, Any]) -> Iterator[None]:
     """Takes the invocation out of a call's arguments; while it lasts, TRACE_ID is the trace that the platform files it under."""
     trace = getattr(arguments.pop("context", None), "trace_context", None)
     parent = getattr(trace, "trace_parent", None) or getattr(
@@ -177,16 +180,16 @@ def traced(arguments: dict[str, Any]) -> Iterator[None]:
         TRACE_ID.reset(before)
 
 
-def secret_free(value: Any) -> bool:
+def is_secret_free(value: Any) -> bool:
     """Whether a JSON value may cross a boundary: none of the texts that garble failures in the host (golden traces, 4.2).
 
     >>> secret_free({"a": ["x", "https://b?sig=1"]}), secret_free({"run_id": "billed-usage-g1"})
     (False, True)
     """
     if isinstance(value, dict):
-        return all(secret_free(key) and secret_free(item) for key, item in value.items())
+        return all(is_secret_free(key) and is_secret_free(item) for key, item in value.items())
     if isinstance(value, list | tuple):
-        return all(secret_free(item) for item in value)
+        return all(is_secret_free(item) for item in value)
     if isinstance(value, str):
         lowered = value.lower()
         return not any(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from shared.clock import Clock, SystemClock
-from shared.errors import Gone, Throttled, Unavailable
+from shared.errors import OperationGoneError, ThrottledError, UnavailableError
 from shared.ledger.ledger import Ledger
 from shared.ledger.tables import Tables
 from shared.manifest import Manifest, SourceRules, guard_names, guard_source, source_rules
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from shared.copying.copier import Copier
     from shared.copying.source import Sources
-    from shared.doctor.doctor import Doctor
-    from shared.graph.client import GraphBilling
+    from shared.graph.client import GraphBillingClient
     from shared.landing.store import LandingStore
-    from shared.partner_center.client import PartnerCenter
+    from shared.partner_center.client import PartnerCenterClient
+    from shared.preflight.preflight import Preflight
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class Services:
         return source_rules(
             self.settings.source_allowed,
             self.settings.partner_tenant_id,
-            loopback=self.settings.loopback,
+            loopback=self.settings.is_loopback,
         )
 
     @property
@@ -89,11 +89,11 @@ class Services:
         return self._part("landing", make)
 
     @property
-    def graph(self) -> GraphBilling:
-        def make() -> GraphBilling:
-            from shared.graph.client import GraphBilling
+    def graph(self) -> GraphBillingClient:
+        def make() -> GraphBillingClient:
+            from shared.graph.client import GraphBillingClient
 
-            return GraphBilling(
+            return GraphBillingClient(
                 base_url=self.settings.graph_base_url,
                 credential=self._graph_credential,
                 clock=self.clock,
@@ -102,11 +102,11 @@ class Services:
         return self._part("graph", make)
 
     @property
-    def partner_center(self) -> PartnerCenter:
-        def make() -> PartnerCenter:
-            from shared.partner_center.client import PartnerCenter
+    def partner_center(self) -> PartnerCenterClient:
+        def make() -> PartnerCenterClient:
+            from shared.partner_center.client import PartnerCenterClient
 
-            return PartnerCenter(
+            return PartnerCenterClient(
                 base_url=self.settings.partner_center_base_url,
                 credential=self._partner_center_credential,
                 clock=self.clock,
@@ -135,15 +135,15 @@ class Services:
         return self._part("copier", make)
 
     @property
-    def doctor(self) -> Doctor:
+    def preflight(self) -> Preflight:
         """Examines this very app: its clients are those of the runs."""
 
-        def make() -> Doctor:
-            from shared.doctor.doctor import Doctor
-            from shared.doctor.parts import Parts
+        def make() -> Preflight:
+            from shared.preflight.context import PreflightContext
+            from shared.preflight.preflight import Preflight
 
-            return Doctor(
-                Parts(
+            return Preflight(
+                PreflightContext(
                     settings=self.settings,
                     clock=self.clock,
                     machine=SystemClock(),
@@ -156,13 +156,13 @@ class Services:
                     storage_credential=None
                     if self.settings.landing_storage
                     else self._storage_credential,
-                    list_invoices=self.partner_center.invoices
+                    list_invoices=self.partner_center.list_invoices
                     if self.settings.invoice_source == "partner_center"
                     else None,
                 )
             )
 
-        return self._part("doctor", make)
+        return self._part("preflight", make)
 
     async def _fetch_manifest(self, operation_id: str) -> Manifest:
         """The manifest of an operation that is done, held against every rule that needs no key.
@@ -170,19 +170,19 @@ class Services:
         While Graph is to be left alone it is not asked, and of a 429 the whole app is told: plans and copies read the
         manifest here too, not only the looks at an operation.
         """
-        from shared.graph.client import Failed, Ready
+        from shared.graph.client import OperationFailed, OperationSucceeded
 
         if left := await self.ledger.throttle.seconds_left():
-            raise Throttled("graph_throttled", retry_after_seconds=left)
+            raise ThrottledError("graph_throttled", retry_after_seconds=left)
         try:
-            state = await self.graph.operation(operation_id)
-        except Throttled as error:
+            state = await self.graph.get_operation(operation_id)
+        except ThrottledError as error:
             await self.ledger.throttle.after(error)
             raise
-        if isinstance(state, Failed):
-            raise Gone("operation_failed")
-        if not isinstance(state, Ready):
-            raise Unavailable("graph_malformed")  # it was done, and is running again
+        if isinstance(state, OperationFailed):
+            raise OperationGoneError("operation_failed")
+        if not isinstance(state, OperationSucceeded):
+            raise UnavailableError("graph_malformed")  # it was done, and is running again
         guard_source(state.manifest.root_directory, self.rules)
         guard_names(state.manifest)
         return state.manifest
@@ -190,18 +190,18 @@ class Services:
     @property
     def _storage_credential(self) -> AsyncTokenCredential:
         def make() -> AsyncTokenCredential:
-            from shared.identity import storage_credential
+            from shared.identity import create_storage_credential
 
-            return storage_credential(self.settings.azure_client_id)
+            return create_storage_credential(self.settings.azure_client_id)
 
         return self._part("storage_credential", make)
 
     @property
     def _graph_credential(self) -> AsyncTokenCredential | None:
         def make() -> AsyncTokenCredential | None:
-            from shared.identity import credential_for
+            from shared.identity import create_credential
 
-            return credential_for(
+            return create_credential(
                 self.settings.graph_base_url,
                 managed_identity_client_id=self.settings.azure_client_id,
                 partner_tenant_id=self.settings.partner_tenant_id,
@@ -213,9 +213,9 @@ class Services:
     @property
     def _partner_center_credential(self) -> AsyncTokenCredential | None:
         def make() -> AsyncTokenCredential | None:
-            from shared.identity import credential_for
+            from shared.identity import create_credential
 
-            return credential_for(
+            return create_credential(
                 self.settings.partner_center_base_url,
                 managed_identity_client_id=self.settings.azure_client_id,
                 partner_tenant_id=self.settings.partner_tenant_id,

@@ -18,14 +18,19 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from shared.exports import AttributeSet, Dataset, parse_currency, parse_invoice_id
-from shared.manifest import is_loopback
+from shared.urls import (
+    GRAPH_URL,
+    PARTNER_CENTER_URL,
+    get_host,
+    is_loopback_host,
+    parse_graph_base_url,
+    parse_partner_center_base_url,
+)
 
 T = TypeVar("T")
 SECRET = frozenset({"LANDING_STORAGE", "AzureWebJobsStorage"})
 GUID = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 PATH = r"^([A-Za-z0-9][A-Za-z0-9_-]*(/[A-Za-z0-9][A-Za-z0-9_-]*)*)?$"
-GRAPH_HOSTS = ("https://graph.microsoft.com/v1.0", "https://graph.microsoft.com/beta")
-PARTNER_CENTER_HOST = "https://api.partnercenter.microsoft.com"
 SOURCE = re.compile(r"\.[a-z0-9.-]+|http://(127\.0\.0\.1|\[::1\]|localhost)(:\d+)?")
 
 
@@ -54,27 +59,6 @@ def _schedule(value: str) -> str:
     return value
 
 
-def _graph(value: str) -> str:
-    value = value.rstrip("/")
-    if value not in GRAPH_HOSTS and not (
-        is_loopback(host_of(value)) and re.search(r"/(v1\.0|beta)$", value)
-    ):
-        raise ValueError(
-            f"must be {GRAPH_HOSTS[0]}, the same with /beta, or a loopback address ending in one of them"
-        )
-    return value
-
-
-def _partner_center(value: str) -> str:
-    value = value.rstrip("/")
-    literal = re.fullmatch(r"https?://(\[[0-9a-fA-F:]+\]|[^/:?#@\[\]]+)(:\d{1,5})?", value)
-    if value != PARTNER_CENTER_HOST and not (literal and is_loopback(host_of(value))):
-        raise ValueError(
-            f"must be {PARTNER_CENTER_HOST}, or a loopback address as http://127.0.0.1:4010"
-        )
-    return value
-
-
 def _source(values: tuple[str, ...]) -> tuple[str, ...]:
     values = tuple(value.lower().rstrip("/") for value in values)
     if not values or not all(SOURCE.fullmatch(value) for value in values):
@@ -82,16 +66,6 @@ def _source(values: tuple[str, ...]) -> tuple[str, ...]:
             "must be host suffixes that begin with a dot, or one loopback origin as http://127.0.0.1:10000"
         )
     return values
-
-
-def host_of(url: str) -> str:
-    """The host of a URL, lower case, "" where there is none; never raises.
-
-    >>> host_of("http://127.0.0.1:4000/v1.0"), host_of("nonsense")
-    ('127.0.0.1', '')
-    """
-    found = re.match(r"https?://(?:\[([0-9a-fA-F:]+)\]|([^/:?#@\[\]]+))(?::\d+)?(?:/|$)", url)
-    return (found[1] or found[2]).lower() if found else ""
 
 
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
@@ -130,11 +104,11 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z][A-Za-z0-9]{2,44}$",
         description="a letter, then 2 to 44 letters or digits",
     )
-    graph_base_url: Annotated[str, AfterValidator(_graph)] = Field(
-        GRAPH_HOSTS[0], alias="GRAPH_BASE_URL"
+    graph_base_url: Annotated[str, AfterValidator(parse_graph_base_url)] = Field(
+        GRAPH_URL, alias="GRAPH_BASE_URL"
     )
-    partner_center_base_url: Annotated[str, AfterValidator(_partner_center)] = Field(
-        PARTNER_CENTER_HOST, alias="PARTNER_CENTER_BASE_URL"
+    partner_center_base_url: Annotated[str, AfterValidator(parse_partner_center_base_url)] = Field(
+        PARTNER_CENTER_URL, alias="PARTNER_CENTER_BASE_URL"
     )
     invoice_source: Literal["partner_center", "list", "none"] = Field(
         "partner_center", alias="INVOICE_SOURCE"
@@ -219,12 +193,12 @@ class Settings(BaseSettings):
         return (init_settings, env_settings)
 
     @property
-    def loopback(self) -> bool:
+    def is_loopback(self) -> bool:
         """Graph is the simulator on this machine: no credential is sent, and the source may be on loopback too."""
-        return is_loopback(host_of(self.graph_base_url))
+        return is_loopback_host(get_host(self.graph_base_url))
 
 
-class SettingsInvalid(Exception):
+class InvalidSettingsError(Exception):
     """Every fault in one text, one line each: setting, what it has, what it must be."""
 
     def __init__(self, faults: list[str]) -> None:
@@ -235,7 +209,7 @@ class SettingsInvalid(Exception):
         )
 
 
-def load(environment: Mapping[str, str] | None = None) -> Settings:
+def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """The settings of `environment` (default: the process's). Raises SettingsInvalid."""
     values = {
         name: value
@@ -257,14 +231,14 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         ]
     faults += _contradictions(values)
     if faults or settings is None:
-        raise SettingsInvalid(sorted(set(faults)))
+        raise InvalidSettingsError(sorted(set(faults)))
     return settings
 
 
 @cache
 def settings() -> Settings:
     """The process's settings, read at first use."""
-    return load()
+    return load_settings()
 
 
 def _said(name: str, message: str, values: Mapping[str, str]) -> str:
@@ -292,11 +266,11 @@ def _contradictions(values: Mapping[str, str]) -> Iterator[str]:
         yield "LANDING_STORAGE is set twice: keep the connection string or the service URIs, not both"
     if connection and not re.search(r"(?i)(AccountName=|UseDevelopmentStorage=)", connection):
         yield "LANDING_STORAGE has a value that is not shown: it is not a storage connection string"
-    loopback = is_loopback(host_of(values.get("GRAPH_BASE_URL", "")))
+    loopback = is_loopback_host(get_host(values.get("GRAPH_BASE_URL", "")))
     deployed = "WEBSITE_INSTANCE_ID" in values
     if loopback and deployed:
         yield "GRAPH_BASE_URL is on loopback: that is for a laptop, not for a deployed app"
-    if is_loopback(host_of(values.get("PARTNER_CENTER_BASE_URL", ""))) and deployed:
+    if is_loopback_host(get_host(values.get("PARTNER_CENTER_BASE_URL", ""))) and deployed:
         yield "PARTNER_CENTER_BASE_URL is on loopback: that is for a laptop, not for a deployed app"
     if not loopback and "PARTNER_TENANT_ID" not in values:
         yield "PARTNER_TENANT_ID is missing: the partner's Entra tenant id, so that no other tenant's data can be landed"
@@ -311,24 +285,24 @@ def _contradictions(values: Mapping[str, str]) -> Iterator[str]:
         "WEBSITE_TIME_ZONE" in values or values.get("TZ", "UTC").upper() not in ("UTC", "ETC/UTC")
     ):
         yield "WEBSITE_TIME_ZONE or TZ sets a time zone: schedules are in UTC, and the plan does not support others"
-    mine = account_of(connection, uris[0])
-    host = account_of(
+    mine = parse_account_name(connection, uris[0])
+    host = parse_account_name(
         values.get("AzureWebJobsStorage"), values.get("AzureWebJobsStorage__accountName")
     )
     if mine and mine == host:
         yield "AzureWebJobsStorage is the landing account: the app's own storage must be another account"
 
 
-def account_of(connection: str | None, name_or_uri: str | None) -> str | None:
+def parse_account_name(connection: str | None, name_or_uri: str | None) -> str | None:
     """The account's name in a connection string, a service URI or a bare name; None where it cannot be told."""
     if connection and (found := re.search(r"(?i)AccountName=([^;]+)", connection)):
         return found[1].lower()
     if name_or_uri:
-        return (host_of(name_or_uri) or name_or_uri).split(".")[0].lower()
+        return (get_host(name_or_uri) or name_or_uri).split(".")[0].lower()
     return None
 
 
-def describe(settings: Settings) -> dict[str, Any]:
+def describe_settings(settings: Settings) -> dict[str, Any]:
     """The settings for people, secrets left out."""
     shown = (
         (name, field.alias or name)

@@ -7,7 +7,7 @@ signature, a token or a URL. `instance_id` and `trace_id` lead to Durable's own 
 import json
 import logging
 
-from shared.redaction import EVENTS, TRACE_ID, redacted
+from shared.redaction import EVENT_LOGGER, TRACE_ID, redact
 
 APP_VERSION = "0.1.0"
 
@@ -17,19 +17,19 @@ INSTANCES = (
     "backfill_id",
 )  # each is the instance id of its orchestration; the first that is told counts
 
-logger = logging.getLogger(EVENTS)
+logger = logging.getLogger(EVENT_LOGGER)
 
 
-def event(name: str, event_id: str, **facts: str | int | float | bool | None) -> None:
+def emit_event(name: str, event_id: str, **facts: str | int | float | bool | None) -> None:
     """`name` as `run_ended`; `event_id` as `{run_id}/{stage}/{attempt}`. Facts that are None or "" are left out."""
     shown = {
-        fact: redacted(value) if isinstance(value, str) else value
+        fact: redact(value) if isinstance(value, str) else value
         for fact, value in facts.items()
         if value not in (None, "")
     }
     line: dict[str, str | int | float | bool | None] = {
         "event": name,
-        "event_id": redacted(event_id),
+        "event_id": redact(event_id),
         "app_version": APP_VERSION,
     }
     if instances := [shown[fact] for fact in INSTANCES if fact in shown]:

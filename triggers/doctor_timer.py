@@ -5,20 +5,20 @@ import logging
 import azure.durable_functions as df
 import azure.functions as func
 
-from shared.redaction import walled
+from shared.redaction import sanitize_exceptions
 from shared.services import services
-from shared.telemetry import event
+from shared.telemetry import emit_event
 
 bp = df.Blueprint()
-logger = logging.getLogger("partner_billing.doctor")
+logger = logging.getLogger("partner_billing.preflight")
 
 
 @bp.timer_trigger(schedule="0 30 3 * * *", arg_name="timer", use_monitor=True, run_on_startup=False)
-@walled
+@sanitize_exceptions
 async def examine_daily(timer: func.TimerRequest) -> None:
     """One event `preflight` a day. Idempotent: no check leaves anything, and the event's id is the day."""
     app = services()
-    report = await app.doctor.examine()
+    report = await app.preflight.run()
     found = {
         kind: [check for check in report["checks"] if check["status"] == kind]
         for kind in ("fail", "warn")
@@ -32,7 +32,7 @@ async def examine_daily(timer: func.TimerRequest) -> None:
             check["cause"],
             check["remedy"],
         )
-    event(
+    emit_event(
         "preflight",
         f"preflight/{app.clock.now():%Y%m%d}",
         status=report["status"],

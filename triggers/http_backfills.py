@@ -11,7 +11,7 @@ import azure.functions as func
 from activities.plan_backfill import known_states, scopes_of
 from shared.clock import iso, parse_iso
 from shared.due import FAILED
-from shared.exports import BillingMonth, Dataset, Malformed, parse_dataset
+from shared.exports import BillingMonth, Dataset, InvalidValueError, parse_dataset
 from shared.gaps import FIRST_SERVED, MOST_MONTHS, Gap, gaps, months_between
 from shared.invoices import InvoiceList, read_left_out
 from shared.ledger.backfills import Backfill
@@ -177,7 +177,7 @@ def read(
         return None
     try:
         return parse(body[name])
-    except Malformed as error:
+    except InvalidValueError as error:
         faults[name] = str(error)
         return None
 
@@ -185,7 +185,7 @@ def read(
 def a_month(value: Any, this: BillingMonth) -> BillingMonth:
     month = BillingMonth.parse(value if isinstance(value, str) else "")
     if not FIRST_SERVED <= month <= this:
-        raise Malformed(
+        raise InvalidValueError(
             f"must be from {FIRST_SERVED}, the first month ever served, to {this}, this month"
         )
     return month
@@ -193,7 +193,7 @@ def a_month(value: Any, this: BillingMonth) -> BillingMonth:
 
 def some_datasets(value: Any) -> tuple[Dataset, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
-        raise Malformed("must be a list of datasets")
+        raise InvalidValueError("must be a list of datasets")
     return tuple(dict.fromkeys(parse_dataset(one) for one in value))
 
 

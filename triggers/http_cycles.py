@@ -17,7 +17,7 @@ from shared.invoices import InvoiceList, LeftOut, read_left_out
 from shared.ledger.cycles import Cycle
 from shared.ledger.keys import random_suffix, stamp
 from shared.services import Services, services
-from shared.telemetry import event
+from shared.telemetry import emit_event
 from triggers.problem import answer, answered, invalid, unknown
 from triggers.queries import no_query
 from triggers.requests import json_object, path_id, requested_by
@@ -57,7 +57,7 @@ async def start_cycle(
     await start(
         client, "export_cycle", cycle.cycle_id, {"cycle_id": cycle.cycle_id, "tick": cycle.tick}
     )
-    event(
+    emit_event(
         "cycle_started",
         f"{cycle.cycle_id}/started/1",
         cycle_id=cycle.cycle_id,

@@ -15,4 +15,4 @@ bp = df.Blueprint()
 async def preflight(req: func.HttpRequest) -> func.HttpResponse:
     """200 whatever was found: the question was answered, and `status` is the answer. What watches for 503 asks /health."""
     no_query(req)
-    return answer(200, await services().doctor.examine(), **{"Cache-Control": "no-store"})
+    return answer(200, await services().preflight.run(), **{"Cache-Control": "no-store"})

@@ -15,7 +15,7 @@ from shared.ledger.runs import Run
 from shared.ledger.tables import BadContinuation
 from shared.messages import RunRequest
 from shared.services import services
-from shared.telemetry import event
+from shared.telemetry import emit_event
 from triggers.problem import Problem, answer, answered, invalid, unknown
 from triggers.queries import BAD_CONTINUATION, blobs_query, no_query, runs_query
 from triggers.requests import RunOrder, json_object, path_id, reason_of, requested_by, run_order
@@ -70,7 +70,7 @@ async def begin(
         )
         return accepted({**shown, "started": False}, live, now)
     await start(client, "export_run", request["run_id"], request)
-    event(
+    emit_event(
         "run_requested",
         f"{wanted.run_id}/requested/1",
         run_id=wanted.run_id,

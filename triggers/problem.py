@@ -12,8 +12,13 @@ from typing import Any, ParamSpec
 
 import azure.functions as func
 
-from shared.errors import InfrastructureFault, Transient
-from shared.redaction import asking_for_context, fault, traced, where
+from shared.errors import InfrastructureError, TransientError
+from shared.redaction import (
+    accept_context,
+    format_traceback,
+    to_infrastructure_error,
+    trace_context,
+)
 
 P = ParamSpec("P")
 
@@ -96,15 +101,15 @@ def answered(
     @functools.wraps(function)
     async def wall(*args: P.args, **kwargs: P.kwargs) -> func.HttpResponse:
         try:
-            with traced(kwargs):
+            with trace_context(kwargs):
                 return await function(*args, **kwargs)
         except Problem as problem:
             return said(problem)
         except (
             Exception
         ) as error:  # all of them: this is the one place that must not let anything through
-            cause, place = fault(error), where(error)
-            passing = isinstance(error, Transient | InfrastructureFault) or _is_storage(error)
+            cause, place = to_infrastructure_error(error), format_traceback(error)
+            passing = isinstance(error, TransientError | InfrastructureError) or _is_storage(error)
         logger.error("%s failed: %s at %s", getattr(function, "__name__", "function"), cause, place)
         if passing:
             return said(
@@ -119,7 +124,7 @@ def answered(
             Problem(500, "internal", "The app failed.", "Look at the app's log around this time.")
         )
 
-    return asking_for_context(wall)
+    return accept_context(wall)
 
 
 def _is_storage(error: BaseException) -> bool:

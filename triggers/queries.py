@@ -9,7 +9,7 @@ from datetime import datetime
 
 import azure.functions as func
 
-from shared.exports import MONTH, BillingMonth, Dataset, Malformed, parse_dataset
+from shared.exports import MONTH, BillingMonth, Dataset, InvalidValueError, parse_dataset
 from shared.ledger.runs import OUTCOMES
 from shared.ledger.tables import Continuation
 from triggers.problem import invalid
@@ -100,7 +100,7 @@ class _Reader:
     def _dataset(self) -> Dataset | None:
         try:
             return parse_dataset(self.given["dataset"]) if self.given.get("dataset") else None
-        except Malformed as error:
+        except InvalidValueError as error:
             self.faults["dataset"] = str(error)
             return None
 

@@ -12,8 +12,8 @@ from shared.exports import (
     AttributeSet,
     BillingMonth,
     ExportKey,
+    InvalidValueError,
     InvoiceScope,
-    Malformed,
     MonthScope,
     parse_attribute_set,
     parse_currency,
@@ -21,7 +21,7 @@ from shared.exports import (
     parse_invoice_id,
 )
 from shared.ledger.keys import started_at
-from shared.redaction import secret_free
+from shared.redaction import is_secret_free
 from triggers.problem import Problem, invalid, unknown
 
 LARGEST_BODY = 64 * 1024
@@ -106,7 +106,7 @@ def _reason(value: Any, faults: dict[str, str]) -> str:
     reason = value if isinstance(value, str) else ""
     if len(reason) > LONGEST_REASON or not reason.isprintable():
         faults["reason"] = f"must be one line of at most {LONGEST_REASON} characters"
-    elif not secret_free(reason):  # it is kept in histories, in clear
+    elif not is_secret_free(reason):  # it is kept in histories, in clear
         faults["reason"] = "must not hold what looks like a signature, a key, a token or a password"
     return reason
 
@@ -128,7 +128,7 @@ def _key(texts: dict[str, Any], now: datetime, faults: dict[str, str]) -> Export
             return None
         try:
             return parse(value)
-        except Malformed as error:
+        except InvalidValueError as error:
             faults[name] = str(error)
             return None
 
@@ -160,7 +160,7 @@ def _month(text: str, now: datetime) -> BillingMonth:
         return this if text == "current" else this.previous()
     month = BillingMonth.parse(text)
     if month not in (this, this.previous()):
-        raise Malformed(
+        raise InvalidValueError(
             f"must be {this.previous()} or {this}: older months are served only as billed data of their invoice"
         )
     return month

@@ -12,9 +12,9 @@ from shared.ledger.cycles import Cycle
 from shared.ledger.keys import stamp
 from shared.ledger.outcomes import InstanceState
 from shared.ledger.outcomes import settle_dead_runs as settle
-from shared.redaction import walled
+from shared.redaction import sanitize_exceptions
 from shared.services import services
-from shared.telemetry import event
+from shared.telemetry import emit_event
 
 bp = df.Blueprint()
 logger = logging.getLogger("partner_billing.schedule")
@@ -26,7 +26,7 @@ EARLY = timedelta(seconds=5)  # a timer may fire a little before its tick
     schedule="%EXPORT_SCHEDULE%", arg_name="timer", use_monitor=True, run_on_startup=False
 )
 @bp.durable_client_input(client_name="client")
-@walled
+@sanitize_exceptions
 async def start_due_cycle(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
     """Idempotent: the cycle's id is its tick, so a tick that fires twice starts one cycle."""
     app = services()
@@ -38,7 +38,7 @@ async def start_due_cycle(timer: func.TimerRequest, client: df.DurableOrchestrat
         Cycle(cycle_id, "starting", iso(tick), "timer", started_at=iso(app.clock.now()))
     )
     await client.start_new("export_cycle", cycle_id, {"cycle_id": cycle_id, "tick": iso(tick)})
-    event(
+    emit_event(
         "cycle_started",
         f"{cycle_id}/started/1",
         cycle_id=cycle_id,
@@ -65,7 +65,7 @@ def tick_of(timer: func.TimerRequest, now: datetime) -> datetime:
 
 @bp.timer_trigger(schedule="0 30 2 * * *", arg_name="timer", use_monitor=True, run_on_startup=False)
 @bp.durable_client_input(client_name="client")
-@walled
+@sanitize_exceptions
 async def start_daily_retention(
     timer: func.TimerRequest, client: df.DurableOrchestrationClient
 ) -> None:
@@ -79,7 +79,7 @@ async def start_daily_retention(
     schedule="0 */5 * * * *", arg_name="timer", use_monitor=True, run_on_startup=False
 )
 @bp.durable_client_input(client_name="client")
-@walled
+@sanitize_exceptions
 async def settle_dead_runs(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
     """The only judge of death. Idempotent: what it finds closed already, it leaves; what half done, it finishes."""
 

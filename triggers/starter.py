@@ -6,7 +6,7 @@ from typing import Any
 
 import azure.durable_functions as df
 
-from shared.redaction import fault
+from shared.redaction import to_infrastructure_error
 from triggers.problem import Problem
 
 logger = logging.getLogger("partner_billing.http")
@@ -23,7 +23,7 @@ async def start(
         await client.start_new(orchestrator, instance_id, request)
         return
     except Exception as error:  # the SDK raises a bare Exception with the engine's words
-        said = fault(error)
+        said = to_infrastructure_error(error)
     logger.error("%s %s was not started: %s", orchestrator, instance_id, said)
     raise Problem(
         503,

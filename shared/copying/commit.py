@@ -12,7 +12,7 @@ from typing import Any
 
 from shared.clock import iso, parse_iso
 from shared.copying.plan import folder, is_proven, told_by
-from shared.errors import InfrastructureFault, Rejected
+from shared.errors import InfrastructureError, InvalidDataError
 from shared.exports import InvoiceScope
 from shared.invoices import facts_of, settles_on
 from shared.landing.documents import LandedFact, is_newer, latest, marker, read_latest
@@ -49,12 +49,12 @@ async def commit_version(
     """
     stored = await landing.read(names_path(run.run_id, number))
     if stored is None:
-        raise InfrastructureFault("plan_missing", "Plan")
+        raise InfrastructureError("plan_missing", "Plan")
     names = json.loads(stored[0])
     for _ in range(MOST_TRIES):
         version = await ledger.versions.get(run.export_key, run.manifest_etag, run.version_n)
         if version is None:
-            raise InfrastructureFault(
+            raise InfrastructureError(
                 "version_unknown", "Version"
             )  # version rows are never deleted
         if (
@@ -69,7 +69,7 @@ async def commit_version(
             ledger, landing, run, version, names, facts, proof, settle_days
         ):
             return Committed(landed, 0)
-    raise InfrastructureFault("version_contended", "Version")
+    raise InfrastructureError("version_contended", "Version")
 
 
 async def _proven(
@@ -84,7 +84,7 @@ async def _proven(
         folder(landing, run, version), ledger.blobs.of_version(run.export_key, version.version)
     )
     if foreign := sorted(there.keys() - wanted.keys() - {MANIFEST}):
-        raise Rejected("foreign_blob", _whose(there[foreign[0]], len(foreign)))
+        raise InvalidDataError("foreign_blob", _whose(there[foreign[0]], len(foreign)))
     return [
         _fact(rows[name], value)
         for name, value in wanted.items()
@@ -172,7 +172,9 @@ async def _mark(
     if await landing.create(path, body) is None:
         there = await landing.read(path)
         if there is None or told_by(there[0], version) is None:
-            raise Rejected("foreign_blob", f"{MANIFEST} is there, and is not of this version")
+            raise InvalidDataError(
+                "foreign_blob", f"{MANIFEST} is there, and is not of this version"
+            )
 
 
 async def _point(landing: LandingStore, run: Run, version: Version) -> None:
@@ -191,7 +193,7 @@ async def _point(landing: LandingStore, run: Run, version: Version) -> None:
             return
         if await landing.swap(path, body, there[1] if there else None) is not None:
             return
-    raise InfrastructureFault("latest_contended", "Latest")
+    raise InfrastructureError("latest_contended", "Latest")
 
 
 def _whose(blob: LandedBlob, foreign: int) -> str:

@@ -37,11 +37,17 @@ from shared.copying.writing import (
     read_back,
     set_properties,
 )
-from shared.errors import BillingExportError, Rejected, Terminal, Transient, Unavailable
+from shared.errors import (
+    BillingExportError,
+    InvalidDataError,
+    PermanentError,
+    TransientError,
+    UnavailableError,
+)
 from shared.landing.refusals import word
 from shared.landing.store import LandedBlob, LandingStore, quoted
 from shared.manifest import OtherMonth
-from shared.redaction import fault, where
+from shared.redaction import format_traceback, to_infrastructure_error
 
 __all__ = ["BlobFate", "Copier", "CopyWork"]
 
@@ -130,8 +136,8 @@ class Copier:
                 "blob %s of run %s: copy_failed (%s at %s)",
                 name,
                 work.run_id,
-                fault(error),
-                where(error),
+                to_infrastructure_error(error),
+                format_traceback(error),
             )
             fate = BlobFate(name, False, "copy_failed", source_etag=source.etag)
         if fate.transferred:
@@ -143,8 +149,12 @@ class Copier:
         return replace(fate, tries=source.tries, seconds=self._clock.monotonic() - began)
 
     def _failed(self, work: CopyWork, source: PinnedSource, error: BillingExportError) -> BlobFate:
-        wait = error.retry_after_seconds if isinstance(error, Transient) else None
-        detail = error.detail if isinstance(error, Rejected) else str(fault(error))
+        wait = error.retry_after_seconds if isinstance(error, TransientError) else None
+        detail = (
+            error.detail
+            if isinstance(error, InvalidDataError)
+            else str(to_infrastructure_error(error))
+        )
         logger.warning("blob %s of run %s: %s (%s)", source.name, work.run_id, error.code, detail)
         return BlobFate(
             source.name,
@@ -178,7 +188,7 @@ class Copier:
         elif may_copy:
             landed = await self._copy(work, source, path)
         else:
-            raise Terminal("copy_failed", error_code="BlobNotFound")
+            raise PermanentError("copy_failed", error_code="BlobNotFound")
         found = landed.proven
         return BlobFate(
             source.name,
@@ -248,7 +258,7 @@ class Copier:
     async def _landed(self, path: str) -> LandedBlob:
         there = await self._head(path)
         if there is None:  # written, and gone again: a rival found it damaged
-            raise Unavailable("destination_unreachable", http_status=404)
+            raise UnavailableError("destination_unreachable", http_status=404)
         return there
 
     async def _in_place(
@@ -256,10 +266,10 @@ class Copier:
     ) -> _Landed:
         """Proves a blob of ours where it lies. One that fails is removed, in exactly the state that was looked at."""
         if not is_ours(there.metadata, work, source.facts.etag):
-            raise Rejected("foreign_blob", whose(there))
+            raise InvalidDataError("foreign_blob", whose(there))
         try:
             proven = await self._look_at(work, source, path, there)
-        except Rejected as error:
+        except InvalidDataError as error:
             if error.code.startswith("proof_"):
                 await self._landing.delete(path, there.etag)
             raise
@@ -277,7 +287,7 @@ class Copier:
     ) -> Proven:
         size, md5 = source.facts.size, source.facts.md5
         if there.being_copied:
-            raise Rejected("proof_size", "storage has only begun the copy")
+            raise InvalidDataError("proof_size", "storage has only begun the copy")
         if (
             work.proof == "transfer" or there.size != size
         ):  # by what storage says of both; nothing is read

@@ -9,7 +9,7 @@ missing last newline and no line at all are accepted: Microsoft's files have bee
 import json
 import re
 
-from shared.errors import Rejected
+from shared.errors import InvalidDataError
 
 BLANK = b" \t\r"
 NEWLINES = re.compile(rb"\n*")
@@ -91,7 +91,7 @@ class JsonLines:
         if self._first_line is not None:
             self._first_line += part
             if len(self._first_line) > LONGEST_FIRST_LINE:
-                raise Rejected(
+                raise InvalidDataError(
                     "proof_lines", f"line {self._lines + 1} is longer than any billing line"
                 )
         if part := part.strip(BLANK):
@@ -102,7 +102,7 @@ class JsonLines:
         self._lines += 1
         if self._opening != NONE:
             if self._opening != OPENING or self._closing != CLOSING:
-                raise Rejected("proof_lines", f"line {self._lines} is not a JSON object")
+                raise InvalidDataError("proof_lines", f"line {self._lines} is not a JSON object")
             self.rows += 1
             if self._first_line is not None:
                 self._parse_first(bytes(self._first_line))
@@ -116,7 +116,7 @@ class JsonLines:
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
-            raise Rejected("proof_lines", f"line {self._lines} is not a JSON object")
+            raise InvalidDataError("proof_lines", f"line {self._lines} is not a JSON object")
         self.columns = tuple(value)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.clock import iso
-from shared.errors import InfrastructureFault
+from shared.errors import InfrastructureError
 from shared.landing.documents import is_newer, read_latest
 from shared.landing.layout import (
     latest_path,
@@ -94,7 +94,7 @@ async def find_version(ledger: Ledger, run: Run, manifest: Manifest) -> Version:
             planned = await ledger.versions.insert(_new(ledger, run, manifest, n))
         if planned is not None:
             return planned
-    raise InfrastructureFault("version_contended", "Version")
+    raise InfrastructureError("version_contended", "Version")
 
 
 def _new(ledger: Ledger, run: Run, manifest: Manifest, n: int) -> Version:
@@ -211,7 +211,7 @@ async def reopen(
         version, state="landing", run_id=run.run_id, last_planned_at=iso(ledger.clock.now())
     )
     if changed is None:
-        raise InfrastructureFault(
+        raise InfrastructureError(
             "version_contended", "Version"
         )  # another run repairs it: the repeat sees what became of it
     if marker_etag is not None:

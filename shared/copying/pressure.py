@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from shared.clock import Clock
 from shared.copying.limits import CONCURRENCY
-from shared.errors import Throttled, Unavailable
+from shared.errors import ThrottledError, UnavailableError
 
 R = TypeVar("R")
 
@@ -52,7 +52,7 @@ class Pressure:
         try:
             quiet = self.quiet_seconds()
             if quiet > self._patience:
-                raise Throttled("storage_busy", retry_after_seconds=math.ceil(quiet))
+                raise ThrottledError("storage_busy", retry_after_seconds=math.ceil(quiet))
             if quiet > 0:
                 await self._sleep(quiet)
             yield
@@ -77,10 +77,10 @@ class Pressure:
         broken, busy = iter(PAUSES), iter(BUSY_PAUSES)
         while True:
             began = self._clock.monotonic()
-            said: Throttled | Unavailable
+            said: ThrottledError | UnavailableError
             try:
                 return await ask()
-            except Throttled as error:
+            except ThrottledError as error:
                 said, own = error, next(busy, None)
                 self._busy(error.retry_after_seconds, began)
                 # with some chance in it: those who wait for one moment must not all come back in it
@@ -90,7 +90,7 @@ class Pressure:
                     else (error.retry_after_seconds or 0)
                     + own * secrets.SystemRandom().uniform(0.5, 1)
                 )
-            except Unavailable as error:
+            except UnavailableError as error:
                 said, wait = error, next(broken, None)
             if wait is None or wait > self._patience:
                 break

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from shared.copying.lines import JsonLines
 from shared.copying.work import Encoding, Proof
-from shared.errors import Rejected
+from shared.errors import InvalidDataError
 
 MAGIC = b"\x1f\x8b"
 SLICE = (
@@ -57,9 +57,9 @@ def prover(proof: Proof) -> Prover:
 def hold_against(proven: Proven, size: int, md5: str | None) -> None:
     """Raises Rejected(proof_size | proof_md5). `md5` (base64) is the source's, where it has one."""
     if proven.bytes != size:
-        raise Rejected("proof_size", f"{proven.bytes} bytes of {size}")
+        raise InvalidDataError("proof_size", f"{proven.bytes} bytes of {size}")
     if md5 is not None and proven.md5 != md5:
-        raise Rejected("proof_md5", "another MD5 than the source's")
+        raise InvalidDataError("proof_md5", "another MD5 than the source's")
 
 
 class TransferProof:
@@ -144,7 +144,7 @@ class GzipMembers:
 
     def finish(self) -> None:
         if self._inflater is not None or self._header:
-            raise Rejected(
+            raise InvalidDataError(
                 "proof_gzip", f"the last gzip member does not end within the {self._read} bytes"
             )
 
@@ -152,12 +152,14 @@ class GzipMembers:
         """A member's header, kept back until it is whole: isal 1.9 calls some headers damaged that reach it in parts."""
         self._header += data
         if not self._header.startswith(MAGIC[: len(self._header)]):
-            raise Rejected(
+            raise InvalidDataError(
                 "proof_gzip", f"something else follows a gzip member before byte {self._read}"
             )
         if header_length(self._header) is None:
             if len(self._header) > LONGEST_HEADER:
-                raise Rejected("proof_gzip", f"a gzip header before byte {self._read} does not end")
+                raise InvalidDataError(
+                    "proof_gzip", f"a gzip header before byte {self._read} does not end"
+                )
             return b""
         self._inflater = self._library.IgzipDecompressor(flag=self._library.DECOMP_GZIP)
         whole, self._header = self._header, b""
@@ -176,14 +178,14 @@ class GzipMembers:
                 if inflater.needs_input:
                     return b""
         except self._library.IsalError:
-            raise Rejected("proof_gzip", f"damaged gzip before byte {self._read}") from None
+            raise InvalidDataError("proof_gzip", f"damaged gzip before byte {self._read}") from None
 
     def _take(self, piece: bytes) -> None:
         self._written += len(piece)
         if self._written > LARGEST or (
             self._written > RATIO_FROM and self._written > RATIO * self._read
         ):
-            raise Rejected("proof_bomb", f"{self._written} bytes from {self._read}")
+            raise InvalidDataError("proof_bomb", f"{self._written} bytes from {self._read}")
         self._lines.feed(piece)
 
 

@@ -21,7 +21,14 @@ from shared.copying.limits import BLOCK
 from shared.copying.pressure import Pressure
 from shared.copying.source import SourceDirectory, Sources
 from shared.copying.work import CopyWork
-from shared.errors import BillingExportError, Refused, Rejected, Terminal, Throttled, Unavailable
+from shared.errors import (
+    BillingExportError,
+    InvalidDataError,
+    PermanentError,
+    RequestRefusedError,
+    ThrottledError,
+    UnavailableError,
+)
 from shared.landing.refusals import BUSY, word
 from shared.retry_after import retry_after_seconds
 
@@ -141,7 +148,7 @@ class SourceReader:
         if status == 403 and code in SIGNATURE_CODES:
             raise _SignatureRefused
         if status in BUSY:
-            said = Throttled(
+            said = ThrottledError(
                 "storage_busy",
                 retry_after_seconds=retry_after_seconds(
                     answer.headers.get("Retry-After"), self._clock.now()
@@ -153,7 +160,7 @@ class SourceReader:
         elif status == 408 or status > 500:
             raise _Broken
         elif 300 <= status < 400:
-            said = Refused(
+            said = RequestRefusedError(
                 "source_redirected", http_status=status, error_code=code, request_id=request_id
             )
         else:
@@ -163,7 +170,7 @@ class SourceReader:
                 412: "source_changed",
                 416: "source_short",
             }
-            said = Terminal(
+            said = PermanentError(
                 known.get(status, "source_forbidden"),
                 http_status=status,
                 error_code=code,
@@ -227,7 +234,7 @@ class PinnedSource:
         """HEAD. The first look pins; a later one raises source_changed if it sees something else."""
         seen = await self._persistently(lambda: self._signed("HEAD", {}, _facts))
         if self._facts is not None and seen.etag != self._facts.etag:
-            raise Terminal("source_changed")
+            raise PermanentError("source_changed")
         self._facts = seen
         return seen
 
@@ -252,7 +259,7 @@ class PinnedSource:
 
         try:
             await self._persistently(first)
-        except Terminal as error:
+        except PermanentError as error:
             if error.http_status != 416:
                 raise
             await self.look()  # a blob without bytes has no range
@@ -284,7 +291,7 @@ class PinnedSource:
     async def renewed(self, stale: SourceDirectory) -> SourceDirectory:
         found = await self._reader.sources.renewed(self._work.operation_id, stale)
         if not self._as_planned(found):
-            raise Terminal("source_changed")
+            raise PermanentError("source_changed")
         return found
 
     def _as_planned(self, found: SourceDirectory) -> bool:
@@ -309,7 +316,7 @@ class PinnedSource:
                 return await self._reader.request(method, newer.blob_url(self.name), headers, use)
             except _SignatureRefused:
                 pass
-        raise Refused("source_sas_expired", http_status=403)
+        raise RequestRefusedError("source_sas_expired", http_status=403)
 
     async def _persistently(self, ask: Callable[[], Awaitable[R]]) -> R:
         async def once() -> R:
@@ -317,7 +324,7 @@ class PinnedSource:
                 return await ask()
             except _Broken as broken:
                 code = broken.code
-            raise Unavailable(code)
+            raise UnavailableError(code)
 
         return await self._pressure.persist(once, self._repeated)
 
@@ -331,9 +338,9 @@ class PinnedSource:
             answer.status,
             *(answer.headers.get(name) for name in ("Content-Range", "Content-Length")),
         ) != expected:
-            raise Terminal("source_short", http_status=answer.status)
+            raise PermanentError("source_short", http_status=answer.status)
         if answer.headers.get("ETag", self.facts.etag) != self.facts.etag:
-            raise Terminal("source_changed", http_status=answer.status)
+            raise PermanentError("source_changed", http_status=answer.status)
 
 
 async def _facts(answer: "ClientResponse") -> SourceFacts:
@@ -347,10 +354,10 @@ def _facts_of_range(answer: "ClientResponse", most: int) -> SourceFacts:
     """Of an answer to the first `most` bytes: all there are of a small blob. Its MD5 is of the whole blob in any case."""
     said = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range") or "")
     if answer.status != 206 or said is None:
-        raise Terminal("source_short", http_status=answer.status)
+        raise PermanentError("source_short", http_status=answer.status)
     last, size = int(said[1]), int(said[2])
     if last != min(most, size) - 1 or answer.headers.get("Content-Length") != str(last + 1):
-        raise Terminal("source_short", http_status=answer.status)
+        raise PermanentError("source_short", http_status=answer.status)
     md5 = answer.headers.get("x-ms-blob-content-md5") or (
         answer.headers.get("Content-MD5") if size <= most else None
     )
@@ -361,7 +368,7 @@ def _believed(etag: str | None, size: int, md5: str | None) -> SourceFacts:
     if not etag:
         raise _Broken
     if size > MOST_BYTES:
-        raise Rejected(
+        raise InvalidDataError(
             "copy_failed", "the source names more bytes than a blob of blocks of ours can have"
         )
     return SourceFacts(etag, size, md5 if md5 and _is_md5(md5) else None)

@@ -6,7 +6,7 @@ what it does not know (reference: blob-copy, 5).
 
 from datetime import datetime
 
-from shared.errors import BillingExportError, Rejected, Terminal, Throttled
+from shared.errors import BillingExportError, InvalidDataError, PermanentError, ThrottledError
 from shared.landing.refusals import code_of, from_library, header_of, status_of, word
 from shared.retry_after import retry_after_seconds
 
@@ -49,15 +49,15 @@ def of_copy_source(error: Exception, now: datetime) -> Exception | None:
     cause = word(header_of(error, "x-ms-copy-source-error-code"))
     if cause_status in ("429", "503") or cause in SOURCE_BUSY:
         wait = retry_after_seconds(header_of(error, "Retry-After"), now)
-        return Throttled(
+        return ThrottledError(
             "storage_busy", retry_after_seconds=wait, http_status=status, error_code=cause
         )
     if (status == 412 and code in SOURCE_CHANGED) or cause_status == "412":
-        return Terminal("source_changed", http_status=status, error_code=code)
+        return PermanentError("source_changed", http_status=status, error_code=code)
     if code in OF_THE_LANDING:
         return None
     if status == 400 and code == "Md5Mismatch":
-        return Rejected("proof_md5", "another MD5 than the source's, said storage")
+        return InvalidDataError("proof_md5", "another MD5 than the source's, said storage")
     if status == 501 or status == 405 or (status == 500 and code is None):
         return NotOffered(for_good=True)
     if status in (400, 413) and code != "InvalidHeaderValue":

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from shared.copying.pressure import Pressure
 from shared.copying.work import CopyWork
-from shared.errors import BillingExportError, Unavailable
+from shared.errors import BillingExportError, UnavailableError
 from shared.landing.refusals import code_of, from_library, landing_error, status_of
 from shared.landing.store import LandedBlob, LandingStore, quoted
 
@@ -141,7 +141,7 @@ class BlobWriter:
         if code_of(error) in BEATEN:
             return AlreadyThere()
         if status_of(error) == 400 and code_of(error) in ("Md5Mismatch", "Crc64Mismatch"):
-            return Unavailable(
+            return UnavailableError(
                 "destination_unreachable", http_status=400, error_code=code_of(error)
             )
         return landing_error(error, self._landing.now())
@@ -167,9 +167,9 @@ async def read_back(
     else:
         if len(data) == length:
             return data
-        said = Unavailable("destination_unreachable")
+        said = UnavailableError("destination_unreachable")
     if said.http_status == 404:  # a rival found it damaged and removed it
-        said = Unavailable("destination_unreachable", http_status=404)
+        said = UnavailableError("destination_unreachable", http_status=404)
     raise said
 
 

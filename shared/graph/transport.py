@@ -29,25 +29,26 @@ from msgraph.graph_request_adapter import GraphRequestAdapter
 from msgraph.graph_service_client import GraphServiceClient
 
 from shared.clock import Clock
-from shared.errors import Refused, Unavailable
+from shared.errors import RequestRefusedError, UnavailableError
 from shared.exports import ExportKey
 from shared.graph import requests
-from shared.graph.answers import Answer
-from shared.identity import token_for
-from shared.redaction import TOKEN, quiet_libraries
+from shared.graph.responses import GraphResponse
+from shared.identity import GRAPH_SCOPE, get_access_token
+from shared.redaction import SAFE_TOKEN, configure_library_logging
 from shared.retry_after import retry_after_seconds
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
-SCOPE = "https://graph.microsoft.com/.default"  # named, for the SDK would derive it from the host (12, gotcha 11)
 CONNECT_SECONDS = 10.0
-LARGEST_ANSWER = 32 * 1024 * 1024  # bytes, unpacked; a manifest of 100,000 blobs has about 14 MiB
+MAX_RESPONSE_BYTES = (
+    32 * 1024 * 1024
+)  # bytes, unpacked; a manifest of 100,000 blobs has about 14 MiB
 
 logger = logging.getLogger("partner_billing.graph")
 
 
-class Connection:
+class GraphConnection:
     """msgraph-sdk on one base URL. `credential` None sends no token; `transport` is closed with the connection.
 
     Every request returns the Answer, whatever its status. Raises Unavailable: no token, no connection, no answer within
@@ -62,7 +63,7 @@ class Connection:
         transport: httpx.AsyncBaseTransport | None,
         total_seconds: float,
     ) -> None:
-        quiet_libraries()
+        configure_library_logging()
         self._clock, self._total_seconds = clock, total_seconds
         self._http = httpx.AsyncClient(
             transport=BoundedTransport(transport or httpx.AsyncHTTPTransport()),
@@ -85,18 +86,18 @@ class Connection:
             self._billing = GraphServiceClient(request_adapter=adapter).reports.partners.billing
             requests.load(self._billing)
 
-    async def export(self, key: ExportKey, period: requests.Period | None) -> Answer:
+    async def start_export(self, key: ExportKey, period: requests.Period | None) -> GraphResponse:
         return await self._ask(
             f"export {key.dataset}",
             lambda named: requests.post_export(self._billing, key, period, named),
         )
 
-    async def operation(self, operation_id: str) -> Answer:
+    async def get_operation(self, operation_id: str) -> GraphResponse:
         return await self._ask(
             "operation", lambda named: requests.get_operation(self._billing, operation_id, named)
         )
 
-    async def manifest(self, manifest_id: str) -> Answer:
+    async def get_manifest(self, manifest_id: str) -> GraphResponse:
         return await self._ask(
             "manifest", lambda named: requests.get_manifest(self._billing, manifest_id, named)
         )
@@ -104,7 +105,9 @@ class Connection:
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def _ask(self, what: str, request: Callable[[str], Awaitable[httpx.Response]]) -> Answer:
+    async def _ask(
+        self, what: str, request: Callable[[str], Awaitable[httpx.Response]]
+    ) -> GraphResponse:
         client_request_id, began = (
             str(uuid4()),
             self._clock.monotonic(),
@@ -122,9 +125,9 @@ class Connection:
             )
             return answer
         except UnreadableBody:
-            failure = Unavailable("graph_malformed")
+            failure = UnavailableError("graph_malformed")
         except (httpx.HTTPError, OSError):  # OSError holds TimeoutError and what TLS raises
-            failure = Unavailable("graph_unavailable")
+            failure = UnavailableError("graph_unavailable")
         logger.warning(
             "graph %s: %s after %.1f s, client request id %s",
             what,
@@ -134,15 +137,15 @@ class Connection:
         )
         raise failure  # out here, so that the library's error, which holds the request and its token, is not its context
 
-    def _answer(self, response: httpx.Response) -> Answer:
+    def _answer(self, response: httpx.Response) -> GraphResponse:
         headers = response.headers
         request_ids = (headers.get(name, "") for name in ("request-id", "x-ms-request-id"))
-        return Answer(
+        return GraphResponse(
             status=response.status_code,
             media_type=headers.get("content-type", "").partition(";")[0].strip().lower(),
             location=headers.get("location"),
             body=response.content,
-            request_id=next((said for said in request_ids if TOKEN.fullmatch(said)), None),
+            request_id=next((said for said in request_ids if SAFE_TOKEN.fullmatch(said)), None),
             retry_after_seconds=retry_after_seconds(headers.get("retry-after"), self._clock.now()),
         )
 
@@ -186,9 +189,11 @@ async def _bounded(response: httpx.Response) -> bytes:
     assert isinstance(response.stream, httpx.AsyncByteStream)
     async for chunk in response.stream:
         body += (
-            chunk if unpack is None else _unpacked(unpack, chunk, LARGEST_ANSWER + 1 - len(body))
+            chunk
+            if unpack is None
+            else _unpacked(unpack, chunk, MAX_RESPONSE_BYTES + 1 - len(body))
         )
-        if len(body) > LARGEST_ANSWER:
+        if len(body) > MAX_RESPONSE_BYTES:
             raise UnreadableBody
     if unpack is not None and body and not unpack.eof:
         raise UnreadableBody
@@ -217,10 +222,12 @@ class GraphTokens(AccessTokenProvider):
         self, uri: str, additional_authentication_context: dict[str, Any] | None = None
     ) -> str:
         if not self._hosts.is_url_host_valid(uri) or urlsplit(uri).scheme != "https":
-            raise Refused("graph_unauthorized")
+            raise RequestRefusedError("graph_unauthorized")
         challenge = (additional_authentication_context or {}).get("claims")
         claims = _claims(challenge) if isinstance(challenge, str) else None
-        return await token_for(self._credential, SCOPE, claims=claims, seconds=self._seconds)
+        return await get_access_token(
+            self._credential, GRAPH_SCOPE, claims=claims, seconds=self._seconds
+        )
 
     def get_allowed_hosts_validator(self) -> AllowedHostsValidator:
         return self._hosts

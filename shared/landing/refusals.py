@@ -7,7 +7,13 @@ full account and ResourceNotFoundError for a copy source that may not be read; i
 import re
 from datetime import datetime
 
-from shared.errors import BillingExportError, Refused, Terminal, Throttled, Unavailable
+from shared.errors import (
+    BillingExportError,
+    PermanentError,
+    RequestRefusedError,
+    ThrottledError,
+    UnavailableError,
+)
 from shared.retry_after import retry_after_seconds
 
 BUSY = (429, 500, 503)
@@ -64,7 +70,7 @@ def landing_error(error: BaseException, now: datetime) -> BillingExportError:
         word(header_of(error, "x-ms-request-id")),
     )
     if status in BUSY:
-        return Throttled(
+        return ThrottledError(
             "storage_busy",
             retry_after_seconds=retry_after_seconds(header_of(error, "Retry-After"), now),
             http_status=status,
@@ -75,15 +81,15 @@ def landing_error(error: BaseException, now: datetime) -> BillingExportError:
         "ClientAuthenticationError",
         "CredentialUnavailableError",
     ):
-        return Unavailable(
+        return UnavailableError(
             "identity_unavailable"
         )  # azure-identity: no answer of storage, so nothing but the name tells
     terminal = None if status is None else _terminal_code(status, code)
     if terminal is None:
-        return Unavailable(
+        return UnavailableError(
             "destination_unreachable", http_status=status, error_code=code, request_id=request_id
         )
-    kind = Refused if terminal == "destination_forbidden" else Terminal
+    kind = RequestRefusedError if terminal == "destination_forbidden" else PermanentError
     return kind(terminal, http_status=status, error_code=code, request_id=request_id)
 
 

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from shared.clock import Clock, SystemClock
-from shared.errors import BillingExportError, Terminal
+from shared.errors import BillingExportError, PermanentError
 from shared.landing.refusals import code_of, from_library, landing_error, status_of
 from shared.proxies import use_env_settings
 
@@ -131,7 +131,9 @@ class LandingStore:
                 return
             if status_of(error) != 403:
                 raise
-            missing = Terminal("destination_missing", http_status=403, error_code=code_of(error))
+            missing = PermanentError(
+                "destination_missing", http_status=403, error_code=code_of(error)
+            )
         else:
             return
         raise missing

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from shared.clock import parse_iso
-from shared.errors import InfrastructureFault
+from shared.errors import InfrastructureError
 from shared.exports import Dataset, ExportKey, MonthScope
 from shared.ledger.keys import within_dataset
 from shared.ledger.runs import Run
@@ -63,7 +63,7 @@ class Catalogue:
                 return
             elif await self._tables.replace("catalogue", partition, row, wanted, there.etag):
                 return
-        raise InfrastructureFault("catalogue_contended", "Catalogue")
+        raise InfrastructureError("catalogue_contended", "Catalogue")
 
     async def get(self, key: ExportKey) -> CatalogueEntry | None:
         row = await self._tables.get("catalogue", key.dataset.value, within_dataset(key))

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from shared.clock import iso
-from shared.errors import InfrastructureFault
+from shared.errors import InfrastructureError
 from shared.ledger.ledger import Ledger
 from shared.ledger.locks import Lock
 from shared.ledger.outcomes import close_run
@@ -84,7 +84,7 @@ async def _adopt(ledger: Ledger, run_id: str, epoch: int) -> None:
             or await ledger.runs.merge_if(run, epoch=epoch)
         ):
             return
-    raise InfrastructureFault("run_contended", "Run")
+    raise InfrastructureError("run_contended", "Run")
 
 
 async def _is_being_cancelled(ledger: Ledger, lock: Lock) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from shared.clock import iso, parse_iso
-from shared.errors import InfrastructureFault
+from shared.errors import InfrastructureError
 from shared.ledger.tables import Row, Tables, Where
 
 LEASE = timedelta(hours=1)  # beyond the next expected sign of life
@@ -56,7 +56,7 @@ class Locks:
                 return lock
             elif taken := await self._replace(replace(wanted, epoch=lock.epoch + 1), lock.etag):
                 return taken
-        raise InfrastructureFault("lock_contended", "Locks")
+        raise InfrastructureError("lock_contended", "Locks")
 
     async def renew(self, lock: Lock, sign_of_life: datetime) -> bool:
         """Prolongs the lease where less than half an hour beyond the next sign of life is left. False: it has moved."""
@@ -76,7 +76,7 @@ class Locks:
                 return
             if await self._replace(replace(lock, run_id="", unknown_since=""), lock.etag):
                 return
-        raise InfrastructureFault("lock_contended", "Locks")
+        raise InfrastructureError("lock_contended", "Locks")
 
     async def held(self) -> AsyncIterator[Lock]:
         """Every key that names a run: what may be dead."""

@@ -10,12 +10,12 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from shared.clock import iso, parse_iso
-from shared.errors import InfrastructureFault, remedy
+from shared.errors import InfrastructureError, remedy
 from shared.ledger.ledger import Ledger
 from shared.ledger.locks import Lock
 from shared.ledger.runs import Run, seconds_between
 from shared.messages import RunEnd
-from shared.telemetry import event
+from shared.telemetry import emit_event
 
 MOST_TRIES = 50
 UNKNOWN_FOR = timedelta(minutes=5)
@@ -43,7 +43,7 @@ async def close_run(ledger: Ledger, run_id: str, end: RunEnd) -> RunEnd:
         await ledger.catalogue.refresh(
             run.export_key, await ledger.versions.newest_complete(run.export_key), run
         )
-    event(
+    emit_event(
         "run_ended",
         f"{run_id}/ended/1",
         run_id=run_id,
@@ -74,7 +74,7 @@ async def _write_outcome(ledger: Ledger, run_id: str, end: RunEnd) -> Run:
     for _ in range(MOST_TRIES):
         run = await ledger.runs.get(run_id)
         if run is None:
-            raise InfrastructureFault(
+            raise InfrastructureError(
                 "run_unknown", "Run"
             )  # every run is inserted before anything can end it
         if run.end is not None:
@@ -82,7 +82,7 @@ async def _write_outcome(ledger: Ledger, run_id: str, end: RunEnd) -> Run:
         columns = await _final_columns(ledger, run, end)
         if await ledger.runs.merge_if(run, **columns):
             return replace(run, **columns)
-    raise InfrastructureFault("run_contended", "Run")
+    raise InfrastructureError("run_contended", "Run")
 
 
 async def _final_columns(ledger: Ledger, run: Run, end: RunEnd) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from shared.clock import Clock, iso, parse_iso
-from shared.errors import InfrastructureFault, Throttled, Transient
+from shared.errors import InfrastructureError, ThrottledError, TransientError
 from shared.ledger.tables import Tables
 
 MOST_TRIES = 50
@@ -25,9 +25,9 @@ class Throttle:
             self._until, self._read_at = parse_iso(row.values["until"]) if row else None, now
         return max(0, -int(-(self._until - now).total_seconds() // 1)) if self._until else 0
 
-    async def after(self, error: Transient) -> int | None:
+    async def after(self, error: TransientError) -> int | None:
         """The seconds to wait after `error`; of a 429 the whole app is told."""
-        if not isinstance(error, Throttled):
+        if not isinstance(error, ThrottledError):
             return error.retry_after_seconds
         seconds = WITHOUT_HEADER if error.retry_after_seconds is None else error.retry_after_seconds
         await self.hold(seconds)
@@ -51,4 +51,4 @@ class Throttle:
                 return
             if written is not None:
                 return
-        raise InfrastructureFault("throttle_contended", "Throttle")
+        raise InfrastructureError("throttle_contended", "Throttle")

@@ -7,33 +7,35 @@ Microsoft's request id, nothing of an answer's text. httpx is imported at the fi
 import asyncio
 import logging
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from shared.clock import Clock
-from shared.errors import Unavailable
-from shared.identity import token_for
+from shared.errors import UnavailableError
+from shared.identity import PARTNER_CENTER_SCOPE, get_access_token
 from shared.invoices import InvoiceList
-from shared.manifest import is_loopback
-from shared.partner_center.answers import Answer, Page, page_of, together
-from shared.redaction import TOKEN, quiet_libraries
+from shared.partner_center.responses import (
+    InvoicePage,
+    PartnerCenterResponse,
+    merge_pages,
+    parse_invoice_page,
+)
+from shared.redaction import SAFE_TOKEN, configure_library_logging
 from shared.retry_after import retry_after_seconds
+from shared.urls import PARTNER_CENTER_URL, parse_partner_center_base_url
 
 if TYPE_CHECKING:
     import httpx
     from azure.core.credentials_async import AsyncTokenCredential
 
-PARTNER_CENTER = "https://api.partnercenter.microsoft.com"
-SCOPE = f"{PARTNER_CENTER}/.default"  # another audience than Graph's (graph-partner-billing, 10)
 PAGE_SIZE = 200  # ignored for modern invoices, which come all at once; it pages legacy ones
-MOST_PAGES = 50
-LARGEST_ANSWER = 16 * 1024 * 1024  # bytes; an invoice has about 1 KiB
+MAX_PAGES = 50
+MAX_RESPONSE_BYTES = 16 * 1024 * 1024  # bytes; an invoice has about 1 KiB
 CONNECT_SECONDS, TOTAL_SECONDS = 10.0, 60.0
 
 logger = logging.getLogger("partner_billing.partner_center")
 
 
-class PartnerCenter:
+class PartnerCenterClient:
     """`credential` is needed unless `base_url` is on loopback, where it is never used; its maker closes it.
 
     `transport` replaces the network in tests. May be shared by any number of tasks of one event loop.
@@ -48,30 +50,30 @@ class PartnerCenter:
         transport: "httpx.AsyncBaseTransport | None" = None,
         total_seconds: float = TOTAL_SECONDS,
     ) -> None:
-        self._base_url, self._clock = checked_base_url(base_url), clock
-        if credential is None and self._base_url == PARTNER_CENTER:
+        self._base_url, self._clock = parse_partner_center_base_url(base_url), clock
+        if credential is None and self._base_url == PARTNER_CENTER_URL:
             raise ValueError("Partner Center needs a credential")
-        self._credential = credential if self._base_url == PARTNER_CENTER else None
+        self._credential = credential if self._base_url == PARTNER_CENTER_URL else None
         self._transport, self._total_seconds = transport, total_seconds
         self._http: httpx.AsyncClient | None = None
 
-    async def invoices(self) -> InvoiceList:
+    async def list_invoices(self) -> InvoiceList:
         """All invoices. A list that changes while its pages are read is read once more; then it is taken as it came."""
         pages, changed = await self._pages()
         if changed:
             pages, _ = await self._pages()
-        return together(pages)
+        return merge_pages(pages)
 
     async def close(self) -> None:
         http, self._http = self._http, None
         if http is not None:
             await http.aclose()
 
-    async def _pages(self) -> tuple[list[Page], bool]:
+    async def _pages(self) -> tuple[list[InvoicePage], bool]:
         """Pages in their order, and whether they cannot be of one and the same list."""
-        pages, offset, seen, changed = list[Page](), 0, set[str](), False
-        while len(pages) < MOST_PAGES:
-            page = page_of(await self._ask(offset))
+        pages, offset, seen, changed = list[InvoicePage](), 0, set[str](), False
+        while len(pages) < MAX_PAGES:
+            page = parse_invoice_page(await self._ask(offset))
             ids = {invoice.invoice_id for invoice in page.invoices if not invoice.amends}
             changed = changed or bool(ids & seen) or bool(pages and page.total != pages[0].total)
             pages.append(page)
@@ -81,9 +83,9 @@ class PartnerCenter:
             if page.next_offset <= offset or (nothing_new and not page.left_out):
                 return pages, True  # it leads in a circle
             offset = page.next_offset
-        raise Unavailable("partner_center_malformed")
+        raise UnavailableError("partner_center_malformed")
 
-    async def _ask(self, offset: int) -> Answer:
+    async def _ask(self, offset: int) -> PartnerCenterResponse:
         """One page. The address is always ours: of `next` only the offset is used."""
         import httpx
 
@@ -96,8 +98,8 @@ class PartnerCenter:
                     "MS-RequestId": str(uuid4()),
                 }
                 if self._credential is not None:
-                    token = await token_for(
-                        self._credential, SCOPE, seconds=self._total_seconds / 2
+                    token = await get_access_token(
+                        self._credential, PARTNER_CENTER_SCOPE, seconds=self._total_seconds / 2
                     )
                     headers["Authorization"] = f"Bearer {token}"
                 answer = await self._answer(headers, offset)
@@ -110,9 +112,9 @@ class PartnerCenter:
             )
             return answer
         except _Unreadable:
-            failure = Unavailable("partner_center_malformed")
+            failure = UnavailableError("partner_center_malformed")
         except (httpx.HTTPError, OSError):  # OSError holds TimeoutError and what TLS raises
-            failure = Unavailable("partner_center_unavailable")
+            failure = UnavailableError("partner_center_unavailable")
         logger.warning(
             "partner center invoices from %d: %s, correlation id %s",
             offset,
@@ -121,7 +123,7 @@ class PartnerCenter:
         )
         raise failure  # out here, so that the library's error, which holds the request and its token, is not its context
 
-    async def _answer(self, headers: dict[str, str], offset: int) -> Answer:
+    async def _answer(self, headers: dict[str, str], offset: int) -> PartnerCenterResponse:
         import httpx
 
         url, page = f"{self._base_url}/v1/invoices", {"size": PAGE_SIZE, "offset": offset}
@@ -132,10 +134,10 @@ class PartnerCenter:
             assert isinstance(response.stream, httpx.AsyncByteStream)
             async for chunk in response.stream:  # as it comes: nothing is unpacked
                 body += chunk
-                if len(body) > LARGEST_ANSWER:
+                if len(body) > MAX_RESPONSE_BYTES:
                     raise _Unreadable
             said = (response.headers.get(name, "") for name in ("MS-RequestId", "request-id"))
-            return Answer(
+            return PartnerCenterResponse(
                 status=response.status_code,
                 body=bytes(body),
                 media_type=response.headers.get("content-type", "")
@@ -145,14 +147,14 @@ class PartnerCenter:
                 retry_after_seconds=retry_after_seconds(
                     response.headers.get("retry-after"), self._clock.now()
                 ),
-                request_id=next((one for one in said if TOKEN.fullmatch(one)), None),
+                request_id=next((one for one in said if SAFE_TOKEN.fullmatch(one)), None),
             )
 
     def _connected(self) -> "httpx.AsyncClient":
         if self._http is None:
             import httpx
 
-            quiet_libraries()
+            configure_library_logging()
             self._http = httpx.AsyncClient(
                 transport=self._transport,
                 follow_redirects=False,
@@ -165,28 +167,3 @@ class PartnerCenter:
 
 class _Unreadable(Exception):
     """An answer that is too large, or packed though that was not asked for."""
-
-
-def checked_base_url(url: str) -> str:
-    """`url` without a slash at its end, if it is Partner Center or a loopback literal; else ValueError, which never quotes it.
-
-    >>> checked_base_url("https://api.partnercenter.microsoft.com/"), checked_base_url("http://127.0.0.1:8700")
-    ('https://api.partnercenter.microsoft.com', 'http://127.0.0.1:8700')
-    """
-    url = url.removesuffix("/")
-    if url == PARTNER_CENTER or _on_loopback(url):
-        return url
-    raise ValueError(
-        f"the base URL of Partner Center must be {PARTNER_CENTER}, or a loopback address"
-    )
-
-
-def _on_loopback(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return False
-    host = parts.hostname or ""
-    literal = f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{'' if port is None else f':{port}'}"
-    return parts.scheme in ("http", "https") and is_loopback(host) and literal == url

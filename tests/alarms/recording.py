@@ -20,7 +20,7 @@ from local.host import VirtualClock
 from shared.clock import iso, parse_iso
 from shared.copying.work import BlobFate, CopyWork
 from shared.ledger.runs import OUTCOMES
-from shared.redaction import EVENTS
+from shared.redaction import EVENT_LOGGER
 from shared.services import Services
 from tests.support.in_memory import MemoryCopier, MemoryWorld
 from tests.support.year import CALM, Story, partner
@@ -103,7 +103,7 @@ class Listener(logging.Handler):
 
 @contextmanager
 def listening(clock: VirtualClock) -> Iterator[list[Trace]]:
-    logger, listener = logging.getLogger(EVENTS), Listener(clock)
+    logger, listener = logging.getLogger(EVENT_LOGGER), Listener(clock)
     before = logger.level
     logger.addHandler(listener)
     logger.setLevel(logging.INFO)
@@ -143,8 +143,8 @@ class RecordedWorld(MemoryWorld):
         app = super().make_services()
         assert self.kept is not None
         self.copier = app._parts["copier"] = PatchyCopier(self.kept, self.storage)
-        app.doctor._checks = tuple(
-            check for check in app.doctor._checks if check.name not in OF_STORAGE
+        app.preflight._checks = tuple(
+            check for check in app.preflight._checks if check.name not in OF_STORAGE
         )
         return app
 

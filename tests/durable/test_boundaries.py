@@ -16,7 +16,7 @@ from local.azurite import Azurite
 from local.host.history import EventType
 from local.host.replay import replay_history
 from local.simulator.faults import FaultResponse, Match
-from shared.redaction import secret_free
+from shared.redaction import is_secret_free
 from tests.durable.scene import BEHAVIOUR, Call, around, fields_of, open_world
 from tests.histories.record import FOLDER
 from tests.support.world import ENVIRONMENT, ROOT, app_object
@@ -118,7 +118,7 @@ def test_every_activity_and_orchestration_is_called_by_somebody() -> None:
 def assert_plain(value: Any) -> None:
     assert isinstance(value, SHAPES), type(value)
     assert json.loads(json.dumps(value, allow_nan=False)) == value
-    assert secret_free(value), value
+    assert is_secret_free(value), value
 
 
 def recorded() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -138,7 +138,7 @@ def test_all_that_recorded_histories_hold_is_small_plain_and_not_secret() -> Non
                 if event.get(member) is None:
                     continue
                 text = str(event[member])
-                assert secret_free(text), (name, instance["orchestrator"], text)
+                assert is_secret_free(text), (name, instance["orchestrator"], text)
                 seen[member] += 1
                 if event["EventType"] in (
                     EventType.TASK_FAILED,

@@ -11,7 +11,7 @@ import pytest
 from activities import purge_history as purging
 from local.azurite import Azurite
 from local.simulator.behaviour import Behaviour
-from shared.errors import InfrastructureFault
+from shared.errors import InfrastructureError
 from shared.exports import ExportKey
 from shared.ledger.retention import PurgedUntil
 from tests.support.world import World
@@ -171,7 +171,7 @@ def test_history_goes_day_by_day_and_on_where_it_stopped(world: World) -> None:
                 return steps
 
     assert until_done("2026-11-20") == 2  # all before the edge's day, then that day
-    with pytest.raises(InfrastructureFault):
+    with pytest.raises(InfrastructureError):
         until_done("2026-11-23")
     assert world.on_loop(done.get()).isoformat() == "2026-11-05"  # as far as it came
     assert until_done("2026-11-23") == 3

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from shared.exports import AttributeSet, Dataset
-from shared.settings import Settings, SettingsInvalid, load
+from shared.settings import InvalidSettingsError, Settings, load_settings
 from tests.docs.test_settings import HOSTS
 from tests.infra.bicep import decorator, templates
 
@@ -98,12 +98,12 @@ def test_every_setting_comes_from_a_parameter_or_an_output() -> None:
 
 
 def test_the_app_starts_with_the_defaults_of_the_template() -> None:
-    found = load(environment())
+    found = load_settings(environment())
     assert (
         found.partner_tenant_id == TENANT
         and found.landing_blob_uri == TOLD["landingAccess.outputs.blobServiceUri"]
     )
-    assert not found.loopback
+    assert not found.is_loopback
 
 
 @pytest.mark.parametrize("name", sorted(set(OF_PARAMETERS) - {"PARTNER_TENANT_ID"}))
@@ -126,10 +126,10 @@ def test_the_app_agrees_with_the_limits(name: str) -> None:
     parameter = OF_PARAMETERS[name]
     least, most = limits(name)
     for value in (least, most):
-        load(environment(**{parameter: value}))
+        load_settings(environment(**{parameter: value}))
     for value in (least - 1, most + 1):
-        with pytest.raises(SettingsInvalid, match=name):
-            load(environment(**{parameter: value}))
+        with pytest.raises(InvalidSettingsError, match=name):
+            load_settings(environment(**{parameter: value}))
 
 
 @pytest.mark.parametrize(
@@ -154,15 +154,15 @@ def test_a_word_is_one_that_the_app_knows(name: str, words: tuple[str, ...]) -> 
 )
 def test_a_text_is_no_longer_than_the_app_takes(name: str) -> None:
     most = decorator(MAIN.parameters[OF_PARAMETERS[name]], "max_length")
-    load(environment(**{OF_PARAMETERS[name]: "a" * most}))
-    with pytest.raises(SettingsInvalid, match=name):
-        load(environment(**{OF_PARAMETERS[name]: "a" * (most + 1)}))
+    load_settings(environment(**{OF_PARAMETERS[name]: "a" * most}))
+    with pytest.raises(InvalidSettingsError, match=name):
+        load_settings(environment(**{OF_PARAMETERS[name]: "a" * (most + 1)}))
 
 
 def test_addresses_are_those_that_the_app_takes() -> None:
     for name in ("GRAPH_BASE_URL", "PARTNER_CENTER_BASE_URL"):
         for address in decorator(MAIN.parameters[OF_PARAMETERS[name]], "allowed"):
-            load(environment(**{OF_PARAMETERS[name]: address}))
+            load_settings(environment(**{OF_PARAMETERS[name]: address}))
 
 
 def test_no_time_zone_is_set() -> None:

@@ -30,7 +30,7 @@ from local.simulator.simulator import Simulator
 from local.simulator.storage import BillingStorage
 from shared.ledger.runs import Run
 from shared.services import Services, install
-from shared.settings import load, settings
+from shared.settings import load_settings, settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 T = TypeVar("T")
@@ -118,7 +118,7 @@ class World:
     def __enter__(self) -> "World":
         try:
             self.graph_origin = self._exits.enter_context(self.simulator.serving())
-            self.settings = load(self.environment())
+            self.settings = load_settings(self.environment())
             self.app = self.make_services()
             self._exits.callback(self._close, self.app)
             install(self.app)

@@ -13,14 +13,16 @@ from shared.ledger.keys import run_id as run_id_of
 from shared.ledger.outcomes import InstanceState, settle_dead_runs
 from shared.messages import RunRequest
 from shared.services import Services
-from shared.settings import load
+from shared.settings import load_settings
 from tests.support.world import World
 
 KEY = "unbilled_usage/2026-11/USD/full"
 
 
 def other_hub(world: World) -> Services:
-    return Services(load({**world.environment(), "TASK_HUB_NAME": "Elsewhere"}), world.app.clock)
+    return Services(
+        load_settings({**world.environment(), "TASK_HUB_NAME": "Elsewhere"}), world.app.clock
+    )
 
 
 def request_of(world: World, app: Services) -> RunRequest:

@@ -12,7 +12,7 @@ from shared.copying.pressure import Pressure
 from shared.copying.reading import SourceReader
 from shared.copying.server_side import ServerSide
 from shared.copying.source import Sources
-from shared.errors import Gone
+from shared.errors import OperationGoneError
 from shared.landing.store import LandingStore
 from shared.manifest import Manifest
 from tests.integration.copying.account import Account, Stored, md5_of
@@ -99,7 +99,7 @@ class Scene:
     async def _manifest(self, operation_id: str) -> Manifest:
         self.fetches += 1
         if self.gone:
-            raise Gone("operation_gone")
+            raise OperationGoneError("operation_gone")
         signature = self.signatures.pop(0) if len(self.signatures) > 1 else self.signatures[0]
         return Manifest(
             "1",

@@ -18,9 +18,15 @@ from local.simulator import (
     matrix,
 )
 from shared.clock import SystemClock
-from shared.errors import BillingExportError, Throttled, Unavailable
+from shared.errors import BillingExportError, ThrottledError, UnavailableError
 from shared.exports import ExportKey
-from shared.graph.client import Failed, GraphBilling, OperationState, Ready, Running
+from shared.graph.client import (
+    GraphBillingClient,
+    OperationFailed,
+    OperationRunning,
+    OperationState,
+    OperationSucceeded,
+)
 from shared.manifest import guard, source_rules
 from tests.support.clocks import MidMonthClock
 
@@ -39,8 +45,8 @@ def origin(simulator: Simulator) -> Iterator[str]:
 
 
 @pytest.fixture
-async def graph(origin: str) -> AsyncIterator[GraphBilling]:
-    graph = GraphBilling(base_url=f"{origin}/v1.0", credential=None, clock=SystemClock())
+async def graph(origin: str) -> AsyncIterator[GraphBillingClient]:
+    graph = GraphBillingClient(base_url=f"{origin}/v1.0", credential=None, clock=SystemClock())
     yield graph
     await graph.close()
 
@@ -51,14 +57,14 @@ def key_of(simulator: Simulator, dataset: str) -> str:
     return f"{dataset}/{next(invoice.invoice_id for invoice in simulator.invoices() if not invoice.legacy)}/full"
 
 
-async def export(graph: GraphBilling, simulator: Simulator, key: str) -> OperationState:
+async def export(graph: GraphBillingClient, simulator: Simulator, key: str) -> OperationState:
     """Asks, and looks until it is over, without waiting for anything."""
     parsed = ExportKey.parse(key)
     word = next((word for word in ("current", "last") if f"/{simulator.month(word)}/" in key), None)
     started = await graph.start_export(parsed, word)  # type: ignore[arg-type]
     for _ in range(5):
-        state = await graph.operation(started.operation_id)
-        if not isinstance(state, Running):
+        state = await graph.get_operation(started.operation_id)
+        if not isinstance(state, OperationRunning):
             break
     return state
 
@@ -68,13 +74,13 @@ async def export(graph: GraphBilling, simulator: Simulator, key: str) -> Operati
 async def test_each_dataset_on_each_version(
     simulator: Simulator, origin: str, version: str, dataset: str
 ) -> None:
-    graph = GraphBilling(base_url=f"{origin}/{version}", credential=None, clock=SystemClock())
+    graph = GraphBillingClient(base_url=f"{origin}/{version}", credential=None, clock=SystemClock())
     key = key_of(simulator, dataset)
 
     ready = await export(graph, simulator, key)
     await graph.close()
 
-    assert isinstance(ready, Ready) and ready.request_id
+    assert isinstance(ready, OperationSucceeded) and ready.request_id
     expected = simulator.expected(key)
     assert ready.manifest.etag == expected.etag
     assert {blob.name for blob in ready.manifest.blobs} == {blob.name for blob in expected.blobs}
@@ -100,7 +106,7 @@ ENDS: dict[tuple[str, Any], str] = {
 }
 
 
-async def test_every_switch(simulator: Simulator, graph: GraphBilling) -> None:
+async def test_every_switch(simulator: Simulator, graph: GraphBillingClient) -> None:
     key, plain, ends = (
         key_of(simulator, "unbilled_usage"),
         Behaviour(),
@@ -118,16 +124,16 @@ async def test_every_switch(simulator: Simulator, graph: GraphBilling) -> None:
     assert not wrong and set(ENDS) <= set(ends)
 
 
-async def ending(graph: GraphBilling, simulator: Simulator, key: str) -> str:
+async def ending(graph: GraphBillingClient, simulator: Simulator, key: str) -> str:
     try:
         state = await export(graph, simulator, key)
     except BillingExportError as error:
         return error.code
     return (
         state.code
-        if isinstance(state, Failed)
+        if isinstance(state, OperationFailed)
         else "running"
-        if isinstance(state, Running)
+        if isinstance(state, OperationRunning)
         else "ready"
     )
 
@@ -147,7 +153,7 @@ async def ending(graph: GraphBilling, simulator: Simulator, key: str) -> str:
 )
 async def test_a_fault_is_met_once(
     simulator: Simulator,
-    graph: GraphBilling,
+    graph: GraphBillingClient,
     step: str,
     answer: FaultResponse,
     code: str,
@@ -160,7 +166,7 @@ async def test_a_fault_is_met_once(
     assert caught.value.code == expected and len(simulator.requests_of(step)) == 1
     if "Retry-After" in answer.headers:
         assert (
-            isinstance(caught.value, Throttled | Unavailable)
+            isinstance(caught.value, ThrottledError | UnavailableError)
             and caught.value.retry_after_seconds == 7
         )
 
@@ -174,11 +180,11 @@ async def test_a_fault_is_met_once(
     ],
 )
 async def test_an_answer_that_breaks_off(
-    simulator: Simulator, graph: GraphBilling, fault: FaultResponse
+    simulator: Simulator, graph: GraphBillingClient, fault: FaultResponse
 ) -> None:
     simulator.behaviour = replace(Behaviour(), ready_after_polls=0)
     simulator.faults = Faults(Rule(Match(operation="poll"), fault))
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(UnavailableError) as caught:
         await export(graph, simulator, key_of(simulator, "billed_usage"))
     assert caught.value.code == ("graph_unavailable" if fault.drop_after else "graph_malformed")
     assert caught.value.__context__ is None
@@ -189,10 +195,10 @@ async def test_nobody_listens() -> None:
     port = server.sockets[0].getsockname()[1]
     server.close()
     await server.wait_closed()
-    graph = GraphBilling(
+    graph = GraphBillingClient(
         base_url=f"http://127.0.0.1:{port}/v1.0", credential=None, clock=SystemClock()
     )
-    with pytest.raises(Unavailable) as caught:
-        await graph.operation("a")
+    with pytest.raises(UnavailableError) as caught:
+        await graph.get_operation("a")
     await graph.close()
     assert caught.value.code == "graph_unavailable"

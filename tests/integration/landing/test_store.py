@@ -5,7 +5,7 @@ import pytest
 from azure.storage.blob.aio import BlobServiceClient
 
 from local.azurite import Azurite
-from shared.errors import Refused, Terminal, Unavailable
+from shared.errors import PermanentError, RequestRefusedError, UnavailableError
 from shared.landing.store import LandingStore
 
 
@@ -21,7 +21,7 @@ async def store(azurite: Azurite, container: str) -> AsyncIterator[LandingStore]
 
 async def test_the_container_is_made_once(azurite: Azurite, container: str) -> None:
     store = LandingStore(container=container, connection_string=azurite.landing.connection_string)
-    with pytest.raises(Terminal) as missing:
+    with pytest.raises(PermanentError) as missing:
         await store.put("a.json", b"{}")
     assert missing.value.code == "destination_missing"
     await asyncio.gather(store.ensure_container(), store.ensure_container())
@@ -33,7 +33,7 @@ async def test_the_container_is_made_once(azurite: Azurite, container: str) -> N
 async def test_a_wrong_key_is_forbidden(azurite: Azurite, container: str) -> None:
     connection = azurite.landing.connection_string.replace(azurite.landing.key, azurite.billing.key)
     store = LandingStore(container=container, connection_string=connection)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(RequestRefusedError) as refused:
         await store.ensure_container()
     await store.close()
     assert refused.value.code == "destination_forbidden" and refused.value.http_status == 403
@@ -43,7 +43,7 @@ async def test_a_wrong_key_is_forbidden(azurite: Azurite, container: str) -> Non
 async def test_no_answer_is_unreachable(container: str) -> None:
     connection = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=a2V5;BlobEndpoint=http://127.0.0.1:9/a;"
     store = LandingStore(container=container, connection_string=connection)
-    with pytest.raises(Unavailable) as unreachable:
+    with pytest.raises(UnavailableError) as unreachable:
         await store.head("x")
     await store.close()
     assert unreachable.value.code == "destination_unreachable"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.errors import InfrastructureFault
+from shared.errors import InfrastructureError
 from shared.ledger.blobs import BlobRow
 from shared.ledger.claims import claim
 from shared.ledger.ledger import Ledger
@@ -218,7 +218,7 @@ async def test_what_is_half_done_is_finished(
 
 
 async def test_a_run_that_nobody_knows_cannot_end(ledger: Ledger) -> None:
-    with pytest.raises(InfrastructureFault, match="run_unknown"):
+    with pytest.raises(InfrastructureError, match="run_unknown"):
         await close_run(ledger, a_run().run_id, {"outcome": "no_data"})
 
 

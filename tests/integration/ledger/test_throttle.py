@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from shared.errors import Throttled, Unavailable
+from shared.errors import ThrottledError, UnavailableError
 from shared.ledger.ledger import Ledger
 from shared.ledger.throttle import WITHOUT_HEADER, Throttle
 from tests.integration.ledger.standing import StandingClock
@@ -73,15 +73,20 @@ async def test_of_many_waits_heard_at_once_the_longest_stays(
 
 async def test_only_a_429_is_told_to_all(ledger: Ledger, other: Throttle) -> None:
     assert (
-        await ledger.throttle.after(Unavailable("graph_unavailable", retry_after_seconds=77)) == 77
+        await ledger.throttle.after(UnavailableError("graph_unavailable", retry_after_seconds=77))
+        == 77
     )
-    assert await ledger.throttle.after(Unavailable("graph_unavailable")) is None
+    assert await ledger.throttle.after(UnavailableError("graph_unavailable")) is None
     assert await other.seconds_left() == 0
-    assert await ledger.throttle.after(Throttled("graph_throttled", retry_after_seconds=0)) == 0
-    assert await ledger.throttle.after(Throttled("graph_throttled", retry_after_seconds=20)) == 20
+    assert (
+        await ledger.throttle.after(ThrottledError("graph_throttled", retry_after_seconds=0)) == 0
+    )
+    assert (
+        await ledger.throttle.after(ThrottledError("graph_throttled", retry_after_seconds=20)) == 20
+    )
     assert await ledger.throttle.seconds_left() == 20
     assert (
-        await ledger.throttle.after(Throttled("graph_throttled"))
+        await ledger.throttle.after(ThrottledError("graph_throttled"))
         == WITHOUT_HEADER
         == await ledger.throttle.seconds_left()
     )

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from shared.copying.commit import MOST_TRIES, Committed
-from shared.errors import InfrastructureFault, Terminal
+from shared.errors import InfrastructureError, PermanentError
 from shared.landing.layout import latest_path, manifest_path, version_path
 from tests.integration.ledger.standing import KEY
 from tests.integration.versions.scene import Killed, Scene, manifest, parts
@@ -98,7 +98,7 @@ async def test_what_is_missing_is_counted_and_nothing_is_shown(scene: Scene, mis
 async def test_a_foreign_file_ends_it(scene: Scene, name: str) -> None:
     run = await ready(scene)
     await scene.landing.put(f"{version_path(KEY, (await scene.run(run)).version)}/{name}", b"x")
-    with pytest.raises(Terminal) as foreign:
+    with pytest.raises(PermanentError) as foreign:
         await scene.commit(run)
     assert (
         foreign.value.code == "foreign_blob"
@@ -113,7 +113,7 @@ async def test_a_foreign_file_ends_it(scene: Scene, name: str) -> None:
 async def test_a_marker_of_somebody_else_ends_it(scene: Scene, body: bytes) -> None:
     run = await ready(scene)
     await scene.landing.put(manifest_path(KEY, (await scene.run(run)).version), body)
-    with pytest.raises(Terminal) as foreign:
+    with pytest.raises(PermanentError) as foreign:
         await scene.commit(run)
     assert (
         foreign.value.code == "foreign_blob"
@@ -124,7 +124,7 @@ async def test_a_marker_of_somebody_else_ends_it(scene: Scene, body: bytes) -> N
 
 async def test_without_a_plan_nothing_is_committed(scene: Scene) -> None:
     run = await ready(scene)
-    with pytest.raises(InfrastructureFault, match="plan_missing"):
+    with pytest.raises(InfrastructureError, match="plan_missing"):
         await scene.commit(run, 2)
 
 
@@ -294,7 +294,7 @@ async def test_who_never_gets_through_says_so_and_a_repeat_ends_it(
     run = await ready(scene)
     with monkeypatch.context() as patch:
         await interrupted(scene, patch, [pointer(1)] * (MOST_TRIES + 5))
-        with pytest.raises(InfrastructureFault, match="latest_contended"):
+        with pytest.raises(InfrastructureError, match="latest_contended"):
             await scene.commit(run)
     assert (await scene.versions())[0].state == "landing"
     assert (await scene.commit(run)).missing == 0 and (await scene.versions())[

@@ -17,6 +17,7 @@ SHARED = {
     "redaction",
     "retry_after",
     "telemetry",
+    "urls",
     "manifest",
     "invoices",
     "due",
@@ -28,7 +29,7 @@ SHARED = {
     "landing",
     "copying",
     "ledger",
-    "doctor",
+    "preflight",
     "proxies",
 }
 

@@ -7,7 +7,7 @@ import pytest
 
 from shared.copying.folders import KEPT, Folders
 from shared.copying.work import CopyWork
-from shared.errors import Unavailable
+from shared.errors import UnavailableError
 
 WORK = CopyWork("run-1", "operation-1", "data/v", "etag", "root")
 
@@ -22,7 +22,7 @@ class Landing:
         await asyncio.sleep(0)
         if self.fails:
             self.fails -= 1
-            raise Unavailable("destination_unreachable")
+            raise UnavailableError("destination_unreachable")
         return {"a.gz"}
 
 
@@ -51,7 +51,7 @@ async def test_a_listing_that_fails_is_the_failure_of_that_blob_and_asked_again(
     landing = Landing()
     landing.fails = 1
     folders = Folders(landing.names)
-    with pytest.raises(Unavailable):
+    with pytest.raises(UnavailableError):
         await folders.may_hold(WORK, "b.gz")
     assert not await folders.may_hold(WORK, "b.gz") and len(landing.listed) == 2
 

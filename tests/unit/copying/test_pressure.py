@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shared.copying.circuit import LONGEST_OPEN_SECONDS, OPEN_SECONDS, REFUSALS, Circuits, NotAsked
 from shared.copying.pressure import BUSY_PAUSES, PATIENCE, Pressure
-from shared.errors import Refused, Throttled, Unavailable
+from shared.errors import RequestRefusedError, ThrottledError, UnavailableError
 
 
 class SleptClock:
@@ -53,8 +53,8 @@ def answers(*said: Exception | str) -> Callable[[], Awaitable[str]]:
     return ask
 
 
-def busy(seconds: int | None = None) -> Throttled:
-    return Throttled("storage_busy", retry_after_seconds=seconds)
+def busy(seconds: int | None = None) -> ThrottledError:
+    return ThrottledError("storage_busy", retry_after_seconds=seconds)
 
 
 async def test_a_busy_answer_halves_the_limit_and_landings_raise_it_again(
@@ -96,11 +96,11 @@ async def test_the_wait_is_what_storage_asked_for_or_more(
 async def test_a_long_wait_is_not_an_activitys(clock: SleptClock) -> None:
     """It is raised at once, and whoever comes within it is told how much of it is left; then all goes on."""
     pressure = pressure_of(clock)
-    with pytest.raises(Throttled) as said:
+    with pytest.raises(ThrottledError) as said:
         await pressure.persist(answers(busy(300)), lambda: None)
     assert said.value.retry_after_seconds == 300 and clock.slept == []
     clock.seconds += 100
-    with pytest.raises(Throttled) as said:
+    with pytest.raises(ThrottledError) as said:
         async with pressure.slot():
             pytest.fail("storage was asked")
     assert said.value.retry_after_seconds == 200
@@ -110,16 +110,16 @@ async def test_a_long_wait_is_not_an_activitys(clock: SleptClock) -> None:
 
 
 async def test_a_storage_that_stays_busy_is_given_up(clock: SleptClock) -> None:
-    with pytest.raises(Throttled):
+    with pytest.raises(ThrottledError):
         await pressure_of(clock).persist(answers(*[busy()] * (len(BUSY_PAUSES) + 1)), lambda: None)
     assert len(clock.slept) == len(BUSY_PAUSES)
 
 
 async def test_what_broke_is_repeated_and_what_is_refused_is_not(clock: SleptClock) -> None:
-    pressure, broken = pressure_of(clock), Unavailable("source_unreachable")
+    pressure, broken = pressure_of(clock), UnavailableError("source_unreachable")
     assert await pressure.persist(answers(broken, broken, "done"), lambda: None) == "done"
     assert pressure.limit == 64 and clock.slept == [0.2, 1.0]
-    for error in (Refused("destination_forbidden"), KeyError("ours")):
+    for error in (RequestRefusedError("destination_forbidden"), KeyError("ours")):
         with pytest.raises(type(error)):
             await pressure.persist(answers(error, "done"), lambda: None)
     assert len(clock.slept) == 2

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from shared.copying import proof
 from shared.copying.lines import JsonLines
 from shared.copying.proof import ContentProof, Proven, TransferProof, hold_against
-from shared.errors import Rejected
+from shared.errors import InvalidDataError
 
 ROWS = b"".join(
     b'{"InvoiceNumber": "G016907411", "Line": %d, "Cost": "1.50"}\n' % n for n in range(500)
@@ -29,7 +29,7 @@ def prove(data: bytes, cuts: tuple[int, ...] = ()) -> Proven:
 
 
 def refusal(data: bytes) -> str:
-    with pytest.raises(Rejected) as refused:
+    with pytest.raises(InvalidDataError) as refused:
         prove(data)
     assert "G016907411" not in f"{refused.value} {refused.value.detail}"
     return refused.value.code
@@ -94,7 +94,7 @@ def test_no_flipped_bit_of_data_or_trailer_passes(bit: int) -> None:
     data[bit // 8] ^= 1 << bit % 8
     try:
         proven = prove(bytes(data))
-    except Rejected as refused:
+    except InvalidDataError as refused:
         assert refused.code in ("proof_gzip", "proof_lines")
     else:
         assert proven.rows == 500 and gzip.decompress(bytes(data)) == ROWS
@@ -224,7 +224,7 @@ def test_lines_of_any_width_are_looked_at(width: int, fault: bytes) -> None:
         for at in range(0, len(text), 50_000):
             looked.feed(text[at : at + 50_000])
         looked.finish()
-    except Rejected as refused:
+    except InvalidDataError as refused:
         assert fault not in (b"", b" {} ") and refused.detail == "line 1501 is not a JSON object"
     else:
         assert fault in (b"", b" {} ") and looked.rows == 2000 - (fault == b"")
@@ -253,6 +253,6 @@ def test_the_source_has_the_last_word() -> None:
         (len(ROWS) + 1, None, "proof_size"),
         (len(ROWS), "1B2M2Y8AsgTpgAmY7PhCfg==", "proof_md5"),
     ):
-        with pytest.raises(Rejected) as refused:
+        with pytest.raises(InvalidDataError) as refused:
             hold_against(proven, size, md5)
         assert refused.value.code == code

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shared.errors import Refused, Terminal, Throttled, Transient
+from shared.errors import PermanentError, RequestRefusedError, ThrottledError, TransientError
 from shared.landing.refusals import landing_error
 
 NOW = datetime(2026, 11, 8, 9, 37, tzinfo=UTC)
@@ -22,22 +22,22 @@ class LibraryError(Exception):
 @pytest.mark.parametrize(
     ("status", "code", "said", "kind"),
     [
-        (404, "ContainerNotFound", "destination_missing", Terminal),
-        (409, "ContainerBeingDeleted", "destination_missing", Terminal),
-        (403, "AuthorizationFailure", "destination_forbidden", Refused),
-        (401, "InvalidAuthenticationInfo", "destination_forbidden", Refused),
-        (409, "AccountIsDisabled", "destination_forbidden", Refused),
-        (409, "MemoryExtentStoreAtSizeLimit", "destination_full", Terminal),
-        (409, "AccountBeingCreated", "destination_full", Terminal),
-        (409, "BlobImmutableDueToPolicy", "destination_full", Terminal),
-        (412, "LeaseIdMissing", "destination_forbidden", Refused),
-        (400, "InvalidHeaderValue", "copy_failed", Terminal),
-        (302, None, "destination_unreachable", Transient),
-        (502, None, "destination_unreachable", Transient),
-        (None, None, "destination_unreachable", Transient),
-        (503, "ServerBusy", "storage_busy", Throttled),
-        (500, "OperationTimedOut", "storage_busy", Throttled),
-        (429, None, "storage_busy", Throttled),
+        (404, "ContainerNotFound", "destination_missing", PermanentError),
+        (409, "ContainerBeingDeleted", "destination_missing", PermanentError),
+        (403, "AuthorizationFailure", "destination_forbidden", RequestRefusedError),
+        (401, "InvalidAuthenticationInfo", "destination_forbidden", RequestRefusedError),
+        (409, "AccountIsDisabled", "destination_forbidden", RequestRefusedError),
+        (409, "MemoryExtentStoreAtSizeLimit", "destination_full", PermanentError),
+        (409, "AccountBeingCreated", "destination_full", PermanentError),
+        (409, "BlobImmutableDueToPolicy", "destination_full", PermanentError),
+        (412, "LeaseIdMissing", "destination_forbidden", RequestRefusedError),
+        (400, "InvalidHeaderValue", "copy_failed", PermanentError),
+        (302, None, "destination_unreachable", TransientError),
+        (502, None, "destination_unreachable", TransientError),
+        (None, None, "destination_unreachable", TransientError),
+        (503, "ServerBusy", "storage_busy", ThrottledError),
+        (500, "OperationTimedOut", "storage_busy", ThrottledError),
+        (429, None, "storage_busy", ThrottledError),
     ],
 )
 def test_status_and_code_decide(
@@ -52,4 +52,4 @@ def test_status_and_code_decide(
 )
 def test_a_busy_storage_names_its_wait(header: str, seconds: int | None) -> None:
     error = landing_error(LibraryError(503, "ServerBusy", Retry_After=header), NOW)
-    assert isinstance(error, Throttled) and error.retry_after_seconds == seconds
+    assert isinstance(error, ThrottledError) and error.retry_after_seconds == seconds

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.copying.source import KEPT, SourceDirectory, Sources, StorageTime, sas_expiry
-from shared.errors import Unavailable
+from shared.errors import UnavailableError
 from shared.manifest import Manifest
 
 NOON = datetime(2026, 11, 8, 12, tzinfo=UTC)
@@ -199,12 +199,12 @@ def test_storage_time_goes_on_by_the_monotonic_clock(clock: Clock) -> None:
 
 async def test_a_failure_is_given_again_for_a_moment(clock: Clock) -> None:
     graph = Graph(clock)
-    graph.failure = Unavailable("graph_unavailable")
+    graph.failure = UnavailableError("graph_unavailable")
     sources = Sources(graph, clock)
     failures = await asyncio.gather(
         *(sources.directory("o") for _ in range(20)), return_exceptions=True
     )
-    assert graph.asked == 1 and {type(one) for one in failures} == {Unavailable}
+    assert graph.asked == 1 and {type(one) for one in failures} == {UnavailableError}
     graph.failure = None
     clock.pass_(3)
     assert (await sources.directory("o")).sas.endswith("secret2")

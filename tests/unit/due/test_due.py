@@ -23,9 +23,16 @@ from shared.due import (
     spread_of,
     stalled_since,
 )
-from shared.exports import BillingMonth, Dataset, ExportKey, InvoiceScope, Malformed, MonthScope
+from shared.exports import (
+    BillingMonth,
+    Dataset,
+    ExportKey,
+    InvalidValueError,
+    InvoiceScope,
+    MonthScope,
+)
 from shared.invoices import Invoice, InvoiceList, LeftOut
-from shared.settings import Settings, load
+from shared.settings import Settings, load_settings
 from tests.unit.shared.test_settings import AZURE
 
 NOW = datetime(2026, 11, 21, 5, 0, tzinfo=UTC)
@@ -33,7 +40,7 @@ FULL = "full"
 
 
 def settings(**changes: str) -> Settings:
-    return load(AZURE | {"EXPORT_CURRENCIES": "USD,EUR"} | changes)
+    return load_settings(AZURE | {"EXPORT_CURRENCIES": "USD,EUR"} | changes)
 
 
 def invoice(
@@ -394,5 +401,5 @@ def test_limits() -> None:
 
 
 def test_a_key_needs_a_scope_of_its_kind() -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(InvalidValueError):
         ExportKey.parse("billed_usage/2026-11/USD/full")

@@ -9,7 +9,7 @@ import httpx
 from azure.core.credentials import AccessToken
 
 from shared.exports import ExportKey
-from shared.graph.client import GraphBilling
+from shared.graph.client import GraphBillingClient
 
 GRAPH = "https://graph.microsoft.com/v1.0"
 LOOPBACK = "http://127.0.0.1:8700/v1.0"
@@ -78,8 +78,10 @@ class Script:
             raise answer
         return answer
 
-    def graph(self, base_url: str = GRAPH, credential: Any = None, **options: Any) -> GraphBilling:
-        return GraphBilling(
+    def graph(
+        self, base_url: str = GRAPH, credential: Any = None, **options: Any
+    ) -> GraphBillingClient:
+        return GraphBillingClient(
             base_url=base_url,
             credential=credential or Credential(),
             clock=FixedClock(),

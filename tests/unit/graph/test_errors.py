@@ -9,8 +9,14 @@ import pytest
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import CredentialUnavailableError
 
-from shared.errors import BillingExportError, Gone, Refused, Throttled, Unavailable
-from shared.graph.client import GraphBilling
+from shared.errors import (
+    BillingExportError,
+    OperationGoneError,
+    RequestRefusedError,
+    ThrottledError,
+    UnavailableError,
+)
+from shared.graph.client import GraphBillingClient
 from tests.unit.graph.scripted import (
     BILLED,
     LOOPBACK,
@@ -23,10 +29,10 @@ from tests.unit.graph.scripted import (
     payload,
 )
 
-Call = Callable[[GraphBilling], Awaitable[Any]]
+Call = Callable[[GraphBillingClient], Awaitable[Any]]
 CALLS: dict[str, Call] = {
     "start": lambda graph: graph.start_export(BILLED, None),
-    "operation": lambda graph: graph.operation(OPERATION),
+    "operation": lambda graph: graph.get_operation(OPERATION),
 }
 call = pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 
@@ -71,18 +77,21 @@ def assert_nothing_kept(error: BaseException) -> None:
 @pytest.mark.parametrize(
     ("status", "kind", "code"),
     [
-        (400, Refused, "graph_bad_request"),
-        (401, Refused, "graph_unauthorized"),
-        (403, Refused, "graph_forbidden"),
-        (404, Refused, "graph_not_found"),
-        (409, Refused, "graph_refused"),
-        (410, Refused, "graph_refused"),
-        (415, Refused, "graph_refused"),
-        (499, Refused, "graph_refused"),
-        (408, Unavailable, "graph_unavailable"),
-        (425, Unavailable, "graph_unavailable"),
-        (429, Throttled, "graph_throttled"),
-        *((status, Unavailable, "graph_unavailable") for status in (500, 502, 503, 504, 509, 599)),
+        (400, RequestRefusedError, "graph_bad_request"),
+        (401, RequestRefusedError, "graph_unauthorized"),
+        (403, RequestRefusedError, "graph_forbidden"),
+        (404, RequestRefusedError, "graph_not_found"),
+        (409, RequestRefusedError, "graph_refused"),
+        (410, RequestRefusedError, "graph_refused"),
+        (415, RequestRefusedError, "graph_refused"),
+        (499, RequestRefusedError, "graph_refused"),
+        (408, UnavailableError, "graph_unavailable"),
+        (425, UnavailableError, "graph_unavailable"),
+        (429, ThrottledError, "graph_throttled"),
+        *(
+            (status, UnavailableError, "graph_unavailable")
+            for status in (500, 502, 503, 504, 509, 599)
+        ),
     ],
 )
 async def test_every_status_with_every_body(
@@ -93,7 +102,7 @@ async def test_every_status_with_every_body(
     code: str,
 ) -> None:
     if call is CALLS["operation"] and status in (404, 410):
-        kind, code = Gone, "operation_gone"
+        kind, code = OperationGoneError, "operation_gone"
     response = httpx.Response(status, **BODIES[body])
     response.headers["request-id"] = "r-1"
     script = Script(response)
@@ -130,7 +139,10 @@ async def test_a_wait_is_handed_on_and_not_served_in_here(
 ) -> None:
     script = Script(httpx.Response(status, headers={"Retry-After": header} if header else {}))
     error = await error_of(script, call)
-    assert isinstance(error, Throttled | Unavailable) and error.retry_after_seconds == seconds
+    assert (
+        isinstance(error, ThrottledError | UnavailableError)
+        and error.retry_after_seconds == seconds
+    )
     assert (
         len(script.requests) == 1
     )  # the SDK's own handler would have repeated it up to three times
@@ -169,7 +181,7 @@ async def test_a_broken_connection(call: Call, fault: Exception) -> None:
     script = Script(fault)
     error = await error_of(script, call)
     assert (
-        isinstance(error, Unavailable)
+        isinstance(error, UnavailableError)
         and error.code == "graph_unavailable"
         and len(script.requests) == 1
     )
@@ -210,7 +222,7 @@ async def test_a_second_challenge_is_a_refusal(
 ) -> None:
     script = Script(challenge(claims), challenge(claims))
     error = await error_of(script, call, **options)
-    assert isinstance(error, Refused) and error.code == "graph_unauthorized"
+    assert isinstance(error, RequestRefusedError) and error.code == "graph_unauthorized"
 
 
 def challenge(claims: str = "eyJhY2Nlc3NfdG9rZW4iOnt9fQ==") -> httpx.Response:
@@ -234,7 +246,7 @@ def challenge(claims: str = "eyJhY2Nlc3NfdG9rZW4iOnt9fQ==") -> httpx.Response:
 async def test_no_token(call: Call, fault: Exception, error_code: str | None) -> None:
     script = Script()
     error = await error_of(script, call, credential=Credential(error=fault))
-    assert isinstance(error, Unavailable) and (error.code, error.error_code) == (
+    assert isinstance(error, UnavailableError) and (error.code, error.error_code) == (
         "identity_unavailable",
         error_code,
     )

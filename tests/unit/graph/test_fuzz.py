@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import BillingExportError
-from shared.graph.client import GraphBilling
+from shared.graph.client import GraphBillingClient
 from shared.retry_after import LONGEST, retry_after_seconds
 from tests.unit.graph.scripted import BILLED, LOOPBACK, FixedClock, inline, payload
 
@@ -77,13 +77,13 @@ def asked(status: int, body: bytes, headers: dict[str, str]) -> None:
         return httpx.Response(status, content=body, headers=raw)
 
     async def look() -> None:
-        graph = GraphBilling(
+        graph = GraphBillingClient(
             base_url=LOOPBACK,
             credential=None,
             clock=FixedClock(),
             transport=httpx.MockTransport(answer),
         )
-        for call in (graph.operation("a"), graph.start_export(BILLED, None)):
+        for call in (graph.get_operation("a"), graph.start_export(BILLED, None)):
             with contextlib.suppress(BillingExportError):
                 await call
         await graph.close()

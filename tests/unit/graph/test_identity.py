@@ -9,13 +9,13 @@ import pytest
 from azure.core.exceptions import ClientAuthenticationError
 from azure.identity import CredentialUnavailableError
 
-from shared.errors import Unavailable
+from shared.errors import UnavailableError
 from shared.identity import (
     EXCHANGE_SCOPE,
     FederatedCredential,
-    credential_for,
-    storage_credential,
-    token_for,
+    create_credential,
+    create_storage_credential,
+    get_access_token,
 )
 from tests.unit.graph.scripted import GRAPH, LOOPBACK, Credential
 
@@ -97,7 +97,7 @@ def app_service(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def federated(endpoints: Any, app: str | None = APP) -> Any:
-    return credential_for(
+    return create_credential(
         GRAPH,
         managed_identity_client_id=IDENTITY,
         partner_tenant_id=TENANT,
@@ -109,7 +109,7 @@ def federated(endpoints: Any, app: str | None = APP) -> Any:
 async def test_the_identity_stands_for_an_app_of_the_partner_tenant() -> None:
     endpoints = Endpoints()
     async with federated(endpoints) as credential:
-        assert await token_for(credential, GRAPH_SCOPE) == "app token"
+        assert await get_access_token(credential, GRAPH_SCOPE) == "app token"
 
     [asked], [exchanged] = endpoints.identity, endpoints.entra
     query = parse_qs(urlsplit(asked.url).query)
@@ -133,15 +133,15 @@ async def test_both_tokens_are_cached() -> None:
     endpoints = Endpoints()
     credential = federated(endpoints)
     for _ in range(3):
-        await token_for(credential, GRAPH_SCOPE)
+        await get_access_token(credential, GRAPH_SCOPE)
     assert (len(endpoints.identity), len(endpoints.entra)) == (1, 1)
 
 
 async def test_a_claims_challenge_passes_the_cache() -> None:
     endpoints = Endpoints()
     credential = federated(endpoints)
-    await token_for(credential, GRAPH_SCOPE)
-    await token_for(credential, GRAPH_SCOPE, claims='{"access_token":{"nbf":{"value":"1"}}}')
+    await get_access_token(credential, GRAPH_SCOPE)
+    await get_access_token(credential, GRAPH_SCOPE, claims='{"access_token":{"nbf":{"value":"1"}}}')
     assert len(endpoints.entra) == 2 and json.loads(endpoints.entra[1]._data["claims"])[
         "access_token"
     ]["nbf"] == {"value": "1"}
@@ -151,7 +151,10 @@ async def test_a_claims_challenge_passes_the_cache() -> None:
 async def test_in_one_tenant_the_identity_itself_is_asked(app: str | None) -> None:
     endpoints = Endpoints()
     credential = federated(endpoints, app)
-    assert await token_for(credential, GRAPH_SCOPE) == "identity for https://graph.microsoft.com"
+    assert (
+        await get_access_token(credential, GRAPH_SCOPE)
+        == "identity for https://graph.microsoft.com"
+    )
     assert not endpoints.entra
     await credential.close()
 
@@ -161,7 +164,7 @@ async def test_storage_is_reached_as_the_identity(
     client_id: str | None, named: list[str] | None
 ) -> None:
     endpoints: Any = Endpoints()
-    credential = storage_credential(client_id, transport=endpoints)
+    credential = create_storage_credential(client_id, transport=endpoints)
     token = await credential.get_token("https://storage.azure.com/.default")
     assert token.token == "identity for https://storage.azure.com"
     assert parse_qs(urlsplit(endpoints.identity[0].url).query).get("client_id") == named
@@ -173,7 +176,7 @@ async def test_storage_is_reached_as_the_identity(
 )
 def test_nobody_on_loopback(base_url: str) -> None:
     assert (
-        credential_for(
+        create_credential(
             base_url,
             managed_identity_client_id=IDENTITY,
             partner_tenant_id=TENANT,
@@ -185,7 +188,7 @@ def test_nobody_on_loopback(base_url: str) -> None:
 
 def test_an_app_needs_its_tenant() -> None:
     with pytest.raises(ValueError, match="PARTNER_TENANT_ID"):
-        credential_for(
+        create_credential(
             GRAPH,
             managed_identity_client_id=None,
             partner_tenant_id=None,
@@ -195,8 +198,8 @@ def test_an_app_needs_its_tenant() -> None:
 
 async def test_a_refusal_keeps_entras_number_only(caplog: pytest.LogCaptureFixture) -> None:
     text = "AADSTS700213: No matching federated identity record found for presented assertion subject 'SENTINEL'. Trace ID: 1"
-    with pytest.raises(Unavailable) as caught:
-        await token_for(federated(Endpoints(text)), GRAPH_SCOPE)
+    with pytest.raises(UnavailableError) as caught:
+        await get_access_token(federated(Endpoints(text)), GRAPH_SCOPE)
     error = caught.value
     assert (error.code, error.error_code, error.http_status) == (
         "identity_unavailable",
@@ -212,13 +215,13 @@ async def test_a_refusal_keeps_entras_number_only(caplog: pytest.LogCaptureFixtu
     [ClientAuthenticationError("no"), CredentialUnavailableError(message="no"), OSError("no")],
 )
 async def test_whatever_fails_there_is_no_token(fault: Exception) -> None:
-    with pytest.raises(Unavailable) as caught:
-        await token_for(Credential(error=fault), GRAPH_SCOPE)
+    with pytest.raises(UnavailableError) as caught:
+        await get_access_token(Credential(error=fault), GRAPH_SCOPE)
     assert caught.value.code == "identity_unavailable" and caught.value.__context__ is None
 
 
 async def test_the_exchange_fails_where_the_identity_does() -> None:
     identity = Credential(error=CredentialUnavailableError(message="no identity endpoint"))
-    with pytest.raises(Unavailable):
-        await token_for(FederatedCredential(identity, TENANT, APP), GRAPH_SCOPE)
+    with pytest.raises(UnavailableError):
+        await get_access_token(FederatedCredential(identity, TENANT, APP), GRAPH_SCOPE)
     assert [scopes for scopes, _ in identity.asked] == [(EXCHANGE_SCOPE,)]

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.errors import Gone, Rejected, Unavailable
-from shared.graph.answers import Failed, Ready, Running
+from shared.errors import InvalidDataError, OperationGoneError, UnavailableError
+from shared.graph.responses import OperationFailed, OperationRunning, OperationSucceeded
 from tests.unit.graph.scripted import GRAPH, LOOPBACK, OPERATION, Script, answer, inline, payload
 
 TYPE = "#microsoft.graph.partners.billing."
@@ -17,7 +17,7 @@ LINK = "resourceLocation@odata.navigationLink"
 
 
 async def look(*answers: httpx.Response | Exception, base_url: str = GRAPH) -> Any:
-    return await Script(*answers).graph(base_url).operation(OPERATION)
+    return await Script(*answers).graph(base_url).get_operation(OPERATION)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,9 @@ async def look(*answers: httpx.Response | Exception, base_url: str = GRAPH) -> A
     ],
 )
 async def test_running(document: dict[str, Any]) -> None:
-    assert await look(answer(document, retry_after="30", request_id="r-2")) == Running(30, "r-2")
+    assert await look(answer(document, retry_after="30", request_id="r-2")) == OperationRunning(
+        30, "r-2"
+    )
 
 
 @pytest.mark.parametrize(
@@ -48,7 +50,7 @@ async def test_running(document: dict[str, Any]) -> None:
     ],
 )
 async def test_the_wait_is_read_in_every_form(headers: dict[str, str], seconds: int | None) -> None:
-    assert await look(answer(payload("running"), **headers)) == Running(seconds, None)
+    assert await look(answer(payload("running"), **headers)) == OperationRunning(seconds, None)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,7 @@ async def test_the_wait_is_read_in_every_form(headers: dict[str, str], seconds: 
 )
 async def test_success_by_type_whatever_the_word(status: str | None) -> None:
     ready = await look(answer(inline(status=status), x_ms_request_id="r-3"))
-    assert isinstance(ready, Ready) and ready.request_id == "r-3"
+    assert isinstance(ready, OperationSucceeded) and ready.request_id == "r-3"
     assert ready.manifest.etag == "WYjLro78HdMg6vUWR"
     assert ready.manifest.created == datetime(2023, 3, 9, 6, 34, 34, 870_000, UTC)
     assert (
@@ -103,8 +105,12 @@ async def test_success_by_word_without_a_type(status: str) -> None:
 )
 async def test_a_linked_manifest_is_read_by_its_id(base_url: str, link: dict[str, Any]) -> None:
     script = Script(answer(payload("linked") | link), answer(payload("manifest"), request_id="r-4"))
-    ready = await script.graph(base_url).operation(OPERATION)
-    assert isinstance(ready, Ready) and ready.request_id == "r-4" and ready.manifest.blob_count == 1
+    ready = await script.graph(base_url).get_operation(OPERATION)
+    assert (
+        isinstance(ready, OperationSucceeded)
+        and ready.request_id == "r-4"
+        and ready.manifest.blob_count == 1
+    )
     assert [str(request.url) for request in script.requests] == [
         f"{base_url}/reports/partners/billing/operations/{OPERATION}",
         f"{base_url}/reports/partners/billing/manifests/8fe347d7-aaaa",
@@ -113,7 +119,8 @@ async def test_a_linked_manifest_is_read_by_its_id(base_url: str, link: dict[str
 
 async def test_inline_wins_over_a_link() -> None:
     assert isinstance(
-        await look(answer(inline(**{LINK: "https://graph.microsoft.com/manifests/other"}))), Ready
+        await look(answer(inline(**{LINK: "https://graph.microsoft.com/manifests/other"}))),
+        OperationSucceeded,
     )
 
 
@@ -134,11 +141,11 @@ async def test_inline_wins_over_a_link() -> None:
 )
 async def test_failed(error: object, code: str) -> None:
     failed = await look(answer(payload("failed") | {"error": error}, request_id="r-5"))
-    assert failed == Failed(code, "r-5") and failed.no_data is (code == "5000")
+    assert failed == OperationFailed(code, "r-5") and failed.has_no_data is (code == "5000")
 
 
 async def test_failed_by_word_without_a_type() -> None:
-    assert await look(answer({"status": "Failed", "error": {"code": "5000"}})) == Failed(
+    assert await look(answer({"status": "Failed", "error": {"code": "5000"}})) == OperationFailed(
         "5000", None
     )
 
@@ -189,7 +196,7 @@ async def test_failed_by_word_without_a_type() -> None:
 )
 async def test_an_answer_that_cannot_be_read(response: httpx.Response) -> None:
     response.headers["Retry-After"] = "9"
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(UnavailableError) as caught:
         await look(response)
     assert (caught.value.code, caught.value.retry_after_seconds) == ("graph_malformed", 9)
     assert caught.value.http_status == response.status_code
@@ -207,7 +214,7 @@ async def test_an_answer_that_cannot_be_read(response: httpx.Response) -> None:
 async def test_json_under_any_of_its_names_and_under_none(content_type: str | None) -> None:
     headers = {"Content-Type": content_type} if content_type else {}
     response = httpx.Response(200, content=json.dumps(payload("running")).encode(), headers=headers)
-    assert await look(response) == Running(None, None)
+    assert await look(response) == OperationRunning(None, None)
 
 
 @pytest.mark.parametrize("status", [404, 410])
@@ -216,7 +223,7 @@ async def test_a_forgotten_operation_or_manifest_is_gone(status: int) -> None:
         [answer(payload("error"), status)],
         [answer(payload("linked")), answer(payload("error"), status)],
     ):
-        with pytest.raises(Gone) as caught:
+        with pytest.raises(OperationGoneError) as caught:
             await look(*answers)
         assert caught.value.code == "operation_gone" and caught.value.http_status == status
 
@@ -224,8 +231,8 @@ async def test_a_forgotten_operation_or_manifest_is_gone(status: int) -> None:
 @pytest.mark.parametrize("operation_id", ["", "..", "a/b", "a%2fb", "-a", "a" * 129, "a\n", "ä"])
 async def test_an_id_that_is_none_is_never_sent(operation_id: str) -> None:
     script = Script()
-    with pytest.raises(Gone):
-        await script.graph().operation(operation_id)
+    with pytest.raises(OperationGoneError):
+        await script.graph().get_operation(operation_id)
     assert not script.requests
 
 
@@ -252,7 +259,10 @@ async def test_an_id_that_is_none_is_never_sent(operation_id: str) -> None:
 )
 async def test_manifests_as_they_have_been_seen(changes: dict[str, Any]) -> None:
     ready = await look(answer(inline(resourceLocation=payload("manifest") | changes)))
-    assert isinstance(ready, Ready) and len(ready.manifest.blobs) == ready.manifest.blob_count
+    assert (
+        isinstance(ready, OperationSucceeded)
+        and len(ready.manifest.blobs) == ready.manifest.blob_count
+    )
     assert ready.manifest.created.tzinfo is not None
 
 
@@ -274,7 +284,7 @@ async def test_manifests_as_they_have_been_seen(changes: dict[str, Any]) -> None
     ],
 )
 async def test_a_manifest_that_is_none_is_rejected(member: str, value: object) -> None:
-    with pytest.raises(Rejected) as caught:
+    with pytest.raises(InvalidDataError) as caught:
         await look(
             answer(inline(resourceLocation=payload("manifest") | {member: value}), request_id="r-6")
         )
@@ -290,7 +300,7 @@ async def test_a_hundred_thousand_blobs_fit() -> None:
         "blobs": [blob | {"name": f"part-{i:06}-{blob['name']}"} for i in range(100_000)],
     }
     ready = await look(answer(inline(resourceLocation=manifest)))
-    assert isinstance(ready, Ready) and len(ready.manifest.blobs) == 100_000
+    assert isinstance(ready, OperationSucceeded) and len(ready.manifest.blobs) == 100_000
 
 
 async def test_the_signature_is_in_no_repr() -> None:

@@ -5,9 +5,9 @@ import json
 import httpx
 import pytest
 
-from shared.errors import Refused, Unavailable
+from shared.errors import RequestRefusedError, UnavailableError
 from shared.exports import ExportKey
-from shared.graph.answers import Accepted
+from shared.graph.responses import ExportAccepted
 from tests.unit.graph.scripted import (
     BILLED,
     GRAPH,
@@ -65,7 +65,7 @@ async def test_each_dataset_has_its_address_and_body(
     got = await script.graph(base_url).start_export(ExportKey.parse(key), period)  # type: ignore[arg-type]
 
     [request] = script.requests
-    assert got == Accepted(OPERATION, None, None)
+    assert got == ExportAccepted(OPERATION, None, None)
     assert str(request.url) == f"{base_url}/reports/partners/billing/{path}/{ACTION}"
     assert request.method == "POST" and json.loads(request.content) == body
     assert (
@@ -154,7 +154,7 @@ async def test_202_in_every_shape(response: httpx.Response) -> None:
 )
 async def test_a_wait_with_the_202_is_kept(header: str, seconds: int | None) -> None:
     response = accepted(**{"Retry-After": header, "request-id": "r-1"})
-    assert await Script(response).graph().start_export(BILLED, None) == Accepted(
+    assert await Script(response).graph().start_export(BILLED, None) == ExportAccepted(
         OPERATION, "r-1", seconds
     )
 
@@ -208,7 +208,7 @@ async def test_a_wait_with_the_202_is_kept(header: str, seconds: int | None) -> 
 )
 async def test_202_without_an_operation_to_ask_for(response: httpx.Response, code: str) -> None:
     script = Script(response)
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(UnavailableError) as caught:
         await script.graph().start_export(BILLED, None)
     assert (
         caught.value.code == code and caught.value.http_status == 202 and len(script.requests) == 1
@@ -217,7 +217,7 @@ async def test_202_without_an_operation_to_ask_for(response: httpx.Response, cod
 
 async def test_an_unbilled_month_without_a_word_is_not_asked_for() -> None:
     script = Script()
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRefusedError) as caught:
         await script.graph().start_export(ExportKey.parse("unbilled_usage/2025-01/USD/full"), None)
     assert caught.value.code == "not_served" and not script.requests
 

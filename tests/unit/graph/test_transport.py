@@ -11,10 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.errors import Refused, Unavailable
-from shared.graph.answers import Running
-from shared.graph.client import GraphBilling, checked_base_url
-from shared.graph.transport import LARGEST_ANSWER, GraphTokens
+from shared.errors import RequestRefusedError, UnavailableError
+from shared.graph.client import GraphBillingClient
+from shared.graph.responses import OperationRunning
+from shared.graph.transport import MAX_RESPONSE_BYTES, GraphTokens
+from shared.urls import parse_graph_base_url
 from tests.unit.graph.scripted import (
     BILLED,
     GRAPH,
@@ -32,8 +33,8 @@ RUNNING = json.dumps(payload("running")).encode()
 
 
 async def malformed(response: httpx.Response) -> None:
-    with pytest.raises(Unavailable) as caught:
-        await Script(response).graph().operation(OPERATION)
+    with pytest.raises(UnavailableError) as caught:
+        await Script(response).graph().get_operation(OPERATION)
     assert caught.value.code == "graph_malformed" and caught.value.__context__ is None
 
 
@@ -43,7 +44,7 @@ async def malformed(response: httpx.Response) -> None:
 async def test_packed_answers_are_read(packing: str, pack: Any) -> None:
     headers = {"Content-Encoding": packing, "Content-Type": "application/json"}
     response = httpx.Response(200, content=pack(RUNNING), headers=headers)
-    assert await Script(response).graph().operation(OPERATION) == Running(None, None)
+    assert await Script(response).graph().get_operation(OPERATION) == OperationRunning(None, None)
 
 
 @pytest.mark.parametrize(
@@ -71,11 +72,11 @@ async def test_a_large_answer_is_given_up() -> None:
             yield bytes(1024 * 1024)
 
     await malformed(httpx.Response(200, content=endless()))
-    assert sent == LARGEST_ANSWER // 1024 // 1024 + 1
+    assert sent == MAX_RESPONSE_BYTES // 1024 // 1024 + 1
 
 
 async def test_a_small_answer_that_unpacks_to_a_large_one_is_given_up() -> None:
-    bomb = gzip.compress(bytes(LARGEST_ANSWER + 1), 1)
+    bomb = gzip.compress(bytes(MAX_RESPONSE_BYTES + 1), 1)
     assert len(bomb) < 1024 * 1024
     await malformed(
         httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(bomb))
@@ -87,14 +88,14 @@ async def test_an_answer_that_does_not_come() -> None:
         await asyncio.sleep(60)
         raise AssertionError
 
-    graph = GraphBilling(
+    graph = GraphBillingClient(
         base_url=GRAPH,
         credential=Credential(),
         clock=FixedClock(),
         transport=httpx.MockTransport(never),
         total_seconds=0.02,
     )
-    with pytest.raises(Unavailable) as caught:
+    with pytest.raises(UnavailableError) as caught:
         await graph.start_export(BILLED, None)
     assert caught.value.code == "graph_unavailable" and caught.value.__context__ is None
 
@@ -104,14 +105,14 @@ async def test_a_token_that_does_not_come() -> None:
         async def get_token(self, *scopes: str, **options: Any) -> Any:
             await asyncio.sleep(60)
 
-    with pytest.raises(Unavailable) as caught:
-        await Script().graph(credential=Slow(), total_seconds=1.0).operation(OPERATION)
+    with pytest.raises(UnavailableError) as caught:
+        await Script().graph(credential=Slow(), total_seconds=1.0).get_operation(OPERATION)
     assert caught.value.code == "identity_unavailable" and caught.value.__context__ is None
 
 
 async def test_the_bounds_are_those_of_the_design() -> None:
     script = Script(answer(payload("running")))
-    await script.graph().operation(OPERATION)
+    await script.graph().get_operation(OPERATION)
     assert script.requests[0].extensions["timeout"] == {
         "connect": 10.0,
         "read": 60.0,
@@ -128,16 +129,16 @@ async def test_many_at_once_do_not_mix() -> None:
             200, json=payload("running"), headers={"request-id": name, "Retry-After": name[1:]}
         )
 
-    graph = GraphBilling(
+    graph = GraphBillingClient(
         base_url=GRAPH,
         credential=Credential(),
         clock=FixedClock(),
         transport=httpx.MockTransport(echo),
     )
     states = await asyncio.gather(
-        *(asyncio.create_task(graph.operation(f"o{i}")) for i in range(40))
+        *(asyncio.create_task(graph.get_operation(f"o{i}")) for i in range(40))
     )
-    assert states == [Running(i, f"o{i}") for i in range(40)]
+    assert states == [OperationRunning(i, f"o{i}") for i in range(40)]
 
 
 async def test_close_closes_the_transport_once() -> None:
@@ -148,7 +149,7 @@ async def test_close_closes_the_transport_once() -> None:
             self.closed += 1
 
     transport = Closing(Script(accepted()))
-    graph = GraphBilling(
+    graph = GraphBillingClient(
         base_url=GRAPH, credential=Credential(), clock=FixedClock(), transport=transport
     )
     await graph.close()
@@ -164,7 +165,7 @@ async def test_the_log_names_ids_and_numbers(caplog: pytest.LogCaptureFixture) -
         answer(payload("linked"), request_id="r-1"), answer(payload("manifest"), request_id="r-2")
     )
     with caplog.at_level(logging.DEBUG):
-        await script.graph().operation(OPERATION)
+        await script.graph().get_operation(OPERATION)
     ours = [
         record.getMessage() for record in caplog.records if record.name == "partner_billing.graph"
     ]
@@ -189,7 +190,7 @@ async def test_the_log_names_ids_and_numbers(caplog: pytest.LogCaptureFixture) -
     ],
 )
 def test_base_urls(url: str) -> None:
-    assert checked_base_url(url) == checked_base_url(url + "/") == url
+    assert parse_graph_base_url(url) == parse_graph_base_url(url + "/") == url
 
 
 @pytest.mark.parametrize(
@@ -223,7 +224,7 @@ def test_base_urls(url: str) -> None:
 )
 def test_other_urls_are_refused_and_not_quoted(url: str) -> None:
     with pytest.raises(ValueError, match="must be https://graph") as caught:
-        checked_base_url(url)
+        parse_graph_base_url(url)
     assert "SENTINEL" not in str(caught.value)
 
 
@@ -237,12 +238,12 @@ def test_other_urls_are_refused_and_not_quoted(url: str) -> None:
 )
 async def test_a_token_is_for_no_other_address(url: str) -> None:
     credential = Credential()
-    with pytest.raises(Refused):
+    with pytest.raises(RequestRefusedError):
         await GraphTokens(credential, "graph.microsoft.com", 1).get_authorization_token(url)
     assert not credential.asked
 
 
 def test_graph_needs_a_credential() -> None:
     with pytest.raises(ValueError, match="credential"):
-        GraphBilling(base_url=GRAPH, credential=None, clock=FixedClock())
-    GraphBilling(base_url=LOOPBACK, credential=None, clock=FixedClock())
+        GraphBillingClient(base_url=GRAPH, credential=None, clock=FixedClock())
+    GraphBillingClient(base_url=LOOPBACK, credential=None, clock=FixedClock())

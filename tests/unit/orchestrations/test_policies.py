@@ -20,7 +20,7 @@ from orchestrations.policies import (
 from shared import messages
 from shared.errors import CATALOGUE, remedy
 from shared.messages import Limits, Outcome
-from shared.redaction import secret_free
+from shared.redaction import is_secret_free
 
 LIMITS: Limits = {
     "deadline": "2026-11-22T06:00:00+00:00",
@@ -191,7 +191,7 @@ def test_every_answer_that_ends_a_run_has_an_ending(union: str) -> None:
         end: Any = ended_by(sample(kind))  # type: ignore[arg-type]
         assert end["outcome"] in get_args(Outcome), status
         assert end["outcome"] not in FAILURES or end["code"] in CATALOGUE
-        assert secret_free(end)
+        assert is_secret_free(end)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,9 @@ def test_failures_are_the_outcomes_that_nobody_wants() -> None:
 def test_what_the_portal_shows_is_code_and_remedy(code: str | None) -> None:
     end: Any = {"outcome": "failed"} if code is None else {"outcome": "failed", "code": code}
     text = str(RunFailed(end))
-    assert text == f"failed ({code or 'failed'}): {remedy(code or 'failed')}" and secret_free(text)
+    assert text == f"failed ({code or 'failed'}): {remedy(code or 'failed')}" and is_secret_free(
+        text
+    )
     assert isinstance(RunFailed(end), Exception) and RunFailed(end).args == (text,)
 
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import httpx
 
-from shared.partner_center.client import PARTNER_CENTER, PartnerCenter
+from shared.partner_center.client import PartnerCenterClient
+from shared.urls import PARTNER_CENTER_URL
 from tests.unit.graph.scripted import SENTINEL, Credential, FixedClock
 
 LOOPBACK = "http://127.0.0.1:8700"
@@ -69,10 +70,10 @@ class Script:
         return answer
 
     def client(
-        self, base_url: str = PARTNER_CENTER, credential: Any = None, **options: Any
-    ) -> PartnerCenter:
-        credential = credential or (Credential() if base_url == PARTNER_CENTER else None)
-        return PartnerCenter(
+        self, base_url: str = PARTNER_CENTER_URL, credential: Any = None, **options: Any
+    ) -> PartnerCenterClient:
+        credential = credential or (Credential() if base_url == PARTNER_CENTER_URL else None)
+        return PartnerCenterClient(
             base_url=base_url,
             credential=credential,
             clock=FixedClock(),
@@ -87,7 +88,7 @@ class Script:
 
 __all__ = [
     "LOOPBACK",
-    "PARTNER_CENTER",
+    "PARTNER_CENTER_URL",
     "SENTINEL",
     "Credential",
     "Script",

@@ -9,12 +9,14 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.errors import BillingExportError, Unavailable
+from shared.errors import BillingExportError, UnavailableError
+from shared.identity import PARTNER_CENTER_SCOPE
 from shared.partner_center import client
-from shared.partner_center.client import SCOPE, PartnerCenter, checked_base_url
+from shared.partner_center.client import PartnerCenterClient
+from shared.urls import parse_partner_center_base_url
 from tests.unit.partner_center.scripted import (
     LOOPBACK,
-    PARTNER_CENTER,
+    PARTNER_CENTER_URL,
     SENTINEL,
     Credential,
     Script,
@@ -30,11 +32,11 @@ def ids(found: Any) -> list[str]:
 
 async def test_one_page_as_for_modern_invoices() -> None:
     script, credential = Script(listed(invoice("G016907411"), invoice("G016907412"))), Credential()
-    found = await script.client(credential=credential).invoices()
+    found = await script.client(credential=credential).list_invoices()
     assert ids(found) == ["G016907411", "G016907412"] and found.complete and found.left_out == ()
     [request] = script.requests
     assert (
-        str(request.url) == f"{PARTNER_CENTER}/v1/invoices?size=200&offset=0"
+        str(request.url) == f"{PARTNER_CENTER_URL}/v1/invoices?size=200&offset=0"
         and request.method == "GET"
     )
     assert (
@@ -43,14 +45,14 @@ async def test_one_page_as_for_modern_invoices() -> None:
     )
     assert (
         [scopes for scopes, _ in credential.asked]
-        == [(SCOPE,)]
+        == [(PARTNER_CENTER_SCOPE,)]
         == [("https://api.partnercenter.microsoft.com/.default",)]
     )
 
 
 async def test_nothing_is_sent_to_loopback_but_the_request() -> None:
     script, credential = Script(listed(invoice())), Credential()
-    await script.client(LOOPBACK, credential).invoices()
+    await script.client(LOOPBACK, credential).list_invoices()
     assert credential.asked == [] and "authorization" not in script.requests[0].headers
 
 
@@ -64,7 +66,7 @@ async def test_of_next_only_the_offset_is_used() -> None:
         listed(invoice("G016907412"), total=3, following="/invoices?offset=2&size=1"),
         listed(invoice("G016907413"), total=3),
     )
-    assert ids(await script.client().invoices()) == ["G016907411", "G016907412", "G016907413"]
+    assert ids(await script.client().list_invoices()) == ["G016907411", "G016907412", "G016907413"]
     assert {request.url.host for request in script.requests} == {"api.partnercenter.microsoft.com"}
     assert script.offsets == ["0", "1", "2"]
 
@@ -82,7 +84,7 @@ async def test_of_next_only_the_offset_is_used() -> None:
 )
 async def test_a_next_without_an_offset_is_none(following: str) -> None:
     script = Script(listed(invoice(), following=following))
-    assert ids(await script.client().invoices()) == ["G016907411"]
+    assert ids(await script.client().list_invoices()) == ["G016907411"]
 
 
 async def test_a_list_that_changes_between_pages_is_read_once_more() -> None:
@@ -93,7 +95,7 @@ async def test_a_list_that_changes_between_pages_is_read_once_more() -> None:
         listed(invoice("G016907412"), total=3, following="?offset=2"),
         listed(invoice("G016907411"), total=3),
     )
-    assert ids(await script.client().invoices()) == ["G016907413", "G016907412", "G016907411"]
+    assert ids(await script.client().list_invoices()) == ["G016907413", "G016907412", "G016907411"]
     assert script.offsets == ["0", "1", "0", "1", "2"]
 
 
@@ -103,18 +105,18 @@ async def test_an_invoice_on_two_pages_is_one_invoice_and_the_list_is_read_once_
         listed(invoice("G016907412"), invoice(), total=2),
     ]
     script = Script(*moving, *[httpx.Response(200, content=page.content) for page in moving])
-    assert ids(await script.client().invoices()) == ["G016907412", "G016907411"]
+    assert ids(await script.client().list_invoices()) == ["G016907412", "G016907411"]
     assert script.offsets == ["0", "1", "0", "1"]
 
 
 async def test_pages_that_lead_in_a_circle_end() -> None:
     circle = [listed(invoice(), following="?offset=1"), listed(invoice(), following="?offset=2")]
     script = Script(*circle, *[httpx.Response(200, content=page.content) for page in circle])
-    assert ids(await script.client().invoices()) == ["G016907411"]
+    assert ids(await script.client().list_invoices()) == ["G016907411"]
     backwards = Script(
         listed(invoice(), following="?offset=0"), listed(invoice(), following="?offset=0")
     )
-    assert ids(await backwards.client().invoices()) == ["G016907411"]
+    assert ids(await backwards.client().list_invoices()) == ["G016907411"]
 
 
 async def test_pages_without_end_are_malformed() -> None:
@@ -124,9 +126,9 @@ async def test_pages_without_end_are_malformed() -> None:
             for number in range(200)
         )
     )
-    with pytest.raises(Unavailable, match="partner_center_malformed"):
-        await endless.client().invoices()
-    assert len(endless.requests) == client.MOST_PAGES
+    with pytest.raises(UnavailableError, match="partner_center_malformed"):
+        await endless.client().list_invoices()
+    assert len(endless.requests) == client.MAX_PAGES
 
 
 @pytest.mark.parametrize(
@@ -136,7 +138,7 @@ async def test_pages_without_end_are_malformed() -> None:
 async def test_a_429_is_told_and_not_repeated(headers: dict[str, str], seconds: int) -> None:
     script = Script(throttled(**headers))
     with pytest.raises(BillingExportError) as raised:
-        await script.client().invoices()
+        await script.client().list_invoices()
     assert (
         raised.value.code == "partner_center_throttled"
         and getattr(raised.value, "retry_after_seconds", None) == seconds
@@ -154,16 +156,16 @@ async def test_a_429_is_told_and_not_repeated(headers: dict[str, str], seconds: 
     ],
 )
 async def test_no_answer_is_unavailable_in_our_words(answer: Exception) -> None:
-    with pytest.raises(Unavailable) as raised:
-        await Script(answer).client().invoices()
+    with pytest.raises(UnavailableError) as raised:
+        await Script(answer).client().list_invoices()
     assert raised.value.code == "partner_center_unavailable" and SENTINEL not in repr(raised.value)
     assert raised.value.__context__ is None and raised.value.__cause__ is None
 
 
 async def test_a_redirect_is_not_followed() -> None:
     script = Script(httpx.Response(302, headers={"Location": "https://evil.example.org/"}))
-    with pytest.raises(Unavailable, match="partner_center_malformed"):
-        await script.client().invoices()
+    with pytest.raises(UnavailableError, match="partner_center_malformed"):
+        await script.client().list_invoices()
     assert len(script.requests) == 1
 
 
@@ -173,12 +175,12 @@ async def test_a_packed_answer_is_not_unpacked() -> None:
         content=gzip.compress(json.dumps({"items": []}).encode()),
         headers={"Content-Encoding": "gzip"},
     )
-    with pytest.raises(Unavailable, match="partner_center_malformed"):
-        await Script(packed).client().invoices()
+    with pytest.raises(UnavailableError, match="partner_center_malformed"):
+        await Script(packed).client().list_invoices()
 
 
 async def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "LARGEST_ANSWER", 1_000)
+    monkeypatch.setattr(client, "MAX_RESPONSE_BYTES", 1_000)
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -187,8 +189,8 @@ async def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch
             sent += 1
             yield b" " * 400
 
-    with pytest.raises(Unavailable, match="partner_center_malformed"):
-        await Script(httpx.Response(200, content=endless())).client().invoices()
+    with pytest.raises(UnavailableError, match="partner_center_malformed"):
+        await Script(httpx.Response(200, content=endless())).client().list_invoices()
     assert sent == 3
 
 
@@ -199,21 +201,21 @@ async def test_an_answer_that_never_comes_is_given_up() -> None:
 
     from tests.unit.graph.scripted import FixedClock
 
-    slow = PartnerCenter(
+    slow = PartnerCenterClient(
         base_url=LOOPBACK,
         credential=None,
         clock=FixedClock(),
         transport=httpx.MockTransport(silent),
         total_seconds=0.01,
     )
-    with pytest.raises(Unavailable, match="partner_center_unavailable"):
-        await slow.invoices()
+    with pytest.raises(UnavailableError, match="partner_center_unavailable"):
+        await slow.list_invoices()
 
 
 async def test_no_token_is_no_request() -> None:
     script = Script()
-    with pytest.raises(Unavailable, match="identity_unavailable"):
-        await script.client(credential=Credential(error=RuntimeError(SENTINEL))).invoices()
+    with pytest.raises(UnavailableError, match="identity_unavailable"):
+        await script.client(credential=Credential(error=RuntimeError(SENTINEL))).list_invoices()
     assert script.requests == []
 
 
@@ -221,9 +223,9 @@ async def test_the_client_can_be_closed_and_asked_again() -> None:
     script = Script(listed(invoice()), listed(invoice()))
     asked = script.client()
     await asked.close()
-    await asked.invoices()
+    await asked.list_invoices()
     await asked.close()
-    await asked.invoices()
+    await asked.list_invoices()
     await asked.close()
 
 
@@ -244,7 +246,7 @@ async def test_the_client_can_be_closed_and_asked_again() -> None:
 )
 def test_other_hosts_are_refused_without_being_quoted(url: str) -> None:
     with pytest.raises(ValueError) as refused:
-        checked_base_url(url)
+        parse_partner_center_base_url(url)
     assert url not in str(refused.value) and SENTINEL not in str(refused.value)
 
 
@@ -252,4 +254,4 @@ def test_partner_center_needs_a_credential() -> None:
     from tests.unit.graph.scripted import FixedClock
 
     with pytest.raises(ValueError, match="credential"):
-        PartnerCenter(base_url=PARTNER_CENTER, credential=None, clock=FixedClock())
+        PartnerCenterClient(base_url=PARTNER_CENTER_URL, credential=None, clock=FixedClock())

@@ -11,18 +11,18 @@ from shared import errors
 from shared.errors import (
     CATALOGUE,
     BillingExportError,
-    Gone,
-    InfrastructureFault,
-    Refused,
-    Rejected,
-    Terminal,
-    Throttled,
-    Transient,
-    Unavailable,
+    InfrastructureError,
+    InvalidDataError,
+    OperationGoneError,
+    PermanentError,
+    RequestRefusedError,
+    ThrottledError,
+    TransientError,
+    UnavailableError,
     cause,
     remedy,
 )
-from shared.redaction import secret_free
+from shared.redaction import is_secret_free
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES = [
@@ -34,16 +34,15 @@ KINDS = {
     kind.__name__
     for kind in (
         BillingExportError,
-        Transient,
-        Throttled,
-        Unavailable,
-        Terminal,
-        Gone,
-        Refused,
-        Rejected,
+        TransientError,
+        ThrottledError,
+        UnavailableError,
+        PermanentError,
+        OperationGoneError,
+        RequestRefusedError,
+        InvalidDataError,
     )
 }
-ALIASES = {"GoneError": "Gone", "RefusedError": "Refused"}
 
 
 def literals(node: ast.AST) -> Iterator[str]:
@@ -62,9 +61,7 @@ def literals(node: ast.AST) -> Iterator[str]:
 def codes_of(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         match node:
-            case ast.Call(func=ast.Name(id=name), args=[first, *_]) if (
-                ALIASES.get(name, name) in KINDS
-            ):
+            case ast.Call(func=ast.Name(id=name), args=[first, *_]) if name in KINDS:
                 yield from literals(first)
             case ast.Dict(keys=keys, values=values):
                 for key, value in zip(keys, values, strict=True):
@@ -120,7 +117,7 @@ def test_cause_is_a_sentence_and_remedy_says_what_to_do(code: str) -> None:
             and text.isascii()
             and "  " not in text
         )
-        assert secret_free(text)
+        assert is_secret_free(text)
     assert len(re.findall(r"[.!?] [A-Z]", entry.cause)) == 0  # one sentence
     assert len(re.findall(r"[.!?] [A-Z]", entry.remedy)) <= 1
     assert (cause(code), remedy(code)) == (entry.cause, entry.remedy)
@@ -133,7 +130,17 @@ def test_an_unknown_code_says_where_to_look() -> None:
     )
 
 
-@pytest.mark.parametrize("kind", [Terminal, Gone, Refused, Transient, Throttled, Unavailable])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        PermanentError,
+        OperationGoneError,
+        RequestRefusedError,
+        TransientError,
+        ThrottledError,
+        UnavailableError,
+    ],
+)
 def test_an_error_says_its_entry_and_nothing_else(kind: type[BillingExportError]) -> None:
     error = kind(
         "graph_forbidden", http_status=403, error_code="x&sig=secret", request_id="y&sig=secret"
@@ -141,19 +148,19 @@ def test_an_error_says_its_entry_and_nothing_else(kind: type[BillingExportError]
     entry = CATALOGUE["graph_forbidden"]
     assert (
         str(error) == f"graph_forbidden: {entry.cause} {entry.remedy}"
-        and secret_free(str(error))
-        and secret_free(repr(error))
+        and is_secret_free(str(error))
+        and is_secret_free(repr(error))
     )
     assert (error.code, error.http_status) == ("graph_forbidden", 403)
 
 
 def test_an_error_without_an_entry_cannot_be_made() -> None:
     with pytest.raises(AssertionError):
-        Terminal("nonsense")
+        PermanentError("nonsense")
 
 
 def test_a_rejection_keeps_its_detail_out_of_its_text() -> None:
-    error = Rejected("manifest_rejected", "two blobs have the same name", request_id="r-1")
+    error = InvalidDataError("manifest_rejected", "two blobs have the same name", request_id="r-1")
     assert (
         error.detail == "two blobs have the same name"
         and error.detail not in str(error)
@@ -162,13 +169,13 @@ def test_a_rejection_keeps_its_detail_out_of_its_text() -> None:
 
 
 def test_waits_and_their_absence() -> None:
-    assert Throttled("graph_throttled", retry_after_seconds=0).retry_after_seconds == 0
-    assert Unavailable("graph_unavailable").retry_after_seconds is None
+    assert ThrottledError("graph_throttled", retry_after_seconds=0).retry_after_seconds == 0
+    assert UnavailableError("graph_unavailable").retry_after_seconds is None
 
 
 def test_a_fault_says_what_is_known() -> None:
-    assert str(InfrastructureFault("run_unknown", "Run")) == "run_unknown Run"
-    fault = InfrastructureFault(
+    assert str(InfrastructureError("run_unknown", "Run")) == "run_unknown Run"
+    fault = InfrastructureError(
         "infrastructure_fault", "HttpResponseError", 500, "InternalError", "r-1"
     )
     assert (
@@ -179,7 +186,7 @@ def test_a_fault_says_what_is_known() -> None:
 
 def test_the_tree_is_the_one_that_is_drawn() -> None:
     drawn = re.findall(
-        r"(?:├──|└──) (\w+)|^    (\w+Error|\w+Fault) ", errors.__doc__ or "", flags=re.MULTILINE
+        r"(?:├──|└──) (\w+)|^    (\w+Error) ", errors.__doc__ or "", flags=re.MULTILINE
     )
     classes = {
         name
@@ -188,8 +195,8 @@ def test_the_tree_is_the_one_that_is_drawn() -> None:
     }
     assert {name for pair in drawn for name in pair if name} == classes
     assert (
-        issubclass(Throttled, Transient)
-        and issubclass(Unavailable, Transient)
-        and not issubclass(Transient, Terminal)
+        issubclass(ThrottledError, TransientError)
+        and issubclass(UnavailableError, TransientError)
+        and not issubclass(TransientError, PermanentError)
     )
-    assert not issubclass(InfrastructureFault, BillingExportError)
+    assert not issubclass(InfrastructureError, BillingExportError)

@@ -12,8 +12,8 @@ from shared.exports import (
     Dataset,
     ExportKey,
     Family,
+    InvalidValueError,
     InvoiceScope,
-    Malformed,
     MonthScope,
     parse_attribute_set,
     parse_currency,
@@ -47,7 +47,7 @@ def test_two_keys_have_two_texts(one: ExportKey, other: ExportKey) -> None:
 def test_any_other_text_is_malformed_and_quoted_at_40_characters_at_most(text: str) -> None:
     try:
         key = ExportKey.parse(text)
-    except Malformed as error:
+    except InvalidValueError as error:
         assert (len(str(error)) < 40 * 10 and text[:41] not in str(error)) or len(text) <= 40
         return
     assert str(key).lower() == text.lower()
@@ -91,14 +91,14 @@ def test_any_other_text_is_malformed_and_quoted_at_40_characters_at_most(text: s
     ],
 )
 def test_malformed_keys(text: str) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(InvalidValueError):
         ExportKey.parse(text)
 
 
 def test_a_scope_goes_with_its_kind_of_dataset_only() -> None:
-    with pytest.raises(Malformed, match="an invoice_id"):
+    with pytest.raises(InvalidValueError, match="an invoice_id"):
         ExportKey(Dataset.BILLED_USAGE, MonthScope(BillingMonth(2026, 11), "USD"))
-    with pytest.raises(Malformed, match="a billing_month and a currency_code"):
+    with pytest.raises(InvalidValueError, match="a billing_month and a currency_code"):
         ExportKey(Dataset.UNBILLED_USAGE, InvoiceScope("G016907411"))
 
 
@@ -126,13 +126,13 @@ def test_invoice_ids(text: str, read: str) -> None:
     ],
 )
 def test_no_invoice_ids(text: str) -> None:
-    with pytest.raises(Malformed, match="invoice_id must be"):
+    with pytest.raises(InvalidValueError, match="invoice_id must be"):
         parse_invoice_id(text)
 
 
 @pytest.mark.parametrize("text", ["", "US", "USDD", "U1D", "$US", "uſd", "ＵＳＤ", "USD\n", "ıSD"])
 def test_no_currencies(text: str) -> None:
-    with pytest.raises(Malformed, match="currency_code must be"):
+    with pytest.raises(InvalidValueError, match="currency_code must be"):
         parse_currency(text)
 
 
@@ -141,9 +141,9 @@ def test_what_is_malformed_says_what_is_expected() -> None:
         (parse_dataset, "unbilled_reconciliation"),
         (parse_attribute_set, "full or basic"),
     ):
-        with pytest.raises(Malformed, match=word):
+        with pytest.raises(InvalidValueError, match=word):
             parse("nonsense")
-    with pytest.raises(Malformed, match="yyyy-mm"):
+    with pytest.raises(InvalidValueError, match="yyyy-mm"):
         BillingMonth.parse("11/2026")
     assert parse_currency("eur") == "EUR"
 
@@ -173,7 +173,7 @@ def test_families_and_kinds() -> None:
     ],
 )
 def test_no_months(text: str) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(InvalidValueError):
         BillingMonth.parse(text)
 
 

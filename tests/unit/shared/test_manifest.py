@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.copying.source import SourceDirectory
-from shared.errors import Rejected
+from shared.errors import InvalidDataError
 from shared.exports import BillingMonth, ExportKey
 from shared.landing.layout import blob_path, version_path
 from shared.manifest import (
@@ -26,7 +26,7 @@ from shared.manifest import (
     parse_manifest,
     source_rules,
 )
-from shared.redaction import secret_free
+from shared.redaction import is_secret_free
 
 PAYLOADS = Path(__file__).resolve().parents[2] / "payloads" / "manifests"
 TENANT = "7d0f6c2e-3c1b-4c57-9a0e-2d8f5b1c9e44"
@@ -60,7 +60,7 @@ def what_becomes_of(payload: Any) -> str:
         )
     except OtherMonth:
         return "month_not_open"
-    except Rejected as error:
+    except InvalidDataError as error:
         return error.code
     return "accepted"
 
@@ -79,7 +79,7 @@ def test_what_is_said_of_one_quotes_nothing_of_it() -> None:
         if path.parent.name == "month_not_open":
             continue
         payload = read(path)
-        with pytest.raises(Rejected) as rejected:
+        with pytest.raises(InvalidDataError) as rejected:
             guard(
                 parse_manifest(payload["manifest"]),
                 ExportKey.parse(payload["key"]),
@@ -156,7 +156,7 @@ names = st.one_of(
 def test_an_accepted_name_lies_inside_its_version_folder(name: str) -> None:
     try:
         guard_name(name)
-    except Rejected:
+    except InvalidDataError:
         return
     folder = version_path(KEY, VERSION)
     path = blob_path(KEY, VERSION, name)
@@ -168,7 +168,7 @@ def test_an_accepted_name_lies_inside_its_version_folder(name: str) -> None:
     )
     assert unquote(url.path) == "/c/v1/" + name and url.query == "sv=1"
     name.encode()
-    assert secret_free(name)  # names travel between orchestrators and activities
+    assert is_secret_free(name)  # names travel between orchestrators and activities
 
 
 @given(
@@ -194,7 +194,7 @@ def test_an_accepted_name_lies_inside_its_version_folder(name: str) -> None:
 def test_an_accepted_root_is_https_below_an_allowed_suffix(root: str) -> None:
     try:
         guard_source(root, RULES["azure"])
-    except Rejected:
+    except InvalidDataError:
         return
     parts = urlsplit(root)
     assert parts.scheme == "https" and parts.port in (None, 443) and parts.username is None
@@ -212,7 +212,7 @@ def test_too_many_blobs_are_rejected_and_the_most_are_not() -> None:
         {"name": f"part-{n:06}.json.gz", "partitionValue": "default"} for n in range(MOST_BLOBS + 1)
     ]
     raw["blobCount"] = MOST_BLOBS + 1
-    with pytest.raises(Rejected, match="manifest_rejected"):
+    with pytest.raises(InvalidDataError, match="manifest_rejected"):
         guard_names(parse_manifest(raw))
 
 
@@ -228,7 +228,7 @@ def test_too_many_blobs_are_rejected_and_the_most_are_not() -> None:
     ],
 )
 def test_rules_that_allow_nothing(allowed: tuple[str, ...], root: str) -> None:
-    with pytest.raises(Rejected):
+    with pytest.raises(InvalidDataError):
         guard_source(root, source_rules(allowed, None, loopback=False))
 
 

@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.errors import InfrastructureFault, Refused, Throttled
+from shared.errors import InfrastructureError, RequestRefusedError, ThrottledError
 from shared.redaction import (
     NOISY,
     TRACE_ID,
-    fault,
-    guard_logs,
-    quiet_libraries,
-    redacted,
-    secret_free,
-    walled,
-    where,
+    configure_library_logging,
+    format_traceback,
+    install_log_redaction,
+    is_secret_free,
+    redact,
+    sanitize_exceptions,
+    to_infrastructure_error,
 )
 
 SECRET = "https://a.blob.core.windows.net/b?sv=1&sig=TOPSECRET%3D"
@@ -43,16 +43,16 @@ class Response:
         self.headers = headers
 
 
-@walled
+@sanitize_exceptions
 async def failing(error: BaseException, *, also: int = 1) -> int:
     """Its own words."""
     raise error
 
 
-async def caught(error: BaseException) -> InfrastructureFault:
-    with pytest.raises(InfrastructureFault) as fault:
+async def caught(error: BaseException) -> InfrastructureError:
+    with pytest.raises(InfrastructureError) as raised:
         await failing(error)
-    return fault.value
+    return raised.value
 
 
 async def test_only_type_and_numbers_get_through(caplog: pytest.LogCaptureFixture) -> None:
@@ -108,18 +108,23 @@ async def test_a_chain_of_errors_is_cut_off() -> None:
     ],
 )
 def test_what_is_no_token_is_dropped(facts: dict[str, Any], expected: str) -> None:
-    assert str(fault(LibraryError(SECRET, **facts))) == expected
+    assert str(to_infrastructure_error(LibraryError(SECRET, **facts))) == expected
 
 
 def test_errors_of_our_own_keep_code_and_numbers() -> None:
     assert str(
-        fault(Throttled("graph_throttled", retry_after_seconds=5, http_status=429, request_id="r"))
-    ) == ("graph_throttled Throttled status 429 request_id r")
+        to_infrastructure_error(
+            ThrottledError(
+                "graph_throttled", retry_after_seconds=5, http_status=429, request_id="r"
+            )
+        )
+    ) == ("graph_throttled ThrottledError status 429 request_id r")
     assert (
-        str(fault(Refused("graph_forbidden", error_code="two words"))) == "graph_forbidden Refused"
+        str(to_infrastructure_error(RequestRefusedError("graph_forbidden", error_code="two words")))
+        == "graph_forbidden RequestRefusedError"
     )
-    once = InfrastructureFault("plan_missing", "Plan")
-    assert fault(once) is once
+    once = InfrastructureError("plan_missing", "Plan")
+    assert to_infrastructure_error(once) is once
 
 
 async def test_ends_of_tasks_pass_the_wall() -> None:
@@ -129,7 +134,7 @@ async def test_ends_of_tasks_pass_the_wall() -> None:
 
 
 async def test_what_is_returned_passes_and_the_signature_stays() -> None:
-    @walled
+    @sanitize_exceptions
     async def adding(one: int, *, other: int = 2) -> int:
         """Adds."""
         return one + other
@@ -168,7 +173,7 @@ async def test_a_call_knows_the_trace_that_the_platform_files_it_under(
 ) -> None:
     """And the next one does not; what runs inside the call knows it too."""
 
-    @walled
+    @sanitize_exceptions
     async def telling(request: str) -> str:
         return await asyncio.create_task(inner())
 
@@ -183,7 +188,7 @@ def test_where_names_lines_and_no_source() -> None:
     try:
         raise ValueError(SECRET)
     except ValueError as error:
-        place = where(error)
+        place = format_traceback(error)
     assert place.startswith("test_redaction.py:") and place.endswith(
         ":test_where_names_lines_and_no_source"
     )
@@ -193,7 +198,7 @@ def test_where_names_lines_and_no_source() -> None:
 def test_libraries_are_quiet() -> None:
     before = {name: logging.getLogger(name).level for name in NOISY}
     try:
-        quiet_libraries()
+        configure_library_logging()
         assert not any(
             logging.getLogger(f"{name}.inner").isEnabledFor(logging.INFO) for name in NOISY
         )
@@ -234,13 +239,13 @@ words = st.sampled_from(
     st.sampled_from(["", "&x=1", " x", '"', "'", "\n", ";x=1"]),
 )
 def test_no_signature_survives(before: str, word: str, signature: str, behind: str) -> None:
-    shown = redacted(before + word + signature + behind)
+    shown = redact(before + word + signature + behind)
     assert signature not in shown.removeprefix(before) and "***" in shown
 
 
 @given(st.text("abc xyz/-:,.{}[]0123456789", max_size=80))
 def test_other_texts_stay_as_they_are(text: str) -> None:
-    assert redacted(text) == text
+    assert redact(text) == text
 
 
 @given(
@@ -256,10 +261,10 @@ def test_other_texts_stay_as_they_are(text: str) -> None:
     ),
 )
 def test_a_secret_anywhere_is_found(value: Any, secret: str) -> None:
-    assert not secret_free([value, {"a": (secret,)}]) and not secret_free({secret: value})
+    assert not is_secret_free([value, {"a": (secret,)}]) and not is_secret_free({secret: value})
     lowered = json.dumps(value, ensure_ascii=False).lower()
     if "=" not in lowered:
-        assert secret_free(value)
+        assert is_secret_free(value)
 
 
 SAID = "GET https://a.blob.core.windows.net/c?sv=1&sig=TOPSECRET failed"
@@ -273,8 +278,8 @@ def test_no_record_of_any_logger_keeps_a_secret() -> None:
     handler.emit = seen.append  # type: ignore[method-assign]
     logger.addHandler(handler)
     try:
-        guard_logs()
-        guard_logs()
+        install_log_redaction()
+        install_log_redaction()
         logger.warning(SAID)
         logger.warning("asked %s with %d", SAID, 5)
         try:

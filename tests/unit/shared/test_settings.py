@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.settings import Settings, SettingsInvalid, account_of, describe, host_of, load
+from shared.settings import (
+    InvalidSettingsError,
+    Settings,
+    describe_settings,
+    load_settings,
+    parse_account_name,
+)
+from shared.urls import get_host
 
 ROOT = Path(__file__).resolve().parents[3]
 TENANT = "7d0f6c2e-3c1b-4c57-9a0e-2d8f5b1c9e44"
@@ -141,14 +148,17 @@ BAD = {
 
 
 def faults(environment: dict[str, str]) -> list[str]:
-    with pytest.raises(SettingsInvalid) as invalid:
-        load(environment)
+    with pytest.raises(InvalidSettingsError) as invalid:
+        load_settings(environment)
     return invalid.value.faults
 
 
 def test_the_two_environments_are_good() -> None:
-    assert not load(AZURE).loopback and load(LOCAL).loopback
-    assert load(AZURE).source_allowed == (".blob.core.windows.net", ".blob.storage.azure.net")
+    assert not load_settings(AZURE).is_loopback and load_settings(LOCAL).is_loopback
+    assert load_settings(AZURE).source_allowed == (
+        ".blob.core.windows.net",
+        ".blob.storage.azure.net",
+    )
 
 
 @pytest.mark.parametrize(
@@ -169,8 +179,8 @@ def test_every_setting_has_bad_values_here() -> None:
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
     wrong = {name: values[0] for name, values in BAD.items()}
-    with pytest.raises(SettingsInvalid) as invalid:
-        load(wrong | {"LANDING_STORAGE": f"nonsense;AccountKey={KEY}"})
+    with pytest.raises(InvalidSettingsError) as invalid:
+        load_settings(wrong | {"LANDING_STORAGE": f"nonsense;AccountKey={KEY}"})
     text = str(invalid.value)
     assert text.startswith("The settings are wrong; nothing was started.\n  - ")
     assert all(f"  - {name} " in text for name in BAD) and "LANDING_STORAGE is set twice" in text
@@ -187,8 +197,8 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     ],
 )
 def test_a_secret_is_never_shown(connection: str) -> None:
-    with pytest.raises(SettingsInvalid) as invalid:
-        load(LOCAL | {"LANDING_STORAGE": connection, "PROOF": "none"})
+    with pytest.raises(InvalidSettingsError) as invalid:
+        load_settings(LOCAL | {"LANDING_STORAGE": connection, "PROOF": "none"})
     assert KEY not in str(invalid.value) and KEY not in repr(invalid.value)
     assert "LANDING_STORAGE has a value that is not shown" in str(invalid.value)
     assert invalid.value.__cause__ is None and (
@@ -198,21 +208,23 @@ def test_a_secret_is_never_shown(connection: str) -> None:
 
 @given(st.text("ABCDEFabcdef0123456789+/=", min_size=12, max_size=40))
 def test_no_part_of_a_connection_string_is_shown_or_described(secret: str) -> None:
-    settings = load(LOCAL | {"LANDING_STORAGE": f"AccountName=landing;AccountKey={secret}"})
+    settings = load_settings(
+        LOCAL | {"LANDING_STORAGE": f"AccountName=landing;AccountKey={secret}"}
+    )
     for text in (
         repr(settings),
         str(settings),
-        repr(describe(settings)),
+        repr(describe_settings(settings)),
         settings.model_dump_json(),
     ):
         assert secret not in text
     assert (
-        "LANDING_STORAGE" not in describe(settings)
-        and describe(settings)["LANDING_CONTAINER"] == "billing"
+        "LANDING_STORAGE" not in describe_settings(settings)
+        and describe_settings(settings)["LANDING_CONTAINER"] == "billing"
     )
-    assert set(describe(settings)) == {field.alias for field in Settings.model_fields.values()} - {
-        "LANDING_STORAGE"
-    }
+    assert set(describe_settings(settings)) == {
+        field.alias for field in Settings.model_fields.values()
+    } - {"LANDING_STORAGE"}
 
 
 @pytest.mark.parametrize(
@@ -283,11 +295,11 @@ def test_contradictions(changes: dict[str, str | None], said: str) -> None:
     ],
 )
 def test_good_ones(changes: dict[str, str]) -> None:
-    load(AZURE | changes)
+    load_settings(AZURE | changes)
 
 
 def test_values_are_taken_apart() -> None:
-    settings = load(
+    settings = load_settings(
         AZURE
         | {
             "INVOICE_SOURCE": "list",
@@ -308,7 +320,9 @@ def test_values_are_taken_apart() -> None:
 
 
 def test_an_empty_value_is_the_default() -> None:
-    assert load(AZURE | {name: " " for name in BAD if name not in AZURE}) == load(AZURE)
+    assert load_settings(AZURE | {name: " " for name in BAD if name not in AZURE}) == load_settings(
+        AZURE
+    )
 
 
 def test_the_sample_is_good() -> None:
@@ -316,8 +330,8 @@ def test_the_sample_is_good() -> None:
         (ROOT / "local.settings.sample.json").read_text(encoding="utf-8")
     )["Values"]
     assert {str(field.alias) for field in Settings.model_fields.values()} <= set(sample)
-    settings = load(sample)
-    assert settings.loopback and settings.month_boundary_minutes == 0
+    settings = load_settings(sample)
+    assert settings.is_loopback and settings.month_boundary_minutes == 0
 
 
 def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,7 +339,7 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.delenv(name, raising=False)
     for name, value in AZURE.items():
         monkeypatch.setenv(name, value)
-    assert load() == load(AZURE)
+    assert load_settings() == load_settings(AZURE)
 
 
 @pytest.mark.parametrize(
@@ -345,7 +359,7 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_hosts(url: str, host: str) -> None:
-    assert host_of(url) == host
+    assert get_host(url) == host
 
 
 @pytest.mark.parametrize(
@@ -359,4 +373,4 @@ def test_hosts(url: str, host: str) -> None:
     ],
 )
 def test_accounts(connection: str | None, name: str | None, account: str | None) -> None:
-    assert account_of(connection, name) == account
+    assert parse_account_name(connection, name) == account

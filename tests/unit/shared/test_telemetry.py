@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from shared.redaction import TRACE_ID, guard_logs
-from shared.telemetry import APP_VERSION, event
+from shared.redaction import TRACE_ID, install_log_redaction
+from shared.telemetry import APP_VERSION, emit_event
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -22,7 +22,7 @@ def said(
 ) -> dict[str, Any]:
     caplog.clear()
     with caplog.at_level(logging.INFO, "partner_billing.events"):
-        event(name, event_id, **facts)
+        emit_event(name, event_id, **facts)
     [record] = caplog.records
     line = record.getMessage()
     assert (
@@ -78,7 +78,7 @@ def test_it_leads_to_durables_records_of_the_same_work(caplog: pytest.LogCapture
 def test_a_line_stays_whole_when_a_secret_is_taken_out(
     caplog: pytest.LogCaptureFixture, text: str, secret: str, word: str
 ) -> None:
-    guard_logs()  # as in the app, whatever ran before
+    install_log_redaction()  # as in the app, whatever ran before
     line = said(
         caplog,
         "e",

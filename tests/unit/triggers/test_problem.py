@@ -9,7 +9,13 @@ import azure.functions as func
 import pytest
 from azure.core.exceptions import HttpResponseError, ServiceRequestError
 
-from shared.errors import InfrastructureFault, Refused, Rejected, Throttled, Unavailable
+from shared.errors import (
+    InfrastructureError,
+    InvalidDataError,
+    RequestRefusedError,
+    ThrottledError,
+    UnavailableError,
+)
 from tests.unit.triggers.asked import request
 from triggers.problem import Problem, answer, answered, invalid, said, unknown
 
@@ -47,11 +53,11 @@ class PlainStorageError(HttpResponseError):
         (ValueError(SECRET), 500, "internal"),
         (KeyError("sig=TOPSECRET"), 500, "internal"),
         (AssertionError(SECRET), 500, "internal"),
-        (Refused("graph_forbidden"), 500, "internal"),
-        (Rejected("manifest_rejected", "x"), 500, "internal"),
-        (Throttled("storage_busy", retry_after_seconds=5), 503, "ledger_unavailable"),
-        (Unavailable("destination_unreachable"), 503, "ledger_unavailable"),
-        (InfrastructureFault("lock_contended", "Locks"), 503, "ledger_unavailable"),
+        (RequestRefusedError("graph_forbidden"), 500, "internal"),
+        (InvalidDataError("manifest_rejected", "x"), 500, "internal"),
+        (ThrottledError("storage_busy", retry_after_seconds=5), 503, "ledger_unavailable"),
+        (UnavailableError("destination_unreachable"), 503, "ledger_unavailable"),
+        (InfrastructureError("lock_contended", "Locks"), 503, "ledger_unavailable"),
         (HttpResponseError(message=SECRET), 503, "ledger_unavailable"),
         (PlainStorageError(message=SECRET), 503, "ledger_unavailable"),
         (ServiceRequestError(SECRET), 503, "ledger_unavailable"),

@@ -5,10 +5,9 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.doctor.doctor import CHECKS
-from shared.doctor.tokens import GRAPH_SCOPE, ROLE
-from shared.graph.transport import SCOPE
-from tests.unit.doctor.patients import TENANT, examined, jwt, patient, red, refusal
+from shared.preflight.preflight import CHECKS
+from shared.preflight.tokens import ROLE
+from tests.unit.preflight.contexts import TENANT, examined, jwt, patient, red, refusal
 
 ASKED = tuple(check for check in CHECKS if check.name in ("graph_token", "graph", "partner_center"))
 GOOD = jwt(tid=TENANT, roles=["Other.Read.All", ROLE])
@@ -25,10 +24,6 @@ async def test_all_is_well() -> None:
         "roles": ["Other.Read.All", ROLE],
         "tenant_id": TENANT,
     }
-
-
-def test_the_token_is_the_one_that_runs_send() -> None:
-    assert GRAPH_SCOPE == SCOPE
 
 
 @pytest.mark.parametrize(

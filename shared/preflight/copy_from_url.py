@@ -10,21 +10,21 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from shared.doctor.findings import Finding, ok, skipped, unknown, warn
-from shared.doctor.landing import BODY, FOLDER, probe_name
-from shared.doctor.parts import Parts
-from shared.errors import BillingExportError, Gone
-from shared.graph.client import Ready
+from shared.errors import BillingExportError, OperationGoneError
+from shared.graph.client import OperationSucceeded
 from shared.landing.refusals import code_of, from_library, header_of, landing_error, status_of
 from shared.ledger.runs import Run
 from shared.manifest import Manifest, guard_names, guard_source
-from shared.redaction import TOKEN
+from shared.preflight.context import PreflightContext
+from shared.preflight.findings import Finding, ok, skipped, unknown, warn
+from shared.preflight.landing import BODY, FOLDER, probe_name
+from shared.redaction import SAFE_TOKEN
 
 MOST_RUNS = 50
 YOUNG = timedelta(hours=20)  # Microsoft forgets operations after a day or so
 
 
-async def copy_from_url(parts: Parts) -> Finding:
+async def copy_from_url(parts: PreflightContext) -> Finding:
     needed = parts.settings.copy_mode == "server" or (
         parts.settings.copy_mode == "auto" and parts.settings.proof == "transfer"
     )
@@ -40,7 +40,7 @@ async def copy_from_url(parts: Parts) -> Finding:
     return await _fetch_a_byte(parts, manifest)
 
 
-async def _manifest(parts: Parts) -> Manifest | None:
+async def _manifest(parts: PreflightContext) -> Manifest | None:
     """Of the newest run whose operation Microsoft still knows, and that has a file."""
     now = parts.clock.now()
     for month in dict.fromkeys(moment.strftime("%Y%m") for moment in (now, now - YOUNG)):
@@ -53,12 +53,12 @@ async def _manifest(parts: Parts) -> Manifest | None:
         for run in runs:
             if _may_be_known(run, now):
                 try:
-                    state = await parts.graph.operation(run.operation_id)
-                except Gone:
+                    state = await parts.graph.get_operation(run.operation_id)
+                except OperationGoneError:
                     continue
                 except BillingExportError:
                     return None  # Graph's own check tells
-                if isinstance(state, Ready) and state.manifest.blobs:
+                if isinstance(state, OperationSucceeded) and state.manifest.blobs:
                     return state.manifest
     return None
 
@@ -70,7 +70,7 @@ def _may_be_known(run: Run, now: datetime) -> bool:
     )
 
 
-async def _fetch_a_byte(parts: Parts, manifest: Manifest) -> Finding:
+async def _fetch_a_byte(parts: PreflightContext, manifest: Manifest) -> Finding:
     path = f"{FOLDER}/{probe_name(parts.machine.now())}"
     target = parts.landing.blob_client(path)
     source = f"{manifest.root_directory.rstrip('/')}/{quote(manifest.blobs[0].name)}?{manifest.sas_token}"
@@ -114,4 +114,6 @@ def _said(error: BaseException) -> Finding | None:
 
 
 def _is_word(value: object) -> bool:
-    return isinstance(value, int) or (isinstance(value, str) and TOKEN.fullmatch(value) is not None)
+    return isinstance(value, int) or (
+        isinstance(value, str) and SAFE_TOKEN.fullmatch(value) is not None
+    )

@@ -7,22 +7,20 @@ import base64
 import json
 from typing import Any
 
-from shared.doctor.findings import Finding, fail, ok, skipped, unknown
-from shared.doctor.parts import Parts
-from shared.identity import token_for
-from shared.redaction import TOKEN
+from shared.identity import GRAPH_SCOPE, STORAGE_SCOPE, get_access_token
+from shared.preflight.context import PreflightContext
+from shared.preflight.findings import Finding, fail, ok, skipped, unknown
+from shared.redaction import SAFE_TOKEN
 
-STORAGE_SCOPE = "https://storage.azure.com/.default"
-GRAPH_SCOPE = "https://graph.microsoft.com/.default"
 ROLE = "PartnerBilling.Read.All"
 MOST_ROLES = 30
 
 
-async def graph_token(parts: Parts) -> Finding:
+async def graph_token(parts: PreflightContext) -> Finding:
     """A token for Graph, of the partner's tenant, with the one application permission that exports need."""
     if parts.graph_credential is None:
         return skipped("no_identity_needed")
-    claims = claims_of(await token_for(parts.graph_credential, GRAPH_SCOPE))
+    claims = claims_of(await get_access_token(parts.graph_credential, GRAPH_SCOPE))
     if claims is None:
         return unknown("token_opaque")
     roles = [role for role in claims.get("roles") or [] if _is_word(role)][:MOST_ROLES]
@@ -36,11 +34,11 @@ async def graph_token(parts: Parts) -> Finding:
     return ok(**facts)
 
 
-async def storage_token(parts: Parts) -> Finding:
+async def storage_token(parts: PreflightContext) -> Finding:
     """A token for the landing account; whether it opens anything is for the checks of container and tables to tell."""
     if parts.storage_credential is None:
         return skipped("no_identity_needed")
-    await token_for(parts.storage_credential, STORAGE_SCOPE)
+    await get_access_token(parts.storage_credential, STORAGE_SCOPE)
     return ok()
 
 
@@ -59,4 +57,4 @@ def claims_of(token: str) -> dict[str, Any] | None:
 
 
 def _is_word(value: object) -> bool:
-    return isinstance(value, str) and TOKEN.fullmatch(value) is not None
+    return isinstance(value, str) and SAFE_TOKEN.fullmatch(value) is not None

@@ -5,9 +5,9 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.doctor.doctor import CHECKS
-from shared.doctor.host_storage import way_in
-from tests.unit.doctor.patients import examined, patient, red, with_environment
+from shared.preflight.host_storage import parse_storage_access
+from shared.preflight.preflight import CHECKS
+from tests.unit.preflight.contexts import examined, patient, red, with_environment
 
 ASKED = tuple(check for check in CHECKS if check.name in ("storage_token", "host_storage"))
 REFUSED = httpx.Response(403, headers={"x-ms-error-code": "AuthorizationPermissionMismatch"})
@@ -49,7 +49,7 @@ REFUSED = httpx.Response(403, headers={"x-ms-error-code": "AuthorizationPermissi
     ids=lambda value: next(iter(value)),
 )
 def test_the_way_in(environment: dict[str, str], urls: dict[str, str]) -> None:
-    way = way_in(environment)
+    way = parse_storage_access(environment)
     assert way is not None and way.urls == urls
     assert sum(map(bool, (way.key, way.signature, way.by_identity))) == 1
     assert "a2V5" not in repr(way) and "sig=" not in repr(way)
@@ -60,7 +60,7 @@ def test_the_way_in(environment: dict[str, str], urls: dict[str, str]) -> None:
     ["", "nonsense", "AccountName=a", "UseDevelopmentStorage=true", "SharedAccessSignature=sig=1"],
 )
 def test_no_way_in_that_is_known(text: str) -> None:
-    assert way_in({"AzureWebJobsStorage": text}) is None
+    assert parse_storage_access({"AzureWebJobsStorage": text}) is None
 
 
 async def test_each_service_is_asked_with_the_identity_s_token() -> None:

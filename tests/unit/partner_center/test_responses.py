@@ -11,17 +11,19 @@ from hypothesis import strategies as st
 
 from shared.errors import CATALOGUE, BillingExportError
 from shared.invoices import Invoice, InvoiceList, LeftOut
-from shared.partner_center.answers import Answer, page_of, together
+from shared.partner_center.responses import PartnerCenterResponse, merge_pages, parse_invoice_page
 from tests.unit.partner_center.scripted import invoice
 
 
 def read(*items: Any, **members: Any) -> InvoiceList:
-    return together([page_of(answer({"totalCount": len(items), "items": list(items), **members}))])
+    return merge_pages(
+        [parse_invoice_page(answer({"totalCount": len(items), "items": list(items), **members}))]
+    )
 
 
-def answer(document: Any, status: int = 200, wait: int | None = None) -> Answer:
+def answer(document: Any, status: int = 200, wait: int | None = None) -> PartnerCenterResponse:
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    return Answer(status, "application/json", wait, "r-1", body)
+    return PartnerCenterResponse(status, "application/json", wait, "r-1", body)
 
 
 def test_an_invoice_as_the_examples_have_it() -> None:
@@ -119,7 +121,7 @@ def test_period_dates_where_they_are_there() -> None:
 )
 def test_money_is_never_a_float(written: str, said: str | None) -> None:
     body = json.dumps({"items": [invoice(totalCharges="HERE")]}).replace('"HERE"', written).encode()
-    total = together([page_of(answer(body))]).invoices[0].total
+    total = merge_pages([parse_invoice_page(answer(body))]).invoices[0].total
     assert total == (None if said is None else Decimal(said)) and not isinstance(total, float)
 
 
@@ -237,7 +239,7 @@ def test_what_may_be_asked_again(
     status: int, body: Any, wait: int | None, code: str, seconds: int | None
 ) -> None:
     with pytest.raises(BillingExportError) as raised:
-        page_of(answer(body, status, wait))
+        parse_invoice_page(answer(body, status, wait))
     error = raised.value
     assert (error.code, error.request_id, getattr(error, "retry_after_seconds", "none")) == (
         code,
@@ -257,7 +259,7 @@ def test_what_may_be_asked_again(
 )
 def test_what_is_refused(status: int, code: str) -> None:
     with pytest.raises(BillingExportError) as raised:
-        page_of(answer({"statusCode": status, "message": "SENTINEL"}, status))
+        parse_invoice_page(answer({"statusCode": status, "message": "SENTINEL"}, status))
     assert (
         raised.value.code == code
         and not hasattr(raised.value, "retry_after_seconds")
@@ -280,7 +282,7 @@ def test_what_is_refused(status: int, code: str) -> None:
 )
 def test_what_is_no_list_is_malformed(document: bytes) -> None:
     with pytest.raises(BillingExportError) as raised:
-        page_of(answer(document))
+        parse_invoice_page(answer(document))
     assert raised.value.code == "partner_center_malformed"
 
 
@@ -322,7 +324,7 @@ JSON = st.recursive(
 @given(JSON)
 def test_any_json_is_a_list_or_an_error_of_ours(document: Any) -> None:
     try:
-        found = together([page_of(answer(document))])
+        found = merge_pages([parse_invoice_page(answer(document))])
     except BillingExportError as error:
         assert error.code == "partner_center_malformed"
         return

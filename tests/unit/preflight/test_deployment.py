@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from shared.doctor.deployment import (
+from shared.preflight.deployment import (
     ROOT,
+    build_invalid_settings_report,
+    check_versions,
     contradictions,
-    judge_versions,
     region,
     settings,
-    without_settings,
 )
-from tests.unit.doctor.patients import patient, with_environment
+from tests.unit.preflight.contexts import patient, with_environment
 
 
 async def test_settings_that_agree() -> None:
@@ -79,7 +79,7 @@ PYTEST = f"pytest=={pytest.__version__} \\\n    --hash=sha256:00\n"
 
 
 def test_what_is_installed_here_is_what_is_pinned() -> None:
-    finding = judge_versions(ROOT / "host.json", ROOT / "requirements.txt")
+    finding = check_versions(ROOT / "host.json", ROOT / "requirements.txt")
     assert finding.status == "ok", finding.facts
     assert finding.facts["azure-functions-durable"] and finding.facts["extension_bundle"]
 
@@ -102,7 +102,7 @@ def test_versions(tmp_path: Path, bundle: Any, pins: str, status: str, code: str
         json.dumps({"extensionBundle": {"version": bundle}} if bundle else {})
     )
     (tmp_path / "requirements.txt").write_text(pins)
-    finding = judge_versions(tmp_path / "host.json", tmp_path / "requirements.txt")
+    finding = check_versions(tmp_path / "host.json", tmp_path / "requirements.txt")
     assert (finding.status, finding.code) == (status, code)
 
 
@@ -116,6 +116,6 @@ async def test_the_region_of_an_account_is_not_told_by_any_request() -> None:
 
 
 def test_without_settings_there_is_one_thing_to_say() -> None:
-    report = without_settings(["COPY_MODE has 'teleport': ..."])
+    report = build_invalid_settings_report(["COPY_MODE has 'teleport': ..."])
     assert report["status"] == "fail" and report["checks"][0]["code"] == "settings_invalid"
     assert report["checks"][0]["facts"] == {"faults": ["COPY_MODE has 'teleport': ..."]}

@@ -10,14 +10,14 @@ from typing import Any
 import httpx
 from azure.core.credentials import AccessToken
 
-from shared.doctor.doctor import Check, Doctor
-from shared.doctor.parts import Parts
-from shared.graph.client import GraphBilling
+from shared.graph.client import GraphBillingClient
 from shared.landing.store import LandingStore
 from shared.ledger.ledger import Ledger
 from shared.ledger.tables import Tables
 from shared.manifest import source_rules
-from shared.settings import load
+from shared.preflight.context import PreflightContext
+from shared.preflight.preflight import Check, Preflight
+from shared.settings import load_settings
 
 GRAPH = "https://graph.microsoft.com/v1.0"
 TENANT = "3d8a1c5e-6f20-4b7d-9a41-c0de5eed0001"
@@ -77,7 +77,7 @@ def patient(
     host: Mapping[str, httpx.Response] | None = None,
     environment: Mapping[str, str] | None = None,
     **settings: str,
-) -> Parts:
+) -> PreflightContext:
     """`token` None: there is none for Graph. `graph`: its answer, 404 where none is given. `host`: by service."""
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -88,13 +88,13 @@ def patient(
     def answer_for_host(request: httpx.Request) -> httpx.Response:
         return (host or {}).get(request.url.host.split(".")[1], httpx.Response(200))
 
-    chosen = load({**ENVIRONMENT, **settings})
+    chosen = load_settings({**ENVIRONMENT, **settings})
     identity, storage, clock = Credential(token), Credential(storage_token), Clock()
-    return Parts(
+    return PreflightContext(
         settings=chosen,
         clock=clock,
         machine=clock,
-        graph=GraphBilling(
+        graph=GraphBillingClient(
             base_url=GRAPH, credential=identity, clock=clock, transport=httpx.MockTransport(answer)
         ),
         landing=LandingStore(container="billing", account_url=NOBODY, credential=storage),
@@ -111,10 +111,10 @@ def patient(
 
 
 async def examined(
-    parts: Parts, checks: tuple[Check, ...], **options: Any
+    parts: PreflightContext, checks: tuple[Check, ...], **options: Any
 ) -> dict[str, dict[str, Any]]:
     """The checks by name; the report holds no word of a library, no token and no address."""
-    report = await Doctor(parts, checks, **options).examine()
+    report = await Preflight(parts, checks, **options).run()
     await parts.graph.close()
     await parts.landing.close()
     await parts.ledger.close()
@@ -128,5 +128,5 @@ def red(checks: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     }
 
 
-def with_environment(parts: Parts, **environment: str) -> Parts:
+def with_environment(parts: PreflightContext, **environment: str) -> PreflightContext:
     return replace(parts, environment=environment)

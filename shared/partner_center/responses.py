@@ -16,8 +16,8 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from shared.clock import parse_iso
-from shared.errors import BillingExportError, Refused, Throttled, Unavailable
-from shared.exports import Malformed, parse_currency, parse_invoice_id
+from shared.errors import BillingExportError, RequestRefusedError, ThrottledError, UnavailableError
+from shared.exports import InvalidValueError, parse_currency, parse_invoice_id
 from shared.invoices import Invoice, InvoiceList, LeftOut
 
 LARGEST_MONEY = Decimal("1e15")
@@ -30,7 +30,7 @@ DEEPEST = 5  # amendments of amendments
 
 
 @dataclass(frozen=True)
-class Answer:
+class PartnerCenterResponse:
     """One HTTP answer, its body bounded. `retry_after_seconds` None: no wait was named in a header."""
 
     status: int
@@ -41,7 +41,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Page:
+class InvoicePage:
     """`total` is the list's totalCount; `next_offset` where `links.next` says that there is more."""
 
     invoices: tuple[Invoice, ...]
@@ -50,15 +50,15 @@ class Page:
     next_offset: int | None
 
 
-def page_of(answer: Answer) -> Page:
+def parse_invoice_page(answer: PartnerCenterResponse) -> InvoicePage:
     """Raises Throttled, Unavailable, Refused."""
-    error = refusal(answer)
+    error = parse_error(answer)
     if error is not None:
         raise error
     document = _json(answer.body)
     items = document.get("items") if isinstance(document, dict) else None
     if not isinstance(document, dict) or not isinstance(items, list):
-        raise Unavailable(
+        raise UnavailableError(
             "partner_center_malformed", http_status=answer.status, request_id=answer.request_id
         )
     invoices, left_out = list[Invoice](), list[LeftOut]()
@@ -68,7 +68,7 @@ def page_of(answer: Answer) -> Page:
         if not read:
             left_out.append(LeftOut(code="invoice_unreadable", invoice_id=_named(item)))
     total = document.get("totalCount")
-    return Page(
+    return InvoicePage(
         tuple(invoices),
         tuple(left_out),
         total if isinstance(total, int) and not isinstance(total, bool) else None,
@@ -76,7 +76,7 @@ def page_of(answer: Answer) -> Page:
     )
 
 
-def together(pages: Iterable[Page]) -> InvoiceList:
+def merge_pages(pages: Iterable[InvoicePage]) -> InvoiceList:
     """One list of all pages. Of an invoice that is listed more than once the first is taken, and it is named if they differ."""
     known, left_out = dict[str, Invoice](), list[LeftOut]()
     for page in pages:
@@ -95,7 +95,7 @@ def together(pages: Iterable[Page]) -> InvoiceList:
     return InvoiceList(invoices, tuple(dict.fromkeys(left_out)))
 
 
-def refusal(answer: Answer) -> BillingExportError | None:
+def parse_error(answer: PartnerCenterResponse) -> BillingExportError | None:
     """By status. The wait of a 429 is in the header, and in words in the body (graph-partner-billing, 10)."""
     status, request_id = answer.status, answer.request_id
     if 200 <= status < 300:
@@ -106,22 +106,24 @@ def refusal(answer: Answer) -> BillingExportError | None:
             if answer.retry_after_seconds is not None
             else _seconds_in_words(answer.body)
         )
-        return Throttled(
+        return ThrottledError(
             "partner_center_throttled",
             retry_after_seconds=seconds,
             http_status=status,
             request_id=request_id,
         )
     if status >= 500 or status in PASSING:
-        return Unavailable(
+        return UnavailableError(
             "partner_center_unavailable",
             retry_after_seconds=answer.retry_after_seconds,
             http_status=status,
             request_id=request_id,
         )
     if status < 400:  # a redirect is not followed, nor understood
-        return Unavailable("partner_center_malformed", http_status=status, request_id=request_id)
-    return Refused(
+        return UnavailableError(
+            "partner_center_malformed", http_status=status, request_id=request_id
+        )
+    return RequestRefusedError(
         REFUSALS.get(status, "partner_center_refused"), http_status=status, request_id=request_id
     )
 
@@ -132,7 +134,7 @@ def _invoices(item: Any, depth: int) -> Iterator[Invoice]:
         return
     try:
         invoice_id, currency = parse_invoice_id(item["id"]), _currency(item.get("currencyCode"))
-    except Malformed:
+    except InvalidValueError:
         return
     amendments = [
         inner
@@ -190,7 +192,7 @@ def _word(value: Any) -> str:
 def _id(value: Any) -> str:
     try:
         return parse_invoice_id(value) if isinstance(value, str) else ""
-    except Malformed:
+    except InvalidValueError:
         return ""
 
 

@@ -59,7 +59,7 @@ def from_error(error: BillingExportError, **facts: Any) -> Finding:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CompletedCheck:
     """A check that was made. `seconds` is how long it took."""
 
     name: str
@@ -67,7 +67,7 @@ class Checked:
     seconds: float
 
 
-def report(checks: Sequence[Checked]) -> dict[str, Any]:
+def build_report(checks: Sequence[CompletedCheck]) -> dict[str, Any]:
     """The JSON of GET /preflight. `unknown` and `skipped` make nothing red."""
     found = {check.finding.status for check in checks}
     return {
@@ -76,7 +76,7 @@ def report(checks: Sequence[Checked]) -> dict[str, Any]:
     }
 
 
-def _shown(check: Checked) -> dict[str, Any]:
+def _shown(check: CompletedCheck) -> dict[str, Any]:
     code = check.finding.code
     return {
         "name": check.name,

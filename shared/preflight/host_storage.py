@@ -16,11 +16,10 @@ from urllib.parse import parse_qs
 
 import httpx
 
-from shared.doctor.findings import Finding, fail, ok, unknown
-from shared.doctor.parts import Parts
-from shared.doctor.tokens import STORAGE_SCOPE
-from shared.identity import storage_credential, token_for
-from shared.redaction import TOKEN
+from shared.identity import STORAGE_SCOPE, create_storage_credential, get_access_token
+from shared.preflight.context import PreflightContext
+from shared.preflight.findings import Finding, fail, ok, unknown
+from shared.redaction import SAFE_TOKEN
 
 if TYPE_CHECKING:
     from shared.clock import Clock
@@ -36,7 +35,7 @@ SECONDS = 10.0
 
 
 @dataclass(frozen=True)
-class WayIn:
+class StorageAccess:
     """`urls` by service, without a slash at the end. Exactly one of `key`, `signature` and `by_identity`."""
 
     urls: Mapping[str, str]
@@ -46,8 +45,8 @@ class WayIn:
     by_identity: bool = False
 
 
-async def host_storage(parts: Parts) -> Finding:
-    way = way_in(parts.environment)
+async def host_storage(parts: PreflightContext) -> Finding:
+    way = parse_storage_access(parts.environment)
     if way is None:
         return unknown("host_storage_unknown")
     async with AsyncExitStack() as opened:
@@ -55,9 +54,9 @@ async def host_storage(parts: Parts) -> Finding:
         if way.by_identity:
             credential = parts.host_credential
             if credential is None:
-                credential = storage_credential(parts.environment.get(f"{NAME}__clientId"))
+                credential = create_storage_credential(parts.environment.get(f"{NAME}__clientId"))
                 opened.push_async_callback(credential.close)
-            headers["Authorization"] = f"Bearer {await token_for(credential, STORAGE_SCOPE)}"
+            headers["Authorization"] = f"Bearer {await get_access_token(credential, STORAGE_SCOPE)}"
         client = await opened.enter_async_context(
             httpx.AsyncClient(
                 transport=parts.transport,
@@ -81,7 +80,9 @@ async def host_storage(parts: Parts) -> Finding:
     )
 
 
-async def _asked(client: httpx.AsyncClient, way: WayIn, service: str, machine: "Clock") -> str:
+async def _asked(
+    client: httpx.AsyncClient, way: StorageAccess, service: str, machine: "Clock"
+) -> str:
     """What the service says to the shortest list: its status, and its error code where it has one."""
     url = way.urls[service] + LISTS[service]
     signature = way.signature or (_signed(way, service, machine) if way.key else "")
@@ -92,12 +93,12 @@ async def _asked(client: httpx.AsyncClient, way: WayIn, service: str, machine: "
     code = answer.headers.get("x-ms-error-code", "")
     return (
         f"{answer.status_code} {code}"
-        if TOKEN.fullmatch(code) and answer.status_code != 200
+        if SAFE_TOKEN.fullmatch(code) and answer.status_code != 200
         else str(answer.status_code)
     )
 
 
-def _signed(way: WayIn, service: str, machine: "Clock") -> str:
+def _signed(way: StorageAccess, service: str, machine: "Clock") -> str:
     """A signature that lists this one service, for as long as the check may last."""
     until = machine.now() + timedelta(minutes=10)
     if service == "table":
@@ -133,7 +134,7 @@ def _signed(way: WayIn, service: str, machine: "Clock") -> str:
     )
 
 
-def way_in(environment: Mapping[str, str]) -> WayIn | None:
+def parse_storage_access(environment: Mapping[str, str]) -> StorageAccess | None:
     """As the host reads it; None where it has none, or one in a form that is not known here.
 
     >>> way_in({"AzureWebJobsStorage__accountName": "mine"}).urls["queue"]
@@ -162,11 +163,11 @@ def way_in(environment: Mapping[str, str]) -> WayIn | None:
         and parse_qs(signature.lstrip("?")).get("sig")
         and (account or all(f"{s}endpoint" in said for s in LISTS))
     ):
-        return WayIn(urls, account, signature=signature.lstrip("?"))
-    return WayIn(urls, account, key=key) if account and key else None
+        return StorageAccess(urls, account, signature=signature.lstrip("?"))
+    return StorageAccess(urls, account, key=key) if account and key else None
 
 
-def _by_identity(environment: Mapping[str, str]) -> WayIn | None:
+def _by_identity(environment: Mapping[str, str]) -> StorageAccess | None:
     account = environment.get(f"{NAME}__accountName", "").strip()
     urls = {
         service: environment.get(f"{NAME}__{service}ServiceUri", "").strip().rstrip("/")
@@ -174,4 +175,4 @@ def _by_identity(environment: Mapping[str, str]) -> WayIn | None:
         for service in LISTS
     }
     named = {service: url for service, url in urls.items() if url.startswith("https://")}
-    return WayIn(named, account, by_identity=True) if named else None
+    return StorageAccess(named, account, by_identity=True) if named else None

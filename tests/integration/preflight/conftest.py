@@ -16,16 +16,16 @@ from azure.storage.blob.aio import ContainerClient
 from local.azurite import Account, Azurite
 from local.simulator import NoStorage, Simulator
 from shared.clock import SystemClock
-from shared.doctor.doctor import Doctor
-from shared.doctor.parts import Parts
-from shared.graph.client import GraphBilling
+from shared.graph.client import GraphBillingClient
 from shared.landing.store import LandingStore
 from shared.ledger.ledger import Ledger
 from shared.ledger.tables import Tables
 from shared.manifest import source_rules
-from shared.settings import load
+from shared.preflight.context import PreflightContext
+from shared.preflight.preflight import Preflight
+from shared.settings import load_settings
 
-Examine = Callable[[Parts], Awaitable[dict[str, Any]]]
+Examine = Callable[[PreflightContext], Awaitable[dict[str, Any]]]
 
 
 @pytest.fixture
@@ -40,13 +40,15 @@ def graph_origin(simulator: Simulator) -> Iterator[str]:
 
 
 @pytest.fixture
-async def whole(azurite: Azurite, graph_origin: str, container: str) -> AsyncIterator[Parts]:
+async def whole(
+    azurite: Azurite, graph_origin: str, container: str
+) -> AsyncIterator[PreflightContext]:
     """Everything is set up right. The container is there, as `make` or the first run leaves it."""
     connection = azurite.landing.connection_string
     async with ContainerClient.from_connection_string(connection, container) as client:
         await client.create_container()
     settings, clock = (
-        load(
+        load_settings(
             {
                 "GRAPH_BASE_URL": f"{graph_origin}/v1.0",
                 "LANDING_STORAGE": connection,
@@ -60,11 +62,11 @@ async def whole(azurite: Azurite, graph_origin: str, container: str) -> AsyncIte
         ),
         SystemClock(),
     )
-    return Parts(
+    return PreflightContext(
         settings=settings,
         clock=clock,
         machine=clock,
-        graph=GraphBilling(base_url=f"{graph_origin}/v1.0", credential=None, clock=clock),
+        graph=GraphBillingClient(base_url=f"{graph_origin}/v1.0", credential=None, clock=clock),
         landing=LandingStore(container=container, connection_string=connection),
         ledger=Ledger(Tables(container, connection_string=connection), clock, hub="Tests"),
         rules=source_rules(settings.source_allowed, None, loopback=True),
@@ -76,8 +78,8 @@ async def whole(azurite: Azurite, graph_origin: str, container: str) -> AsyncIte
 async def examine(azurite: Azurite, container: str) -> AsyncIterator[Examine]:
     """The report of a patient; afterwards nothing is left of it in container and tables."""
 
-    async def examine(parts: Parts) -> dict[str, Any]:
-        report = await Doctor(parts, seconds=8).examine()
+    async def examine(parts: PreflightContext) -> dict[str, Any]:
+        report = await Preflight(parts, seconds=8).run()
         await parts.graph.close()
         await parts.landing.close()
         await parts.ledger.close()
@@ -161,7 +163,9 @@ def host_without(account: Account, service: str) -> str:
     )
 
 
-def with_landing(parts: Parts, connection: str, **client_settings: Any) -> Parts:
+def with_landing(
+    parts: PreflightContext, connection: str, **client_settings: Any
+) -> PreflightContext:
     container = parts.settings.landing_container
     return replace(
         parts,
@@ -169,7 +173,9 @@ def with_landing(parts: Parts, connection: str, **client_settings: Any) -> Parts
     )
 
 
-def with_tables(parts: Parts, connection: str, **client_settings: Any) -> Parts:
+def with_tables(
+    parts: PreflightContext, connection: str, **client_settings: Any
+) -> PreflightContext:
     tables = Tables(
         parts.settings.landing_table_prefix, connection_string=connection, **client_settings
     )

@@ -17,10 +17,10 @@ from partner_billing.address import Address, find
 from partner_billing.api import Api
 from partner_billing.failures import Failure
 from partner_billing.shown import checks
-from shared.doctor.deployment import without_settings
-from shared.redaction import quiet_libraries
+from shared.preflight.deployment import build_invalid_settings_report
+from shared.redaction import configure_library_logging
 from shared.services import Services
-from shared.settings import SettingsInvalid, load
+from shared.settings import InvalidSettingsError, load_settings
 
 STATE = ROOT / ".state" / "doctor"
 CHOSEN = ("LANDING_STORAGE", "LANDING_STORAGE__blobServiceUri")
@@ -60,13 +60,13 @@ def look(console: Console) -> dict[str, Any]:
 
 
 async def of_environment() -> dict[str, Any]:
-    quiet_libraries()
+    configure_library_logging()
     try:
-        app = Services(load())
-    except SettingsInvalid as invalid:
-        return without_settings(invalid.faults)
+        app = Services(load_settings())
+    except InvalidSettingsError as invalid:
+        return build_invalid_settings_report(invalid.faults)
     try:
-        return await app.doctor.examine()
+        return await app.preflight.run()
     finally:
         await app.close()
 

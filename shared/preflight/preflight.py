@@ -6,14 +6,28 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from shared.doctor import copying, deployment, host_storage, landing, microsoft, tokens
-from shared.doctor.findings import Checked, Finding, fail, from_error, report, unknown
-from shared.doctor.parts import Parts
 from shared.errors import BillingExportError
-from shared.redaction import fault, where
+from shared.preflight import (
+    copy_from_url,
+    deployment,
+    host_storage,
+    landing,
+    microsoft_services,
+    tokens,
+)
+from shared.preflight.context import PreflightContext
+from shared.preflight.findings import (
+    CompletedCheck,
+    Finding,
+    build_report,
+    fail,
+    from_error,
+    unknown,
+)
+from shared.redaction import format_traceback, to_infrastructure_error
 
 CHECK_SECONDS = 15.0
-logger = logging.getLogger("partner_billing.doctor")
+logger = logging.getLogger("partner_billing.preflight")
 
 
 @dataclass(frozen=True)
@@ -25,7 +39,7 @@ class Check:
     """
 
     name: str
-    look: Callable[[Parts], Awaitable[Finding]]
+    look: Callable[[PreflightContext], Awaitable[Finding]]
     too_slow: str = "check_failed"
     behind: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
@@ -51,10 +65,12 @@ CHECKS = (
     Check("settings", deployment.settings),
     Check("versions", deployment.versions),
     Check("graph_token", tokens.graph_token, "identity_unavailable"),
-    Check("graph", microsoft.graph, "graph_unavailable", {"graph_token": REFUSED_BY_GRAPH}),
+    Check(
+        "graph", microsoft_services.graph, "graph_unavailable", {"graph_token": REFUSED_BY_GRAPH}
+    ),
     Check(
         "partner_center",
-        microsoft.partner_center,
+        microsoft_services.partner_center,
         "partner_center_unavailable",
         {"graph_token": NO_TOKEN},
     ),
@@ -67,7 +83,7 @@ CHECKS = (
     ),
     Check(
         "copy_from_url",
-        copying.copy_from_url,
+        copy_from_url.copy_from_url,
         "destination_unreachable",
         {"storage_token": NO_TOKEN, "landing": NOT_LANDED},
     ),
@@ -88,25 +104,29 @@ CHECKS = (
 )
 
 
-class Doctor:
+class Preflight:
     """`seconds` bounds each check, and so, as they go side by side, all of them."""
 
     def __init__(
-        self, parts: Parts, checks: Sequence[Check] = CHECKS, *, seconds: float = CHECK_SECONDS
+        self,
+        parts: PreflightContext,
+        checks: Sequence[Check] = CHECKS,
+        *,
+        seconds: float = CHECK_SECONDS,
     ) -> None:
         self._parts, self._checks, self._seconds = parts, checks, seconds
 
-    async def examine(self) -> dict[str, Any]:
+    async def run(self) -> dict[str, Any]:
         """The report as JSON, in the order of the checks. Never raises."""
         made = await asyncio.gather(*(self._make(check) for check in self._checks))
-        return report(
+        return build_report(
             [
                 _unless_explained(check, found, made)
                 for check, found in zip(self._checks, made, strict=True)
             ]
         )
 
-    async def _make(self, check: Check) -> Checked:
+    async def _make(self, check: Check) -> CompletedCheck:
         clock = self._parts.clock
         began = clock.monotonic()
         finding = fail(check.too_slow, waited_seconds=self._seconds)
@@ -118,12 +138,19 @@ class Doctor:
         except BillingExportError as error:
             finding = from_error(error)
         except Exception as error:  # whatever it is, the other checks are told
-            logger.error("check %s: %s at %s", check.name, fault(error), where(error))
+            logger.error(
+                "check %s: %s at %s",
+                check.name,
+                to_infrastructure_error(error),
+                format_traceback(error),
+            )
             finding = fail("check_failed", error=type(error).__name__)
-        return Checked(check.name, finding, clock.monotonic() - began)
+        return CompletedCheck(check.name, finding, clock.monotonic() - began)
 
 
-def _unless_explained(check: Check, made: Checked, others: Sequence[Checked]) -> Checked:
+def _unless_explained(
+    check: Check, made: CompletedCheck, others: Sequence[CompletedCheck]
+) -> CompletedCheck:
     failed = {other.name for other in others if other.finding.status == "fail"}
     for name, codes in check.behind.items():
         if name in failed and made.finding.code in codes:

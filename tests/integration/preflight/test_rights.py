@@ -10,11 +10,11 @@ from azure.storage.blob.aio import LinearRetry
 from local.azurite import Azurite
 from local.simulator import Behaviour, Simulator
 from shared.clock import SystemClock
-from shared.doctor.parts import Parts
 from shared.landing.store import LandingStore
 from shared.ledger.keys import stamp
-from shared.partner_center.client import PartnerCenter
-from tests.integration.doctor.conftest import (
+from shared.partner_center.client import PartnerCenterClient
+from shared.preflight.context import PreflightContext
+from tests.integration.preflight.conftest import (
     Examine,
     facts_of,
     host_without,
@@ -28,7 +28,7 @@ from tests.integration.doctor.conftest import (
 NOBODY = "http://127.0.0.1:9/nobody"  # the discard port: nobody listens
 
 
-async def test_nothing_is_wrong(whole: Parts, examine: Examine) -> None:
+async def test_nothing_is_wrong(whole: PreflightContext, examine: Examine) -> None:
     report = await examine(whole)
     assert report["status"] == "ok" and not red(report)
     assert {check["name"]: check["status"] for check in report["checks"]} == {
@@ -58,7 +58,7 @@ async def test_nothing_is_wrong(whole: Parts, examine: Examine) -> None:
     ids=str,
 )
 async def test_graph_refuses(
-    whole: Parts,
+    whole: PreflightContext,
     examine: Examine,
     simulator: Simulator,
     switch: dict[str, Any],
@@ -74,7 +74,7 @@ async def test_graph_refuses(
     [("granted", {}), ("denied", {"partner_center": "partner_center_forbidden"})],
 )
 async def test_partner_center(
-    whole: Parts,
+    whole: PreflightContext,
     examine: Examine,
     simulator: Simulator,
     graph_origin: str,
@@ -82,7 +82,7 @@ async def test_partner_center(
     expected: dict[str, str],
 ) -> None:
     simulator.behaviour = replace(Behaviour(), partner_center_permission=permission)  # type: ignore[arg-type]
-    center = PartnerCenter(base_url=graph_origin, credential=None, clock=whole.clock)
+    center = PartnerCenterClient(base_url=graph_origin, credential=None, clock=whole.clock)
     report = await examine(replace(whole, list_invoices=center.invoices))
     await center.close()
     assert red(report) == expected
@@ -93,7 +93,7 @@ async def test_partner_center(
 
 
 async def test_a_throttle_that_all_share_is_obeyed(
-    whole: Parts, examine: Examine, simulator: Simulator
+    whole: PreflightContext, examine: Examine, simulator: Simulator
 ) -> None:
     await whole.ledger.throttle.hold(600)
     report = await examine(whole)
@@ -107,7 +107,7 @@ async def test_a_throttle_that_all_share_is_obeyed(
 )
 async def test_the_container_refuses(
     azurite: Azurite,
-    whole: Parts,
+    whole: PreflightContext,
     examine: Examine,
     right: str,
     refused: str,
@@ -117,7 +117,9 @@ async def test_the_container_refuses(
     assert facts_of(report, "landing")["refused"] == refused
 
 
-async def test_the_container_is_not_there(azurite: Azurite, whole: Parts, examine: Examine) -> None:
+async def test_the_container_is_not_there(
+    azurite: Azurite, whole: PreflightContext, examine: Examine
+) -> None:
     landing = LandingStore(
         container="notthere", connection_string=azurite.landing.connection_string
     )
@@ -125,7 +127,7 @@ async def test_the_container_is_not_there(azurite: Azurite, whole: Parts, examin
     assert red(report) == {"landing": "container_missing"} and report["status"] == "warn"
 
 
-async def test_nobody_answers_for_the_container(whole: Parts, examine: Examine) -> None:
+async def test_nobody_answers_for_the_container(whole: PreflightContext, examine: Examine) -> None:
     nobody = f"AccountName=nobody;AccountKey=a2V5;BlobEndpoint={NOBODY}"
     report = await examine(with_landing(whole, nobody, retry_policy=LinearRetry(retry_total=0)))
     assert red(report) == {"landing": "destination_unreachable"}
@@ -137,7 +139,7 @@ async def test_nobody_answers_for_the_container(whole: Parts, examine: Examine) 
 )
 async def test_the_tables_refuse(
     azurite: Azurite,
-    whole: Parts,
+    whole: PreflightContext,
     examine: Examine,
     right: str,
     refused: str,
@@ -149,7 +151,7 @@ async def test_the_tables_refuse(
 
 async def test_the_tables_refuse_to_delete_before_anything_is_written(
     azurite: Azurite,
-    whole: Parts,
+    whole: PreflightContext,
     examine: Examine,
 ) -> None:
     """The emulator lets any signature delete in a transaction: here those requests go without one."""
@@ -165,7 +167,7 @@ async def test_the_tables_refuse_to_delete_before_anything_is_written(
     assert facts_of(report, "tables")["refused"] == "delete"
 
 
-async def test_nobody_answers_for_the_tables(whole: Parts, examine: Examine) -> None:
+async def test_nobody_answers_for_the_tables(whole: PreflightContext, examine: Examine) -> None:
     nobody = f"AccountName=nobody;AccountKey=a2V5;TableEndpoint={NOBODY}"
     report = await examine(with_tables(whole, nobody, retry_total=0))
     assert red(report) == {"tables": "tables_unreachable"}
@@ -173,7 +175,7 @@ async def test_nobody_answers_for_the_tables(whole: Parts, examine: Examine) -> 
 
 @pytest.mark.parametrize("service", ["blob", "queue", "table"])
 async def test_the_host_s_storage_refuses(
-    azurite: Azurite, whole: Parts, examine: Examine, service: str
+    azurite: Azurite, whole: PreflightContext, examine: Examine, service: str
 ) -> None:
     environment = {"AzureWebJobsStorage": host_without(azurite.funchost, service)}
     report = await examine(replace(whole, environment=environment))
@@ -191,7 +193,7 @@ async def test_the_host_s_storage_refuses(
 )
 async def test_the_host_s_storage_is_wrongly_named(
     azurite: Azurite,
-    whole: Parts,
+    whole: PreflightContext,
     examine: Examine,
     part: str,
     code: str,
@@ -217,7 +219,7 @@ class Off:
     ("seconds", "status"), [(0, "ok"), (60, "warn"), (-60, "warn"), (900, "fail"), (-900, "fail")]
 )
 async def test_the_clock_is_wrong(
-    whole: Parts, examine: Examine, seconds: int, status: str
+    whole: PreflightContext, examine: Examine, seconds: int, status: str
 ) -> None:
     report = await examine(replace(whole, machine=Off(timedelta(seconds=seconds))))
     assert red(report) == ({} if status == "ok" else {"clock": "clock_skewed"})
@@ -225,14 +227,18 @@ async def test_the_clock_is_wrong(
     assert abs(facts_of(report, "clock")["skew_seconds"] - abs(seconds)) < 5
 
 
-async def test_what_a_killed_check_left_is_taken_away(whole: Parts, examine: Examine) -> None:
+async def test_what_a_killed_check_left_is_taken_away(
+    whole: PreflightContext, examine: Examine
+) -> None:
     long_ago = stamp(SystemClock().now() - timedelta(days=3))
     await whole.landing.put(f"preflight/probe-{long_ago}-abcd", b"x")
     await whole.ledger.tables.insert("locks", "preflight", f"probe-{long_ago}-abcd", {"run_id": ""})
     assert not red(await examine(whole))  # the fixture looks whether anything is left
 
 
-async def test_a_probe_of_another_check_is_left_to_it(whole: Parts, examine: Examine) -> None:
+async def test_a_probe_of_another_check_is_left_to_it(
+    whole: PreflightContext, examine: Examine
+) -> None:
     name = f"probe-{stamp(SystemClock().now())}-abcd"
     await whole.landing.put(f"preflight/{name}", b"x")
     await whole.ledger.tables.insert("locks", "preflight", name, {"run_id": ""})
@@ -244,7 +250,7 @@ async def test_a_probe_of_another_check_is_left_to_it(whole: Parts, examine: Exa
 
 
 async def test_no_secret_and_no_address_is_told(
-    azurite: Azurite, whole: Parts, examine: Examine
+    azurite: Azurite, whole: PreflightContext, examine: Examine
 ) -> None:
     for parts in (whole, with_landing(whole, without(azurite.landing, "write"))):
         text = str(await examine(parts))

@@ -6,35 +6,35 @@ from typing import Any
 
 import pytest
 
-from shared.doctor import findings
-from shared.doctor.deployment import ROOT
-from shared.doctor.doctor import CHECKS, Check
-from shared.doctor.findings import Checked, Finding, report
-from shared.doctor.parts import Parts
-from shared.errors import CATALOGUE, Refused
-from tests.unit.doctor.patients import examined, patient, red
+from shared.errors import CATALOGUE, RequestRefusedError
+from shared.preflight import findings
+from shared.preflight.context import PreflightContext
+from shared.preflight.deployment import ROOT
+from shared.preflight.findings import CompletedCheck, Finding, build_report
+from shared.preflight.preflight import CHECKS, Check
+from tests.unit.preflight.contexts import examined, patient, red
 
 
-async def fine(parts: Parts) -> Finding:
+async def fine(parts: PreflightContext) -> Finding:
     return findings.ok(number=1)
 
 
-async def refused(parts: Parts) -> Finding:
-    raise Refused("graph_forbidden", http_status=403, request_id="r1")
+async def refused(parts: PreflightContext) -> Finding:
+    raise RequestRefusedError("graph_forbidden", http_status=403, request_id="r1")
 
 
-async def broken(parts: Parts) -> Finding:
+async def broken(parts: PreflightContext) -> Finding:
     raise KeyError("SENTINEL")
 
 
 async def test_side_by_side_and_no_longer_than_allowed() -> None:
     everybody = asyncio.Barrier(3)
 
-    async def meets(parts: Parts) -> Finding:
+    async def meets(parts: PreflightContext) -> Finding:
         await everybody.wait()  # passes only if all three are under way
         return findings.ok()
 
-    async def hangs(parts: Parts) -> Finding:
+    async def hangs(parts: PreflightContext) -> Finding:
         await everybody.wait()
         await asyncio.Event().wait()
         raise AssertionError
@@ -87,7 +87,8 @@ async def test_only_what_another_failure_explains_is_passed_on(
 )
 def test_the_worst_is_the_status(found: list[Finding], expected: str) -> None:
     assert (
-        report([Checked(str(n), each, 0.0) for n, each in enumerate(found)])["status"] == expected
+        build_report([CompletedCheck(str(n), each, 0.0) for n, each in enumerate(found)])["status"]
+        == expected
     )
 
 

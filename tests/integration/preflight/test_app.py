@@ -8,7 +8,7 @@ import pytest
 
 from local.azurite import Azurite
 from local.simulator import Behaviour
-from tests.integration.doctor.conftest import red
+from tests.integration.preflight.conftest import red
 from tests.support.world import World
 
 
@@ -58,7 +58,7 @@ def test_by_http_before_and_after_the_first_run(
                 "app_version": events[0]["app_version"],
             }
         ]
-        told = [record for record in caplog.records if record.name == "partner_billing.doctor"]
+        told = [record for record in caplog.records if record.name == "partner_billing.preflight"]
         assert (
             len(told) == 1
             and told[0].levelno == logging.ERROR

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from shared.clock import Clock
-from shared.graph.client import GraphBilling
+from shared.graph.client import GraphBillingClient
 from shared.landing.store import LandingStore
 from shared.ledger.ledger import Ledger
 from shared.manifest import SourceRules
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Parts:
+class PreflightContext:
     """`clock` is the app's. `machine` is what requests are signed by, and what storage's time is compared with.
 
     `environment` holds what the host has set. `host_credential` and `transport` are the seams for the host's storage,
@@ -27,7 +27,7 @@ class Parts:
     settings: Settings
     clock: Clock
     machine: Clock
-    graph: GraphBilling
+    graph: GraphBillingClient
     landing: LandingStore
     ledger: Ledger
     rules: SourceRules

@@ -16,9 +16,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from shared.errors import BillingExportError, Gone, Refused, Rejected, Throttled, Unavailable
+from shared.errors import (
+    BillingExportError,
+    InvalidDataError,
+    OperationGoneError,
+    RequestRefusedError,
+    ThrottledError,
+    UnavailableError,
+)
 from shared.manifest import Manifest, parse_manifest
-from shared.redaction import TOKEN
+from shared.redaction import SAFE_TOKEN
 
 OPERATION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")  # design, section 12
 LINKED_ID = {
@@ -54,7 +61,7 @@ Asked = Literal["export", "operation", "manifest"]
 
 
 @dataclass(frozen=True)
-class Answer:
+class GraphResponse:
     """One HTTP answer, its body unpacked and bounded. `retry_after_seconds` None: no wait was named, or none that can be read."""
 
     status: int
@@ -66,7 +73,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Accepted:
+class ExportAccepted:
     """The export is asked for. `retry_after_seconds`: whether a 202 ever names a wait is unknown."""
 
     operation_id: str
@@ -75,7 +82,7 @@ class Accepted:
 
 
 @dataclass(frozen=True)
-class Running:
+class OperationRunning:
     """Not yet; look again after `retry_after_seconds`, or when one sees fit where it is None."""
 
     retry_after_seconds: int | None
@@ -83,7 +90,7 @@ class Running:
 
 
 @dataclass(frozen=True)
-class Ready:
+class OperationSucceeded:
     """The export is there. The manifest's SAS was made for this answer: reading again gives a fresh one."""
 
     manifest: Manifest
@@ -91,64 +98,66 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Failed:
+class OperationFailed:
     """Microsoft could not make the export. `code` is its word, or `unknown` where it named none that can be kept."""
 
     code: str
     request_id: str | None
 
     @property
-    def no_data(self) -> bool:
+    def has_no_data(self) -> bool:
         """There is nothing to bill: an answer, not a failure."""
         return self.code == NO_DATA
 
 
 @dataclass(frozen=True)
-class Linked:
+class ManifestLink:
     """The export is there; its manifest is another request away."""
 
     manifest_id: str
 
 
-OperationState = Running | Ready | Failed
+OperationState = OperationRunning | OperationSucceeded | OperationFailed
 
 
-def accepted(answer: Answer) -> Accepted:
+def parse_export_response(answer: GraphResponse) -> ExportAccepted:
     """The answer to an export. Only the id of `Location` is used; without one, that of the operation in the body."""
     _raise_refusal(answer, "export")
     if answer.location is not None:
-        operation_id = linked_id(answer.location, "operations")
+        operation_id = parse_linked_id(answer.location, "operations")
         if operation_id is None:
-            raise malformed(answer)
+            raise malformed_error(answer)
     else:
         operation_id = _operation_id_in_body(answer)
         if operation_id is None:
-            raise unavailable("graph_location_missing", answer)
-    return Accepted(operation_id, answer.request_id, answer.retry_after_seconds)
+            raise unavailable_error("graph_location_missing", answer)
+    return ExportAccepted(operation_id, answer.request_id, answer.retry_after_seconds)
 
 
-def operation_state(answer: Answer) -> Running | Ready | Failed | Linked:
+def parse_operation_response(
+    answer: GraphResponse,
+) -> OperationRunning | OperationSucceeded | OperationFailed | ManifestLink:
     """The answer to a look at an operation, which is 200 also for a failed one (graph-partner-billing, 3)."""
     _raise_refusal(answer, "operation")
-    raw = json_object(answer)
+    raw = parse_json_object(answer)
     match _kind(raw):
         case "running":
-            return Running(answer.retry_after_seconds, answer.request_id)
+            return OperationRunning(answer.retry_after_seconds, answer.request_id)
         case "failed":
-            return Failed(_code(raw.get("error")) or "unknown", answer.request_id)
+            return OperationFailed(_code(raw.get("error")) or "unknown", answer.request_id)
         case "succeeded":
             return _manifest_in(raw, answer)
         case None:
-            raise malformed(answer)
+            raise malformed_error(answer)
 
 
-def manifest_of(answer: Answer) -> Ready:
+def parse_manifest_response(answer: GraphResponse) -> OperationSucceeded:
     """The answer to a manifest asked for by its id."""
     _raise_refusal(answer, "manifest")
-    return Ready(_manifest(json_object(answer), answer), answer.request_id)
+    return OperationSucceeded(_manifest(parse_json_object(answer), answer), answer.request_id)
 
 
-def linked_id(link: str, collection: Literal["operations", "manifests"]) -> str | None:
+def parse_linked_id(link: str, collection: Literal["operations", "manifests"]) -> str | None:
     """The id that a link into `collection` ends in, or that a bare id is; None where there is none to trust.
 
     >>> linked_id("https://graph.microsoft.com/v1.0/reports/partners/billing/operations/9ab9cb54-d07f", "operations")
@@ -164,20 +173,22 @@ def linked_id(link: str, collection: Literal["operations", "manifests"]) -> str 
     return (found[1] or found[2]) if found else None
 
 
-def json_object(answer: Answer) -> dict[str, Any]:
+def parse_json_object(answer: GraphResponse) -> dict[str, Any]:
     """The body as a JSON object. Raises Unavailable(graph_malformed) for anything else, a page of HTML above all."""
     value = None if answer.media_type and "json" not in answer.media_type else _json(answer.body)
     if not isinstance(value, dict):
-        raise malformed(answer)
+        raise malformed_error(answer)
     return value
 
 
-def malformed(answer: Answer) -> Unavailable:
-    return unavailable("graph_malformed", answer)
+def malformed_error(answer: GraphResponse) -> UnavailableError:
+    return unavailable_error("graph_malformed", answer)
 
 
-def unavailable(code: str, answer: Answer, error_code: str | None = None) -> Unavailable:
-    return Unavailable(
+def unavailable_error(
+    code: str, answer: GraphResponse, error_code: str | None = None
+) -> UnavailableError:
+    return UnavailableError(
         code,
         retry_after_seconds=answer.retry_after_seconds,
         http_status=answer.status,
@@ -199,23 +210,23 @@ def _json(body: bytes) -> Any:
     return value
 
 
-def _raise_refusal(answer: Answer, asked: Asked) -> None:
+def _raise_refusal(answer: GraphResponse, asked: Asked) -> None:
     error = _refusal(answer, asked)
     if error is not None:
         raise error
 
 
-def _refusal(answer: Answer, asked: Asked) -> BillingExportError | None:
+def _refusal(answer: GraphResponse, asked: Asked) -> BillingExportError | None:
     """By status alone; the body only adds its code (graph-partner-billing, 9). A redirect is not followed, nor understood."""
     status, request_id = answer.status, answer.request_id
     if 200 <= status < 300:
         return None
     if not 400 <= status < 600:
-        return malformed(answer)
+        return malformed_error(answer)
     said = _json(answer.body)
     code = _code(said.get("error")) if isinstance(said, dict) else None
     if status == 429:
-        return Throttled(
+        return ThrottledError(
             "graph_throttled",
             retry_after_seconds=answer.retry_after_seconds,
             http_status=status,
@@ -223,10 +234,12 @@ def _refusal(answer: Answer, asked: Asked) -> BillingExportError | None:
             request_id=request_id,
         )
     if status >= 500 or status in PASSING:
-        return unavailable("graph_unavailable", answer, code)
+        return unavailable_error("graph_unavailable", answer, code)
     if asked != "export" and status in (404, 410):
-        return Gone("operation_gone", http_status=status, error_code=code, request_id=request_id)
-    return Refused(
+        return OperationGoneError(
+            "operation_gone", http_status=status, error_code=code, request_id=request_id
+        )
+    return RequestRefusedError(
         REFUSALS.get(status, "graph_refused"),
         http_status=status,
         error_code=code,
@@ -242,29 +255,31 @@ def _kind(raw: Mapping[str, Any]) -> Literal["running", "succeeded", "failed"] |
     return WORDS.get(word.lower(), "running") if isinstance(word, str) and word else None
 
 
-def _manifest_in(raw: Mapping[str, Any], answer: Answer) -> Ready | Linked:
+def _manifest_in(
+    raw: Mapping[str, Any], answer: GraphResponse
+) -> OperationSucceeded | ManifestLink:
     """Inline, linked, or linked by a plain text: all three have been seen (graph-partner-billing, 3)."""
     resource = raw.get("resourceLocation")
     if isinstance(resource, dict):
-        return Ready(_manifest(resource, answer), answer.request_id)
+        return OperationSucceeded(_manifest(resource, answer), answer.request_id)
     link = (
         resource if isinstance(resource, str) else raw.get("resourceLocation@odata.navigationLink")
     )
-    manifest_id = linked_id(link, "manifests") if isinstance(link, str) else None
+    manifest_id = parse_linked_id(link, "manifests") if isinstance(link, str) else None
     if manifest_id is None:
-        raise malformed(answer)
-    return Linked(manifest_id)
+        raise malformed_error(answer)
+    return ManifestLink(manifest_id)
 
 
-def _manifest(raw: Mapping[str, Any], answer: Answer) -> Manifest:
+def _manifest(raw: Mapping[str, Any], answer: GraphResponse) -> Manifest:
     try:
         return parse_manifest(raw)
-    except Rejected as error:
-        rejected = Rejected(error.code, error.detail, request_id=answer.request_id)
+    except InvalidDataError as error:
+        rejected = InvalidDataError(error.code, error.detail, request_id=answer.request_id)
     raise rejected
 
 
-def _operation_id_in_body(answer: Answer) -> str | None:
+def _operation_id_in_body(answer: GraphResponse) -> str | None:
     """The return type of an export is an operation (graph-partner-billing, 2): its id saves asking for a second one."""
     raw = _json(answer.body)
     operation_id = raw.get("id") if isinstance(raw, dict) and _kind(raw) else None
@@ -280,4 +295,4 @@ def _code(error: Any) -> str | None:
     code = error.get("code") if isinstance(error, dict) else None
     if isinstance(code, int) and not isinstance(code, bool):
         code = str(code)
-    return code if isinstance(code, str) and TOKEN.fullmatch(code) else None
+    return code if isinstance(code, str) and SAFE_TOKEN.fullmatch(code) else None

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from shared.doctor.findings import Checked, Finding, fail, ok, report, unknown, warn
-from shared.doctor.parts import Parts
+from shared.preflight.context import PreflightContext
+from shared.preflight.findings import CompletedCheck, Finding, build_report, fail, ok, unknown, warn
 from shared.settings import Settings
 from shared.telemetry import APP_VERSION
 
@@ -35,7 +35,7 @@ SHOWN = (
 )
 
 
-async def settings(parts: Parts) -> Finding:
+async def settings(parts: PreflightContext) -> Finding:
     """What each setting says is right, or the app would not have started; here is what they say together."""
     faults = sorted(contradictions(parts.settings, parts.environment))
     return warn("settings_contradict", contradictions=faults) if faults else ok()
@@ -69,12 +69,12 @@ def contradictions(settings: Settings, environment: Mapping[str, str]) -> Iterat
         yield "AZURE_FUNCTIONS_DURABLE_STRICT_TYPING is not 1: messages of the wrong type would pass as data"
 
 
-async def versions(parts: Parts) -> Finding:
+async def versions(parts: PreflightContext) -> Finding:
     """What is installed against what is pinned, and the extension bundle against what orchestrations need."""
-    return judge_versions(ROOT / "host.json", ROOT / "requirements.txt")
+    return check_versions(ROOT / "host.json", ROOT / "requirements.txt")
 
 
-def judge_versions(host_json: Path, requirements: Path) -> Finding:
+def check_versions(host_json: Path, requirements: Path) -> Finding:
     try:
         bundle = str(
             json.loads(host_json.read_text(encoding="utf-8"))["extensionBundle"]["version"]
@@ -111,7 +111,7 @@ def installed_version(name: str) -> str | None:
         return None
 
 
-async def region(parts: Parts) -> Finding:
+async def region(parts: PreflightContext) -> Finding:
     """Whether the landing lies beside its source. No request shows a storage account's region; a laptop's is known."""
     where = parts.environment.get("REGION_NAME", "")
     source, landing = (
@@ -123,6 +123,8 @@ async def region(parts: Parts) -> Finding:
     return unknown("region_unknown", **({"app": where} if where else {}))
 
 
-def without_settings(faults: Sequence[str]) -> dict[str, Any]:
+def build_invalid_settings_report(faults: Sequence[str]) -> dict[str, Any]:
     """The report where the settings are so wrong that there is no app to examine."""
-    return report([Checked("settings", fail("settings_invalid", faults=list(faults)), 0.0)])
+    return build_report(
+        [CompletedCheck("settings", fail("settings_invalid", faults=list(faults)), 0.0)]
+    )

@@ -9,11 +9,11 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from shared.doctor.findings import Finding, fail, from_error, ok, unknown, warn
-from shared.doctor.parts import Parts
 from shared.errors import BillingExportError
 from shared.landing.refusals import code_of, from_library, status_of
 from shared.ledger.keys import random_suffix, stamp, started_at
+from shared.preflight.context import PreflightContext
+from shared.preflight.findings import Finding, fail, from_error, ok, unknown, warn
 
 FOLDER = "preflight"  # beside data/, catalogue/ and runs/
 BODY = b'{"what": "a probe of the preflight; it may be deleted"}'
@@ -21,7 +21,7 @@ FORGOTTEN = timedelta(hours=1)  # longer than any check goes on
 ODD, WRONG = timedelta(seconds=30), timedelta(minutes=5)
 
 
-async def container(parts: Parts) -> Finding:
+async def container(parts: PreflightContext) -> Finding:
     """Delete, write, overwrite, read, list: what plans, markers and pointers need."""
     store, path = parts.landing, f"{FOLDER}/{probe_name(parts.machine.now())}"
     steps = Steps("delete")
@@ -39,7 +39,7 @@ async def container(parts: Parts) -> Finding:
     return ok(**facts) if whole else fail("probe_not_found", **facts)
 
 
-async def _write_and_read(parts: Parts, path: str, steps: "Steps") -> bool:
+async def _write_and_read(parts: PreflightContext, path: str, steps: "Steps") -> bool:
     """Whether the probe is found as it was written."""
     store = parts.landing
     steps.at = "write"
@@ -57,7 +57,7 @@ async def _write_and_read(parts: Parts, path: str, steps: "Steps") -> bool:
     return found is not None and found[0] == BODY and path in listed
 
 
-async def tables(parts: Parts) -> Finding:
+async def tables(parts: PreflightContext) -> Finding:
     """Insert, change, list and delete a row of the locks table, where no key has its lock."""
     row, steps = probe_name(parts.machine.now()), Steps("read")
     try:
@@ -81,7 +81,7 @@ async def tables(parts: Parts) -> Finding:
     )
 
 
-async def _insert_and_list(parts: Parts, row: str, steps: "Steps") -> bool:
+async def _insert_and_list(parts: PreflightContext, row: str, steps: "Steps") -> bool:
     ledger = parts.ledger.tables
     steps.at = "insert"
     etag = await ledger.insert("locks", FOLDER, row, {"run_id": ""})
@@ -96,7 +96,7 @@ async def _insert_and_list(parts: Parts, row: str, steps: "Steps") -> bool:
     return bool(changed) and row in listed
 
 
-async def _take_away(parts: Parts, row: str) -> None:
+async def _take_away(parts: PreflightContext, row: str) -> None:
     """Whether it is there or not; a refusal is raised."""
     try:
         await parts.ledger.tables.delete("locks", FOLDER, [row])
@@ -124,7 +124,7 @@ def _tables_said(error: BaseException, step: str) -> Finding:
     return fail("tables_forbidden" if status in (401, 403) else "tables_unreachable", **facts)
 
 
-async def clock_skew(parts: Parts) -> Finding:
+async def clock_skew(parts: PreflightContext) -> Finding:
     """Storage's Date against this machine's clock: signatures are refused when the two are minutes apart."""
     dates: list[str] = []
 
