@@ -1,63 +1,52 @@
-"""Writes the documents that are made from code: `make docs`. A test says when one is out of date.
+"""Writes the documents that are generated from code (`make docs`).
 
-docs/errors.md       shared/errors.py
-docs/openapi.json    triggers/openapi.py
+    docs/errors.md       from shared/errors.py
+    docs/openapi.json    from triggers/openapi.py
+
+A test fails if a document differs from its source.
 """
 
-import re
 from pathlib import Path
 
 from local.azurite import ROOT
-from shared.errors import CATALOGUE
-from triggers.openapi import text as openapi
+from shared.errors import CATALOGUE, SECTIONS
+from triggers.openapi import text as generate_openapi
 
-SECTION = re.compile(r'^    # (.+)$|^    "([a-z0-9_]+)": CatalogueEntry\(', re.MULTILINE)
+HEADER = """\
+# Error codes
 
+This document is generated from `shared/errors.py` by `make docs`; do not edit it. Logs, rows, API
+responses and alerts contain the same codes. The meaning of a code does not change.
 
-def sections() -> dict[str, list[str]]:
-    """The comments of the catalogue, each with the codes below it, in the order of the source."""
-    source = (ROOT / "shared" / "errors.py").read_text(encoding="utf-8")
-    found: dict[str, list[str]] = {}
-    for title, code in SECTION.findall(source[source.index("CATALOGUE: dict") :]):
-        if title:
-            found[title] = []
-        else:
-            found[list(found)[-1]].append(code)
-    return found
+"""
+ENTRY = """\
+### {code}
 
+{cause}
 
-def errors() -> str:
-    """docs/errors.md: an anchor for each code, so that an alarm can link to it."""
-    lines = [
-        "# Error codes",
-        "",
-        "Made from `shared/errors.py` by `make docs`; do not edit. The same code stands in the log, in the run's row, in the "
-        "API's answer and in an alarm. A code never changes its meaning.",
-        "",
-    ]
-    for title, codes in sections().items():
-        lines += [f"## {title[0].upper()}{title[1:]}", ""]
-        for code in codes:
-            entry = CATALOGUE[code]
-            lines += [
-                f"### {code}",
-                "",
-                entry.cause,
-                "",
-                f"* **What to do.** {entry.remedy}",
-                f"* **What was not done.** {entry.not_done}",
-                f"* **Tried again?** {entry.retried}",
-                "",
-            ]
-    return "\n".join(lines).rstrip() + "\n"
+* **Remedy:** {remedy}
+* **Effect:** {effect}
+* **Automatic retry:** {retry}
+
+"""
 
 
-MADE = {"docs/errors.md": errors, "docs/openapi.json": openapi}
+def generate_errors() -> str:
+    """Return docs/errors.md, which has a heading for each code so that an alert can link to it."""
+    parts = [HEADER]
+    for section in SECTIONS:
+        parts.append(f"## {section.title}\n\n")
+        parts += [ENTRY.format(code=code, **CATALOGUE[code]._asdict()) for code in section.entries]
+    return "".join(parts).rstrip() + "\n"
+
+
+DOCUMENTS = {"docs/errors.md": generate_errors, "docs/openapi.json": generate_openapi}
 
 
 def main(root: Path = ROOT) -> None:
-    for path, make in MADE.items():
-        (root / path).write_text(make(), encoding="utf-8")
+    """Write every generated document below `root`."""
+    for path, generate in DOCUMENTS.items():
+        (root / path).write_text(generate(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import azure.durable_functions as df
 
-from shared.errors import remedy
+from shared.errors import get_remedy
 from shared.messages import (
     Cancelled,
     CyclePlan,
@@ -44,7 +44,7 @@ class RunFailed(Exception):
 
     def __init__(self, end: RunEnd) -> None:
         code = end.get("code", end["outcome"])
-        super().__init__(f"{end['outcome']} ({code}): {remedy(code)}")
+        super().__init__(f"{end['outcome']} ({code}): {get_remedy(code)}")
 
 
 def wait_for(retry_after_seconds: int | None, attempt: int, limits: Limits) -> timedelta:

@@ -18,518 +18,553 @@ failure of the platform.
 
 from typing import NamedTuple
 
-NOTHING_NEW = "Nothing new was landed; what was landed before stays as it is."
-NOT_ASKED = "Microsoft was not asked, and nothing was landed."
-NOT_FETCHED = "Nothing of the manifest was fetched, and nothing was landed."
-NOT_SHOWN = "The blob is not landed, and no reader is shown its version; what is proven is kept."
-LATER = "Nothing is lost: the run goes on later."
-OLD_LIST = "New invoices are not found yet; those known from before are asked for."
-ONLY_TOLD = "Runs are not touched by the finding itself."
+# Effects: what the error leaves undone.
+NO_NEW_DATA = "No new data was landed; data that was landed earlier is unchanged."
+NOT_REQUESTED = "No request was sent to Microsoft, and no data was landed."
+NOT_FETCHED = "No blob of the manifest was fetched, and no data was landed."
+NOT_PUBLISHED = "The version is not published; blobs that are already verified are kept."
+DELAYED = "No data is lost; the run is delayed."
+STALE_INVOICE_LIST = "Cycles do not find new invoices; they continue with the known invoices."
+NO_TIE_OUT = "The data is landed; only the comparison with the invoice total is missing."
+REPORTED_ONLY = "Runs are not affected by the finding itself."
 
-ENDS = "No: the run ends; the next cycle asks again where the key is due."
-WAITS = "Yes: by the run itself, after the wait that was asked for, until its deadline."
-ROUND = "Yes: by the next round of the run, three in all."
-CYCLE = "Yes: by the next cycle."
-NEVER = "No: not by itself."
-LOOK = "It is told anew by each look of the doctor."
+# Retry rules: who repeats the work.
+NEXT_CYCLE_IF_DUE = "No. The run ends; the next cycle starts a new run if the export is due."
+SAME_RUN = "Yes. The run retries after the requested wait, until its deadline."
+NEXT_ROUND = "Yes, in the next round of the run (three rounds in total)."
+NEXT_CYCLE = "Yes, by the next cycle."
+NEXT_VERSION = "Yes, when a newer version lands."
+NOT_AUTOMATICALLY = "No, not automatically."
+NEXT_PREFLIGHT = "The next preflight repeats the check."
 
 
-class CatalogueEntry(NamedTuple):
-    """One entry of the catalogue, from which docs/errors.md is made. One sentence each, the remedy at most two.
+class Entry(NamedTuple):
+    """The description of one error code.
 
-    cause: what it means. remedy: what a person does about it. not_done: what did not happen. retried: who tries again.
+    `cause` is one sentence and `remedy` at most two. An empty `effect` (what was not done) or
+    `retry` (who repeats the work) means the default of the section.
     """
 
     cause: str
     remedy: str
-    not_done: str = NOTHING_NEW
-    retried: str = ENDS
+    effect: str = ""
+    retry: str = ""
 
 
-CATALOGUE: dict[str, CatalogueEntry] = {
-    # the request
-    "input_invalid": CatalogueEntry(
-        "The input of the orchestration is not one that this app starts.",
-        "Start runs by POST /api/runs or by the schedule, not with the host's own key.",
-        not_done=NOT_ASKED,
-    ),
-    "instance_id_mismatch": CatalogueEntry(
-        "The orchestration runs under another instance id than its run.",
-        "A restart under a new id cannot hold the key: ask again by POST /api/runs.",
-        not_done=NOT_ASKED,
-    ),
-    "not_served": CatalogueEntry(
-        "Unbilled data of this month is not served: only this month and the one before are.",
-        "Ask for the billed dataset of the month's invoice instead.",
-        not_done=NOT_ASKED,
-    ),
-    # Microsoft Graph
-    "graph_bad_request": CatalogueEntry(
-        "Microsoft Graph refused the export as a wrong request (400).",
-        "Check the invoice id or the currency: it must be one that Microsoft bills this partner in.",
-    ),
-    "graph_unauthorized": CatalogueEntry(
-        "Microsoft Graph did not accept the token (401).",
-        "Check the identity's tenant and AZURE_CLIENT_ID or PARTNER_APP_CLIENT_ID.",
-    ),
-    "graph_forbidden": CatalogueEntry(
-        "Microsoft Graph refused the identity (403).",
-        "Grant it the application permission PartnerBilling.Read.All in the partner tenant; a new grant can take an hour.",
-    ),
-    "graph_not_found": CatalogueEntry(
-        "Microsoft Graph does not know what was asked for (404).",
-        "Check the invoice id; check GRAPH_BASE_URL if every request ends so.",
-    ),
-    "graph_refused": CatalogueEntry(
-        "Microsoft Graph refused the request with a status that has no entry of its own.",
-        "Look up the request id of the run's row with Microsoft support.",
-    ),
-    "graph_throttled": CatalogueEntry(
-        "Microsoft Graph asked the app to slow down.",
-        "Nothing to do: the run waits as long as Graph says.",
-        not_done=LATER,
-        retried=WAITS,
-    ),
-    "graph_unavailable": CatalogueEntry(
-        "Microsoft Graph did not answer, or answered that it cannot now.",
-        "Nothing to do: the run asks again. If it lasts, look at the service health of Microsoft Graph.",
-        not_done=LATER,
-        retried=WAITS,
-    ),
-    "graph_malformed": CatalogueEntry(
-        "The answer of Microsoft Graph is not what its documents describe.",
-        "The run asks again. If it lasts, report the request id of the run's row: the contract may have changed.",
-        not_done=LATER,
-        retried=WAITS,
-    ),
-    "graph_location_missing": CatalogueEntry(
-        "The export was accepted without saying which operation to ask for.",
-        "Ask again later; if it lasts, report the request id of the run's row to Microsoft.",
-        not_done=LATER,
-        retried=WAITS,
-    ),
-    "identity_unavailable": CatalogueEntry(
-        "No token could be had for the identity.",
-        "Check that the managed identity is assigned to the app and that AZURE_CLIENT_ID names it.",
-        not_done=LATER,
-        retried=WAITS,
-    ),
-    "operation_gone": CatalogueEntry(
-        "Microsoft forgot the export operation, three times over.",
-        "Ask again later by POST /api/runs.",
-    ),
-    "operation_failed": CatalogueEntry(
-        "Microsoft could not make the export, three times over.",
-        "Ask again in some hours; if it lasts, open a case with Microsoft naming the operation of the run's row.",
-    ),
-    "month_not_open": CatalogueEntry(
-        "Microsoft answered with the data of another month, as it does around a month's end.",
-        "Nothing to do: nothing was landed, and the next cycle asks again.",
-        retried=CYCLE,
-    ),
-    # Partner Center and its invoices
-    "partner_center_unauthorized": CatalogueEntry(
-        "Partner Center did not accept the token (401).",
-        "Set PARTNER_CENTER_APP_CLIENT_ID to an app that Partner Center knows and that trusts the identity, or INVOICE_SOURCE to "
-        "list or none.",
-        not_done=OLD_LIST,
-        retried=CYCLE,
-    ),
-    "partner_center_forbidden": CatalogueEntry(
-        "Partner Center refused the identity (403).",
-        "Give it a role in Partner Center that may read billing, or set INVOICE_SOURCE to list or none.",
-        not_done=OLD_LIST,
-        retried=CYCLE,
-    ),
-    "partner_center_refused": CatalogueEntry(
-        "Partner Center refused the request with a status that has no entry of its own.",
-        "Check PARTNER_CENTER_BASE_URL; until it answers, cycles ask for the invoices that are known already.",
-        not_done=OLD_LIST,
-        retried=CYCLE,
-    ),
-    "partner_center_throttled": CatalogueEntry(
-        "Partner Center asked the app to slow down.",
-        "Nothing to do: the cycle waits, or goes on with the invoices it knows.",
-        not_done=OLD_LIST,
-        retried=CYCLE,
-    ),
-    "partner_center_unavailable": CatalogueEntry(
-        "Partner Center did not answer, or answered that it cannot now.",
-        "Nothing to do: the cycle goes on with the invoices it knows, and the next one asks again.",
-        not_done=OLD_LIST,
-        retried=CYCLE,
-    ),
-    "partner_center_malformed": CatalogueEntry(
-        "The answer of Partner Center is not what its documents describe.",
-        "Nothing to do at first: cycles go on with the invoices they know. If it lasts, set INVOICE_SOURCE to list.",
-        not_done=OLD_LIST,
-        retried=CYCLE,
-    ),
-    "invoice_list_empty": CatalogueEntry(
-        "The list of invoices is empty.",
-        "Nothing to do for a new partner; else check which tenant the identity belongs to.",
-        not_done=NOT_ASKED,
-        retried=CYCLE,
-    ),
-    "invoice_unreadable": CatalogueEntry(
-        "An entry of the invoice list has no id or currency that can be read.",
-        "Look at the invoice in Partner Center; ask for it by POST /api/runs if it has data.",
-        not_done=NOT_ASKED,
-        retried=CYCLE,
-    ),
-    "invoice_duplicate": CatalogueEntry(
-        "An invoice is listed twice, with different facts.",
-        "Nothing to do: the first entry counts, and the data are the same.",
-        not_done=ONLY_TOLD,
-        retried=CYCLE,
-    ),
-    "invoice_legacy": CatalogueEntry(
-        "An invoice of legacy commerce: these exports hold new commerce only.",
-        "Nothing to do; its lines are served by Partner Center's older line item API.",
-        not_done=NOT_ASKED,
-        retried=NEVER,
-    ),
-    "invoice_voided": CatalogueEntry(
-        "An invoice that was voided; the one that replaces it is asked for instead.",
-        "Nothing to do; what was landed of it before stays, marked by its own invoice id.",
-        not_done=NOT_ASKED,
-        retried=NEVER,
-    ),
-    "invoice_unknown_kind": CatalogueEntry(
-        "An invoice id begins with neither G nor D, so that nobody knows whether it has an export.",
-        "Ask for it once by POST /api/runs; if it has data, name it in INVOICE_IDS.",
-        not_done=NOT_ASKED,
-        retried=NEVER,
-    ),
-    "invoice_total_unknown": CatalogueEntry(
-        "The invoice's total is not known, so its lines have nothing to be compared with.",
-        "Let cycles find invoices in Partner Center, which lists the totals.",
-        not_done="The landing stands; only the comparison is missing.",
-        retried="Yes: when a newer version lands.",
-    ),
-    "rows_without_total": CatalogueEntry(
-        "Some lines of the invoice hold no total or no currency that can be read.",
-        "Look at the report below reports/tie_out: the lines themselves are landed as Microsoft made them.",
-        not_done="The landing stands; only the comparison is missing.",
-        retried="Yes: when a newer version lands.",
-    ),
-    "currencies_unknown": CatalogueEntry(
-        "No currency is known, so no unbilled data are asked for.",
-        "Set EXPORT_CURRENCIES, or wait for the first invoice: its currency counts.",
-        not_done=NOT_ASKED,
-        retried=CYCLE,
-    ),
-    # the manifest
-    "manifest_rejected": CatalogueEntry(
-        "The manifest breaks a rule that keeps a landing safe; nothing of it was fetched.",
-        "Compare SOURCE_ALLOWED with the storage host Microsoft uses; else report the request id of the run's row.",
-        not_done=NOT_FETCHED,
-    ),
-    "manifest_mismatch": CatalogueEntry(
-        "The manifest is of another tenant, invoice, currency or attribute set than was asked for.",
-        "Check PARTNER_TENANT_ID; nothing was fetched.",
-        not_done=NOT_FETCHED,
-    ),
-    # copying
-    "source_sas_expired": CatalogueEntry(
-        "The signature for Microsoft's storage expired and a fresh one did not help.",
-        "Ask again: POST /api/runs.",
-        not_done=NOT_SHOWN,
-        retried=ROUND,
-    ),
-    "source_forbidden": CatalogueEntry(
-        "Microsoft's storage refused the read.",
-        "Ask again later; if it lasts, report the request id of the run's row.",
-        not_done=NOT_SHOWN,
-        retried=ROUND,
-    ),
-    "source_missing": CatalogueEntry(
-        "A blob of the manifest is not there.",
-        "Ask again: Microsoft may have replaced the data.",
-        not_done=NOT_SHOWN,
-        retried=ROUND,
-    ),
-    "source_changed": CatalogueEntry(
-        "The data changed while it was copied.",
-        "Nothing to do: the next round plans the new version.",
-        not_done=NOT_SHOWN,
-        retried=ROUND,
-    ),
-    "source_unreachable": CatalogueEntry(
-        "Microsoft's storage did not answer, or broke off.",
-        "Nothing to do: the next round copies the blob again.",
-        not_done=NOT_SHOWN,
-        retried=ROUND,
-    ),
-    "source_redirected": CatalogueEntry(
-        "Microsoft's storage answered with a redirect; it was not followed.",
-        "Look for a proxy between app and storage.",
-        not_done=NOT_SHOWN,
-        retried=ROUND,
-    ),
-    "source_short": CatalogueEntry(
-        "A read ended before the size that storage had named.",
-        "Nothing to do: the next round copies the blob again.",
-        not_done=NOT_SHOWN,
-        retried=ROUND,
-    ),
-    "storage_busy": CatalogueEntry(
-        "A storage account asked the app to slow down.",
-        "Nothing to do: the run pauses before its next round.",
-        not_done=LATER,
-        retried=ROUND,
-    ),
-    "destination_missing": CatalogueEntry(
-        "The landing container does not exist and could not be made.",
-        "Create it, or give the identity Storage Blob Data Contributor on the account.",
-    ),
-    "destination_forbidden": CatalogueEntry(
-        "The landing account refused the write.",
-        "Give the identity Storage Blob Data Contributor on the landing container.",
-    ),
-    "destination_full": CatalogueEntry(
-        "The landing account has no room, or a policy forbids the write.",
-        "Look at the account's capacity and policies.",
-    ),
-    "destination_unreachable": CatalogueEntry(
-        "The landing account did not answer.",
-        "Look at its firewall and private endpoints; the next round tries again.",
-        not_done=NOT_SHOWN,
-        retried=ROUND,
-    ),
-    "foreign_blob": CatalogueEntry(
-        "A blob that this app did not write lies in the folder of a version.",
-        "Move it away: a version folder holds what its manifest names and nothing else. Then POST /api/runs again.",
-        not_done=NOT_SHOWN,
-    ),
-    "proof_size": CatalogueEntry(
-        "A landed blob has another size than its source.",
-        "Nothing to do: it is copied again.",
-        not_done=NOT_SHOWN,
-        retried=ROUND,
-    ),
-    "proof_md5": CatalogueEntry(
-        "A landed blob has another MD5 than its source.",
-        "Nothing to do: it is copied again.",
-        not_done=NOT_SHOWN,
-        retried=ROUND,
-    ),
-    "proof_gzip": CatalogueEntry(
-        "A blob is not gzip to its very end.",
-        "It is copied again; if it lasts, Microsoft's file itself is damaged.",
-        not_done=NOT_SHOWN,
-        retried=ROUND,
-    ),
-    "proof_lines": CatalogueEntry(
-        "A blob has a line that is not a JSON object.",
-        "It is copied again; if it lasts, Microsoft's file itself is damaged.",
-        not_done=NOT_SHOWN,
-        retried=ROUND,
-    ),
-    "proof_bomb": CatalogueEntry(
-        "A blob unpacks to more than any billing file; it was given up.",
-        "Report the request id of the run's row.",
-        not_done=NOT_SHOWN,
-        retried=ROUND,
-    ),
-    "blobs_missing": CatalogueEntry(
-        "Some blobs could not be landed in any round; what is proven is kept.",
-        "Look at the codes of the run's blobs; a new run copies only what is missing.",
-        not_done=NOT_SHOWN,
-    ),
-    "copy_failed": CatalogueEntry(
-        "A blob could not be copied for a reason without an entry of its own.",
-        "Look at the log of the copy; ask again.",
-        not_done=NOT_SHOWN,
-        retried=ROUND,
-    ),
-    # the doctor
-    "role_missing": CatalogueEntry(
-        "The token for Microsoft Graph lacks the application permission PartnerBilling.Read.All.",
-        "Grant it to the identity in the partner tenant; a token that was issued before the grant is used up to a day.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "token_of_another_tenant": CatalogueEntry(
-        "The token is of another tenant than PARTNER_TENANT_ID.",
-        "Set PARTNER_APP_CLIENT_ID to an app that trusts the identity and that the partner tenant has taken in, or correct "
-        "PARTNER_TENANT_ID.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "token_opaque": CatalogueEntry(
-        "The token cannot be looked into, so its roles are not known.",
-        "Nothing to do: the check of Graph tells.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "no_identity_needed": CatalogueEntry(
-        "No token is sent: the service is on loopback, or reached by a connection string.",
-        "Nothing to do.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "not_in_use": CatalogueEntry(
-        "The settings do not use this service.", "Nothing to do.", not_done=ONLY_TOLD, retried=LOOK
-    ),
-    "container_missing": CatalogueEntry(
-        "The landing container does not exist yet, so that writing could not be tried.",
-        "Create it, or let the first run do so if its identity may; then look again.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "probe_not_found": CatalogueEntry(
-        "What was written could not be read back as it was.",
-        "Look for something between app and storage that keeps answers; then look again.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "tables_forbidden": CatalogueEntry(
-        "The landing account refused the app its tables.",
-        "Give the identity Storage Table Data Contributor on the landing account.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "tables_unreachable": CatalogueEntry(
-        "The tables of the landing account did not answer as tables do.",
-        "Look at the account's firewall and private endpoints, and at LANDING_STORAGE__tableServiceUri.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "copy_refused": CatalogueEntry(
-        "The landing account may not fetch Microsoft's files by itself; runs stream them through the app instead.",
-        "Set the account's permitted scope for copy operations to any storage account, or COPY_MODE to stream.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "copy_untried": CatalogueEntry(
-        "Whether the landing account may fetch Microsoft's files can be tried only with an export that Microsoft still knows.",
-        "Look again after the next run.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "copy_not_in_use": CatalogueEntry(
-        "Files pass through the app, which reads every byte to prove it: the account need not fetch them itself.",
-        "Nothing to do.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "host_storage_forbidden": CatalogueEntry(
-        "The app's own storage refused the way in that AzureWebJobsStorage gives.",
-        "Give the identity Storage Blob Data Owner, Queue Data Contributor and Table Data Contributor on that account.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "host_storage_unreachable": CatalogueEntry(
-        "A service of the app's own storage did not answer.",
-        "Look at its firewall, its private endpoints (blob, queue and table) and at the names in AzureWebJobsStorage.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "host_storage_unknown": CatalogueEntry(
-        "AzureWebJobsStorage is not set, or in a form that is not looked into.",
-        "Nothing to do where functions start.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "clock_skewed": CatalogueEntry(
-        "The machine's clock and that of storage differ.",
-        "Set the machine's clock; on Azure, restart the app, and report it if it lasts.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "clock_unknown": CatalogueEntry(
-        "Storage did not say what time it is.",
-        "See the check of the landing container.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "region_unknown": CatalogueEntry(
-        "No request tells in which region a storage account lies.",
-        "Compare the landing account's region with the app's in the portal: copies within one region are fastest.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "settings_contradict": CatalogueEntry(
-        "Settings that are right by themselves contradict each other.",
-        "Correct what `contradictions` names.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "settings_invalid": CatalogueEntry(
-        "The settings are wrong, and the app does not start with them.",
-        "Correct what `faults` names.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "bundle_too_old": CatalogueEntry(
-        "host.json allows an extension bundle without orchestration versions.",
-        "Set its version to [4.30.0, 5.0.0): a deployment could break what runs otherwise.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "versions_differ": CatalogueEntry(
-        "Other versions are installed than the ones that were tested.",
-        "Deploy again with a remote build, so that requirements.txt is installed; on a laptop: make setup.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "versions_unknown": CatalogueEntry(
-        "host.json or requirements.txt cannot be read here.",
-        "Deploy again: both belong to the package.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "explained_elsewhere": CatalogueEntry(
-        "It could not be told, because of what another check has found.",
-        "Correct what that check names; then look again.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    "check_failed": CatalogueEntry(
-        "The check itself failed, or took too long.",
-        "Look again; if it lasts, look at the app's log around the time.",
-        not_done=ONLY_TOLD,
-        retried=LOOK,
-    ),
-    # the platform and the operator
-    "deadline_passed": CatalogueEntry(
-        "The export was not ready within RUN_DEADLINE_HOURS.",
-        "Ask again, or raise RUN_DEADLINE_HOURS.",
-    ),
-    "cancelled": CatalogueEntry(
-        "Somebody cancelled the run.",
-        "Ask again when wanted: a new run carries on.",
-        not_done=NOT_SHOWN,
-    ),
-    "platform_fault": CatalogueEntry(
-        "The platform failed several times in a row: a worker, the task hub or the tables.",
-        "Look at the app's exceptions around the time; ask again: what is proven is not copied again.",
-    ),
-    "run_lost": CatalogueEntry(
-        "The orchestration ended, or was lost, without saying how.",
-        "Ask again: what is proven is not copied again.",
-    ),
-    "terminated": CatalogueEntry(
-        "Somebody terminated the orchestration by hand.",
-        "To stop a run, cancel it. Ask again when wanted.",
-    ),
+class Section(NamedTuple):
+    """Error codes of one area, with the default effect and retry rule of the area."""
+
+    title: str
+    effect: str
+    retry: str
+    entries: dict[str, Entry]
+
+
+SECTIONS = (
+    Section(
+        "Requests",
+        NOT_REQUESTED,
+        NEXT_CYCLE_IF_DUE,
+        {
+            "input_invalid": Entry(
+                "The input of the orchestration is not valid for this app.",
+                "Start runs with POST /api/runs or with the schedule, not with the host's own API.",
+            ),
+            "instance_id_mismatch": Entry(
+                "The instance ID of the orchestration differs from the ID of its run.",
+                "Do not restart an orchestration under a new instance ID. Start a new run with "
+                "POST /api/runs.",
+            ),
+            "not_served": Entry(
+                "Microsoft serves unbilled data only for the current and the previous month.",
+                "Request the billed dataset of the month's invoice instead.",
+            ),
+        },
+    ),
+    Section(
+        "Microsoft Graph: rejected requests",
+        NO_NEW_DATA,
+        NEXT_CYCLE_IF_DUE,
+        {
+            "graph_bad_request": Entry(
+                "Microsoft Graph rejected the export request as invalid (400).",
+                "Check the invoice ID or the currency: Microsoft must bill this partner with it.",
+            ),
+            "graph_unauthorized": Entry(
+                "Microsoft Graph did not accept the access token (401).",
+                "Check the tenant of the identity and AZURE_CLIENT_ID or PARTNER_APP_CLIENT_ID.",
+            ),
+            "graph_forbidden": Entry(
+                "Microsoft Graph denied access to the identity (403).",
+                "Grant the identity the application permission PartnerBilling.Read.All in the "
+                "partner tenant. A new grant can take an hour to become effective.",
+            ),
+            "graph_not_found": Entry(
+                "Microsoft Graph did not find the requested resource (404).",
+                "Check the invoice ID. If every request fails with this code, check "
+                "GRAPH_BASE_URL.",
+            ),
+            "graph_refused": Entry(
+                "Microsoft Graph rejected the request with an unexpected status.",
+                "Contact Microsoft support with the request ID from the run's row.",
+            ),
+            "operation_gone": Entry(
+                "The export operation no longer existed at Microsoft, three times in succession.",
+                "Start a new run later with POST /api/runs.",
+            ),
+            "operation_failed": Entry(
+                "Microsoft could not create the export, three times in succession.",
+                "Start a new run in a few hours. If the error persists, open a support case with "
+                "Microsoft and quote the operation ID from the run's row.",
+            ),
+            "month_not_open": Entry(
+                "Microsoft returned data of a different month, which can happen around the end of "
+                "a month.",
+                "No action is required; the next cycle requests the export again.",
+                retry=NEXT_CYCLE,
+            ),
+        },
+    ),
+    Section(
+        "Microsoft Graph: temporary failures",
+        DELAYED,
+        SAME_RUN,
+        {
+            "graph_throttled": Entry(
+                "Microsoft Graph throttled the app (429).",
+                "No action is required; the run waits as long as Microsoft Graph requests.",
+            ),
+            "graph_unavailable": Entry(
+                "Microsoft Graph did not respond, or responded that it is unavailable.",
+                "No action is required; the run retries. If the error persists, check the service "
+                "health of Microsoft Graph.",
+            ),
+            "graph_malformed": Entry(
+                "The response of Microsoft Graph does not match its documentation.",
+                "The run retries. If the error persists, report the request ID from the run's row: "
+                "the API may have changed.",
+            ),
+            "graph_location_missing": Entry(
+                "Microsoft Graph accepted the export request but returned no operation ID.",
+                "The run retries. If the error persists, report the request ID from the run's row "
+                "to Microsoft.",
+            ),
+            "identity_unavailable": Entry(
+                "The app could not obtain an access token for its identity.",
+                "Check that the managed identity is assigned to the app and that AZURE_CLIENT_ID "
+                "contains its client ID.",
+            ),
+        },
+    ),
+    Section(
+        "Partner Center",
+        STALE_INVOICE_LIST,
+        NEXT_CYCLE,
+        {
+            "partner_center_unauthorized": Entry(
+                "Partner Center did not accept the access token (401).",
+                "Set PARTNER_CENTER_APP_CLIENT_ID to an app that is registered in Partner Center "
+                "and trusts the identity, or set INVOICE_SOURCE to list or none.",
+            ),
+            "partner_center_forbidden": Entry(
+                "Partner Center denied access to the identity (403).",
+                "Assign the identity a Partner Center role that can read billing data, or set "
+                "INVOICE_SOURCE to list or none.",
+            ),
+            "partner_center_refused": Entry(
+                "Partner Center rejected the request with an unexpected status.",
+                "Check PARTNER_CENTER_BASE_URL.",
+            ),
+            "partner_center_throttled": Entry(
+                "Partner Center throttled the app (429).",
+                "No action is required; the cycle waits or continues with the known invoices.",
+            ),
+            "partner_center_unavailable": Entry(
+                "Partner Center did not respond, or responded that it is unavailable.",
+                "No action is required; the cycle continues with the known invoices.",
+            ),
+            "partner_center_malformed": Entry(
+                "The response of Partner Center does not match its documentation.",
+                "No action is required at first. If the error persists, set INVOICE_SOURCE to "
+                "list and report it.",
+            ),
+        },
+    ),
+    Section(
+        "Invoices",
+        NOT_REQUESTED,
+        NEXT_CYCLE,
+        {
+            "invoice_list_empty": Entry(
+                "The list of invoices is empty.",
+                "No action is required for a new partner. Otherwise check the tenant of the "
+                "identity.",
+            ),
+            "invoice_unreadable": Entry(
+                "An entry of the invoice list has no valid invoice ID or currency.",
+                "Check the invoice in Partner Center. If it has data, request it with "
+                "POST /api/runs.",
+            ),
+            "invoice_duplicate": Entry(
+                "An invoice is listed twice with different values.",
+                "No action is required; the app uses the first entry.",
+                effect=REPORTED_ONLY,
+            ),
+            "invoice_legacy": Entry(
+                "The invoice belongs to legacy commerce, and these exports contain only new "
+                "commerce.",
+                "No action is required. The line items are available from the older Partner "
+                "Center API.",
+                retry=NOT_AUTOMATICALLY,
+            ),
+            "invoice_voided": Entry(
+                "The invoice was voided; the app requests the invoice that replaces it.",
+                "No action is required. Data of the voided invoice that was landed earlier keeps "
+                "its own invoice ID.",
+                retry=NOT_AUTOMATICALLY,
+            ),
+            "invoice_unknown_kind": Entry(
+                "The invoice ID starts with neither G nor D, so it is unknown whether an export "
+                "exists.",
+                "Request it once with POST /api/runs. If it has data, add it to INVOICE_IDS.",
+                retry=NOT_AUTOMATICALLY,
+            ),
+            "currencies_unknown": Entry(
+                "No currency is known, so cycles request no unbilled data.",
+                "Set EXPORT_CURRENCIES, or wait for the first invoice, whose currency the app "
+                "then uses.",
+            ),
+        },
+    ),
+    Section(
+        "Tie-out",
+        NO_TIE_OUT,
+        NEXT_VERSION,
+        {
+            "invoice_total_unknown": Entry(
+                "The total of the invoice is unknown, so its lines cannot be compared with it.",
+                "Set INVOICE_SOURCE to partner_center, because Partner Center lists the totals.",
+            ),
+            "rows_without_total": Entry(
+                "Some lines of the invoice have no readable total or currency.",
+                "See the report below reports/tie_out. The lines are landed exactly as Microsoft "
+                "delivered them.",
+            ),
+        },
+    ),
+    Section(
+        "Manifest",
+        NOT_FETCHED,
+        NEXT_CYCLE_IF_DUE,
+        {
+            "manifest_rejected": Entry(
+                "The manifest violates a safety rule of the app.",
+                "Compare SOURCE_ALLOWED with the storage host that Microsoft uses. If they match, "
+                "report the request ID from the run's row.",
+            ),
+            "manifest_mismatch": Entry(
+                "The manifest belongs to another tenant, invoice, currency or attribute set than "
+                "the request.",
+                "Check PARTNER_TENANT_ID.",
+            ),
+        },
+    ),
+    Section(
+        "Source storage",
+        NOT_PUBLISHED,
+        NEXT_ROUND,
+        {
+            "source_sas_expired": Entry(
+                "The SAS for Microsoft's storage expired, and a new one was not accepted either.",
+                "If no round succeeds, start a new run with POST /api/runs.",
+            ),
+            "source_forbidden": Entry(
+                "Microsoft's storage denied the read request.",
+                "Start a new run later. If the error persists, report the request ID from the "
+                "run's row.",
+            ),
+            "source_missing": Entry(
+                "A blob of the manifest does not exist.",
+                "Start a new run: Microsoft may have replaced the data.",
+            ),
+            "source_changed": Entry(
+                "The source data changed during the copy.",
+                "No action is required; the next round plans the new version.",
+            ),
+            "source_unreachable": Entry(
+                "Microsoft's storage did not respond, or the connection was interrupted.",
+                "No action is required; the next round copies the blob again.",
+            ),
+            "source_redirected": Entry(
+                "Microsoft's storage responded with a redirect, which the app does not follow.",
+                "Check whether a proxy between the app and the storage account causes the "
+                "redirect.",
+            ),
+            "source_short": Entry(
+                "A read returned fewer bytes than the size that storage reported.",
+                "No action is required; the next round copies the blob again.",
+            ),
+        },
+    ),
+    Section(
+        "Landing storage",
+        NO_NEW_DATA,
+        NEXT_CYCLE_IF_DUE,
+        {
+            "storage_busy": Entry(
+                "A storage account throttled the app.",
+                "No action is required; the run pauses before its next round.",
+                effect=DELAYED,
+                retry=NEXT_ROUND,
+            ),
+            "destination_missing": Entry(
+                "The landing container does not exist, and the app could not create it.",
+                "Create the container, or assign the identity the role Storage Blob Data "
+                "Contributor on the account.",
+            ),
+            "destination_forbidden": Entry(
+                "The landing account denied the write request.",
+                "Assign the identity the role Storage Blob Data Contributor on the landing "
+                "container.",
+            ),
+            "destination_full": Entry(
+                "The landing account has no capacity left, or a policy prevents the write.",
+                "Check the capacity and the policies of the account.",
+            ),
+            "destination_unreachable": Entry(
+                "The landing account did not respond.",
+                "Check the firewall and the private endpoints of the account.",
+                effect=NOT_PUBLISHED,
+                retry=NEXT_ROUND,
+            ),
+            "foreign_blob": Entry(
+                "The folder of a version contains a blob that this app did not write.",
+                "Move the blob to another folder: a version folder must contain only the blobs of "
+                "its manifest. Then start a new run with POST /api/runs.",
+                effect=NOT_PUBLISHED,
+            ),
+        },
+    ),
+    Section(
+        "Copy and verification",
+        NOT_PUBLISHED,
+        NEXT_ROUND,
+        {
+            "proof_size": Entry(
+                "The size of a landed blob differs from the size of its source.",
+                "No action is required; the next round copies the blob again.",
+            ),
+            "proof_md5": Entry(
+                "The MD5 hash of a landed blob differs from the hash of its source.",
+                "No action is required; the next round copies the blob again.",
+            ),
+            "proof_gzip": Entry(
+                "A blob is not a complete gzip file.",
+                "The next round copies the blob again. If the error persists, Microsoft's file is "
+                "damaged; report it to Microsoft.",
+            ),
+            "proof_lines": Entry(
+                "A blob contains a line that is not a JSON object.",
+                "The next round copies the blob again. If the error persists, Microsoft's file is "
+                "damaged; report it to Microsoft.",
+            ),
+            "proof_bomb": Entry(
+                "The decompressed size of a blob exceeds the limit for billing files.",
+                "Report the request ID from the run's row.",
+            ),
+            "copy_failed": Entry(
+                "A blob could not be copied for an unexpected reason.",
+                "See the application log of the copy, then start a new run.",
+            ),
+            "blobs_missing": Entry(
+                "Some blobs could not be landed in any round.",
+                "See the codes of the run's blobs. A new run copies only the missing blobs.",
+                retry=NEXT_CYCLE_IF_DUE,
+            ),
+        },
+    ),
+    Section(
+        "Preflight",
+        REPORTED_ONLY,
+        NEXT_PREFLIGHT,
+        {
+            "role_missing": Entry(
+                "The access token for Microsoft Graph lacks the application permission "
+                "PartnerBilling.Read.All.",
+                "Grant the permission to the identity in the partner tenant. The app can use a "
+                "token that was issued before the grant for up to a day.",
+            ),
+            "token_of_another_tenant": Entry(
+                "The access token belongs to another tenant than PARTNER_TENANT_ID.",
+                "Set PARTNER_APP_CLIENT_ID to an app that trusts the identity and has consent in "
+                "the partner tenant, or correct PARTNER_TENANT_ID.",
+            ),
+            "token_opaque": Entry(
+                "The access token cannot be decoded, so its roles are unknown.",
+                "No action is required; the check of Microsoft Graph shows whether access works.",
+            ),
+            "no_identity_needed": Entry(
+                "The app sends no access token, because the service is on a loopback address or "
+                "is accessed with a connection string.",
+                "No action is required.",
+            ),
+            "not_in_use": Entry(
+                "The current settings do not use this service.",
+                "No action is required.",
+            ),
+            "container_missing": Entry(
+                "The landing container does not exist yet, so write access could not be checked.",
+                "Create the container, or let the first run create it. Then run the preflight "
+                "again.",
+            ),
+            "probe_not_found": Entry(
+                "The probe that the preflight wrote could not be read back unchanged.",
+                "Check whether a cache exists between the app and the storage account, then run "
+                "the preflight again.",
+            ),
+            "tables_forbidden": Entry(
+                "The landing account denied access to its tables.",
+                "Assign the identity the role Storage Table Data Contributor on the landing "
+                "account.",
+            ),
+            "tables_unreachable": Entry(
+                "The table service of the landing account did not respond as expected.",
+                "Check the firewall and the private endpoints of the account, and "
+                "LANDING_STORAGE__tableServiceUri.",
+            ),
+            "copy_refused": Entry(
+                "The landing account cannot copy from Microsoft's storage, so runs stream the "
+                "blobs through the app.",
+                "Set the permitted scope for copy operations of the account to any storage "
+                "account, or set COPY_MODE to stream.",
+            ),
+            "copy_untried": Entry(
+                "Server-side copy can be checked only with an export that Microsoft still stores.",
+                "Run the preflight again after the next run.",
+            ),
+            "copy_not_in_use": Entry(
+                "The current settings stream the blobs through the app, so server-side copy is "
+                "not required.",
+                "No action is required.",
+            ),
+            "host_storage_forbidden": Entry(
+                "The storage account of AzureWebJobsStorage denied access.",
+                "Assign the identity the roles Storage Blob Data Owner, Storage Queue Data "
+                "Contributor and Storage Table Data Contributor on that account.",
+            ),
+            "host_storage_unreachable": Entry(
+                "A service of the storage account of AzureWebJobsStorage did not respond.",
+                "Check the firewall, the private endpoints (blob, queue and table) and the names "
+                "in AzureWebJobsStorage.",
+            ),
+            "host_storage_unknown": Entry(
+                "AzureWebJobsStorage is not set, or has a form that the preflight does not "
+                "support.",
+                "No action is required if functions start.",
+            ),
+            "clock_skewed": Entry(
+                "The clock of the computer differs from the clock of the storage service.",
+                "Correct the clock of the computer. On Azure, restart the app, and report the "
+                "finding if it persists.",
+            ),
+            "clock_unknown": Entry(
+                "The storage service returned no date.",
+                "See the check of the landing container.",
+            ),
+            "region_unknown": Entry(
+                "The region of a storage account cannot be determined by a request.",
+                "Compare the regions of the landing account and the app in the portal; copies "
+                "within one region are fastest.",
+            ),
+            "settings_contradict": Entry(
+                "Some valid settings contradict each other.",
+                "Correct the settings that `contradictions` lists.",
+            ),
+            "settings_invalid": Entry(
+                "Some settings are invalid, and the app does not start with them.",
+                "Correct the settings that `faults` lists.",
+            ),
+            "bundle_too_old": Entry(
+                "host.json allows an extension bundle that does not support orchestration "
+                "versions.",
+                "Set the bundle version to [4.30.0, 5.0.0). Otherwise a deployment can break "
+                "active orchestrations.",
+            ),
+            "versions_differ": Entry(
+                "The installed package versions differ from the tested versions.",
+                "Deploy again with a remote build, which installs requirements.txt; on a "
+                "development computer, run make setup.",
+            ),
+            "versions_unknown": Entry(
+                "host.json or requirements.txt cannot be read.",
+                "Deploy again; both files are part of the package.",
+            ),
+            "explained_elsewhere": Entry(
+                "The check could not be completed because another check failed.",
+                "Correct the failed check that `check` names, then run the preflight again.",
+            ),
+            "check_failed": Entry(
+                "The check itself failed or timed out.",
+                "Run the preflight again. If the error persists, see the application log.",
+            ),
+        },
+    ),
+    Section(
+        "Runs and platform",
+        NO_NEW_DATA,
+        NEXT_CYCLE_IF_DUE,
+        {
+            "deadline_passed": Entry(
+                "The export was not ready within RUN_DEADLINE_HOURS.",
+                "Start a new run, or increase RUN_DEADLINE_HOURS.",
+            ),
+            "cancelled": Entry(
+                "A user cancelled the run.",
+                "Start a new run when required; it copies only the missing blobs.",
+                effect=NOT_PUBLISHED,
+            ),
+            "platform_fault": Entry(
+                "The platform (a worker, the task hub or the tables) failed several times in "
+                "succession.",
+                "See the exceptions in the application log, then start a new run. It copies only "
+                "the missing blobs.",
+            ),
+            "run_lost": Entry(
+                "The orchestration ended or was lost without a recorded result.",
+                "Start a new run; it copies only the missing blobs.",
+            ),
+            "terminated": Entry(
+                "A user terminated the orchestration.",
+                "Start a new run when required. To stop a run, cancel it instead.",
+            ),
+        },
+    ),
+)
+
+CATALOGUE: dict[str, Entry] = {
+    code: entry._replace(effect=entry.effect or section.effect, retry=entry.retry or section.retry)
+    for section in SECTIONS
+    for code, entry in section.entries.items()
 }
 
 
-def remedy(code: str) -> str:
-    """What a person does about `code`, or where to look if it is not in the catalogue."""
-    return (
-        CATALOGUE[code].remedy if code in CATALOGUE else "Look at the run's row and the app's log."
-    )
+def get_cause(code: str) -> str:
+    """Return the cause of `code`, or a placeholder for a code that the catalogue lacks."""
+    return CATALOGUE[code].cause if code in CATALOGUE else "Unknown error code."
 
 
-def cause(code: str) -> str:
-    return CATALOGUE[code].cause if code in CATALOGUE else "Unknown."
+def get_remedy(code: str) -> str:
+    """Return the remedy for `code`, or where to look for a code that the catalogue lacks."""
+    if code in CATALOGUE:
+        return CATALOGUE[code].remedy
+    return "See the run's row and the application log."
 
 
 class BillingExportError(Exception):
-    """`request_id` is Microsoft's, where it sent one. Nothing of an answer's text is kept."""
+    """An error with a code of CATALOGUE.
+
+    `request_id` is Microsoft's request ID, if there was one. The text of a response is never kept.
+    """
 
     def __init__(
         self,
@@ -540,17 +575,18 @@ class BillingExportError(Exception):
         request_id: str | None = None,
     ) -> None:
         assert code in CATALOGUE, code
-        self.code, self.http_status, self.error_code, self.request_id = (
-            code,
-            http_status,
-            error_code,
-            request_id,
-        )
+        self.code = code
+        self.http_status = http_status
+        self.error_code = error_code
+        self.request_id = request_id
         super().__init__(f"{code}: {CATALOGUE[code].cause} {CATALOGUE[code].remedy}")
 
 
 class TransientError(BillingExportError):
-    """`retry_after_seconds` is what the answer asked for; None = it named no wait."""
+    """A failure that can disappear when the request is repeated.
+
+    `retry_after_seconds` is the wait that the response requests, or None if it requests none.
+    """
 
     def __init__(
         self,
@@ -568,27 +604,30 @@ class TransientError(BillingExportError):
 
 
 class ThrottledError(TransientError):
-    pass
+    """The service throttles the whole app, not only the current run."""
 
 
 class UnavailableError(TransientError):
-    pass
+    """The service did not respond, or its response cannot be used."""
 
 
 class PermanentError(BillingExportError):
-    pass
+    """A failure that the same request always causes."""
 
 
 class OperationGoneError(PermanentError):
-    pass
+    """The export operation no longer exists."""
 
 
 class RequestRefusedError(PermanentError):
-    pass
+    """Microsoft or storage refused the request."""
 
 
 class InvalidDataError(PermanentError):
-    """`detail` is one short sentence of ours on the rule that was broken; it never quotes what broke it."""
+    """A response violates a rule of the app.
+
+    `detail` is a short sentence about the violated rule and never quotes the response.
+    """
 
     def __init__(self, code: str, detail: str, *, request_id: str | None = None) -> None:
         super().__init__(code, request_id=request_id)
@@ -596,7 +635,10 @@ class InvalidDataError(PermanentError):
 
 
 class InfrastructureError(Exception):
-    """All that leaves a wall of an unexpected exception. The words of a library may hold signed URLs: they stay behind."""
+    """The sanitized form of an unexpected exception.
+
+    Messages of libraries can contain signed URLs, so only the type name and numbers are kept.
+    """
 
     def __init__(
         self,
@@ -606,20 +648,11 @@ class InfrastructureError(Exception):
         error_code: str | None = None,
         request_id: str | None = None,
     ) -> None:
-        self.code, self.type_name, self.http_status, self.error_code, self.request_id = (
-            code,
-            type_name,
-            http_status,
-            error_code,
-            request_id,
-        )
+        self.code = code
+        self.type_name = type_name
+        self.http_status = http_status
+        self.error_code = error_code
+        self.request_id = request_id
         facts = (("status", http_status), ("error_code", error_code), ("request_id", request_id))
-        super().__init__(
-            " ".join(
-                [
-                    code,
-                    type_name,
-                    *(f"{name} {value}" for name, value in facts if value is not None),
-                ]
-            )
-        )
+        texts = [f"{name} {value}" for name, value in facts if value is not None]
+        super().__init__(" ".join([code, type_name, *texts]))

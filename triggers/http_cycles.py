@@ -11,7 +11,7 @@ import azure.functions as func
 from activities.plan_exports import due_now, list_invoices
 from shared.clock import iso, parse_iso
 from shared.due import FAILED, request_of, stalled_since
-from shared.errors import cause, remedy
+from shared.errors import get_cause, get_remedy
 from shared.exports import ExportKey
 from shared.invoices import InvoiceList, LeftOut, read_left_out
 from shared.ledger.cycles import Cycle
@@ -157,8 +157,8 @@ def left_out_view(left_out: tuple[LeftOut, ...]) -> list[dict[str, Any]]:
         {
             "code": one.code,
             "invoice_id": one.invoice_id or None,
-            "cause": cause(one.code),
-            "remedy": remedy(one.code),
+            "cause": get_cause(one.code),
+            "remedy": get_remedy(one.code),
         }
         for one in left_out
     ]

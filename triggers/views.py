@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from shared.due import finality
-from shared.errors import cause, remedy
+from shared.errors import get_cause, get_remedy
 from shared.exports import ExportKey
 from shared.landing.documents import key_members
 from shared.ledger.blobs import BlobRow, BlobTotals
@@ -32,8 +32,8 @@ def run_row_view(run: Run, totals: BlobTotals | None = None) -> dict[str, Any]:
         "stage": run.stage,
         "outcome": run.outcome or None,
         "code": run.code or None,
-        "cause": cause(run.code) if run.code else None,
-        "remedy": remedy(run.code) if run.code else None,
+        "cause": get_cause(run.code) if run.code else None,
+        "remedy": get_remedy(run.code) if run.code else None,
         "detail": run.detail or None,
         "requested_by": run.requested_by or None,
         "reason": run.reason or None,
@@ -96,8 +96,8 @@ def blob_view(blob: BlobRow) -> dict[str, Any]:
         "tries": blob.tries,
         "seconds": blob.seconds,
         "code": blob.code or None,
-        "cause": cause(blob.code) if blob.code else None,
-        "remedy": remedy(blob.code) if blob.code else None,
+        "cause": get_cause(blob.code) if blob.code else None,
+        "remedy": get_remedy(blob.code) if blob.code else None,
     }
 
 
@@ -133,7 +133,7 @@ def catalogue_view(entry: CatalogueEntry, now: datetime) -> dict[str, Any]:
         "tie_out": json.loads(entry.tie_out) if entry.tie_out else None,
         "last_outcome": entry.last_outcome or None,
         "last_code": entry.last_code or None,
-        "last_remedy": remedy(entry.last_code) if entry.last_code else None,
+        "last_remedy": get_remedy(entry.last_code) if entry.last_code else None,
         "last_run_id": entry.last_run_id or None,
         "last_ended_at": entry.last_ended_at or None,
     }

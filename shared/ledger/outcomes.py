@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from shared.clock import iso, parse_iso
-from shared.errors import InfrastructureError, remedy
+from shared.errors import InfrastructureError, get_remedy
 from shared.ledger.ledger import Ledger
 from shared.ledger.locks import Lock
 from shared.ledger.runs import Run, seconds_between
@@ -61,7 +61,7 @@ async def close_run(ledger: Ledger, run_id: str, end: RunEnd) -> RunEnd:
         waited_seconds=run.waited_seconds,
         seconds=round(seconds_between(run, ledger.clock.now()), 1),
         requested_by=run.requested_by,
-        remedy=remedy(run.code) if run.code else None,
+        remedy=get_remedy(run.code) if run.code else None,
     )
     if ledger.locking:
         await ledger.locks.free(

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from shared.errors import BillingExportError, cause, remedy
+from shared.errors import BillingExportError, get_cause, get_remedy
 
 Status = Literal["ok", "warn", "fail", "unknown", "skipped"]
 
@@ -82,8 +82,8 @@ def _shown(check: CompletedCheck) -> dict[str, Any]:
         "name": check.name,
         "status": check.finding.status,
         "code": code or None,
-        "cause": cause(code) if code else None,
-        "remedy": remedy(code) if code else None,
+        "cause": get_cause(code) if code else None,
+        "remedy": get_remedy(code) if code else None,
         "seconds": round(check.seconds, 3),
         "facts": dict(check.finding.facts),
     }

@@ -50,7 +50,7 @@ def in_the_code() -> dict[str, set[str]]:
                 if (
                     isinstance(node, ast.Call)
                     and isinstance(node.func, ast.Name)
-                    and node.func.id == "event"
+                    and node.func.id == "emit_event"
                 ):
                     events[ast.literal_eval(node.args[0])] = {
                         word.arg for word in node.keywords if word.arg

@@ -21,7 +21,7 @@ from local.simulator.simulator import ExpectedExport
 from shared.copying.copier import Copier
 from shared.copying.pressure import Pressure
 from shared.copying.source import Sources
-from shared.errors import remedy
+from shared.errors import get_remedy
 from shared.exports import ExportKey
 from shared.landing.layout import key_path
 from shared.landing.store import LandingStore
@@ -269,7 +269,7 @@ def assert_ended(
     said = (run["outcome"], run["code"], run["stage"])
     assert said == (outcome, code, "ended"), said
     assert (
-        run["remedy"] == (remedy(code) if code else None)
+        run["remedy"] == (get_remedy(code) if code else None)
         and run["ended_at"]
         and run["next_check_at"] is None
     )

@@ -18,7 +18,7 @@ from orchestrations.policies import (
     windows,
 )
 from shared import messages
-from shared.errors import CATALOGUE, remedy
+from shared.errors import CATALOGUE, get_remedy
 from shared.messages import Limits, Outcome
 from shared.redaction import is_secret_free
 
@@ -235,8 +235,9 @@ def test_failures_are_the_outcomes_that_nobody_wants() -> None:
 def test_what_the_portal_shows_is_code_and_remedy(code: str | None) -> None:
     end: Any = {"outcome": "failed"} if code is None else {"outcome": "failed", "code": code}
     text = str(RunFailed(end))
-    assert text == f"failed ({code or 'failed'}): {remedy(code or 'failed')}" and is_secret_free(
-        text
+    assert (
+        text == f"failed ({code or 'failed'}): {get_remedy(code or 'failed')}"
+        and is_secret_free(text)
     )
     assert isinstance(RunFailed(end), Exception) and RunFailed(end).args == (text,)
 

@@ -1,4 +1,4 @@
-"""The catalogue of codes: each has a cause and a remedy, each that is used is in it, and no error says more."""
+"""The error catalogue is complete and well formed, and errors contain no secrets."""
 
 import ast
 import re
@@ -19,8 +19,8 @@ from shared.errors import (
     ThrottledError,
     TransientError,
     UnavailableError,
-    cause,
-    remedy,
+    get_cause,
+    get_remedy,
 )
 from shared.redaction import is_secret_free
 
@@ -30,9 +30,9 @@ SOURCES = [
     for folder in ("shared", "activities", "orchestrations", "triggers")
     for path in sorted((ROOT / folder).rglob("*.py"))
 ]
-KINDS = {
-    kind.__name__
-    for kind in (
+ERROR_CLASSES = {
+    error_class.__name__
+    for error_class in (
         BillingExportError,
         TransientError,
         ThrottledError,
@@ -45,93 +45,93 @@ KINDS = {
 }
 
 
-def literals(node: ast.AST) -> Iterator[str]:
-    """The texts that an expression may be: itself, or the branches of a choice."""
+def string_values(node: ast.AST) -> Iterator[str]:
+    """Yield the string constants that the expression `node` can evaluate to."""
     match node:
         case ast.Constant(value=str() as text):
             yield text
         case ast.IfExp(body=body, orelse=orelse):
-            yield from literals(body)
-            yield from literals(orelse)
+            yield from string_values(body)
+            yield from string_values(orelse)
         case ast.BoolOp(values=values):
             for value in values:
-                yield from literals(value)
+                yield from string_values(value)
 
 
-def codes_of(tree: ast.AST) -> Iterator[str]:
+def find_codes(tree: ast.AST) -> Iterator[str]:
+    """Yield the error codes that a module raises, returns or writes."""
     for node in ast.walk(tree):
         match node:
-            case ast.Call(func=ast.Name(id=name), args=[first, *_]) if name in KINDS:
-                yield from literals(first)
+            case ast.Call(func=ast.Name(id=name), args=[first, *_]) if name in ERROR_CLASSES:
+                yield from string_values(first)
             case ast.Dict(keys=keys, values=values):
                 for key, value in zip(keys, values, strict=True):
                     if isinstance(key, ast.Constant) and key.value == "code":
-                        yield from literals(value)
+                        yield from string_values(value)
             case ast.keyword(arg="code" | "last_code", value=value):
-                yield from literals(value)
+                yield from string_values(value)
             case ast.FunctionDef(name="_terminal_code") | ast.AsyncFunctionDef(name="_death"):
                 for inner in ast.walk(node):
                     if isinstance(inner, ast.Return) and inner.value is not None:
-                        yield from literals(inner.value)
+                        yield from string_values(inner.value)
+
+
+def codes_in_file(path: Path) -> set[str]:
+    return {code for code in find_codes(ast.parse(path.read_text(encoding="utf-8"))) if code}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_code_in_the_app_is_in_the_catalogue(path: Path) -> None:
-    assert {code for code in codes_of(ast.parse(path.read_text(encoding="utf-8"))) if code} <= set(
-        CATALOGUE
-    )
+def test_catalogue_contains_every_code_of_the_app(path: Path) -> None:
+    assert codes_in_file(path) <= set(CATALOGUE)
 
 
-def test_the_scan_finds_codes() -> None:
-    found = {
-        code
-        for path in SOURCES
-        for code in codes_of(ast.parse(path.read_text(encoding="utf-8")))
-        if code
+def test_find_codes_finds_codes_of_all_kinds() -> None:
+    codes = set[str]().union(*map(codes_in_file, SOURCES))
+    assert len(codes) > 20
+    assert codes >= {
+        "manifest_rejected",
+        "foreign_blob",
+        "run_lost",
+        "destination_full",
+        "platform_fault",
     }
-    assert (
-        len(found) > 20
-        and {"manifest_rejected", "foreign_blob", "run_lost", "destination_full", "platform_fault"}
-        <= found
-    )
 
 
-def test_every_code_of_the_catalogue_is_used() -> None:
-    used = {
+def test_catalogue_contains_no_unused_code() -> None:
+    constants = {
         node.value
         for path in SOURCES
         if path.name != "errors.py"
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Constant)
     }
-    assert set(CATALOGUE) - used == set()
+    assert set(CATALOGUE) - constants == set()
+
+
+def test_catalogue_code_in_two_sections_is_impossible() -> None:
+    assert sum(len(section.entries) for section in errors.SECTIONS) == len(CATALOGUE)
 
 
 @pytest.mark.parametrize("code", CATALOGUE)
-def test_cause_is_a_sentence_and_remedy_says_what_to_do(code: str) -> None:
+def test_catalogue_entry_has_complete_sentences_without_secrets(code: str) -> None:
     entry = CATALOGUE[code]
     assert re.fullmatch(r"[a-z][a-z0-9_]{3,40}", code)
     for text in entry:
-        assert (
-            re.fullmatch(r"([A-Z]|host\.json)[^\n]{10,250}\.", text)
-            and text.isascii()
-            and "  " not in text
-        )
+        assert re.fullmatch(r"([A-Z]|host\.json)[^\n]{10,250}\.", text)
+        assert text.isascii() and "  " not in text
         assert is_secret_free(text)
     assert len(re.findall(r"[.!?] [A-Z]", entry.cause)) == 0  # one sentence
     assert len(re.findall(r"[.!?] [A-Z]", entry.remedy)) <= 1
-    assert (cause(code), remedy(code)) == (entry.cause, entry.remedy)
+    assert (get_cause(code), get_remedy(code)) == (entry.cause, entry.remedy)
 
 
-def test_an_unknown_code_says_where_to_look() -> None:
-    assert (
-        remedy("nonsense") == "Look at the run's row and the app's log."
-        and cause("nonsense") == "Unknown."
-    )
+def test_get_cause_and_get_remedy_with_unknown_code_return_placeholders() -> None:
+    assert get_remedy("nonsense") == "See the run's row and the application log."
+    assert get_cause("nonsense") == "Unknown error code."
 
 
 @pytest.mark.parametrize(
-    "kind",
+    "error_class",
     [
         PermanentError,
         OperationGoneError,
@@ -141,51 +141,47 @@ def test_an_unknown_code_says_where_to_look() -> None:
         UnavailableError,
     ],
 )
-def test_an_error_says_its_entry_and_nothing_else(kind: type[BillingExportError]) -> None:
-    error = kind(
+def test_error_text_contains_only_the_catalogue_entry(
+    error_class: type[BillingExportError],
+) -> None:
+    error = error_class(
         "graph_forbidden", http_status=403, error_code="x&sig=secret", request_id="y&sig=secret"
     )
     entry = CATALOGUE["graph_forbidden"]
-    assert (
-        str(error) == f"graph_forbidden: {entry.cause} {entry.remedy}"
-        and is_secret_free(str(error))
-        and is_secret_free(repr(error))
-    )
+    assert str(error) == f"graph_forbidden: {entry.cause} {entry.remedy}"
+    assert is_secret_free(str(error)) and is_secret_free(repr(error))
     assert (error.code, error.http_status) == ("graph_forbidden", 403)
 
 
-def test_an_error_without_an_entry_cannot_be_made() -> None:
+def test_error_with_unknown_code_fails() -> None:
     with pytest.raises(AssertionError):
         PermanentError("nonsense")
 
 
-def test_a_rejection_keeps_its_detail_out_of_its_text() -> None:
+def test_invalid_data_error_text_does_not_contain_the_detail() -> None:
     error = InvalidDataError("manifest_rejected", "two blobs have the same name", request_id="r-1")
-    assert (
-        error.detail == "two blobs have the same name"
-        and error.detail not in str(error)
-        and error.request_id == "r-1"
-    )
+    assert error.detail == "two blobs have the same name"
+    assert error.detail not in str(error)
+    assert error.request_id == "r-1"
 
 
-def test_waits_and_their_absence() -> None:
+def test_transient_error_distinguishes_zero_wait_from_no_wait() -> None:
     assert ThrottledError("graph_throttled", retry_after_seconds=0).retry_after_seconds == 0
     assert UnavailableError("graph_unavailable").retry_after_seconds is None
 
 
-def test_a_fault_says_what_is_known() -> None:
+def test_infrastructure_error_text_contains_the_known_facts() -> None:
     assert str(InfrastructureError("run_unknown", "Run")) == "run_unknown Run"
-    fault = InfrastructureError(
+    error = InfrastructureError(
         "infrastructure_fault", "HttpResponseError", 500, "InternalError", "r-1"
     )
-    assert (
-        str(fault)
-        == "infrastructure_fault HttpResponseError status 500 error_code InternalError request_id r-1"
+    assert str(error) == (
+        "infrastructure_fault HttpResponseError status 500 error_code InternalError request_id r-1"
     )
 
 
-def test_the_tree_is_the_one_that_is_drawn() -> None:
-    drawn = re.findall(
+def test_module_docstring_shows_the_class_hierarchy() -> None:
+    matches = re.findall(
         r"(?:├──|└──) (\w+)|^    (\w+Error) ", errors.__doc__ or "", flags=re.MULTILINE
     )
     classes = {
@@ -193,10 +189,8 @@ def test_the_tree_is_the_one_that_is_drawn() -> None:
         for name, value in vars(errors).items()
         if isinstance(value, type) and issubclass(value, Exception)
     }
-    assert {name for pair in drawn for name in pair if name} == classes
-    assert (
-        issubclass(ThrottledError, TransientError)
-        and issubclass(UnavailableError, TransientError)
-        and not issubclass(TransientError, PermanentError)
-    )
+    assert {name for pair in matches for name in pair if name} == classes
+    assert issubclass(ThrottledError, TransientError)
+    assert issubclass(UnavailableError, TransientError)
+    assert not issubclass(TransientError, PermanentError)
     assert not issubclass(InfrastructureError, BillingExportError)
