@@ -1,8 +1,12 @@
-"""Azurite, the storage emulator, as a child process with three accounts: billing (Microsoft's), landing (the partner's) and host.
+"""Azurite, the storage emulator, as a child process with three accounts.
 
-One process, because server-side copies work only between accounts of one Azurite (reference: blob-copy, 1.1). It ends
-with its parent, however that ends: the emulator watches its standard input, which closes when the parent is gone. It
-then closes its stores first: what was written in the last seconds would not be on disk else.
+The accounts are `billing` (Microsoft's), `landing` (the partner's) and `funchost` (the Functions
+host's). They share one process because Azurite supports server-side copies only between accounts
+of the same process.
+
+Azurite stops when its parent process ends for any reason: the wrapper watches standard input,
+which closes when the parent is gone, and then sends itself SIGTERM. SIGTERM makes Azurite flush
+its stores; without it, the writes of the last few seconds would be lost.
 """
 
 import base64
@@ -12,8 +16,6 @@ import queue
 import re
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -23,9 +25,12 @@ ACCOUNTS = ("billing", "landing", "funchost")
 LISTENING = re.compile(
     r"Azurite (Blob|Queue|Table) service is successfully listening at (http://[\d.]+:\d+)"
 )
-WATCHED = """
+WRAPPER = """
 process.argv.splice(1, 0, "azurite");
-const end = () => { process.kill(process.pid, "SIGTERM"); setTimeout(() => process.exit(0), 5000).unref(); };
+const end = () => {
+    process.kill(process.pid, "SIGTERM");
+    setTimeout(() => process.exit(0), 5000).unref();
+};
 process.stdin.on("end", end).on("error", end).resume();
 process.stdout.on("error", () => {});
 process.stderr.on("error", () => {});
@@ -34,12 +39,15 @@ require("azurite/dist/src/azurite.js");
 
 
 class AzuriteError(Exception):
-    """The emulator could not be started; the text says what to do."""
+    """Azurite could not start. The message states what to do."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """One storage account of the emulator. `key` is base64, made from the name: it protects nothing."""
+    """One storage account of the emulator.
+
+    `key` is base64 and derived from the name; it is not a secret.
+    """
 
     name: str
     key: str = field(repr=False)
@@ -49,22 +57,32 @@ class Account:
 
     @property
     def connection_string(self) -> str:
+        """The connection string with explicit endpoints for all three services."""
         return (
             f"DefaultEndpointsProtocol=http;AccountName={self.name};AccountKey={self.key};"
-            f"BlobEndpoint={self.blob_url};QueueEndpoint={self.queue_url};TableEndpoint={self.table_url};"
+            f"BlobEndpoint={self.blob_url};QueueEndpoint={self.queue_url};"
+            f"TableEndpoint={self.table_url};"
         )
 
 
 def account_key(name: str) -> str:
-    """Always the same for a name, so that state on disk can be opened again."""
+    """Return the account's key.
+
+    It depends only on the name, so that a later process can open the state on disk.
+    """
     return base64.b64encode(hashlib.sha512(f"emulator account {name}".encode()).digest()).decode()
 
 
 class Azurite:
-    """A running emulator. Use `with Azurite() as azurite:`, or start() and stop().
+    """An Azurite process. Use `with Azurite() as azurite:`, or `start()` and `stop()`.
 
-    `location` is a folder that keeps the data; None keeps it in memory. `memory_mb` bounds the latter. `requests` writes
-    a line for each request into the log.
+    Args:
+        location: The folder for the data. None keeps the data in memory.
+        accounts: The account names.
+        memory_mb: The limit for data in memory.
+        ports: The ports of the blob, queue and table services. 0 selects a free port.
+        log: The file that Azurite's output is appended to.
+        requests: Whether the log contains a line for each request.
     """
 
     def __init__(
@@ -77,23 +95,23 @@ class Azurite:
         log: Path | None = None,
         requests: bool = False,
     ) -> None:
-        self._location, self._names, self._memory_mb, self._ports, self._log = (
-            location,
-            accounts,
-            memory_mb,
-            ports,
-            log,
-        )
+        self._location = location
+        self._names = accounts
+        self._memory_mb = memory_mb
+        self._ports = ports
+        self._log = log
         self._silent = [] if requests else ["--silent"]
         self._process: subprocess.Popen[str] | None = None
         self._urls: dict[str, str] = {}
 
     @property
     def pid(self) -> int:
+        """The process id."""
         assert self._process is not None
         return self._process.pid
 
     def account(self, name: str) -> Account:
+        """Return an account by its name."""
         assert name in self._names, name
         return Account(
             name,
@@ -103,25 +121,33 @@ class Azurite:
 
     @property
     def billing(self) -> Account:
+        """Microsoft's account, from which exports are read."""
         return self.account("billing")
 
     @property
     def landing(self) -> Account:
+        """The partner's account, to which exports are copied."""
         return self.account("landing")
 
     @property
     def funchost(self) -> Account:
+        """The account of the Functions host (`AzureWebJobsStorage`)."""
         return self.account("funchost")
 
     @property
     def blob_origin(self) -> str:
-        """`http://127.0.0.1:40001`: what SOURCE_ALLOWED names locally."""
+        """The origin of the blob service, for example `http://127.0.0.1:40001`."""
         return self._urls["Blob"]
 
     def start(self, timeout: float = 60) -> "Azurite":
+        """Start the process and return when all three services listen.
+
+        Raises:
+            AzuriteError: Azurite or Node is not installed, or the process did not start.
+        """
         if not (ROOT / "node_modules" / "azurite" / "package.json").exists():
             raise AzuriteError(
-                "Azurite is not installed: run `make setup` (it needs Node 20 or newer)."
+                "Azurite is not installed. Install Node 20 or newer, then run `make setup`."
             )
         storage = (
             ["--location", str(self._location)]
@@ -136,7 +162,7 @@ class Azurite:
                 [
                     "node",
                     "-e",
-                    WATCHED,
+                    WRAPPER,
                     "--",
                     *storage,
                     "--skipApiVersionCheck",
@@ -164,13 +190,13 @@ class Azurite:
             )
         except FileNotFoundError:
             raise AzuriteError(
-                "Node is not installed: Azurite, the storage emulator, needs Node 20 or newer."
+                "Node is not installed. Azurite, the storage emulator, requires Node 20 or newer."
             ) from None
         lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         threading.Thread(
             target=self._drain, args=(lines,), name="azurite-output", daemon=True
         ).start()
-        said: list[str] = []
+        output: list[str] = []
         while len(self._urls) < 3:
             try:
                 line = lines.get(timeout=timeout)
@@ -179,11 +205,11 @@ class Azurite:
             if line is None:
                 self.stop()
                 raise AzuriteError(
-                    f"Azurite did not start: {' '.join(said)[-500:] or 'it printed nothing'}"
+                    f"Azurite did not start. Output: {' '.join(output)[-500:] or 'none'}"
                 )
-            said.append(line.strip())
-            if found := LISTENING.search(line):
-                self._urls[found[1]] = found[2]
+            output.append(line.strip())
+            if match := LISTENING.search(line):
+                self._urls[match[1]] = match[2]
         return self
 
     def _drain(self, lines: "queue.SimpleQueue[str | None]") -> None:
@@ -200,7 +226,7 @@ class Azurite:
             log.close()
 
     def stop(self) -> None:
-        """Ends the emulator; harmless when it has ended."""
+        """Stop the process. Does nothing if it is not running."""
         if self._process is None:
             return
         assert self._process.stdin is not None and self._process.stdout is not None
@@ -219,15 +245,8 @@ class Azurite:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.stop()
-
-
-@contextmanager
-def azurite() -> Iterator[Azurite]:
-    """An emulator in memory on free ports."""
-    with Azurite() as running:
-        yield running

@@ -1,7 +1,9 @@
-"""`make demo`: lands all four datasets through the app's HTTP API on this machine, then proves it from outside.
+"""`make demo`: lands all four datasets through the app's HTTP API and verifies the result.
 
-Starts from nothing each time and leaves what it landed in .state/demo. Exit code 0 only if every run landed and every
-blob was found whole; 1 if not; 3 if another demo is going on.
+Each demo starts with an empty state and keeps what it landed in .state/demo.
+
+Exit codes: 0 if every run landed and every blob was verified, 1 if not, 3 if another demo is
+running.
 """
 
 import argparse
@@ -36,144 +38,159 @@ from partner_billing.shown import money, tie_out
 
 STATE = ROOT / ".state" / "demo"
 DATASETS = {"billed_usage", "unbilled_usage", "billed_reconciliation", "unbilled_reconciliation"}
-LONGEST_SECONDS = 150.0
-LOOK_SECONDS = 0.5
+MAX_CYCLE_SECONDS = 150.0
+POLL_SECONDS = 0.5
 
 
 class DemoError(Exception):
-    """The demo could not go on; the text says why."""
+    """The demo could not continue. The message states why."""
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the demo and return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m local.demo", description="Lands all four datasets here, and proves it."
+        prog="python -m local.demo",
+        description="Lands all four datasets locally and verifies them.",
     )
     parser.add_argument(
-        "--state-dir", type=Path, default=STATE, help="emptied at the start, kept at the end"
+        "--state-dir",
+        type=Path,
+        default=STATE,
+        help="the state directory: deleted at the start, kept at the end",
     )
     parser.add_argument(
         "--app-root",
         type=Path,
         default=ROOT,
-        help="the app's folder: this checkout, or an unpacked package",
+        help="the folder that contains the app: this checkout or an unpacked package",
     )
-    given = parser.parse_args(arguments)
-    state, app_root = given.state_dir.resolve(), given.app_root.resolve()
-    console, began = console_for_all(), time.monotonic()
+    options = parser.parse_args(arguments)
+    state, app_root = options.state_dir.resolve(), options.app_root.resolve()
+    console, started_at = create_console(), time.monotonic()
     exit_on_signals()
     try:
         console.print(
-            "Starting storage emulator, simulated Microsoft and the Functions host ...",
+            "Starting the storage emulator, the simulator and the local Functions host ...",
             highlight=False,
         )
         with run_stack(
             state, fresh=True, app_root=app_root, settings={"EXPORT_SCHEDULE": NEVER_SCHEDULE}
         ) as stack:
             runs = land_all(stack, console)
-            tied_out = tie_outs(stack)
-            found = {
-                str(run["run_id"]): look_at(run, auditor)
-                for auditor in [landing_verifier(stack)]
-                for run in runs
-            }
+            invoice_totals = describe_tie_outs(stack)
+            results = verify_runs(stack, runs)
             tables = write_ledger(stack, state / "ledger")
-            report(console, runs, tied_out)
-            proven = verdict(console, runs, found)
-        where_to_look(console, state, runs, tables)
-        console.print(f"{time.monotonic() - began:.0f} seconds in all.", highlight=False)
-        return 0 if proven else 1
-    except StackError as failed:
-        print(failed, file=sys.stderr)
-        return failed.exit_code
-    except DemoError as failed:
-        print(failed, file=sys.stderr)
+            print_report(console, runs, invoice_totals)
+            is_verified = print_verdict(console, runs, results)
+        print_next_steps(console, state, runs, tables)
+        console.print(f"Total time: {time.monotonic() - started_at:.0f} seconds.", highlight=False)
+        return 0 if is_verified else 1
+    except StackError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except DemoError as error:
+        print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nThe demo has ended early.")
+        print("\nThe demo was cancelled.")
         return 1
 
 
-def console_for_all() -> Console:
-    """As wide as the terminal; wide enough for every line where there is none."""
+def create_console() -> Console:
+    """Return a console as wide as the terminal, or wide enough for every line without one."""
     console = Console()
     return console if console.is_terminal else Console(width=160)
 
 
 def land_all(stack: Stack, console: Console) -> list[Run]:
-    """One cycle from its start to its end: the runs in the order of the plan."""
+    """Run one cycle to its end and return its runs in the order of the plan."""
     with httpx.Client(base_url=stack.app_url, timeout=30) as api, Progress(console) as progress:
         started = api.post("/api/cycles", json={})
         if started.status_code != 202:
-            raise DemoError(answered("POST /api/cycles", started, stack))
+            raise DemoError(describe_response("POST /api/cycles", started, stack))
         console.print(
-            f"POST /api/cycles: all that is due, as {started.json()['cycle_id']}\n", highlight=False
+            f"POST /api/cycles started cycle {started.json()['cycle_id']} for all due exports.\n",
+            highlight=False,
         )
-        for cycle in looks(api, started.headers["Location"], stack):
+        for cycle in poll_cycle(api, started.headers["Location"], stack):
             progress.show(cycle["runs"])
             if cycle["state"] in ("ended", "failed"):
                 break
     if cycle["state"] != "ended" or not cycle["runs"]:
         raise DemoError(
-            f"The cycle {cycle['state']} with {len(cycle['runs'])} runs.{last_lines(stack.app.log)}"
+            f"The cycle has the state {cycle['state']} and {len(cycle['runs'])} runs."
+            f"{last_lines(stack.app.log)}"
         )
     return list(cycle["runs"])
 
 
-def looks(api: httpx.Client, location: str, stack: Stack) -> Iterator[dict[str, Any]]:
-    """What the cycle answers, again and again, as long as the stack is well and time is left."""
-    until = time.monotonic() + LONGEST_SECONDS
-    while time.monotonic() < until:
+def poll_cycle(api: httpx.Client, location: str, stack: Stack) -> Iterator[dict[str, Any]]:
+    """Yield the cycle's status until the caller stops.
+
+    Raises DemoError after MAX_CYCLE_SECONDS, and StackError if a process of the stack stopped.
+    """
+    deadline = time.monotonic() + MAX_CYCLE_SECONDS
+    while time.monotonic() < deadline:
         stack.check()
-        answer = api.get(location)
-        if answer.status_code == 200:
-            yield answer.json()
-        elif answer.status_code < 500:
-            raise DemoError(answered(f"GET {location}", answer, stack))
-        time.sleep(LOOK_SECONDS)
+        response = api.get(location)
+        if response.status_code == 200:
+            yield response.json()
+        elif response.status_code < 500:
+            raise DemoError(describe_response(f"GET {location}", response, stack))
+        time.sleep(POLL_SECONDS)
     raise DemoError(
-        f"The cycle did not end within {LONGEST_SECONDS:.0f} seconds.{last_lines(stack.app.log)}"
+        f"The cycle did not end within {MAX_CYCLE_SECONDS:.0f} seconds.{last_lines(stack.app.log)}"
     )
 
 
-def tie_outs(stack: Stack) -> list[str]:
-    """A line for each invoice: the sum over its landed lines against its listed total."""
-    answer = httpx.get(f"{stack.app_url}/api/catalogue?dataset=billed_reconciliation", timeout=30)
-    if answer.status_code != 200:
-        raise DemoError(answered("GET /api/catalogue", answer, stack))
+def describe_tie_outs(stack: Stack) -> list[str]:
+    """Return a line for each invoice: the total of its landed lines and its listed total."""
+    response = httpx.get(f"{stack.app_url}/api/catalogue?dataset=billed_reconciliation", timeout=30)
+    if response.status_code != 200:
+        raise DemoError(describe_response("GET /api/catalogue", response, stack))
     lines = []
-    for entry in answer.json()["entries"]:
-        found = entry["tie_out"] or {}
-        total = found.get("listed_total")
-        listed = f"{money(total)} {found.get('currency')} listed" if total else "no total listed"
+    for entry in response.json()["entries"]:
+        comparison = entry["tie_out"] or {}
+        total = comparison.get("listed_total")
+        listed = (
+            f"listed total {money(total)} {comparison.get('currency')}"
+            if total
+            else "no listed total"
+        )
         lines.append(
-            f"{entry['invoice_id']}  {tie_out(found) or 'not compared'}, {listed}, {entry['finality']}"
+            f"{entry['invoice_id']}  {tie_out(comparison) or 'not compared'}, "
+            f"{listed}, {entry['finality']}"
         )
     return lines
 
 
-def answered(call: str, answer: httpx.Response, stack: Stack) -> str:
+def describe_response(call: str, response: httpx.Response, stack: Stack) -> str:
+    """Return an error message for a response with an unexpected status."""
     return (
-        f"{call} was answered {answer.status_code}: {answer.text[:500]}{last_lines(stack.app.log)}"
+        f"{call} returned {response.status_code}: {response.text[:500]}{last_lines(stack.app.log)}"
     )
 
 
-def landing_verifier(stack: Stack) -> LandingVerifier:
+def verify_runs(stack: Stack, runs: Sequence[Run]) -> dict[str, VerificationResult]:
+    """Verify the runs that landed. The result has an entry for each run, by its id."""
     landing = ContainerClient.from_connection_string(stack.landing_connection_string, "billing")
     source = BlobServiceClient.from_connection_string(stack.storage.billing.connection_string)
-    return LandingVerifier(landing, source, stack.state / "landing")
-
-
-def look_at(run: Run, auditor: LandingVerifier) -> VerificationResult:
-    return auditor.look_at(run) if run["outcome"] == "landed" else VerificationResult()
+    verifier = LandingVerifier(landing, source, stack.state / "landing")
+    return {
+        str(run["run_id"]): verifier.verify_run(run)
+        if run["outcome"] == "landed"
+        else VerificationResult()
+        for run in runs
+    }
 
 
 def write_ledger(stack: Stack, folder: Path) -> list[str]:
-    """Each table of the ledger as JSON lines."""
+    """Write each table of the ledger as JSON Lines and return the names of the tables."""
     folder.mkdir(parents=True, exist_ok=True)
     with TableServiceClient.from_connection_string(stack.landing_connection_string) as service:
         names = sorted(table.name for table in service.list_tables())
         for name in names:
-            rows = [plain(row) for row in service.get_table_client(name).list_entities()]
+            rows = [plain_values(row) for row in service.get_table_client(name).list_entities()]
             lines = [json.dumps(row, default=str) for row in rows]
             (folder / f"{name}.jsonl").write_text(
                 "".join(f"{line}\n" for line in lines), encoding="utf-8"
@@ -181,15 +198,15 @@ def write_ledger(stack: Stack, folder: Path) -> list[str]:
     return names
 
 
-def plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Long numbers come with their type from the SDK."""
+def plain_values(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row without the type wrappers of the SDK (`EntityProperty` for Int64)."""
     return {name: getattr(value, "value", value) for name, value in row.items()}
 
 
-def report(console: Console, runs: Sequence[Run], tied_out: Sequence[str]) -> None:
-    """What landed, and where."""
+def print_report(console: Console, runs: Sequence[Run], invoice_totals: Sequence[str]) -> None:
+    """Print what landed, the comparison with the invoices, and the folders."""
     table = Table(
-        title="What landed", title_justify="left", box=None, pad_edge=False, header_style="bold"
+        title="Landed exports", title_justify="left", box=None, pad_edge=False, header_style="bold"
     )
     for title in ("dataset", "scope", "version"):
         table.add_column(title, overflow="fold")
@@ -208,54 +225,56 @@ def report(console: Console, runs: Sequence[Run], tied_out: Sequence[str]) -> No
             style="" if run["outcome"] in GOOD else "red",
         )
     console.print("\n", table, sep="")
-    console.print("\nThe sum over each invoice's lines, against its listed total:", style="bold")
-    for line in tied_out:
+    console.print("\nTotal of each invoice's lines compared with its listed total:", style="bold")
+    for line in invoice_totals:
         console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
-    console.print("\nWhere, in the container billing:", style="bold")
+    console.print('\nFolders in the container "billing":', style="bold")
     for run in runs:
         if run.get("path"):
             console.print(f"  {run['path']}", highlight=False, markup=False, soft_wrap=True)
 
 
-def verdict(console: Console, runs: Sequence[Run], found: dict[str, VerificationResult]) -> bool:
-    """Says what was found and returns whether all is well."""
-    faults = [fault for findings in found.values() for fault in findings.faults]
-    faults += [
-        f"{run['dataset']} {scope_of(run)} ended {run['outcome']} {run.get('code') or ''} {run.get('remedy') or ''}".rstrip()
+def print_verdict(
+    console: Console, runs: Sequence[Run], results: Mapping[str, VerificationResult]
+) -> bool:
+    """Print the result of the verification and return whether everything was verified."""
+    now = datetime.now(UTC)
+    problems = [problem for result in results.values() for problem in result.problems]
+    problems += [
+        f"{run['dataset']} {scope_of(run)} has the outcome {run['outcome']} "
+        f"{run.get('code') or ''} {run.get('remedy') or ''}".rstrip()
         for run in runs
-        if run["outcome"] != "landed" and not has_no_data_yet(run, datetime.now(UTC))
+        if run["outcome"] != "landed" and not has_no_data_yet(run, now)
     ]
-    faults += [
+    problems += [
         f"{dataset}: nothing landed"
         for dataset in sorted(DATASETS - {run["dataset"] for run in runs})
     ]
-    blobs, count = (
-        sum(findings.blobs for findings in found.values()),
-        sum(findings.bytes for findings in found.values()),
-    )
-    for fault in faults:
+    for problem in problems:
         console.print(
-            f"NOT PROVEN: {fault}", style="red", highlight=False, markup=False, soft_wrap=True
+            f"NOT VERIFIED: {problem}", style="red", highlight=False, markup=False, soft_wrap=True
         )
-    if not faults:
+    if problems:
+        outcomes = ", ".join(
+            f"{count} {outcome}"
+            for outcome, count in Counter(run["outcome"] for run in runs).items()
+        )
         console.print(
-            f"\nall {blobs} blobs landed and proven: each listed, read back ({size(count)}), hashed, its rows counted, "
-            "and the same, byte for byte, as in Microsoft's storage",
+            f"\nVerification failed with {len(problems)} problems. Outcomes: {outcomes}.",
+            style="red",
+            highlight=False,
+        )
+    else:
+        blobs = sum(result.blobs for result in results.values())
+        total_bytes = sum(result.bytes for result in results.values())
+        console.print(
+            f"\nAll {blobs} blobs landed and verified ({size(total_bytes)}): size, SHA-256 and row "
+            "count match, and each blob is identical to the blob in Microsoft's storage.",
             style="green",
             highlight=False,
             soft_wrap=True,
         )
-    else:
-        outcomes = ", ".join(
-            f"{number} {outcome}"
-            for outcome, number in Counter(run["outcome"] for run in runs).items()
-        )
-        console.print(
-            f"\nNot all is proven: {len(faults)} faults; outcomes: {outcomes}",
-            style="red",
-            highlight=False,
-        )
-    return not faults
+    return not problems
 
 
 def has_no_data_yet(run: Run, now: datetime) -> bool:
@@ -268,21 +287,25 @@ def has_no_data_yet(run: Run, now: datetime) -> bool:
     )
 
 
-def where_to_look(
+def print_next_steps(
     console: Console, state: Path, runs: Sequence[Run], tables: Sequence[str]
 ) -> None:
+    """Print where to find the landed files, the ledger and the logs."""
     paths = [str(run["path"]).strip("/") for run in runs if run.get("path")]
-    kept = display_path(state)
-    example = (
-        f"zcat -f {kept}/landing/{paths[0]}/*.json* | head -n 2" if paths else f"ls {kept}/landing"
+    folder = display_path(state)
+    command = (
+        f"zcat -f {folder}/landing/{paths[0]}/*.json* | head -n 2"
+        if paths
+        else f"ls {folder}/landing"
     )
+    resume = f".venv/bin/python -m local.stack --state-dir {folder}"
     console.print(
         f"""
-Look at it:
-  files    {kept}/landing, as they lie in the container; for example: {example}
-  ledger   {kept}/ledger, its tables as JSON lines: {", ".join(tables)}
-  API      make run keeps a stack up; `.venv/bin/python -m local.stack --state-dir {kept}` goes on with this one
-  logs     {kept}/*.log
+Next steps:
+  files    {folder}/landing has the folders of the container. Try: {command}
+  ledger   {folder}/ledger has its tables as JSON Lines: {", ".join(tables)}
+  API      make run starts a stack; `{resume}` continues with this state
+  logs     {folder}/*.log
 """.rstrip(),
         highlight=False,
         markup=False,

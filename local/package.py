@@ -1,14 +1,16 @@
-"""`make package`: the zip that is deployed, with its dependencies, the same bytes every time.
+"""Builds the deployment package: one zip with all dependencies, reproducible byte for byte.
 
     dist/partner-billing-export.zip
-        function_app.py  host.json  requirements.txt  triggers/  orchestrations/  activities/  shared/
-        .python_packages/lib/site-packages/     what requirements.txt pins, by hash, for Azure's Python and platform
+        function_app.py  host.json  requirements.txt
+        triggers/  orchestrations/  activities/  shared/
+        .python_packages/lib/site-packages/     the pins of requirements.txt, checked by hash,
+                                                for the Python version and platform on Azure
 
-    python -m local.package                 writes it
-    python -m local.package unpack DIR      the zip as a folder, in place of what is there
+    python -m local.package                 build the zip
+    python -m local.package unpack DIR      extract the zip to DIR, which is replaced
 
-The dependencies are in it because what is tested is then what is deployed, and because a build on Azure has little time
-(docs/adr/0040).
+The package contains its dependencies so that the tested files are the deployed files, and because
+the time for a build on Azure is limited (docs/adr/0040).
 """
 
 import argparse
@@ -32,43 +34,54 @@ from local.stack import display_path
 ARCHIVE = ROOT / "dist" / "partner-billing-export.zip"
 PACKAGES = Path(".python_packages/lib/site-packages")
 REQUIREMENTS = "requirements.txt"
-PYTHON, MACHINE = "3.11", "x86_64"  # of the function app: infra/modules/function-app.bicep
+PYTHON, MACHINE = "3.11", "x86_64"  # as in infra/modules/function-app.bicep
 PLATFORMS = [
     f"manylinux{name}_{MACHINE}"
     for name in ("_2_28", "_2_17", "2014", "_2_12", "2010", "_2_5", "1")
 ]
 PINNED = re.compile(r"^([a-z0-9][a-z0-9.-]*)==(\S+)", re.MULTILINE)
-OF_THE_INSTALLER = frozenset({"INSTALLER", "REQUESTED", "direct_url.json"})
-EARLIEST = (1980, 1, 1, 0, 0, 0)  # a zip knows no earlier time
-MODE = 0o100644 << 16
+INSTALLER_FILES = frozenset({"INSTALLER", "REQUESTED", "direct_url.json"})
+EARLIEST_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest time that the zip format supports
+FILE_MODE = 0o100644 << 16
 
 
 class PackageError(Exception):
-    """The package could not be made; the text says why and what to do."""
+    """The package could not be built. The message states why and what to do."""
 
 
-# -- what goes in -------------------------------------------------------------
+# -- contents -----------------------------------------------------------------
 
 
 def app_files(root: Path = ROOT) -> Iterator[Path]:
-    """What .funcignore lets through, relative to the project; links are not followed."""
+    """Yield the files that .funcignore does not exclude, relative to `root`.
+
+    Symbolic links are not followed.
+    """
     ignored = pathspec.PathSpec.from_lines(
         "gitignore", (root / ".funcignore").read_text(encoding="utf-8").splitlines()
     )
     for folder, folders, files in os.walk(root):
-        below = Path(folder).relative_to(root)
+        relative = Path(folder).relative_to(root)
         folders[:] = [
             name
             for name in folders
-            if name != PACKAGES.parts[0] and not ignored.match_file(f"{below / name}/")
+            if name != PACKAGES.parts[0] and not ignored.match_file(f"{relative / name}/")
         ]
-        yield from (below / name for name in files if not ignored.match_file(str(below / name)))
+        yield from (
+            relative / name for name in files if not ignored.match_file(str(relative / name))
+        )
 
 
 def download(target: Path, requirements: Path = ROOT / REQUIREMENTS) -> None:
-    """Installs what is pinned into the folder: wheels for Azure's platform, each checked against its hash, nothing built here."""
+    """Install the pinned wheels for Azure's platform into a folder, checked by hash.
+
+    Nothing is built on this machine.
+
+    Raises:
+        PackageError: pip could not install a package.
+    """
     platforms = [f"--platform={name}" for name in PLATFORMS]
-    done = subprocess.run(
+    result = subprocess.run(
         [
             sys.executable,
             "-m",
@@ -89,67 +102,76 @@ def download(target: Path, requirements: Path = ROOT / REQUIREMENTS) -> None:
         capture_output=True,
         text=True,
     )
-    if done.returncode:
+    if result.returncode:
         raise PackageError(
-            f"pip could not install {requirements.name} for Python {PYTHON} on Linux:\n{done.stderr.strip()[-2000:]}"
+            f"pip could not install {requirements.name} for Python {PYTHON} on Linux:\n"
+            f"{result.stderr.strip()[-2000:]}"
         )
 
 
-def runs_here() -> bool:
-    """Whether this machine can run what is packed for Azure."""
+def can_run_package() -> bool:
+    """Return whether this machine can run the package."""
     return (
         "{}.{}".format(*sys.version_info) == PYTHON
         and sysconfig.get_platform() == f"linux-{MACHINE}"
     )
 
 
-def tidy(packages: Path) -> None:
-    """Takes away what differs from machine to machine: start scripts, and what the installer notes of itself."""
+def normalize(packages: Path) -> None:
+    """Remove what differs between machines: start scripts and the installer's own files."""
     shutil.rmtree(packages / "bin", ignore_errors=True)
-    for found in list(distributions(path=[str(packages)])):
-        tidy_record(found, packages)
+    for distribution in list(distributions(path=[str(packages)])):
+        normalize_record(distribution, packages)
 
 
-def tidy_record(found: Distribution, packages: Path) -> None:
-    """RECORD without the files that the package leaves out; written anew, for a linked file is not ours to change."""
-    kept = []
-    for file in found.files or ():
-        if file.name in OF_THE_INSTALLER and file.parts[0].endswith(".dist-info"):
+def normalize_record(distribution: Distribution, packages: Path) -> None:
+    """Rewrite RECORD without the files that the package omits.
+
+    The file is replaced, not edited, because it can be a hard link to an installed file.
+    """
+    entries = []
+    for file in distribution.files or ():
+        if file.name in INSTALLER_FILES and file.parts[0].endswith(".dist-info"):
             (packages / file).unlink(missing_ok=True)
         elif (packages / file).is_file() and ".." not in file.parts:
-            kept.append(
-                f"{file},{f'{file.hash.mode}={file.hash.value}' if file.hash else ''},{file.size or ''}\n"
-            )
+            file_hash = f"{file.hash.mode}={file.hash.value}" if file.hash else ""
+            entries.append(f"{file},{file_hash},{file.size or ''}\n")
         if file.name == "RECORD":
             record = packages / file
     record.unlink()
-    record.write_text("".join(sorted(kept)), encoding="utf-8")
+    record.write_text("".join(sorted(entries)), encoding="utf-8")
 
 
 # -- the zip ------------------------------------------------------------------
 
 
 def assemble(folder: Path, install: Callable[[Path], None] = download) -> None:
-    """The package as a folder; what was there goes. `install` puts the dependencies there: the seam for tests."""
+    """Build the package as a folder, which is replaced.
+
+    `install` installs the dependencies into a folder; tests replace it to work offline.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     for file in app_files():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / file, folder / file)
     install(folder / PACKAGES)
-    tidy(folder / PACKAGES)
+    normalize(folder / PACKAGES)
 
 
 def write_zip(folder: Path, archive: Path) -> None:
-    """Sorted, with one time and one mode for all: equal folders make equal bytes. There whole or not at all."""
+    """Write a folder as a zip, atomically.
+
+    Files are sorted and have the same time and mode, so that equal folders give equal bytes.
+    """
     archive.parent.mkdir(parents=True, exist_ok=True)
     unfinished = archive.with_suffix(".part")
     with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as packed:
         for file in sorted(
             (file for file in folder.rglob("*") if file.is_file()), key=lambda file: file.as_posix()
         ):
-            entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), EARLIEST)
+            entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), EARLIEST_TIME)
             entry.external_attr, entry.compress_type, entry.create_system = (
-                MODE,
+                FILE_MODE,
                 zipfile.ZIP_DEFLATED,
                 3,
             )
@@ -158,12 +180,12 @@ def write_zip(folder: Path, archive: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """The zip as a folder that the local host can run."""
+    """Extract the package to a folder that the local host can run. The folder is replaced."""
     if not archive.is_file():
-        raise PackageError(f"{archive} is not there: make package")
-    if not runs_here():
+        raise PackageError(f"{archive} does not exist. Run `make package`.")
+    if not can_run_package():
         raise PackageError(
-            f"The package is for Python {PYTHON} on Linux ({MACHINE}) and cannot run here."
+            f"The package requires Python {PYTHON} on Linux ({MACHINE}); it cannot run here."
         )
     shutil.rmtree(folder, ignore_errors=True)
     with zipfile.ZipFile(archive) as packed:
@@ -171,17 +193,20 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Build or extract the package and return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m local.package", description="Makes the zip that is deployed."
+        prog="python -m local.package", description="Builds the deployment package."
     )
     parser.add_argument("--archive", type=Path, default=ARCHIVE)
     commands = parser.add_subparsers(dest="command")
-    commands.add_parser("unpack", help="the zip as a folder").add_argument("folder", type=Path)
-    given = parser.parse_args(arguments)
-    archive = given.archive.resolve()
+    commands.add_parser("unpack", help="extract the package to a folder").add_argument(
+        "folder", type=Path
+    )
+    options = parser.parse_args(arguments)
+    archive = options.archive.resolve()
     try:
-        if given.command == "unpack":
-            unpack(archive, given.folder.resolve())
+        if options.command == "unpack":
+            unpack(archive, options.folder.resolve())
             return 0
         folder = archive.with_suffix("")
         try:
@@ -192,8 +217,8 @@ def main(arguments: list[str] | None = None) -> int:
         digest = hashlib.sha256(archive.read_bytes()).hexdigest()
         print(f"{display_path(archive)}: {archive.stat().st_size / 1e6:.0f} MB, SHA-256 {digest}")
         return 0
-    except PackageError as failed:
-        print(failed, file=sys.stderr)
+    except PackageError as error:
+        print(error, file=sys.stderr)
         return 1
 
 

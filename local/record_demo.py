@@ -1,7 +1,8 @@
-"""`make demo-picture`: films a real demo and writes docs/images/demo.svg, the picture of the first page.
+"""`make demo-picture`: records a demo and writes docs/images/demo.svg for the README.
 
-The frames are what a terminal shows while the demo runs, then its report. An animation in CSS alone: no script, no font and
-nothing else is fetched. Where nothing moves (print, reduced motion), it is the report.
+The frames show what the terminal shows during the demo and then its report. The animation uses
+only CSS; it needs no script and loads no font or other resource. In print and with reduced
+motion, the image shows the report.
 """
 
 import io
@@ -16,12 +17,19 @@ from rich.console import Console
 from rich.text import Text
 
 from local.azurite import ROOT
-from local.demo import DemoError, landing_verifier, look_at, looks, report, tie_outs, verdict
+from local.demo import (
+    DemoError,
+    describe_tie_outs,
+    poll_cycle,
+    print_report,
+    print_verdict,
+    verify_runs,
+)
 from local.stack import NEVER_SCHEDULE, StackError, exit_on_signals, run_stack
 from partner_billing.progress import Progress
 
-PICTURE = ROOT / "docs" / "images" / "demo.svg"
-WIDTH, FRAMES = 126, 8
+IMAGE = ROOT / "docs" / "images" / "demo.svg"
+WIDTH, MAX_FRAMES = 126, 8
 FRAME_SECONDS, REPORT_SECONDS = 1.1, 9.0
 FORMAT = re.sub(
     r"@font-face \{\{.*?\}\}\s*|<!--.*?-->", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL
@@ -29,8 +37,8 @@ FORMAT = re.sub(
 SIZE = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 
 
-class Paper(Console):
-    """Records what is printed; long lines are wrapped, for a picture cannot be scrolled."""
+class RecordingConsole(Console):
+    """Records what is printed and wraps long lines, because an image cannot be scrolled."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -45,82 +53,91 @@ class Paper(Console):
         super().print(*objects, **(options | {"soft_wrap": False}))
 
 
-def terminal() -> Paper:
-    """One in which `make demo` was typed."""
-    paper = Paper()
-    paper.print(Text("$ make demo\n", style="bold"))
-    return paper
+def create_terminal() -> RecordingConsole:
+    """Return a console that shows the command `make demo`."""
+    console = RecordingConsole()
+    console.print(Text("$ make demo\n", style="bold"))
+    return console
 
 
-def film() -> list[Paper]:
-    """The demo from its start to its report, as it happens. Raises StackError where it does not prove what landed."""
-    shots: list[Paper] = []
+def record_frames() -> list[RecordingConsole]:
+    """Run the demo and return its frames, the report last.
+
+    Raises:
+        StackError: The stack failed, or the landed files could not be verified.
+    """
+    frames: list[RecordingConsole] = []
     with (
         run_stack(
-            ROOT / ".state" / "picture", fresh=True, settings={"EXPORT_SCHEDULE": NEVER_SCHEDULE}
+            ROOT / ".state" / "record-demo",
+            fresh=True,
+            settings={"EXPORT_SCHEDULE": NEVER_SCHEDULE},
         ) as stack,
         httpx.Client(base_url=stack.app_url, timeout=30) as api,
     ):
         started = api.post("/api/cycles", json={}).raise_for_status()
         progress = Progress(Console(file=io.StringIO()))
-        for cycle in looks(api, started.headers["Location"], stack):
-            shots.append(terminal())
-            shots[-1].print(progress.table(cycle["runs"]))
+        for cycle in poll_cycle(api, started.headers["Location"], stack):
+            frames.append(create_terminal())
+            frames[-1].print(progress.table(cycle["runs"]))
             if cycle["state"] in ("ended", "failed"):
                 break
-        runs, tied_out, auditor = cycle["runs"], tie_outs(stack), landing_verifier(stack)
-        found = {str(run["run_id"]): look_at(run, auditor) for run in runs}
-    last = terminal()
-    report(last, runs, tied_out)
-    if not verdict(last, runs, found):
+        runs, invoice_totals = cycle["runs"], describe_tie_outs(stack)
+        results = verify_runs(stack, runs)
+    report = create_terminal()
+    print_report(report, runs, invoice_totals)
+    if not print_verdict(report, runs, results):
         raise StackError(
-            "The demo did not prove what it landed, so there is no picture of it: make demo"
+            "The demo could not verify what it landed, so no image was written. Run `make demo`."
         )
-    return [*spread(shots, FRAMES), last]
+    return [*select_frames(frames, MAX_FRAMES), report]
 
 
-def spread(shots: Sequence[Paper], count: int) -> list[Paper]:
-    """At most so many of them, first and last included."""
-    if len(shots) <= count:
-        return list(shots)
-    return [shots[round(index * (len(shots) - 1) / (count - 1))] for index in range(count)]
+def select_frames(frames: Sequence[RecordingConsole], max_frames: int) -> list[RecordingConsole]:
+    """Return at most `max_frames` frames at even distances, the first and the last included."""
+    if len(frames) <= max_frames:
+        return list(frames)
+    step = (len(frames) - 1) / (max_frames - 1)
+    return [frames[round(index * step)] for index in range(max_frames)]
 
 
-def animated(shots: Sequence[Paper]) -> str:
-    """One SVG: each shot in its turn, the last one for longer."""
-    lines = max(len(paper.export_text(clear=False).splitlines()) for paper in shots)
+def animate(frames: Sequence[RecordingConsole]) -> str:
+    """Return an SVG that shows the frames in a loop, the last one for REPORT_SECONDS."""
+    lines = max(len(frame.export_text(clear=False).splitlines()) for frame in frames)
     drawings = []
-    for number, paper in enumerate(shots):
-        paper.print("\n" * (lines - len(paper.export_text(clear=False).splitlines())), end="")
+    for number, frame in enumerate(frames):
+        for _ in range(lines - len(frame.export_text(clear=False).splitlines())):
+            frame.print()
         drawings.append(
-            paper.export_svg(
-                title="Partner Billing Export", code_format=FORMAT, unique_id=f"shot{number}"
+            frame.export_svg(
+                title="Partner Billing Export", code_format=FORMAT, unique_id=f"frame{number}"
             )
         )
     width, height = (
-        max(float(found[side]) for found in map(SIZE.search, drawings) if found) for side in (1, 2)
+        max(float(size[side]) for size in map(SIZE.search, drawings) if size) for side in (1, 2)
     )
-    total = FRAME_SECONDS * (len(shots) - 1) + REPORT_SECONDS
-    styles, frames = [], []
+    total = FRAME_SECONDS * (len(frames) - 1) + REPORT_SECONDS
+    styles, groups = [], []
     for number, drawing in enumerate(drawings):
         is_last = number == len(drawings) - 1
-        begin = 100 * FRAME_SECONDS * number / total
+        start = 100 * FRAME_SECONDS * number / total
         end = 100 if is_last else 100 * FRAME_SECONDS * (number + 1) / total
         styles.append(
-            f"@keyframes turn{number} {{ 0% {{ opacity: {int(number == 0)} }} {begin:.2f}% {{ opacity: 1 }} "
-            f"{end:.2f}%, 100% {{ opacity: {int(is_last)} }} }}\n"
-            f".turn{number} {{ opacity: {int(is_last)}; animation: turn{number} {total:.1f}s step-end infinite }}"
+            f"@keyframes turn{number} {{ 0% {{ opacity: {int(number == 0)} }} "
+            f"{start:.2f}% {{ opacity: 1 }} {end:.2f}%, 100% {{ opacity: {int(is_last)} }} }}\n"
+            f".turn{number} {{ opacity: {int(is_last)}; "
+            f"animation: turn{number} {total:.1f}s step-end infinite }}"
         )
-        frames.append(f'<g class="turn{number}">{drawing}</g>')
+        groups.append(f'<g class="turn{number}">{drawing}</g>')
     return "\n".join(
         [
             f'<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" role="img">',
-            "<title>make demo: all four datasets are asked for, waited for, copied and proven</title>",
+            "<title>make demo: exports, copies and verifies all four datasets</title>",
             "<style>",
             *styles,
             '@media (prefers-reduced-motion: reduce) { g[class^="turn"] { animation: none } }',
             "</style>",
-            *frames,
+            *groups,
             "</svg>",
             "",
         ]
@@ -128,17 +145,16 @@ def animated(shots: Sequence[Paper]) -> str:
 
 
 def main() -> int:
+    """Record a demo, write the image and return the exit code."""
     exit_on_signals()
     try:
-        shots = film()
-    except (StackError, DemoError) as failed:
-        print(failed, file=sys.stderr)
+        frames = record_frames()
+    except (StackError, DemoError) as error:
+        print(error, file=sys.stderr)
         return 1
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    PICTURE.write_text(animated(shots), encoding="utf-8")
-    print(
-        f"{PICTURE.relative_to(ROOT)}: {len(shots)} frames, {PICTURE.stat().st_size / 1000:.0f} kB"
-    )
+    IMAGE.parent.mkdir(parents=True, exist_ok=True)
+    IMAGE.write_text(animate(frames), encoding="utf-8")
+    print(f"{IMAGE.relative_to(ROOT)}: {len(frames)} frames, {IMAGE.stat().st_size / 1000:.0f} kB")
     return 0
 
 

@@ -1,11 +1,14 @@
-"""Storage emulator, simulator and local Functions host together: what `make run` keeps up and `make demo` asks.
+"""The local stack: storage emulator, simulator and local Functions host.
 
-    state dir/                    one stack at a time, held by a lock beside it: {state dir}.lock
-        azurite/  host/           what they keep on disk, there again after the next start
-        *.log                     what each of them said since its last start
+`make run` keeps a stack running; `make demo` and several tests start their own.
 
-The app gets its settings from here and from nowhere else: what a shell happens to have set does not count, except the
-names in OVERRIDABLE_SETTINGS. All three listen on free ports of 127.0.0.1 and end with this process, also after kill -9.
+    STATE_DIR/                    one stack at a time, guarded by STATE_DIR.lock
+        azurite/  host/           state that the next start reads again
+        *.log                     the output of each process since its last start
+
+The app's settings come only from this module. Variables of the calling shell have no effect,
+except those in OVERRIDABLE_SETTINGS. All processes listen on free ports of 127.0.0.1 and stop
+with this process, even if it is killed.
 """
 
 import argparse
@@ -27,14 +30,14 @@ from typing import IO
 from local.azurite import ROOT, Azurite, AzuriteError
 
 RUN_STATE = ROOT / ".state" / "run"
-START_SECONDS, END_SECONDS = 60.0, 15.0
+START_TIMEOUT_SECONDS, STOP_TIMEOUT_SECONDS = 60.0, 15.0
 NEVER_SCHEDULE = "0 0 0 29 2 *"
-CUSTOMERS = 20  # of the made-up partner: a dozen blobs and more an export, and seconds to land them
+CUSTOMERS = 20  # gives each usage export about 17 blobs, which land within seconds
 LISTENING = re.compile(r"^Listening on (http://\S+)", re.MULTILINE)
-WENT_WELL = re.compile(r" (GET|HEAD) \S+ -> 2\d\d\b")
+SUCCESSFUL_REQUEST = re.compile(r" (GET|HEAD) \S+ -> 2\d\d\b")
 PARTNER = re.compile(r"^Partner (\S+); invoices: (.*)$", re.MULTILINE)
 SOURCE = re.compile(r"^Storage (\S+)$", re.MULTILINE)
-INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
+INHERITED_VARIABLES = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR")
 OVERRIDABLE_SETTINGS: dict[str, str] = {
     "EXPORT_SCHEDULE": "0 */10 * * * *",
     "EXPORT_CURRENCIES": "",
@@ -44,35 +47,38 @@ OVERRIDABLE_SETTINGS: dict[str, str] = {
     "COPY_MODE": "auto",
     "PROOF": "content",
 }
-"""Settings that `NAME=value make run` changes; the others follow from where the parts listen."""
+"""The settings that `NAME=value make run` can override, with their defaults.
+
+All other settings follow from the addresses of the processes.
+"""
 
 
 class StackError(Exception):
-    """The stack could not start, or a part of it ended; the text says which and why."""
+    """The stack did not start, or one of its processes stopped. The message names the process."""
 
     exit_code = 1
 
 
 class StackInUseError(StackError):
-    """Another process has this state dir."""
+    """Another process is using the state directory."""
 
     exit_code = 3
 
 
 @dataclass(frozen=True)
 class Child:
-    """One Python part of the stack. `said` is what it printed until it listened."""
+    """A Python process of the stack. `output` is what it printed before it listened."""
 
     name: str
     url: str
-    said: str
+    output: str
     log: Path
     process: "subprocess.Popen[bytes]"
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A running stack. All URLs are origins without a slash at the end."""
+    """A running stack. All URLs are origins without a trailing slash."""
 
     app: Child
     simulator: Child
@@ -82,31 +88,34 @@ class Stack:
 
     @property
     def app_url(self) -> str:
+        """The origin of the app's HTTP API."""
         return self.app.url
 
     @property
     def invoices(self) -> list[str]:
-        """Those with exports, as the simulator names them when it starts."""
-        partner = PARTNER.search(self.simulator.said)
+        """The ids of the invoices that have exports."""
+        partner = PARTNER.search(self.simulator.output)
         return re.findall(r"\bG\d+", partner[2]) if partner else []
 
     @property
     def landing_connection_string(self) -> str:
+        """The connection string of the landing account."""
         return self.storage.landing.connection_string
 
     def check(self) -> None:
-        """Raises StackError where a part has ended by itself."""
+        """Raise StackError if a process of the stack has stopped."""
         for child in (self.app, self.simulator):
             if (code := child.process.poll()) is not None:
                 raise StackError(
-                    f"The {child.name} ended by itself: {ended_how(code)}.{last_lines(child.log)}"
+                    f"The {child.name} stopped unexpectedly: {describe_exit(code)}."
+                    f"{last_lines(child.log)}"
                 )
         host, port = self.storage.blob_origin.removeprefix("http://").split(":")
         try:
             socket.create_connection((host, int(port)), timeout=5).close()
         except OSError:
             raise StackError(
-                f"The storage emulator does not answer any more.{last_lines(self.state / 'azurite.log')}"
+                f"The storage emulator no longer responds.{last_lines(self.state / 'azurite.log')}"
             ) from None
 
 
@@ -120,23 +129,32 @@ def run_stack(
     settings: Mapping[str, str] | None = None,
     faults: Path | None = None,
 ) -> Iterator[Stack]:
-    """A stack for as long as the block lasts. `fresh` forgets what the state dir holds; `settings` go before OVERRIDABLE_SETTINGS; `faults`
-    are what the simulator does wrong, also when its blobs are read.
+    """Start a stack, and stop it at the end of the block.
 
-    Raises StackInUseError or StackError.
+    Args:
+        state: The state directory.
+        fresh: Whether to delete the state directory first.
+        app_root: The folder that contains the app.
+        seed: The seed of the simulated partner.
+        settings: Settings that take precedence over the environment and the defaults.
+        faults: A file of fault rules for the simulator and its storage.
+
+    Raises:
+        StackInUseError: Another process is using the state directory.
+        StackError: A process did not start.
     """
-    with held(state) as lock, ExitStack() as parts:
+    with lock_state_dir(state) as lock, ExitStack() as processes:
         if fresh:
             shutil.rmtree(state, ignore_errors=True)
         state.mkdir(parents=True, exist_ok=True)
         try:
-            storage = parts.enter_context(
+            storage = processes.enter_context(
                 Azurite(location=state / "azurite", log=state / "azurite.log")
             )
-        except AzuriteError as unavailable:
-            raise StackError(str(unavailable)) from None
-        simulator = parts.enter_context(
-            child(
+        except AzuriteError as error:
+            raise StackError(str(error)) from None
+        simulator = processes.enter_context(
+            run_child(
                 "simulator",
                 "local.simulator",
                 "--port",
@@ -153,9 +171,9 @@ def run_stack(
                 lock=lock,
             )
         )
-        chosen = {**settings_for(storage, simulator), **(settings or {})}
-        app = parts.enter_context(
-            child(
+        app_settings = {**default_settings(storage, simulator), **(settings or {})}
+        app = processes.enter_context(
+            run_child(
                 "local host",
                 "local.host",
                 "--app-root",
@@ -164,20 +182,21 @@ def run_stack(
                 "0",
                 "--state-dir",
                 str(state / "host"),
-                environment=chosen,
+                environment=app_settings,
                 state=state,
                 lock=lock,
             )
         )
-        yield Stack(app, simulator, storage, chosen, state)
+        yield Stack(app, simulator, storage, app_settings, state)
 
 
-def settings_for(storage: Azurite, simulator: Child) -> dict[str, str]:
-    """The app's environment: addresses of this stack, then OVERRIDABLE_SETTINGS, as changed by this process's environment."""
-    partner, source = PARTNER.search(simulator.said), SOURCE.search(simulator.said)
+def default_settings(storage: Azurite, simulator: Child) -> dict[str, str]:
+    """Return the app's settings: the addresses of this stack and the overridable settings."""
+    partner, source = PARTNER.search(simulator.output), SOURCE.search(simulator.output)
     if not partner or not source:
         raise StackError(
-            f"The simulator did not say which invoices it knows.{last_lines(simulator.log)}"
+            "The simulator did not print its partner and storage address."
+            f"{last_lines(simulator.log)}"
         )
     return {
         "AzureWebJobsStorage": storage.funchost.connection_string,
@@ -194,7 +213,7 @@ def settings_for(storage: Azurite, simulator: Child) -> dict[str, str]:
 
 
 @contextmanager
-def child(
+def run_child(
     name: str,
     module: str,
     *arguments: str,
@@ -202,9 +221,15 @@ def child(
     state: Path,
     lock: int,
 ) -> Iterator[Child]:
-    """A Python module as a process of its own, from `Listening on` to its clean end."""
+    """Run a Python module as a child process that listens, and stop it at the end of the block.
+
+    The child inherits the descriptor `lock`, so that the state directory stays locked until the
+    last process of the stack has stopped.
+    """
     log = state / f"{name.removeprefix('local ')}.log"
-    inherited = {variable: os.environ[variable] for variable in INHERITED if variable in os.environ}
+    inherited = {
+        variable: os.environ[variable] for variable in INHERITED_VARIABLES if variable in os.environ
+    }
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "local.child", module, *arguments],
@@ -213,72 +238,75 @@ def child(
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**inherited, "PYTHONUNBUFFERED": "1", **environment},
-            start_new_session=True,  # Ctrl-C is for the parent, which ends its children in order
+            start_new_session=True,  # Ctrl-C must reach only the parent, which stops the children
             pass_fds=(lock,),
-        )  # the state dir stays held until the last of them has ended
+        )
     try:
-        said, url = listening(name, process, log)
-        yield Child(name, url, said, log, process)
+        printed, url = wait_until_listening(name, process, log)
+        yield Child(name, url, printed, log, process)
     finally:
-        end(process)
+        stop(process)
 
 
-def listening(name: str, process: "subprocess.Popen[bytes]", log: Path) -> tuple[str, str]:
-    """What it said and its URL, as soon as it says that it listens."""
-    until = time.monotonic() + START_SECONDS
-    while time.monotonic() < until:
+def wait_until_listening(
+    name: str, process: "subprocess.Popen[bytes]", log: Path
+) -> tuple[str, str]:
+    """Return the output of a process and its URL as soon as it listens."""
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
+    while time.monotonic() < deadline:
         code = process.poll()
-        said = log.read_text(encoding="utf-8", errors="replace")
-        if found := LISTENING.search(said):
-            return said, found[1].rstrip("/")
+        output = log.read_text(encoding="utf-8", errors="replace")
+        if match := LISTENING.search(output):
+            return output, match[1].rstrip("/")
         if code is not None:
-            raise StackError(f"The {name} did not start: {ended_how(code)}.{last_lines(log)}")
+            raise StackError(f"The {name} did not start: {describe_exit(code)}.{last_lines(log)}")
         time.sleep(0.05)
     raise StackError(
-        f"The {name} did not start within {START_SECONDS:.0f} seconds.{last_lines(log)}"
+        f"The {name} did not start within {START_TIMEOUT_SECONDS:.0f} seconds.{last_lines(log)}"
     )
 
 
-def end(process: "subprocess.Popen[bytes]") -> None:
-    """As SIGTERM would, by closing its standard input; by force after END_SECONDS."""
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """Stop a child by closing its standard input; kill it after STOP_TIMEOUT_SECONDS."""
     assert process.stdin is not None
     process.stdin.close()
     try:
-        process.wait(timeout=END_SECONDS)
+        process.wait(timeout=STOP_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
 
 
-def ended_how(code: int) -> str:
-    return (
-        f"it was ended by {signal.Signals(-code).name}"
-        if code < 0
-        else f"it ended with exit code {code}"
-    )
+def describe_exit(code: int) -> str:
+    """Return a return code of `subprocess` as text."""
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
 def last_lines(log: Path, count: int = 15) -> str:
-    """The end of a log, indented, below a line that says whose it is; without the requests that went well."""
+    """Return the end of a log, indented, with a heading and without successful requests."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    lines = [line for line in text.splitlines() if not WENT_WELL.search(line)]
+    lines = [line for line in text.splitlines() if not SUCCESSFUL_REQUEST.search(line)]
     if not lines:
-        return f" It said nothing ({display_path(log)})."
+        return f" It printed nothing (see {display_path(log)})."
     return f" The end of {display_path(log)}:\n" + "\n".join(f"  {line}" for line in lines[-count:])
 
 
 def display_path(path: Path) -> str:
-    """A path as one would type it from here."""
+    """Return a path relative to the working directory if it is inside it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 @contextmanager
-def held(state: Path) -> Iterator[int]:
-    """The state dir's lock, as the descriptor that children inherit. Raises StackInUseError at once where a living process has it."""
+def lock_state_dir(state: Path) -> Iterator[int]:
+    """Lock the state directory and yield the descriptor of the lock, for the child processes.
+
+    Raises:
+        StackInUseError: A running process holds the lock.
+    """
     state.parent.mkdir(parents=True, exist_ok=True)
     path = state.parent / f"{state.name}.lock"
     with path.open("a+", encoding="utf-8") as file:
-        take(file, state)
+        acquire_lock(file, state)
         file.seek(0)
         file.truncate()
         file.write(f"{os.getpid()}\n")
@@ -286,24 +314,30 @@ def held(state: Path) -> Iterator[int]:
         yield file.fileno()
 
 
-def take(file: IO[str], state: Path) -> None:
-    """A holder that was killed has children that are still ending: wait for these, but not for a living holder."""
-    until = time.monotonic() + END_SECONDS
+def acquire_lock(file: IO[str], state: Path) -> None:
+    """Acquire the lock, or raise StackInUseError.
+
+    If the holder was killed, its children still hold the lock for a moment while they stop. Only
+    in this case does the function wait.
+    """
+    deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
     while True:
         with suppress(BlockingIOError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         file.seek(0)
         holder = file.read().strip()
-        if lives(holder) or time.monotonic() > until:
+        if is_running(holder) or time.monotonic() > deadline:
             raise StackInUseError(
-                f"A stack is up in {display_path(state)} already, as process {holder or 'unknown'}: end that one first, or name another "
-                "folder with --state-dir."
+                f"A stack is already running in {display_path(state)} "
+                f"(process {holder or 'unknown'}). "
+                "Stop it first, or select another folder with --state-dir."
             )
         time.sleep(0.2)
 
 
-def lives(pid: str) -> bool:
+def is_running(pid: str) -> bool:
+    """Return whether a process with this id exists."""
     if not pid.isdigit():
         return False
     try:
@@ -316,38 +350,46 @@ def lives(pid: str) -> bool:
 
 
 def exit_on_signals() -> None:
-    """Ctrl-C, SIGTERM and a closed terminal end it in order, children first; also where a shell had it ignore Ctrl-C."""
+    """Turn SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt, so that the children are stopped.
+
+    A shell can start a background process with SIGINT ignored; this function restores it.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
 
 
 def welcome(stack: Stack) -> str:
-    one = f'{{"dataset": "billed_usage", "invoice_id": "{stack.invoices[0]}"}}'
-    return f"""The stack is up; its schedule is {stack.settings["EXPORT_SCHEDULE"]} (UTC). Ctrl-C ends it and keeps its state.
+    """Return the text that `make run` prints: the addresses and commands to try."""
+    body = f'{{"dataset": "billed_usage", "invoice_id": "{stack.invoices[0]}"}}'
+    state = display_path(stack.state)
+    landing = stack.storage.landing
+    schedule = stack.settings["EXPORT_SCHEDULE"]
+    return f"""The stack is running with the schedule "{schedule}" (UTC).
+Press Ctrl-C to stop it. Its state is kept.
 
   app          {stack.app_url}/api
   simulator    {stack.simulator.url}    invoices {", ".join(stack.invoices)}
-  landing      {stack.storage.landing.blob_url}/billing    tables {stack.storage.landing.table_url}
-  logs, state  {display_path(stack.state)}; the landing's connection string is in {display_path(stack.state)}/landing.txt
+  landing      {landing.blob_url}/billing    tables {landing.table_url}
+  logs, state  {state}; the landing account's connection string: {state}/landing.txt
 
-Land everything that is due and watch it, look at what is landed, ask whether all is set up right:
+Land everything that is due, list the catalogue, check the configuration:
   .venv/bin/partner-billing cycle
   .venv/bin/partner-billing catalogue
   .venv/bin/partner-billing doctor
 
-The same by hand:
+The same over HTTP:
   curl -s -X POST {stack.app_url}/api/cycles -d '{{}}'
   curl -s {stack.app_url}/api/cycles/CYCLE_ID
 
-Land one export, then look:
-  curl -s -X POST {stack.app_url}/api/runs -d '{one}'
+Land a single export and get its state:
+  curl -s -X POST {stack.app_url}/api/runs -d '{body}'
   curl -s {stack.app_url}/api/runs/RUN_ID
 """
 
 
 @contextmanager
-def findable(stack: Stack) -> Iterator[None]:
-    """The app's address in a file of the state dir, for as long as it answers: `partner-billing` looks there."""
+def publish_app_url(stack: Stack) -> Iterator[None]:
+    """Write the app's URL to the file in the state directory where the CLI looks for it."""
     file = stack.state / "app-url"
     file.write_text(stack.app_url + "\n", encoding="utf-8")
     try:
@@ -357,38 +399,41 @@ def findable(stack: Stack) -> Iterator[None]:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run a stack until Ctrl-C and return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m local.stack", description="Keeps the whole stack up until Ctrl-C."
+        prog="python -m local.stack", description="Runs the local stack until Ctrl-C."
     )
     parser.add_argument(
         "--state-dir",
         type=Path,
         default=RUN_STATE,
-        help="what it keeps; .state/demo: that of `make demo`",
+        help="the state directory; .state/demo continues with the state of `make demo`",
     )
-    parser.add_argument("--seed", type=int, default=7, help="another seed is another partner")
+    parser.add_argument("--seed", type=int, default=7, help="the seed of the simulated partner")
     parser.add_argument(
         "--faults",
         type=Path,
-        help="what the simulated Microsoft does wrong, see local/simulator/README.md",
+        help="a file of fault rules, see local/simulator/README.md",
     )
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     exit_on_signals()
     try:
-        with run_stack(given.state_dir.resolve(), seed=given.seed, faults=given.faults) as stack:
+        with run_stack(
+            options.state_dir.resolve(), seed=options.seed, faults=options.faults
+        ) as stack:
             (stack.state / "landing.txt").write_text(
                 stack.landing_connection_string + "\n", encoding="utf-8"
             )
-            with findable(stack):
+            with publish_app_url(stack):
                 print(welcome(stack), flush=True)
                 while True:
                     time.sleep(1)
                     stack.check()
-    except StackError as failed:
-        print(failed, file=sys.stderr)
-        return failed.exit_code
+    except StackError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
     except KeyboardInterrupt:
-        print("\nThe stack has ended; its state is kept.")
+        print("\nThe stack has stopped. Its state is kept.")
         return 0
 
 

@@ -1,10 +1,12 @@
-"""What the deployed package is made of, and whether any of it is known to be vulnerable.
+"""Lists what the deployment package contains, and checks it for known vulnerabilities.
 
-    python -m local.supply_chain sbom       dist/partner-billing-export.cdx.json: CycloneDX, of the zip that `make package` made
-    python -m local.supply_chain audit      asks the vulnerability database of PyPI about every pin of requirements.txt
+    python -m local.supply_chain sbom     write dist/partner-billing-export.cdx.json: a CycloneDX
+                                          bill of materials of the zip that `make package` built
+    python -m local.supply_chain audit    look up every pin of requirements.txt in PyPI's
+                                          vulnerability database; requires network access
 
-`audit` needs the network and says so where there is none: a package that could not be looked up is never called well.
-Exit codes: 0 all are known and well; 1 something is vulnerable; 3 not all could be asked about.
+Exit codes: 0 if no package has a known vulnerability, 1 if a package has one, 3 if a package could
+not be looked up. A package that could not be looked up never counts as safe.
 """
 
 import argparse
@@ -24,22 +26,29 @@ from local.package import ARCHIVE, PACKAGES, PINNED, REQUIREMENTS
 from local.stack import display_path
 
 SBOM = ARCHIVE.with_suffix(".cdx.json")
-VULNERABLE, NOT_ASKED = 1, 3
+VULNERABLE, INCOMPLETE = 1, 3
 
 
 class SupplyChainError(Exception):
-    """The text says why and what to do."""
+    """The command failed. The message states why and what to do."""
 
 
-# -- what it is made of -------------------------------------------------------
+# -- bill of materials --------------------------------------------------------
 
 
-def sbom(packages: Path, archive: Path, output: Path, *, validate: bool = True) -> None:
-    """The bill of materials of one package: its folder of dependencies, and the zip that holds them.
+def write_sbom(packages: Path, archive: Path, output: Path, *, validate: bool = True) -> None:
+    """Write the bill of materials of a package.
 
-    `validate` holds it against CycloneDX's schema, which takes ten seconds.
+    Args:
+        packages: The folder with the dependencies.
+        archive: The zip that contains them.
+        output: The file to write.
+        validate: Whether to validate the result with the CycloneDX schema, which takes 10 s.
+
+    Raises:
+        SupplyChainError: The dependencies could not be read, or they differ from the pins.
     """
-    done = subprocess.run(
+    result = subprocess.run(
         [
             sys.executable,
             "-m",
@@ -57,99 +66,122 @@ def sbom(packages: Path, archive: Path, output: Path, *, validate: bool = True) 
         env={
             **os.environ,
             "PYTHONPATH": str(packages),
-        },  # with -S the only folder that has packages
+        },  # -S removes all other folders with packages
         capture_output=True,
         text=True,
     )
-    if done.returncode:
+    if result.returncode:
         raise SupplyChainError(
-            f"cyclonedx-py could not read {packages}:\n{done.stderr.strip()[-2000:]}"
+            f"cyclonedx-py could not read {packages}:\n{result.stderr.strip()[-2000:]}"
         )
-    bill = json.loads(done.stdout)
+    bill = json.loads(result.stdout)
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     bill["metadata"]["component"]["hashes"] = [{"alg": "SHA-256", "content": digest}]
-    hold_against_pins(bill)
+    verify_pins(bill)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(bill, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def hold_against_pins(bill: dict[str, Any]) -> None:
-    """A bill that names other things than requirements.txt pins is worth nothing."""
-    named = {
+def verify_pins(bill: dict[str, Any]) -> None:
+    """Raise SupplyChainError unless the bill lists exactly the pins of requirements.txt."""
+    listed = {
         component["name"].lower().replace("_", "-"): component["version"]
         for component in bill["components"]
     }
-    pins = pinned()
-    if named != pins:
+    pins = read_pins()
+    if listed != pins:
         different = sorted(
-            name for name in named.keys() | pins.keys() if named.get(name) != pins.get(name)
+            name for name in listed.keys() | pins.keys() if listed.get(name) != pins.get(name)
         )
         raise SupplyChainError(
-            f"The package has not what {REQUIREMENTS} pins ({', '.join(different)}): make package"
+            f"The package does not match {REQUIREMENTS} ({', '.join(different)}). "
+            "Run `make package`."
         )
 
 
-def pinned() -> dict[str, str]:
+def read_pins() -> dict[str, str]:
+    """Return the version of each package in requirements.txt."""
     return dict(PINNED.findall((ROOT / REQUIREMENTS).read_text(encoding="utf-8")))
 
 
-def describes(name: str) -> bool:
-    """Whether a file says what a package is. RECORD only says which files it has: tens of thousands, and read for each bill."""
+def is_metadata(name: str) -> bool:
+    """Return whether a file is needed to identify a package.
+
+    RECORD is excluded: it only lists files, and cyclonedx-py would read tens of thousands.
+    """
     return ".dist-info/" in name and not name.endswith("/RECORD")
 
 
-def sbom_of_the_zip() -> None:
+def write_package_sbom() -> None:
+    """Write the bill of materials of the built package."""
     if not ARCHIVE.is_file():
-        raise SupplyChainError(f"{display_path(ARCHIVE)} is not there: make package")
+        raise SupplyChainError(f"{display_path(ARCHIVE)} does not exist. Run `make package`.")
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(ARCHIVE) as packed:
-        packed.extractall(folder, [name for name in packed.namelist() if describes(name)])
-        sbom(Path(folder) / PACKAGES, ARCHIVE, SBOM)
-    print(f"{display_path(SBOM)}: {len(pinned())} packages")
+        packed.extractall(folder, [name for name in packed.namelist() if is_metadata(name)])
+        write_sbom(Path(folder) / PACKAGES, ARCHIVE, SBOM)
+    print(f"{display_path(SBOM)}: {len(read_pins())} packages")
 
 
-# -- whether it is known to be vulnerable -------------------------------------
+# -- vulnerabilities ----------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What the database said. `asked` counts the packages that it knows."""
+    """The result of the look-up. `checked` is the number of packages that the database knows."""
 
-    asked: int
-    unknown: tuple[str, ...]
-    found: tuple[str, ...]
+    checked: int
+    unchecked: tuple[str, ...]
+    vulnerabilities: tuple[str, ...]
 
     @property
     def exit_code(self) -> int:
-        return VULNERABLE if self.found else NOT_ASKED if self.unknown else 0
+        """The exit code of the command."""
+        return VULNERABLE if self.vulnerabilities else INCOMPLETE if self.unchecked else 0
 
     def __str__(self) -> str:
-        lines = [*self.found]
-        if self.unknown:
-            whose = f"Only {self.asked}" if self.asked else "None"
+        lines = [*self.vulnerabilities]
+        total = self.checked + len(self.unchecked)
+        if self.unchecked:
             lines.append(
-                f"{whose} of {self.asked + len(self.unknown)} packages could be looked up: this needs https://pypi.org."
+                f"{self.checked} of {total} packages were checked. "
+                "The check requires access to https://pypi.org."
             )
-            lines += [f"Not looked up: {', '.join(self.unknown)}."] if self.asked else []
-        elif not self.found:
-            lines.append(f"{self.asked} packages were looked up; none has a known vulnerability.")
+            if self.checked:
+                lines.append(f"Not checked: {', '.join(self.unchecked)}.")
+        elif not self.vulnerabilities:
+            lines.append(f"{self.checked} packages were checked. None has a known vulnerability.")
         return "\n".join(lines)
 
 
-def audit_of(answer: dict[str, Any]) -> Audit:
-    """pip-audit's own verdict is 'no known vulnerabilities' where it could look up nothing: so its list is read instead."""
-    packages = answer["dependencies"]
-    missing = pinned().keys() - {one["name"].lower().replace("_", "-") for one in packages}
-    found = [
-        f"{one['name']} {one['version']}: {flaw['id']}, mended in {', '.join(flaw['fix_versions']) or 'no version yet'}"
-        for one in packages
-        for flaw in one.get("vulns", ())
+def parse_audit(report: dict[str, Any]) -> Audit:
+    """Return the result from the list of packages in pip-audit's report.
+
+    pip-audit's own summary is not used: it is "no known vulnerabilities" even if no package could
+    be looked up.
+    """
+    packages = report["dependencies"]
+    missing = read_pins().keys() - {
+        package["name"].lower().replace("_", "-") for package in packages
+    }
+    vulnerabilities = [
+        f"{package['name']} {package['version']}: {vulnerability['id']}, "
+        f"fixed in {', '.join(vulnerability['fix_versions']) or 'no version yet'}"
+        for package in packages
+        for vulnerability in package.get("vulns", ())
     ]
-    unknown = [one["name"] for one in packages if "skip_reason" in one] + sorted(missing)
-    return Audit(len(packages) + len(missing) - len(unknown), tuple(unknown), tuple(found))
+    unchecked = [package["name"] for package in packages if "skip_reason" in package]
+    unchecked += sorted(missing)
+    checked = len(packages) + len(missing) - len(unchecked)
+    return Audit(checked, tuple(unchecked), tuple(vulnerabilities))
 
 
 def audit() -> Audit:
-    done = subprocess.run(
+    """Look up all pins with pip-audit.
+
+    Raises:
+        SupplyChainError: pip-audit could not connect to the database.
+    """
+    result = subprocess.run(
         [
             sys.executable,
             "-m",
@@ -171,29 +203,32 @@ def audit() -> Audit:
         text=True,
     )
     try:
-        return audit_of(json.loads(done.stdout))
-    except json.JSONDecodeError:  # it answers in words where it cannot connect at all
-        said = done.stderr.strip().splitlines()
+        return parse_audit(json.loads(result.stdout))
+    except json.JSONDecodeError:  # without a connection, pip-audit writes no JSON
+        lines = result.stderr.strip().splitlines()
+        reason = lines[-1][:300] if lines else "unknown reason"
         raise SupplyChainError(
-            f"pip-audit could not ask https://pypi.org, which it needs: {said[-1][:300] if said else 'no reason'}."
+            f"pip-audit could not query https://pypi.org, which the audit requires: {reason}."
         ) from None
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m local.supply_chain", description="What is deployed, and is it well?"
+        prog="python -m local.supply_chain",
+        description="Lists or audits the packages that are deployed.",
     )
-    parser.add_argument("what", choices=("sbom", "audit"))
+    parser.add_argument("command", choices=("sbom", "audit"))
     try:
-        if parser.parse_args(arguments).what == "sbom":
-            sbom_of_the_zip()
+        if parser.parse_args(arguments).command == "sbom":
+            write_package_sbom()
             return 0
-        found = audit()
-        print(found, file=sys.stderr if found.exit_code else sys.stdout)
-        return found.exit_code
-    except SupplyChainError as failed:
-        print(failed, file=sys.stderr)
-        return NOT_ASKED
+        result = audit()
+        print(result, file=sys.stderr if result.exit_code else sys.stdout)
+        return result.exit_code
+    except SupplyChainError as error:
+        print(error, file=sys.stderr)
+        return INCOMPLETE
 
 
 if __name__ == "__main__":

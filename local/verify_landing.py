@@ -1,7 +1,7 @@
-"""Looks at a landing from outside, as an auditor would: storage alone, none of the app's code.
+"""Verifies landed exports independently: it reads storage only and uses none of the app's code.
 
-A run that says `landed` is believed only when what lies in its version folder is what its `_manifest.json` says, and when
-every file is byte for byte one that Microsoft's storage holds.
+A run counts as verified when its version folder contains exactly what its `_manifest.json` lists
+and every file is a byte-for-byte copy of a blob in Microsoft's storage.
 """
 
 import gzip
@@ -15,119 +15,132 @@ from typing import Any
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob import BlobServiceClient, ContainerClient
 
-MARKER = "_manifest.json"
+COMPLETION_MARKER = "_manifest.json"
 
 
 @dataclass
 class VerificationResult:
-    """What was looked at, and what was wrong with it."""
+    """What was read, and the problems found."""
 
     blobs: int = 0
     bytes: int = 0
-    faults: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 class LandingVerifier:
-    """Reads the landing; `source` is Microsoft's storage, `keep` the folder that everything read is written to."""
+    """Verifies runs in a landing container.
 
-    def __init__(self, landing: ContainerClient, source: BlobServiceClient, keep: Path) -> None:
-        self._landing, self._source, self._keep = landing, source, keep
-        self._originals: set[str] | None = None
+    Args:
+        landing: The landing container.
+        source: Microsoft's storage account.
+        download_dir: The folder that receives a copy of everything that is read.
+    """
 
-    def look_at(self, run: Mapping[str, Any]) -> VerificationResult:
-        """All that is wrong with a landed run; no faults = proven. `run` is the API's JSON."""
-        found = VerificationResult()
+    def __init__(
+        self, landing: ContainerClient, source: BlobServiceClient, download_dir: Path
+    ) -> None:
+        self._landing, self._source, self._download_dir = landing, source, download_dir
+        self._source_hashes: set[str] | None = None
+
+    def verify_run(self, run: Mapping[str, Any]) -> VerificationResult:
+        """Verify a landed run, given as the JSON object of the API."""
+        result = VerificationResult()
         folder = str(run.get("path") or "").strip("/")
         if not folder:
-            found.faults.append(f"{run['run_id']} says no path")
-            return found
-        marker = self._json(f"{folder}/{MARKER}")
-        if marker is None:
-            found.faults.append(f"{folder}/{MARKER} is missing")
-            return found
-        there = self._landing.list_blobs(name_starts_with=f"{folder}/")
-        listed = {
+            result.problems.append(f"Run {run['run_id']} has no path")
+            return result
+        manifest = self._read_json(f"{folder}/{COMPLETION_MARKER}")
+        if manifest is None:
+            result.problems.append(f"{folder}/{COMPLETION_MARKER} is missing")
+            return result
+        blobs = self._landing.list_blobs(name_starts_with=f"{folder}/")
+        sizes = {
             name: blob.size
-            for blob in there
-            if (name := blob.name.removeprefix(f"{folder}/")) != MARKER
+            for blob in blobs
+            if (name := blob.name.removeprefix(f"{folder}/")) != COMPLETION_MARKER
         }
-        said = {blob["name"]: blob for blob in marker["blobs"]}
-        found.faults += [
-            f"{folder}/{name} is in {MARKER} and not there"
-            for name in sorted(said.keys() - listed.keys())
+        expected = {blob["name"]: blob for blob in manifest["blobs"]}
+        result.problems += [
+            f"{folder}/{name} is missing, but {COMPLETION_MARKER} lists it"
+            for name in sorted(expected.keys() - sizes.keys())
         ]
-        found.faults += [
-            f"{folder}/{name} is there and not in {MARKER}"
-            for name in sorted(listed.keys() - said.keys())
+        result.problems += [
+            f"{folder}/{name} exists, but {COMPLETION_MARKER} does not list it"
+            for name in sorted(sizes.keys() - expected.keys())
         ]
-        for name in sorted(said.keys() & listed.keys()):
-            self._look_at_blob(f"{folder}/{name}", listed[name], said[name], found)
-        self._look_at_totals(run, found, sum(blob["rows"] for blob in said.values()))
-        self._look_at_catalogue(folder, found)
-        return found
+        for name in sorted(expected.keys() & sizes.keys()):
+            self._verify_blob(f"{folder}/{name}", sizes[name], expected[name], result)
+        self._verify_totals(run, result, sum(blob["rows"] for blob in expected.values()))
+        self._verify_catalogue(folder, result)
+        return result
 
-    def _look_at_blob(
-        self, path: str, listed: int, said: Mapping[str, Any], found: VerificationResult
+    def _verify_blob(
+        self, path: str, listed_size: int, expected: Mapping[str, Any], result: VerificationResult
     ) -> None:
         content = self._read(path)
         digest = hashlib.sha256(content).hexdigest()
-        found.blobs, found.bytes = found.blobs + 1, found.bytes + len(content)
-        if not len(content) == listed == said["bytes"]:
-            found.faults.append(
-                f"{path} has {len(content)} bytes, listed {listed}, {MARKER} says {said['bytes']}"
+        result.blobs, result.bytes = result.blobs + 1, result.bytes + len(content)
+        if not len(content) == listed_size == expected["bytes"]:
+            result.problems.append(
+                f"{path} has {len(content)} bytes, is listed with {listed_size}, "
+                f"and {COMPLETION_MARKER} contains {expected['bytes']}"
             )
-        if digest != said["sha256"]:
-            found.faults.append(f"{path} has another SHA-256 than {MARKER} says")
-        if digest not in self._all_originals():
-            found.faults.append(f"{path} is not a file of Microsoft's storage")
-        if (rows := rows_of(content)) != said["rows"]:
-            found.faults.append(f"{path} has {rows} rows, {MARKER} says {said['rows']}")
+        if digest != expected["sha256"]:
+            result.problems.append(f"{path} does not match the SHA-256 in {COMPLETION_MARKER}")
+        if digest not in self._get_source_hashes():
+            result.problems.append(f"{path} is not a copy of any blob in Microsoft's storage")
+        if (rows := count_rows(content)) != expected["rows"]:
+            result.problems.append(
+                f"{path} has {rows} rows, but {COMPLETION_MARKER} contains {expected['rows']}"
+            )
 
-    def _look_at_totals(self, run: Mapping[str, Any], found: VerificationResult, rows: int) -> None:
-        for name, seen, told in (
-            ("blobs", found.blobs, run["blobs"]["total"]),
-            ("bytes", found.bytes, run["bytes"]),
+    def _verify_totals(self, run: Mapping[str, Any], result: VerificationResult, rows: int) -> None:
+        for name, actual, reported in (
+            ("blobs", result.blobs, run["blobs"]["total"]),
+            ("bytes", result.bytes, run["bytes"]),
             ("rows", rows, run["rows"]),
         ):
-            if seen != told:
-                found.faults.append(f"{run['run_id']} says {told} {name}, there are {seen}")
+            if actual != reported:
+                result.problems.append(
+                    f"Run {run['run_id']} reports {reported} {name}, but {actual} exist"
+                )
 
-    def _look_at_catalogue(self, folder: str, found: VerificationResult) -> None:
+    def _verify_catalogue(self, folder: str, result: VerificationResult) -> None:
         key_path = folder.removeprefix("data/").rsplit("/version=", 1)[0]
-        latest = self._json(f"catalogue/{key_path}/latest.json")
+        latest = self._read_json(f"catalogue/{key_path}/latest.json")
         if latest is None or str(latest.get("path")).strip("/") != folder:
-            found.faults.append(f"catalogue/{key_path}/latest.json does not name {folder}")
+            result.problems.append(f"catalogue/{key_path}/latest.json does not point to {folder}")
 
-    def _all_originals(self) -> set[str]:
-        """SHA-256 of every file in Microsoft's storage."""
-        if self._originals is None:
-            self._originals = set()
+    def _get_source_hashes(self) -> set[str]:
+        """Return the SHA-256 of every blob in Microsoft's storage."""
+        if self._source_hashes is None:
+            self._source_hashes = set()
             for container in self._source.list_containers():
                 client = self._source.get_container_client(container.name)
                 for blob in client.list_blobs():
                     content = client.download_blob(blob.name, decompress=False).readall()
-                    self._originals.add(hashlib.sha256(content).hexdigest())
-        return self._originals
+                    self._source_hashes.add(hashlib.sha256(content).hexdigest())
+        return self._source_hashes
 
-    def _json(self, path: str) -> Any:
+    def _read_json(self, path: str) -> Any:
         try:
             return json.loads(self._read(path))
         except ResourceNotFoundError:
             return None
 
     def _read(self, path: str) -> bytes:
-        """The bytes as stored; a copy of them is kept."""
+        """Return a blob's bytes as stored, and save a copy in the download folder."""
         content: bytes = self._landing.download_blob(path, decompress=False).readall()
-        kept = self._keep / path
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_bytes(content)
+        copy = self._download_dir / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(content)
         return content
 
 
-def rows_of(content: bytes) -> int:
-    r"""Lines that are not blank, of gzip or plain text.
+def count_rows(content: bytes) -> int:
+    r"""Return the number of lines that are not blank, of gzip or plain text.
 
-    >>> rows_of(gzip.compress(b'{"a": 1}\n{"a": 2}')), rows_of(b'{}\n\n'), rows_of(b"")
+    >>> count_rows(gzip.compress(b'{"a": 1}\n{"a": 2}')), count_rows(b'{}\n\n'), count_rows(b"")
     (2, 1, 0)
     """
     text = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content

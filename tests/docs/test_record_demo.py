@@ -1,4 +1,4 @@
-"""docs/images/demo.svg: a film of the real demo that shows anywhere, and fetches nothing."""
+"""The recorded demo, docs/images/demo.svg: self-contained, and recorded from the current demo."""
 
 import re
 from pathlib import Path
@@ -6,58 +6,61 @@ from xml.etree import ElementTree
 
 import pytest
 
-from local.record_demo import PICTURE, WIDTH, animated, spread, terminal
+from local.record_demo import IMAGE, WIDTH, animate, create_terminal, select_frames
 
 ROOT = Path(__file__).resolve().parents[2]
-PICTURES = sorted((ROOT / "docs" / "images").glob("*.svg"))
+IMAGES = sorted((ROOT / "docs" / "images").glob("*.svg"))
 
 
-def words(svg: str) -> str:
+def text_of(svg: str) -> str:
     return " ".join("".join(ElementTree.fromstring(svg).itertext()).replace("\xa0", " ").split())
 
 
-def test_it_shows_how_the_demo_ends() -> None:
-    said = words(PICTURE.read_text(encoding="utf-8"))
-    for text in (
+def test_demo_image_shows_report_of_successful_demo() -> None:
+    text = text_of(IMAGE.read_text(encoding="utf-8"))
+    for expected in (
         "make demo",
-        "waiting for Microsoft",
-        "What landed",
+        "Landed exports",
         "billed_reconciliation",
-        "blobs landed and proven",
+        "blobs landed and verified",
     ):
-        assert text in said
-    assert "NOT PROVEN" not in said
+        assert expected in text
+    assert "NOT VERIFIED" not in text
 
 
-@pytest.mark.parametrize("file", PICTURES, ids=lambda file: file.name)
-def test_a_picture_fetches_and_runs_nothing(file: Path) -> None:
+@pytest.mark.parametrize("file", IMAGES, ids=lambda file: file.name)
+def test_image_has_no_script_and_no_external_resource(file: Path) -> None:
     svg = file.read_text(encoding="utf-8")
     ElementTree.fromstring(svg)
     assert not re.search(
         r"<script|\bon\w+=|@import|@font-face|xlink:href|<image|url\((?!\"?#)", svg
     )
-    assert file != PICTURE or set(re.findall(r"https?://[^\"' <)]+", svg)) == {
+    assert file != IMAGE or set(re.findall(r"https?://[^\"' <)]+", svg)) == {
         "http://www.w3.org/2000/svg"
     }
     assert file.stat().st_size < 200_000
 
 
-def test_the_last_shot_stays_where_nothing_moves() -> None:
-    shots = [terminal() for _ in range(3)]
-    for number, paper in enumerate(shots):
-        paper.print(f"shot {number}", "x" * WIDTH)
-    svg = animated(shots)
-    assert [
-        int(opacity)
-        for opacity in re.findall(r"^\.turn\d+ \{ opacity: (\d)", svg, flags=re.MULTILINE)
-    ] == [0, 0, 1]
-    assert [f"shot {number}" in words(svg) for number in range(3)] == [True] * 3
-    heights = set(re.findall(r'viewBox="0 0 [\d.]+ ([\d.]+)"', svg))
-    assert len(heights) == 1, "shots of different heights would jump"
+def test_animate_without_motion_shows_last_frame() -> None:
+    frames = [create_terminal() for _ in range(3)]
+    for number, frame in enumerate(frames):
+        frame.print(f"frame {number}", "x" * WIDTH)
+    svg = animate(frames)
+    opacities = re.findall(r"^\.turn\d+ \{ opacity: (\d)", svg, flags=re.MULTILINE)
+    assert opacities == ["0", "0", "1"]
+    assert [f"frame {number}" in text_of(svg) for number in range(3)] == [True] * 3
 
 
-def test_a_long_film_is_shortened_and_keeps_its_ends() -> None:
-    shots = [terminal() for _ in range(30)]
-    kept = spread(shots, 8)
-    assert len(kept) == 8 and kept[0] is shots[0] and kept[-1] is shots[-1]
-    assert spread(shots[:3], 8) == shots[:3]
+def test_animate_frames_of_different_length_have_equal_height() -> None:
+    frames = [create_terminal() for _ in range(3)]
+    for number, frame in enumerate(frames):
+        frame.print("line\n" * number)
+    heights = re.findall(r'viewBox="0 0 [\d.]+ ([\d.]+)"', animate(frames))
+    assert heights == [heights[0]] * 4  # three frames and the image that contains them
+
+
+def test_select_frames_many_frames_keeps_first_and_last() -> None:
+    frames = [create_terminal() for _ in range(30)]
+    selected = select_frames(frames, 8)
+    assert [frames.index(frame) for frame in selected] == [0, 4, 8, 12, 17, 21, 25, 29]
+    assert select_frames(frames[:3], 8) == frames[:3]

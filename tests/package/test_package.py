@@ -1,4 +1,4 @@
-"""The deployment package: what is in it, that it runs by itself, that it is the same every time."""
+"""The deployment package: its contents, that it runs on its own, and that it is reproducible."""
 
 import hashlib
 import json
@@ -22,9 +22,9 @@ from local.package import (
     PackageError,
     app_files,
     assemble,
+    can_run_package,
     download,
-    runs_here,
-    tidy,
+    normalize,
     write_zip,
 )
 from local.stack import run_stack
@@ -32,10 +32,10 @@ from local.supply_chain import SBOM
 from tests.support.installed import copy_installed
 from tests.support.world import ENVIRONMENT
 
-AS_ON_AZURE = pytest.mark.skipif(
-    not runs_here(), reason=f"the package is for Python {PYTHON} on Linux, x86-64"
+requires_package_platform = pytest.mark.skipif(
+    not can_run_package(), reason=f"the package requires Python {PYTHON} on Linux, x86-64"
 )
-MUST_SHIP = {
+REQUIRED_FILES = {
     "function_app.py",
     "host.json",
     "requirements.txt",
@@ -57,9 +57,11 @@ CODE = {
     "activities",
     "shared",
 }
-TOP = CODE | {PACKAGES.parts[0]}
-NEVER = re.compile(r"__pycache__|\.pyc$|local\.settings|\.pth$|(^|/)\.(git|env|venv|state)")
-OF_DEVELOPERS = {
+TOP_LEVEL = CODE | {PACKAGES.parts[0]}
+FORBIDDEN_FILES = re.compile(
+    r"__pycache__|\.pyc$|local\.settings|\.pth$|(^|/)\.(git|env|venv|state)"
+)
+DEVELOPMENT_PACKAGES = {
     "pytest",
     "_pytest",
     "rich",
@@ -76,40 +78,38 @@ OF_DEVELOPERS = {
 
 @pytest.fixture(scope="module")
 def assembled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """From the packages of this environment: no network."""
+    """A package built offline, from the packages of this environment."""
     folder = tmp_path_factory.mktemp("package") / "app"
     assemble(folder, copy_installed)
     yield folder
     shutil.rmtree(folder)
 
 
-def names(folder: Path) -> set[str]:
-    """Of a folder that is linked as a whole, one file stands for all."""
+def file_names(folder: Path) -> set[str]:
+    """Return the files of a folder; for a linked subfolder, only its `__init__.py`."""
     linked = {path / "__init__.py" for path in (folder / PACKAGES).iterdir() if path.is_symlink()}
     files = {path for path in folder.rglob("*") if path.is_file() and not path.parent.is_symlink()}
     return {file.relative_to(folder).as_posix() for file in files | linked}
 
 
-def packages(names: set[str]) -> set[str]:
-    below = f"{PACKAGES}/"
-    return {name.removeprefix(below).split("/")[0] for name in names if name.startswith(below)}
+def package_names(names: set[str]) -> set[str]:
+    prefix = f"{PACKAGES}/"
+    return {name.removeprefix(prefix).split("/")[0] for name in names if name.startswith(prefix)}
 
 
 def assert_contents(shipped: set[str]) -> None:
-    assert shipped >= MUST_SHIP
-    assert {name.split("/")[0] for name in shipped} == TOP
-    assert not [name for name in shipped if NEVER.search(name)]
-    assert not packages(shipped) & OF_DEVELOPERS
+    assert shipped >= REQUIRED_FILES
+    assert {name.split("/")[0] for name in shipped} == TOP_LEVEL
+    assert not [name for name in shipped if FORBIDDEN_FILES.search(name)]
+    assert not package_names(shipped) & DEVELOPMENT_PACKAGES
     assert not [
         name for name in shipped if name.endswith(".md") and not name.startswith(str(PACKAGES))
     ]
 
 
-@AS_ON_AZURE
-def test_it_has_what_the_app_needs_and_nothing_else_and_runs_by_itself(
-    assembled: Path, tmp_path: Path
-) -> None:
-    assert_contents(names(assembled))
+@requires_package_platform
+def test_package_contains_only_the_app_and_runs_on_its_own(assembled: Path, tmp_path: Path) -> None:
+    assert_contents(file_names(assembled))
     with run_stack(tmp_path / "state", app_root=assembled) as stack:
         assert httpx.get(f"{stack.app_url}/api/health", timeout=60).status_code == 200
         status = httpx.get(f"{stack.app_url}/api/status", timeout=60).json()
@@ -117,20 +117,20 @@ def test_it_has_what_the_app_needs_and_nothing_else_and_runs_by_itself(
     assert status["versions"]["azure-functions-durable"] == pinned["azure-functions-durable"]
 
 
-@AS_ON_AZURE
+@requires_package_platform
 @pytest.mark.parametrize(
-    ("lacking", "module"),
+    ("removed", "module"),
     [
         (PACKAGES / "pydantic_settings", "pydantic_settings"),
         (Path("shared/clock.py"), "shared.clock"),
     ],
 )
-def test_what_the_package_lacks_is_missing_though_this_machine_has_it(
-    assembled: Path, tmp_path: Path, lacking: Path, module: str
+def test_package_missing_module_is_not_taken_from_this_machine(
+    assembled: Path, tmp_path: Path, removed: Path, module: str
 ) -> None:
-    (assembled / lacking).rename(tmp_path / "away")
+    (assembled / removed).rename(tmp_path / "removed")
     try:
-        refused = subprocess.run(
+        process = subprocess.run(
             [
                 sys.executable,
                 "-m",
@@ -149,18 +149,18 @@ def test_what_the_package_lacks_is_missing_though_this_machine_has_it(
             timeout=60,
         )
     finally:
-        (tmp_path / "away").rename(assembled / lacking)
-    assert refused.returncode == 2, refused.stdout
-    assert f"No module named '{module}'" in refused.stderr, refused.stderr
+        (tmp_path / "removed").rename(assembled / removed)
+    assert process.returncode == 2, process.stdout
+    assert f"No module named '{module}'" in process.stderr, process.stderr
 
 
-def test_what_lies_about_in_a_checkout_is_left_out() -> None:
+def test_app_files_in_checkout_contain_only_the_app() -> None:
     files = {file.as_posix() for file in app_files()}
     assert {file.split("/")[0] for file in files} == CODE
-    assert not [file for file in files if NEVER.search(file)]
+    assert not [file for file in files if FORBIDDEN_FILES.search(file)]
 
 
-def test_a_setting_file_or_a_secret_of_a_laptop_never_ships(tmp_path: Path) -> None:
+def test_app_files_with_local_settings_and_secrets_excludes_them(tmp_path: Path) -> None:
     for name in (
         ".funcignore",
         "function_app.py",
@@ -179,8 +179,11 @@ def test_a_setting_file_or_a_secret_of_a_laptop_never_ships(tmp_path: Path) -> N
     assert {file.as_posix() for file in app_files(tmp_path)} == {"function_app.py", "shared/a.py"}
 
 
-def a_package(folder: Path, *, prefix: str, text: str = "one = 1\n") -> Path:
-    """As pip leaves it: with a start script, its own notes and a RECORD that names them."""
+def create_package(folder: Path, *, prefix: str, text: str = "one = 1\n") -> Path:
+    """Create a normalized package from files as pip installs them.
+
+    They include a start script, the installer's own files and a RECORD that lists them.
+    """
     info, packages = "one-1.0.dist-info", folder / PACKAGES
     for name, content in {
         "one/__init__.py": text,
@@ -203,26 +206,26 @@ def a_package(folder: Path, *, prefix: str, text: str = "one = 1\n") -> Path:
         "".join([f"../../bin/one,sha256={script},9\n", *(f"{name},,\n" for name in listed)])
     )
     (folder / "host.json").write_text("{}")
-    tidy(packages)
+    normalize(packages)
     return folder
 
 
-def zipped(folder: Path, archive: Path) -> bytes:
+def write_and_read_zip(folder: Path, archive: Path) -> bytes:
     write_zip(folder, archive)
     return archive.read_bytes()
 
 
-def test_the_same_pins_and_code_are_the_same_bytes_on_any_machine(tmp_path: Path) -> None:
+def test_write_zip_equal_contents_on_different_machines_gives_equal_bytes(tmp_path: Path) -> None:
     one, two = (
-        a_package(tmp_path / "a", prefix="/usr"),
-        a_package(tmp_path / "b", prefix="/opt/elsewhere"),
+        create_package(tmp_path / "a", prefix="/usr"),
+        create_package(tmp_path / "b", prefix="/opt/elsewhere"),
     )
     os.utime(two / "host.json", (1_000_000_000, 1_000_000_000))
     (two / "host.json").chmod(0o700)
-    first = zipped(one, tmp_path / "a.zip")
-    assert first == zipped(two, tmp_path / "b.zip")
-    assert first != zipped(
-        a_package(tmp_path / "c", prefix="/usr", text="one = 2\n"), tmp_path / "c.zip"
+    first = write_and_read_zip(one, tmp_path / "a.zip")
+    assert first == write_and_read_zip(two, tmp_path / "b.zip")
+    assert first != write_and_read_zip(
+        create_package(tmp_path / "c", prefix="/usr", text="one = 2\n"), tmp_path / "c.zip"
     )
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert archive.namelist() == sorted(archive.namelist())
@@ -235,7 +238,7 @@ def test_the_same_pins_and_code_are_the_same_bytes_on_any_machine(tmp_path: Path
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_without_an_index_it_says_what_is_wanted_and_leaves_no_zip(
+def test_main_without_package_index_reports_pip_error_and_writes_no_zip(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name, value in {
@@ -245,18 +248,17 @@ def test_without_an_index_it_says_what_is_wanted_and_leaves_no_zip(
     }.items():
         monkeypatch.setenv(name, value)
     assert package.main(["--archive", str(tmp_path / "dist" / "a.zip")]) == 1
-    said = capsys.readouterr().err
+    error = capsys.readouterr().err
     assert (
-        said.startswith(f"pip could not install requirements.txt for Python {PYTHON} on Linux:")
-        and "Traceback" not in said
+        error.startswith(f"pip could not install requirements.txt for Python {PYTHON} on Linux:")
+        and "Traceback" not in error
     )
     assert not list((tmp_path / "dist").iterdir())
 
 
-def test_a_wheel_that_is_not_the_pinned_one_is_refused(
+def test_download_wheel_with_other_hash_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """As if somebody had exchanged it on its way."""
     info = "one-1.0.dist-info"
     with zipfile.ZipFile(tmp_path / "one-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("one.py", "one = 1\n")
@@ -274,29 +276,27 @@ def test_a_wheel_that_is_not_the_pinned_one_is_refused(
         "PIP_FIND_LINKS": str(tmp_path),
     }.items():
         monkeypatch.setenv(name, value)
-    pins, right = (
-        tmp_path / "requirements.txt",
-        hashlib.sha256((tmp_path / "one-1.0-py3-none-any.whl").read_bytes()).hexdigest(),
-    )
+    pins = tmp_path / "requirements.txt"
+    digest = hashlib.sha256((tmp_path / "one-1.0-py3-none-any.whl").read_bytes()).hexdigest()
     pins.write_text(f"one==1.0 --hash=sha256:{'0' * 64}\n")
     with pytest.raises(PackageError, match="THESE PACKAGES DO NOT MATCH THE HASHES"):
         download(tmp_path / "refused", pins)
     assert not (tmp_path / "refused" / "one.py").exists()
-    pins.write_text(f"one==1.0 --hash=sha256:{right}\n")
-    download(tmp_path / "taken", pins)
-    assert (tmp_path / "taken" / "one.py").read_text() == "one = 1\n"
+    pins.write_text(f"one==1.0 --hash=sha256:{digest}\n")
+    download(tmp_path / "accepted", pins)
+    assert (tmp_path / "accepted" / "one.py").read_text() == "one = 1\n"
 
 
-def test_there_is_nothing_to_unpack_before_it_is_made(
+def test_main_unpack_without_package_reports_missing_zip(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert (
         package.main(["--archive", str(tmp_path / "a.zip"), "unpack", str(tmp_path / "app")]) == 1
     )
-    assert capsys.readouterr().err.endswith("a.zip is not there: make package\n")
+    assert capsys.readouterr().err.endswith("a.zip does not exist. Run `make package`.\n")
 
 
-def test_it_is_made_for_the_python_that_the_template_asks_for() -> None:
+def test_python_version_matches_bicep_template() -> None:
     template = "\n".join(
         file.read_text(encoding="utf-8")
         for file in sorted((ROOT / "infra").rglob("function-app.bicep"))
@@ -305,27 +305,28 @@ def test_it_is_made_for_the_python_that_the_template_asks_for() -> None:
 
 
 @pytest.mark.long
-@AS_ON_AZURE
-def test_the_whole_way(tmp_path: Path) -> None:
-    """As typed, bill of materials included. Needs a package index."""
-    done = subprocess.run(
+@requires_package_platform
+def test_make_run_package_lands_all_datasets_and_sbom_matches(tmp_path: Path) -> None:
+    """Runs the make target and writes the bill of materials. Requires a package index."""
+    demo = subprocess.run(
         ["make", "run-package"], cwd=ROOT, capture_output=True, text=True, timeout=900
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^all \d+ blobs landed and proven", done.stdout, flags=re.MULTILINE)
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert re.search(r"^All \d+ blobs landed and verified", demo.stdout, flags=re.MULTILINE)
     with zipfile.ZipFile(package.ARCHIVE) as archive:
         assert_contents(set(archive.namelist()))
         archive.extractall(tmp_path)
     assert (
-        hashlib.sha256(zipped(tmp_path, tmp_path.parent / "again.zip")).hexdigest() in done.stdout
+        hashlib.sha256(write_and_read_zip(tmp_path, tmp_path.parent / "again.zip")).hexdigest()
+        in demo.stdout
     )
-    bill = subprocess.run(
+    sbom = subprocess.run(
         [sys.executable, "-m", "local.supply_chain", "sbom"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=300,
     )
-    assert bill.returncode == 0, bill.stderr
+    assert sbom.returncode == 0, sbom.stderr
     [digest] = json.loads(SBOM.read_text(encoding="utf-8"))["metadata"]["component"]["hashes"]
-    assert digest["content"] in done.stdout
+    assert digest["content"] in demo.stdout

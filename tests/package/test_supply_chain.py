@@ -1,4 +1,7 @@
-"""What the package is made of is named; and 'not looked up' is never 'well'. Pins and hashes: tests/unit/architecture."""
+"""The bill of materials and the audit of the package.
+
+The pins and hashes are tested in tests/unit/architecture.
+"""
 
 import hashlib
 import json
@@ -12,60 +15,62 @@ from typing import Any
 import pytest
 
 from local import supply_chain
-from local.package import PACKAGES, ROOT, runs_here
+from local.package import PACKAGES, ROOT, can_run_package
 from local.supply_chain import (
     Audit,
     SupplyChainError,
-    audit_of,
-    describes,
-    hold_against_pins,
-    pinned,
-    sbom,
+    is_metadata,
+    parse_audit,
+    read_pins,
+    verify_pins,
+    write_sbom,
 )
 from tests.support.installed import link
 
 
 @pytest.fixture(scope="module")
 def bill(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    if not runs_here():
-        pytest.skip("the package is for another machine")
+    if not can_run_package():
+        pytest.skip("this machine cannot run the package")
     folder = tmp_path_factory.mktemp("sbom")
     (folder / "a.zip").write_bytes(b"a zip")
-    for name in pinned():
+    for name in read_pins():
         for file in distribution(name).files or ():
-            if describes(str(file)):
+            if is_metadata(str(file)):
                 link(Path(str(file.locate())), folder / PACKAGES / file)
-    sbom(
+    write_sbom(
         folder / PACKAGES, folder / "a.zip", folder / "bill.json", validate=False
-    )  # the long tests validate
+    )  # a test marked "long" validates it
     return dict(json.loads((folder / "bill.json").read_text(encoding="utf-8")))
 
 
-def test_the_bill_names_every_package_that_is_deployed_and_no_other(bill: dict[str, Any]) -> None:
+def test_write_sbom_lists_exactly_the_pinned_packages(bill: dict[str, Any]) -> None:
     assert (
         bill["bomFormat"] == "CycloneDX"
         and bill["metadata"]["component"]["name"] == "partner-billing-export"
     )
-    named = {component["name"].lower(): component for component in bill["components"]}
-    assert len(named) == len(bill["components"]) == len(pinned())
-    assert named["httpx"]["purl"] == f"pkg:pypi/httpx@{pinned()['httpx']}"
-    licensed = [name for name, component in named.items() if component.get("licenses")]
-    assert len(licensed) > 0.9 * len(named)
-    graph = {one["ref"]: one.get("dependsOn", []) for one in bill["dependencies"]}
-    assert any("httpcore" in ref for ref in graph[named["httpx"]["bom-ref"]])
+    listed = {component["name"].lower(): component for component in bill["components"]}
+    assert sorted(
+        component["name"].lower().replace("_", "-") for component in bill["components"]
+    ) == sorted(read_pins())
+    assert listed["httpx"]["purl"] == f"pkg:pypi/httpx@{read_pins()['httpx']}"
+    licensed = [name for name, component in listed.items() if component.get("licenses")]
+    assert len(licensed) > 0.9 * len(listed)
+    graph = {entry["ref"]: entry.get("dependsOn", []) for entry in bill["dependencies"]}
+    assert any("httpcore" in ref for ref in graph[listed["httpx"]["bom-ref"]])
     assert str(ROOT) not in json.dumps(bill)
 
 
-def test_the_bill_says_of_which_zip_it_is(bill: dict[str, Any]) -> None:
+def test_write_sbom_contains_hash_of_zip(bill: dict[str, Any]) -> None:
     assert bill["metadata"]["component"]["hashes"] == [
         {"alg": "SHA-256", "content": hashlib.sha256(b"a zip").hexdigest()}
     ]
 
 
 @pytest.mark.parametrize("change", ["other version", "missing", "foreign"])
-def test_a_bill_of_other_things_than_the_pins_is_refused(change: str) -> None:
-    components = [{"name": name, "version": version} for name, version in pinned().items()]
-    hold_against_pins({"components": components})
+def test_verify_pins_different_components_raises(change: str) -> None:
+    components = [{"name": name, "version": version} for name, version in read_pins().items()]
+    verify_pins({"components": components})
     if change == "other version":
         components[0]["version"] = "0"
     elif change == "missing":
@@ -73,75 +78,81 @@ def test_a_bill_of_other_things_than_the_pins_is_refused(change: str) -> None:
     else:
         components.append({"name": "stowaway", "version": "1"})
     with pytest.raises(SupplyChainError, match="make package"):
-        hold_against_pins({"components": components})
+        verify_pins({"components": components})
 
 
-def answer(**changed: dict[str, Any]) -> dict[str, Any]:
+def audit_report(**changed: dict[str, Any]) -> dict[str, Any]:
+    """Return a report of pip-audit without vulnerabilities, with changed entries."""
     return {
         "dependencies": [
             {"name": name, "version": version, "vulns": []} | changed.get(name, {})
-            for name, version in pinned().items()
+            for name, version in read_pins().items()
         ]
     }
 
 
-def test_all_looked_up_and_well() -> None:
-    found = audit_of(answer())
-    assert found == Audit(len(pinned()), (), ()) and found.exit_code == 0
-    assert str(found) == f"{len(pinned())} packages were looked up; none has a known vulnerability."
-
-
-def test_a_vulnerability_is_named_with_the_version_that_mends_it() -> None:
-    found = audit_of(answer(httpx={"vulns": [{"id": "PYSEC-1", "fix_versions": ["9.9"]}]}))
+def test_parse_audit_without_vulnerabilities_returns_zero() -> None:
+    result = parse_audit(audit_report())
+    assert result == Audit(len(read_pins()), (), ()) and result.exit_code == 0
     assert (
-        found.exit_code == 1 and str(found) == f"httpx {pinned()['httpx']}: PYSEC-1, mended in 9.9"
+        str(result) == f"{len(read_pins())} packages were checked. None has a known vulnerability."
     )
 
 
-def test_what_could_not_be_looked_up_is_not_well() -> None:
-    """pip-audit itself ends with 0 and 'No known vulnerabilities found' here."""
-    skipped = {"dependencies": [{"name": name, "skip_reason": "not found"} for name in pinned()]}
-    found = audit_of(skipped)
-    assert found.exit_code == 3
-    assert (
-        str(found)
-        == f"None of {len(pinned())} packages could be looked up: this needs https://pypi.org."
+def test_parse_audit_vulnerability_names_fixed_version() -> None:
+    result = parse_audit(
+        audit_report(httpx={"vulns": [{"id": "PYSEC-1", "fix_versions": ["9.9"]}]})
     )
-    one = audit_of({"dependencies": answer()["dependencies"][1:]})
-    assert one.exit_code == 3 and one.unknown == (next(iter(pinned())),)
-    assert str(one).endswith(f"Not looked up: {one.unknown[0]}.")
+    assert (
+        result.exit_code == 1
+        and str(result) == f"httpx {read_pins()['httpx']}: PYSEC-1, fixed in 9.9"
+    )
 
 
-def test_without_network_it_says_so_in_one_line(
+def test_parse_audit_unchecked_package_is_incomplete() -> None:
+    """pip-audit itself exits with 0 and "No known vulnerabilities found" in this case."""
+    skipped = {"dependencies": [{"name": name, "skip_reason": "not found"} for name in read_pins()]}
+    result = parse_audit(skipped)
+    assert result.exit_code == 3
+    assert (
+        str(result) == f"0 of {len(read_pins())} packages were checked. "
+        "The check requires access to https://pypi.org."
+    )
+    partial = parse_audit({"dependencies": audit_report()["dependencies"][1:]})
+    assert partial.exit_code == 3 and partial.unchecked == (next(iter(read_pins())),)
+    assert str(partial).endswith(f"Not checked: {partial.unchecked[0]}.")
+
+
+def test_main_audit_without_network_reports_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     real = subprocess.run
 
     def offline(command: list[str], **options: Any) -> Any:
-        dead = {
+        unreachable_proxy = {
             "HTTPS_PROXY": "http://127.0.0.1:9",
             "https_proxy": "http://127.0.0.1:9",
             "NO_PROXY": "",
             "no_proxy": "",
         }
-        return real(command, **options, env={**os.environ, **dead})
+        return real(command, **options, env={**os.environ, **unreachable_proxy})
 
     monkeypatch.setattr(supply_chain.subprocess, "run", offline)
     assert supply_chain.main(["audit"]) == 3
-    said = capsys.readouterr()
+    output = capsys.readouterr()
     assert (
-        not said.out
-        and len(said.err.splitlines()) == 1
-        and "https://pypi.org" in said.err
-        and "Traceback" not in said.err
+        not output.out
+        and len(output.err.splitlines()) == 1
+        and "https://pypi.org" in output.err
+        and "Traceback" not in output.err
     )
 
 
-def test_the_commands_are_those_of_the_makefile() -> None:
-    done = subprocess.run(
+def test_help_lists_the_commands_of_the_makefile() -> None:
+    result = subprocess.run(
         [sys.executable, "-m", "local.supply_chain", "--help"],
         cwd=ROOT,
         capture_output=True,
         text=True,
     )
-    assert "{sbom,audit}" in done.stdout
+    assert "{sbom,audit}" in result.stdout

@@ -1,4 +1,4 @@
-"""`python -m local.stack` and `python -m local.demo` as they are typed."""
+"""`python -m local.stack` and `python -m local.demo` as separate processes."""
 
 import fcntl
 import os
@@ -16,11 +16,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def free_within(state: Path, seconds: float) -> bool:
-    """Whether all processes of the stack have ended: the last of them lets go of the lock."""
-    until = time.monotonic() + seconds
+def is_unlocked_within(state: Path, seconds: float) -> bool:
+    """Return whether all processes of the stack stop in time: the last one releases the lock."""
+    deadline = time.monotonic() + seconds
     with Path(f"{state}.lock").open() as file:
-        while time.monotonic() < until:
+        while time.monotonic() < deadline:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
@@ -29,7 +29,9 @@ def free_within(state: Path, seconds: float) -> bool:
     return False
 
 
-class Program:
+class StackProcess:
+    """A stack in its own process, with its output in a file."""
+
     def __init__(self, state: Path, output: Path, **environment: str) -> None:
         self.output = output
         with output.open("w") as file:
@@ -42,38 +44,38 @@ class Program:
                 start_new_session=True,
             )
 
-    def up(self) -> str:
-        """The app's URL, when the stack is up."""
-        until = time.monotonic() + 60
-        while time.monotonic() < until:
-            if found := re.search(r"^  app +(\S+)$", self.output.read_text(), flags=re.MULTILINE):
-                return found[1]
+    def wait_until_running(self) -> str:
+        """Return the app's URL as soon as the stack runs."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if match := re.search(r"^  app +(\S+)$", self.output.read_text(), flags=re.MULTILINE):
+                return match[1]
             assert self.process.poll() is None, self.output.read_text()
             time.sleep(0.1)
-        raise AssertionError(f"not up: {self.output.read_text()}")
+        raise AssertionError(f"The stack did not start: {self.output.read_text()}")
 
 
 @pytest.fixture
-def programs() -> Iterator[list[Program]]:
-    started: list[Program] = []
+def stack_processes() -> Iterator[list[StackProcess]]:
+    started: list[StackProcess] = []
     yield started
-    for program in started:
-        if program.process.poll() is None:
-            program.process.terminate()
-            program.process.wait(timeout=60)
+    for stack in started:
+        if stack.process.poll() is None:
+            stack.process.terminate()
+            stack.process.wait(timeout=60)
 
 
-def test_one_stack_a_state_dir_and_none_outlives_its_parent(
-    tmp_path: Path, programs: list[Program]
+def test_stack_second_start_is_refused_and_children_stop_with_killed_parent(
+    tmp_path: Path, stack_processes: list[StackProcess]
 ) -> None:
     state = tmp_path / "state"
-    first = Program(
+    first = StackProcess(
         state,
         tmp_path / "first.txt",
-        AZURE_CLIENT_ID="not a GUID: what a shell has set does not count",
+        AZURE_CLIENT_ID="not a GUID: variables of the shell must have no effect",
     )
-    programs.append(first)
-    app = first.up()
+    stack_processes.append(first)
+    app = first.wait_until_running()
     assert httpx.get(f"{app}/health").status_code == 200
     assert (state / "app-url").read_text() == app.removesuffix("/api") + "\n"
 
@@ -85,37 +87,38 @@ def test_one_stack_a_state_dir_and_none_outlives_its_parent(
         timeout=30,
     )
     assert second.returncode == 3
-    assert len(second.stderr.splitlines()) == 1 and str(first.process.pid) in second.stderr
+    assert second.stderr.startswith(f"A stack is already running in {state} ")
+    assert f"(process {first.process.pid})" in second.stderr and second.stderr.count("\n") == 1
 
     first.process.kill()
     first.process.wait()
-    assert free_within(state, 30), "a child outlived its parent"
+    assert is_unlocked_within(state, 30), "a child outlived its parent"
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{app}/health")
 
-    again = Program(state, tmp_path / "again.txt")
-    programs.append(again)
-    again.up()
+    again = StackProcess(state, tmp_path / "again.txt")
+    stack_processes.append(again)
+    again.wait_until_running()
     again.process.send_signal(signal.SIGINT)
     assert again.process.wait(timeout=60) == 0
     assert not (state / "app-url").exists()
-    assert again.output.read_text().splitlines()[-1] == "The stack has ended; its state is kept."
-    assert free_within(state, 1)
+    assert again.output.read_text().splitlines()[-1] == "The stack has stopped. Its state is kept."
+    assert is_unlocked_within(state, 1)
 
 
-def test_a_part_that_does_not_start_is_told_with_the_end_of_its_log(
-    tmp_path: Path, programs: list[Program]
+def test_stack_invalid_setting_prints_end_of_app_log(
+    tmp_path: Path, stack_processes: list[StackProcess]
 ) -> None:
-    wrong = Program(tmp_path / "state", tmp_path / "wrong.txt", EXPORT_PARALLELISM="many")
-    programs.append(wrong)
-    assert wrong.process.wait(timeout=60) == 1
-    text = wrong.output.read_text()
+    invalid = StackProcess(tmp_path / "state", tmp_path / "invalid.txt", EXPORT_PARALLELISM="many")
+    stack_processes.append(invalid)
+    assert invalid.process.wait(timeout=60) == 1
+    text = invalid.output.read_text()
     assert text.startswith("The local host did not start: ") and "EXPORT_PARALLELISM" in text
     assert "Traceback" not in text.splitlines()[0] and len(text.splitlines()) < 25
-    assert free_within(tmp_path / "state", 10)
+    assert is_unlocked_within(tmp_path / "state", 10)
 
 
-def test_the_demo_lands_all_and_proves_it(tmp_path: Path) -> None:
+def test_demo_lands_and_verifies_all_datasets(tmp_path: Path) -> None:
     state = tmp_path / "demo"
     demo = subprocess.run(
         [sys.executable, "-m", "local.demo", "--state-dir", str(state)],
@@ -125,9 +128,8 @@ def test_the_demo_lands_all_and_proves_it(tmp_path: Path) -> None:
         timeout=180,
     )
     assert demo.returncode == 0, demo.stdout + demo.stderr
-    assert (
-        found := re.search(r"^all (\d+) blobs landed and proven", demo.stdout, flags=re.MULTILINE)
-    ) and int(found[1]) > 50
+    verified = re.search(r"^All (\d+) blobs landed and verified", demo.stdout, flags=re.MULTILINE)
+    assert verified and int(verified[1]) > 50
     landed = {file for file in (state / "landing" / "data").rglob("*") if file.is_file()}
     assert {file.relative_to(state / "landing" / "data").parts[0] for file in landed} == {
         "billed_usage",
@@ -135,16 +137,18 @@ def test_the_demo_lands_all_and_proves_it(tmp_path: Path) -> None:
         "billed_reconciliation",
         "unbilled_reconciliation",
     }
-    assert sum(file.name != "_manifest.json" for file in landed) == int(found[1])
+    assert sum(file.name != "_manifest.json" for file in landed) == int(verified[1])
     assert (state / "ledger" / "billingruns.jsonl").stat().st_size
-    assert free_within(state, 5)
+    assert is_unlocked_within(state, 5)
 
-    said = [
+    output_files = [
         file
         for file in state.rglob("*")
         if file.is_file() and (file.suffix in (".log", ".jsonl", ".json"))
     ]
     leaks = [
-        str(file) for file in said if re.search(rb"(?i)[?&]sig=|AccountKey=", file.read_bytes())
+        str(file)
+        for file in output_files
+        if re.search(rb"(?i)[?&]sig=|AccountKey=", file.read_bytes())
     ]
     assert not leaks

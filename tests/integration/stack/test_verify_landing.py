@@ -1,4 +1,4 @@
-"""The auditor believes nothing: each way in which a landing can be wrong is found."""
+"""The landing verifier: it accepts a correct landing and detects every kind of damage."""
 
 import gzip
 import hashlib
@@ -27,13 +27,13 @@ ROWS = {"part-0.json.gz": 3, "part-1.json.gz": 1}
 
 @pytest.fixture(scope="module")
 def azurite() -> Iterator[Azurite]:
-    """Of its own: the auditor reads every file of Microsoft's storage, and the one of all tests fills up."""
+    """An emulator for this module only: the verifier reads every blob of the billing account."""
     with Azurite() as running:
         yield running
 
 
-def as_landed() -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any]]:
-    """The landing's files, the marker in it, and what the API says of the run."""
+def correct_landing() -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any]]:
+    """Return the landed files, the completion marker and the run as the API returns it."""
     blobs = [
         {
             "name": name,
@@ -55,9 +55,12 @@ def as_landed() -> tuple[dict[str, bytes], dict[str, Any], dict[str, Any]]:
     return {**landed, LATEST: json.dumps({"path": FOLDER}).encode()}, {"blobs": blobs}, run
 
 
-def findings(azurite: Azurite, keep: Path, spoil: Callable[..., None]) -> VerificationResult:
-    files, marker, run = as_landed()
-    spoil(files=files, marker=marker, run=run)
+def verify_damaged(
+    azurite: Azurite, download_dir: Path, damage: Callable[..., None]
+) -> VerificationResult:
+    """Land correct files, apply the damage to them, and verify."""
+    files, marker, run = correct_landing()
+    damage(files=files, marker=marker, run=run)
     files.setdefault(f"{FOLDER}/_manifest.json", json.dumps(marker).encode())
     name = f"c{uuid.uuid4().hex[:20]}"
     landing = ContainerClient.from_connection_string(azurite.landing.connection_string, name)
@@ -66,20 +69,22 @@ def findings(azurite: Azurite, keep: Path, spoil: Callable[..., None]) -> Verifi
     for path, content in files.items():
         if content != b"":
             landing.upload_blob(path, content)
-    originals = source.create_container(name)
+    source_container = source.create_container(name)
     for number, content in enumerate(FILES.values()):
-        originals.upload_blob(str(number), content)
+        source_container.upload_blob(str(number), content)
     with landing, source:
-        return LandingVerifier(landing, source, keep).look_at(run)
+        return LandingVerifier(landing, source, download_dir).verify_run(run)
 
 
-def test_a_whole_landing_is_proven_and_kept(azurite: Azurite, tmp_path: Path) -> None:
-    found = findings(azurite, tmp_path, lambda **_: None)
-    assert (found.faults, found.blobs) == ([], 2)
+def test_verify_run_correct_landing_has_no_problems_and_saves_files(
+    azurite: Azurite, tmp_path: Path
+) -> None:
+    result = verify_damaged(azurite, tmp_path, lambda **_: None)
+    assert (result.problems, result.blobs) == ([], 2)
     assert (tmp_path / FOLDER / "part-0.json.gz").read_bytes() == FILES["part-0.json.gz"]
 
 
-def drop(path: str) -> Callable[..., None]:
+def remove(path: str) -> Callable[..., None]:
     return lambda files, **_: files.__setitem__(path, b"")
 
 
@@ -87,37 +92,41 @@ def change_marker(member: str, value: Any) -> Callable[..., None]:
     return lambda marker, **_: marker["blobs"][0].__setitem__(member, value)
 
 
-def other_bytes(files: dict[str, bytes], marker: dict[str, Any], **_: Any) -> None:
-    """Both the file and what is said of it are wrong in the same way: only the original tells."""
+def replace_file_and_marker(files: dict[str, bytes], marker: dict[str, Any], **_: Any) -> None:
+    """Replace a file and its marker entry consistently; only the source blob reveals it."""
     content = gzip.compress(b'{"a": 1}\n{"a": 2}\n{"a": 9}\n')
     files[f"{FOLDER}/part-0.json.gz"] = content
     marker["blobs"][0] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 @pytest.mark.parametrize(
-    ("spoil", "fault"),
+    ("damage", "problem"),
     [
-        (drop(f"{FOLDER}/part-1.json.gz"), "part-1.json.gz is in _manifest.json and not there"),
-        (drop(f"{FOLDER}/_manifest.json"), "_manifest.json is missing"),
-        (drop(LATEST), "latest.json does not name"),
+        (
+            remove(f"{FOLDER}/part-1.json.gz"),
+            "part-1.json.gz is missing, but _manifest.json lists it",
+        ),
+        (remove(f"{FOLDER}/_manifest.json"), "_manifest.json is missing"),
+        (remove(LATEST), "latest.json does not point to"),
         (
             lambda files, **_: files.__setitem__(f"{FOLDER}/foreign", b"x"),
-            "foreign is there and not in _manifest.json",
+            "foreign exists, but _manifest.json does not list it",
         ),
         (
             lambda files, **_: files.__setitem__(LATEST, b'{"path": "data/other"}'),
-            "latest.json does not name",
+            "latest.json does not point to",
         ),
-        (change_marker("bytes", 1), "_manifest.json says 1"),
-        (change_marker("rows", 2), "has 3 rows, _manifest.json says 2"),
-        (change_marker("sha256", "0" * 64), "another SHA-256"),
-        (other_bytes, "not a file of Microsoft's storage"),
-        (lambda run, **_: run.__setitem__("rows", 5), "says 5 rows, there are 4"),
-        (lambda run, **_: run["blobs"].__setitem__("total", 3), "says 3 blobs, there are 2"),
-        (lambda run, **_: run.__setitem__("path", None), "says no path"),
+        (change_marker("bytes", 1), "_manifest.json contains 1"),
+        (change_marker("rows", 2), "has 3 rows, but _manifest.json contains 2"),
+        (change_marker("sha256", "0" * 64), "does not match the SHA-256"),
+        (replace_file_and_marker, "not a copy of any blob"),
+        (lambda run, **_: run.__setitem__("rows", 5), "reports 5 rows, but 4 exist"),
+        (lambda run, **_: run["blobs"].__setitem__("total", 3), "reports 3 blobs, but 2 exist"),
+        (lambda run, **_: run.__setitem__("path", None), "has no path"),
     ],
 )
-def test_what_is_wrong_is_found(
-    azurite: Azurite, tmp_path: Path, spoil: Callable[..., None], fault: str
+def test_verify_run_damaged_landing_reports_problem(
+    azurite: Azurite, tmp_path: Path, damage: Callable[..., None], problem: str
 ) -> None:
-    assert any(fault in found for found in findings(azurite, tmp_path, spoil).faults)
+    result = verify_damaged(azurite, tmp_path, damage)
+    assert any(problem in reported for reported in result.problems)
