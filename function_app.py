@@ -41,7 +41,7 @@ from orchestrations import (
     retention,
 )
 from shared.redaction import configure_library_logging
-from shared.settings import settings
+from shared.settings import get_settings
 from triggers import (
     doctor_timer,
     http_backfills,
@@ -53,7 +53,7 @@ from triggers import (
     schedule,
 )
 
-settings()
+get_settings()
 configure_library_logging()
 app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 

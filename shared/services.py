@@ -17,7 +17,7 @@ from shared.errors import OperationGoneError, ThrottledError, UnavailableError
 from shared.ledger.ledger import Ledger
 from shared.ledger.tables import Tables
 from shared.manifest import Manifest, SourceRules, guard_names, guard_source, source_rules
-from shared.settings import Settings, settings
+from shared.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
@@ -241,7 +241,7 @@ def services() -> Services:
     """The process's services, made from the environment at first use."""
     with _lock:
         if not _installed:
-            _installed.append(Services(settings()))
+            _installed.append(Services(get_settings()))
         return _installed[0]
 
 

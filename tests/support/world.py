@@ -30,7 +30,7 @@ from local.simulator.simulator import Simulator
 from local.simulator.storage import BillingStorage
 from shared.ledger.runs import Run
 from shared.services import Services, install
-from shared.settings import load_settings, settings
+from shared.settings import get_settings, load_settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 T = TypeVar("T")
@@ -67,7 +67,7 @@ def app_object() -> Any:
     try:
         import function_app
     finally:
-        settings.cache_clear()
+        get_settings.cache_clear()
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
     return function_app.app

@@ -1,4 +1,4 @@
-"""All that is wrong in one message, no secret in it, and nothing that contradicts itself."""
+"""Settings validation: one error lists every fault and contains no secret."""
 
 import json
 from pathlib import Path
@@ -29,10 +29,12 @@ AZURE = {
 LOCAL = {
     "GRAPH_BASE_URL": "http://127.0.0.1:4010/v1.0",
     "SOURCE_ALLOWED": "http://127.0.0.1:10000",
-    "LANDING_STORAGE": f"AccountName=landing;AccountKey={KEY};BlobEndpoint=http://127.0.0.1:10000/landing;",
+    "LANDING_STORAGE": (
+        f"AccountName=landing;AccountKey={KEY};BlobEndpoint=http://127.0.0.1:10000/landing;"
+    ),
 }
 
-BAD = {
+INVALID_VALUES = {
     "TASK_HUB_NAME": ["a", "ab", "1abc", "with-dash", "x" * 46, "ä" * 5],
     "GRAPH_BASE_URL": [
         "https://graph.microsoft.com",
@@ -147,13 +149,13 @@ BAD = {
 }
 
 
-def faults(environment: dict[str, str]) -> list[str]:
-    with pytest.raises(InvalidSettingsError) as invalid:
+def get_faults(environment: dict[str, str]) -> list[str]:
+    with pytest.raises(InvalidSettingsError) as raised:
         load_settings(environment)
-    return invalid.value.faults
+    return raised.value.faults
 
 
-def test_the_two_environments_are_good() -> None:
+def test_load_settings_with_valid_environment_returns_settings() -> None:
     assert not load_settings(AZURE).is_loopback and load_settings(LOCAL).is_loopback
     assert load_settings(AZURE).source_allowed == (
         ".blob.core.windows.net",
@@ -162,29 +164,31 @@ def test_the_two_environments_are_good() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, values in BAD.items() for value in values]
+    ("name", "value"),
+    [(name, value) for name, values in INVALID_VALUES.items() for value in values],
 )
-def test_a_bad_value_is_named_with_what_it_must_be(name: str, value: str) -> None:
-    found = faults(AZURE | {"AZURE_CLIENT_ID": TENANT} | {name: value})
-    said = [fault for fault in found if fault.startswith(f"{name} has ")]
-    assert len(said) == 1 and ": " in said[0] and len(said[0]) < 300 and "\n" not in said[0]
-    assert repr(value[:80]) in said[0]
+def test_load_settings_with_invalid_value_names_setting_and_value(name: str, value: str) -> None:
+    faults = get_faults(AZURE | {"AZURE_CLIENT_ID": TENANT} | {name: value})
+    matching = [fault for fault in faults if fault.startswith(f"{name} has {value[:80]!r}: must ")]
+    assert len(matching) == 1
+    assert len(matching[0]) < 300 and "\n" not in matching[0]
 
 
-def test_every_setting_has_bad_values_here() -> None:
-    assert {str(field.alias) for field in Settings.model_fields.values()} - set(BAD) == {
-        "LANDING_STORAGE"
-    }
+def test_invalid_values_cover_every_setting() -> None:
+    aliases = {str(field.alias) for field in Settings.model_fields.values()}
+    assert aliases - set(INVALID_VALUES) == {"LANDING_STORAGE"}
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
-    wrong = {name: values[0] for name, values in BAD.items()}
-    with pytest.raises(InvalidSettingsError) as invalid:
-        load_settings(wrong | {"LANDING_STORAGE": f"nonsense;AccountKey={KEY}"})
-    text = str(invalid.value)
-    assert text.startswith("The settings are wrong; nothing was started.\n  - ")
-    assert all(f"  - {name} " in text for name in BAD) and "LANDING_STORAGE is set twice" in text
-    assert text.count("\n") == len(invalid.value.faults) >= len(BAD) and KEY not in text
+def test_load_settings_with_many_faults_lists_all_of_them() -> None:
+    invalid = {name: values[0] for name, values in INVALID_VALUES.items()}
+    with pytest.raises(InvalidSettingsError) as raised:
+        load_settings(invalid | {"LANDING_STORAGE": f"nonsense;AccountKey={KEY}"})
+    text = str(raised.value)
+    assert text.startswith("The settings are invalid; the app did not start.\n  - ")
+    assert all(f"  - {name} " in text for name in INVALID_VALUES)
+    assert "must be empty if the service URIs are set" in text
+    assert text.count("\n") == len(raised.value.faults) >= len(INVALID_VALUES)
+    assert KEY not in text
 
 
 @pytest.mark.parametrize(
@@ -196,18 +200,18 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         f"SharedAccessSignature=sig={KEY}",
     ],
 )
-def test_a_secret_is_never_shown(connection: str) -> None:
-    with pytest.raises(InvalidSettingsError) as invalid:
+def test_load_settings_with_invalid_connection_string_does_not_quote_it(connection: str) -> None:
+    with pytest.raises(InvalidSettingsError) as raised:
         load_settings(LOCAL | {"LANDING_STORAGE": connection, "PROOF": "none"})
-    assert KEY not in str(invalid.value) and KEY not in repr(invalid.value)
-    assert "LANDING_STORAGE has a value that is not shown" in str(invalid.value)
-    assert invalid.value.__cause__ is None and (
-        invalid.value.__context__ is None or KEY not in str(invalid.value.__context__)
-    )
+    error = raised.value
+    assert KEY not in str(error) and KEY not in repr(error)
+    assert "LANDING_STORAGE has a secret value: must be a storage connection string" in str(error)
+    assert error.__cause__ is None
+    assert error.__context__ is None or KEY not in str(error.__context__)
 
 
 @given(st.text("ABCDEFabcdef0123456789+/=", min_size=12, max_size=40))
-def test_no_part_of_a_connection_string_is_shown_or_described(secret: str) -> None:
+def test_settings_text_forms_do_not_contain_the_connection_string(secret: str) -> None:
     settings = load_settings(
         LOCAL | {"LANDING_STORAGE": f"AccountName=landing;AccountKey={secret}"}
     )
@@ -228,48 +232,60 @@ def test_no_part_of_a_connection_string_is_shown_or_described(secret: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
-        ({"LANDING_STORAGE__tableServiceUri": None}, "LANDING_STORAGE is missing"),
-        ({"LANDING_STORAGE__blobServiceUri": None}, "LANDING_STORAGE is missing"),
-        ({"LANDING_STORAGE": "UseDevelopmentStorage=true"}, "LANDING_STORAGE is set twice"),
-        ({"PARTNER_TENANT_ID": None}, "PARTNER_TENANT_ID is missing"),
-        ({"PARTNER_TENANT_ID": "  "}, "PARTNER_TENANT_ID is missing"),
-        ({"SOURCE_ALLOWED": "http://127.0.0.1:10000"}, "SOURCE_ALLOWED names a loopback origin"),
-        ({"PARTNER_APP_CLIENT_ID": TENANT}, "AZURE_CLIENT_ID is missing"),
-        ({"INVOICE_SOURCE": "list"}, "INVOICE_IDS is missing"),
+        ({"LANDING_STORAGE__tableServiceUri": None}, "LANDING_STORAGE is not set: "),
+        ({"LANDING_STORAGE__blobServiceUri": None}, "LANDING_STORAGE is not set: "),
+        (
+            {"LANDING_STORAGE": "UseDevelopmentStorage=true"},
+            "LANDING_STORAGE has a secret value: must be empty",
+        ),
+        ({"PARTNER_TENANT_ID": None}, "PARTNER_TENANT_ID is not set: "),
+        ({"PARTNER_TENANT_ID": "  "}, "PARTNER_TENANT_ID is not set: "),
+        (
+            {"SOURCE_ALLOWED": "http://127.0.0.1:10000"},
+            "SOURCE_ALLOWED has 'http://127.0.0.1:10000': must not contain a loopback origin",
+        ),
+        ({"PARTNER_APP_CLIENT_ID": TENANT}, "AZURE_CLIENT_ID is not set: "),
+        ({"INVOICE_SOURCE": "list"}, "INVOICE_IDS is not set: "),
         (
             {"AzureWebJobsStorage__accountName": "LANDING"},
-            "AzureWebJobsStorage is the landing account",
+            "AzureWebJobsStorage has the account 'landing': must not be",
         ),
         (
             {
                 "AzureWebJobsStorage__accountName": None,
                 "AzureWebJobsStorage": f"AccountName=landing;AccountKey={KEY}",
             },
-            "AzureWebJobsStorage is the landing account",
+            "AzureWebJobsStorage has the account 'landing': must not be",
         ),
         ({"WEBSITE_INSTANCE_ID": "x", "WEBSITE_TIME_ZONE": "UTC"}, "WEBSITE_TIME_ZONE or TZ"),
         ({"WEBSITE_INSTANCE_ID": "x", "TZ": "Europe/Berlin"}, "WEBSITE_TIME_ZONE or TZ"),
         (
             {"WEBSITE_INSTANCE_ID": "x", "GRAPH_BASE_URL": "http://127.0.0.1:1/v1.0"},
-            "GRAPH_BASE_URL is on loopback",
+            "GRAPH_BASE_URL has 'http://127.0.0.1:1/v1.0': must not be a loopback address",
         ),
         (
             {"WEBSITE_INSTANCE_ID": "x", "GRAPH_BASE_URL": "http://[::1]:1/v1.0"},
-            "GRAPH_BASE_URL is on loopback",
+            "GRAPH_BASE_URL has 'http://[::1]:1/v1.0': must not be a loopback address",
+        ),
+        (
+            {"WEBSITE_INSTANCE_ID": "x", "PARTNER_CENTER_BASE_URL": "http://127.0.0.1:1"},
+            "PARTNER_CENTER_BASE_URL has 'http://127.0.0.1:1': must not be a loopback address",
         ),
         (
             {"WEBSITE_INSTANCE_ID": "x", "GRAPH_BASE_URL": "http://localhost/beta"},
-            "GRAPH_BASE_URL is on loopback",
+            "GRAPH_BASE_URL has 'http://localhost/beta': must not be a loopback address",
         ),
     ],
 )
-def test_contradictions(changes: dict[str, str | None], said: str) -> None:
+def test_load_settings_with_contradicting_settings_fails(
+    changes: dict[str, str | None], expected: str
+) -> None:
     environment = {name: value for name, value in (AZURE | changes).items() if value is not None}
-    found = faults(environment)
-    assert any(fault.startswith(said) for fault in found), found
-    assert KEY not in " ".join(found)
+    faults = get_faults(environment)
+    assert any(fault.startswith(expected) for fault in faults), faults
+    assert KEY not in " ".join(faults)
 
 
 @pytest.mark.parametrize(
@@ -294,11 +310,11 @@ def test_contradictions(changes: dict[str, str | None], said: str) -> None:
         {"RUN_DEADLINE_HOURS": "0.5"},
     ],
 )
-def test_good_ones(changes: dict[str, str]) -> None:
+def test_load_settings_with_valid_value_succeeds(changes: dict[str, str]) -> None:
     load_settings(AZURE | changes)
 
 
-def test_values_are_taken_apart() -> None:
+def test_load_settings_normalizes_lists_and_urls() -> None:
     settings = load_settings(
         AZURE
         | {
@@ -309,23 +325,19 @@ def test_values_are_taken_apart() -> None:
             "EXPORT_PERIODS": "last",
         }
     )
-    assert settings.invoice_ids == ("G016907411", "G016907412") and settings.export_currencies == (
-        "USD",
-        "EUR",
-    )
-    assert (
-        settings.graph_base_url == "https://graph.microsoft.com/beta"
-        and settings.export_periods == ("last",)
-    )
+    assert settings.invoice_ids == ("G016907411", "G016907412")
+    assert settings.export_currencies == ("USD", "EUR")
+    assert settings.graph_base_url == "https://graph.microsoft.com/beta"
+    assert settings.export_periods == ("last",)
 
 
-def test_an_empty_value_is_the_default() -> None:
-    assert load_settings(AZURE | {name: " " for name in BAD if name not in AZURE}) == load_settings(
-        AZURE
-    )
+def test_load_settings_with_empty_values_uses_defaults() -> None:
+    assert load_settings(
+        AZURE | {name: " " for name in INVALID_VALUES if name not in AZURE}
+    ) == load_settings(AZURE)
 
 
-def test_the_sample_is_good() -> None:
+def test_sample_settings_are_complete_and_valid() -> None:
     sample: dict[str, Any] = json.loads(
         (ROOT / "local.settings.sample.json").read_text(encoding="utf-8")
     )["Values"]
@@ -334,7 +346,9 @@ def test_the_sample_is_good() -> None:
     assert settings.is_loopback and settings.month_boundary_minutes == 0
 
 
-def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_settings_without_argument_reads_process_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in {str(field.alias) for field in Settings.model_fields.values()} | set(AZURE):
         monkeypatch.delenv(name, raising=False)
     for name, value in AZURE.items():
@@ -358,7 +372,7 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
         ("http://[::1/x", ""),
     ],
 )
-def test_hosts(url: str, host: str) -> None:
+def test_get_host_returns_lowercase_host_or_empty_string(url: str, host: str) -> None:
     assert get_host(url) == host
 
 
@@ -372,5 +386,7 @@ def test_hosts(url: str, host: str) -> None:
         ("UseDevelopmentStorage=true", None, None),
     ],
 )
-def test_accounts(connection: str | None, name: str | None, account: str | None) -> None:
+def test_parse_account_name_returns_lowercase_name_or_none(
+    connection: str | None, name: str | None, account: str | None
+) -> None:
     assert parse_account_name(connection, name) == account
