@@ -1,5 +1,5 @@
 """The table of contents: every function of the app, by name. No logic.
-  timers         start_due_cycle, settle_dead_runs, start_daily_retention, examine_daily
+  timers         start_scheduled_cycle, clean_up_orphaned_runs, start_daily_retention, run_daily_preflight
   HTTP           start_run, list_runs, get_run, list_run_blobs, cancel_run, retry_run, start_cycle, get_cycle, start_backfill,
                  get_backfill, cancel_backfill, get_gaps, get_catalogue, get_status, get_openapi, health, preflight
   orchestrations export_cycle, cycle_lane, backfill, backfill_lane, export_run, export_operation, page_copy, retention
@@ -43,13 +43,13 @@ from orchestrations import (
 from shared.redaction import configure_library_logging
 from shared.settings import get_settings
 from triggers import (
-    doctor_timer,
     http_backfills,
     http_catalogue,
     http_cycles,
     http_preflight,
     http_runs,
     http_service,
+    preflight_timer,
     schedule,
 )
 
@@ -59,7 +59,7 @@ app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 
 for part in (
     schedule,
-    doctor_timer,
+    preflight_timer,
     http_preflight,
     http_runs,
     http_catalogue,

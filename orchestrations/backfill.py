@@ -79,7 +79,7 @@ def backfill_lane(context: df.DurableOrchestrationContext) -> Steps[LaneResult]:
             )
         except (
             Exception
-        ):  # the run has recorded its own outcome, or settle_dead_runs will; the others go on
+        ):  # the run has recorded its own outcome, or clean_up_orphaned_runs will; the others go on
             failed += 1
         ended += 1
     return {"ended": ended, "failed": failed}

@@ -65,6 +65,6 @@ def cycle_lane(context: df.DurableOrchestrationContext) -> Steps[LaneResult]:
             yield context.call_sub_orchestrator(
                 "export_run", run, instance_id=due["run_id"], expected_type=dict
             )
-        except Exception:  # the run has recorded its own outcome, or settle_dead_runs will
+        except Exception:  # the run has recorded its own outcome, or clean_up_orphaned_runs will
             failed += 1
     return {"ended": len(lane["runs"]), "failed": failed}

@@ -20,7 +20,7 @@ from shared.ledger.runs import Run
 from shared.messages import BackfillRequest
 from shared.services import Services, services
 from triggers.http_cycles import DIED, left_out_view
-from triggers.problem import Problem, answer, answered, invalid, unknown
+from triggers.problem import Problem, answer, invalid, problem_details, unknown
 from triggers.queries import no_query, parameters
 from triggers.requests import json_object, path_id, requested_by
 from triggers.resources import resource
@@ -44,7 +44,7 @@ class Span:
 
 @bp.route(route="backfills", methods=["POST"])
 @bp.durable_client_input(client_name="client")
-@answered
+@problem_details
 async def start_backfill(
     req: func.HttpRequest, client: df.DurableOrchestrationClient
 ) -> func.HttpResponse:
@@ -75,7 +75,7 @@ async def start_backfill(
 
 @bp.route(route="backfills/{backfill_id}", methods=["GET"])
 @bp.durable_client_input(client_name="client")
-@answered
+@problem_details
 async def get_backfill(
     req: func.HttpRequest, client: df.DurableOrchestrationClient
 ) -> func.HttpResponse:
@@ -91,7 +91,7 @@ async def get_backfill(
 
 
 @bp.route(route="backfills/{backfill_id}/cancel", methods=["POST"])
-@answered
+@problem_details
 async def cancel_backfill(req: func.HttpRequest) -> func.HttpResponse:
     """A mark: no further run begins, and those that are live end at their next look. What is landed stays."""
     no_query(req)
@@ -118,7 +118,7 @@ async def cancel_backfill(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @bp.route(route="gaps", methods=["GET"])
-@answered
+@problem_details
 async def get_gaps(req: func.HttpRequest) -> func.HttpResponse:
     """Per dataset and month what is landed, and what is missing and why: from the catalogue and the invoices last listed."""
     app = services()

@@ -8,7 +8,7 @@ import azure.functions as func
 from shared.exports import Dataset
 from shared.ledger.tables import BadContinuation
 from shared.services import services
-from triggers.problem import answer, answered, invalid
+from triggers.problem import answer, invalid, problem_details
 from triggers.queries import BAD_CONTINUATION, Query, catalogue_query
 from triggers.views import catalogue_view
 
@@ -16,7 +16,7 @@ bp = df.Blueprint()
 
 
 @bp.route(route="catalogue", methods=["GET"])
-@answered
+@problem_details
 async def get_catalogue(req: func.HttpRequest) -> func.HttpResponse:
     query = catalogue_query(req)
     try:

@@ -18,7 +18,7 @@ from shared.ledger.cycles import Cycle
 from shared.ledger.keys import random_suffix, stamp
 from shared.services import Services, services
 from shared.telemetry import emit_event
-from triggers.problem import answer, answered, invalid, unknown
+from triggers.problem import answer, invalid, problem_details, unknown
 from triggers.queries import no_query
 from triggers.requests import json_object, path_id, requested_by
 from triggers.resources import resource
@@ -36,7 +36,7 @@ DIED = (
 
 @bp.route(route="cycles", methods=["POST"])
 @bp.durable_client_input(client_name="client")
-@answered
+@problem_details
 async def start_cycle(
     req: func.HttpRequest, client: df.DurableOrchestrationClient
 ) -> func.HttpResponse:
@@ -75,7 +75,7 @@ async def start_cycle(
 
 @bp.route(route="cycles/{cycle_id}", methods=["GET"])
 @bp.durable_client_input(client_name="client")
-@answered
+@problem_details
 async def get_cycle(
     req: func.HttpRequest, client: df.DurableOrchestrationClient
 ) -> func.HttpResponse:

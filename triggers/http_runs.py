@@ -16,7 +16,7 @@ from shared.ledger.tables import BadContinuation
 from shared.messages import RunRequest
 from shared.services import services
 from shared.telemetry import emit_event
-from triggers.problem import Problem, answer, answered, invalid, unknown
+from triggers.problem import Problem, answer, invalid, problem_details, unknown
 from triggers.queries import BAD_CONTINUATION, blobs_query, no_query, runs_query
 from triggers.requests import RunOrder, json_object, path_id, reason_of, requested_by, run_order
 from triggers.resources import resource
@@ -30,7 +30,7 @@ ONE_STEP = timedelta(minutes=1)  # what an activity at work, and the way to the 
 
 @bp.route(route="runs", methods=["POST"])
 @bp.durable_client_input(client_name="client")
-@answered
+@problem_details
 async def start_run(
     req: func.HttpRequest, client: df.DurableOrchestrationClient
 ) -> func.HttpResponse:
@@ -83,7 +83,7 @@ async def begin(
 
 
 @bp.route(route="runs", methods=["GET"])
-@answered
+@problem_details
 async def list_runs(req: func.HttpRequest) -> func.HttpResponse:
     """One request to the tables for a page. Counts of a run that copies are those of its row: its own page has them newer."""
     app = services()
@@ -109,7 +109,7 @@ async def list_runs(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @bp.route(route="runs/{run_id}", methods=["GET"])
-@answered
+@problem_details
 async def get_run(req: func.HttpRequest) -> func.HttpResponse:
     no_query(req)
     app = services()
@@ -118,7 +118,7 @@ async def get_run(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @bp.route(route="runs/{run_id}/blobs", methods=["GET"])
-@answered
+@problem_details
 async def list_run_blobs(req: func.HttpRequest) -> func.HttpResponse:
     """The blobs of the version that the run lands, each with what proves it or the code of what is wrong with it."""
     app = services()
@@ -151,7 +151,7 @@ async def list_run_blobs(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @bp.route(route="runs/{run_id}/cancel", methods=["POST"])
-@answered
+@problem_details
 async def cancel_run(req: func.HttpRequest) -> func.HttpResponse:
     """A mark in the run's row, which every activity reads before it begins: nothing is torn off."""
     no_query(req)
@@ -183,7 +183,7 @@ async def cancel_run(req: func.HttpRequest) -> func.HttpResponse:
 
 @bp.route(route="runs/{run_id}/retry", methods=["POST"])
 @bp.durable_client_input(client_name="client")
-@answered
+@problem_details
 async def retry_run(
     req: func.HttpRequest, client: df.DurableOrchestrationClient
 ) -> func.HttpResponse:

@@ -17,7 +17,7 @@ from shared.services import Services, services
 from shared.telemetry import APP_VERSION
 from triggers.ncrontab import next_tick
 from triggers.openapi import document
-from triggers.problem import answer, answered
+from triggers.problem import answer, problem_details
 from triggers.queries import no_query
 from triggers.resources import resource
 from triggers.views import catalogue_view, cycle_view, live_view
@@ -37,7 +37,7 @@ _last: dict[str, float | bool] = {}
 
 
 @bp.route(route="status", methods=["GET"])
-@answered
+@problem_details
 async def get_status(req: func.HttpRequest) -> func.HttpResponse:
     """One look at everything: what comes next, what runs, what landed last."""
     no_query(req)
@@ -105,7 +105,7 @@ def versions() -> dict[str, str | None]:
 
 
 @bp.route(route="openapi.json", methods=["GET"])
-@answered
+@problem_details
 async def get_openapi(req: func.HttpRequest) -> func.HttpResponse:
     """What this app answers to, as OpenAPI 3.1."""
     no_query(req)
@@ -113,7 +113,7 @@ async def get_openapi(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @bp.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-@answered
+@problem_details
 async def health(req: func.HttpRequest) -> func.HttpResponse:
     clock = services().clock
     if not _last or clock.monotonic() - _last["at"] >= CACHED:

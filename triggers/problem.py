@@ -93,7 +93,7 @@ def _json(body: Any) -> bytes:
     return json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
 
-def answered(
+def problem_details(
     function: Callable[P, Awaitable[func.HttpResponse]],
 ) -> Callable[P, Awaitable[func.HttpResponse]]:
     """The wall around every HTTP trigger: whatever happens inside, the answer is one of ours."""

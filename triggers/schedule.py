@@ -11,7 +11,7 @@ from shared.clock import iso, parse_iso
 from shared.ledger.cycles import Cycle
 from shared.ledger.keys import stamp
 from shared.ledger.outcomes import InstanceState
-from shared.ledger.outcomes import settle_dead_runs as settle
+from shared.ledger.outcomes import clean_up_orphaned_runs as settle
 from shared.redaction import sanitize_exceptions
 from shared.services import services
 from shared.telemetry import emit_event
@@ -27,7 +27,9 @@ EARLY = timedelta(seconds=5)  # a timer may fire a little before its tick
 )
 @bp.durable_client_input(client_name="client")
 @sanitize_exceptions
-async def start_due_cycle(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
+async def start_scheduled_cycle(
+    timer: func.TimerRequest, client: df.DurableOrchestrationClient
+) -> None:
     """Idempotent: the cycle's id is its tick, so a tick that fires twice starts one cycle."""
     app = services()
     tick = tick_of(timer, app.clock.now())
@@ -80,7 +82,9 @@ async def start_daily_retention(
 )
 @bp.durable_client_input(client_name="client")
 @sanitize_exceptions
-async def settle_dead_runs(timer: func.TimerRequest, client: df.DurableOrchestrationClient) -> None:
+async def clean_up_orphaned_runs(
+    timer: func.TimerRequest, client: df.DurableOrchestrationClient
+) -> None:
     """The only judge of death. Idempotent: what it finds closed already, it leaves; what half done, it finishes."""
 
     async def look(run_id: str) -> InstanceState:

@@ -120,7 +120,7 @@ async def _final_columns(ledger: Ledger, run: Run, end: RunEnd) -> dict[str, Any
     }
 
 
-async def settle_dead_runs(
+async def clean_up_orphaned_runs(
     ledger: Ledger, look: Callable[[str], Awaitable[InstanceState]]
 ) -> list[str]:
     """Closes the runs that hold a key and that nobody works on any more; returns their ids. `look` asks our own engine.

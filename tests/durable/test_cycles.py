@@ -244,7 +244,7 @@ def test_a_scheduled_cycle_spreads_its_starts_over_two_minutes_and_a_manual_one_
 def test_a_tick_that_fires_twice_starts_one_cycle() -> None:
     with open_world(timers=True) as world:
         world.host.advance_to(datetime(2026, 11, 22, 5, 0, tzinfo=UTC))
-        world.host.fire_timer("start_due_cycle")
+        world.host.fire_timer("start_scheduled_cycle")
         world.host.advance(timedelta(hours=1))
         cycles = [one for one in world.host.instances() if one["name"] == "export_cycle"]
         assert len(world.simulator.requests_of("start")) == len(world.simulator.export_keys())

@@ -23,7 +23,7 @@ from tests.durable.scene import BEHAVIOUR, Call, around, assert_ended, assert_la
 from tests.support.world import TestClock, World
 
 ACTIVITY_RETRIES = timedelta(seconds=10)  # three attempts, 5 s apart (orchestrations/policies.py)
-PASSES = timedelta(minutes=10)  # two of settle_dead_runs: within these a dead run is closed
+PASSES = timedelta(minutes=10)  # two of clean_up_orphaned_runs: within these a dead run is closed
 
 
 class Outage(AioHttpTransport):

@@ -99,7 +99,7 @@ def test_runs_that_race_without_a_lock_over_restated_data_leave_the_newest_shown
 def test_a_tick_that_fires_twice_starts_one_cycle(azurite: Azurite) -> None:
     with open_world(azurite, EXPORT_DATASETS="unbilled_reconciliation") as world:
         for _ in range(2):
-            world.host.fire_timer("start_due_cycle")
+            world.host.fire_timer("start_scheduled_cycle")
         cycles = [
             instance for instance in world.host.instances() if instance["name"] == "export_cycle"
         ]
@@ -119,7 +119,7 @@ def test_a_tick_is_served_once_though_it_fires_by_itself_and_again_by_hand(
         azurite, start=start, timers=True, EXPORT_DATASETS="unbilled_reconciliation"
     ) as world:
         world.host.advance_to(datetime(2026, 11, 21, 5, 0, tzinfo=UTC))
-        world.host.fire_timer("start_due_cycle")
+        world.host.fire_timer("start_scheduled_cycle")
         cycles = [
             one["instanceId"] for one in world.host.instances() if one["name"] == "export_cycle"
         ]
@@ -127,7 +127,7 @@ def test_a_tick_is_served_once_though_it_fires_by_itself_and_again_by_hand(
         world.host.wait(cycles[0])
         assert world.get(f"/api/cycles/{cycles[0]}")["outcomes"] == {"landed": 2}
         world.host.fire_timer(
-            "start_due_cycle"
+            "start_scheduled_cycle"
         )  # minutes later, by hand: that is another moment, and another cycle
         assert len([one for one in world.host.instances() if one["name"] == "export_cycle"]) == 2
 

@@ -65,7 +65,7 @@ def waiting_run(world: World, key: str) -> str:
 
 
 def settle(world: World) -> None:
-    world.host.fire_timer("settle_dead_runs")
+    world.host.fire_timer("clean_up_orphaned_runs")
 
 
 def view(world: World, run_id: str) -> dict[str, Any]:

@@ -81,6 +81,6 @@ def test_a_run_that_nobody_worked_on_has_not_waited_until_it_was_found(world: Wo
     assert before >= 600
     world.host.terminate(run_id)
     world.host.wait(run_id)
-    world.host.fire_timer("settle_dead_runs")
+    world.host.fire_timer("clean_up_orphaned_runs")
     run = world.get(f"/api/runs/{run_id}")
     assert (run["outcome"], run["waited_seconds"]) == ("failed", before)

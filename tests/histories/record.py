@@ -69,7 +69,7 @@ def started(world: World, key: str) -> str:
 
 def cycle(world: World) -> None:
     """Two lanes, four runs that land."""
-    world.host.fire_timer("start_due_cycle")
+    world.host.fire_timer("start_scheduled_cycle")
     (cycle_id,) = [
         one["instanceId"] for one in world.host.instances() if one["name"] == "export_cycle"
     ]

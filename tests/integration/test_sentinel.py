@@ -387,7 +387,7 @@ def live_through_trouble(world: World) -> dict[str, str]:
     spoilt = {**request_of(world, KEY), "key": "nonsense"}
     world.host.start_orchestration("export_run", spoilt, spoilt["run_id"])
     world.host.wait(spoilt["run_id"])
-    world.host.fire_timer("settle_dead_runs")
+    world.host.fire_timer("clean_up_orphaned_runs")
     restart(world)
     runs.append(world.land(**fields_of(KEY))["run_id"])
     asked_everywhere(world, runs)

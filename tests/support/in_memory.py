@@ -351,7 +351,9 @@ def settled_hourly() -> Iterator[None]:
     """While a host reads its functions: dead runs are looked for once an hour, so that a year has 8,760 looks, not 105,120."""
     functions = [builder._function for builder in app_object()._function_builders]
     trigger = next(
-        one.get_trigger() for one in functions if one.get_function_name() == "settle_dead_runs"
+        one.get_trigger()
+        for one in functions
+        if one.get_function_name() == "clean_up_orphaned_runs"
     )
     before = trigger.schedule
     trigger.schedule = "0 30 * * * *"

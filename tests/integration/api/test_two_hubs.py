@@ -10,7 +10,7 @@ from shared.exports import ExportKey
 from shared.ledger.claims import claim, row_of
 from shared.ledger.keys import random_suffix
 from shared.ledger.keys import run_id as run_id_of
-from shared.ledger.outcomes import InstanceState, settle_dead_runs
+from shared.ledger.outcomes import InstanceState, clean_up_orphaned_runs
 from shared.messages import RunRequest
 from shared.services import Services
 from shared.settings import load_settings
@@ -76,11 +76,11 @@ def test_a_live_run_of_one_hub_is_shown_by_the_other_and_settled_when_its_lease_
     lock = world.on_loop(other.ledger.locks.get(KEY))
     assert lock is not None
     world.host.advance(timedelta(minutes=59))
-    assert world.on_loop(settle_dead_runs(world.app.ledger, look)) == []
+    assert world.on_loop(clean_up_orphaned_runs(world.app.ledger, look)) == []
     world.host.advance(
         timedelta(minutes=6)
     )  # a lease of an hour has passed; the timer looks every five minutes
-    assert world.on_loop(settle_dead_runs(world.app.ledger, look)) == [request["run_id"]]
+    assert world.on_loop(clean_up_orphaned_runs(world.app.ledger, look)) == [request["run_id"]]
     run = world.get(f"/api/runs/{request['run_id']}")
     assert (run["outcome"], run["code"]) == ("failed", "run_lost") and run["remedy"]
     world.simulator.behaviour = Behaviour(ready_after_polls=0)

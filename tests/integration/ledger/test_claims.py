@@ -8,7 +8,7 @@ import pytest
 
 from shared.ledger.claims import claim, row_of
 from shared.ledger.ledger import Ledger
-from shared.ledger.outcomes import close_run, settle_dead_runs
+from shared.ledger.outcomes import clean_up_orphaned_runs, close_run
 from shared.ledger.runs import Run
 from shared.messages import RunRequest
 from shared.telemetry import APP_VERSION
@@ -180,9 +180,9 @@ async def test_a_starter_that_died_before_its_row_is_settled(
     async def look(run_id: str) -> Any:
         return "unknown"
 
-    assert await settle_dead_runs(ledger, look) == []
+    assert await clean_up_orphaned_runs(ledger, look) == []
     clock.pass_by(minutes=5)
-    assert await settle_dead_runs(ledger, look) == [run.run_id]
+    assert await clean_up_orphaned_runs(ledger, look) == [run.run_id]
     lock = await ledger.locks.get(run.key)
     assert lock is not None and lock.run_id == "" and await ledger.runs.get(run.run_id) is None
 

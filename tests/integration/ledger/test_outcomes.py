@@ -10,7 +10,7 @@ from shared.errors import InfrastructureError
 from shared.ledger.blobs import BlobRow
 from shared.ledger.claims import claim
 from shared.ledger.ledger import Ledger
-from shared.ledger.outcomes import close_run, settle_dead_runs
+from shared.ledger.outcomes import clean_up_orphaned_runs, close_run
 from shared.ledger.runs import Run
 from shared.ledger.versions import Version
 from tests.integration.ledger.standing import KEY, START, StandingClock, a_run, complete
@@ -238,8 +238,8 @@ def looks(state: str) -> Any:
 )
 async def test_the_dead_are_closed(ledger: Ledger, state: str, end: dict[str, str]) -> None:
     run = await live(ledger)
-    assert await settle_dead_runs(ledger, looks(state)) == [run.run_id]
-    assert (await stored(ledger, run)).end == end and await settle_dead_runs(
+    assert await clean_up_orphaned_runs(ledger, looks(state)) == [run.run_id]
+    assert (await stored(ledger, run)).end == end and await clean_up_orphaned_runs(
         ledger, looks(state)
     ) == []
 
@@ -247,7 +247,7 @@ async def test_the_dead_are_closed(ledger: Ledger, state: str, end: dict[str, st
 async def test_a_dead_run_that_was_marked_is_cancelled(ledger: Ledger) -> None:
     run = await live(ledger)
     await ledger.runs.mark_cancelled(run.run_id, START, "ada")
-    await settle_dead_runs(ledger, looks("terminated"))
+    await clean_up_orphaned_runs(ledger, looks("terminated"))
     assert (await stored(ledger, run)).end == {"outcome": "cancelled", "code": "cancelled"}
 
 
@@ -255,7 +255,7 @@ async def test_the_living_live(ledger: Ledger, clock: StandingClock) -> None:
     run = await live(ledger)
     clock.pass_by(days=30)
     assert (
-        await settle_dead_runs(ledger, looks("live")) == []
+        await clean_up_orphaned_runs(ledger, looks("live")) == []
         and (await stored(ledger, run)).outcome == ""
     )
 
@@ -264,14 +264,14 @@ async def test_who_is_unknown_for_five_minutes_is_lost(
     ledger: Ledger, clock: StandingClock
 ) -> None:
     run = await live(ledger)
-    assert await settle_dead_runs(ledger, looks("unknown")) == []
+    assert await clean_up_orphaned_runs(ledger, looks("unknown")) == []
     clock.pass_by(minutes=4)
-    assert await settle_dead_runs(ledger, looks("unknown")) == []
-    assert await settle_dead_runs(ledger, looks("live")) == []  # and is forgotten
+    assert await clean_up_orphaned_runs(ledger, looks("unknown")) == []
+    assert await clean_up_orphaned_runs(ledger, looks("live")) == []  # and is forgotten
     clock.pass_by(minutes=4)
-    assert await settle_dead_runs(ledger, looks("unknown")) == []
+    assert await clean_up_orphaned_runs(ledger, looks("unknown")) == []
     clock.pass_by(minutes=4, seconds=45)  # the timer is not exact
-    assert await settle_dead_runs(ledger, looks("unknown")) == [run.run_id]
+    assert await clean_up_orphaned_runs(ledger, looks("unknown")) == [run.run_id]
     assert (await stored(ledger, run)).end == {"outcome": "failed", "code": "run_lost"}
 
 
@@ -282,12 +282,12 @@ async def test_a_run_of_another_hub_lives_as_long_as_its_lease(
     ledger.hub = "Other"
     clock.pass_by(minutes=59)
     assert (
-        await settle_dead_runs(ledger, looks("unknown"))
+        await clean_up_orphaned_runs(ledger, looks("unknown"))
         == []
-        == await settle_dead_runs(ledger, looks("terminated"))
+        == await clean_up_orphaned_runs(ledger, looks("terminated"))
     )
     clock.pass_by(minutes=2)
-    assert await settle_dead_runs(ledger, looks("live")) == [run.run_id]
+    assert await clean_up_orphaned_runs(ledger, looks("live")) == [run.run_id]
     assert (await stored(ledger, run)).code == "run_lost"
 
 
@@ -303,6 +303,6 @@ async def test_one_of_many_is_dead(ledger: Ledger) -> None:
         return "terminated" if run_id == other.run_id else "live"
 
     assert (
-        await settle_dead_runs(ledger, look) == [other.run_id]
+        await clean_up_orphaned_runs(ledger, look) == [other.run_id]
         and (await stored(ledger, run)).outcome == ""
     )

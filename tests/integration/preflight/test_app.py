@@ -41,7 +41,7 @@ def test_by_http_before_and_after_the_first_run(
 
         world.simulator.behaviour = Behaviour(permission="denied")
         with caplog.at_level(logging.INFO, logger="partner_billing"):
-            world.host.fire_timer("examine_daily")
+            world.host.fire_timer("run_daily_preflight")
         events = [
             json.loads(record.message)
             for record in caplog.records

@@ -319,9 +319,9 @@ def test_when_the_task_hub_takes_nothing_the_claim_stays_and_is_settled(
     again = world.post("/api/runs", order)
     assert again["started"] is False
     lost = again["run_id"]
-    world.host.fire_timer("settle_dead_runs")
+    world.host.fire_timer("clean_up_orphaned_runs")
     world.host.advance(timedelta(minutes=5, seconds=1))
-    world.host.fire_timer("settle_dead_runs")
+    world.host.fire_timer("clean_up_orphaned_runs")
     ended = world.get(f"/api/runs/{lost}")
     assert (ended["outcome"], ended["code"]) == ("failed", "run_lost") and ended["remedy"]
     assert world.post("/api/runs", order)["started"] is True

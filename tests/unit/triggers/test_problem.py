@@ -17,13 +17,13 @@ from shared.errors import (
     UnavailableError,
 )
 from tests.unit.triggers.asked import request
-from triggers.problem import Problem, answer, answered, invalid, said, unknown
+from triggers.problem import Problem, answer, invalid, problem_details, said, unknown
 
 SECRET = "https://a.table.core.windows.net/locks?sig=TOPSECRET"
 
 
 async def outcome_of(error: BaseException) -> func.HttpResponse:
-    @answered
+    @problem_details
     async def trigger(req: func.HttpRequest) -> func.HttpResponse:
         raise error
 
@@ -84,7 +84,7 @@ async def test_the_end_of_a_task_is_no_answer() -> None:
 
 
 async def test_what_is_answered_passes() -> None:
-    @answered
+    @problem_details
     async def trigger(req: func.HttpRequest) -> func.HttpResponse:
         """Words."""
         return answer(202, {"ü": "\ud83d"}, Location="/api/runs/x")

@@ -15,7 +15,7 @@ logger = logging.getLogger("partner_billing.preflight")
 
 @bp.timer_trigger(schedule="0 30 3 * * *", arg_name="timer", use_monitor=True, run_on_startup=False)
 @sanitize_exceptions
-async def examine_daily(timer: func.TimerRequest) -> None:
+async def run_daily_preflight(timer: func.TimerRequest) -> None:
     """One event `preflight` a day. Idempotent: no check leaves anything, and the event's id is the day."""
     app = services()
     report = await app.preflight.run()
