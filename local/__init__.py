@@ -1,1 +1,1 @@
-"""Everything that runs the app on a laptop: host, simulator, storage emulator. Development only, never deployed."""
+"""Local development: storage emulator, simulator and Functions host. Never deployed."""

@@ -1,4 +1,4 @@
-"""For all tiers: their order, their budgets, and no connection to anything but this machine."""
+"""Shared by all tests: tiers with time budgets, the storage emulator, and the network guard."""
 
 import socket
 from collections import defaultdict
@@ -12,7 +12,7 @@ import pytest
 from local.azurite import Azurite
 
 TESTS = Path(__file__).resolve().parent
-# Seconds of two workers on two cores. The order is the order of running.
+# Seconds with two workers on two cores. Tiers run in this order.
 BUDGETS = {"unit": 30, "host": 150, "integration": 240, "infra and docs": 90}
 TIER_OF_FOLDER = {
     "unit": "unit",
@@ -25,38 +25,38 @@ TIER_OF_FOLDER = {
     "docs": "infra and docs",
 }
 
-spent: dict[str, float] = defaultdict(float)
-counted: dict[str, int] = defaultdict(int)
+seconds_by_tier: dict[str, float] = defaultdict(float)
+tests_by_tier: dict[str, int] = defaultdict(int)
 
 
 def tier_of(path: Path) -> str:
-    """The tier is the folder below tests/."""
+    """Return the tier of a test file: it depends on the folder below tests/."""
     folder = path.relative_to(TESTS).parts[0]
     if folder not in TIER_OF_FOLDER:
         raise pytest.UsageError(
-            f"{path} is in no tier: tests live below tests/ in {', '.join(TIER_OF_FOLDER)}"
+            f"{path} belongs to no tier. Move it to a folder of tests/: {', '.join(TIER_OF_FOLDER)}"
         )
     return TIER_OF_FOLDER[folder]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "long: storms and big fuzz, run by `make test-long` only")
+    config.addinivalue_line("markers", "long: runs for minutes; `make test-long` selects it")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What answers soonest runs first; what takes long runs only when it is asked for, by `-m long`."""
+    """Sort the tests by tier, and deselect long tests unless `-m` is used."""
     if not config.getoption("markexpr"):
-        late = [item for item in items if item.get_closest_marker("long")]
-        config.hook.pytest_deselected(items=late)
-        items[:] = [item for item in items if item not in late]
+        long_tests = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=long_tests)
+        items[:] = [item for item in items if item not in long_tests]
     order = list(BUDGETS)
     items.sort(key=lambda item: order.index(tier_of(item.path)))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     tier = tier_of(TESTS.parent / report.location[0])
-    spent[tier] += report.duration
-    counted[tier] += report.when == "call"
+    seconds_by_tier[tier] += report.duration
+    tests_by_tier[tier] += report.when == "call"
 
 
 def pytest_terminal_summary(
@@ -65,26 +65,26 @@ def pytest_terminal_summary(
     workers = config.getoption("numprocesses", None) or 1
     terminalreporter.section("tiers", sep="-")
     for tier, budget in BUDGETS.items():
-        if counted[tier]:
-            seconds = spent[tier] / workers
+        if tests_by_tier[tier]:
+            seconds = seconds_by_tier[tier] / workers
             over = "   OVER BUDGET" if seconds > budget else ""
             terminalreporter.write_line(
-                f"{tier:15} {counted[tier]:5} tests {seconds:7.1f} s of {budget} s{over}"
+                f"{tier:15} {tests_by_tier[tier]:5} tests {seconds:7.1f} s of {budget} s{over}"
             )
 
 
 @pytest.fixture(scope="session")
 def azurite() -> Iterator[Azurite]:
-    """One emulator for all tiers; every test makes containers and tables of its own."""
-    with Azurite() as running:
-        yield running
+    """One emulator for all tests; each test creates its own containers and tables."""
+    with Azurite() as emulator:
+        yield emulator
 
 
 class ExternalConnectionError(AssertionError):
-    """A test reached for the network. Give it a fake transport, or something that listens on 127.0.0.1."""
+    """A test tried to connect to another machine. Use a fake transport or a loopback server."""
 
 
-def is_this_machine(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     if host in ("", "localhost"):
         return True
     try:
@@ -94,18 +94,21 @@ def is_this_machine(host: str) -> bool:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def only_this_machine() -> Any:
-    """Holds for this process; the processes that tests start are configured for loopback addresses only."""
+def forbid_external_connections() -> Any:
+    """Refuse connections of this process to other machines.
+
+    The processes that tests start are configured with loopback addresses only.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for name in ("connect", "connect_ex"):
-            patch.setattr(socket.socket, name, guarded(getattr(socket.socket, name)))
+            patch.setattr(socket.socket, name, guard_connect(getattr(socket.socket, name)))
         yield
 
 
-def guarded(connect: Any) -> Any:
-    def connect_to_this_machine(self: socket.socket, address: Any) -> Any:
-        if self.family in (socket.AF_INET, socket.AF_INET6) and not is_this_machine(address[0]):
+def guard_connect(connect: Any) -> Any:
+    def connect_to_loopback(self: socket.socket, address: Any) -> Any:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not is_loopback(address[0]):
             raise ExternalConnectionError(f"connection to {address[0]}:{address[1]} refused")
         return connect(self, address)
 
-    return connect_to_this_machine
+    return connect_to_loopback

@@ -1,1 +1,1 @@
-"""The stack as processes: that it starts, holds its state dir, ends with its parent, and that the demo proves what it says."""
+"""Tests of the local stack, the demo and the landing verifier."""

@@ -1,1 +1,1 @@
-"""The house itself: what lives where, who may know whom, what is deployed. No behaviour of the app."""
+"""Tests of the source tree: layers, imports, pinned dependencies and host.json."""

@@ -1,4 +1,4 @@
-"""host.json, member by member where a wrong value would be found only in production."""
+"""host.json: members whose wrong value would be noticed only in production."""
 
 import json
 import re
@@ -10,42 +10,33 @@ HOST: dict[str, Any] = json.loads((ROOT / "host.json").read_text(encoding="utf-8
 DURABLE: dict[str, Any] = HOST["extensions"]["durableTask"]
 
 
-def test_the_bundle_knows_orchestration_versions_and_tracing_v2() -> None:
-    floor = re.fullmatch(r"\[(\d+)\.(\d+)\.0, 5\.0\.0\)", HOST["extensionBundle"]["version"])
-    assert floor and (int(floor[1]), int(floor[2])) >= (4, 30)
+def test_extension_bundle_supports_orchestration_versions_and_tracing_v2() -> None:
+    minimum = re.fullmatch(r"\[(\d+)\.(\d+)\.0, 5\.0\.0\)", HOST["extensionBundle"]["version"])
+    assert minimum and (int(minimum[1]), int(minimum[2])) >= (4, 30)
     assert DURABLE["tracing"]["version"] == "V2" and DURABLE["tracing"]["distributedTracingEnabled"]
 
 
-def test_running_instances_survive_a_deployment() -> None:
+def test_versioning_lets_running_instances_continue_after_deployment() -> None:
     assert DURABLE["hubName"] == "%TASK_HUB_NAME%"
     assert (DURABLE["defaultVersion"], DURABLE["versionMatchStrategy"]) == ("1.0", "CurrentOrOlder")
 
 
-def test_inputs_and_outputs_are_not_traced() -> None:
-    assert (
-        not DURABLE["tracing"]["traceInputsAndOutputs"]
-        and not DURABLE["storeInputsInOrchestrationHistory"]
-    )
+def test_tracing_excludes_inputs_and_outputs() -> None:
+    assert not DURABLE["tracing"]["traceInputsAndOutputs"]
+    assert not DURABLE["storeInputsInOrchestrationHistory"]
 
 
-def test_what_the_extension_would_ignore_or_refuse_is_in_its_place() -> None:
-    assert (
-        "maxQueuePollingInterval" not in DURABLE
-        and DURABLE["storageProvider"]["maxQueuePollingInterval"] == "00:00:10"
-    )
-    assert "extendedSessionsEnabled" not in DURABLE
+def test_durable_settings_are_where_the_extension_reads_them() -> None:
+    assert DURABLE["storageProvider"]["maxQueuePollingInterval"] == "00:00:10"
+    assert {"maxQueuePollingInterval", "extendedSessionsEnabled"}.isdisjoint(DURABLE)
 
 
-def test_no_event_of_ours_is_sampled_away() -> None:
-    excluded = set(
-        HOST["logging"]["applicationInsights"]["samplingSettings"]["excludedTypes"].split(";")
-    )
-    assert {"Request", "Exception", "Event", "Trace"} <= excluded
+def test_sampling_excludes_the_types_of_our_events() -> None:
+    excluded = HOST["logging"]["applicationInsights"]["samplingSettings"]["excludedTypes"]
+    assert {"Request", "Exception", "Event", "Trace"} <= set(excluded.split(";"))
 
 
-def test_libraries_that_log_addresses_are_quiet() -> None:
-    quiet = HOST["logging"]["logLevel"]
-    assert all(
-        quiet[name] == "Warning"
-        for name in ("azure", "httpx", "httpcore", "aiohttp", "msal", "urllib3")
-    )
+def test_libraries_that_log_urls_log_only_warnings() -> None:
+    levels = HOST["logging"]["logLevel"]
+    libraries = ("azure", "httpx", "httpcore", "aiohttp", "msal", "urllib3")
+    assert {levels[name] for name in libraries} == {"Warning"}

@@ -1,4 +1,4 @@
-"""Orchestrations are replayed: the same history must give the same decisions, on any machine, at any time."""
+"""Orchestrations are deterministic: replay of the same history makes the same decisions."""
 
 import ast
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 FILES = sorted((ROOT / "orchestrations").glob("*.py"))
-PURE = {
+PURE_MODULES = {
     "azure.durable_functions",
     "collections.abc",
     "dataclasses",
@@ -17,8 +17,8 @@ PURE = {
     "itertools",
     "typing",
 }
-OURS = ("activities.", "orchestrations.", "shared.messages", "shared.errors")
-BANNED = {
+OWN_MODULES = ("activities.", "orchestrations.", "shared.messages", "shared.errors")
+FORBIDDEN_NAMES = {
     "now",
     "utcnow",
     "today",
@@ -32,19 +32,19 @@ BANNED = {
 }
 
 
-def imported(tree: ast.AST) -> set[str]:
+def imported_modules(tree: ast.AST) -> set[str]:
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0 and node.module, "name the whole package"
+            assert node.level == 0 and node.module, "use absolute imports"
             names.add(node.module)
     return names
 
 
-def called(tree: ast.AST) -> set[str]:
-    """`now` of datetime.now, `open` of open()."""
+def used_names(tree: ast.AST) -> set[str]:
+    """Return the names of called functions and of attributes, such as `open` and `now`."""
     nodes = list(ast.walk(tree))
     names = {
         node.func.id
@@ -55,19 +55,19 @@ def called(tree: ast.AST) -> set[str]:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_no_clock_no_environment_no_chance_no_io(file: Path) -> None:
+def test_orchestration_uses_no_clock_environment_randomness_or_io(file: Path) -> None:
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    foreign = {
-        name for name in imported(tree) if name not in PURE and not f"{name}.".startswith(OURS)
+    impure = {
+        name
+        for name in imported_modules(tree)
+        if name not in PURE_MODULES and not f"{name}.".startswith(OWN_MODULES)
     }
-    assert not foreign, "import of something that may look at the world: " + ", ".join(
-        sorted(foreign)
-    )
-    assert not called(tree) & BANNED
+    assert impure == set(), "imports of modules that may not be deterministic"
+    assert used_names(tree) & FORBIDDEN_NAMES == set()
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("source", "expected"),
     [
         ("import datetime\nx = datetime.datetime.now()", {"now"}),
         ("import os\nx = os.environ['A']", {"environ"}),
@@ -75,13 +75,14 @@ def test_no_clock_no_environment_no_chance_no_io(file: Path) -> None:
         ("x = context.current_utc_datetime", set()),
     ],
 )
-def test_the_check_finds_what_it_looks_for(text: str, found: set[str]) -> None:
-    assert called(ast.parse(text)) & BANNED == found
+def test_used_names_forbidden_name_is_found(source: str, expected: set[str]) -> None:
+    assert used_names(ast.parse(source)) & FORBIDDEN_NAMES == expected
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_an_orchestration_only_yields(file: Path) -> None:
+def test_orchestration_is_a_generator_without_async(file: Path) -> None:
     tree = ast.parse(file.read_text(encoding="utf-8"))
-    assert not [
+    lines = [
         node.lineno for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef | ast.Await)
     ]
+    assert lines == []

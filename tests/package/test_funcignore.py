@@ -1,4 +1,4 @@
-"""A deployment ships the app and nothing else."""
+""".funcignore: a deployment contains the app and nothing else."""
 
 import subprocess
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pathspec
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
-SHIPPED = {
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOYED = {
     "function_app.py",
     "host.json",
     "requirements.txt",
@@ -18,26 +18,26 @@ SHIPPED = {
 }
 
 
-def ignored() -> pathspec.PathSpec:
-    """The patterns of .funcignore, read as Core Tools reads them: those of .gitignore."""
+def ignore_patterns() -> pathspec.PathSpec:
+    """Return the patterns of .funcignore. Core Tools reads them like those of .gitignore."""
     return pathspec.PathSpec.from_lines(
         "gitignore", (ROOT / ".funcignore").read_text(encoding="utf-8").splitlines()
     )
 
 
-def test_every_file_of_the_project_is_shipped_only_if_the_app_needs_it() -> None:
-    listed = subprocess.run(
+def test_funcignore_deploys_only_the_app() -> None:
+    git_files = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    if listed.returncode:
+    if git_files.returncode:
         pytest.skip("not a git checkout")
-    spec = ignored()
-    shipped = {name for name in listed.stdout.splitlines() if not spec.match_file(name)}
-    assert {name.split("/")[0] for name in shipped} <= SHIPPED
+    patterns = ignore_patterns()
+    deployed = {name for name in git_files.stdout.splitlines() if not patterns.match_file(name)}
+    assert {name.split("/")[0] for name in deployed} <= DEPLOYED
 
 
 @pytest.mark.parametrize(
@@ -54,8 +54,8 @@ def test_every_file_of_the_project_is_shipped_only_if_the_app_needs_it() -> None
         ".python_packages/lib/site-packages/isal/__init__.py",
     ],
 )
-def test_what_the_app_needs_is_shipped(name: str) -> None:
-    assert not ignored().match_file(name)
+def test_funcignore_file_of_app_is_deployed(name: str) -> None:
+    assert not ignore_patterns().match_file(name)
 
 
 @pytest.mark.parametrize(
@@ -89,5 +89,5 @@ def test_what_the_app_needs_is_shipped(name: str) -> None:
         "shared/README.md",
     ],
 )
-def test_nothing_else_is(name: str) -> None:
-    assert ignored().match_file(name)
+def test_funcignore_other_file_is_not_deployed(name: str) -> None:
+    assert ignore_patterns().match_file(name)
