@@ -3,7 +3,7 @@
   HTTP           start_run, list_runs, get_run, list_run_blobs, cancel_run, retry_run, start_cycle, get_cycle, start_backfill,
                  get_backfill, cancel_backfill, get_gaps, get_catalogue, get_status, get_openapi, health, preflight
   orchestrations export_cycle, cycle_lane, backfill, backfill_lane, export_run, export_operation, page_copy, retention
-  activities     plan_exports, sum_up_cycle, plan_backfill, check_backfill, sum_up_backfill, claim_run, start_export,
+  activities     plan_exports, summarize_cycle, plan_backfill, check_backfill, summarize_backfill, claim_run, start_export,
                  check_operation, plan_copy, read_page, copy_blobs, commit_version, tie_out, record_outcome, prune_versions,
                  prune_plans, purge_history
 
@@ -28,8 +28,8 @@ from activities import (
     read_page,
     record_outcome,
     start_export,
-    sum_up_backfill,
-    sum_up_cycle,
+    summarize_backfill,
+    summarize_cycle,
     tie_out,
 )
 from orchestrations import (
@@ -73,10 +73,10 @@ for part in (
     page_copy,
     retention,
     plan_exports,
-    sum_up_cycle,
+    summarize_cycle,
     plan_backfill,
     check_backfill,
-    sum_up_backfill,
+    summarize_backfill,
     claim_run,
     start_export,
     check_operation,

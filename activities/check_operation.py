@@ -10,7 +10,7 @@ import azure.durable_functions as df
 from shared.clock import iso
 from shared.errors import InvalidDataError, OperationGoneError, RequestRefusedError, TransientError
 from shared.ledger.runs import Run
-from shared.messages import CheckResult, OperationWait
+from shared.messages import CheckResult, OperationRequest
 from shared.redaction import sanitize_exceptions
 from shared.services import Services, services
 from shared.telemetry import emit_event
@@ -20,7 +20,7 @@ bp = df.Blueprint()
 
 @bp.activity_trigger(input_name="wait")
 @sanitize_exceptions
-async def check_operation(wait: OperationWait) -> CheckResult:
+async def check_operation(wait: OperationRequest) -> CheckResult:
     from shared.graph.client import (
         OperationFailed,
         OperationSucceeded,

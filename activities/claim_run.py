@@ -56,7 +56,10 @@ def is_valid(request: Any) -> bool:
         texts = [
             request.get(name, "") for name in ("requested_by", "reason", "cycle_id", "retry_of")
         ]
-        numbers = {name: limits[name] for name in ("rounds", "pages_in_flight", "poll_min_seconds")}
+        numbers = {
+            name: limits[name]
+            for name in ("max_rounds", "max_concurrent_pages", "poll_min_seconds")
+        }
     except (InvalidValueError, KeyError, TypeError, ValueError, AttributeError):
         return False
     return (
@@ -71,7 +74,7 @@ def is_valid(request: Any) -> bool:
         and all(
             isinstance(number, int) and not isinstance(number, bool) for number in numbers.values()
         )
-        and 1 <= numbers["rounds"] <= 10
-        and 1 <= numbers["pages_in_flight"] <= 16
+        and 1 <= numbers["max_rounds"] <= 10
+        and 1 <= numbers["max_concurrent_pages"] <= 16
         and 0 <= numbers["poll_min_seconds"] <= 86_400
     )

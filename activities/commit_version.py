@@ -10,7 +10,7 @@ from shared.errors import InvalidDataError, PermanentError
 from shared.ledger.runs import Run
 from shared.ledger.trailing import trailing
 from shared.manifest import billing_month
-from shared.messages import ProofResult, VersionRequest
+from shared.messages import CommitResult, VersionRequest
 from shared.redaction import sanitize_exceptions
 from shared.services import services
 from shared.telemetry import emit_event
@@ -20,7 +20,7 @@ bp = df.Blueprint()
 
 @bp.activity_trigger(input_name="request")
 @sanitize_exceptions
-async def commit_version(request: VersionRequest) -> ProofResult:
+async def commit_version(request: VersionRequest) -> CommitResult:
     app = services()
     run = await app.ledger.holding(request["run_id"])
     if not isinstance(run, Run):

@@ -6,12 +6,12 @@ Idempotent: run ids follow from the keys and the backfill's id, so what is plann
 import azure.durable_functions as df
 
 from activities.plan_exports import list_invoices, suffix_of
-from shared.due import lane_limits, lanes
 from shared.exports import BillingMonth, Dataset
-from shared.gaps import KeyState, Scopes, missing, months_between
 from shared.invoices import InvoiceList, left_out_text
 from shared.ledger.keys import run_id, started_at
-from shared.messages import BackfillRequest, DueRun, PlanAnswer
+from shared.messages import BackfillRequest, CyclePlanResult, PlannedRun
+from shared.planning.due import lane_limits, lanes
+from shared.planning.gaps import KeyState, Scopes, missing, months_between
 from shared.redaction import sanitize_exceptions
 from shared.services import Services, services
 
@@ -20,7 +20,7 @@ bp = df.Blueprint()
 
 @bp.activity_trigger(input_name="backfill")
 @sanitize_exceptions
-async def plan_backfill(backfill: BackfillRequest) -> PlanAnswer:
+async def plan_backfill(backfill: BackfillRequest) -> CyclePlanResult:
     app, backfill_id = services(), backfill["backfill_id"]
     listed = await list_invoices(app, last_try=backfill.get("last_try", False))
     if not isinstance(listed, InvoiceList):
@@ -38,7 +38,7 @@ async def plan_backfill(backfill: BackfillRequest) -> PlanAnswer:
     )
     began = started_at(backfill_id)
     assert began is not None  # the starter made the id
-    runs: list[DueRun] = [
+    runs: list[PlannedRun] = [
         {"run_id": run_id(key, began, suffix_of(backfill_id)), "key": str(key)} for key in keys
     ]
     await app.ledger.backfills.planned(

@@ -9,13 +9,13 @@ from datetime import date, datetime
 import azure.durable_functions as df
 
 from shared.clock import parse_iso
-from shared.due import Due, KnownKey, due_at, lane_limits, lanes, spread_of
 from shared.errors import RequestRefusedError, TransientError
 from shared.exports import BillingMonth, Dataset
 from shared.invoices import Invoice, InvoiceList, LeftOut, left_out_text
 from shared.ledger.cycles import Cycle
 from shared.ledger.keys import STAMP, run_id, started_at
-from shared.messages import CycleRequest, DueRun, PlanAnswer, Waiting
+from shared.messages import CyclePlanResult, CycleRequest, PlannedRun, WaitingResult
+from shared.planning.due import Due, KnownKey, lane_limits, lanes, select_due, start_offset_seconds
 from shared.redaction import sanitize_exceptions
 from shared.services import Services, services
 from shared.telemetry import emit_event
@@ -29,7 +29,7 @@ LONGEST_WAIT = (
 
 @bp.activity_trigger(input_name="cycle")
 @sanitize_exceptions
-async def plan_exports(cycle: CycleRequest) -> PlanAnswer:
+async def plan_exports(cycle: CycleRequest) -> CyclePlanResult:
     app = services()
     tick = parse_iso(cycle["tick"])
     await app.ledger.cycles.insert(
@@ -48,11 +48,11 @@ async def plan_exports(cycle: CycleRequest) -> PlanAnswer:
         return listed
     due = await due_now(app, tick, listed)
     suffix, spread = suffix_of(cycle["cycle_id"]), requested_by == "timer"
-    runs: list[DueRun] = [
+    runs: list[PlannedRun] = [
         {
             "run_id": run_id(key, tick, suffix),
             "key": str(key),
-            "start_after_seconds": spread_of(key) if spread else 0,
+            "start_after_seconds": start_offset_seconds(key) if spread else 0,
         }
         for key in due.keys
     ]
@@ -78,7 +78,7 @@ async def plan_exports(cycle: CycleRequest) -> PlanAnswer:
     }
 
 
-async def list_invoices(app: Services, *, last_try: bool) -> InvoiceList | Waiting:
+async def list_invoices(app: Services, *, last_try: bool) -> InvoiceList | WaitingResult:
     """The invoices, from where INVOICE_SOURCE says; where they cannot be had, those known from before, and why by its code."""
     match app.settings.invoice_source:
         case "none":
@@ -123,7 +123,7 @@ async def due_now(app: Services, tick: datetime, listed: InvoiceList) -> Due:
                     started=started_at(entry.last_run_id) if entry.last_run_id else None,
                     outcome=entry.last_outcome,
                 )
-    return due_at(app.settings, tick, listed, known)
+    return select_due(app.settings, tick, listed, known)
 
 
 def suffix_of(cycle_id: str) -> str:

@@ -7,7 +7,7 @@ import azure.durable_functions as df
 from shared.errors import InfrastructureError
 from shared.landing.layout import page_path
 from shared.ledger.runs import Run
-from shared.messages import PageContent, PageRequest
+from shared.messages import PageContentResult, PageRequest
 from shared.redaction import sanitize_exceptions
 from shared.services import services
 
@@ -16,7 +16,7 @@ bp = df.Blueprint()
 
 @bp.activity_trigger(input_name="page")
 @sanitize_exceptions
-async def read_page(page: PageRequest) -> PageContent:
+async def read_page(page: PageRequest) -> PageContentResult:
     app = services()
     run = await app.ledger.holding(page["run_id"])
     if not isinstance(run, Run):
@@ -24,5 +24,5 @@ async def read_page(page: PageRequest) -> PageContent:
     stored = await app.landing.read(page_path(page["run_id"], page["plan"], page["page"]))
     if stored is None:
         raise InfrastructureError("plan_missing", "Plan")
-    content: PageContent = json.loads(stored[0])
+    content: PageContentResult = json.loads(stored[0])
     return content

@@ -3,7 +3,7 @@
 import azure.durable_functions as df
 
 from shared.ledger.outcomes import close_run
-from shared.messages import OutcomeRequest, RunEnd
+from shared.messages import OutcomeRequest, RunResult
 from shared.redaction import sanitize_exceptions
 from shared.services import services
 
@@ -12,8 +12,8 @@ bp = df.Blueprint()
 
 @bp.activity_trigger(input_name="request")
 @sanitize_exceptions
-async def record_outcome(request: OutcomeRequest) -> RunEnd:
-    end: RunEnd = {"outcome": request["outcome"]}
+async def record_outcome(request: OutcomeRequest) -> RunResult:
+    end: RunResult = {"outcome": request["outcome"]}
     if "code" in request:
         end["code"] = request["code"]
     if "version" in request:

@@ -13,7 +13,7 @@ from shared.clock import iso
 from shared.errors import RequestRefusedError, TransientError
 from shared.exports import BillingMonth, MonthScope, period_word
 from shared.ledger.runs import Run
-from shared.messages import OperationWait, Refused, StartResult, Waiting
+from shared.messages import OperationRequest, RefusedResult, StartResult, WaitingResult
 from shared.redaction import sanitize_exceptions
 from shared.services import Services, services
 from shared.telemetry import emit_event
@@ -28,7 +28,7 @@ MOST_OPERATIONS = 3
 
 @bp.activity_trigger(input_name="wait")
 @sanitize_exceptions
-async def start_export(wait: OperationWait) -> StartResult:
+async def start_export(wait: OperationRequest) -> StartResult:
     app = services()
     run = await app.ledger.holding(wait["run_id"])
     if not isinstance(run, Run):
@@ -40,7 +40,7 @@ async def start_export(wait: OperationWait) -> StartResult:
     return await before_asking(app, run) or await ask(app, run)
 
 
-async def waiting(app: Services, run: Run, seconds: int | None, **columns: str) -> Waiting:
+async def waiting(app: Services, run: Run, seconds: int | None, **columns: str) -> WaitingResult:
     """One write, with whatever else is to be said of it."""
     await app.ledger.prolong(run, seconds or 0)
     now = app.clock.now()
@@ -64,7 +64,7 @@ async def waiting(app: Services, run: Run, seconds: int | None, **columns: str) 
     return {"status": "waiting", "retry_after_seconds": seconds}
 
 
-async def before_asking(app: Services, run: Run) -> Waiting | Refused | None:
+async def before_asking(app: Services, run: Run) -> WaitingResult | RefusedResult | None:
     """Reasons not to ask now; None = ask."""
     now, scope = app.clock.now(), run.export_key.scope
     if isinstance(scope, MonthScope):

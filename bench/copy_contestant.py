@@ -154,7 +154,7 @@ def proof(told: dict[str, Any]) -> dict[str, Any]:
         looking.finish()
 
     times: dict[str, list[float]] = {"isal": [], "ours": []}
-    for _ in range(told["rounds"]):
+    for _ in range(told["max_rounds"]):
         for name, run in (("isal", isal), ("ours", mine)):
             times[name].append(timed(run))
     return {name: sorted(all_)[len(all_) // 2] for name, all_ in times.items()}

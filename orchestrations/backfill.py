@@ -7,7 +7,7 @@ import azure.durable_functions as df
 
 from activities.check_backfill import check_backfill
 from activities.plan_backfill import plan_backfill
-from activities.sum_up_backfill import sum_up_backfill
+from activities.summarize_backfill import summarize_backfill
 from orchestrations.policies import (
     LIST_TRIES,
     RETRY,
@@ -19,22 +19,22 @@ from orchestrations.policies import (
 )
 from shared.messages import (
     BackfillRequest,
-    BackfillState,
-    CycleSummary,
+    BackfillStatusResult,
+    CyclePlanResult,
+    CycleResult,
     LaneRequest,
     LaneResult,
-    PlanAnswer,
 )
 
 bp = df.Blueprint()
 
 
 @bp.orchestration_trigger(context_name="context", input_type=dict)
-def backfill(context: df.DurableOrchestrationContext) -> Steps[CycleSummary]:
+def backfill(context: df.DurableOrchestrationContext) -> Steps[CycleResult]:
     request: BackfillRequest = context.get_input()
     context.set_custom_status({"stage": "planning"})
     for attempt in range(1, LIST_TRIES + 1):
-        answer: PlanAnswer = yield context.call_activity_with_retry(
+        answer: CyclePlanResult = yield context.call_activity_with_retry(
             plan_backfill, RETRY, {**request, "last_try": attempt == LIST_TRIES}
         )
         if answer["status"] == "planned":
@@ -52,8 +52,8 @@ def backfill(context: df.DurableOrchestrationContext) -> Steps[CycleSummary]:
                 for lane in lane_requests(answer, request["backfill_id"])
             ]
         )
-    summary: CycleSummary = yield context.call_activity_with_retry(
-        sum_up_backfill, RETRY, {"backfill_id": request["backfill_id"]}
+    summary: CycleResult = yield context.call_activity_with_retry(
+        summarize_backfill, RETRY, {"backfill_id": request["backfill_id"]}
     )
     context.set_custom_status({"stage": "ended", **summary})
     return summary
@@ -68,7 +68,7 @@ def backfill_lane(context: df.DurableOrchestrationContext) -> Steps[LaneResult]:
             {"stage": "running", "run_id": due["run_id"], "done": ended, "runs": len(lane["runs"])}
         )
         try:
-            state: BackfillState = yield context.call_activity_with_retry(
+            state: BackfillStatusResult = yield context.call_activity_with_retry(
                 check_backfill, RETRY, {"backfill_id": lane["cycle_id"]}
             )
             if state["status"] == "cancelled":

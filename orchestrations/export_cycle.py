@@ -7,7 +7,7 @@ asked for a few times more; then the cycle goes on with the invoices that are kn
 import azure.durable_functions as df
 
 from activities.plan_exports import plan_exports
-from activities.sum_up_cycle import sum_up_cycle
+from activities.summarize_cycle import summarize_cycle
 from orchestrations.policies import (
     LIST_TRIES,
     RETRY,
@@ -18,17 +18,17 @@ from orchestrations.policies import (
     sleep,
     start_pause,
 )
-from shared.messages import CycleRequest, CycleSummary, LaneRequest, LaneResult, PlanAnswer
+from shared.messages import CyclePlanResult, CycleRequest, CycleResult, LaneRequest, LaneResult
 
 bp = df.Blueprint()
 
 
 @bp.orchestration_trigger(context_name="context", input_type=dict)
-def export_cycle(context: df.DurableOrchestrationContext) -> Steps[CycleSummary]:
+def export_cycle(context: df.DurableOrchestrationContext) -> Steps[CycleResult]:
     cycle: CycleRequest = context.get_input()
     context.set_custom_status({"stage": "planning"})
     for attempt in range(1, LIST_TRIES + 1):
-        answer: PlanAnswer = yield context.call_activity_with_retry(
+        answer: CyclePlanResult = yield context.call_activity_with_retry(
             plan_exports, RETRY, {**cycle, "last_try": attempt == LIST_TRIES}
         )
         if answer["status"] == "planned":
@@ -46,7 +46,7 @@ def export_cycle(context: df.DurableOrchestrationContext) -> Steps[CycleSummary]
                 for lane in lane_requests(answer, cycle["cycle_id"])
             ]
         )
-    summary: CycleSummary = yield context.call_activity_with_retry(sum_up_cycle, RETRY, cycle)
+    summary: CycleResult = yield context.call_activity_with_retry(summarize_cycle, RETRY, cycle)
     context.set_custom_status({"stage": "ended", **summary})
     return summary
 

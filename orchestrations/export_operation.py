@@ -10,15 +10,15 @@ import azure.durable_functions as df
 from activities.check_operation import check_operation
 from activities.start_export import start_export
 from orchestrations.policies import EARLY, POLLS_PER_HISTORY, RETRY, Steps, sleep, wait_for
-from shared.messages import CheckResult, OperationResult, OperationWait, StartResult
+from shared.messages import CheckResult, OperationRequest, OperationResult, StartResult
 
 bp = df.Blueprint()
 
 
 @bp.orchestration_trigger(context_name="context", input_type=dict)
 def export_operation(context: df.DurableOrchestrationContext) -> Steps[OperationResult | None]:
-    given: OperationWait = context.get_input()
-    wait: OperationWait = {
+    given: OperationRequest = context.get_input()
+    wait: OperationRequest = {
         **given,
         "operation_id": given.get("operation_id"),
         "attempt": given.get("attempt", 0),

@@ -12,26 +12,26 @@ from activities.plan_copy import plan_copy
 from activities.record_outcome import record_outcome
 from activities.tie_out import tie_out
 from orchestrations.policies import (
-    FAILURES,
     PLAN_WAITS,
     RETRY,
     RunFailed,
     Steps,
     ended_by,
-    is_tied_out,
+    has_invoice_total,
     pause_before,
     sleep,
     wait_for,
     windows,
 )
 from shared.messages import (
+    FAILED_OUTCOMES,
     ClaimResult,
+    CommitResult,
     OperationResult,
-    Planned,
+    PlannedResult,
     PlanResult,
-    ProofResult,
-    RunEnd,
     RunRequest,
+    RunResult,
     VersionRequest,
 )
 
@@ -39,41 +39,41 @@ bp = df.Blueprint()
 
 
 @bp.orchestration_trigger(context_name="context", input_type=dict)
-def export_run(context: df.DurableOrchestrationContext) -> Steps[RunEnd]:
+def export_run(context: df.DurableOrchestrationContext) -> Steps[RunResult]:
     run: RunRequest = context.get_input()
     context.set_custom_status({"stage": "starting"})
     claim: ClaimResult = yield context.call_activity_with_retry(
         claim_run, RETRY, {**run, "instance_id": context.instance_id}
     )
-    end: RunEnd = (
+    end: RunResult = (
         (yield from land_and_record(context, run))
         if claim["status"] == "claimed"
         else ended_by(claim)
     )
     context.set_custom_status({"stage": "ended", **end})
-    if end["outcome"] in FAILURES:
+    if end["outcome"] in FAILED_OUTCOMES:
         raise RunFailed(
             end
         )  # recorded first, raised second: the portal shows Failed, with code and remedy
     return end
 
 
-def land_and_record(context: df.DurableOrchestrationContext, run: RunRequest) -> Steps[RunEnd]:
+def land_and_record(context: df.DurableOrchestrationContext, run: RunRequest) -> Steps[RunResult]:
     try:
-        end: RunEnd = yield from land(context, run)
+        end: RunResult = yield from land(context, run)
     except (
         Exception
     ):  # an activity failed RETRY times: the platform's fault, never an answer about the data
         end = {"outcome": "failed", "code": "platform_fault"}
-    recorded: RunEnd = yield context.call_activity_with_retry(
+    recorded: RunResult = yield context.call_activity_with_retry(
         record_outcome, RETRY, {"run_id": run["run_id"], **end}
     )
     return recorded
 
 
-def land(context: df.DurableOrchestrationContext, run: RunRequest) -> Steps[RunEnd]:
+def land(context: df.DurableOrchestrationContext, run: RunRequest) -> Steps[RunResult]:
     asked_to_wait = 0
-    for round_number in range(run["limits"]["rounds"]):
+    for round_number in range(run["limits"]["max_rounds"]):
         if round_number:
             context.set_custom_status({"stage": "pausing", "round": round_number + 1})
             yield from sleep(context, pause_before(round_number, asked_to_wait, run["limits"]))
@@ -96,9 +96,9 @@ def land(context: df.DurableOrchestrationContext, run: RunRequest) -> Steps[RunE
             return ended_by(plan)
         asked_to_wait = yield from copy_pages(context, run, plan)
         context.set_custom_status({"stage": "proving", "version": plan["version"]})
-        proof: ProofResult = yield context.call_activity_with_retry(commit_version, RETRY, copy)
+        proof: CommitResult = yield context.call_activity_with_retry(commit_version, RETRY, copy)
         if proof["status"] != "missing":
-            if proof["status"] == "landed" and is_tied_out(run["key"]):
+            if proof["status"] == "landed" and has_invoice_total(run["key"]):
                 yield from compare(context, run)
             return ended_by(proof)
     return {"outcome": "incomplete", "code": "blobs_missing"}
@@ -127,11 +127,11 @@ def plan_when_served(
 
 
 def copy_pages(
-    context: df.DurableOrchestrationContext, run: RunRequest, plan: Planned
+    context: df.DurableOrchestrationContext, run: RunRequest, plan: PlannedResult
 ) -> Steps[int]:
     """Seconds that storage asked us to wait before more, 0 if it did not."""
     asked_to_wait = 0
-    for window in windows(plan["pages"], run["limits"]["pages_in_flight"]):
+    for window in windows(plan["pages"], run["limits"]["max_concurrent_pages"]):
         context.set_custom_status(
             {
                 "stage": "copying",

@@ -5,18 +5,18 @@ import azure.durable_functions as df
 from activities.copy_blobs import copy_blobs
 from activities.read_page import read_page
 from orchestrations.policies import RETRY, Steps
-from shared.messages import CopyResult, PageContent, PageRequest, PageResult
+from shared.messages import CopyResult, PageContentResult, PageCopyResult, PageRequest
 
 bp = df.Blueprint()
 
 
 @bp.orchestration_trigger(context_name="context", input_type=dict)
-def page_copy(context: df.DurableOrchestrationContext) -> Steps[PageResult]:
+def page_copy(context: df.DurableOrchestrationContext) -> Steps[PageCopyResult]:
     page: PageRequest = context.get_input()
     context.set_custom_status({"stage": "copying", "page": page["page"]})
     batches: list[dict[str, object]] = []
     try:
-        content: PageContent = yield context.call_activity_with_retry(read_page, RETRY, page)
+        content: PageContentResult = yield context.call_activity_with_retry(read_page, RETRY, page)
         batches = [
             {
                 "run_id": page["run_id"],

@@ -8,27 +8,26 @@ import azure.durable_functions as df
 
 from shared.errors import get_remedy
 from shared.messages import (
-    Cancelled,
-    CyclePlan,
-    DueRun,
-    Ended,
-    Landed,
+    CancelledResult,
+    CyclePlannedResult,
+    EndedResult,
+    LandedResult,
     LaneRequest,
     Limits,
-    NoData,
-    Refused,
-    RunEnd,
+    NoDataResult,
+    PlannedRun,
+    RefusedResult,
     RunRequest,
-    Superseded,
-    TimedOut,
-    Unchanged,
+    RunResult,
+    SupersededResult,
+    TimedOutResult,
+    UnchangedResult,
 )
 
 T = TypeVar("T")
 Steps = Generator[Any, Any, T]
 
 RETRY = df.RetryOptions(first_retry_interval_in_milliseconds=5_000, max_number_of_attempts=3)
-FAILURES = frozenset({"incomplete", "failed", "timed_out"})
 WAITS_WITHOUT_HEADER = (30, 60, 120, 300)  # seconds; the last one repeats
 POLLS_PER_HISTORY = 50
 EARLY = timedelta(seconds=1)  # the engine fires timers up to one second early
@@ -42,7 +41,7 @@ LONGEST_TIMER = timedelta(
 class RunFailed(Exception):
     """What the portal shows of a run that failed. Code and remedy only: this text stays in the history."""
 
-    def __init__(self, end: RunEnd) -> None:
+    def __init__(self, end: RunResult) -> None:
         code = end.get("code", end["outcome"])
         super().__init__(f"{end['outcome']} ({code}): {get_remedy(code)}")
 
@@ -66,12 +65,12 @@ def pause_for_list(retry_after_seconds: int | None, attempt: int) -> timedelta:
     return timedelta(seconds=max(1, retry_after_seconds)) + EARLY
 
 
-def is_tied_out(key: str) -> bool:
+def has_invoice_total(key: str) -> bool:
     """Whether the lines of this export sum up to an invoice's total: only billed reconciliation does."""
     return key.startswith("billed_reconciliation/")
 
 
-def lane_requests(plan: CyclePlan, cycle_id: str) -> list[LaneRequest]:
+def lane_requests(plan: CyclePlannedResult, cycle_id: str) -> list[LaneRequest]:
     """The inputs of a plan's lanes; `cycle_id` is the cycle's or the backfill's."""
     return [
         {
@@ -84,12 +83,12 @@ def lane_requests(plan: CyclePlan, cycle_id: str) -> list[LaneRequest]:
     ]
 
 
-def start_pause(due: DueRun, began: datetime, now: datetime) -> timedelta:
+def start_pause(due: PlannedRun, began: datetime, now: datetime) -> timedelta:
     """How long a run of a lane that began at `began` still waits for its turn; zero or less: not at all."""
     return began + timedelta(seconds=due.get("start_after_seconds", 0)) - now
 
 
-def run_of(due: DueRun, lane: LaneRequest, now: datetime) -> RunRequest:
+def run_of(due: PlannedRun, lane: LaneRequest, now: datetime) -> RunRequest:
     """The input of export_run for a run of a lane that starts now: its deadline is counted from here."""
     limits = lane["limits"]
     return {
@@ -99,8 +98,8 @@ def run_of(due: DueRun, lane: LaneRequest, now: datetime) -> RunRequest:
         "requested_by": lane["requested_by"],
         "limits": {
             "deadline": (now + timedelta(hours=limits["deadline_hours"])).isoformat(),
-            "rounds": limits["rounds"],
-            "pages_in_flight": limits["pages_in_flight"],
+            "max_rounds": limits["max_rounds"],
+            "max_concurrent_pages": limits["max_concurrent_pages"],
             "poll_min_seconds": limits["poll_min_seconds"],
         },
     }
@@ -119,8 +118,15 @@ def windows(count: int, width: int) -> Iterator[range]:
 
 
 def ended_by(
-    answer: NoData | Refused | Cancelled | TimedOut | Unchanged | Landed | Superseded | Ended,
-) -> RunEnd:
+    answer: NoDataResult
+    | RefusedResult
+    | CancelledResult
+    | TimedOutResult
+    | UnchangedResult
+    | LandedResult
+    | SupersededResult
+    | EndedResult,
+) -> RunResult:
     """How a run ends on an answer that leaves nothing to do."""
     match answer["status"]:
         case "refused":
@@ -132,7 +138,7 @@ def ended_by(
         case "no_data" if "code" in answer:
             return {"outcome": "no_data", "code": answer["code"]}
         case "ended":
-            return answer["end"]
+            return answer["result"]
         case "timed_out":
             return {"outcome": "timed_out", "code": "deadline_passed"}
         case "cancelled":

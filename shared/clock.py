@@ -26,7 +26,7 @@ class SystemClock:
 def iso(moment: datetime) -> str:
     """`2026-11-08T09:37:00Z`, with a fraction only where there is one; sorts as text within one precision.
 
-    >>> iso(datetime(2026, 11, 8, 9, 37, tzinfo=timezone.utc))
+    >>> iso(datetime(2026, 11, 8, 9, 37, tzinfo=UTC))
     '2026-11-08T09:37:00Z'
     """
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -14,12 +14,15 @@ Outcome = Literal[
 ]
 
 
+FAILED_OUTCOMES: frozenset[Outcome] = frozenset({"incomplete", "failed", "timed_out"})
+
+
 class Limits(TypedDict):
     """What orchestrators decide by; copied from the settings when a run starts, so that a replay sees the same."""
 
     deadline: str  # ISO 8601, UTC
-    rounds: int  # how often a run goes round before it is called incomplete
-    pages_in_flight: int
+    max_rounds: int  # how often a run goes round before it is called incomplete
+    max_concurrent_pages: int
     poll_min_seconds: int
 
 
@@ -40,14 +43,14 @@ class ClaimRequest(RunRequest):
     instance_id: str
 
 
-class OperationWait(RunRequest):
+class OperationRequest(RunRequest):
     """The input of export_operation, start_export and check_operation; what continue_as_new carries on."""
 
     operation_id: str | None
     attempt: int
 
 
-class RunEnd(TypedDict):
+class RunResult(TypedDict):
     """The output of export_run."""
 
     outcome: Outcome
@@ -56,74 +59,74 @@ class RunEnd(TypedDict):
     live_run_id: NotRequired[str]
 
 
-class Waiting(TypedDict):
+class WaitingResult(TypedDict):
     """Not yet. Ask the same thing again later; None when no Retry-After was sent."""
 
     status: Literal["waiting"]
     retry_after_seconds: int | None
 
 
-class Refused(TypedDict):
+class RefusedResult(TypedDict):
     """Never. The code is an entry of shared/errors.py."""
 
     status: Literal["refused"]
     code: str
 
 
-class Gone(TypedDict):
+class OperationGoneResult(TypedDict):
     """The operation is not known any more; the next start_export asks anew."""
 
     status: Literal["gone"]
 
 
-class Cancelled(TypedDict):
+class CancelledResult(TypedDict):
     """Somebody asked for the end; the mark in the run row is read by every activity before it begins new work."""
 
     status: Literal["cancelled"]
 
 
-class Claimed(TypedDict):
+class ClaimedResult(TypedDict):
     """The key is this run's."""
 
     status: Literal["claimed"]
 
 
-class Superseded(TypedDict):
+class SupersededResult(TypedDict):
     """Another run holds the key: it was there first, or it took over a run that seemed dead."""
 
     status: Literal["superseded"]
     live_run_id: str
 
 
-class Ended(TypedDict):
+class EndedResult(TypedDict):
     """The run row has an outcome already: a restart or a rewind of a run that is over."""
 
     status: Literal["ended"]
-    end: RunEnd
+    result: RunResult
 
 
-class Started(TypedDict):
+class StartedResult(TypedDict):
     status: Literal["started"]
     operation_id: str
 
 
-class Succeeded(TypedDict):
+class SucceededResult(TypedDict):
     status: Literal["succeeded"]
     operation_id: str
 
 
-class NoData(TypedDict):
+class NoDataResult(TypedDict):
     status: Literal["no_data"]
     code: NotRequired[str]  # "month_not_open": Microsoft answered with another month
 
 
-class TimedOut(TypedDict):
+class TimedOutResult(TypedDict):
     """Still waiting at the first look after the deadline."""
 
     status: Literal["timed_out"]
 
 
-class Planned(TypedDict):
+class PlannedResult(TypedDict):
     status: Literal["planned"]
     plan: int  # the round's number, from 1: where the pages lie
     version: str
@@ -131,28 +134,45 @@ class Planned(TypedDict):
     blobs: int
 
 
-class Unchanged(TypedDict):
+class UnchangedResult(TypedDict):
     status: Literal["unchanged"]
     version: str
 
 
-class Landed(TypedDict):
+class LandedResult(TypedDict):
     status: Literal["landed"]
     version: str
 
 
-class Missing(TypedDict):
+class BlobsMissingResult(TypedDict):
     status: Literal["missing"]
     blobs: int
 
 
-ClaimResult = Claimed | Ended | Refused | Cancelled | Superseded
-Stopped = Cancelled | Superseded | Ended  # what any activity may find instead of work
-StartResult = Started | Waiting | Refused | Stopped
-CheckResult = Succeeded | Waiting | NoData | Gone | Refused | Stopped
-OperationResult = Succeeded | NoData | Refused | TimedOut | Stopped
-PlanResult = Planned | Unchanged | NoData | Gone | Waiting | Refused | Stopped
-ProofResult = Landed | Missing | Refused | Stopped
+ClaimResult = ClaimedResult | EndedResult | RefusedResult | CancelledResult | SupersededResult
+StoppedResult = (
+    CancelledResult | SupersededResult | EndedResult
+)  # what any activity may find instead of work
+StartResult = StartedResult | WaitingResult | RefusedResult | StoppedResult
+CheckResult = (
+    SucceededResult
+    | WaitingResult
+    | NoDataResult
+    | OperationGoneResult
+    | RefusedResult
+    | StoppedResult
+)
+OperationResult = SucceededResult | NoDataResult | RefusedResult | TimedOutResult | StoppedResult
+PlanResult = (
+    PlannedResult
+    | UnchangedResult
+    | NoDataResult
+    | OperationGoneResult
+    | WaitingResult
+    | RefusedResult
+    | StoppedResult
+)
+CommitResult = LandedResult | BlobsMissingResult | RefusedResult | StoppedResult
 
 
 class VersionRequest(TypedDict):
@@ -169,7 +189,7 @@ class PageRequest(TypedDict):
     page: int
 
 
-class PageContent(TypedDict):
+class PageContentResult(TypedDict):
     version: str
     batches: list[
         list[str]
@@ -191,13 +211,13 @@ class CopyResult(TypedDict):
     retry_after_seconds: int  # 0 = storage did not ask for a pause
 
 
-class PageResult(TypedDict):
+class PageCopyResult(TypedDict):
     landed: int
     failed: int
     retry_after_seconds: int
 
 
-class OutcomeRequest(RunEnd):
+class OutcomeRequest(RunResult):
     """The input of record_outcome."""
 
     run_id: str
@@ -214,7 +234,7 @@ class CycleRequest(TypedDict):
     last_try: NotRequired[bool]
 
 
-class DueRun(TypedDict):
+class PlannedRun(TypedDict):
     """`start_after_seconds`: not before so long after its lane began, so that not everything asks Microsoft at once."""
 
     run_id: str
@@ -226,21 +246,21 @@ class LaneLimits(TypedDict):
     """Limits without a deadline: a lane sets that when it starts a run."""
 
     deadline_hours: float
-    rounds: int
-    pages_in_flight: int
+    max_rounds: int
+    max_concurrent_pages: int
     poll_min_seconds: int
 
 
-class CyclePlan(TypedDict):
+class CyclePlannedResult(TypedDict):
     """The output of plan_exports and plan_backfill: what is due, dealt into lanes that run side by side."""
 
     status: Literal["planned"]
-    lanes: list[list[DueRun]]
+    lanes: list[list[PlannedRun]]
     limits: LaneLimits
     requested_by: str
 
 
-PlanAnswer = CyclePlan | Waiting
+CyclePlanResult = CyclePlannedResult | WaitingResult
 
 
 class LaneRequest(TypedDict):
@@ -248,7 +268,7 @@ class LaneRequest(TypedDict):
 
     cycle_id: str
     requested_by: str
-    runs: list[DueRun]
+    runs: list[PlannedRun]
     limits: LaneLimits
 
 
@@ -257,8 +277,8 @@ class LaneResult(TypedDict):
     failed: int
 
 
-class CycleSummary(TypedDict):
-    """The output of sum_up_cycle and export_cycle: how many runs ended how."""
+class CycleResult(TypedDict):
+    """The output of summarize_cycle and export_cycle: how many runs ended how."""
 
     outcomes: dict[str, int]
     runs: int
@@ -274,17 +294,17 @@ class BackfillRequest(TypedDict):
     last_try: NotRequired[bool]
 
 
-class BackfillMark(TypedDict):
-    """The input of check_backfill and sum_up_backfill."""
+class BackfillStatusRequest(TypedDict):
+    """The input of check_backfill and summarize_backfill."""
 
     backfill_id: str
 
 
-class GoOn(TypedDict):
+class ContinueResult(TypedDict):
     status: Literal["go_on"]
 
 
-BackfillState = GoOn | Cancelled
+BackfillStatusResult = ContinueResult | CancelledResult
 
 
 class TieOutRequest(TypedDict):

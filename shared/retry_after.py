@@ -12,7 +12,7 @@ LONGEST = (
 def retry_after_seconds(header: str | None, now: datetime) -> int | None:
     """`Retry-After` as seconds from `now` (aware): delta seconds or an HTTP date, rounded up; None when absent or unreadable.
 
-    >>> moment = datetime(2026, 11, 8, 9, 37, tzinfo=timezone.utc)
+    >>> moment = datetime(2026, 11, 8, 9, 37, tzinfo=UTC)
     >>> [retry_after_seconds(text, moment) for text in ("57", "Sun, 08 Nov 2026 09:38:30 GMT", "soon")]
     [57, 90, None]
     """

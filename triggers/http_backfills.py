@@ -10,14 +10,13 @@ import azure.functions as func
 
 from activities.plan_backfill import known_states, scopes_of
 from shared.clock import iso, parse_iso
-from shared.due import FAILED
 from shared.exports import BillingMonth, Dataset, InvalidValueError, parse_dataset
-from shared.gaps import FIRST_SERVED, MOST_MONTHS, Gap, gaps, months_between
 from shared.invoices import InvoiceList, read_left_out
 from shared.ledger.backfills import Backfill
 from shared.ledger.keys import random_suffix, stamp
 from shared.ledger.runs import Run
-from shared.messages import BackfillRequest
+from shared.messages import FAILED_OUTCOMES, BackfillRequest
+from shared.planning.gaps import FIRST_SERVED, MOST_MONTHS, Gap, gaps, months_between
 from shared.services import Services, services
 from triggers.http_cycles import DIED, left_out_view
 from triggers.problem import Problem, answer, invalid, problem_details, unknown
@@ -231,7 +230,7 @@ def view(backfill: Backfill, runs: list[Run], now: datetime) -> dict[str, Any]:
         "no_data": sum(run.outcome == "no_data" for run in ended),
         "not_served": backfill.settled.get("not_served", 0)
         + sum(run.code == "not_served" for run in ended),
-        "failed": sum(run.outcome in FAILED and run.code != "not_served" for run in ended),
+        "failed": sum(run.outcome in FAILED_OUTCOMES and run.code != "not_served" for run in ended),
         "waiting": left,
         "estimated_end": estimated_end(backfill, ended, left, now),
         "outcomes": backfill.outcomes,

@@ -10,12 +10,13 @@ import azure.functions as func
 
 from activities.plan_exports import due_now, list_invoices
 from shared.clock import iso, parse_iso
-from shared.due import FAILED, request_of, stalled_since
 from shared.errors import get_cause, get_remedy
 from shared.exports import ExportKey
 from shared.invoices import InvoiceList, LeftOut, read_left_out
 from shared.ledger.cycles import Cycle
 from shared.ledger.keys import random_suffix, stamp
+from shared.messages import FAILED_OUTCOMES
+from shared.planning.due import export_request, stalled_since
 from shared.services import Services, services
 from shared.telemetry import emit_event
 from triggers.problem import answer, invalid, problem_details, unknown
@@ -121,12 +122,12 @@ async def dry_run(app: Services, now: datetime) -> dict[str, Any]:
     requests = [
         {
             "key": str(key),
-            **request_of(key, now),
+            **export_request(key, now),
             "live_run_id": lock.run_id or None if lock else None,
         }
         for key, lock in zip(due.keys, locks, strict=True)
     ]
-    resting = [{"key": str(one.key), "due_again": iso(one.due_again)} for one in due.resting]
+    resting = [{"key": str(one.key), "next_due_at": iso(one.next_due_at)} for one in due.resting]
     return {
         "dry_run": True,
         "tick": iso(now),
@@ -142,7 +143,7 @@ def summary(cycle: Cycle, stalled: list[dict[str, Any]]) -> dict[str, Any]:
     outcome = None
     if cycle.state in ("ended", "failed"):
         well = cycle.state == "ended" and not any(
-            cycle.outcomes.get(bad) for bad in (*FAILED, "cancelled", "lost")
+            cycle.outcomes.get(bad) for bad in (*FAILED_OUTCOMES, "cancelled", "lost")
         )
         outcome = "complete" if well else "incomplete"
     return {

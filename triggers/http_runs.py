@@ -7,13 +7,13 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from shared.clock import iso, parse_iso
-from shared.due import limits_until
 from shared.exports import ExportKey, MonthScope, period_word
 from shared.ledger.claims import claim, row_of
 from shared.ledger.keys import random_suffix, run_id
 from shared.ledger.runs import Run
 from shared.ledger.tables import BadContinuation
 from shared.messages import RunRequest
+from shared.planning.due import run_limits
 from shared.services import services
 from shared.telemetry import emit_event
 from triggers.problem import Problem, answer, invalid, problem_details, unknown
@@ -54,7 +54,7 @@ async def begin(
         "run_id": run_id(order.key, now, random_suffix()),
         "key": str(order.key),
         "force": order.force,
-        "limits": limits_until(app.settings, now),
+        "limits": run_limits(app.settings, now),
         "requested_by": by,
         "reason": order.reason,
         "retry_of": retry_of,

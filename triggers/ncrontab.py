@@ -18,7 +18,7 @@ HORIZON = timedelta(days=366 * 41)  # 29 February on a given weekday, around a c
 def next_tick(schedule: str, after: datetime) -> datetime | None:
     """The first moment behind `after`; None for what cannot be read or never comes.
 
-    >>> next_tick("0 0 5 * * *", datetime(2026, 11, 21, 5, tzinfo=timezone.utc))
+    >>> next_tick("0 0 5 * * *", datetime(2026, 11, 21, 5, tzinfo=UTC))
     datetime.datetime(2026, 11, 22, 5, 0, tzinfo=datetime.timezone.utc)
     """
     fields = schedule.split()

@@ -4,7 +4,6 @@ import json
 from datetime import datetime
 from typing import Any
 
-from shared.due import finality
 from shared.errors import get_cause, get_remedy
 from shared.exports import ExportKey
 from shared.landing.documents import key_members
@@ -14,6 +13,7 @@ from shared.ledger.cycles import Cycle
 from shared.ledger.ledger import Ledger
 from shared.ledger.locks import Lock
 from shared.ledger.runs import Run
+from shared.planning.due import finality
 
 
 async def run_view(ledger: Ledger, run: Run) -> dict[str, Any]:

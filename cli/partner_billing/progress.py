@@ -65,7 +65,7 @@ def said(run: Run, now: datetime) -> str:
     """What a run is doing, or how it ended, in words.
 
     >>> said({"stage": "waiting", "polls": 2, "next_check_at": "2026-11-08T09:37:03Z"},
-    ...      datetime(2026, 11, 8, 9, 37, 0, tzinfo=timezone.utc))
+    ...      datetime(2026, 11, 8, 9, 37, 0, tzinfo=UTC))
     'waiting for Microsoft, looked 2 times, next in 3 s'
     """
     if run.get("outcome"):

@@ -160,9 +160,9 @@ def parse_manifest_response(answer: GraphResponse) -> OperationSucceeded:
 def parse_linked_id(link: str, collection: Literal["operations", "manifests"]) -> str | None:
     """The id that a link into `collection` ends in, or that a bare id is; None where there is none to trust.
 
-    >>> linked_id("https://graph.microsoft.com/v1.0/reports/partners/billing/operations/9ab9cb54-d07f", "operations")
+    >>> parse_linked_id("https://graph.microsoft.com/v1.0/reports/partners/billing/operations/9ab9cb54-d07f", "operations")
     '9ab9cb54-d07f'
-    >>> linked_id("https://example.org/manifests('8fe347d7')?x=1", "manifests"), linked_id("/operations/..%2f", "operations")
+    >>> parse_linked_id("https://example.org/manifests('8fe347d7')?x=1", "manifests"), parse_linked_id("/operations/..%2f", "operations")
     ('8fe347d7', None)
     """
     if len(link) > LONGEST_LINK or any(character.isspace() for character in link):

@@ -9,7 +9,13 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.locks import Lock
 from shared.ledger.outcomes import close_run
 from shared.ledger.runs import Run
-from shared.messages import Cancelled, Claimed, Ended, RunRequest, Superseded
+from shared.messages import (
+    CancelledResult,
+    ClaimedResult,
+    EndedResult,
+    RunRequest,
+    SupersededResult,
+)
 from shared.telemetry import APP_VERSION
 
 MOST_TRIES = 50
@@ -33,7 +39,7 @@ def row_of(request: RunRequest, now: datetime) -> Run:
 
 async def claim(
     ledger: Ledger, wanted: Run, *, leave_trace: bool = True
-) -> Claimed | Ended | Cancelled | Superseded:
+) -> ClaimedResult | EndedResult | CancelledResult | SupersededResult:
     """Makes the key `wanted`'s, writes its row and says so; or says why not.
 
     Idempotent: the lock's row says whose the key is and the run's row is inserted once, so a repeated claim finds its
@@ -45,7 +51,7 @@ async def claim(
         await ledger.runs.get(wanted.run_id) if leave_trace else None
     )  # a starter has made the id just now
     if known is not None and known.end is not None:
-        return {"status": "ended", "end": await close_run(ledger, wanted.run_id, known.end)}
+        return {"status": "ended", "result": await close_run(ledger, wanted.run_id, known.end)}
     if known is not None and known.cancelled:
         await close_run(ledger, wanted.run_id, {"outcome": "cancelled", "code": "cancelled"})
         return {"status": "cancelled"}

@@ -29,7 +29,7 @@ def random_suffix() -> str:
 
 
 def run_id(key: ExportKey, moment: datetime, suffix: str = "") -> str:
-    """>>> run_id(ExportKey.parse("unbilled_usage/2026-11/USD/full"), datetime(2026, 11, 8, 9, 37, tzinfo=timezone.utc), "x7qa")
+    """>>> run_id(ExportKey.parse("unbilled_usage/2026-11/USD/full"), datetime(2026, 11, 8, 9, 37, tzinfo=UTC), "x7qa")
     'unbilled-usage-2026-11-usd-full-20261108t093700z-x7qa'
     """
     words = str(key).lower().replace("_", "-").replace("/", "-")

@@ -14,7 +14,7 @@ from shared.ledger.runs import Run, Runs
 from shared.ledger.tables import Tables
 from shared.ledger.throttle import Throttle
 from shared.ledger.versions import Versions
-from shared.messages import Stopped
+from shared.messages import StoppedResult
 
 
 class Ledger:
@@ -27,13 +27,13 @@ class Ledger:
         self.invoices, self.backfills = Invoices(tables), Backfills(tables)
         self.throttle = Throttle(tables, clock)
 
-    async def holding(self, run_id: str) -> Run | Stopped:
+    async def holding(self, run_id: str) -> Run | StoppedResult:
         """The run, if it may go on: it lives, nobody cancelled it, and its key is its own. Else the answer to give."""
         run = await self.runs.get(run_id)
         if run is None:
             return {"status": "superseded", "live_run_id": ""}
         if run.end is not None:
-            return {"status": "ended", "end": run.end}
+            return {"status": "ended", "result": run.end}
         if run.cancelled:
             return {"status": "cancelled"}
         if self.locking:

@@ -14,7 +14,7 @@ from shared.errors import InfrastructureError, get_remedy
 from shared.ledger.ledger import Ledger
 from shared.ledger.locks import Lock
 from shared.ledger.runs import Run, seconds_between
-from shared.messages import RunEnd
+from shared.messages import RunResult
 from shared.telemetry import emit_event
 
 MOST_TRIES = 50
@@ -28,7 +28,7 @@ InstanceState = Literal["live", "unknown", "terminated", "over"]
 """What the engine says of an instance; pending and suspended live; over = completed or failed."""
 
 
-async def close_run(ledger: Ledger, run_id: str, end: RunEnd) -> RunEnd:
+async def close_run(ledger: Ledger, run_id: str, end: RunResult) -> RunResult:
     """Writes how a run ended, once, and puts everything in order behind it. Returns how it really ended.
 
     A run that has an outcome keeps it. One whose version is complete and its own has landed, whatever was said of it.
@@ -70,7 +70,7 @@ async def close_run(ledger: Ledger, run_id: str, end: RunEnd) -> RunEnd:
     return run.end
 
 
-async def _write_outcome(ledger: Ledger, run_id: str, end: RunEnd) -> Run:
+async def _write_outcome(ledger: Ledger, run_id: str, end: RunResult) -> Run:
     for _ in range(MOST_TRIES):
         run = await ledger.runs.get(run_id)
         if run is None:
@@ -85,7 +85,7 @@ async def _write_outcome(ledger: Ledger, run_id: str, end: RunEnd) -> Run:
     raise InfrastructureError("run_contended", "Run")
 
 
-async def _final_columns(ledger: Ledger, run: Run, end: RunEnd) -> dict[str, Any]:
+async def _final_columns(ledger: Ledger, run: Run, end: RunResult) -> dict[str, Any]:
     columns: dict[str, Any] = {
         "stage": "ended",
         "outcome": end["outcome"],
@@ -151,7 +151,7 @@ async def _settle(
     if run is None:  # claimed by a starter that died before it wrote the run's row
         await ledger.locks.free(lock.key, lock.run_id)
     else:
-        end: RunEnd = (
+        end: RunResult = (
             {"outcome": "cancelled", "code": "cancelled"}
             if run.cancelled
             else {"outcome": "failed", "code": code}

@@ -15,7 +15,7 @@ from shared.exports import ExportKey
 from shared.ledger.keys import run_keys
 from shared.ledger.locks import Lock
 from shared.ledger.tables import Continuation, Row, Tables, Where
-from shared.messages import Outcome, RunEnd
+from shared.messages import Outcome, RunResult
 
 MOST_REQUEST_IDS = 10
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
@@ -82,11 +82,11 @@ class Run:
         return bool(self.cancel_requested_at)
 
     @property
-    def end(self) -> RunEnd | None:
+    def end(self) -> RunResult | None:
         """How it ended, in the form that orchestrators return; None while it lives."""
         if not self.outcome:
             return None
-        end: RunEnd = {"outcome": _outcome(self.outcome)}
+        end: RunResult = {"outcome": _outcome(self.outcome)}
         if self.code:
             end["code"] = self.code
         if self.version and self.outcome in ("landed", "unchanged"):

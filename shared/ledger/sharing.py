@@ -7,12 +7,12 @@ from shared.clock import parse_iso
 from shared.ledger.ledger import Ledger
 from shared.ledger.outcomes import close_run
 from shared.ledger.runs import Run
-from shared.messages import Superseded
+from shared.messages import SupersededResult
 
 WELL = frozenset({"landed", "unchanged", "no_data"})
 
 
-async def share(ledger: Ledger, wanted: Run, tick: datetime) -> Superseded | None:
+async def share(ledger: Ledger, wanted: Run, tick: datetime) -> SupersededResult | None:
     """Ends `wanted` in favour of a run of its key that ended well since `tick`, and names that one; None where there is none.
 
     A run that has a row already goes its way: it has been claimed, and the answer is claim()'s to give.

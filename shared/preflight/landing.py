@@ -160,8 +160,8 @@ def probe_name(now: datetime) -> str:
 def is_forgotten(name: str, now: datetime) -> bool:
     """A probe that no check still works with.
 
-    >>> from datetime import timezone
-    >>> noon = datetime(2026, 11, 8, 12, tzinfo=timezone.utc)
+    >>> from datetime import UTC
+    >>> noon = datetime(2026, 11, 8, 12, tzinfo=UTC)
     >>> [is_forgotten(name, noon) for name in ("probe-20261108t093700z-x7qa", "probe-20261108t115900z-x7qa", "x")]
     [True, False, False]
     """

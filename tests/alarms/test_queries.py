@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.due import FAILED
 from shared.exports import Dataset
 from shared.ledger.runs import OUTCOMES
+from shared.planning.due import FAILED
 from tests.alarms.engine import (
     ALERTS,
     TWO_DAYS,

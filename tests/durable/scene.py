@@ -225,7 +225,7 @@ def restart(world: World) -> None:
     world.host = world.open_host()
 
 
-def request_of(world: World, key: str, **more: Any) -> dict[str, Any]:
+def export_request(world: World, key: str, **more: Any) -> dict[str, Any]:
     """The input of export_run, as a trigger makes it; for runs that are started past the triggers."""
     now = world.clock.now()
     return {
@@ -235,8 +235,8 @@ def request_of(world: World, key: str, **more: Any) -> dict[str, Any]:
         "requested_by": "test",
         "limits": {
             "deadline": (now + timedelta(hours=24)).isoformat(),
-            "rounds": 3,
-            "pages_in_flight": 4,
+            "max_rounds": 3,
+            "max_concurrent_pages": 4,
             "poll_min_seconds": 10,
         },
         **more,

@@ -231,7 +231,7 @@ def test_what_activities_get_and_give_is_small_plain_and_not_secret(azurite: Azu
         "copy_blobs",
         "commit_version",
         "record_outcome",
-        "sum_up_cycle",
+        "summarize_cycle",
     } <= watched_names
     for name, direction, value in crossings:
         assert isinstance(value, dict), (name, direction)

@@ -182,7 +182,7 @@ def test_settled_invoices_rest_for_a_week_and_the_dry_run_says_until_when() -> N
         told = world.post("/api/cycles", {"dry_run": True}, status=200)
         billed = sorted(key for key in by_key(first) if key.startswith("billed"))
         assert sorted(one["key"] for one in told["resting"]) == billed
-        assert {parse_iso(one["due_again"]) for one in told["resting"]} == {
+        assert {parse_iso(one["next_due_at"]) for one in told["resting"]} == {
             datetime(2026, 12, 27, 5, 0, tzinfo=UTC)
         }
         assert not [key for key in by_key(world.run_cycle()) if key.startswith("billed")]

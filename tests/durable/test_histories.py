@@ -128,7 +128,7 @@ def one_of(name: str, orchestrator: str, number: int = 0) -> dict[str, Any]:
         ("two_rounds", "export_run", EventType.SUB_ORCHESTRATION_CREATED, 0, {"Name": "page_copy"}),
         ("two_rounds", "page_copy", EventType.TASK_SCHEDULED, 3, {"Name": "read_page"}),
         ("waiting", "export_operation", EventType.TASK_SCHEDULED, 0, {"Name": "check_operation"}),
-        ("cycle", "export_cycle", EventType.TASK_SCHEDULED, 0, {"Name": "sum_up_cycle"}),
+        ("cycle", "export_cycle", EventType.TASK_SCHEDULED, 0, {"Name": "summarize_cycle"}),
         ("cycle", "cycle_lane", EventType.SUB_ORCHESTRATION_CREATED, 0, {"Name": "export_cycle"}),
     ],
 )

@@ -26,11 +26,11 @@ from tests.durable.scene import (
     assert_sound,
     catalogue_of,
     container_of,
+    export_request,
     fields_of,
     folders_of,
     lock_of,
     open_world,
-    request_of,
     tables_of,
 )
 from tests.support.world import World
@@ -191,7 +191,7 @@ def test_cancelled_while_it_copies_keeps_what_is_proven(world: World) -> None:
 
 def test_cancelled_before_it_claims(world: World) -> None:
     key = fresh(world)
-    request = request_of(world, key)
+    request = export_request(world, key)
     ledger = world.app.ledger
     claimed = world.on_loop(claim(ledger, row_of(request, world.clock.now())))  # type: ignore[arg-type]
     assert claimed["status"] == "claimed"
@@ -207,7 +207,7 @@ def test_superseded_where_another_run_holds_the_key(world: World) -> None:
     behave(world, ready_after_seconds=3600, retry_after_seconds=600)
     live = world.start(**fields_of(key))
     world.host.run_until(lambda: world.run_row(live).polls >= 1)
-    late = request_of(world, key)
+    late = export_request(world, key)
     world.host.start_orchestration("export_run", late, late["run_id"])
     world.host.settle()
     run = world.get(f"/api/runs/{late['run_id']}")
@@ -223,7 +223,7 @@ def test_superseded_where_the_key_was_taken_over_meanwhile(world: World) -> None
     behave(world, ready_after_seconds=3600, retry_after_seconds=600)
     run_id = world.start(**fields_of(key))
     world.host.run_until(lambda: world.run_row(run_id).polls >= 1)
-    ledger, other = world.app.ledger, request_of(world, key)["run_id"]
+    ledger, other = world.app.ledger, export_request(world, key)["run_id"]
     world.on_loop(ledger.locks.free(key, run_id))
     taken = world.on_loop(
         ledger.locks.take(key, other, "OtherHub", world.clock.now(), lambda lock: _no())
@@ -325,7 +325,7 @@ def test_not_served(world: World) -> None:
         world.post("/api/runs", fields_of("unbilled_usage/2026-09/USD/full"), status=400)["code"]
         == "request_invalid"
     )
-    request = request_of(world, "unbilled_usage/2026-09/USD/full")
+    request = export_request(world, "unbilled_usage/2026-09/USD/full")
     world.host.start_orchestration("export_run", request, request["run_id"])
     run = world.finish(request["run_id"])
     assert_ended(world, run, "failed", "not_served")
@@ -449,8 +449,8 @@ def with_changes(**changes: Any) -> Any:
         with_changes(
             limits={
                 "deadline": "2026-11-22T00:00:00Z",
-                "rounds": 1000,
-                "pages_in_flight": 4,
+                "max_rounds": 1000,
+                "max_concurrent_pages": 4,
                 "poll_min_seconds": 10,
             }
         ),
@@ -460,7 +460,7 @@ def with_changes(**changes: Any) -> Any:
 )
 def test_input_invalid(world: World, spoil: Any) -> None:
     """Whoever has the host's own key can start anything; nothing is claimed, asked or written for it."""
-    request = request_of(world, fresh(world))
+    request = export_request(world, fresh(world))
     asked = len(world.simulator.requests)
     given = spoil(request)
     world.host.start_orchestration("export_run", given, request["run_id"])
@@ -550,7 +550,7 @@ def test_timed_out_where_graph_only_ever_throttles(world: World) -> None:
 def test_a_deadline_in_the_past_still_gives_one_look(world: World) -> None:
     key = fresh(world)
     behave(world, ready_after_polls=0)
-    request = request_of(world, key)
+    request = export_request(world, key)
     request["limits"]["deadline"] = (world.clock.now() - timedelta(days=2)).isoformat()
     world.host.start_orchestration("export_run", request, request["run_id"])
     assert_ended(world, world.finish(request["run_id"]), "landed")

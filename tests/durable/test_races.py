@@ -13,11 +13,11 @@ from tests.durable.scene import (
     BEHAVIOUR,
     assert_ended,
     assert_landed,
+    export_request,
     fields_of,
     folders_of,
     lock_of,
     open_world,
-    request_of,
 )
 from tests.support.world import World
 
@@ -53,7 +53,7 @@ def test_of_twenty_simultaneous_posts_one_starts_and_the_others_are_shown_its_ru
 def test_runs_that_race_without_a_lock_land_one_version_whole(azurite: Azurite, count: int) -> None:
     with open_world(azurite, locking=False) as world:
         key = "billed_usage/" + world.invoice_id + "/full"
-        requests = [request_of(world, key) for _ in range(count)]
+        requests = [export_request(world, key) for _ in range(count)]
         for request in requests:
             world.host.start_orchestration("export_run", request, request["run_id"])
         runs = [world.finish(request["run_id"]) for request in requests]
@@ -76,12 +76,12 @@ def test_runs_that_race_without_a_lock_over_restated_data_leave_the_newest_shown
     """The first has the old data in its hands when the second begins with the new."""
     with open_world(azurite, locking=False, behaviour=SLOW) as world:
         key = "billed_reconciliation/" + world.invoice_id + "/full"
-        old, first = world.simulator.expected(key), request_of(world, key)
+        old, first = world.simulator.expected(key), export_request(world, key)
         world.host.start_orchestration("export_run", first, first["run_id"])
         world.host.run_until(lambda: world.simulator.operations)
         world.host.advance(timedelta(minutes=5))
         new = world.simulator.restate(key)
-        second = request_of(world, key)
+        second = export_request(world, key)
         world.simulator.behaviour = BEHAVIOUR
         world.host.start_orchestration("export_run", second, second["run_id"])
         assert world.finish(second["run_id"])["outcome"] == "landed"

@@ -12,7 +12,7 @@ import pytest
 from local.azurite import Azurite
 from shared.clock import parse_iso
 from shared.ledger.claims import claim, row_of
-from tests.durable.scene import BEHAVIOUR, lock_of, request_of
+from tests.durable.scene import BEHAVIOUR, export_request, lock_of
 from tests.support.world import World
 
 KEY = "unbilled_usage/2026-11/USD/full"
@@ -68,7 +68,7 @@ def test_lost_from_its_own_hub(world: World, moment: timedelta) -> None:
 
 @moments
 def test_of_another_hub_when_its_lease_has_ended(world: World, moment: timedelta) -> None:
-    request, ledger = request_of(world, KEY), world.app.ledger
+    request, ledger = export_request(world, KEY), world.app.ledger
     mine, ledger.hub = ledger.hub, "OtherHub"
     world.host.advance(moment)
     world.on_loop(claim(ledger, row_of(request, world.clock.now())))  # type: ignore[arg-type]

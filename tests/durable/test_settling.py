@@ -23,10 +23,10 @@ from tests.durable.scene import (
     assert_landed,
     assert_sound,
     catalogue_of,
+    export_request,
     fields_of,
     lock_of,
     open_world,
-    request_of,
     tables_of,
 )
 from tests.support.world import World
@@ -157,7 +157,7 @@ def test_lost_by_the_engine_is_closed_by_the_second_pass(world: World, key: str)
 
 def test_known_again_is_alive_again(world: World, key: str) -> None:
     """A starter was slow between its claim and start_new: what was unknown for a moment is not dead."""
-    request = request_of(world, key)
+    request = export_request(world, key)
     assert (
         world.on_loop(claim(world.app.ledger, row_of(request, world.clock.now())))["status"]
         == "claimed"
@@ -174,7 +174,7 @@ def test_known_again_is_alive_again(world: World, key: str) -> None:
 
 
 def test_a_start_that_failed_leaves_a_claim_that_is_settled(world: World, key: str) -> None:
-    request = request_of(world, key)
+    request = export_request(world, key)
     world.on_loop(claim(world.app.ledger, row_of(request, world.clock.now())))  # type: ignore[arg-type]
     settle(world)
     world.host.advance(PASS)
@@ -185,7 +185,7 @@ def test_a_start_that_failed_leaves_a_claim_that_is_settled(world: World, key: s
 
 def test_a_claim_without_a_row_is_freed(world: World, key: str) -> None:
     """The starter died between the lock's row and the run's."""
-    run_id, ledger = request_of(world, key)["run_id"], world.app.ledger
+    run_id, ledger = export_request(world, key)["run_id"], world.app.ledger
 
     async def nobody(_: object) -> bool:
         return False
@@ -225,7 +225,7 @@ def test_a_run_of_another_hub_is_dead_only_when_its_lease_has_passed(
     world: World, key: str
 ) -> None:
     """Blue and green share the tables: this hub cannot ask the other's engine."""
-    request, ledger = request_of(world, key), world.app.ledger
+    request, ledger = export_request(world, key), world.app.ledger
     mine, ledger.hub = ledger.hub, "OtherHub"
     try:
         world.on_loop(claim(ledger, row_of(request, world.clock.now())))  # type: ignore[arg-type]

@@ -54,7 +54,12 @@ def run_of(key: str, **more: Any) -> dict[str, Any]:
         "force": False,
         "requested_by": "function-key",
         "reason": "",
-        "limits": {"deadline": DEADLINE, "rounds": 3, "pages_in_flight": 4, "poll_min_seconds": 10},
+        "limits": {
+            "deadline": DEADLINE,
+            "max_rounds": 3,
+            "max_concurrent_pages": 4,
+            "poll_min_seconds": 10,
+        },
         **more,
     }
 

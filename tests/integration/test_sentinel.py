@@ -24,7 +24,15 @@ from local.azurite import Azurite
 from local.host.http_messages import HostResponse
 from local.simulator.faults import FaultResponse, Faults, Match, Rule
 from local.simulator.storage import BillingStorage
-from tests.durable.scene import BEHAVIOUR, Call, around, fields_of, open_world, request_of, restart
+from tests.durable.scene import (
+    BEHAVIOUR,
+    Call,
+    around,
+    export_request,
+    fields_of,
+    open_world,
+    restart,
+)
 from tests.support.world import World
 
 FORBIDDEN = ("sig=", "key=", "AccountKey", "Bearer ")
@@ -384,7 +392,7 @@ def live_through_trouble(world: World) -> dict[str, str]:
     assert world.host.request("POST", "/api/runs", body=LEAKY.encode()).status == 400
     world.host.wait(cycle["cycle_id"], 60)
     world.get(f"/api/cycles/{cycle['cycle_id']}")
-    spoilt = {**request_of(world, KEY), "key": "nonsense"}
+    spoilt = {**export_request(world, KEY), "key": "nonsense"}
     world.host.start_orchestration("export_run", spoilt, spoilt["run_id"])
     world.host.wait(spoilt["run_id"])
     world.host.fire_timer("clean_up_orphaned_runs")
@@ -453,7 +461,7 @@ def test_a_signature_in_an_orchestrations_input_is_found(
 ) -> None:
     """Past the door that refuses it: whoever has the host's key can put it there."""
     with logs() as log, watched_world(own_azurite, tmp_path) as (world, answers, _):
-        request = request_of(world, KEY, reason=f"see {LEAKY}")
+        request = export_request(world, KEY, reason=f"see {LEAKY}")
         world.host.start_orchestration("export_run", request, request["run_id"])
         assert world.host.wait(request["run_id"])["runtimeStatus"] == "Failed"
         asked_everywhere(world, [])

@@ -5,13 +5,13 @@ from datetime import timedelta
 from typing import Any
 
 from local.simulator.behaviour import Behaviour
-from shared.due import limits_until
 from shared.exports import ExportKey
 from shared.ledger.claims import claim, row_of
 from shared.ledger.keys import random_suffix
 from shared.ledger.keys import run_id as run_id_of
 from shared.ledger.outcomes import InstanceState, clean_up_orphaned_runs
 from shared.messages import RunRequest
+from shared.planning.due import run_limits
 from shared.services import Services
 from shared.settings import load_settings
 from tests.support.world import World
@@ -25,13 +25,13 @@ def other_hub(world: World) -> Services:
     )
 
 
-def request_of(world: World, app: Services) -> RunRequest:
+def export_request(world: World, app: Services) -> RunRequest:
     now = world.clock.now()
     return {
         "run_id": run_id_of(ExportKey.parse(KEY), now, random_suffix()),
         "key": KEY,
         "force": False,
-        "limits": limits_until(app.settings, now),
+        "limits": run_limits(app.settings, now),
     }
 
 
@@ -43,7 +43,9 @@ def test_of_fifty_from_two_hubs_one_has_the_key(world: World) -> None:
     other = other_hub(world)
 
     async def both() -> list[Any]:
-        wanted = [(app, request_of(world, app)) for app in (world.app, other) for _ in range(25)]
+        wanted = [
+            (app, export_request(world, app)) for app in (world.app, other) for _ in range(25)
+        ]
         return await asyncio.gather(
             *(
                 claim(app.ledger, row_of(request, world.clock.now()), leave_trace=False)
@@ -65,7 +67,7 @@ def test_a_live_run_of_one_hub_is_shown_by_the_other_and_settled_when_its_lease_
     world: World,
 ) -> None:
     other = other_hub(world)
-    request = request_of(world, other)
+    request = export_request(world, other)
     world.on_loop(claim(other.ledger, row_of(request, world.clock.now())))
     answer = world.post(
         "/api/runs",

@@ -25,7 +25,7 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.tables import Tables
 from shared.services import Services, install
 from shared.settings import Settings
-from tests.durable.scene import catalogue_of, container_of, lock_of, request_of, restart
+from tests.durable.scene import catalogue_of, container_of, export_request, lock_of, restart
 from tests.support.world import World
 
 BLOBS = 2
@@ -127,7 +127,7 @@ def land(world: World, key: str, last: int = 0, when: str = "") -> dict[str, Any
     world.simulator.restate(key)
     GATE.arm(last, when)
     GATE.noticed = world.host._traffic.changed  # so that run_until looks again
-    request = request_of(world, key)
+    request = export_request(world, key)
     world.host.start_orchestration("export_run", request, request["run_id"])
     if last:
         world.host.run_until(GATE.reached.is_set)

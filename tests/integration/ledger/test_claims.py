@@ -120,7 +120,7 @@ async def test_a_run_that_has_ended_is_told_so_and_its_lock_is_emptied(ledger: L
     await ledger.runs.merge_if(
         row, outcome="no_data", ended_at="2026-11-21T06:05:00Z"
     )  # and then the process was gone
-    assert await claim(ledger, run) == {"status": "ended", "end": {"outcome": "no_data"}}
+    assert await claim(ledger, run) == {"status": "ended", "result": {"outcome": "no_data"}}
     lock, entry = await ledger.locks.get(run.key), await ledger.catalogue.get(KEY)
     assert (
         lock is not None
@@ -198,8 +198,8 @@ def test_the_first_form_of_a_row() -> None:
         "force": True,
         "limits": {
             "deadline": "2026-11-22T06:00:00+00:00",
-            "rounds": 3,
-            "pages_in_flight": 4,
+            "max_rounds": 3,
+            "max_concurrent_pages": 4,
             "poll_min_seconds": 10,
         },
     }

@@ -9,20 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.clock import parse_iso
-from shared.due import (
-    SPREAD_SECONDS,
-    KnownKey,
-    due_again,
-    due_at,
-    finality,
-    is_recent,
-    lane_limits,
-    lanes,
-    limits_until,
-    request_of,
-    spread_of,
-    stalled_since,
-)
 from shared.exports import (
     BillingMonth,
     Dataset,
@@ -32,6 +18,20 @@ from shared.exports import (
     MonthScope,
 )
 from shared.invoices import Invoice, InvoiceList, LeftOut
+from shared.planning.due import (
+    SPREAD_SECONDS,
+    KnownKey,
+    export_request,
+    finality,
+    is_recent,
+    lane_limits,
+    lanes,
+    next_due_at,
+    run_limits,
+    select_due,
+    stalled_since,
+    start_offset_seconds,
+)
 from shared.settings import Settings, load_settings
 from tests.unit.shared.test_settings import AZURE
 
@@ -63,12 +63,12 @@ def keys(
 ) -> list[str]:
     return [
         str(key)
-        for key in due_at(settings(**changes), now, InvoiceList(invoices), known or {}).keys
+        for key in select_due(settings(**changes), now, InvoiceList(invoices), known or {}).keys
     ]
 
 
 def left_out(*invoices: Invoice, **changes: str) -> list[LeftOut]:
-    return list(due_at(settings(**changes), NOW, InvoiceList(invoices), {}).left_out)
+    return list(select_due(settings(**changes), NOW, InvoiceList(invoices), {}).left_out)
 
 
 def test_all_that_is_due_billed_first() -> None:
@@ -176,7 +176,7 @@ def test_amendments_and_notes_are_invoices_like_any_other(document_type: str) ->
 
 def test_what_was_wrong_with_the_list_is_passed_on_once() -> None:
     listed = InvoiceList((), (LeftOut("invoice_list_empty"), LeftOut("invoice_list_empty")))
-    assert due_at(settings(), NOW, listed, {}).left_out == (LeftOut("invoice_list_empty"),)
+    assert select_due(settings(), NOW, listed, {}).left_out == (LeftOut("invoice_list_empty"),)
 
 
 @pytest.mark.parametrize(
@@ -224,19 +224,21 @@ def test_daily_until_it_settles_then_weekly_unless_it_failed(
     now: str, started: str | None, outcome: str, again: str | None
 ) -> None:
     known = KnownKey(None, parse_iso(started) if started else None, outcome)
-    assert due_again(invoice(), known, 21, parse_iso(now)) == (parse_iso(again) if again else None)
+    assert next_due_at(invoice(), known, 21, parse_iso(now)) == (
+        parse_iso(again) if again else None
+    )
 
 
 def test_an_invoice_without_a_date_settles_after_it_first_landed() -> None:
     undated, started = invoice(issued=None), parse_iso("2026-12-30T05:00:00Z")
     assert (
-        due_again(
+        next_due_at(
             undated, KnownKey(None, started, "no_data"), 21, parse_iso("2026-12-31T05:00:00Z")
         )
         is None
     )
     settled = KnownKey(date(2026, 12, 29), started, "unchanged")
-    assert due_again(undated, settled, 21, parse_iso("2026-12-31T05:00:00Z")) == parse_iso(
+    assert next_due_at(undated, settled, 21, parse_iso("2026-12-31T05:00:00Z")) == parse_iso(
         "2027-01-06T05:00:00Z"
     )
 
@@ -248,9 +250,9 @@ def test_a_settled_key_rests_by_itself_and_is_told() -> None:
             None, parse_iso("2026-11-20T05:00:00Z"), "unchanged"
         )
     }
-    due = due_at(settings(), NOW, InvoiceList((old,)), known)
+    due = select_due(settings(), NOW, InvoiceList((old,)), known)
     assert [str(key) for key in due.keys][:1] == ["billed_reconciliation/G016907411/full"]
-    assert [(str(one.key), one.due_again) for one in due.resting] == [
+    assert [(str(one.key), one.next_due_at) for one in due.resting] == [
         ("billed_usage/G016907411/full", parse_iso("2026-11-27T05:00:00Z"))
     ]
 
@@ -328,7 +330,7 @@ def test_a_month_that_does_not_move_is_told(
 
 
 def test_the_request_that_would_be_made() -> None:
-    assert request_of(
+    assert export_request(
         ExportKey.parse("unbilled_reconciliation/2026-12/EUR/basic"),
         parse_iso("2027-01-05T00:00:00Z"),
     ) == {
@@ -377,27 +379,33 @@ def test_starts_are_spread_over_two_minutes_and_always_the_same() -> None:
     keys = [
         ExportKey(Dataset.BILLED_USAGE, InvoiceScope(f"G{number:09}")) for number in range(2_000)
     ]
-    spread = [spread_of(key) for key in keys]
+    spread = [start_offset_seconds(key) for key in keys]
     assert (
         min(spread) == 0
         and max(spread) == SPREAD_SECONDS - 1
-        and spread == [spread_of(key) for key in keys]
+        and spread == [start_offset_seconds(key) for key in keys]
     )
     quarters = Counter(seconds // 30 for seconds in spread)
     assert all(400 < count < 600 for count in quarters.values())
     month = MonthScope(BillingMonth(2026, 11), "USD")
-    assert spread_of(ExportKey(Dataset.UNBILLED_USAGE, month)) == 1  # the same in every process
+    assert (
+        start_offset_seconds(ExportKey(Dataset.UNBILLED_USAGE, month)) == 1
+    )  # the same in every process
 
 
 def test_limits() -> None:
     chosen = settings(RUN_DEADLINE_HOURS="1.5", POLL_MIN_SECONDS="20")
-    limits = limits_until(chosen, NOW)
+    limits = run_limits(chosen, NOW)
     assert parse_iso(limits["deadline"]) == NOW + timedelta(hours=1.5)
     assert {**lane_limits(chosen), "deadline": limits["deadline"]} == {
         **limits,
         "deadline_hours": 1.5,
     }
-    assert (limits["rounds"], limits["pages_in_flight"], limits["poll_min_seconds"]) == (3, 4, 20)
+    assert (limits["max_rounds"], limits["max_concurrent_pages"], limits["poll_min_seconds"]) == (
+        3,
+        4,
+        20,
+    )
 
 
 def test_a_key_needs_a_scope_of_its_kind() -> None:

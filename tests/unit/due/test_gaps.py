@@ -6,7 +6,8 @@ import pytest
 
 from shared.clock import parse_iso
 from shared.exports import AttributeSet, BillingMonth, Dataset, ExportKey
-from shared.gaps import (
+from shared.invoices import Invoice, facts_of, invoice_of, month_of, row_of
+from shared.planning.gaps import (
     FIRST_SERVED,
     Gap,
     KeyState,
@@ -16,7 +17,6 @@ from shared.gaps import (
     missing,
     months_between,
 )
-from shared.invoices import Invoice, facts_of, invoice_of, month_of, row_of
 
 THIS = BillingMonth(2027, 1)
 INVOICES = (

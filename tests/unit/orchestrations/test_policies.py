@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrations.policies import (
-    FAILURES,
     RETRY,
     RunFailed,
     ended_by,
@@ -19,13 +18,13 @@ from orchestrations.policies import (
 )
 from shared import messages
 from shared.errors import CATALOGUE, get_remedy
-from shared.messages import Limits, Outcome
+from shared.messages import FAILED_OUTCOMES, Limits, Outcome
 from shared.redaction import is_secret_free
 
 LIMITS: Limits = {
     "deadline": "2026-11-22T06:00:00+00:00",
-    "rounds": 3,
-    "pages_in_flight": 4,
+    "max_rounds": 3,
+    "max_concurrent_pages": 4,
     "poll_min_seconds": 10,
 }
 
@@ -163,7 +162,7 @@ def sample(kind: Any) -> dict[str, Any]:
                     "code": "graph_forbidden",
                     "version": "v",
                     "live_run_id": "r",
-                    "end": {"outcome": "landed", "version": "v"},
+                    "result": {"outcome": "landed", "version": "v"},
                     "operation_id": "o",
                     "retry_after_seconds": 1,
                     "plan": 1,
@@ -179,7 +178,7 @@ HANDLED = {
     "ClaimResult": {"claimed"},
     "OperationResult": {"succeeded"},
     "PlanResult": {"planned", "gone", "waiting"},
-    "ProofResult": {"missing"},
+    "CommitResult": {"missing"},
 }
 
 
@@ -190,7 +189,7 @@ def test_every_answer_that_ends_a_run_has_an_ending(union: str) -> None:
             continue
         end: Any = ended_by(sample(kind))  # type: ignore[arg-type]
         assert end["outcome"] in get_args(Outcome), status
-        assert end["outcome"] not in FAILURES or end["code"] in CATALOGUE
+        assert end["outcome"] not in FAILED_OUTCOMES or end["code"] in CATALOGUE
         assert is_secret_free(end)
 
 
@@ -212,7 +211,7 @@ def test_every_answer_that_ends_a_run_has_an_ending(union: str) -> None:
             {"status": "no_data", "code": "month_not_open"},
             {"outcome": "no_data", "code": "month_not_open"},
         ),
-        ({"status": "ended", "end": {"outcome": "cancelled"}}, {"outcome": "cancelled"}),
+        ({"status": "ended", "result": {"outcome": "cancelled"}}, {"outcome": "cancelled"}),
         ({"status": "timed_out"}, {"outcome": "timed_out", "code": "deadline_passed"}),
         ({"status": "cancelled"}, {"outcome": "cancelled", "code": "cancelled"}),
     ],
@@ -222,7 +221,7 @@ def test_how_a_run_ends(answer: Any, end: dict[str, str]) -> None:
 
 
 def test_failures_are_the_outcomes_that_nobody_wants() -> None:
-    assert set(get_args(Outcome)) - FAILURES == {
+    assert set(get_args(Outcome)) - FAILED_OUTCOMES == {
         "landed",
         "unchanged",
         "no_data",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import azure.durable_functions as df
 
 from shared.clock import iso
-from shared.messages import CycleRequest, CycleSummary
+from shared.messages import CycleRequest, CycleResult
 from shared.redaction import sanitize_exceptions
 from shared.services import Services, services
 from shared.telemetry import emit_event
@@ -16,7 +16,7 @@ bp = df.Blueprint()
 
 @bp.activity_trigger(input_name="cycle")
 @sanitize_exceptions
-async def sum_up_cycle(cycle: CycleRequest) -> CycleSummary:
+async def summarize_cycle(cycle: CycleRequest) -> CycleResult:
     app = services()
     known = await app.ledger.cycles.get(cycle["cycle_id"])
     ids = known.runs if known else []

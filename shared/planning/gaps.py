@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from shared.due import FAILED
 from shared.exports import AttributeSet, BillingMonth, Dataset, ExportKey, InvoiceScope, MonthScope
 from shared.invoices import Invoice, month_of, why_left_out
+from shared.messages import FAILED_OUTCOMES
 
 State = Literal["landed", "no_data", "not_served", "failed", "never_tried"]
 WORST_FIRST: tuple[State, ...] = ("failed", "never_tried", "no_data", "not_served", "landed")
@@ -108,7 +108,7 @@ def state_of(key: ExportKey, known: Mapping[str, KeyState], *, served: bool) -> 
     said = known.get(str(key), KeyState())
     if said.version:
         return "landed"
-    if said.outcome in FAILED:
+    if said.outcome in FAILED_OUTCOMES:
         return "failed" if served else "not_served"
     if not served:
         return "not_served"

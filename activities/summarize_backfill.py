@@ -2,9 +2,9 @@
 
 import azure.durable_functions as df
 
-from activities.sum_up_cycle import count_outcomes
+from activities.summarize_cycle import count_outcomes
 from shared.clock import iso
-from shared.messages import BackfillMark, CycleSummary
+from shared.messages import BackfillStatusRequest, CycleResult
 from shared.redaction import sanitize_exceptions
 from shared.services import services
 from shared.telemetry import emit_event
@@ -14,7 +14,7 @@ bp = df.Blueprint()
 
 @bp.activity_trigger(input_name="mark")
 @sanitize_exceptions
-async def sum_up_backfill(mark: BackfillMark) -> CycleSummary:
+async def summarize_backfill(mark: BackfillStatusRequest) -> CycleResult:
     app, backfill_id = services(), mark["backfill_id"]
     known = await app.ledger.backfills.get(backfill_id)
     ids = known.runs if known else []

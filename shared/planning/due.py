@@ -23,16 +23,15 @@ from shared.exports import (
     period_word,
 )
 from shared.invoices import Invoice, InvoiceList, LeftOut, settles_on, why_left_out
-from shared.messages import LaneLimits, Limits
+from shared.messages import FAILED_OUTCOMES, LaneLimits, Limits
 from shared.settings import Settings
 
 T = TypeVar("T")
 
-ROUNDS, PAGES_IN_FLIGHT = 3, 4
+MAX_ROUNDS, MAX_CONCURRENT_PAGES = 3, 4
 SPREAD_SECONDS = 120
 WEEK = timedelta(days=7)
 TICK_TOLERANCE = timedelta(hours=1)  # a tick may be served late, and the one a week later in time
-FAILED = frozenset({"incomplete", "failed", "timed_out"})
 FRESH_WITHIN = timedelta(
     days=3
 )  # usage normally needs one day (graph-partner-billing, 6); a weekend is not a stall
@@ -50,21 +49,21 @@ class KnownKey:
 
 
 @dataclass(frozen=True)
-class Resting:
+class NotDue:
     """A settled key that is not asked for in this cycle, and from when on it is again."""
 
     key: ExportKey
-    due_again: datetime
+    next_due_at: datetime
 
 
 @dataclass(frozen=True)
 class Due:
     keys: tuple[ExportKey, ...]
-    resting: tuple[Resting, ...]
+    resting: tuple[NotDue, ...]
     left_out: tuple[LeftOut, ...]
 
 
-def due_at(
+def select_due(
     settings: Settings, now: datetime, listed: InvoiceList, known: Mapping[str, KnownKey]
 ) -> Due:
     """All that is due at `now`, each key once; what of the invoice list is left out is named. `known`: by export key."""
@@ -75,29 +74,33 @@ def due_at(
         if is_recent(invoice, this_month, settings.invoice_lookback_months)
     ]
     currencies, left_out = _currencies(settings, recent), list(listed.left_out)
-    keys, resting = dict[ExportKey, None](), list[Resting]()
+    keys, resting = dict[ExportKey, None](), list[NotDue]()
     if _datasets(settings, billed=True):
         left_out += [reason for invoice in recent if (reason := why_left_out(invoice))]
     for key, invoice in _billed(settings, recent):
-        again = due_again(
+        again = next_due_at(
             invoice, known.get(str(key), KnownKey()), settings.invoice_settle_days, now
         )
         if again is None:
             keys[key] = None
         elif key not in keys:
-            resting.append(Resting(key, again))
+            resting.append(NotDue(key, again))
     if _datasets(settings, billed=False) and not currencies:
         left_out.append(LeftOut(code="currencies_unknown"))
     keys |= dict.fromkeys(_unbilled(settings, this_month, currencies))
     return Due(tuple(keys), tuple(resting), tuple(dict.fromkeys(left_out)))
 
 
-def due_again(
+def next_due_at(
     invoice: Invoice, known: KnownKey, settle_days: int, now: datetime
 ) -> datetime | None:
     """None: the invoice's key is due now. Without a date it settles so many days after it first landed, as the catalogue says."""
     settled_on = settles_on(invoice.issued, settle_days) or known.settles_on
-    if settled_on is None or now.astimezone(UTC).date() <= settled_on or known.outcome in FAILED:
+    if (
+        settled_on is None
+        or now.astimezone(UTC).date() <= settled_on
+        or known.outcome in FAILED_OUTCOMES
+    ):
         return None
     if known.started is None or now - known.started >= WEEK - TICK_TOLERANCE:
         return None
@@ -144,10 +147,10 @@ def _datasets(settings: Settings, *, billed: bool) -> Sequence[Dataset]:
     return [dataset for dataset in settings.export_datasets if dataset.billed is billed]
 
 
-def request_of(key: ExportKey, now: datetime) -> dict[str, Any]:
+def export_request(key: ExportKey, now: datetime) -> dict[str, Any]:
     """The request to Microsoft Graph that a run of this key would begin with: path below the base URL, and body.
 
-    >>> request_of(ExportKey.parse("billed_usage/G016907411/full"), datetime(2026, 11, 8, tzinfo=timezone.utc))["path"]
+    >>> export_request(ExportKey.parse("billed_usage/G016907411/full"), datetime(2026, 11, 8, tzinfo=UTC))["path"]
     '/reports/partners/billing/usage/billed/microsoft.graph.partners.billing.export'
     """
     family = "usage" if key.dataset.family is Family.USAGE else "reconciliation"
@@ -187,7 +190,7 @@ def stalled_since(key: ExportKey, created: datetime | None, now: datetime) -> da
     return moved if now - moved > FRESH_WITHIN else None
 
 
-def spread_of(key: ExportKey) -> int:
+def start_offset_seconds(key: ExportKey) -> int:
     """Seconds behind the tick, 0 to 119, always the same for a key: not everything asks Microsoft at once."""
     return int.from_bytes(hashlib.sha256(str(key).encode()).digest()[:4], "big") % SPREAD_SECONDS
 
@@ -204,17 +207,17 @@ def lanes(items: Sequence[T], width: int) -> list[list[T]]:
 def lane_limits(settings: Settings) -> LaneLimits:
     return {
         "deadline_hours": settings.run_deadline_hours,
-        "rounds": ROUNDS,
-        "pages_in_flight": PAGES_IN_FLIGHT,
+        "max_rounds": MAX_ROUNDS,
+        "max_concurrent_pages": MAX_CONCURRENT_PAGES,
         "poll_min_seconds": settings.poll_min_seconds,
     }
 
 
-def limits_until(settings: Settings, start: datetime) -> Limits:
+def run_limits(settings: Settings, start: datetime) -> Limits:
     """The limits of a run that starts now; a run of a cycle gets its deadline from its lane."""
     return {
         "deadline": (start + timedelta(hours=settings.run_deadline_hours)).isoformat(),
-        "rounds": ROUNDS,
-        "pages_in_flight": PAGES_IN_FLIGHT,
+        "max_rounds": MAX_ROUNDS,
+        "max_concurrent_pages": MAX_CONCURRENT_PAGES,
         "poll_min_seconds": settings.poll_min_seconds,
     }
