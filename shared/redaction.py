@@ -85,7 +85,7 @@ def install_log_redaction() -> None:
 def redact(text: str) -> str:
     """`text` without the values of signatures, keys and tokens: the second line of defence, for log lines.
 
-    >>> redacted("GET https://a.example/b?sv=1&sig=abc%3D&x=1")
+    >>> redact("GET https://a.example/b?sv=1&sig=abc%3D&x=1")
     'GET https://a.example/b?sv=1&sig=***&x=1'
     """
     return SECRETS.sub(lambda found: f"{found[1] or found[2]}***", text)
@@ -183,7 +183,7 @@ def trace_context(arguments: dict[str, Any]) -> Iterator[None]:
 def is_secret_free(value: Any) -> bool:
     """Whether a JSON value may cross a boundary: none of the texts that garble failures in the host (golden traces, 4.2).
 
-    >>> secret_free({"a": ["x", "https://b?sig=1"]}), secret_free({"run_id": "billed-usage-g1"})
+    >>> is_secret_free({"a": ["x", "https://b?sig=1"]}), is_secret_free({"run_id": "billed-usage-g1"})
     (False, True)
     """
     if isinstance(value, dict):

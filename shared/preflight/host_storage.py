@@ -137,7 +137,7 @@ def _signed(way: StorageAccess, service: str, machine: "Clock") -> str:
 def parse_storage_access(environment: Mapping[str, str]) -> StorageAccess | None:
     """As the host reads it; None where it has none, or one in a form that is not known here.
 
-    >>> way_in({"AzureWebJobsStorage__accountName": "mine"}).urls["queue"]
+    >>> parse_storage_access({"AzureWebJobsStorage__accountName": "mine"}).urls["queue"]
     'https://mine.queue.core.windows.net'
     """
     text = environment.get(NAME, "").strip()
