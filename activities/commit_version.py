@@ -5,7 +5,6 @@ Idempotent: every step is a conditional write that leaves what is done already.
 
 import azure.durable_functions as df
 
-from shared.copying.commit import commit_version as commit
 from shared.errors import InvalidDataError, PermanentError
 from shared.ledger.runs import Run
 from shared.ledger.trailing import trailing
@@ -14,6 +13,7 @@ from shared.messages import CommitResult, VersionRequest
 from shared.redaction import sanitize_exceptions
 from shared.services import services
 from shared.telemetry import emit_event
+from shared.versions.commit import commit_version as commit
 
 bp = df.Blueprint()
 

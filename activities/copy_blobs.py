@@ -6,7 +6,6 @@ the other finds it done. Returns the blobs' fate and never raises it, because it
 
 import azure.durable_functions as df
 
-from shared.copying.work import BlobFate, CopyWork
 from shared.landing.layout import version_path
 from shared.ledger.blobs import BlobRow
 from shared.ledger.keys import blob_row as row_key
@@ -15,6 +14,7 @@ from shared.messages import CopyRequest, CopyResult
 from shared.redaction import sanitize_exceptions
 from shared.services import services
 from shared.telemetry import emit_event
+from shared.transfer.models import BlobResult, TransferRequest
 
 bp = df.Blueprint()
 
@@ -26,7 +26,7 @@ async def copy_blobs(request: CopyRequest) -> CopyResult:
     run = await app.ledger.holding(request["run_id"])
     if not isinstance(run, Run) or run.version != request["version"]:
         return {"landed": 0, "failed": len(names), "retry_after_seconds": 0}
-    work = CopyWork(
+    work = TransferRequest(
         run_id=run.run_id,
         operation_id=run.operation_id,
         folder=version_path(run.export_key, run.version),
@@ -37,51 +37,55 @@ async def copy_blobs(request: CopyRequest) -> CopyResult:
     )
     known = await app.ledger.blobs.some(run.export_key, run.version, names)
     proven = {name: row.destination_etag for name, row in known.items() if row.ok}
-    fates = await app.copier.land(work, names, proven)
+    results = await app.copier.copy_blobs(work, names, proven)
     await app.ledger.blobs.record(
         run.export_key,
         run.version,
-        [blob_row(fate, run.run_id) for fate in fates if fate.proven and not fate.unchanged],
+        [
+            blob_row(result, run.run_id)
+            for result in results
+            if result.proven and not result.unchanged
+        ],
     )
-    for fate in fates:
-        if not fate.proven:
+    for result in results:
+        if not result.proven:
             await app.ledger.blobs.record_failure(
-                run.export_key, run.version, blob_row(fate, run.run_id), known.get(fate.name)
+                run.export_key, run.version, blob_row(result, run.run_id), known.get(result.name)
             )
             emit_event(
                 "blob_failed",
-                f"{run.run_id}/blob-{row_key(fate.name)[:8]}/{request['plan']}",
+                f"{run.run_id}/blob-{row_key(result.name)[:8]}/{request['plan']}",
                 run_id=run.run_id,
                 key=run.key,
                 version=run.version,
-                blob=fate.name,
-                code=fate.code,
-                rung=fate.rung,
-                tries=fate.tries,
+                blob=result.name,
+                code=result.code,
+                copy_method=result.copy_method,
+                tries=result.tries,
             )
     return {
-        "landed": sum(fate.proven for fate in fates),
-        "failed": sum(not fate.proven for fate in fates),
-        "retry_after_seconds": max((fate.retry_after_seconds for fate in fates), default=0),
+        "landed": sum(result.proven for result in results),
+        "failed": sum(not result.proven for result in results),
+        "retry_after_seconds": max((result.retry_after_seconds for result in results), default=0),
     }
 
 
-def blob_row(fate: BlobFate, run_id: str) -> BlobRow:
+def blob_row(result: BlobResult, run_id: str) -> BlobRow:
     return BlobRow(
-        name=fate.name,
-        ok=fate.proven,
+        name=result.name,
+        ok=result.proven,
         run_id=run_id,
-        destination_etag=fate.destination_etag or "",
-        bytes=fate.bytes or 0,
-        rows=fate.rows or 0,
-        md5=fate.md5 or "",
-        sha256=fate.sha256 or "",
-        source_etag=fate.source_etag or "",
-        encoding=fate.encoding or "",
-        columns=",".join(fate.columns),
-        rung=fate.rung or "",
-        tries=fate.tries,
-        seconds=round(fate.seconds, 3),
-        code=fate.code or "",
-        detail=fate.detail,
+        destination_etag=result.destination_etag or "",
+        bytes=result.bytes or 0,
+        rows=result.rows or 0,
+        md5=result.md5 or "",
+        sha256=result.sha256 or "",
+        source_etag=result.source_etag or "",
+        encoding=result.encoding or "",
+        columns=",".join(result.columns),
+        copy_method=result.copy_method or "",
+        tries=result.tries,
+        seconds=round(result.seconds, 3),
+        code=result.code or "",
+        detail=result.detail,
     )

@@ -5,14 +5,14 @@ Idempotent: the version's row is inserted once, and a repeated plan overwrites i
 
 import azure.durable_functions as df
 
-from shared.copying.plan import plan_copy as plan_version
 from shared.errors import InvalidDataError, OperationGoneError, PermanentError, TransientError
 from shared.ledger.runs import Run
-from shared.manifest import OtherMonth, guard
+from shared.manifest import DifferentMonthError, validate_manifest
 from shared.messages import PlanResult, VersionRequest
 from shared.redaction import sanitize_exceptions
 from shared.services import services
 from shared.telemetry import emit_event
+from shared.versions.plan import plan_copy as plan_version
 
 bp = df.Blueprint()
 
@@ -25,12 +25,12 @@ async def plan_copy(request: VersionRequest) -> PlanResult:
     if not isinstance(run, Run):
         return run
     try:
-        manifest = await app.sources.manifest(request["operation_id"], fresh=True)
-        guard(manifest, run.export_key, app.rules)
+        manifest = await app.manifests.get_manifest(request["operation_id"], fresh=True)
+        validate_manifest(manifest, run.export_key, app.rules)
         if not manifest.blobs:
             return {"status": "no_data"}
         plan = await plan_version(app.ledger, app.landing, run, manifest, request["plan"])
-    except OtherMonth:
+    except DifferentMonthError:
         return {"status": "no_data", "code": "month_not_open"}
     except OperationGoneError as error:
         await app.ledger.runs.merge_if(run, operation_id="", last_code=error.code)

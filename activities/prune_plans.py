@@ -17,7 +17,7 @@ RUNS_A_STEP = 100
 @bp.activity_trigger(input_name="request")
 @sanitize_exceptions
 async def prune_plans(request: PurgeRequest) -> RetentionResult:
-    from shared.copying.pruning import prune_plans as prune
+    from shared.versions.prune import prune_plans as prune
 
     app = services()
     try:

@@ -22,7 +22,7 @@ KEYS_A_STEP = 20  # some hundred requests to storage at most
 @bp.activity_trigger(input_name="request")
 @sanitize_exceptions
 async def prune_versions(request: PruneRequest) -> RetentionResult:
-    from shared.copying.pruning import prune_key
+    from shared.versions.prune import prune_key
 
     app, settings = services(), services().settings
     dataset, after = read(request["cursor"])

@@ -18,7 +18,7 @@ from shared.ledger.versions import Version
 from shared.messages import TieOutRequest, TieOutResult
 from shared.redaction import sanitize_exceptions
 from shared.services import Services, services
-from shared.tie_out import BlobSum, Sums, compare, short
+from shared.tie_out import BlobTotalReader, LineTotals, compare, short
 
 bp = df.Blueprint()
 
@@ -75,15 +75,17 @@ async def compared(app: Services, run: Run, version: Version) -> TieOutResult:
     return answer
 
 
-async def sums_of(app: Services, run: Run) -> Sums:
+async def sums_of(app: Services, run: Run) -> LineTotals:
     """Over every blob of the landed version, piece by piece, each in exactly the state that was listed."""
-    sums = Sums()
+    sums = LineTotals()
     for blob in await app.landing.list(version_path(run.export_key, run.version)):
         if blob.name == MANIFEST:
             continue
-        path, adding = blob_path(run.export_key, run.version, blob.name), BlobSum(sums)
+        path, adding = blob_path(run.export_key, run.version, blob.name), BlobTotalReader(sums)
         for start in range(0, blob.size, PART):
-            data = await app.landing.read_part(path, start, min(PART, blob.size - start), blob.etag)
+            data = await app.landing.read_range(
+                path, start, min(PART, blob.size - start), blob.etag
+            )
             await asyncio.to_thread(adding.feed, data)
         adding.finish()
     return sums

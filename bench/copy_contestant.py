@@ -18,12 +18,12 @@ from bench.copy_memory import Peak, resident
 from local.simulator import NoStorage, Simulator
 from local.simulator.partner import Partner
 from shared.clock import SystemClock
-from shared.copying.copier import Copier, CopyWork
-from shared.copying.proof import ContentProof
-from shared.copying.server_side import ServerSide
-from shared.copying.source import Sources
 from shared.landing.store import LandingStore
 from shared.manifest import Manifest
+from shared.transfer.copier import Copier, TransferRequest
+from shared.transfer.manifest_cache import ManifestCache
+from shared.transfer.proof import ContentProof
+from shared.transfer.server_side import ServerSideCopier
 
 FOLDER, ROOT = "data/v", "root"
 STEP = 8 * 1024 * 1024
@@ -86,27 +86,27 @@ async def ours(told: dict[str, Any]) -> dict[str, Any]:
 
     clock = SystemClock()
     landing = LandingStore(container=told["container"], connection_string=told["landing"])
-    copier = Copier(landing, Sources(fetch_manifest, clock), clock)
+    copier = Copier(landing, ManifestCache(fetch_manifest, clock), clock)
     if "block" in told:
-        copier._server_side = ServerSide(clock, block=told["block"])
-    work = CopyWork(
+        copier._server_side = ServerSideCopier(clock, block=told["block"])
+    work = TransferRequest(
         "run", "operation", FOLDER, "etag", told["root"], proof=told["proof"], mode=told["mode"]
     )
     await landing.ensure_container()  # and so what a worker has loaded and connected
     idle = resident()
     with Peak() as peak:
         began, worked = time.perf_counter(), time.process_time()
-        fates = await copier.land(work, names(told["blobs"]), {})
+        results = await copier.copy_blobs(work, names(told["blobs"]), {})
         seconds, worked = time.perf_counter() - began, time.process_time() - worked
     await copier.close()
     await landing.close()
-    assert all(fate.proven for fate in fates), {fate.code for fate in fates}
+    assert all(result.proven for result in results), {result.code for result in results}
     return {
         "seconds": seconds,
         "cpu": worked,
         "peak": peak.highest,
         "growth": peak.highest - idle,
-        "rungs": sorted({str(fate.rung) for fate in fates}),
+        "copy_methods": sorted({str(result.copy_method) for result in results}),
     }
 
 

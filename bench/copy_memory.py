@@ -16,11 +16,11 @@ from pathlib import Path
 
 from local.azurite import Azurite
 from shared.clock import SystemClock
-from shared.copying.copier import Copier, CopyWork
-from shared.copying.source import Sources
-from shared.copying.work import Proof
 from shared.landing.store import LandingStore
 from shared.manifest import Manifest
+from shared.transfer.copier import Copier, TransferRequest
+from shared.transfer.manifest_cache import ManifestCache
+from shared.transfer.models import Proof
 
 GOAL_MB = 130
 MEMBER_LINES = 120_000
@@ -101,25 +101,27 @@ async def land(azurite: Azurite, proof: Proof) -> bool:
         return Manifest("1", "etag", datetime.now(UTC), "2", "t", root, (), 0, sas(azurite))
 
     landing = LandingStore(container="landing", connection_string=azurite.landing.connection_string)
-    copier = Copier(landing, Sources(fetch_manifest, SystemClock()), SystemClock())
-    work = CopyWork("run", "operation", "data/v", "etag", root, proof=proof, mode="stream")
+    copier = Copier(landing, ManifestCache(fetch_manifest, SystemClock()), SystemClock())
+    work = TransferRequest("run", "operation", "data/v", "etag", root, proof=proof, mode="stream")
     await landing.ensure_container()
     idle = resident()
     with Peak() as peak:
         began, worked = time.perf_counter(), time.process_time()
-        (fate,) = await copier.land(work, ["large.json.gz"], {})
+        (result,) = await copier.copy_blobs(work, ["large.json.gz"], {})
         seconds, worked = time.perf_counter() - began, time.process_time() - worked
     await copier.close()
     await landing.close()
-    if not fate.proven or fate.bytes is None:
-        print(f"not landed: {fate.code}")
+    if not result.proven or result.bytes is None:
+        print(f"not landed: {result.code}")
         return False
     growth = peak.highest - idle
-    print(f"blob    {fate.bytes / 1e6:8.0f} MB, {fate.rows} rows, {fate.rung}, proof {proof}")
+    print(
+        f"blob    {result.bytes / 1e6:8.0f} MB, {result.rows} rows, {result.copy_method}, proof {proof}"
+    )
     print(
         f"idle    {idle:8.0f} MB\npeak    {peak.highest:8.0f} MB\ngrowth  {growth:8.0f} MB (goal: at most {GOAL_MB})"
     )
-    print(f"rate    {fate.bytes / 1e6 / seconds:8.0f} MB/s, {worked:.1f} s of CPU")
+    print(f"rate    {result.bytes / 1e6 / seconds:8.0f} MB/s, {worked:.1f} s of CPU")
     print("PASS" if growth <= GOAL_MB else "FALLS SHORT")
     return growth <= GOAL_MB
 

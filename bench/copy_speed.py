@@ -114,9 +114,9 @@ def ours(stage: Stage, container: str, mode: str, proof: str, **more: int) -> Re
     )
     expected = ["stream"] if mode == "stream" else ["put_block_from_url"]
     if (
-        said["rungs"] != expected
+        said["copy_methods"] != expected
     ):  # the emulator gave up on fetching some of them; what that costs is in the time
-        print(f"  note: {mode} copied by {' and '.join(said['rungs'])}")
+        print(f"  note: {mode} copied by {' and '.join(said['copy_methods'])}")
     return Result(said["seconds"], said["cpu"], said["peak"], said["growth"])
 
 

@@ -62,7 +62,7 @@ class SourceRules:
     loopback: bool  # Graph itself is on loopback; only then may the source be
 
 
-class OtherMonth(Exception):
+class DifferentMonthError(Exception):
     """The data are of another month than the unbilled key's: nothing is wrong, and nothing is landed."""
 
 
@@ -126,14 +126,14 @@ def parse_manifest(raw: Mapping[str, Any]) -> Manifest:
     )
 
 
-def guard(manifest: Manifest, key: ExportKey, rules: SourceRules) -> None:
+def validate_manifest(manifest: Manifest, key: ExportKey, rules: SourceRules) -> None:
     """Raises Rejected(manifest_rejected | manifest_mismatch) or OtherMonth; returns where all rules hold."""
-    guard_source(manifest.root_directory, rules)
-    guard_names(manifest)
-    guard_identity(manifest, key, rules)
+    validate_source(manifest.root_directory, rules)
+    validate_names(manifest)
+    validate_identity(manifest, key, rules)
 
 
-def guard_source(root_directory: str, rules: SourceRules) -> None:
+def validate_source(root_directory: str, rules: SourceRules) -> None:
     if len(root_directory) > LONGEST_ROOT:
         raise InvalidDataError("manifest_rejected", "rootDirectory is too long")
     try:
@@ -185,7 +185,7 @@ def guard_source(root_directory: str, rules: SourceRules) -> None:
         )
 
 
-def guard_names(manifest: Manifest) -> None:
+def validate_names(manifest: Manifest) -> None:
     names = [blob.name for blob in manifest.blobs]
     if len(names) != manifest.blob_count:
         raise InvalidDataError("manifest_rejected", "blobCount is not the number of blobs")
@@ -194,10 +194,10 @@ def guard_names(manifest: Manifest) -> None:
     if len({name.casefold() for name in names}) != len(names):
         raise InvalidDataError("manifest_rejected", "two blobs have the same name")
     for name in names:
-        guard_name(name)
+        validate_name(name)
 
 
-def guard_name(name: str) -> None:
+def validate_name(name: str) -> None:
     if not name or len(name) > LONGEST_NAME:
         raise InvalidDataError("manifest_rejected", "a blob's name is empty or too long")
     if any(
@@ -224,7 +224,7 @@ def guard_name(name: str) -> None:
         )
 
 
-def guard_identity(manifest: Manifest, key: ExportKey, rules: SourceRules) -> None:
+def validate_identity(manifest: Manifest, key: ExportKey, rules: SourceRules) -> None:
     """Tenant, invoice, currency and attribute set as asked for; another month of an unbilled key raises OtherMonth."""
     root = manifest.root_directory
     tenants = {
@@ -249,7 +249,7 @@ def guard_identity(manifest: Manifest, key: ExportKey, rules: SourceRules) -> No
                     "manifest_mismatch", "rootDirectory's BillingMonth is no month"
                 )
             if months - {month}:
-                raise OtherMonth
+                raise DifferentMonthError
 
 
 def values_in_root(root_directory: str, name: str) -> list[str]:
@@ -281,7 +281,7 @@ def month_of(said: str) -> BillingMonth | None:
     return BillingMonth(int(found[1]), int(found[2])) if found else None
 
 
-def source_rules(
+def create_source_rules(
     allowed: Iterable[str], partner_tenant_id: str | None, *, loopback: bool
 ) -> SourceRules:
     entries = (entry.strip().lower().rstrip("/") for entry in allowed)

@@ -16,18 +16,24 @@ from shared.clock import Clock, SystemClock
 from shared.errors import OperationGoneError, ThrottledError, UnavailableError
 from shared.ledger.ledger import Ledger
 from shared.ledger.tables import Tables
-from shared.manifest import Manifest, SourceRules, guard_names, guard_source, source_rules
+from shared.manifest import (
+    Manifest,
+    SourceRules,
+    create_source_rules,
+    validate_names,
+    validate_source,
+)
 from shared.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
-    from shared.copying.copier import Copier
-    from shared.copying.source import Sources
     from shared.graph.client import GraphBillingClient
     from shared.landing.store import LandingStore
     from shared.partner_center.client import PartnerCenterClient
     from shared.preflight.preflight import Preflight
+    from shared.transfer.copier import Copier
+    from shared.transfer.manifest_cache import ManifestCache
 
 T = TypeVar("T")
 
@@ -51,7 +57,7 @@ class Services:
 
     @property
     def rules(self) -> SourceRules:
-        return source_rules(
+        return create_source_rules(
             self.settings.source_allowed,
             self.settings.partner_tenant_id,
             loopback=self.settings.is_loopback,
@@ -115,21 +121,21 @@ class Services:
         return self._part("partner_center", make)
 
     @property
-    def sources(self) -> Sources:
-        def make() -> Sources:
-            from shared.copying.source import Sources
+    def manifests(self) -> ManifestCache:
+        def make() -> ManifestCache:
+            from shared.transfer.manifest_cache import ManifestCache
 
-            return Sources(self._fetch_manifest, self.clock)
+            return ManifestCache(self._fetch_manifest, self.clock)
 
-        return self._part("sources", make)
+        return self._part("manifests", make)
 
     @property
     def copier(self) -> Copier:
         def make() -> Copier:
-            from shared.copying.copier import Copier
+            from shared.transfer.copier import Copier
 
             return Copier(
-                self.landing, self.sources, self.clock, concurrency=self.settings.copy_concurrency
+                self.landing, self.manifests, self.clock, concurrency=self.settings.copy_concurrency
             )
 
         return self._part("copier", make)
@@ -183,8 +189,8 @@ class Services:
             raise OperationGoneError("operation_failed")
         if not isinstance(state, OperationSucceeded):
             raise UnavailableError("graph_malformed")  # it was done, and is running again
-        guard_source(state.manifest.root_directory, self.rules)
-        guard_names(state.manifest)
+        validate_source(state.manifest.root_directory, self.rules)
+        validate_names(state.manifest)
         return state.manifest
 
     @property

@@ -31,7 +31,7 @@ PIECE = 1024 * 1024  # bytes unpacked at a time
 
 
 @dataclass
-class Sums:
+class LineTotals:
     """`unread` lines hold no total or no currency that can be read."""
 
     rows: int = 0
@@ -42,7 +42,7 @@ class Sums:
         if not line.strip():
             return
         self.rows += 1
-        found = amount_of(line)
+        found = parse_amount(line)
         if found is None:
             self.unread += 1
         else:
@@ -52,10 +52,10 @@ class Sums:
             )
 
 
-class BlobSum:
+class BlobTotalReader:
     """Adds one blob to the sums: its stored bytes in pieces of any size, gzip to the end of every member or plain."""
 
-    def __init__(self, sums: Sums) -> None:
+    def __init__(self, sums: LineTotals) -> None:
         self._sums, self._start, self._line = sums, b"", bytearray()
         self._unpack: Any = None
         self._plain = False
@@ -103,7 +103,7 @@ class BlobSum:
             raise ValueError("a line is longer than any billing line")
 
 
-def amount_of(line: bytes) -> tuple[str, Decimal] | None:
+def parse_amount(line: bytes) -> tuple[str, Decimal] | None:
     """Currency and total of a line; None where it does not say both.
 
     >>> amount_of(b'{"Total": 12.30, "Currency": "USD"}'), amount_of(b'{"TOTAL": "1e2", "currency": "eur"}')
@@ -158,7 +158,7 @@ def _amount(total: Any, currency: Any) -> tuple[str, Decimal] | None:
     )
 
 
-def compare(sums: Sums, listed: Decimal | None, currency: str) -> dict[str, Any]:
+def compare(sums: LineTotals, listed: Decimal | None, currency: str) -> dict[str, Any]:
     """The outcome as it is kept: `status`, both numbers and every currency's sum as texts, `code` where nothing compares."""
     said: dict[str, Any] = {
         "currency": currency or None,

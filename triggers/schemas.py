@@ -111,7 +111,7 @@ BLOB = {
     "etag": or_null(TEXT, "in the landing"),
     "source_etag": or_null(TEXT),
     "encoding": or_null(TEXT),
-    "rung": or_null(TEXT, "how it was copied"),
+    "copy_method": or_null(TEXT, "how it was copied"),
     "tries": COUNT,
     "seconds": {"type": "number", "minimum": 0},
     **CODE,

@@ -92,7 +92,7 @@ def blob_view(blob: BlobRow) -> dict[str, Any]:
         "etag": blob.destination_etag or None,
         "source_etag": blob.source_etag or None,
         "encoding": blob.encoding or None,
-        "rung": blob.rung or None,
+        "copy_method": blob.copy_method or None,
         "tries": blob.tries,
         "seconds": blob.seconds,
         "code": blob.code or None,

@@ -65,7 +65,7 @@ def blobs(console: Console, listed: Sequence[Mapping[str, Any]]) -> None:
             "yes" if blob["ok"] else "no",
             size(blob["bytes"]),
             f"{blob['rows']:,}",
-            text(blob.get("rung")),
+            text(blob.get("copy_method")),
             text(blob.get("code")),
             style="" if blob["ok"] else "red",
         )

@@ -55,7 +55,7 @@ class Finding:
 
 
 @dataclass
-class Sums:
+class LineTotals:
     """What is kept of one export: sums by Azure plan, the total, and what its lines have wrong."""
 
     by_plan: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
@@ -98,9 +98,9 @@ def is_azure_plan(line: dict[str, Any]) -> bool:
     return str(line.get("productname") or line.get("skuname") or "").lower() == AZURE_PLAN
 
 
-def sums_of(export: LandedExport) -> Sums:
+def sums_of(export: LandedExport) -> LineTotals:
     """Reads the export's blobs, one after the other."""
-    sums = Sums()
+    sums = LineTotals()
     sums.lines.what = f"{export}: lines"
     try:
         for place, line in lines_of(export):
@@ -113,7 +113,7 @@ def sums_of(export: LandedExport) -> Sums:
     return sums
 
 
-def add_line(sums: Sums, family: str, line: dict[str, Any]) -> list[str]:
+def add_line(sums: LineTotals, family: str, line: dict[str, Any]) -> list[str]:
     """Adds it to the sums; what is wrong with it."""
     plan = str(line.get("subscriptionid"))
     try:
@@ -128,7 +128,7 @@ def add_line(sums: Sums, family: str, line: dict[str, Any]) -> list[str]:
         return [str(wrong)]
 
 
-def compare_plans(export: LandedExport, usage: Sums, reconciliation: Sums) -> Finding:
+def compare_plans(export: LandedExport, usage: LineTotals, reconciliation: LineTotals) -> Finding:
     """Of the same scope: what usage sums up to, plan by plan, against the plan's reconciliation lines."""
     plans = sorted(set(usage.by_plan) | set(reconciliation.by_plan))
     differences = [
@@ -139,7 +139,9 @@ def compare_plans(export: LandedExport, usage: Sums, reconciliation: Sums) -> Fi
     return Finding(f"{export}: usage against reconciliation", len(plans), differences)
 
 
-def compare_total(export: LandedExport, reconciliation: Sums, invoice_total: Decimal) -> Finding:
+def compare_total(
+    export: LandedExport, reconciliation: LineTotals, invoice_total: Decimal
+) -> Finding:
     what = f"{export}: reconciliation against the invoice's total of {invoice_total}"
     differences = (
         []

@@ -15,7 +15,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class LandedFact:
+class MarkerBlob:
     """One proven blob, as the marker tells of it. Sizes in bytes; md5 base64, sha256 hex; "" where unknown."""
 
     name: str
@@ -53,7 +53,7 @@ def marker(
     asked: Mapping[str, Any],
     run: Mapping[str, Any],
     proof: str,
-    blobs: Iterable[LandedFact],
+    blobs: Iterable[MarkerBlob],
     invoice: Mapping[str, Any] | None = None,
 ) -> bytes:
     """`_manifest.json`: all of the version is here and proven. Never holds a SAS.
@@ -115,7 +115,7 @@ def latest(
     return _line({"format": FORMAT, **members, **version, **totals})
 
 
-def read_latest(body: bytes) -> dict[str, Any] | None:
+def parse_latest(body: bytes) -> dict[str, Any] | None:
     """What a `latest.json` says; None where it is not one, whoever wrote it."""
     try:
         document = json.loads(body)
@@ -130,7 +130,7 @@ def is_newer(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
     return _age(ours) > _age(theirs)
 
 
-def pointed_to(latest: bytes) -> str | None:
+def parse_latest_version(latest: bytes) -> str | None:
     """The version that a latest.json names; None where it is none of ours.
 
     >>> pointed_to(b'{"format": 1, "version": "20261108T093700Z-3f9a1c20"}'), pointed_to(b"[]")

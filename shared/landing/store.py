@@ -2,7 +2,7 @@
 
 Paths are those of shared.landing.layout, without container and prefix. Every write that may not overwrite says so in
 the request itself (If-None-Match, If-Match): storage decides who was first, never a look before the write. The data
-themselves pass through shared.copying, which asks here for a client of their path.
+themselves pass through shared.transfer, which asks here for a client of their path.
 
 Each call raises shared.errors only: storage_busy (Throttled), destination_unreachable (Unavailable),
 destination_missing, destination_forbidden, destination_full, copy_failed (Terminal).
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from shared.clock import Clock, SystemClock
 from shared.errors import BillingExportError, PermanentError
-from shared.landing.refusals import code_of, from_library, landing_error, status_of
+from shared.landing.storage_errors import code_of, from_library, landing_error, status_of
 from shared.proxies import use_env_settings
 
 if TYPE_CHECKING:
@@ -146,9 +146,9 @@ class LandingStore:
         self, path: str, body: bytes, *, content_type: str = "application/json"
     ) -> str | None:
         """Writes if nothing is there; None = something is. That may be our own write, whose answer was lost: read it."""
-        return await self.swap(path, body, None, content_type=content_type)
+        return await self.put_if_match(path, body, None, content_type=content_type)
 
-    async def swap(
+    async def put_if_match(
         self, path: str, body: bytes, etag: str | None, *, content_type: str = "application/json"
     ) -> str | None:
         """Writes over the blob of this ETag, or, with None, where there is none. Returns the new ETag; None = not first.
@@ -173,7 +173,9 @@ class LandingStore:
     async def read(self, path: str) -> tuple[bytes, str] | None:
         """The blob's bytes as stored and its ETag; None = absent. For small blobs: all of it is in memory."""
         try:
-            stream = await self.blob_client(path, copying=False).download_blob(decompress=False)
+            stream = await self.get_blob_client(path, for_transfer=False).download_blob(
+                decompress=False
+            )
             return await stream.readall(), quoted(stream.properties.etag)
         except Exception as error:
             if _absent(error):
@@ -181,11 +183,11 @@ class LandingStore:
             raise
 
     @_own_errors
-    async def read_part(self, path: str, start: int, length: int, etag: str) -> bytes:
+    async def read_range(self, path: str, start: int, length: int, etag: str) -> bytes:
         """Bytes of a blob as stored, in exactly this state of it. Raises destination_unreachable where it has changed."""
         from azure.core import MatchConditions
 
-        stream = await self.blob_client(path, copying=False).download_blob(
+        stream = await self.get_blob_client(path, for_transfer=False).download_blob(
             offset=start,
             length=length,
             decompress=False,
@@ -196,11 +198,12 @@ class LandingStore:
         return data
 
     @_own_errors
-    async def head(self, path: str, *, copying: bool = False) -> LandedBlob | None:
+    async def head(self, path: str, *, for_transfer: bool = False) -> LandedBlob | None:
         """`copying`: asked once, by a caller that repeats by itself."""
         try:
             return _landed(
-                path, await self.blob_client(path, copying=copying).get_blob_properties()
+                path,
+                await self.get_blob_client(path, for_transfer=for_transfer).get_blob_properties(),
             )
         except Exception as error:
             if _absent(error):
@@ -226,7 +229,9 @@ class LandingStore:
         try:
             return {
                 name.removeprefix(start)
-                async for name in self._client(copying=True).list_blob_names(name_starts_with=start)
+                async for name in self._client(for_transfer=True).list_blob_names(
+                    name_starts_with=start
+                )
             }
         except Exception as error:
             if _absent(error):
@@ -237,19 +242,19 @@ class LandingStore:
     async def delete(self, path: str, etag: str | None = None) -> bool:
         """Whether this call deleted it. With an ETag: only that state of it; False also where it is absent or another."""
         try:
-            await self.blob_client(path, copying=False).delete_blob(**_if_match(etag))
+            await self.get_blob_client(path, for_transfer=False).delete_blob(**_if_match(etag))
             return True
         except Exception as error:
             if _absent(error) or code_of(error) == "ConditionNotMet":
                 return False
             raise
 
-    def blob_client(self, path: str, *, copying: bool = True) -> "BlobClient":
+    def get_blob_client(self, path: str, *, for_transfer: bool = True) -> "BlobClient":
         """A client of one path; it shares the store's connections, so it need not be closed.
 
         For copying the SDK repeats nothing: its pauses last up to 40 s and ignore Retry-After (blob-copy, 6).
         """
-        return self._client(copying).get_blob_client(self._path(path))
+        return self._client(for_transfer).get_blob_client(self._path(path))
 
     async def close(self) -> None:
         clients, self._clients = self._clients, {}
@@ -259,23 +264,23 @@ class LandingStore:
     def _path(self, path: str) -> str:
         return f"{self._prefix}/{path}" if self._prefix else path
 
-    def _client(self, copying: bool = False) -> "ContainerClient":
-        kind = "copying" if copying else "small"
+    def _client(self, for_transfer: bool = False) -> "ContainerClient":
+        kind = "copying" if for_transfer else "small"
         if kind not in self._clients:
-            self._clients[kind] = self._connect(copying)
+            self._clients[kind] = self._connect(for_transfer)
         return self._clients[kind]
 
-    def _connect(self, copying: bool) -> "ContainerClient":
+    def _connect(self, for_transfer: bool) -> "ContainerClient":
         from azure.storage.blob.aio import ContainerClient, ExponentialRetry, LinearRetry
 
         settings: dict[str, Any] = {
             "use_env_settings": use_env_settings(),
             "permit_redirects": False,  # the SDK would follow one to any host, with our bytes (design, 12)
             "connection_timeout": CONNECT_SECONDS,
-            "read_timeout": COPY_READ_SECONDS if copying else READ_SECONDS,
+            "read_timeout": COPY_READ_SECONDS if for_transfer else READ_SECONDS,
             "retry_policy": (
                 ExponentialRetry(retry_total=0)
-                if copying
+                if for_transfer
                 else LinearRetry(backoff=1, retry_total=2, random_jitter_range=0)
             ),
             **self._client_settings,
@@ -304,7 +309,7 @@ class LandingStore:
     ) -> str:
         from azure.storage.blob import ContentSettings
 
-        written = await self.blob_client(path, copying=False).upload_blob(
+        written = await self.get_blob_client(path, for_transfer=False).upload_blob(
             body,
             length=len(body),
             validate_content="md5",

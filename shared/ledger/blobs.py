@@ -26,7 +26,7 @@ class BlobRow:
     source_etag: str = ""
     encoding: str = ""
     columns: str = ""  # names in the first line, comma-separated
-    rung: str = ""
+    copy_method: str = ""
     tries: int = 0
     seconds: float = 0.0
     code: str = ""

@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 from shared.errors import BillingExportError, OperationGoneError
 from shared.graph.client import OperationSucceeded
-from shared.landing.refusals import code_of, from_library, header_of, landing_error, status_of
+from shared.landing.storage_errors import code_of, from_library, header_of, landing_error, status_of
 from shared.ledger.runs import Run
-from shared.manifest import Manifest, guard_names, guard_source
+from shared.manifest import Manifest, validate_names, validate_source
 from shared.preflight.context import PreflightContext
 from shared.preflight.findings import Finding, ok, skipped, unknown, warn
 from shared.preflight.landing import BODY, FOLDER, probe_name
@@ -35,8 +35,8 @@ async def copy_from_url(parts: PreflightContext) -> Finding:
     manifest = await _manifest(parts)
     if manifest is None:
         return unknown("copy_untried")
-    guard_source(manifest.root_directory, parts.rules)
-    guard_names(manifest)
+    validate_source(manifest.root_directory, parts.rules)
+    validate_names(manifest)
     return await _fetch_a_byte(parts, manifest)
 
 
@@ -72,7 +72,7 @@ def _may_be_known(run: Run, now: datetime) -> bool:
 
 async def _fetch_a_byte(parts: PreflightContext, manifest: Manifest) -> Finding:
     path = f"{FOLDER}/{probe_name(parts.machine.now())}"
-    target = parts.landing.blob_client(path)
+    target = parts.landing.get_blob_client(path)
     source = f"{manifest.root_directory.rstrip('/')}/{quote(manifest.blobs[0].name)}?{manifest.sas_token}"
     try:
         await target.stage_block_from_url(base64.b64encode(b"probe").decode(), source, 0, 1)

@@ -116,7 +116,7 @@ async def region(parts: PreflightContext) -> Finding:
     where = parts.environment.get("REGION_NAME", "")
     source, landing = (
         parts.rules.allowed[0],
-        urlsplit(parts.landing.blob_client("none", copying=False).url),
+        urlsplit(parts.landing.get_blob_client("none", for_transfer=False).url),
     )
     if source.startswith("http") and urlsplit(source).netloc == landing.netloc:
         return ok(same="one storage emulator")

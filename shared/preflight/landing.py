@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from shared.errors import BillingExportError
-from shared.landing.refusals import code_of, from_library, status_of
+from shared.landing.storage_errors import code_of, from_library, status_of
 from shared.ledger.keys import random_suffix, stamp, started_at
 from shared.preflight.context import PreflightContext
 from shared.preflight.findings import Finding, fail, from_error, ok, unknown, warn
@@ -45,7 +45,7 @@ async def _write_and_read(parts: PreflightContext, path: str, steps: "Steps") ->
     steps.at = "write"
     etag = await store.create(path, BODY)
     steps.at = "overwrite"
-    await store.swap(path, BODY, etag)
+    await store.put_if_match(path, BODY, etag)
     steps.at = "read"
     found = await store.read(path)
     steps.at = "list"
@@ -133,7 +133,7 @@ async def clock_skew(parts: PreflightContext) -> Finding:
 
     asked = parts.machine.now()
     try:
-        await parts.landing.blob_client(f"{FOLDER}/none", copying=False).exists(
+        await parts.landing.get_blob_client(f"{FOLDER}/none", for_transfer=False).exists(
             raw_response_hook=note
         )
     except Exception as error:

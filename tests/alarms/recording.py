@@ -18,10 +18,10 @@ from typing import Any
 
 from local.host import VirtualClock
 from shared.clock import iso, parse_iso
-from shared.copying.work import BlobFate, CopyWork
 from shared.ledger.runs import OUTCOMES
 from shared.redaction import EVENT_LOGGER
 from shared.services import Services
+from shared.transfer.models import BlobResult, TransferRequest
 from tests.support.in_memory import MemoryCopier, MemoryWorld
 from tests.support.year import CALM, Story, partner
 
@@ -119,16 +119,16 @@ class PatchyCopier(MemoryCopier):
 
     patchy = False
 
-    async def land(
-        self, work: CopyWork, names: Sequence[str], proven: Mapping[str, str]
-    ) -> list[BlobFate]:
+    async def copy_blobs(
+        self, work: TransferRequest, names: Sequence[str], proven: Mapping[str, str]
+    ) -> list[BlobResult]:
         bad = {name for name in names if self.patchy and name.startswith("part-00000")}
-        landed = await super().land(work, [name for name in names if name not in bad], proven)
+        landed = await super().copy_blobs(work, [name for name in names if name not in bad], proven)
         return landed + [
-            BlobFate(
+            BlobResult(
                 name,
                 False,
-                rung="stream",
+                copy_method="stream",
                 tries=3,
                 code="source_missing",
                 detail="",

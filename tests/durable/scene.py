@@ -18,9 +18,6 @@ from local.host import VirtualClock
 from local.simulator.behaviour import Behaviour
 from local.simulator.faults import Faults
 from local.simulator.simulator import ExpectedExport
-from shared.copying.copier import Copier
-from shared.copying.pressure import Pressure
-from shared.copying.source import Sources
 from shared.errors import get_remedy
 from shared.exports import ExportKey
 from shared.landing.layout import key_path
@@ -33,6 +30,9 @@ from shared.ledger.locks import Lock
 from shared.ledger.tables import Tables
 from shared.services import Services, install
 from shared.settings import Settings
+from shared.transfer.concurrency_limiter import ConcurrencyLimiter
+from shared.transfer.copier import Copier
+from shared.transfer.manifest_cache import ManifestCache
 from tests.support.world import TestClock, World
 
 FAILED = ("incomplete", "failed", "timed_out")
@@ -85,8 +85,8 @@ class HookedLanding(LandingStore):
 
     tables: HookedTables
 
-    async def swap(self, path: str, *args: Any, **more: Any) -> str | None:
-        return await self._hooked("swap", super().swap(path, *args, **more))
+    async def put_if_match(self, path: str, *args: Any, **more: Any) -> str | None:
+        return await self._hooked("put_if_match", super().put_if_match(path, *args, **more))
 
     async def put(self, path: str, *args: Any, **more: Any) -> str:
         return str(await self._hooked("put", super().put(path, *args, **more)))
@@ -132,9 +132,9 @@ def hooked_services(settings: Settings, test_clock: TestClock, locking: bool) ->
     landing.tables = tables
     app._parts["landing"] = landing
     # no pause between two fetches of a manifest: whether a signature is renewed at once must not depend on the machine's speed
-    app._parts["sources"] = Sources(app._fetch_manifest, clock, pause=0)
+    app._parts["manifests"] = ManifestCache(app._fetch_manifest, clock, pause=0)
     app._parts["copier"] = Copier(
-        app.landing, app.sources, clock, pressure=Pressure(clock, sleep=clock.sleep)
+        app.landing, app.manifests, clock, limiter=ConcurrencyLimiter(clock, sleep=clock.sleep)
     )
     return app
 

@@ -479,7 +479,7 @@ def test_an_activity_without_the_wall_is_found(
 ) -> None:
     def leaking(call: Call) -> Call:
         async def called(**arguments: Any) -> Any:
-            manifest = await world.app.sources.manifest(arguments["request"]["operation_id"])
+            manifest = await world.app.manifests.get_manifest(arguments["request"]["operation_id"])
             (signature,) = parse_qs(manifest.sas_token)[
                 "sig"
             ]  # alone: what looks like a URL, the host blots out as Azure does

@@ -23,12 +23,12 @@ from local.simulator.faults import Faults
 from local.simulator.partner import Partner
 from local.simulator.simulator import Simulator
 from local.simulator.storage import NoStorage
-from shared.copying.proof import prover
-from shared.copying.work import BlobFate, CopyWork
 from shared.landing.store import LandedBlob, LandingStore
 from shared.ledger.ledger import Ledger
 from shared.ledger.tables import Continuation, Page, Row, Tables, Where
 from shared.services import Services
+from shared.transfer.models import BlobResult, TransferRequest
+from shared.transfer.proof import create_prover
 from tests.support.world import START, World, app_object
 
 
@@ -151,7 +151,7 @@ class MemoryLanding(LandingStore):
     async def put(self, path: str, body: bytes, *, content_type: str = "application/json") -> str:
         return self.lay(path, body, {})
 
-    async def swap(
+    async def put_if_match(
         self, path: str, body: bytes, etag: str | None, *, content_type: str = "application/json"
     ) -> str | None:
         there = self.blobs.get(path)
@@ -173,7 +173,7 @@ class MemoryLanding(LandingStore):
             if path.startswith(start)
         ]
 
-    async def read_part(self, path: str, start: int, length: int, etag: str) -> bytes:
+    async def read_range(self, path: str, start: int, length: int, etag: str) -> bytes:
         body, there, _ = self.blobs[path]
         assert there == etag
         return body[start : start + length]
@@ -215,19 +215,19 @@ class MemoryCopier:
     def __init__(self, landing: MemoryLanding, source: MemoryStorage) -> None:
         self._landing, self._source, self.copied = landing, source, 0
 
-    async def land(
-        self, work: CopyWork, names: Sequence[str], proven: Mapping[str, str]
-    ) -> list[BlobFate]:
+    async def copy_blobs(
+        self, work: TransferRequest, names: Sequence[str], proven: Mapping[str, str]
+    ) -> list[BlobResult]:
         return [self._land(work, name) for name in names]
 
-    def _land(self, work: CopyWork, name: str) -> BlobFate:
+    def _land(self, work: TransferRequest, name: str) -> BlobResult:
         body = self._source.files[f"{work.root_directory}/{name}"].content
-        look = prover(work.proof)
+        look = create_prover(work.proof)
         look.feed(body)
         found = look.finish()
         self.copied += 1
         etag = self._landing.lay(f"{work.folder}/{name}", body, {"runid": work.run_id})
-        return BlobFate(
+        return BlobResult(
             name,
             True,
             bytes=len(body),
@@ -238,7 +238,7 @@ class MemoryCopier:
             destination_etag=etag,
             encoding=found.encoding,
             columns=found.columns,
-            rung="stream",
+            copy_method="stream",
             transferred=True,
         )
 

@@ -27,7 +27,7 @@ from shared.graph.client import (
     OperationState,
     OperationSucceeded,
 )
-from shared.manifest import guard, source_rules
+from shared.manifest import create_source_rules, validate_manifest
 from tests.support.clocks import MidMonthClock
 
 DATASETS = ("billed_usage", "unbilled_usage", "billed_reconciliation", "unbilled_reconciliation")
@@ -84,8 +84,10 @@ async def test_each_dataset_on_each_version(
     expected = simulator.expected(key)
     assert ready.manifest.etag == expected.etag
     assert {blob.name for blob in ready.manifest.blobs} == {blob.name for blob in expected.blobs}
-    allowed = source_rules([simulator.storage_origin], simulator.partner.tenant_id, loopback=True)
-    guard(ready.manifest, ExportKey.parse(key), allowed)
+    allowed = create_source_rules(
+        [simulator.storage_origin], simulator.partner.tenant_id, loopback=True
+    )
+    validate_manifest(ready.manifest, ExportKey.parse(key), allowed)
     assert len(simulator.requests_of("start")) == 1 and len(simulator.requests_of("poll")) == 3
 
 

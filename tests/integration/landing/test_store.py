@@ -69,13 +69,14 @@ async def test_fifty_creations_have_one_winner(store: LandingStore) -> None:
 
 
 async def test_swap_moves_from_the_state_that_was_read(store: LandingStore) -> None:
-    first = await store.swap("latest.json", b"1", None)
-    assert first and await store.swap("latest.json", b"x", None) is None
-    second = await store.swap("latest.json", b"2", first)
-    assert second and await store.swap("latest.json", b"3", first) is None
+    first = await store.put_if_match("latest.json", b"1", None)
+    assert first and await store.put_if_match("latest.json", b"x", None) is None
+    second = await store.put_if_match("latest.json", b"2", first)
+    assert second and await store.put_if_match("latest.json", b"3", first) is None
     assert await store.read("latest.json") == (b"2", second)
     assert (
-        await store.delete("latest.json") and await store.swap("latest.json", b"4", second) is None
+        await store.delete("latest.json")
+        and await store.put_if_match("latest.json", b"4", second) is None
     )
 
 
@@ -136,7 +137,7 @@ async def test_many_blobs_are_listed(store: LandingStore) -> None:
 
     async def put(n: int) -> None:
         async with gate:
-            await store.blob_client(f"many/{n:05}").upload_blob(b"", validate_content="md5")
+            await store.get_blob_client(f"many/{n:05}").upload_blob(b"", validate_content="md5")
 
     await asyncio.gather(*(put(n) for n in range(200)))
     assert len(await store.list("many")) == 200

@@ -20,7 +20,7 @@ from shared.graph.client import GraphBillingClient
 from shared.landing.store import LandingStore
 from shared.ledger.ledger import Ledger
 from shared.ledger.tables import Tables
-from shared.manifest import source_rules
+from shared.manifest import create_source_rules
 from shared.preflight.context import PreflightContext
 from shared.preflight.preflight import Preflight
 from shared.settings import load_settings
@@ -69,7 +69,7 @@ async def whole(
         graph=GraphBillingClient(base_url=f"{graph_origin}/v1.0", credential=None, clock=clock),
         landing=LandingStore(container=container, connection_string=connection),
         ledger=Ledger(Tables(container, connection_string=connection), clock, hub="Tests"),
-        rules=source_rules(settings.source_allowed, None, loopback=True),
+        rules=create_source_rules(settings.source_allowed, None, loopback=True),
         environment={"AzureWebJobsStorage": azurite.funchost.connection_string},
     )
 

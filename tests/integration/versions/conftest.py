@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from local.azurite import Azurite
-from tests.integration.versions.scene import Scene
+from tests.integration.versions.version_workspace import Scene
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from shared.copying.commit import MOST_TRIES, Committed
 from shared.errors import InfrastructureError, PermanentError
-from shared.landing.layout import latest_path, manifest_path, version_path
+from shared.landing.layout import latest_path, marker_path, version_path
+from shared.versions.commit import MOST_TRIES, CommitOutcome
 from tests.integration.ledger.standing import KEY
-from tests.integration.versions.scene import Killed, Scene, manifest, parts
+from tests.integration.versions.version_workspace import Killed, Scene, manifest, parts
 
 
 async def ready(
@@ -112,7 +112,7 @@ async def test_a_foreign_file_ends_it(scene: Scene, name: str) -> None:
 )
 async def test_a_marker_of_somebody_else_ends_it(scene: Scene, body: bytes) -> None:
     run = await ready(scene)
-    await scene.landing.put(manifest_path(KEY, (await scene.run(run)).version), body)
+    await scene.landing.put(marker_path(KEY, (await scene.run(run)).version), body)
     with pytest.raises(PermanentError) as foreign:
         await scene.commit(run)
     assert (
@@ -226,7 +226,9 @@ async def test_committers_that_race_end_with_one_version(scene: Scene, committer
     results = await asyncio.gather(
         *(scene.commit(run) for _ in range(committers)), return_exceptions=True
     )
-    assert all(isinstance(result, Committed) and result.missing == 0 for result in results), results
+    assert all(isinstance(result, CommitOutcome) and result.missing == 0 for result in results), (
+        results
+    )
     [version] = await scene.versions()
     assert version.state == "complete" and (await scene.latest())["version"] == version.version
 
@@ -249,16 +251,16 @@ async def interrupted(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, bodies: list[bytes]
 ) -> list[str]:
     """Before each swap of latest.json somebody else writes it, as long as there are bodies. The paths swapped."""
-    real, swapped = scene.landing.swap, []
+    real, swapped = scene.landing.put_if_match, []
 
-    async def swap(path: str, body: bytes, etag: str | None, **more: Any) -> str | None:
+    async def put_if_match(path: str, body: bytes, etag: str | None, **more: Any) -> str | None:
         if path == latest_path(KEY):
             swapped.append(path)
             if bodies:
                 await scene.landing.put(path, bodies.pop(0))
         return await real(path, body, etag, **more)
 
-    monkeypatch.setattr(scene.landing, "swap", swap)
+    monkeypatch.setattr(scene.landing, "put_if_match", put_if_match)
     return swapped
 
 

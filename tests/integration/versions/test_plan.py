@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from shared.landing.layout import latest_path, manifest_path, names_path, version_path
+from shared.landing.layout import latest_path, marker_path, names_path, version_path
 from tests.integration.ledger.standing import KEY
-from tests.integration.versions.scene import Killed, Scene, manifest, parts
+from tests.integration.versions.version_workspace import Killed, Scene, manifest, parts
 
 
 @pytest.mark.parametrize(
@@ -178,16 +178,16 @@ async def test_a_damaged_complete_version_is_repaired_in_its_place(
         case "overwritten":
             await scene.landing.put(f"{folder}/{first}", b"something else")
         case "marker_deleted":
-            await scene.landing.delete(manifest_path(KEY, version.version))
+            await scene.landing.delete(marker_path(KEY, version.version))
         case "marker_garbage":
-            await scene.landing.put(manifest_path(KEY, version.version), b"garbage")
+            await scene.landing.put(marker_path(KEY, version.version), b"garbage")
         case "marker_half":
             await scene.landing.put(
-                manifest_path(KEY, version.version), b'{"etag": "e1", "blobs": [{"name": "x"}]}'
+                marker_path(KEY, version.version), b'{"etag": "e1", "blobs": [{"name": "x"}]}'
             )
         case "marker_of_another":
             await scene.landing.put(
-                manifest_path(KEY, version.version), b'{"etag": "e2", "blobs": []}'
+                marker_path(KEY, version.version), b'{"etag": "e2", "blobs": []}'
             )
         case "rows_gone_and_overwritten":
             await scene.forget_rows(version.version, parts(3))
@@ -201,7 +201,7 @@ async def test_a_damaged_complete_version_is_repaired_in_its_place(
         and plan.version.state == "landing"
     )
     assert (
-        await scene.landing.read(manifest_path(KEY, version.version)) is None
+        await scene.landing.read(marker_path(KEY, version.version)) is None
     )  # nobody takes it for whole meanwhile
     pages = await scene.pages(run, plan)
     await scene.copy(run, [name for page in pages for batch in page["batches"] for name in batch])

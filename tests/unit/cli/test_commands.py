@@ -107,7 +107,7 @@ PREFLIGHT = {
         },
     ],
 }
-BLOB = {"name": "part-0", "ok": True, "bytes": 5, "rows": 2, "rung": "stream", "code": None}
+BLOB = {"name": "part-0", "ok": True, "bytes": 5, "rows": 2, "copy_method": "stream", "code": None}
 
 CASES: list[tuple[list[str], int, Any, str, str]] = [
     (

@@ -14,7 +14,7 @@ from shared.graph.client import GraphBillingClient
 from shared.landing.store import LandingStore
 from shared.ledger.ledger import Ledger
 from shared.ledger.tables import Tables
-from shared.manifest import source_rules
+from shared.manifest import create_source_rules
 from shared.preflight.context import PreflightContext
 from shared.preflight.preflight import Check, Preflight
 from shared.settings import load_settings
@@ -101,7 +101,7 @@ def patient(
         ledger=Ledger(
             Tables("none", endpoint=NOBODY, credential=storage, retry_total=0), clock, hub="Tests"
         ),
-        rules=source_rules(chosen.source_allowed, TENANT, loopback=False),
+        rules=create_source_rules(chosen.source_allowed, TENANT, loopback=False),
         environment={"AzureWebJobsStorage__accountName": "mine", **(environment or {})},
         graph_credential=identity,
         storage_credential=storage,

@@ -10,31 +10,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.copying.source import SourceDirectory
 from shared.errors import InvalidDataError
 from shared.exports import BillingMonth, ExportKey
 from shared.landing.layout import blob_path, version_path
 from shared.manifest import (
     MOST_BLOBS,
-    OtherMonth,
+    DifferentMonthError,
     SourceRules,
     billing_month,
-    guard,
-    guard_name,
-    guard_names,
-    guard_source,
+    create_source_rules,
     parse_manifest,
-    source_rules,
+    validate_manifest,
+    validate_name,
+    validate_names,
+    validate_source,
 )
 from shared.redaction import is_secret_free
+from shared.transfer.manifest_cache import SourceDirectory
 
 PAYLOADS = Path(__file__).resolve().parents[2] / "payloads" / "manifests"
 TENANT = "7d0f6c2e-3c1b-4c57-9a0e-2d8f5b1c9e44"
 RULES = {
-    "azure": source_rules(
+    "azure": create_source_rules(
         (".blob.core.windows.net", ".blob.storage.azure.net"), TENANT, loopback=False
     ),
-    "loopback": source_rules(("http://127.0.0.1:10000",), TENANT, loopback=True),
+    "loopback": create_source_rules(("http://127.0.0.1:10000",), TENANT, loopback=True),
 }
 VERSION = "20261108T093700Z-3f9a1c20"
 KEY = ExportKey.parse("billed_usage/G016907411/full")
@@ -53,12 +53,12 @@ def read(path: Path) -> Any:
 
 def what_becomes_of(payload: Any) -> str:
     try:
-        guard(
+        validate_manifest(
             parse_manifest(payload["manifest"]),
             ExportKey.parse(payload["key"]),
             RULES[payload["rules"]],
         )
-    except OtherMonth:
+    except DifferentMonthError:
         return "month_not_open"
     except InvalidDataError as error:
         return error.code
@@ -80,7 +80,7 @@ def test_what_is_said_of_one_quotes_nothing_of_it() -> None:
             continue
         payload = read(path)
         with pytest.raises(InvalidDataError) as rejected:
-            guard(
+            validate_manifest(
                 parse_manifest(payload["manifest"]),
                 ExportKey.parse(payload["key"]),
                 RULES[payload["rules"]],
@@ -155,7 +155,7 @@ names = st.one_of(
 @given(names)
 def test_an_accepted_name_lies_inside_its_version_folder(name: str) -> None:
     try:
-        guard_name(name)
+        validate_name(name)
     except InvalidDataError:
         return
     folder = version_path(KEY, VERSION)
@@ -193,7 +193,7 @@ def test_an_accepted_name_lies_inside_its_version_folder(name: str) -> None:
 )
 def test_an_accepted_root_is_https_below_an_allowed_suffix(root: str) -> None:
     try:
-        guard_source(root, RULES["azure"])
+        validate_source(root, RULES["azure"])
     except InvalidDataError:
         return
     parts = urlsplit(root)
@@ -213,7 +213,7 @@ def test_too_many_blobs_are_rejected_and_the_most_are_not() -> None:
     ]
     raw["blobCount"] = MOST_BLOBS + 1
     with pytest.raises(InvalidDataError, match="manifest_rejected"):
-        guard_names(parse_manifest(raw))
+        validate_names(parse_manifest(raw))
 
 
 @pytest.mark.parametrize(
@@ -229,17 +229,17 @@ def test_too_many_blobs_are_rejected_and_the_most_are_not() -> None:
 )
 def test_rules_that_allow_nothing(allowed: tuple[str, ...], root: str) -> None:
     with pytest.raises(InvalidDataError):
-        guard_source(root, source_rules(allowed, None, loopback=False))
+        validate_source(root, create_source_rules(allowed, None, loopback=False))
 
 
 def test_without_a_demanded_tenant_any_is_taken() -> None:
     payload = read(PAYLOADS / "manifest_mismatch" / "other_tenant.json")
     rules = SourceRules(RULES["azure"].allowed, None, loopback=False)
-    guard(parse_manifest(payload["manifest"]), ExportKey.parse(payload["key"]), rules)
+    validate_manifest(parse_manifest(payload["manifest"]), ExportKey.parse(payload["key"]), rules)
 
 
 def test_source_rules_are_taken_apart_as_written_by_hand() -> None:
-    assert source_rules(
+    assert create_source_rules(
         (" .Blob.Core.Windows.NET ", "", "http://127.0.0.1:1/"), None, loopback=True
     ).allowed == (".blob.core.windows.net", "http://127.0.0.1:1")
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import CATALOGUE
-from shared.tie_out import BlobSum, Sums, amount_of, compare, short
+from shared.tie_out import BlobTotalReader, LineTotals, compare, parse_amount, short
 
 
-def summed(*blobs: bytes, step: int = 1 << 16) -> Sums:
-    sums = Sums()
+def summed(*blobs: bytes, step: int = 1 << 16) -> LineTotals:
+    sums = LineTotals()
     for blob in blobs:
-        adding = BlobSum(sums)
+        adding = BlobTotalReader(sums)
         for start in range(0, len(blob), step):
             adding.feed(blob[start : start + step])
         adding.finish()
@@ -61,7 +61,7 @@ def summed(*blobs: bytes, step: int = 1 << 16) -> Sums:
     ],
 )
 def test_what_a_line_adds(line: str, said: tuple[str, str] | None) -> None:
-    assert amount_of(line.encode()) == (None if said is None else (said[0], Decimal(said[1])))
+    assert parse_amount(line.encode()) == (None if said is None else (said[0], Decimal(said[1])))
 
 
 def test_money_stays_exact_where_floats_would_not() -> None:
@@ -134,8 +134,8 @@ def test_a_blob_of_one_letter_is_a_line() -> None:
     assert summed(b"x").unread == 1
 
 
-def of(**sums: str) -> Sums:
-    return Sums(rows=3, by_currency={code: Decimal(total) for code, total in sums.items()})
+def of(**sums: str) -> LineTotals:
+    return LineTotals(rows=3, by_currency={code: Decimal(total) for code, total in sums.items()})
 
 
 @pytest.mark.parametrize(
@@ -151,11 +151,18 @@ def of(**sums: str) -> Sums:
         (of(), "0", "USD", "tied_out", None, None),
         (of(USD="10"), None, "USD", "no_total", None, "invoice_total_unknown"),
         (of(USD="10"), "10", "", "no_total", None, "invoice_total_unknown"),
-        (Sums(2, 1, {"USD": Decimal(10)}), "10", "USD", "no_total", None, "rows_without_total"),
+        (
+            LineTotals(2, 1, {"USD": Decimal(10)}),
+            "10",
+            "USD",
+            "no_total",
+            None,
+            "rows_without_total",
+        ),
     ],
 )
 def test_what_a_sum_means(
-    sums: Sums, listed: str | None, currency: str, status: str, difference: Any, code: Any
+    sums: LineTotals, listed: str | None, currency: str, status: str, difference: Any, code: Any
 ) -> None:
     said = compare(sums, Decimal(listed) if listed else None, currency)
     assert (said["status"], said.get("difference"), said.get("code")) == (status, difference, code)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.exports import BillingMonth, ExportKey
-from shared.landing.documents import FORMAT, LandedFact, is_newer, key_members, latest, marker
+from shared.landing.documents import FORMAT, MarkerBlob, is_newer, key_members, latest, marker
 
 BILLED = ExportKey.parse("billed_usage/G016907411/full")
 UNBILLED = ExportKey.parse("unbilled_usage/2026-11/USD/basic")
@@ -22,12 +22,12 @@ VERSION = {
     "path": "data/x",
 }
 FACTS = [
-    LandedFact("part-1.json.gz", "default", 20, 2, "bWQ1", "ab", '"0x2"', "gzip", ("B", "A")),
-    LandedFact("part-0.json.gz", "default", 10, 1, "", "cd", '"0x1"', "identity", ("A", "C")),
+    MarkerBlob("part-1.json.gz", "default", 20, 2, "bWQ1", "ab", '"0x2"', "gzip", ("B", "A")),
+    MarkerBlob("part-0.json.gz", "default", 10, 1, "", "cd", '"0x1"', "identity", ("A", "C")),
 ]
 
 
-def marked(key: ExportKey = BILLED, facts: list[LandedFact] = FACTS) -> dict[str, Any]:
+def marked(key: ExportKey = BILLED, facts: list[MarkerBlob] = FACTS) -> dict[str, Any]:
     body = marker(
         key,
         version=VERSION,

@@ -13,7 +13,7 @@ from shared.landing.layout import (
     blob_path,
     key_path,
     latest_path,
-    manifest_path,
+    marker_path,
     names_path,
     page_path,
     version_id,
@@ -37,7 +37,7 @@ def test_the_paths_are_the_documented_ones() -> None:
     version = version_id(MOMENT, "WYjLro78HdMg6vUWR")
     assert version == "20261108T093700Z-2808d6a5"
     assert version_path(KEY, version) == f"{data}/version=20261108T093700Z-2808d6a5"
-    assert manifest_path(KEY, version) == f"{data}/version=20261108T093700Z-2808d6a5/_manifest.json"
+    assert marker_path(KEY, version) == f"{data}/version=20261108T093700Z-2808d6a5/_manifest.json"
     assert (
         blob_path(KEY, version, "a/part-0.json.gz")
         == f"{data}/version=20261108T093700Z-2808d6a5/a/part-0.json.gz"

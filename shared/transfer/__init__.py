@@ -1,0 +1,1 @@
+"""Copy blobs from the source account to the landing container and verify the copies."""

@@ -1,0 +1,131 @@
+"""Two accounts in memory, a copier between them, and a clock that only sleeping moves."""
+
+import gzip
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from shared.errors import OperationGoneError
+from shared.landing.store import LandingStore
+from shared.manifest import Manifest
+from shared.transfer.concurrency_limiter import ConcurrencyLimiter
+from shared.transfer.copier import BlobResult, Copier, TransferRequest
+from shared.transfer.manifest_cache import ManifestCache
+from shared.transfer.server_side import ServerSideCopier
+from shared.transfer.source_reader import SourceReader
+from tests.integration.transfer.azurite_copy import FOLDER, rows
+from tests.support.fake_storage_account import Account, Stored, md5_of
+
+ROOT = "exports/root"
+NAME = "part-00000.json.gz"
+SMALL = gzip.compress(rows(200), mtime=0)
+BLOCK = 64 * 1024
+SECRET = "s3cr3tSignature"
+
+
+class SleptClock:
+    """Time passes while somebody sleeps, and never else."""
+
+    def __init__(self) -> None:
+        self.seconds, self.slept = 1000.0, list[float]()
+
+    def now(self) -> datetime:
+        return datetime(2026, 11, 8, 12, tzinfo=UTC) + timedelta(seconds=self.seconds)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.seconds += seconds
+
+
+class Scene:
+    """`signatures`: what the manifest hands out, one after another, the last for ever. `abreast`: blocks at once."""
+
+    def __init__(
+        self,
+        *,
+        patience: float = 15,
+        concurrency: int = 8,
+        fetched_block: int = BLOCK,
+        abreast: int = 4,
+    ) -> None:
+        self.source, self.landing, self.clock = Account("billing"), Account("landing"), SleptClock()
+        self.landing.reads_from = self.source
+        self.signatures, self.fetches = [SECRET], 0
+        self.manifest_etag, self.gone = "etag", False
+        self._patience, self._concurrency, self._fetched_block, self._abreast = (
+            patience,
+            concurrency,
+            fetched_block,
+            abreast,
+        )
+        self._exits = AsyncExitStack()
+
+    async def __aenter__(self) -> "Scene":
+        for account in (self.source, self.landing):
+            await self._exits.enter_async_context(account)
+        self.store = LandingStore(
+            container="lake", connection_string=self.landing.connection_string, clock=self.clock
+        )
+        self._exits.push_async_callback(self.store.close)
+        sources = ManifestCache(self._manifest, self.clock, pause=0)
+        self.pressure = ConcurrencyLimiter(
+            self.clock, most=self._concurrency, patience=self._patience, sleep=self.clock.sleep
+        )
+        self.copier = Copier(
+            self.store,
+            sources,
+            self.clock,
+            limiter=self.pressure,
+            block=BLOCK,
+            bytes_in_flight=self._abreast * BLOCK,
+            reader=SourceReader(sources, self.clock, silence=0.3),
+        )
+        self.copier._server_side = ServerSideCopier(
+            self.clock, block=self._fetched_block, abreast=self._abreast
+        )
+        self._exits.push_async_callback(self.copier.close)
+        root = f"{self.source.origin}/billing/{ROOT}"
+        self.work = TransferRequest("run-1", "operation-1", FOLDER, "etag", root)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._exits.aclose()
+
+    async def _manifest(self, operation_id: str) -> Manifest:
+        self.fetches += 1
+        if self.gone:
+            raise OperationGoneError("operation_gone")
+        signature = self.signatures.pop(0) if len(self.signatures) > 1 else self.signatures[0]
+        return Manifest(
+            "1",
+            self.manifest_etag,
+            self.clock.now(),
+            "2",
+            "t",
+            self.work.root_directory,
+            (),
+            0,
+            f"se=2099-01-01T00%3A00%3A00Z&sig={signature}",
+        )
+
+    def offer(
+        self, name: str = NAME, content: bytes = SMALL, *, md5: bool = True, **properties: str
+    ) -> Stored:
+        return self.source.put(
+            f"{ROOT}/{name}",
+            content,
+            **({"Content_MD5": md5_of(content)} if md5 else {}),
+            **properties,
+        )
+
+    async def land(self, names: Iterable[str] = (NAME,), **changes: Any) -> list[BlobResult]:
+        proven = changes.pop("proven", {})
+        return await self.copier.copy_blobs(replace(self.work, **changes), list(names), proven)
+
+    def landed(self, name: str = NAME) -> Stored | None:
+        return self.landing.blobs.get(f"lake/{FOLDER}/{name}")

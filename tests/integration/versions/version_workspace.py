@@ -1,0 +1,245 @@
+"""Ledger and landing of one container, runs and manifests made by hand, and writes that can be made to fail.
+
+run = await scene.start("aaaa")
+plan = await scene.plan(run, manifest(["part-0.json.gz"]))
+await scene.copy(run, ["part-0.json.gz"])
+committed = await scene.commit(run)
+"""
+
+import hashlib
+import json
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from local.azurite import Azurite
+from shared.landing.layout import latest_path, marker_path, page_path, version_path
+from shared.landing.store import LandingStore
+from shared.ledger.blobs import BlobRow
+from shared.ledger.claims import claim
+from shared.ledger.keys import blob_partition, blob_row
+from shared.ledger.ledger import Ledger
+from shared.ledger.outcomes import close_run
+from shared.ledger.runs import Run
+from shared.ledger.tables import Tables
+from shared.ledger.versions import Version
+from shared.manifest import Manifest, ManifestBlob
+from shared.versions.commit import CommitOutcome, commit_version
+from shared.versions.plan import Plan, plan_copy
+from tests.integration.ledger.standing import KEY, StandingClock, a_run
+
+ROOT = "https://acct.blob.core.windows.net/c/v1/PartnerTenantId=t/BillingMonth=202610/InvoiceId=G016907411/Fragment=full"
+WRITES = {
+    "landing": ("put", "create", "put_if_match", "delete"),
+    "tables": ("insert", "replace", "merge", "upsert_all"),
+}
+
+
+def manifest(names: Iterable[str], etag: str = "e1", day: int = 8) -> Manifest:
+    blobs = tuple(ManifestBlob(name, "default") for name in names)
+    return Manifest(
+        id="m-1",
+        etag=etag,
+        created=datetime(2026, 11, day, 9, 37, tzinfo=UTC),
+        schema_version="2",
+        partner_tenant_id="t",
+        root_directory=ROOT,
+        blobs=blobs,
+        blob_count=len(blobs),
+        sas_token="none",
+    )
+
+
+def parts(count: int) -> list[str]:
+    return [f"part-{n:05}.json.gz" for n in range(count)]
+
+
+class Killed(Exception):
+    """The process ended just behind a write."""
+
+
+class Scene:
+    def __init__(self, azurite: Azurite, container: str) -> None:
+        self.clock = StandingClock()
+        connection = azurite.landing.connection_string
+        self.ledger = Ledger(
+            Tables(container, connection_string=connection), self.clock, hub="Tests"
+        )
+        self.landing = LandingStore(
+            container=container, connection_string=connection, clock=self.clock
+        )
+
+    async def __aenter__(self) -> "Scene":
+        await self.landing.ensure_container()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.landing.close()
+        await self.ledger.close()
+
+    async def start(self, suffix: str = "aaaa", **columns: Any) -> str:
+        run = a_run(suffix, operation_id="o-1", request_ids="r-1,r-2", **columns)
+        assert await claim(self.ledger, run) == {"status": "claimed"}
+        return run.run_id
+
+    async def run(self, run_id: str) -> Run:
+        run = await self.ledger.runs.get(run_id)
+        assert run is not None
+        return run
+
+    async def plan(self, run_id: str, planned: Manifest, number: int = 1) -> Plan:
+        return await plan_copy(self.ledger, self.landing, await self.run(run_id), planned, number)
+
+    async def copy(
+        self, run_id: str, names: Sequence[str], body: Callable[[str], bytes] = str.encode
+    ) -> None:
+        """As the copier and its activity leave it: the bytes and their rows."""
+        run, rows = await self.run(run_id), []
+        for name in names:
+            path, data = f"{version_path(KEY, run.version)}/{name}", body(name)
+            await self.landing.put(path, data)
+            there = await self.landing.head(path)
+            assert there is not None
+            rows.append(
+                BlobRow(
+                    name=name,
+                    ok=True,
+                    run_id=run_id,
+                    destination_etag=there.etag,
+                    bytes=len(data),
+                    rows=1,
+                    md5=b64encode(hashlib.md5(data).digest()).decode(),
+                    sha256=hashlib.sha256(data).hexdigest(),
+                    source_etag='"0x1"',
+                    encoding="gzip",
+                    columns="A,B",
+                    copy_method="stream",
+                    tries=1,
+                )
+            )
+        await self.ledger.blobs.record(KEY, run.version, rows)
+
+    async def commit(self, run_id: str, number: int = 1) -> CommitOutcome:
+        return await commit_version(
+            self.ledger, self.landing, await self.run(run_id), number, "content"
+        )
+
+    async def end(self, run_id: str) -> None:
+        await close_run(self.ledger, run_id, {"outcome": "landed"})
+
+    async def land(self, planned: Manifest, suffix: str = "aaaa", **columns: Any) -> Version:
+        """All of it, by a run of its own; the version's row."""
+        run_id = await self.start(suffix, **columns)
+        await self.plan(run_id, planned)
+        await self.copy(run_id, [blob.name for blob in planned.blobs])
+        assert (await self.commit(run_id)).missing == 0
+        await self.end(run_id)
+        return (await self.versions())[-1]
+
+    async def versions(self) -> list[Version]:
+        return sorted(
+            [version async for version in self.ledger.versions.of_key(KEY)],
+            key=lambda version: version.age,
+        )
+
+    async def pages(self, run_id: str, plan: Plan, number: int = 1) -> list[Any]:
+        read = [
+            await self.landing.read(page_path(run_id, number, page)) for page in range(plan.pages)
+        ]
+        assert await self.landing.read(page_path(run_id, number, plan.pages)) is None
+        return [json.loads(page[0]) for page in read if page is not None]
+
+    async def latest(self) -> Any:
+        read = await self.landing.read(latest_path(KEY))
+        return json.loads(read[0]) if read else None
+
+    async def marker(self, version: str) -> Any:
+        read = await self.landing.read(marker_path(KEY, version))
+        return json.loads(read[0]) if read else None
+
+    async def forget_rows(self, version: str, names: Iterable[str]) -> None:
+        """As retention of blob rows does."""
+        table = await self.ledger.tables._table("blobs")
+        for name in names:
+            await table.delete_entity(blob_partition(KEY, version), blob_row(name))
+
+    async def state(self) -> Any:
+        """Everything that remains, without ETags."""
+        versions = [{**asdict(version), "etag": ""} for version in await self.versions()]
+        runs = [{**asdict(run), "etag": ""} async for run in self.ledger.runs.list("202611")]
+        files = {
+            blob.name: (await self.landing.read(blob.name) or (b"",))[0]
+            for folder in ("data", "catalogue", "runs")
+            for blob in await self._listed(folder)
+        }
+        return versions, runs, files
+
+    async def _listed(self, folder: str) -> Any:
+        from dataclasses import replace
+
+        return [
+            replace(blob, name=f"{folder}/{blob.name}") for blob in await self.landing.list(folder)
+        ]
+
+    def kill_behind(self, number: int) -> "Writes":
+        """The process ends behind the write of this number, from 1."""
+
+        async def kill(count: int, result: Any) -> Any:
+            if count == number:
+                raise Killed
+            return result
+
+        return Writes(self, kill)
+
+    def lose_answer_of(self, number: int) -> "Writes":
+        """The write of this number is made, but reported as somebody else's: the SDK repeated it."""
+
+        async def lose(count: int, result: Any) -> Any:
+            return (
+                None
+                if count == number and not isinstance(result, bool)
+                else False
+                if count == number
+                else result
+            )
+
+        return Writes(self, lose)
+
+
+class Writes:
+    """While it is open, `after(count, result)` follows every write."""
+
+    def __init__(self, scene: Scene, after: Callable[[int, Any], Awaitable[Any]]) -> None:
+        self.scene, self.after, self.count = scene, after, 0
+        self._undo: list[Callable[[], None]] = []
+
+    def __enter__(self) -> "Writes":
+        for owner, names in (
+            (self.scene.landing, WRITES["landing"]),
+            (self.scene.ledger.tables, WRITES["tables"]),
+        ):
+            for name in names:
+                setattr(owner, name, self._followed(getattr(owner, name)))
+                self._undo.append(lambda owner=owner, name=name: delattr(owner, name))  # type: ignore[misc]
+        self._depth = 0
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for undo in self._undo:
+            undo()
+
+    def _followed(self, write: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def followed(*args: Any, **more: Any) -> Any:
+            if self._depth:  # create() is a swap()
+                return await write(*args, **more)
+            self._depth += 1
+            try:
+                result = await write(*args, **more)
+            finally:
+                self._depth -= 1
+            self.count += 1
+            return await self.after(self.count, result)
+
+        return followed

@@ -1,0 +1,55 @@
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from shared.errors import PermanentError, RequestRefusedError, ThrottledError, TransientError
+from shared.landing.storage_errors import landing_error
+
+NOW = datetime(2026, 11, 8, 9, 37, tzinfo=UTC)
+
+
+class LibraryError(Exception):
+    def __init__(self, status: int | None, code: str | None = None, **headers: Any) -> None:
+        super().__init__("https://a.example/b?sig=secret")
+        self.status_code, self.error_code = status, SimpleNamespace(value=code) if code else None
+        self.response = SimpleNamespace(
+            headers={name.replace("_", "-"): value for name, value in headers.items()}
+        )
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said", "kind"),
+    [
+        (404, "ContainerNotFound", "destination_missing", PermanentError),
+        (409, "ContainerBeingDeleted", "destination_missing", PermanentError),
+        (403, "AuthorizationFailure", "destination_forbidden", RequestRefusedError),
+        (401, "InvalidAuthenticationInfo", "destination_forbidden", RequestRefusedError),
+        (409, "AccountIsDisabled", "destination_forbidden", RequestRefusedError),
+        (409, "MemoryExtentStoreAtSizeLimit", "destination_full", PermanentError),
+        (409, "AccountBeingCreated", "destination_full", PermanentError),
+        (409, "BlobImmutableDueToPolicy", "destination_full", PermanentError),
+        (412, "LeaseIdMissing", "destination_forbidden", RequestRefusedError),
+        (400, "InvalidHeaderValue", "copy_failed", PermanentError),
+        (302, None, "destination_unreachable", TransientError),
+        (502, None, "destination_unreachable", TransientError),
+        (None, None, "destination_unreachable", TransientError),
+        (503, "ServerBusy", "storage_busy", ThrottledError),
+        (500, "OperationTimedOut", "storage_busy", ThrottledError),
+        (429, None, "storage_busy", ThrottledError),
+    ],
+)
+def test_status_and_code_decide(
+    status: int | None, code: str | None, said: str, kind: type[Exception]
+) -> None:
+    error = landing_error(LibraryError(status, code), NOW)
+    assert error.code == said and isinstance(error, kind) and "sig=" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("7", 7), ("Sun, 08 Nov 2026 09:38:30 GMT", 90), ("soon", None)]
+)
+def test_a_busy_storage_names_its_wait(header: str, seconds: int | None) -> None:
+    error = landing_error(LibraryError(503, "ServerBusy", Retry_After=header), NOW)
+    assert isinstance(error, ThrottledError) and error.retry_after_seconds == seconds
