@@ -1,11 +1,11 @@
-"""Who the app is: credentials for Microsoft Graph, Partner Center and storage, and one way to ask them for a token.
+"""Credentials for Microsoft Graph, Partner Center and storage, and the request for access tokens.
 
-    same tenant        the managed identity itself
-    another tenant     an app beside the identity that trusts it by federated credential and that the partner tenant has
-                       taken in (docs/adr/0051); there is no secret
-    loopback           nobody: what listens there never sees a token
+    same tenant       the managed identity
+    other tenant      an app that trusts the managed identity with a federated credential and has
+                      consent in the partner tenant (docs/adr/0051); no secret is required
+    loopback          no credential: an address on this computer never receives a token
 
-Credentials are made once and closed by whoever made them. Nothing is asked for before the first token is needed.
+The creator of a credential closes it. The first token is requested when it is needed.
 """
 
 import asyncio
@@ -18,21 +18,21 @@ from urllib.parse import urlsplit
 from shared.errors import UnavailableError
 from shared.urls import PARTNER_CENTER_URL, is_loopback_host
 
-if (
-    TYPE_CHECKING
-):  # azure.identity takes a third of a second to import, and is not needed on loopback
+# azure.identity takes a third of a second to import and is not needed for loopback addresses.
+if TYPE_CHECKING:
     from azure.core.credentials import AccessToken
     from azure.core.credentials_async import AsyncTokenCredential
     from azure.core.pipeline.transport import AsyncHttpTransport
 
     Transport: TypeAlias = AsyncHttpTransport[Any, Any]
 
-AUTHORITY = "login.microsoftonline.com"  # the export is a service of the global cloud only (graph-partner-billing, 1)
+AUTHORITY = "login.microsoftonline.com"  # the export API exists only in the global cloud
 GRAPH_SCOPE = "https://graph.microsoft.com/.default"
 PARTNER_CENTER_SCOPE = f"{PARTNER_CENTER_URL}/.default"
 STORAGE_SCOPE = "https://storage.azure.com/.default"
 EXCHANGE_SCOPE = "api://AzureADTokenExchange/.default"
-TOKEN_SECONDS = 30.0  # the SDK alone waits for over a minute while the identity endpoint restarts
+# The SDK itself waits for more than a minute while the identity endpoint restarts.
+TOKEN_TIMEOUT_SECONDS = 30.0
 ENTRA_CODE = re.compile(r"\bAADSTS\d{4,9}\b")
 
 
@@ -44,10 +44,11 @@ def create_credential(
     partner_app_client_id: str | None,
     transport: "Transport | None" = None,
 ) -> "AsyncTokenCredential | None":
-    """The credential for the service at `base_url`; None where that is on loopback.
+    """Return the credential for the service at `base_url`, or None for a loopback address.
 
-    `managed_identity_client_id` None means the app's system-assigned identity. `partner_app_client_id` set means that
-    the identity stands for this app of `partner_tenant_id`. `transport` is the seam for tests.
+    Without `managed_identity_client_id`, the system-assigned identity is used. With
+    `partner_app_client_id`, the credential is this app of `partner_tenant_id`, which trusts the
+    identity. `transport` replaces the network in tests.
     """
     if is_loopback_host(urlsplit(base_url).hostname or ""):
         return None
@@ -55,7 +56,7 @@ def create_credential(
     if not partner_app_client_id:
         return identity
     if not partner_tenant_id:
-        raise ValueError("an app that stands for the identity needs PARTNER_TENANT_ID")
+        raise ValueError("PARTNER_TENANT_ID must be set for an app with a federated credential")
     return FederatedCredential(
         identity, partner_tenant_id, partner_app_client_id, transport=transport
     )
@@ -64,22 +65,22 @@ def create_credential(
 def create_storage_credential(
     managed_identity_client_id: str | None, *, transport: "Transport | None" = None
 ) -> "AsyncTokenCredential":
-    """The managed identity: for the partner's own storage always, for Graph where both are in one tenant."""
+    """Return the managed identity, which is in the tenant of the partner's storage."""
     from azure.identity.aio import ManagedIdentityCredential
 
-    logging.getLogger("azure.identity").setLevel(
-        logging.ERROR
-    )  # it warns in the words of the token endpoint; see token_for
+    # Its warnings quote the token endpoint; see get_access_token.
+    logging.getLogger("azure.identity").setLevel(logging.ERROR)
     return ManagedIdentityCredential(
-        client_id=managed_identity_client_id or None, **_through(transport)
+        client_id=managed_identity_client_id or None, **_transport_option(transport)
     )
 
 
 class FederatedCredential:
-    """An app of another tenant, proven by the managed identity's token instead of a secret.
+    """An app of another tenant that authenticates with a token of the managed identity.
 
-    azure.identity's ClientAssertionCredential wants its assertion from a plain function, also in its async form, so
-    the identity's token is fetched before. Both tokens are cached by azure.identity, each until shortly before it expires.
+    ClientAssertionCredential requires a synchronous function for its assertion, so `get_token`
+    requests the token of the identity first. azure.identity caches both tokens until shortly before
+    they expire.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class FederatedCredential:
             client_id,
             lambda: self._assertion,
             authority=AUTHORITY,
-            **_through(transport),
+            **_transport_option(transport),
         )
 
     async def get_token(
@@ -135,21 +136,21 @@ async def get_access_token(
     scope: str,
     *,
     claims: str | None = None,
-    seconds: float = TOKEN_SECONDS,
+    timeout_seconds: float = TOKEN_TIMEOUT_SECONDS,
 ) -> str:
-    """The bearer token for `scope`, within `seconds`; `claims` is the JSON text of a challenge to answer.
+    """Return a bearer token for `scope`. `claims` is the JSON of a claims challenge.
 
-    Raises Unavailable(identity_unavailable), whatever kept the token away: an identity endpoint that hiccups and an
-    identity that was never assigned look alike, and a run that asks again ends at its deadline at the latest. Of the
-    SDK's error only numbers are kept: `error_code` is Entra's AADSTS code, by which a person finds the cause.
+    Raises UnavailableError(identity_unavailable) for every failure: a temporary failure of the
+    identity endpoint and an identity that was never assigned look the same, and a run that retries
+    ends at its deadline. `error_code` is the AADSTS code of Microsoft Entra, if there is one.
     """
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(timeout_seconds):
             token = (await credential.get_token(scope, claims=claims, enable_cae=True)).token
         if isinstance(token, str) and token:
             return token
         failure = UnavailableError("identity_unavailable")
-    except Exception as error:  # whatever a credential raises, there is no token
+    except Exception as error:  # credentials raise errors of several libraries
         code = ENTRA_CODE.search(str(error))
         status = getattr(error, "status_code", None)
         failure = UnavailableError(
@@ -157,8 +158,9 @@ async def get_access_token(
             http_status=status if isinstance(status, int) else None,
             error_code=code[0] if code else None,
         )
-    raise failure  # out here, so that the SDK's error is not its context
+    # Raised outside the except block, so that the error of the SDK is not the __context__.
+    raise failure
 
 
-def _through(transport: "Transport | None") -> dict[str, Any]:
+def _transport_option(transport: "Transport | None") -> dict[str, Any]:
     return {} if transport is None else {"transport": transport}

@@ -1,7 +1,8 @@
-"""One wide event per fact that operators ask about, as one line of JSON in the log. Written where the work is done.
+"""Events: one line of JSON in the log for each fact that operators query.
 
-`event_id` is the same however often an activity repeats itself, so every query can drop repeats. No event holds a
-signature, a token or a URL. `instance_id` and `trace_id` lead to Durable's own records of the same work.
+A repeated activity emits the same `event_id`, so that queries can remove duplicates. Events contain
+no signature, token or URL. `instance_id` and `trace_id` identify the records of Durable Functions
+for the same work.
 """
 
 import json
@@ -11,18 +12,18 @@ from shared.redaction import EVENT_LOGGER, TRACE_ID, redact
 
 APP_VERSION = "0.1.0"
 
-INSTANCES = (
-    "run_id",
-    "cycle_id",
-    "backfill_id",
-)  # each is the instance id of its orchestration; the first that is told counts
+# Each ID is the instance ID of its orchestration; the first one that an event contains is used.
+INSTANCE_ID_FIELDS = ("run_id", "cycle_id", "backfill_id")
 
 logger = logging.getLogger(EVENT_LOGGER)
 
 
 def emit_event(name: str, event_id: str, **facts: str | int | float | bool | None) -> None:
-    """`name` as `run_ended`; `event_id` as `{run_id}/{stage}/{attempt}`. Facts that are None or "" are left out."""
-    shown = {
+    """Write the event `name`, for example `run_ended`, without the facts that are None or "".
+
+    `event_id` has the form `{run_id}/{stage}/{attempt}`.
+    """
+    facts = {
         fact: redact(value) if isinstance(value, str) else value
         for fact, value in facts.items()
         if value not in (None, "")
@@ -32,9 +33,9 @@ def emit_event(name: str, event_id: str, **facts: str | int | float | bool | Non
         "event_id": redact(event_id),
         "app_version": APP_VERSION,
     }
-    if instances := [shown[fact] for fact in INSTANCES if fact in shown]:
-        line["instance_id"] = instances[0]
+    if instance_ids := [facts[field] for field in INSTANCE_ID_FIELDS if field in facts]:
+        line["instance_id"] = instance_ids[0]
     if trace_id := TRACE_ID.get():
         line["trace_id"] = trace_id
-    line |= shown
+    line |= facts
     logger.info("%s", json.dumps(line, separators=(",", ":")))

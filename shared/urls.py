@@ -1,7 +1,7 @@
 """Base URLs of the Microsoft services, and the rule for loopback addresses.
 
-The app sends credentials only to the services that are named here. A loopback address stands for the
-simulator on the same computer and never receives a credential.
+The app sends credentials only to these services. A loopback address belongs to the simulator on the
+same computer and never receives a credential.
 """
 
 import ipaddress

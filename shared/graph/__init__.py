@@ -1,1 +1,4 @@
-"""Microsoft Graph's partner billing export, as this app uses it. Knows of HTTP and JSON; nothing of runs or landings."""
+"""Client for the partner billing export API of Microsoft Graph.
+
+The package handles HTTP and JSON only; it does not depend on runs or the landing.
+"""

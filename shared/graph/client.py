@@ -1,12 +1,10 @@
-"""Microsoft Graph's partner billing export: ask for one, look at it, read its manifest.
+"""Client for the partner billing export API: start an export and read its operation.
 
-    start_export -> Accepted           one POST, never repeated in here
-    operation    -> Running            ask again later
-                    Ready              with the manifest, whether it came inline or by a link
-                    Failed             in Microsoft's words; `no_data` is an answer, not a fault
+    start_export     ExportAccepted; sends exactly one request
+    get_operation    OperationRunning, OperationSucceeded (with the manifest) or OperationFailed
 
-Errors are those of shared/errors.py: Throttled, Unavailable (ask again), Gone, Refused, Rejected. They carry codes,
-numbers and Microsoft's request id, nothing of an answer's text. msgraph-sdk is imported at the first request.
+Raises the errors of shared/errors.py, which contain codes, numbers and Microsoft's request ID but no
+text of a response. The module imports msgraph-sdk at the first request.
 """
 
 from typing import TYPE_CHECKING, Literal
@@ -28,7 +26,8 @@ from shared.graph.responses import (
 )
 from shared.urls import GRAPH_URLS, parse_graph_base_url
 
-if TYPE_CHECKING:  # half a second to import, and only the activities that talk to Graph need them
+# These imports take half a second, and only the activities that call Graph need them.
+if TYPE_CHECKING:
     import httpx
     from azure.core.credentials_async import AsyncTokenCredential
 
@@ -43,13 +42,14 @@ __all__ = [
     "OperationSucceeded",
 ]
 
-TOTAL_SECONDS = 60.0  # of one request: its token, its connection and its whole answer
+REQUEST_TIMEOUT_SECONDS = 60.0  # of one request, including its token and the whole response
 
 
 class GraphBillingClient:
-    """`credential` is needed unless `base_url` is on loopback, where it is never used; its maker closes it.
+    """Client for one base URL, which any number of tasks of one event loop can share.
 
-    `transport` replaces the network in tests. May be shared by any number of tasks of one event loop.
+    `credential` is required unless `base_url` is a loopback address, for which it is not used; the
+    caller closes it. `transport` replaces the network in tests.
     """
 
     def __init__(
@@ -59,46 +59,56 @@ class GraphBillingClient:
         credential: "AsyncTokenCredential | None",
         clock: Clock,
         transport: "httpx.AsyncBaseTransport | None" = None,
-        total_seconds: float = TOTAL_SECONDS,
+        timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
     ) -> None:
         self._base_url, self._clock = parse_graph_base_url(base_url), clock
         if credential is None and self._base_url in GRAPH_URLS:
-            raise ValueError("Microsoft Graph needs a credential")
+            raise ValueError("Microsoft Graph requires a credential")
         self._credential = credential if self._base_url in GRAPH_URLS else None
-        self._transport, self._total_seconds = transport, total_seconds
+        self._transport, self._timeout_seconds = transport, timeout_seconds
         self._connection: GraphConnection | None = None
 
     async def start_export(
         self, key: ExportKey, period: Literal["current", "last"] | None
     ) -> ExportAccepted:
-        """Asks for an export. `period` is Graph's word for an unbilled key's month (exports.period_word), None for a billed key.
+        """Request an export.
 
-        Unavailable does not say whether the export was accepted: the request may have arrived. Raises
-        Refused(not_served), without asking, where an unbilled key has no word.
+        `period` is Graph's name for the month of an unbilled key (exports.period_word) and None for
+        a billed key. Raises RequestRefusedError(not_served), without a request, for an unbilled key
+        without a period. After an UnavailableError, Graph may have accepted the export.
         """
         if period is None and not key.dataset.billed:
             raise RequestRefusedError("not_served")
-        return parse_export_response(await self._connected().start_export(key, period))
+        return parse_export_response(await self._connect().start_export(key, period))
 
     async def get_operation(self, operation_id: str) -> OperationState:
-        """One look at the operation, and where its manifest is linked, one at that. Raises Gone when it is not known any more."""
+        """Return the state of the operation, with its manifest if it succeeded.
+
+        Sends a second request if the manifest is linked. Raises OperationGoneError if the operation
+        no longer exists.
+        """
         if not OPERATION_ID.fullmatch(operation_id):
             raise OperationGoneError("operation_gone")
-        state = parse_operation_response(await self._connected().get_operation(operation_id))
+        state = parse_operation_response(await self._connect().get_operation(operation_id))
         if isinstance(state, ManifestLink):
-            return parse_manifest_response(await self._connected().get_manifest(state.manifest_id))
+            return parse_manifest_response(await self._connect().get_manifest(state.manifest_id))
         return state
 
     async def close(self) -> None:
+        """Close the connections; a later request opens new ones."""
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
 
-    def _connected(self) -> "GraphConnection":
+    def _connect(self) -> "GraphConnection":
         if self._connection is None:
             from shared.graph.transport import GraphConnection
 
             self._connection = GraphConnection(
-                self._base_url, self._credential, self._clock, self._transport, self._total_seconds
+                self._base_url,
+                self._credential,
+                self._clock,
+                self._transport,
+                self._timeout_seconds,
             )
         return self._connection

@@ -1,8 +1,9 @@
-"""The requests as msgraph-sdk makes them: addresses and bodies (graph-partner-billing, 2, 3 and 11.1).
+"""Requests to Microsoft Graph, built with msgraph-sdk.
 
-Imported at first use only. Answers come back as they are, through the native response handler: it raises nothing for
-any status and reads no model, so that headers, status and raw body belong to one object, whatever task asked. The SDK's
-inspection options keep the headers of a first attempt or lose the body to another context (12, gotchas 2 and 4).
+This module is imported at the first request. The native response handler returns the httpx
+response for every status and parses no model, so that status, headers and body belong to one
+response even with concurrent requests. The SDK's inspection options do not guarantee that: they can
+keep the headers of a first attempt or lose the body to another context.
 """
 
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -12,9 +13,7 @@ from kiota_abstractions.base_request_configuration import RequestConfiguration
 from kiota_abstractions.headers_collection import HeadersCollection
 from kiota_abstractions.native_response_handler import NativeResponseHandler
 from kiota_http.middleware.options import ResponseHandlerOption
-from msgraph.generated.models.partners.billing.attribute_set import (
-    AttributeSet,
-)  # not models.attribute_set, see 11.1
+from msgraph.generated.models.partners.billing.attribute_set import AttributeSet
 from msgraph.generated.models.partners.billing.billing_period import BillingPeriod
 from msgraph.generated.reports.partners.billing.reconciliation.billed.microsoft_graph_partners_billing_export import (
     export_post_request_body as reconciliation_billed,
@@ -31,7 +30,8 @@ from msgraph.generated.reports.partners.billing.usage.unbilled.microsoft_graph_p
 
 from shared.exports import Dataset, ExportKey, InvoiceScope
 
-if TYPE_CHECKING:  # it warns of classes of its own while it is imported; the connection does that where it is not heard
+# The import causes deprecation warnings; GraphConnection suppresses them.
+if TYPE_CHECKING:
     from msgraph.generated.reports.partners.billing.billing_request_builder import (
         BillingRequestBuilder,
     )
@@ -45,62 +45,65 @@ async def post_export(
     period: Period | None,
     client_request_id: str,
 ) -> httpx.Response:
-    """Every member is always sent: three of the four actions declare attributeSet as required (graph-partner-billing, 2)."""
-    attributes, native = AttributeSet(key.attribute_set.value), _native(client_request_id)
+    """Request an export. Three of the four actions require `attributeSet`, so it is always sent."""
+    attributes, configuration = AttributeSet(key.attribute_set.value), _configure(client_request_id)
     if isinstance(key.scope, InvoiceScope):
-        invoice = key.scope.invoice_id
+        invoice_id = key.scope.invoice_id
         if key.dataset is Dataset.BILLED_USAGE:
-            answer: Any = await billing.usage.billed.microsoft_graph_partners_billing_export.post(
-                usage_billed.ExportPostRequestBody(invoice_id=invoice, attribute_set=attributes),
-                native,
+            response: Any = await billing.usage.billed.microsoft_graph_partners_billing_export.post(
+                usage_billed.ExportPostRequestBody(invoice_id=invoice_id, attribute_set=attributes),
+                configuration,
             )
         else:
-            answer = (
+            response = (
                 await billing.reconciliation.billed.microsoft_graph_partners_billing_export.post(
                     reconciliation_billed.ExportPostRequestBody(
-                        invoice_id=invoice, attribute_set=attributes
+                        invoice_id=invoice_id, attribute_set=attributes
                     ),
-                    native,
+                    configuration,
                 )
             )
-        return cast(httpx.Response, answer)
-    unbilled: dict[str, Any] = {
+        return cast(httpx.Response, response)
+    members: dict[str, Any] = {
         "billing_period": BillingPeriod(period),
         "currency_code": key.scope.currency,
         "attribute_set": attributes,
     }
     if key.dataset is Dataset.UNBILLED_USAGE:
-        answer = await billing.usage.unbilled.microsoft_graph_partners_billing_export.post(
-            usage_unbilled.ExportPostRequestBody(**unbilled), native
+        response = await billing.usage.unbilled.microsoft_graph_partners_billing_export.post(
+            usage_unbilled.ExportPostRequestBody(**members), configuration
         )
     else:
-        answer = await billing.reconciliation.unbilled.microsoft_graph_partners_billing_export.post(
-            reconciliation_unbilled.ExportPostRequestBody(**unbilled), native
+        response = (
+            await billing.reconciliation.unbilled.microsoft_graph_partners_billing_export.post(
+                reconciliation_unbilled.ExportPostRequestBody(**members), configuration
+            )
         )
-    return cast(httpx.Response, answer)
+    return cast(httpx.Response, response)
 
 
 async def get_operation(
     billing: "BillingRequestBuilder", operation_id: str, client_request_id: str
 ) -> httpx.Response:
-    """By id, never by the URL that an answer named; no query, the documents allow none (graph-partner-billing, 1)."""
-    answer: Any = await billing.operations.by_operation_id(operation_id).get(
-        _native(client_request_id)
+    """Get an operation by its ID; the URL that Graph returned is not used."""
+    response: Any = await billing.operations.by_operation_id(operation_id).get(
+        _configure(client_request_id)
     )
-    return cast(httpx.Response, answer)
+    return cast(httpx.Response, response)
 
 
 async def get_manifest(
     billing: "BillingRequestBuilder", manifest_id: str, client_request_id: str
 ) -> httpx.Response:
-    answer: Any = await billing.manifests.by_manifest_id(manifest_id).get(
-        _native(client_request_id)
+    """Get a manifest by its ID."""
+    response: Any = await billing.manifests.by_manifest_id(manifest_id).get(
+        _configure(client_request_id)
     )
-    return cast(httpx.Response, answer)
+    return cast(httpx.Response, response)
 
 
-def load(billing: "BillingRequestBuilder") -> None:
-    """Walks every address once: the SDK imports a builder when it is first named, which belongs before a request, not into it."""
+def import_builders(billing: "BillingRequestBuilder") -> None:
+    """Import the request builders, which the SDK otherwise imports during the first request."""
     for node in (
         billing.usage.billed,
         billing.usage.unbilled,
@@ -111,7 +114,7 @@ def load(billing: "BillingRequestBuilder") -> None:
     assert billing.operations.by_operation_id("0") and billing.manifests.by_manifest_id("0")
 
 
-def _native(client_request_id: str) -> RequestConfiguration[Any]:
+def _configure(client_request_id: str) -> RequestConfiguration[Any]:
     headers = HeadersCollection()
     headers.add("client-request-id", client_request_id)
     return RequestConfiguration(

@@ -1,13 +1,16 @@
-"""What an answer of Microsoft Graph says, read from its status, headers and raw JSON. Pure: knows of no library and no clock.
+"""Parsers for responses of Microsoft Graph, without I/O.
 
-The raw JSON decides, not the SDK's models: those lose a manifest given as a text, an error code given as a number and
-every status word they do not know, and turn GUIDs and dates into objects (graph-partner-billing, 11.4 and 12).
+The parsers read the raw JSON because the models of msgraph-sdk lose information: a manifest that is
+a string, an error code that is a number, and unknown status values. They also convert GUIDs and
+dates to objects.
 
-    operation_state      Running | Ready | Failed | Linked     Linked: the manifest is to be read by its id
-    accepted             Accepted
-    manifest_of          Manifest
+    parse_export_response       ExportAccepted
+    parse_operation_response    OperationRunning, OperationSucceeded, OperationFailed or
+                                ManifestLink (the manifest must be requested by its ID)
+    parse_manifest_response     OperationSucceeded
 
-All of them raise what errors.py has for it; `request_id` is Microsoft's. Nothing an answer says in words is kept.
+All of them raise the errors of shared/errors.py with Microsoft's request ID. Texts of a response are
+not kept.
 """
 
 import json
@@ -27,7 +30,7 @@ from shared.errors import (
 from shared.manifest import Manifest, parse_manifest
 from shared.redaction import SAFE_TOKEN
 
-OPERATION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")  # design, section 12
+OPERATION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 LINKED_ID = {
     collection: re.compile(
         rf"(?:.*/)?{collection}(?:/({OPERATION_ID.pattern})|\('({OPERATION_ID.pattern})'\))/?",
@@ -35,46 +38,52 @@ LINKED_ID = {
     )
     for collection in ("operations", "manifests")
 }
-LONGEST_LINK = 2_048  # characters
-NO_DATA = "5000"  # the only documented code of a failed operation (graph-partner-billing, 9)
+MAX_LINK_CHARACTERS = 2_048
+NO_DATA = "5000"  # the only documented code of a failed operation
 
-REFUSALS = {
+CODES_BY_STATUS = {
     400: "graph_bad_request",
     401: "graph_unauthorized",
     403: "graph_forbidden",
     404: "graph_not_found",
 }
-PASSING = (408, 425)  # a refusal by number, yet HTTP says: the same request may succeed later
+TRANSIENT_STATUSES = (408, 425)  # 4xx statuses whose request can be repeated, according to HTTP
 
-KINDS: dict[str, Literal["running", "succeeded", "failed"]] = {
+StatusKind = Literal["running", "succeeded", "failed"]
+KINDS_BY_TYPE: dict[str, StatusKind] = {
     "runningoperation": "running",
     "exportsuccessoperation": "succeeded",
     "failedoperation": "failed",
 }
-WORDS: dict[str, Literal["running", "succeeded", "failed"]] = {
+# Every other status means that the operation is running.
+KINDS_BY_STATUS: dict[str, StatusKind] = {
     "succeeded": "succeeded",
     "completed": "succeeded",
     "failed": "failed",
-}  # any other word: it is being worked on
+}
 
-Asked = Literal["export", "operation", "manifest"]
+RequestKind = Literal["export", "operation", "manifest"]
 
 
 @dataclass(frozen=True)
 class GraphResponse:
-    """One HTTP answer, its body unpacked and bounded. `retry_after_seconds` None: no wait was named, or none that can be read."""
+    """An HTTP response with a decompressed body of limited size.
+
+    `retry_after_seconds` is None if the response has no valid Retry-After header; `media_type` is ""
+    if it has no content type.
+    """
 
     status: int
-    media_type: str  # "" where the answer names none
+    media_type: str
     location: str | None
     retry_after_seconds: int | None
     request_id: str | None
-    body: bytes = field(repr=False)  # may hold a SAS
+    body: bytes = field(repr=False)  # can contain a SAS
 
 
 @dataclass(frozen=True)
 class ExportAccepted:
-    """The export is asked for. `retry_after_seconds`: whether a 202 ever names a wait is unknown."""
+    """Graph accepted the export request."""
 
     operation_id: str
     request_id: str | None
@@ -83,7 +92,7 @@ class ExportAccepted:
 
 @dataclass(frozen=True)
 class OperationRunning:
-    """Not yet; look again after `retry_after_seconds`, or when one sees fit where it is None."""
+    """The export is not ready; `retry_after_seconds` is None if Graph requests no specific wait."""
 
     retry_after_seconds: int | None
     request_id: str | None
@@ -91,7 +100,7 @@ class OperationRunning:
 
 @dataclass(frozen=True)
 class OperationSucceeded:
-    """The export is there. The manifest's SAS was made for this answer: reading again gives a fresh one."""
+    """The export is ready. Graph creates a new SAS for every response that contains a manifest."""
 
     manifest: Manifest
     request_id: str | None
@@ -99,20 +108,20 @@ class OperationSucceeded:
 
 @dataclass(frozen=True)
 class OperationFailed:
-    """Microsoft could not make the export. `code` is its word, or `unknown` where it named none that can be kept."""
+    """Microsoft could not create the export. `code` is `unknown` without a valid error code."""
 
     code: str
     request_id: str | None
 
     @property
     def has_no_data(self) -> bool:
-        """There is nothing to bill: an answer, not a failure."""
+        """Whether the operation failed because there is no data to bill."""
         return self.code == NO_DATA
 
 
 @dataclass(frozen=True)
 class ManifestLink:
-    """The export is there; its manifest is another request away."""
+    """The export is ready; its manifest must be requested by its ID."""
 
     manifest_id: str
 
@@ -120,178 +129,199 @@ class ManifestLink:
 OperationState = OperationRunning | OperationSucceeded | OperationFailed
 
 
-def parse_export_response(answer: GraphResponse) -> ExportAccepted:
-    """The answer to an export. Only the id of `Location` is used; without one, that of the operation in the body."""
-    _raise_refusal(answer, "export")
-    if answer.location is not None:
-        operation_id = parse_linked_id(answer.location, "operations")
+def parse_export_response(response: GraphResponse) -> ExportAccepted:
+    """Return the operation ID of an accepted export request.
+
+    The ID is taken from the `Location` header, or from the operation in the body if there is no
+    such header. The URL itself is not used.
+    """
+    _raise_for_status(response, "export")
+    if response.location is not None:
+        operation_id = parse_linked_id(response.location, "operations")
         if operation_id is None:
-            raise malformed_error(answer)
+            raise malformed_error(response)
     else:
-        operation_id = _operation_id_in_body(answer)
+        operation_id = _get_operation_id(response)
         if operation_id is None:
-            raise unavailable_error("graph_location_missing", answer)
-    return ExportAccepted(operation_id, answer.request_id, answer.retry_after_seconds)
+            raise unavailable_error("graph_location_missing", response)
+    return ExportAccepted(operation_id, response.request_id, response.retry_after_seconds)
 
 
 def parse_operation_response(
-    answer: GraphResponse,
+    response: GraphResponse,
 ) -> OperationRunning | OperationSucceeded | OperationFailed | ManifestLink:
-    """The answer to a look at an operation, which is 200 also for a failed one (graph-partner-billing, 3)."""
-    _raise_refusal(answer, "operation")
-    raw = parse_json_object(answer)
-    match _kind(raw):
+    """Return the state of an operation; Graph returns 200 for a failed operation too."""
+    _raise_for_status(response, "operation")
+    operation = parse_json_object(response)
+    match _get_kind(operation):
         case "running":
-            return OperationRunning(answer.retry_after_seconds, answer.request_id)
+            return OperationRunning(response.retry_after_seconds, response.request_id)
         case "failed":
-            return OperationFailed(_code(raw.get("error")) or "unknown", answer.request_id)
+            code = _get_error_code(operation.get("error")) or "unknown"
+            return OperationFailed(code, response.request_id)
         case "succeeded":
-            return _manifest_in(raw, answer)
+            return _get_manifest(operation, response)
         case None:
-            raise malformed_error(answer)
+            raise malformed_error(response)
 
 
-def parse_manifest_response(answer: GraphResponse) -> OperationSucceeded:
-    """The answer to a manifest asked for by its id."""
-    _raise_refusal(answer, "manifest")
-    return OperationSucceeded(_manifest(parse_json_object(answer), answer), answer.request_id)
+def parse_manifest_response(response: GraphResponse) -> OperationSucceeded:
+    """Return the manifest of a response to a request by manifest ID."""
+    _raise_for_status(response, "manifest")
+    manifest = _parse_manifest(parse_json_object(response), response)
+    return OperationSucceeded(manifest, response.request_id)
 
 
 def parse_linked_id(link: str, collection: Literal["operations", "manifests"]) -> str | None:
-    """The id that a link into `collection` ends in, or that a bare id is; None where there is none to trust.
+    """Return the ID at the end of a link into `collection`, or `link` itself if it is an ID.
 
-    >>> parse_linked_id("https://graph.microsoft.com/v1.0/reports/partners/billing/operations/9ab9cb54-d07f", "operations")
+    Returns None if the link has any other form.
+
+    >>> base = "https://graph.microsoft.com/v1.0/reports/partners/billing"
+    >>> parse_linked_id(f"{base}/operations/9ab9cb54-d07f", "operations")
     '9ab9cb54-d07f'
-    >>> parse_linked_id("https://example.org/manifests('8fe347d7')?x=1", "manifests"), parse_linked_id("/operations/..%2f", "operations")
-    ('8fe347d7', None)
+    >>> parse_linked_id("https://example.org/manifests('8fe347d7')?x=1", "manifests")
+    '8fe347d7'
+    >>> parse_linked_id("/operations/..%2f", "operations") is None
+    True
     """
-    if len(link) > LONGEST_LINK or any(character.isspace() for character in link):
+    if len(link) > MAX_LINK_CHARACTERS or any(character.isspace() for character in link):
         return None
     if OPERATION_ID.fullmatch(link):
         return link
-    found = LINKED_ID[collection].fullmatch(re.split("[?#]", link, maxsplit=1)[0])
-    return (found[1] or found[2]) if found else None
+    match = LINKED_ID[collection].fullmatch(re.split("[?#]", link, maxsplit=1)[0])
+    return (match[1] or match[2]) if match else None
 
 
-def parse_json_object(answer: GraphResponse) -> dict[str, Any]:
-    """The body as a JSON object. Raises Unavailable(graph_malformed) for anything else, a page of HTML above all."""
-    value = None if answer.media_type and "json" not in answer.media_type else _json(answer.body)
+def parse_json_object(response: GraphResponse) -> dict[str, Any]:
+    """Return the body as a JSON object.
+
+    Raises UnavailableError(graph_malformed) for any other body, for example an HTML page.
+    """
+    is_json = not response.media_type or "json" in response.media_type
+    value = _parse_json(response.body) if is_json else None
     if not isinstance(value, dict):
-        raise malformed_error(answer)
+        raise malformed_error(response)
     return value
 
 
-def malformed_error(answer: GraphResponse) -> UnavailableError:
-    return unavailable_error("graph_malformed", answer)
+def malformed_error(response: GraphResponse) -> UnavailableError:
+    """Return the error for a response that does not match the documentation of the API."""
+    return unavailable_error("graph_malformed", response)
 
 
 def unavailable_error(
-    code: str, answer: GraphResponse, error_code: str | None = None
+    code: str, response: GraphResponse, error_code: str | None = None
 ) -> UnavailableError:
+    """Return an UnavailableError with the facts of `response`."""
     return UnavailableError(
         code,
-        retry_after_seconds=answer.retry_after_seconds,
-        http_status=answer.status,
+        retry_after_seconds=response.retry_after_seconds,
+        http_status=response.status,
         error_code=error_code,
-        request_id=answer.request_id,
+        request_id=response.request_id,
     )
 
 
-def _json(body: bytes) -> Any:
+def _parse_json(body: bytes) -> Any:
     try:
         value = json.loads(body)
-        if b"\\u" in body:  # half a surrogate pair is a str that nothing can store
+        if b"\\u" in body:  # storage cannot encode a string with half a surrogate pair
             json.dumps(value, ensure_ascii=False).encode()
-    except (
-        ValueError,
-        RecursionError,
-    ):  # no context outlives this: a decoding error holds the whole body
+    except (ValueError, RecursionError):  # a decoding error contains the whole body
         return None
     return value
 
 
-def _raise_refusal(answer: GraphResponse, asked: Asked) -> None:
-    error = _refusal(answer, asked)
+def _raise_for_status(response: GraphResponse, request: RequestKind) -> None:
+    error = _get_error(response, request)
     if error is not None:
         raise error
 
 
-def _refusal(answer: GraphResponse, asked: Asked) -> BillingExportError | None:
-    """By status alone; the body only adds its code (graph-partner-billing, 9). A redirect is not followed, nor understood."""
-    status, request_id = answer.status, answer.request_id
+def _get_error(response: GraphResponse, request: RequestKind) -> BillingExportError | None:
+    """Return the error for the status of `response`; the body adds only its error code.
+
+    The client does not follow redirects and treats them as malformed responses.
+    """
+    status, request_id = response.status, response.request_id
     if 200 <= status < 300:
         return None
     if not 400 <= status < 600:
-        return malformed_error(answer)
-    said = _json(answer.body)
-    code = _code(said.get("error")) if isinstance(said, dict) else None
+        return malformed_error(response)
+    document = _parse_json(response.body)
+    code = _get_error_code(document.get("error")) if isinstance(document, dict) else None
     if status == 429:
         return ThrottledError(
             "graph_throttled",
-            retry_after_seconds=answer.retry_after_seconds,
+            retry_after_seconds=response.retry_after_seconds,
             http_status=status,
             error_code=code,
             request_id=request_id,
         )
-    if status >= 500 or status in PASSING:
-        return unavailable_error("graph_unavailable", answer, code)
-    if asked != "export" and status in (404, 410):
+    if status >= 500 or status in TRANSIENT_STATUSES:
+        return unavailable_error("graph_unavailable", response, code)
+    if request != "export" and status in (404, 410):
         return OperationGoneError(
             "operation_gone", http_status=status, error_code=code, request_id=request_id
         )
     return RequestRefusedError(
-        REFUSALS.get(status, "graph_refused"),
+        CODES_BY_STATUS.get(status, "graph_refused"),
         http_status=status,
         error_code=code,
         request_id=request_id,
     )
 
 
-def _kind(raw: Mapping[str, Any]) -> Literal["running", "succeeded", "failed"] | None:
-    """By type first, then by the raw word in any case; None where neither is there (graph-partner-billing, 3, 'Status word')."""
-    type_name, word = raw.get("@odata.type"), raw.get("status")
-    if isinstance(type_name, str) and (kind := KINDS.get(type_name.rpartition(".")[2].lower())):
-        return kind
-    return WORDS.get(word.lower(), "running") if isinstance(word, str) and word else None
+def _get_kind(operation: Mapping[str, Any]) -> StatusKind | None:
+    """Return the kind by type name, otherwise by status; None if the operation has neither."""
+    type_name, status = operation.get("@odata.type"), operation.get("status")
+    if isinstance(type_name, str):
+        kind = KINDS_BY_TYPE.get(type_name.rpartition(".")[2].lower())
+        if kind:
+            return kind
+    if isinstance(status, str) and status:
+        return KINDS_BY_STATUS.get(status.lower(), "running")
+    return None
 
 
-def _manifest_in(
-    raw: Mapping[str, Any], answer: GraphResponse
+def _get_manifest(
+    operation: Mapping[str, Any], response: GraphResponse
 ) -> OperationSucceeded | ManifestLink:
-    """Inline, linked, or linked by a plain text: all three have been seen (graph-partner-billing, 3)."""
-    resource = raw.get("resourceLocation")
+    """Return the manifest, which can be inline, a navigation link or a link in a string."""
+    resource = operation.get("resourceLocation")
     if isinstance(resource, dict):
-        return OperationSucceeded(_manifest(resource, answer), answer.request_id)
-    link = (
-        resource if isinstance(resource, str) else raw.get("resourceLocation@odata.navigationLink")
-    )
+        return OperationSucceeded(_parse_manifest(resource, response), response.request_id)
+    link = resource
+    if not isinstance(link, str):
+        link = operation.get("resourceLocation@odata.navigationLink")
     manifest_id = parse_linked_id(link, "manifests") if isinstance(link, str) else None
     if manifest_id is None:
-        raise malformed_error(answer)
+        raise malformed_error(response)
     return ManifestLink(manifest_id)
 
 
-def _manifest(raw: Mapping[str, Any], answer: GraphResponse) -> Manifest:
+def _parse_manifest(document: Mapping[str, Any], response: GraphResponse) -> Manifest:
     try:
-        return parse_manifest(raw)
+        return parse_manifest(document)
     except InvalidDataError as error:
-        rejected = InvalidDataError(error.code, error.detail, request_id=answer.request_id)
-    raise rejected
+        failure = InvalidDataError(error.code, error.detail, request_id=response.request_id)
+    raise failure
 
 
-def _operation_id_in_body(answer: GraphResponse) -> str | None:
-    """The return type of an export is an operation (graph-partner-billing, 2): its id saves asking for a second one."""
-    raw = _json(answer.body)
-    operation_id = raw.get("id") if isinstance(raw, dict) and _kind(raw) else None
-    return (
-        operation_id
-        if isinstance(operation_id, str) and OPERATION_ID.fullmatch(operation_id)
-        else None
+def _get_operation_id(response: GraphResponse) -> str | None:
+    """Return the ID of the operation in the body of an export response."""
+    operation = _parse_json(response.body)
+    operation_id = (
+        operation.get("id") if isinstance(operation, dict) and _get_kind(operation) else None
     )
+    if isinstance(operation_id, str) and OPERATION_ID.fullmatch(operation_id):
+        return operation_id
+    return None
 
 
-def _code(error: Any) -> str | None:
-    """`code` of an error object, also where it is a number; None unless it looks like a code."""
+def _get_error_code(error: Any) -> str | None:
+    """Return `code` of an error object, which can be a number; None if it has an invalid form."""
     code = error.get("code") if isinstance(error, dict) else None
     if isinstance(code, int) and not isinstance(code, bool):
         code = str(code)

@@ -1,8 +1,8 @@
-"""How requests reach Microsoft Graph: one HTTP client under msgraph-sdk, bounded in size and time, and the token.
+"""HTTP connection to Microsoft Graph: one client below msgraph-sdk with limits for size and time.
 
-Imported at first use only. The SDK's own middleware is left out altogether, so that there is nothing to switch off:
-its retries would repeat an export inside the call (graph-partner-billing, 12, gotcha 1), its redirects leave the host,
-its telemetry adds headers. What remains in the adapter is one repeat of a 401 that carries a claims challenge.
+This module is imported at the first request. It uses none of the SDK's middleware: the retries
+would repeat an export request, the redirects can leave the host, and the telemetry adds headers. The
+SDK's adapter only repeats a request after a 401 response with a claims challenge.
 """
 
 import asyncio
@@ -40,19 +40,21 @@ from shared.retry_after import retry_after_seconds
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
-CONNECT_SECONDS = 10.0
-MAX_RESPONSE_BYTES = (
-    32 * 1024 * 1024
-)  # bytes, unpacked; a manifest of 100,000 blobs has about 14 MiB
+CONNECT_TIMEOUT_SECONDS = 10.0
+MAX_RESPONSE_BYTES = 32 * 1024 * 1024  # decompressed; a manifest of 100,000 blobs has about 14 MiB
+ENCODING_HEADERS = (b"content-encoding", b"content-length")
+GZIP_OR_ZLIB = 47  # window bits with which zlib detects the format
 
 logger = logging.getLogger("partner_billing.graph")
 
 
 class GraphConnection:
-    """msgraph-sdk on one base URL. `credential` None sends no token; `transport` is closed with the connection.
+    """msgraph-sdk for one base URL.
 
-    Every request returns the Answer, whatever its status. Raises Unavailable: no token, no connection, no answer within
-    `total_seconds`, or one that is too large.
+    With `credential` None, requests have no token. Closing the connection closes `transport`. The
+    methods return the response for every status. They raise UnavailableError if the app obtains no
+    token, no connection or no complete response within `timeout_seconds`, or if the response is too
+    large.
     """
 
     def __init__(
@@ -61,83 +63,84 @@ class GraphConnection:
         credential: "AsyncTokenCredential | None",
         clock: Clock,
         transport: httpx.AsyncBaseTransport | None,
-        total_seconds: float,
+        timeout_seconds: float,
     ) -> None:
         configure_library_logging()
-        self._clock, self._total_seconds = clock, total_seconds
+        self._clock, self._timeout_seconds = clock, timeout_seconds
         self._http = httpx.AsyncClient(
             transport=BoundedTransport(transport or httpx.AsyncHTTPTransport()),
             follow_redirects=False,
-            timeout=httpx.Timeout(total_seconds, connect=CONNECT_SECONDS),
+            timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_TIMEOUT_SECONDS),
             headers={"User-Agent": "partner-billing-export", "Accept-Encoding": "gzip"},
         )
-        authentication = _authentication(
-            base_url, credential, total_seconds / 2
-        )  # so that a token that hangs is named as such
+        # Half of the time, so that a token request that hangs is reported as such.
+        authentication = _create_authentication(base_url, credential, timeout_seconds / 2)
         adapter = GraphRequestAdapter(authentication, client=self._http)
-        adapter.base_url = (
-            base_url  # without a slash at its end: an httpx client would add one (12, gotcha 8)
-        )
+        adapter.base_url = base_url
         adapter.observability_options = ObservabilityOptions(include_euii_attributes=False)
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", DeprecationWarning
-            )  # the SDK's modules warn of classes of their own when imported
+            # The modules of the SDK cause deprecation warnings when they are imported.
+            warnings.simplefilter("ignore", DeprecationWarning)
             self._billing = GraphServiceClient(request_adapter=adapter).reports.partners.billing
-            requests.load(self._billing)
+            requests.import_builders(self._billing)
 
     async def start_export(self, key: ExportKey, period: requests.Period | None) -> GraphResponse:
-        return await self._ask(
+        """Request an export."""
+        return await self._send(
             f"export {key.dataset}",
-            lambda named: requests.post_export(self._billing, key, period, named),
+            lambda request_id: requests.post_export(self._billing, key, period, request_id),
         )
 
     async def get_operation(self, operation_id: str) -> GraphResponse:
-        return await self._ask(
-            "operation", lambda named: requests.get_operation(self._billing, operation_id, named)
+        """Get an operation."""
+        return await self._send(
+            "operation",
+            lambda request_id: requests.get_operation(self._billing, operation_id, request_id),
         )
 
     async def get_manifest(self, manifest_id: str) -> GraphResponse:
-        return await self._ask(
-            "manifest", lambda named: requests.get_manifest(self._billing, manifest_id, named)
+        """Get a manifest."""
+        return await self._send(
+            "manifest",
+            lambda request_id: requests.get_manifest(self._billing, manifest_id, request_id),
         )
 
     async def close(self) -> None:
+        """Close the HTTP client."""
         await self._http.aclose()
 
-    async def _ask(
-        self, what: str, request: Callable[[str], Awaitable[httpx.Response]]
+    async def _send(
+        self, name: str, request: Callable[[str], Awaitable[httpx.Response]]
     ) -> GraphResponse:
-        client_request_id, began = (
-            str(uuid4()),
-            self._clock.monotonic(),
-        )  # the id Microsoft can look up where no answer came
+        # Microsoft can find the request by this ID even if the app received no response.
+        client_request_id, started = str(uuid4()), self._clock.monotonic()
         try:
-            async with asyncio.timeout(self._total_seconds):
-                answer = self._answer(await request(client_request_id))
+            async with asyncio.timeout(self._timeout_seconds):
+                response = self._convert(await request(client_request_id))
             logger.info(
-                "graph %s: %d after %.1f s, request id %s, client request id %s",
-                what,
-                answer.status,
-                self._clock.monotonic() - began,
-                answer.request_id,
+                "Graph %s request: status %d after %.1f s, request ID %s, client request ID %s",
+                name,
+                response.status,
+                self._clock.monotonic() - started,
+                response.request_id,
                 client_request_id,
             )
-            return answer
-        except UnreadableBody:
+            return response
+        except UnreadableBodyError:
             failure = UnavailableError("graph_malformed")
-        except (httpx.HTTPError, OSError):  # OSError holds TimeoutError and what TLS raises
+        except (httpx.HTTPError, OSError):  # OSError includes TimeoutError and TLS errors
             failure = UnavailableError("graph_unavailable")
         logger.warning(
-            "graph %s: %s after %.1f s, client request id %s",
-            what,
+            "Graph %s request: %s after %.1f s, client request ID %s",
+            name,
             failure.code,
-            self._clock.monotonic() - began,
+            self._clock.monotonic() - started,
             client_request_id,
         )
-        raise failure  # out here, so that the library's error, which holds the request and its token, is not its context
+        # Raised outside the except block, because the original error contains the token.
+        raise failure
 
-    def _answer(self, response: httpx.Response) -> GraphResponse:
+    def _convert(self, response: httpx.Response) -> GraphResponse:
         headers = response.headers
         request_ids = (headers.get(name, "") for name in ("request-id", "x-ms-request-id"))
         return GraphResponse(
@@ -145,106 +148,118 @@ class GraphConnection:
             media_type=headers.get("content-type", "").partition(";")[0].strip().lower(),
             location=headers.get("location"),
             body=response.content,
-            request_id=next((said for said in request_ids if SAFE_TOKEN.fullmatch(said)), None),
+            request_id=next(filter(SAFE_TOKEN.fullmatch, request_ids), None),
             retry_after_seconds=retry_after_seconds(headers.get("retry-after"), self._clock.now()),
         )
 
 
-class UnreadableBody(Exception):
-    """An answer larger than LARGEST_ANSWER, or packed in a way that was not asked for, or badly."""
+class UnreadableBodyError(Exception):
+    """The body is larger than MAX_RESPONSE_BYTES, or its encoding is unexpected or invalid."""
 
 
 class BoundedTransport(httpx.AsyncBaseTransport):
-    """Reads each answer whole, unpacks it, and gives up before it holds more than LARGEST_ANSWER: httpx itself has no bound."""
+    """A transport that reads and decompresses each response, up to MAX_RESPONSE_BYTES.
+
+    httpx has no limit for the size of a response.
+    """
 
     def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
         self._inner = inner
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send `request` and return the complete, decompressed response."""
         response = await self._inner.handle_async_request(request)
         try:
-            body = await _bounded(response)
+            body = await _read_body(response)
         finally:
             await response.aclose()
-        packed = (b"content-encoding", b"content-length")
         headers = [
-            (name, value) for name, value in response.headers.raw if name.lower() not in packed
+            (name, value)
+            for name, value in response.headers.raw
+            if name.lower() not in ENCODING_HEADERS
         ]
         return httpx.Response(
             response.status_code, headers=headers, content=body, extensions=response.extensions
         )
 
     async def aclose(self) -> None:
+        """Close the inner transport."""
         await self._inner.aclose()
 
 
-async def _bounded(response: httpx.Response) -> bytes:
-    packing = response.headers.get("content-encoding", "").strip().lower()
-    if packing not in ("", "identity", "gzip", "deflate"):
-        raise UnreadableBody
-    unpack = (
-        zlib.decompressobj(wbits=47) if packing in ("gzip", "deflate") else None
-    )  # 47: gzip or zlib, by the first bytes
+async def _read_body(response: httpx.Response) -> bytes:
+    encoding = response.headers.get("content-encoding", "").strip().lower()
+    if encoding not in ("", "identity", "gzip", "deflate"):
+        raise UnreadableBodyError
+    is_compressed = encoding in ("gzip", "deflate")
+    decompressor = zlib.decompressobj(wbits=GZIP_OR_ZLIB) if is_compressed else None
     body = bytearray()
     assert isinstance(response.stream, httpx.AsyncByteStream)
     async for chunk in response.stream:
-        body += (
-            chunk
-            if unpack is None
-            else _unpacked(unpack, chunk, MAX_RESPONSE_BYTES + 1 - len(body))
-        )
+        if decompressor is None:
+            body += chunk
+        else:
+            body += _decompress(decompressor, chunk, MAX_RESPONSE_BYTES + 1 - len(body))
         if len(body) > MAX_RESPONSE_BYTES:
-            raise UnreadableBody
-    if unpack is not None and body and not unpack.eof:
-        raise UnreadableBody
+            raise UnreadableBodyError
+    if decompressor is not None and body and not decompressor.eof:
+        raise UnreadableBodyError
     return bytes(body)
 
 
-def _unpacked(unpack: Any, chunk: bytes, most: int) -> bytes:
+def _decompress(decompressor: Any, chunk: bytes, max_bytes: int) -> bytes:
     try:
-        return bytes(unpack.decompress(chunk, most))
+        return bytes(decompressor.decompress(chunk, max_bytes))
     except zlib.error:
         pass
-    raise UnreadableBody
+    raise UnreadableBodyError
 
 
-class GraphTokens(AccessTokenProvider):
-    """The token for the one allowed host. The SDK's own provider would let a request to another host go without one."""
+class GraphTokenProvider(AccessTokenProvider):
+    """Provides tokens for one allowed host.
 
-    def __init__(self, credential: "AsyncTokenCredential", host: str, seconds: float) -> None:
-        self._credential, self._hosts, self._seconds = (
-            credential,
-            AllowedHostsValidator([host]),
-            seconds,
-        )
+    The SDK's own provider would send a request to another host without a token.
+    """
+
+    def __init__(
+        self, credential: "AsyncTokenCredential", host: str, timeout_seconds: float
+    ) -> None:
+        self._credential = credential
+        self._hosts = AllowedHostsValidator([host])
+        self._timeout_seconds = timeout_seconds
 
     async def get_authorization_token(
         self, uri: str, additional_authentication_context: dict[str, Any] | None = None
     ) -> str:
+        """Return a token for a request to `uri`, which must be HTTPS and on the allowed host."""
         if not self._hosts.is_url_host_valid(uri) or urlsplit(uri).scheme != "https":
             raise RequestRefusedError("graph_unauthorized")
         challenge = (additional_authentication_context or {}).get("claims")
-        claims = _claims(challenge) if isinstance(challenge, str) else None
         return await get_access_token(
-            self._credential, GRAPH_SCOPE, claims=claims, seconds=self._seconds
+            self._credential,
+            GRAPH_SCOPE,
+            claims=_decode_claims(challenge) if isinstance(challenge, str) else None,
+            timeout_seconds=self._timeout_seconds,
         )
 
     def get_allowed_hosts_validator(self) -> AllowedHostsValidator:
+        """Return the validator of the allowed host."""
         return self._hosts
 
 
-def _authentication(
-    base_url: str, credential: "AsyncTokenCredential | None", seconds: float
+def _create_authentication(
+    base_url: str, credential: "AsyncTokenCredential | None", timeout_seconds: float
 ) -> AuthenticationProvider:
     if credential is None:
         return AnonymousAuthenticationProvider()
+    host = urlsplit(base_url).hostname or ""
     return BaseBearerTokenAuthenticationProvider(
-        GraphTokens(credential, urlsplit(base_url).hostname or "", seconds)
+        GraphTokenProvider(credential, host, timeout_seconds)
     )
 
 
-def _claims(challenge: str) -> str | None:
-    """The JSON of a claims challenge; None where it is none: the repeat then ends in a plain 401."""
+def _decode_claims(challenge: str) -> str | None:
+    """Return the JSON of a claims challenge; None if it is invalid, so that the 401 is final."""
     try:
         text = base64.b64decode(challenge.replace("-", "+").replace("_", "/") + "==").decode()
         return text if isinstance(json.loads(text), dict) else None

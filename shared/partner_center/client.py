@@ -1,7 +1,7 @@
-"""Partner Center's invoice list: asked for page by page, over one bounded HTTP client with a token of its own audience.
+"""Client for the invoice list of Partner Center.
 
-Raises those of shared/errors.py only: Throttled, Unavailable (ask again), Refused. They carry codes, numbers and
-Microsoft's request id, nothing of an answer's text. httpx is imported at the first request.
+Raises ThrottledError, UnavailableError or RequestRefusedError, which contain codes, numbers and
+Microsoft's request ID but no text of a response. The module imports httpx at the first request.
 """
 
 import asyncio
@@ -27,18 +27,19 @@ if TYPE_CHECKING:
     import httpx
     from azure.core.credentials_async import AsyncTokenCredential
 
-PAGE_SIZE = 200  # ignored for modern invoices, which come all at once; it pages legacy ones
+PAGE_SIZE = 200  # the API ignores it for modern invoices and returns all of them in one page
 MAX_PAGES = 50
-MAX_RESPONSE_BYTES = 16 * 1024 * 1024  # bytes; an invoice has about 1 KiB
-CONNECT_SECONDS, TOTAL_SECONDS = 10.0, 60.0
+MAX_RESPONSE_BYTES = 16 * 1024 * 1024  # an invoice has about 1 KiB
+CONNECT_TIMEOUT_SECONDS, REQUEST_TIMEOUT_SECONDS = 10.0, 60.0
 
 logger = logging.getLogger("partner_billing.partner_center")
 
 
 class PartnerCenterClient:
-    """`credential` is needed unless `base_url` is on loopback, where it is never used; its maker closes it.
+    """Client for one base URL, which any number of tasks of one event loop can share.
 
-    `transport` replaces the network in tests. May be shared by any number of tasks of one event loop.
+    `credential` is required unless `base_url` is a loopback address, for which it is not used; the
+    caller closes it. `transport` replaces the network in tests.
     """
 
     def __init__(
@@ -48,109 +49,111 @@ class PartnerCenterClient:
         credential: "AsyncTokenCredential | None",
         clock: Clock,
         transport: "httpx.AsyncBaseTransport | None" = None,
-        total_seconds: float = TOTAL_SECONDS,
+        timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
     ) -> None:
         self._base_url, self._clock = parse_partner_center_base_url(base_url), clock
         if credential is None and self._base_url == PARTNER_CENTER_URL:
-            raise ValueError("Partner Center needs a credential")
+            raise ValueError("Partner Center requires a credential")
         self._credential = credential if self._base_url == PARTNER_CENTER_URL else None
-        self._transport, self._total_seconds = transport, total_seconds
+        self._transport, self._timeout_seconds = transport, timeout_seconds
         self._http: httpx.AsyncClient | None = None
 
     async def list_invoices(self) -> InvoiceList:
-        """All invoices. A list that changes while its pages are read is read once more; then it is taken as it came."""
-        pages, changed = await self._pages()
-        if changed:
-            pages, _ = await self._pages()
+        """Return all invoices. A list that changes while it is read is read a second time."""
+        pages, has_changed = await self._read_pages()
+        if has_changed:
+            pages, _ = await self._read_pages()
         return merge_pages(pages)
 
     async def close(self) -> None:
+        """Close the connections; a later request opens new ones."""
         http, self._http = self._http, None
         if http is not None:
             await http.aclose()
 
-    async def _pages(self) -> tuple[list[InvoicePage], bool]:
-        """Pages in their order, and whether they cannot be of one and the same list."""
-        pages, offset, seen, changed = list[InvoicePage](), 0, set[str](), False
+    async def _read_pages(self) -> tuple[list[InvoicePage], bool]:
+        """Return the pages in order, and whether they belong to different states of the list."""
+        pages, offset, seen, has_changed = list[InvoicePage](), 0, set[str](), False
         while len(pages) < MAX_PAGES:
-            page = parse_invoice_page(await self._ask(offset))
+            page = parse_invoice_page(await self._get_page(offset))
             ids = {invoice.invoice_id for invoice in page.invoices if not invoice.amends}
-            changed = changed or bool(ids & seen) or bool(pages and page.total != pages[0].total)
+            if ids & seen or (pages and page.total != pages[0].total):
+                has_changed = True
             pages.append(page)
-            nothing_new, seen = not ids - seen, seen | ids
+            has_new_invoices, seen = bool(ids - seen), seen | ids
             if page.next_offset is None:
-                return pages, changed
-            if page.next_offset <= offset or (nothing_new and not page.left_out):
-                return pages, True  # it leads in a circle
+                return pages, has_changed
+            if page.next_offset <= offset or not (has_new_invoices or page.left_out):
+                return pages, True  # the links form a loop
             offset = page.next_offset
         raise UnavailableError("partner_center_malformed")
 
-    async def _ask(self, offset: int) -> PartnerCenterResponse:
-        """One page. The address is always ours: of `next` only the offset is used."""
+    async def _get_page(self, offset: int) -> PartnerCenterResponse:
         import httpx
 
-        correlation_id, began = str(uuid4()), self._clock.monotonic()
+        correlation_id, started = str(uuid4()), self._clock.monotonic()
+        headers = {
+            "Accept": "application/json",
+            "MS-CorrelationId": correlation_id,
+            "MS-RequestId": str(uuid4()),
+        }
         try:
-            async with asyncio.timeout(self._total_seconds):
-                headers = {
-                    "Accept": "application/json",
-                    "MS-CorrelationId": correlation_id,
-                    "MS-RequestId": str(uuid4()),
-                }
+            async with asyncio.timeout(self._timeout_seconds):
                 if self._credential is not None:
                     token = await get_access_token(
-                        self._credential, PARTNER_CENTER_SCOPE, seconds=self._total_seconds / 2
+                        self._credential,
+                        PARTNER_CENTER_SCOPE,
+                        timeout_seconds=self._timeout_seconds / 2,
                     )
                     headers["Authorization"] = f"Bearer {token}"
-                answer = await self._answer(headers, offset)
+                response = await self._send(headers, offset)
             logger.info(
-                "partner center invoices from %d: %d after %.1f s, correlation id %s",
+                "Partner Center invoices from offset %d: status %d after %.1f s, correlation ID %s",
                 offset,
-                answer.status,
-                self._clock.monotonic() - began,
+                response.status,
+                self._clock.monotonic() - started,
                 correlation_id,
             )
-            return answer
-        except _Unreadable:
+            return response
+        except UnreadableBodyError:
             failure = UnavailableError("partner_center_malformed")
-        except (httpx.HTTPError, OSError):  # OSError holds TimeoutError and what TLS raises
+        except (httpx.HTTPError, OSError):  # OSError includes TimeoutError and TLS errors
             failure = UnavailableError("partner_center_unavailable")
         logger.warning(
-            "partner center invoices from %d: %s, correlation id %s",
+            "Partner Center invoices from offset %d: %s, correlation ID %s",
             offset,
             failure.code,
             correlation_id,
         )
-        raise failure  # out here, so that the library's error, which holds the request and its token, is not its context
+        # Raised outside the except block, because the original error contains the token.
+        raise failure
 
-    async def _answer(self, headers: dict[str, str], offset: int) -> PartnerCenterResponse:
+    async def _send(self, headers: dict[str, str], offset: int) -> PartnerCenterResponse:
         import httpx
 
-        url, page = f"{self._base_url}/v1/invoices", {"size": PAGE_SIZE, "offset": offset}
-        async with self._connected().stream("GET", url, params=page, headers=headers) as response:
+        url, query = f"{self._base_url}/v1/invoices", {"size": PAGE_SIZE, "offset": offset}
+        async with self._connect().stream("GET", url, params=query, headers=headers) as response:
             if response.headers.get("content-encoding", "identity").lower() != "identity":
-                raise _Unreadable
+                raise UnreadableBodyError
             body = bytearray()
             assert isinstance(response.stream, httpx.AsyncByteStream)
-            async for chunk in response.stream:  # as it comes: nothing is unpacked
+            async for chunk in response.stream:  # the raw stream, which httpx does not decompress
                 body += chunk
                 if len(body) > MAX_RESPONSE_BYTES:
-                    raise _Unreadable
-            said = (response.headers.get(name, "") for name in ("MS-RequestId", "request-id"))
+                    raise UnreadableBodyError
+            media_type = response.headers.get("content-type", "").partition(";")[0]
+            ids = (response.headers.get(name, "") for name in ("MS-RequestId", "request-id"))
             return PartnerCenterResponse(
                 status=response.status_code,
                 body=bytes(body),
-                media_type=response.headers.get("content-type", "")
-                .partition(";")[0]
-                .strip()
-                .lower(),
+                media_type=media_type.strip().lower(),
                 retry_after_seconds=retry_after_seconds(
                     response.headers.get("retry-after"), self._clock.now()
                 ),
-                request_id=next((one for one in said if SAFE_TOKEN.fullmatch(one)), None),
+                request_id=next(filter(SAFE_TOKEN.fullmatch, ids), None),
             )
 
-    def _connected(self) -> "httpx.AsyncClient":
+    def _connect(self) -> "httpx.AsyncClient":
         if self._http is None:
             import httpx
 
@@ -159,11 +162,11 @@ class PartnerCenterClient:
                 transport=self._transport,
                 follow_redirects=False,
                 trust_env=False,
-                timeout=httpx.Timeout(self._total_seconds, connect=CONNECT_SECONDS),
+                timeout=httpx.Timeout(self._timeout_seconds, connect=CONNECT_TIMEOUT_SECONDS),
                 headers={"User-Agent": "partner-billing-export", "Accept-Encoding": "identity"},
             )
         return self._http
 
 
-class _Unreadable(Exception):
-    """An answer that is too large, or packed though that was not asked for."""
+class UnreadableBodyError(Exception):
+    """The body is larger than MAX_RESPONSE_BYTES or has an encoding that was not requested."""

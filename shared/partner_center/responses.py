@@ -1,10 +1,10 @@
-"""What an answer of Partner Center says: invoices, as they are listed. Pure: knows of no library and no clock.
+"""Parsers for responses of Partner Center, without I/O.
 
-    page_of          Page            one page of the list, its invoices read one by one
-    together         InvoiceList     all pages as one list, each invoice once, amendments by themselves
+    parse_invoice_page    one page of the invoice list
+    merge_pages           the whole list: each invoice once, amendments as separate invoices
 
-The documents are of 2021 and contradict themselves in spelling (graph-partner-billing, 10), so every member but the id
-may be absent or written otherwise. An invoice that cannot be read is named and left out; the others are not held up.
+The documentation of the API spells members inconsistently, so every member except the ID can be
+missing or have another form. An invoice that cannot be parsed is reported and skipped.
 """
 
 import json
@@ -20,18 +20,22 @@ from shared.errors import BillingExportError, RequestRefusedError, ThrottledErro
 from shared.exports import InvalidValueError, parse_currency, parse_invoice_id
 from shared.invoices import Invoice, InvoiceList, LeftOut
 
-LARGEST_MONEY = Decimal("1e15")
-MOST_DIGITS = 40  # rows keep amounts as texts, and a text that is cut is no amount
-SECONDS_IN_WORDS = re.compile(r"\bin (\d{1,6}) seconds?\b")
+MAX_AMOUNT = Decimal("1e15")
+MAX_DIGITS = 40  # rows store amounts as strings of limited length
+MAX_LINK_CHARACTERS = 2_048
+MAX_AMENDMENT_DEPTH = 5  # amendments of amendments
+WAIT_IN_MESSAGE = re.compile(r"\bin (\d{1,6}) seconds?\b")
 OFFSET = re.compile(r"[?&]offset=(\d{1,9})(?:&|$)")
-REFUSALS = {401: "partner_center_unauthorized", 403: "partner_center_forbidden"}
-PASSING = (408, 425)
-DEEPEST = 5  # amendments of amendments
+CODES_BY_STATUS = {401: "partner_center_unauthorized", 403: "partner_center_forbidden"}
+TRANSIENT_STATUSES = (408, 425)
 
 
 @dataclass(frozen=True)
 class PartnerCenterResponse:
-    """One HTTP answer, its body bounded. `retry_after_seconds` None: no wait was named in a header."""
+    """An HTTP response with a body of limited size.
+
+    `retry_after_seconds` is None if the response has no valid Retry-After header.
+    """
 
     status: int
     media_type: str
@@ -42,7 +46,7 @@ class PartnerCenterResponse:
 
 @dataclass(frozen=True)
 class InvoicePage:
-    """`total` is the list's totalCount; `next_offset` where `links.next` says that there is more."""
+    """One page; `total` is `totalCount` of the list, and `next_offset` is from `links.next`."""
 
     invoices: tuple[Invoice, ...]
     left_out: tuple[LeftOut, ...]
@@ -50,195 +54,215 @@ class InvoicePage:
     next_offset: int | None
 
 
-def parse_invoice_page(answer: PartnerCenterResponse) -> InvoicePage:
-    """Raises Throttled, Unavailable, Refused."""
-    error = parse_error(answer)
+def parse_invoice_page(response: PartnerCenterResponse) -> InvoicePage:
+    """Return the invoices of one page.
+
+    Raises ThrottledError, UnavailableError or RequestRefusedError.
+    """
+    error = parse_error(response)
     if error is not None:
         raise error
-    document = _json(answer.body)
+    document = _parse_json(response.body)
     items = document.get("items") if isinstance(document, dict) else None
     if not isinstance(document, dict) or not isinstance(items, list):
         raise UnavailableError(
-            "partner_center_malformed", http_status=answer.status, request_id=answer.request_id
+            "partner_center_malformed", http_status=response.status, request_id=response.request_id
         )
     invoices, left_out = list[Invoice](), list[LeftOut]()
     for item in items:
-        read = list(_invoices(item, DEEPEST))
-        invoices += read
-        if not read:
-            left_out.append(LeftOut(code="invoice_unreadable", invoice_id=_named(item)))
+        parsed = list(_parse_invoices(item, MAX_AMENDMENT_DEPTH))
+        invoices += parsed
+        if not parsed:
+            left_out.append(LeftOut(code="invoice_unreadable", invoice_id=_get_raw_id(item)))
     total = document.get("totalCount")
     return InvoicePage(
         tuple(invoices),
         tuple(left_out),
         total if isinstance(total, int) and not isinstance(total, bool) else None,
-        _next_offset(document.get("links")),
+        _get_next_offset(document.get("links")),
     )
 
 
 def merge_pages(pages: Iterable[InvoicePage]) -> InvoiceList:
-    """One list of all pages. Of an invoice that is listed more than once the first is taken, and it is named if they differ."""
-    known, left_out = dict[str, Invoice](), list[LeftOut]()
+    """Return one list of all pages.
+
+    The first entry of an invoice is used; a different later entry is reported.
+    """
+    invoices_by_id, left_out = dict[str, Invoice](), list[LeftOut]()
     for page in pages:
         left_out += page.left_out
         for invoice in page.invoices:
-            first = known.setdefault(invoice.invoice_id, invoice)
-            if _differs(first, invoice):
+            first = invoices_by_id.setdefault(invoice.invoice_id, invoice)
+            if _has_different_values(first, invoice):
                 left_out.append(LeftOut(code="invoice_duplicate", invoice_id=invoice.invoice_id))
-    replaced = {invoice.amends: invoice.invoice_id for invoice in known.values() if invoice.amends}
+    amendments = {
+        invoice.amends: invoice.invoice_id for invoice in invoices_by_id.values() if invoice.amends
+    }
     invoices = tuple(
-        replace(invoice, amended_by=invoice.amended_by or replaced.get(invoice.invoice_id, ""))
-        for invoice in known.values()
+        replace(invoice, amended_by=invoice.amended_by or amendments.get(invoice.invoice_id, ""))
+        for invoice in invoices_by_id.values()
     )
     if not invoices and not left_out:
         left_out.append(LeftOut(code="invoice_list_empty"))
     return InvoiceList(invoices, tuple(dict.fromkeys(left_out)))
 
 
-def parse_error(answer: PartnerCenterResponse) -> BillingExportError | None:
-    """By status. The wait of a 429 is in the header, and in words in the body (graph-partner-billing, 10)."""
-    status, request_id = answer.status, answer.request_id
+def parse_error(response: PartnerCenterResponse) -> BillingExportError | None:
+    """Return the error for the status of `response`, or None for success.
+
+    A 429 response states the wait in the Retry-After header or in the message of its body.
+    """
+    status, request_id = response.status, response.request_id
     if 200 <= status < 300:
         return None
     if status == 429:
-        seconds = (
-            answer.retry_after_seconds
-            if answer.retry_after_seconds is not None
-            else _seconds_in_words(answer.body)
-        )
+        seconds = response.retry_after_seconds
+        if seconds is None:
+            seconds = _get_wait_in_message(response.body)
         return ThrottledError(
             "partner_center_throttled",
             retry_after_seconds=seconds,
             http_status=status,
             request_id=request_id,
         )
-    if status >= 500 or status in PASSING:
+    if status >= 500 or status in TRANSIENT_STATUSES:
         return UnavailableError(
             "partner_center_unavailable",
-            retry_after_seconds=answer.retry_after_seconds,
+            retry_after_seconds=response.retry_after_seconds,
             http_status=status,
             request_id=request_id,
         )
-    if status < 400:  # a redirect is not followed, nor understood
+    if status < 400:  # the client does not follow redirects
         return UnavailableError(
             "partner_center_malformed", http_status=status, request_id=request_id
         )
     return RequestRefusedError(
-        REFUSALS.get(status, "partner_center_refused"), http_status=status, request_id=request_id
+        CODES_BY_STATUS.get(status, "partner_center_refused"),
+        http_status=status,
+        request_id=request_id,
     )
 
 
-def _invoices(item: Any, depth: int) -> Iterator[Invoice]:
-    """The invoice and its amendments, which are invoices of their own; nothing where the item is none."""
+def _parse_invoices(item: Any, depth: int) -> Iterator[Invoice]:
+    """Yield the invoice and its amendments; nothing if `item` is not a valid invoice."""
     if not isinstance(item, dict) or not isinstance(item.get("id"), str):
         return
     try:
-        invoice_id, currency = parse_invoice_id(item["id"]), _currency(item.get("currencyCode"))
+        invoice_id = parse_invoice_id(item["id"])
+        currency = _parse_currency(item.get("currencyCode"))
     except InvalidValueError:
         return
+    items = item.get("amendments")
     amendments = [
-        inner
-        for amendment in (
-            item.get("amendments") or () if isinstance(item.get("amendments"), list) else ()
-        )
-        for inner in (_invoices(amendment, depth - 1) if depth else ())
+        invoice
+        for amendment in (items if isinstance(items, list) and depth else ())
+        for invoice in _parse_invoices(amendment, depth - 1)
     ]
     yield Invoice(
         invoice_id,
-        issued=_moment(item.get("invoiceDate")),
+        issued=_parse_time(item.get("invoiceDate")),
         currency=currency,
-        total=_money(item.get("totalCharges")),
-        document_type=_word(item.get("documentType")) or "invoice",
-        invoice_type=_word(item.get("invoiceType")),
-        amends=_id(item.get("amendsOf")),
+        total=_parse_amount(item.get("totalCharges")),
+        document_type=_to_snake_case(item.get("documentType")) or "invoice",
+        invoice_type=_to_snake_case(item.get("invoiceType")),
+        amends=_parse_id(item.get("amendsOf")),
         amended_by=amendments[0].invoice_id if amendments else "",
-        period_start=_moment(item.get("billingPeriodStartDate")),
+        period_start=_parse_time(item.get("billingPeriodStartDate")),
     )
     for amendment in amendments:
-        yield (
-            replace(amendment, amends=amendment.amends or invoice_id)
-            if amendment.invoice_id != invoice_id
-            else amendment
-        )
+        if amendment.invoice_id == invoice_id:
+            yield amendment
+        else:
+            yield replace(amendment, amends=amendment.amends or invoice_id)
 
 
-def _differs(first: Invoice, again: Invoice) -> bool:
-    """Whether two entries contradict each other; an amendment is listed with fewer members inside the one it amends."""
+def _has_different_values(first: Invoice, second: Invoice) -> bool:
+    """Return whether two entries of an invoice contradict each other.
+
+    Only members that nested amendments contain too are compared.
+    """
     return (first.currency, first.total, first.document_type, first.issued) != (
-        again.currency,
-        again.total,
-        again.document_type,
-        again.issued,
+        second.currency,
+        second.total,
+        second.document_type,
+        second.issued,
     )
 
 
-def _next_offset(links: Any) -> int | None:
-    """Only the number in `next` is used: the address that it stands in is never followed."""
-    following = links.get("next") if isinstance(links, dict) else None
-    uri = following.get("uri") if isinstance(following, dict) else None
-    found = OFFSET.search(uri) if isinstance(uri, str) and len(uri) <= 2_048 else None
-    return int(found[1]) if found else None
+def _get_next_offset(links: Any) -> int | None:
+    """Return the offset in `links.next`; the URL itself is never used."""
+    link = links.get("next") if isinstance(links, dict) else None
+    uri = link.get("uri") if isinstance(link, dict) else None
+    if not isinstance(uri, str) or len(uri) > MAX_LINK_CHARACTERS:
+        return None
+    match = OFFSET.search(uri)
+    return int(match[1]) if match else None
 
 
-def _word(value: Any) -> str:
-    """>>> [_word(text) for text in ("Void Note", "void_note", "OneTime", "one_time", "Credit Note")]
-    ['void_note', 'void_note', 'one_time', 'one_time', 'credit_note']
+def _to_snake_case(value: Any) -> str:
+    """Return a word of the API in snake case, or "" if it has an unexpected form.
+
+    >>> [_to_snake_case(text) for text in ("Void Note", "void_note", "OneTime", "one_time")]
+    ['void_note', 'void_note', 'one_time', 'one_time']
     """
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z][A-Za-z _-]{0,39}", value):
         return ""
     return re.sub(r"(?<=[a-z])(?=[A-Z])|[ _-]+", "_", value).lower()
 
 
-def _id(value: Any) -> str:
+def _parse_id(value: Any) -> str:
     try:
         return parse_invoice_id(value) if isinstance(value, str) else ""
     except InvalidValueError:
         return ""
 
 
-def _currency(value: Any) -> str:
-    """ "" where none is given; Malformed where it is no currency."""
+def _parse_currency(value: Any) -> str:
+    """Return the currency, or "" if there is none. Raises InvalidValueError if it is invalid."""
     if value is None or value == "":
         return ""
     return parse_currency(value if isinstance(value, str) else "?")
 
 
-def _money(value: Any) -> Decimal | None:
+def _parse_amount(value: Any) -> Decimal | None:
     try:
-        money = Decimal(value) if isinstance(value, Decimal | str) or type(value) is int else None
+        amount = Decimal(value) if isinstance(value, Decimal | str) or type(value) is int else None
     except InvalidOperation:
         return None
-    if money is None or not money.is_finite() or len(money.as_tuple().digits) > MOST_DIGITS:
+    if amount is None or not amount.is_finite() or len(amount.as_tuple().digits) > MAX_DIGITS:
         return None
-    return money if abs(money) < LARGEST_MONEY else None
+    return amount if abs(amount) < MAX_AMOUNT else None
 
 
-def _moment(value: Any) -> datetime | None:
-    """Also without a zone, then UTC; .NET's year 1 stands for a date that is missing."""
+def _parse_time(value: Any) -> datetime | None:
+    """Return the time, which is UTC without an offset; None for a missing or invalid date.
+
+    The API writes year 1, the minimum of .NET, for a missing date.
+    """
+    if not isinstance(value, str):
+        return None
     try:
-        moment = (
-            parse_iso(re.sub(r"(\.\d{6})\d+", r"\1", value)) if isinstance(value, str) else None
-        )
+        time = parse_iso(re.sub(r"(\.\d{6})\d+", r"\1", value))
     except (ValueError, OverflowError):
         return None
-    return moment if moment is not None and 2000 <= moment.year < 2100 else None
+    return time if 2000 <= time.year < 2100 else None
 
 
-def _named(item: Any) -> str:
-    """Of an item that cannot be read, what may be its id."""
-    said = item.get("id") if isinstance(item, dict) else None
-    return said if isinstance(said, str) and re.fullmatch(r"[A-Za-z0-9-]{1,40}", said) else ""
+def _get_raw_id(item: Any) -> str:
+    """Return what is probably the ID of an invalid invoice, or ""."""
+    value = item.get("id") if isinstance(item, dict) else None
+    return value if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9-]{1,40}", value) else ""
 
 
-def _seconds_in_words(body: bytes) -> int | None:
-    document = _json(body)
+def _get_wait_in_message(body: bytes) -> int | None:
+    document = _parse_json(body)
     message = document.get("message") if isinstance(document, dict) else None
-    found = SECONDS_IN_WORDS.search(message) if isinstance(message, str) else None
-    return int(found[1]) if found else None
+    match = WAIT_IN_MESSAGE.search(message) if isinstance(message, str) else None
+    return int(match[1]) if match else None
 
 
-def _json(body: bytes) -> Any:
-    """Numbers with a fraction as Decimal: money never passes through a float."""
+def _parse_json(body: bytes) -> Any:
+    """Return the JSON value, or None if it is invalid. Fractions are Decimal, never float."""
     try:
         return json.loads(body, parse_float=Decimal)
     except (ValueError, RecursionError):

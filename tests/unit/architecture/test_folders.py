@@ -19,6 +19,7 @@ SHARED = {
     "telemetry",
     "urls",
     "manifest",
+    "planning",
     "invoices",
     "due",
     "gaps",

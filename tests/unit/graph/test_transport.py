@@ -14,7 +14,7 @@ import pytest
 from shared.errors import RequestRefusedError, UnavailableError
 from shared.graph.client import GraphBillingClient
 from shared.graph.responses import OperationRunning
-from shared.graph.transport import MAX_RESPONSE_BYTES, GraphTokens
+from shared.graph.transport import MAX_RESPONSE_BYTES, GraphTokenProvider
 from shared.urls import parse_graph_base_url
 from tests.unit.graph.scripted import (
     BILLED,
@@ -93,7 +93,7 @@ async def test_an_answer_that_does_not_come() -> None:
         credential=Credential(),
         clock=FixedClock(),
         transport=httpx.MockTransport(never),
-        total_seconds=0.02,
+        timeout_seconds=0.02,
     )
     with pytest.raises(UnavailableError) as caught:
         await graph.start_export(BILLED, None)
@@ -106,7 +106,7 @@ async def test_a_token_that_does_not_come() -> None:
             await asyncio.sleep(60)
 
     with pytest.raises(UnavailableError) as caught:
-        await Script().graph(credential=Slow(), total_seconds=1.0).get_operation(OPERATION)
+        await Script().graph(credential=Slow(), timeout_seconds=1.0).get_operation(OPERATION)
     assert caught.value.code == "identity_unavailable" and caught.value.__context__ is None
 
 
@@ -170,8 +170,8 @@ async def test_the_log_names_ids_and_numbers(caplog: pytest.LogCaptureFixture) -
         record.getMessage() for record in caplog.records if record.name == "partner_billing.graph"
     ]
     assert [line.partition(", client")[0] for line in ours] == [
-        "graph operation: 200 after 0.0 s, request id r-1",
-        "graph manifest: 200 after 0.0 s, request id r-2",
+        "Graph operation request: status 200 after 0.0 s, request ID r-1",
+        "Graph manifest request: status 200 after 0.0 s, request ID r-2",
     ]
     assert {record.name for record in caplog.records} <= {"partner_billing.graph", "asyncio"}
     assert "SENTINEL" not in caplog.text and "http" not in "".join(ours)
@@ -239,7 +239,7 @@ def test_other_urls_are_refused_and_not_quoted(url: str) -> None:
 async def test_a_token_is_for_no_other_address(url: str) -> None:
     credential = Credential()
     with pytest.raises(RequestRefusedError):
-        await GraphTokens(credential, "graph.microsoft.com", 1).get_authorization_token(url)
+        await GraphTokenProvider(credential, "graph.microsoft.com", 1).get_authorization_token(url)
     assert not credential.asked
 
 

@@ -206,7 +206,7 @@ async def test_an_answer_that_never_comes_is_given_up() -> None:
         credential=None,
         clock=FixedClock(),
         transport=httpx.MockTransport(silent),
-        total_seconds=0.01,
+        timeout_seconds=0.01,
     )
     with pytest.raises(UnavailableError, match="partner_center_unavailable"):
         await slow.list_invoices()

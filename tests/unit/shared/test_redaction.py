@@ -1,4 +1,4 @@
-"""The wall: what of an exception may leave, and what may cross a boundary."""
+"""Sanitized exceptions and redacted logs contain no secret."""
 
 import asyncio
 import inspect
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from shared.errors import InfrastructureError, RequestRefusedError, ThrottledError
 from shared.redaction import (
-    NOISY,
+    LIBRARIES,
     TRACE_ID,
     configure_library_logging,
     format_traceback,
@@ -44,19 +44,20 @@ class Response:
 
 
 @sanitize_exceptions
-async def failing(error: BaseException, *, also: int = 1) -> int:
-    """Its own words."""
+async def raise_error(error: BaseException) -> int:
     raise error
 
 
-async def caught(error: BaseException) -> InfrastructureError:
+async def sanitize(error: BaseException) -> InfrastructureError:
     with pytest.raises(InfrastructureError) as raised:
-        await failing(error)
+        await raise_error(error)
     return raised.value
 
 
-async def test_only_type_and_numbers_get_through(caplog: pytest.LogCaptureFixture) -> None:
-    said = await caught(
+async def test_sanitize_exceptions_keeps_only_type_and_numbers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    error = await sanitize(
         LibraryError(
             SECRET,
             status_code=403,
@@ -64,23 +65,21 @@ async def test_only_type_and_numbers_get_through(caplog: pytest.LogCaptureFixtur
             response=Response({"x-ms-request-id": "0a1b-2c"}),
         )
     )
-    assert (
-        str(said)
-        == "infrastructure_fault LibraryError status 403 error_code AuthenticationFailed request_id 0a1b-2c"
+    assert str(error) == (
+        "infrastructure_fault LibraryError status 403 error_code AuthenticationFailed "
+        "request_id 0a1b-2c"
     )
-    assert said.__context__ is None and said.__cause__ is None
-    assert (
-        "TOPSECRET" not in caplog.text
-        and "test_redaction.py" in caplog.text
-        and caplog.records[0].exc_info is None
-    )
+    assert error.__context__ is None and error.__cause__ is None
+    assert "TOPSECRET" not in caplog.text and "test_redaction.py" in caplog.text
+    assert caplog.records[0].exc_info is None
 
 
-async def test_a_chain_of_errors_is_cut_off() -> None:
-    error = LibraryError(SECRET)
-    error.__cause__, error.__context__ = ValueError(SECRET), ValueError(SECRET)
-    said = await caught(error)
-    assert said.__context__ is None and said.__cause__ is None and "TOPSECRET" not in repr(said)
+async def test_sanitize_exceptions_drops_cause_and_context() -> None:
+    original = LibraryError(SECRET)
+    original.__cause__, original.__context__ = ValueError(SECRET), ValueError(SECRET)
+    error = await sanitize(original)
+    assert error.__context__ is None and error.__cause__ is None
+    assert "TOPSECRET" not in repr(error)
 
 
 @pytest.mark.parametrize(
@@ -107,48 +106,43 @@ async def test_a_chain_of_errors_is_cut_off() -> None:
         ),
     ],
 )
-def test_what_is_no_token_is_dropped(facts: dict[str, Any], expected: str) -> None:
+def test_to_infrastructure_error_drops_unsafe_values(facts: dict[str, Any], expected: str) -> None:
     assert str(to_infrastructure_error(LibraryError(SECRET, **facts))) == expected
 
 
-def test_errors_of_our_own_keep_code_and_numbers() -> None:
-    assert str(
-        to_infrastructure_error(
-            ThrottledError(
-                "graph_throttled", retry_after_seconds=5, http_status=429, request_id="r"
-            )
-        )
-    ) == ("graph_throttled ThrottledError status 429 request_id r")
-    assert (
-        str(to_infrastructure_error(RequestRefusedError("graph_forbidden", error_code="two words")))
-        == "graph_forbidden RequestRefusedError"
+def test_to_infrastructure_error_keeps_code_and_numbers_of_app_errors() -> None:
+    throttled = ThrottledError(
+        "graph_throttled", retry_after_seconds=5, http_status=429, request_id="r"
     )
-    once = InfrastructureError("plan_missing", "Plan")
-    assert to_infrastructure_error(once) is once
+    refused = RequestRefusedError("graph_forbidden", error_code="two words")
+    error = InfrastructureError("plan_missing", "Plan")
+    assert str(to_infrastructure_error(throttled)) == (
+        "graph_throttled ThrottledError status 429 request_id r"
+    )
+    assert str(to_infrastructure_error(refused)) == "graph_forbidden RequestRefusedError"
+    assert to_infrastructure_error(error) is error
 
 
-async def test_ends_of_tasks_pass_the_wall() -> None:
-    for passing in (KeyboardInterrupt(), SystemExit()):
-        with pytest.raises(type(passing)):
-            await failing(passing)
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit()], ids=repr)
+async def test_sanitize_exceptions_does_not_catch_exit_exceptions(error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        await raise_error(error)
 
 
-async def test_what_is_returned_passes_and_the_signature_stays() -> None:
+async def test_sanitize_exceptions_keeps_result_and_signature() -> None:
     @sanitize_exceptions
-    async def adding(one: int, *, other: int = 2) -> int:
+    async def add(first: int, *, second: int = 2) -> int:
         """Adds."""
-        return one + other
+        return first + second
 
-    assert await adding(1, other=4) == 5
-    assert (
-        list(inspect.signature(adding).parameters) == ["one", "other", "context"]
-        and adding.__doc__ == "Adds."
-    )
-    assert adding.__name__ == "adding" and inspect.iscoroutinefunction(adding)
+    assert await add(1, second=4) == 5
+    assert list(inspect.signature(add).parameters) == ["first", "second", "context"]
+    assert (add.__name__, add.__doc__) == ("add", "Adds.")
+    assert inspect.iscoroutinefunction(add)
 
 
 class Invocation:
-    """What the worker hands over as `context`, as far as it is looked at."""
+    """The part of the worker's invocation context that the app reads."""
 
     def __init__(self, **trace: Any) -> None:
         self.trace_context = type("TraceContext", (), trace)
@@ -168,42 +162,40 @@ TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
         (None, ""),
     ],
 )
-async def test_a_call_knows_the_trace_that_the_platform_files_it_under(
+async def test_sanitize_exceptions_sets_trace_id_during_the_call(
     context: Any, trace_id: str
 ) -> None:
-    """And the next one does not; what runs inside the call knows it too."""
-
     @sanitize_exceptions
-    async def telling(request: str) -> str:
-        return await asyncio.create_task(inner())
+    async def get_trace_id_in_task(request: str) -> str:
+        return await asyncio.create_task(get_trace_id())
 
-    async def inner() -> str:
+    async def get_trace_id() -> str:
         return TRACE_ID.get()
 
-    assert await telling(request="r", context=context) == trace_id  # type: ignore[call-arg]
-    assert TRACE_ID.get() == "" and await telling(request="r") == ""
+    assert await get_trace_id_in_task(request="r", context=context) == trace_id  # type: ignore[call-arg]
+    assert TRACE_ID.get() == ""
+    assert await get_trace_id_in_task(request="r") == ""
 
 
-def test_where_names_lines_and_no_source() -> None:
+def test_format_traceback_contains_lines_but_no_source() -> None:
     try:
         raise ValueError(SECRET)
     except ValueError as error:
-        place = format_traceback(error)
-    assert place.startswith("test_redaction.py:") and place.endswith(
-        ":test_where_names_lines_and_no_source"
-    )
-    assert "TOPSECRET" not in place and "/" not in place
+        text = format_traceback(error)
+    assert text.startswith("test_redaction.py:")
+    assert text.endswith(":test_format_traceback_contains_lines_but_no_source")
+    assert "TOPSECRET" not in text and "/" not in text
 
 
-def test_libraries_are_quiet() -> None:
-    before = {name: logging.getLogger(name).level for name in NOISY}
+def test_configure_library_logging_disables_info_logs() -> None:
+    levels = {name: logging.getLogger(name).level for name in LIBRARIES}
     try:
         configure_library_logging()
         assert not any(
-            logging.getLogger(f"{name}.inner").isEnabledFor(logging.INFO) for name in NOISY
+            logging.getLogger(f"{name}.inner").isEnabledFor(logging.INFO) for name in LIBRARIES
         )
     finally:
-        for name, level in before.items():
+        for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
 
 
@@ -238,13 +230,13 @@ words = st.sampled_from(
     signatures,
     st.sampled_from(["", "&x=1", " x", '"', "'", "\n", ";x=1"]),
 )
-def test_no_signature_survives(before: str, word: str, signature: str, behind: str) -> None:
-    shown = redact(before + word + signature + behind)
-    assert signature not in shown.removeprefix(before) and "***" in shown
+def test_redact_removes_every_secret(prefix: str, word: str, secret: str, suffix: str) -> None:
+    text = redact(prefix + word + secret + suffix)
+    assert secret not in text.removeprefix(prefix) and "***" in text
 
 
 @given(st.text("abc xyz/-:,.{}[]0123456789", max_size=80))
-def test_other_texts_stay_as_they_are(text: str) -> None:
+def test_redact_without_secret_returns_text_unchanged(text: str) -> None:
     assert redact(text) == text
 
 
@@ -260,40 +252,38 @@ def test_other_texts_stay_as_they_are(text: str) -> None:
         ["sig=x", "?code=1", "a&code=1", "AccountKey=abc", "SIG=", "token=t", "Password=p"]
     ),
 )
-def test_a_secret_anywhere_is_found(value: Any, secret: str) -> None:
+def test_is_secret_free_finds_secrets_at_any_depth(value: Any, secret: str) -> None:
     assert not is_secret_free([value, {"a": (secret,)}]) and not is_secret_free({secret: value})
-    lowered = json.dumps(value, ensure_ascii=False).lower()
-    if "=" not in lowered:
+    lowercase = json.dumps(value, ensure_ascii=False).lower()
+    if "=" not in lowercase:
         assert is_secret_free(value)
 
 
-SAID = "GET https://a.blob.core.windows.net/c?sv=1&sig=TOPSECRET failed"
+MESSAGE = "GET https://a.blob.core.windows.net/c?sv=1&sig=TOPSECRET failed"
 
 
-def test_no_record_of_any_logger_keeps_a_secret() -> None:
-    """Also where a library writes it, in arguments or in a traceback; what holds none is left as it was."""
-    before, seen = logging.getLogRecordFactory(), []
+def test_install_log_redaction_redacts_messages_arguments_and_tracebacks() -> None:
+    create_record, records = logging.getLogRecordFactory(), list[logging.LogRecord]()
     logger = logging.getLogger("some.library")
     handler = logging.Handler()
-    handler.emit = seen.append  # type: ignore[method-assign]
+    handler.emit = records.append  # type: ignore[method-assign]
     logger.addHandler(handler)
     try:
         install_log_redaction()
         install_log_redaction()
-        logger.warning(SAID)
-        logger.warning("asked %s with %d", SAID, 5)
+        logger.warning(MESSAGE)
+        logger.warning("request %s after %d", MESSAGE, 5)
         try:
-            raise ValueError(SAID)
+            raise ValueError(MESSAGE)
         except ValueError:
-            logger.exception("it failed")
+            logger.exception("request failed")
         logger.warning("%s is %d", "plain", 5)
-        logging.getLogRecordFactory()(
-            "n", logging.INFO, "f", 1, "%d", ("wrong",), None
-        )  # logging itself says what is wrong
+        # A record with invalid arguments is created; the handler reports the error.
+        logging.getLogRecordFactory()("n", logging.INFO, "f", 1, "%d", ("wrong",), None)
     finally:
         logger.removeHandler(handler)
-        logging.setLogRecordFactory(before)
-    texts = [logging.Formatter().format(record) for record in seen]
-    assert len(seen) == 4 and not [text for text in texts if "TOPSECRET" in text]
+        logging.setLogRecordFactory(create_record)
+    texts = [logging.Formatter().format(record) for record in records]
+    assert len(records) == 4 and not [text for text in texts if "TOPSECRET" in text]
     assert all("sig=***" in text for text in texts[:3]) and "Traceback" in texts[2]
-    assert texts[3] == "plain is 5" and seen[3].args == ("plain", 5)
+    assert texts[3] == "plain is 5" and records[3].args == ("plain", 5)

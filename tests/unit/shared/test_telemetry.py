@@ -1,4 +1,4 @@
-"""One line of JSON for each event, whatever is in it; and one version of the app."""
+"""Events are valid, redacted lines of JSON."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from shared.telemetry import APP_VERSION, emit_event
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def said(
+def emit(
     caplog: pytest.LogCaptureFixture, name: str, event_id: str, **facts: Any
 ) -> dict[str, Any]:
     caplog.clear()
@@ -25,16 +25,13 @@ def said(
         emit_event(name, event_id, **facts)
     [record] = caplog.records
     line = record.getMessage()
-    assert (
-        "\n" not in line
-        and record.name == "partner_billing.events"
-        and record.levelno == logging.INFO
-    )
+    assert "\n" not in line
+    assert (record.name, record.levelno) == ("partner_billing.events", logging.INFO)
     return dict(json.loads(line))
 
 
-def test_an_event_is_its_facts(caplog: pytest.LogCaptureFixture) -> None:
-    assert said(
+def test_emit_event_writes_facts_without_empty_values(caplog: pytest.LogCaptureFixture) -> None:
+    assert emit(
         caplog,
         "run_ended",
         "r/ended/1",
@@ -56,17 +53,16 @@ def test_an_event_is_its_facts(caplog: pytest.LogCaptureFixture) -> None:
     }
 
 
-def test_it_leads_to_durables_records_of_the_same_work(caplog: pytest.LogCaptureFixture) -> None:
-    """Of a run in a cycle, the run's own orchestration; and the trace of the call that it was written in."""
+def test_emit_event_adds_instance_id_and_trace_id(caplog: pytest.LogCaptureFixture) -> None:
     token = TRACE_ID.set("4bf92f3577b34da6a3ce929d0e0e4736")
     try:
-        line = said(caplog, "run_started", "r/started/1", run_id="r", cycle_id="c")
+        line = emit(caplog, "run_started", "r/started/1", run_id="r", cycle_id="c")
     finally:
         TRACE_ID.reset(token)
     assert (line["instance_id"], line["trace_id"]) == ("r", "4bf92f3577b34da6a3ce929d0e0e4736")
-    assert said(caplog, "cycle_ended", "c/ended/1", cycle_id="c")["instance_id"] == "c"
-    assert said(caplog, "backfill_ended", "b/ended/1", backfill_id="b")["instance_id"] == "b"
-    assert {"instance_id", "trace_id"}.isdisjoint(said(caplog, "preflight", "preflight/20261121"))
+    assert emit(caplog, "cycle_ended", "c/ended/1", cycle_id="c")["instance_id"] == "c"
+    assert emit(caplog, "backfill_ended", "b/ended/1", backfill_id="b")["instance_id"] == "b"
+    assert {"instance_id", "trace_id"}.isdisjoint(emit(caplog, "preflight", "preflight/20261121"))
 
 
 @hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -75,11 +71,11 @@ def test_it_leads_to_durables_records_of_the_same_work(caplog: pytest.LogCapture
     secret=st.text("abcdef0123456789", min_size=8, max_size=20),
     word=st.sampled_from(["sig=", "&sig=", "Bearer ", "AccountKey=", "token="]),
 )
-def test_a_line_stays_whole_when_a_secret_is_taken_out(
+def test_emit_event_with_secrets_writes_valid_json_without_them(
     caplog: pytest.LogCaptureFixture, text: str, secret: str, word: str
 ) -> None:
-    install_log_redaction()  # as in the app, whatever ran before
-    line = said(
+    install_log_redaction()
+    line = emit(
         caplog,
         "e",
         f"{word}{secret}",
@@ -90,6 +86,6 @@ def test_a_line_stays_whole_when_a_secret_is_taken_out(
     assert line["event"] == "e" and {"reason", "other"} <= set(line)
 
 
-def test_there_is_one_version() -> None:
+def test_app_version_equals_project_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert project["project"]["version"] == APP_VERSION
