@@ -1,6 +1,6 @@
-"""Microsoft's side, simulated: Graph partner billing, Partner Center invoices and the billing storage, with switches and faults.
+"""A simulator of Microsoft's side: Graph partner billing, Partner Center and the billing storage.
 
-What lives here answers like Microsoft does, or may: nothing here knows the app. See README.md.
+It is independent of the app. README.md describes its data, its switches and fault injection.
 """
 
 from local.simulator.behaviour import SWITCHES, Behaviour, matrix

@@ -1,7 +1,8 @@
-"""Every way in which the service may answer, where Microsoft does not say which: one switch each, with its values.
+"""Switches for behaviour that Microsoft's documents leave open or that varies in practice.
 
-A switch's first value is its default. Choices are `Literal` types, numbers declare the values worth testing; `SWITCHES`
-is read off the class, so that a test matrix runs through all of them and none can be forgotten.
+The first value of a switch is its default. Switches with a fixed set of values are `Literal`
+types; numeric switches declare the values worth testing. `SWITCHES` is derived from the class, so
+that a test matrix always contains every switch.
 """
 
 from collections.abc import Iterator
@@ -9,104 +10,116 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
-def choice(default: str, means: str) -> Any:
-    """A switch whose values are those of its Literal type."""
-    return field(default=default, metadata={"means": means})
+def choice(default: str, description: str) -> Any:
+    """Declare a switch whose values are those of its Literal type."""
+    return field(default=default, metadata={"description": description})
 
 
-def number(default: float | None, *others: float | None, means: str) -> Any:
-    """A switch that takes any number; `others` are the values a test matrix tries."""
-    return field(default=default, metadata={"means": means, "values": (default, *others)})
+def number(default: float | None, *others: float | None, description: str) -> Any:
+    """Declare a switch that accepts any number; `others` are the other values to test."""
+    return field(
+        default=default, metadata={"description": description, "values": (default, *others)}
+    )
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How the simulated service behaves. Immutable: tests put another one in place with `dataclasses.replace`."""
+    """The behaviour of the simulated service. Immutable; change it with `dataclasses.replace`."""
 
-    # -- asking for an export
+    # -- start of an export
     start_body: Literal["empty", "empty_json", "json"] = choice(
-        "empty", "the 202: nothing, only a content type, the operation"
+        "empty", "body of the 202 response: none, none but a content type, or the operation"
     )
     location: Literal["own", "foreign", "absent"] = choice(
-        "own", "host that Location and links name; absent: no Location at all"
+        "own", "host in Location and in links, or no Location header"
     )
-    start_retry_after: Literal["absent", "seconds"] = choice("absent", "Retry-After with the 202")
+    start_retry_after: Literal["absent", "seconds"] = choice(
+        "absent", "Retry-After of the 202 response"
+    )
     repeated_start: Literal["new_operation", "same_operation"] = choice(
-        "new_operation", "an equal export while one is known"
+        "new_operation", "second start of the same export: a new operation or the existing one"
     )
     unknown_invoice: Literal[
         "bad_request", "not_found", "failed_5000", "failed_other", "zero_blobs"
-    ] = choice("bad_request", "an invoice that the partner does not have")
+    ] = choice("bad_request", "response for an invoice of another partner")
     legacy_invoice: Literal["failed_5000", "bad_request", "zero_blobs"] = choice(
-        "failed_5000", "an invoice of the D kind"
+        "failed_5000", "response for a legacy invoice (D...)"
     )
     unknown_currency: Literal["bad_request", "failed_5000", "zero_blobs"] = choice(
-        "bad_request", "a currency that the partner is not billed in"
+        "bad_request", "response for a currency in which the partner is not billed"
     )
     invoice_exportable: Literal["at_once", "failed_5000_at_first", "running_at_first"] = choice(
-        "at_once", "an export within `first_hours` of the invoice's date"
+        "at_once", "response within `first_hours` after the invoice was issued"
     )
     concurrent_operations: int = number(
-        0, 2, means="operations that may run at once, more are answered 429; 0 = any number"
+        0, 2, description="maximum number of running operations, then 429; 0 means no limit"
     )
     permission: Literal["granted", "denied"] = choice(
-        "granted", "denied: 403 Authorization_RequestDenied"
+        "granted", "denied returns 403 Authorization_RequestDenied"
     )
-    authorization: Literal["ignored", "demanded", "claims_challenge"] = choice(
+    authorization: Literal["ignored", "required", "claims_challenge"] = choice(
         "ignored",
-        "Authorization header: not looked at, 401 without one, 401 with a claims challenge to each first token",
+        "Authorization header: ignored, 401 if absent, or a claims challenge for the first",
     )
     aggregated_usage: Literal["not_implemented", "accepted"] = choice(
-        "not_implemented", "POST aggregatedUsage under /beta"
+        "not_implemented", "POST of aggregatedUsage below /beta"
     )
     collections: Literal["not_found", "listed"] = choice(
-        "not_found", "GET of all operations or all manifests"
+        "not_found", "GET of all operations or of all manifests"
     )
 
-    # -- waiting for it
+    # -- operations
     ready_after_polls: int = number(
-        2, 0, means="looks that find the operation not ready, the first of them notStarted"
+        2,
+        0,
+        description="number of reads that return a pending status, the first of them notStarted",
     )
     ready_after_seconds: float = number(
-        0, 2, means="time from POST until it is ready, by the simulator's clock"
+        0,
+        2,
+        description="seconds from POST until the operation is complete, by the simulator's clock",
     )
     retry_after: Literal["seconds", "http_date", "junk", "absent"] = choice(
-        "seconds", "Retry-After of an operation not ready"
+        "seconds", "form of Retry-After for a pending operation"
     )
-    retry_after_seconds: float = number(1, 0, 200, means="its value")
+    retry_after_seconds: float = number(1, 0, 200, description="value of Retry-After in seconds")
     status_running: Literal["running", "processing", "notstarted", "absent"] = choice(
-        "running", "status word while running"
+        "running", "status of a running operation"
     )
     status_success: Literal["succeeded", "completed", "Succeeded", "absent"] = choice(
-        "succeeded", "status word of the end"
+        "succeeded", "status of a successful operation"
     )
-    odata_type: Literal["present", "absent"] = choice("present", "@odata.type in operations")
+    odata_type: Literal["present", "absent"] = choice("present", "@odata.type of operations")
     created_time: Literal["naive", "aware"] = choice(
-        "naive", "createdDateTime of an operation without or with zone"
+        "naive", "createdDateTime of an operation without or with a time zone"
     )
     manifest: Literal["inline", "link", "string", "link_and_inline"] = choice(
-        "inline", "where a finished operation shows it"
+        "inline", "how a successful operation returns its manifest"
     )
-    failure_code: Literal["string", "number"] = choice("string", 'error.code "5000" or 5000')
+    failure_code: Literal["string", "number"] = choice(
+        "string", 'type of error.code: "5000" or 5000'
+    )
     operation_end: Literal["by_data", "failed_5000", "failed_other", "never"] = choice(
-        "by_data", "how every operation ends"
+        "by_data", "result of every operation"
     )
     operation_lifetime_seconds: float | None = number(
-        None, 1, means="age at which an operation is forgotten, by the clock"
+        None, 1, description="age at which an operation expires, by the simulator's clock"
     )
     operation_lifetime_reads: int | None = number(
-        None, 3, means="looks after which an operation is forgotten"
+        None, 3, description="number of reads after which an operation expires"
     )
-    gone: Literal["404", "410"] = choice("404", "answer to an id that is unknown or forgotten")
+    gone: Literal["404", "410"] = choice("404", "status for an unknown or expired operation")
     operation_data: Literal["fixed", "newest"] = choice(
-        "fixed", "data of a finished operation: as of the POST, or newest"
+        "fixed", "data of a successful operation: as of the POST, or the newest"
     )
-    throttle_every: int = number(0, 3, means="every n-th Graph request is answered 429; 0 = none")
+    throttle_every: int = number(
+        0, 3, description="every nth request to Graph returns 429; 0 means none"
+    )
     throttle_retry_after: Literal["seconds", "http_date", "junk", "absent"] = choice(
-        "seconds", "Retry-After of those 429"
+        "seconds", "form of Retry-After of these 429 responses"
     )
 
-    # -- the manifest
+    # -- manifest
     schema_version: Literal["2", "1"] = choice("2", "schemaVersion")
     data_format: Literal["compressedJSON", "compressedJSONLines"] = choice(
         "compressedJSON", "dataFormat"
@@ -114,23 +127,23 @@ class Behaviour:
     partition_type: Literal["default", "Default"] = choice("default", "partitionType")
     partition_values: Literal["same", "several"] = choice("same", "partitionValue of the blobs")
     extra_members: Literal["absent", "present"] = choice(
-        "absent", "members that are not documented, in manifest and blobs"
+        "absent", "undocumented members in the manifest and in its blobs"
     )
     empty_export: Literal["failed_5000", "zero_blobs", "empty_file", "no_bytes"] = choice(
         "failed_5000",
-        "an export without lines: failure, no blob, a gzip file of nothing, a file of 0 bytes",
+        "export without lines: failure, no blobs, an empty gzip file, or a file of 0 bytes",
     )
     sas_lifetime_seconds: float = number(
-        3600, 3, means="validity of a SAS from the read that minted it, real time"
+        3600, 3, description="lifetime of a SAS after the read that created it, in real time"
     )
     sas_renewal: Literal["fresh", "fixed"] = choice(
-        "fresh", "a new SAS with every read, or always the first one"
+        "fresh", "a new SAS for every read, or always the first one"
     )
     reconciliation_root: Literal["like_usage", "plain", "opaque"] = choice(
-        "like_usage", "rootDirectory of reconciliation"
+        "like_usage", "form of rootDirectory for reconciliation"
     )
     blob_names: Literal["spark", "nested"] = choice(
-        "spark", "names as Spark gives them; nested: in folders below the root"
+        "spark", "names as written by Spark; nested: in folders below the root"
     )
     hostile_manifest: Literal[
         "none",
@@ -155,89 +168,93 @@ class Behaviour:
         "other_currency",
         "other_fragment",
         "other_month",
-    ] = choice("none", "a manifest that must be refused")
+    ] = choice("none", "a manifest that clients must reject")
 
-    # -- the blobs
+    # -- blobs
     compression: Literal["mixed", "gzip", "members", "plain"] = choice(
-        "mixed", "gzip with one member, several, every other blob so, or none under the same names"
+        "mixed", "gzip with one member or several members, both alternately, or plain text"
     )
     content_encoding: Literal["absent", "gzip"] = choice("absent", "Content-Encoding of the blobs")
     content_md5: Literal["present", "absent"] = choice("present", "Content-MD5 of the blobs")
     byte_order_mark: Literal["absent", "present"] = choice(
-        "absent", "UTF-8 BOM at the beginning of each blob"
+        "absent", "UTF-8 byte order mark at the start of each blob"
     )
-    last_newline: Literal["present", "absent"] = choice("present", "newline after the last line")
-    blank_lines: Literal["none", "some"] = choice("none", "empty lines between the lines")
+    last_newline: Literal["present", "absent"] = choice("present", "newline at the end of the file")
+    blank_lines: Literal["none", "some"] = choice("none", "blank lines between the lines")
     numbers: Literal["numbers", "strings"] = choice(
-        "numbers", "JSON type of amounts, prices, quantities"
+        "numbers", "JSON type of amounts, prices and quantities"
     )
-    missing_values: Literal["null", "absent", "empty"] = choice("null", "a field without a value")
-    dates: Literal["iso", "iso_naive", "date", "us"] = choice("iso", "text of a date")
+    missing_values: Literal["null", "absent", "empty"] = choice(
+        "null", "form of a field without a value"
+    )
+    dates: Literal["iso", "iso_naive", "date", "us"] = choice("iso", "format of dates")
     field_case: Literal["documented", "sample"] = choice(
-        "documented", "BenefitID, BenefitOrderID or BenefitId, BenefitOrderId"
+        "documented", "BenefitID and BenefitOrderID, or BenefitId and BenefitOrderId"
     )
     unbilled_fields: Literal["documented", "observed"] = choice(
         "documented",
-        "observed: no InvoiceNumber, BenefitOrderID, BenefitID, but PCToBCExchangeRateDate",
+        "observed: PCToBCExchangeRateDate instead of InvoiceNumber, BenefitOrderID and BenefitID",
     )
 
-    # -- the data
+    # -- data
     unbilled_data: Literal["moving", "stalled"] = choice(
-        "moving", "current month: daily, or nothing new before invoices are out"
+        "moving", "current month: changes daily, or not until the last month is invoiced"
     )
-    billed_usage: Literal["whole", "partial_at_first"] = choice(
-        "whole", "billed usage for `first_hours` from the invoice's date"
+    billed_usage: Literal["complete", "partial_at_first"] = choice(
+        "complete", "billed usage within `first_hours` after the invoice was issued"
     )
-    first_hours: float = number(24, 1, means="what `at first` means")
+    first_hours: float = number(24, 1, description="duration of the values that end in `at_first`")
     month_opens_after_hours: float = number(
-        0, 6, means="hours for which `current` still means the month before"
+        0, 6, description="hours after midnight in which `current` still means the previous month"
     )
 
     # -- Partner Center
     invoice_spelling: Literal["examples", "table"] = choice(
-        "examples", "documentType, invoiceType as in examples or table"
+        "examples", "documentType and invoiceType as in Microsoft's examples or property table"
     )
     invoice_periods: Literal["absent", "present"] = choice(
-        "absent", "billing period dates in the list"
+        "absent", "billing period in the list of invoices"
     )
     invoice_paging: Literal["one_page", "paged"] = choice(
-        "one_page", "paged: size and offset are obeyed, `next` is given"
+        "one_page", "paged applies size and offset and returns `next` links"
     )
     amended_invoice: Literal["none", "reissued"] = choice(
-        "none", "the newest invoice was voided and issued again"
+        "none", "reissued: the newest invoice was voided and issued again"
     )
     partner_center_permission: Literal["granted", "denied"] = choice(
-        "granted", "denied: 403 in Partner Center's shape"
+        "granted", "denied returns 403 in Partner Center's format"
     )
 
     def __post_init__(self) -> None:
         for name, values in SWITCHES.items():
             value = getattr(self, name)
-            if name not in OPEN and value not in values:
-                raise ValueError(f"{name}={value!r}: one of {', '.join(map(str, values))}")
+            if name not in NUMERIC_SWITCHES and value not in values:
+                raise ValueError(
+                    f"{name} must be one of {', '.join(map(str, values))}, not {value!r}"
+                )
             if (
-                name in OPEN
+                name in NUMERIC_SWITCHES
                 and not (value is None and None in values)
                 and (isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0)
             ):
-                raise ValueError(f"{name}={value!r}: a number, not negative")
+                raise ValueError(f"{name} must be a non-negative number, not {value!r}")
 
-    def with_text(self, *settings: str) -> "Behaviour":
-        """From the command line.
+    def with_switches(self, *settings: str) -> "Behaviour":
+        """Return a copy with switches set from the command line.
 
-        >>> Behaviour().with_text("manifest=link", "sas_lifetime_seconds=3").manifest
+        >>> Behaviour().with_switches("manifest=link", "sas_lifetime_seconds=3").manifest
         'link'
         """
         changes: dict[str, Any] = {}
         for setting in settings:
             name, equals, text = setting.partition("=")
             if not equals or name not in SWITCHES:
-                raise ValueError(f"{setting!r}: no such switch; there are {', '.join(SWITCHES)}")
-            changes[name] = _number(name, text) if name in OPEN else text
+                raise ValueError(f"Unknown switch: {setting!r}. Allowed: {', '.join(SWITCHES)}.")
+            changes[name] = _number(name, text) if name in NUMERIC_SWITCHES else text
         return replace(self, **changes)
 
 
-# What shapes a blob's bytes or its properties, and so belongs to the identity of the data.
+# Switches that change the bytes or properties of blobs. They are part of a data version's identity.
 CONTENT_SWITCHES = (
     "empty_export",
     "reconciliation_root",
@@ -262,7 +279,7 @@ def _number(name: str, text: str) -> float | int | None:
     try:
         return int(text) if text.isdigit() else float(text)
     except ValueError:
-        raise ValueError(f"{name}={text!r}: a number") from None
+        raise ValueError(f"{name} must be a number, not {text!r}") from None
 
 
 def _switches() -> Iterator[tuple[str, tuple[Any, ...]]]:
@@ -273,12 +290,14 @@ def _switches() -> Iterator[tuple[str, tuple[Any, ...]]]:
 
 
 SWITCHES: dict[str, tuple[Any, ...]] = dict(_switches())
-OPEN = frozenset(each.name for each in fields(Behaviour) if "values" in each.metadata)
-MEANINGS: dict[str, str] = {each.name: each.metadata["means"] for each in fields(Behaviour)}
+NUMERIC_SWITCHES = frozenset(each.name for each in fields(Behaviour) if "values" in each.metadata)
+DESCRIPTIONS: dict[str, str] = {
+    each.name: each.metadata["description"] for each in fields(Behaviour)
+}
 
 
 def matrix() -> Iterator[Behaviour]:
-    """The default, and every switch at each of its other values, one at a time."""
+    """Yield the default, then a behaviour for every other value of every switch."""
     yield Behaviour()
     for name, values in SWITCHES.items():
         for value in values:

@@ -1,19 +1,16 @@
-"""Billing months: which one `current` means, when its invoice is issued. Pure: a time in, a month out."""
+"""Billing months and the time at which their invoice is issued."""
 
 import calendar
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
-INVOICE_DAY, INVOICE_HOUR, INVOICE_MINUTE = (
-    8,
-    7,
-    13,
-)  # the invoice of a month is issued on the 8th of the next
+# An invoice is issued on the 8th of the month after the billing month.
+INVOICE_DAY, INVOICE_HOUR, INVOICE_MINUTE = 8, 7, 13
 
 
 @dataclass(frozen=True, order=True)
 class Month:
-    """One calendar month, which is one billing period."""
+    """A calendar month, which is a billing period."""
 
     year: int
     number: int
@@ -23,30 +20,36 @@ class Month:
 
     @property
     def compact(self) -> str:
-        """As root directories write it: `202610`."""
+        """The month as in root directories: `202610`."""
         return f"{self.year:04d}{self.number:02d}"
 
     @property
     def first(self) -> date:
+        """The first day."""
         return date(self.year, self.number, 1)
 
     @property
     def last(self) -> date:
+        """The last day."""
         return date(self.year, self.number, calendar.monthrange(self.year, self.number)[1])
 
     @property
     def days(self) -> tuple[date, ...]:
+        """All days."""
         return tuple(self.first + timedelta(days=n) for n in range(self.last.day))
 
     @property
     def invoiced_at(self) -> datetime:
+        """The time at which the invoice is issued."""
         following = self.plus(1)
         return datetime(
             following.year, following.number, INVOICE_DAY, INVOICE_HOUR, INVOICE_MINUTE, tzinfo=UTC
         )
 
     def plus(self, months: int) -> "Month":
-        """>>> str(Month(2026, 1).plus(-2))
+        """Return the month a number of months later, or earlier if negative.
+
+        >>> str(Month(2026, 1).plus(-2))
         '2025-11'
         """
         years, month = divmod(self.year * 12 + self.number - 1 + months, 12)
@@ -54,10 +57,11 @@ class Month:
 
     @staticmethod
     def of(moment: datetime | date) -> "Month":
+        """Return the month of a date or time."""
         return Month(moment.year, moment.month)
 
     @staticmethod
     def parse(text: str) -> "Month":
-        """From `2026-11`."""
+        """Parse a month such as `2026-11`."""
         moment = datetime.strptime(text, "%Y-%m")
         return Month(moment.year, moment.month)

@@ -1,4 +1,4 @@
-"""Invented customers, and the meters and products they are billed for. Nothing but facts; no company here exists."""
+"""Fictitious customers, and the meters and products that they are billed for."""
 
 from decimal import Decimal
 from typing import NamedTuple
@@ -7,17 +7,21 @@ AZURE_PLAN_PRODUCT, AZURE_PLAN_SKU = "DZH318Z0BPS6", "0001"
 
 
 class Meter(NamedTuple):
+    """A metered Azure service."""
+
     category: str
     sub_category: str
     name: str
     unit: str
     unit_price: Decimal  # in USD, the pricing currency
-    daily_quantity: Decimal  # what a resource uses on a common day
+    daily_quantity: Decimal  # of one resource on an average weekday
     service: str
-    kind: str  # resource type below the service
+    kind: str  # the resource type of the service
 
 
 class Product(NamedTuple):
+    """A licence, reservation, savings plan or software product."""
+
     product_id: str
     sku_id: str
     name: str
@@ -25,7 +29,7 @@ class Product(NamedTuple):
     publisher: str
     unit_price: Decimal
     term: str  # as in TermAndBillingCycle
-    cycle_months: int  # how often it is charged
+    cycle_months: int  # the interval between charges; 0: charged once
     unit: str
 
 
@@ -164,7 +168,7 @@ METERS = (
         "vaults",
     ),
 )
-# What a correction is booked on.
+# The meter of correction lines.
 ADJUSTMENT = Meter(
     "Adjustment",
     "Correction",

@@ -1,4 +1,4 @@
-"""Money as Microsoft computes it: Decimal, rounded down, in the documented order. Pure."""
+"""Amounts as Microsoft computes them: Decimal, rounded down in the documented order."""
 
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 
@@ -6,7 +6,7 @@ CENT = Decimal("0.01")
 
 
 def round_down(amount: Decimal) -> Decimal:
-    """To the cent, towards zero.
+    """Round to the cent, towards zero.
 
     >>> round_down(Decimal("1.999")), round_down(Decimal("-1.999"))
     (Decimal('1.99'), Decimal('-1.99'))
@@ -15,13 +15,17 @@ def round_down(amount: Decimal) -> Decimal:
 
 
 def usage_pricing_total(effective_unit_price: Decimal, quantity: Decimal) -> Decimal:
+    """Return the total of a usage quantity in the pricing currency."""
     return round_down(effective_unit_price * quantity)
 
 
 def usage_subtotal(
     effective_unit_price: Decimal, quantity: Decimal, exchange_rate: Decimal
 ) -> Decimal:
-    """ROUNDDOWN(ROUNDDOWN(EffectiveUnitPrice * BillableQuantity, 2) * PCToBCExchangeRate, 2)
+    """Return the subtotal of a usage-based charge in the billing currency.
+
+    The formula is
+    ROUNDDOWN(ROUNDDOWN(EffectiveUnitPrice * BillableQuantity, 2) * PCToBCExchangeRate, 2).
 
     >>> usage_subtotal(Decimal("0.0416"), Decimal("744"), Decimal("0.9217"))
     Decimal('28.52')
@@ -32,7 +36,9 @@ def usage_subtotal(
 def licence_subtotal(
     effective_unit_price: Decimal, quantity: Decimal, exchange_rate: Decimal
 ) -> Decimal:
-    """ROUNDDOWN(EffectiveUnitPrice * PCToBCExchangeRate, 2) * BillableQuantity
+    """Return the subtotal of a licence-based charge in the billing currency.
+
+    The formula is ROUNDDOWN(EffectiveUnitPrice * PCToBCExchangeRate, 2) * BillableQuantity.
 
     >>> licence_subtotal(Decimal("17.60"), Decimal(25), Decimal("0.9217"))
     Decimal('405.50')
@@ -41,4 +47,5 @@ def licence_subtotal(
 
 
 def tax(subtotal: Decimal, rate: Decimal) -> Decimal:
+    """Return the tax on a subtotal, rounded to the cent."""
     return (subtotal * rate).quantize(CENT, ROUND_HALF_UP)

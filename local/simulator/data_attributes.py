@@ -1,6 +1,7 @@
-"""The documented attributes of a line: which there are in `basic`, which only in `full`. Nothing but names.
+"""The documented attributes of lines in the sets `basic` and `full`.
 
-Usage: 30 in basic, 54 in full. Reconciliation: 35 in basic, 47 in full. Billed and unbilled share a list.
+Usage has 30 attributes in `basic` and 54 in `full`; reconciliation has 35 and 47. Billed and
+unbilled exports have the same attributes.
 """
 
 USAGE_BASIC = (
@@ -120,17 +121,19 @@ ATTRIBUTES: dict[tuple[str, str], tuple[str, ...]] = {
     ("reconciliation", "full"): RECONCILIATION_BASIC + RECONCILIATION_FULL_ONLY,
 }
 
-# Microsoft's own sample class spells these otherwise than its documents.
+# Microsoft's sample class and its documentation spell these names differently.
 SAMPLE_CASE = {"BenefitID": "BenefitId", "BenefitOrderID": "BenefitOrderId"}
-# What a real file of unbilled usage had not, and had besides.
-UNBILLED_WITHOUT = frozenset({"InvoiceNumber", "BenefitOrderID", "BenefitID"})
-UNBILLED_BESIDES = ("PCToBCExchangeRateDate",)
+# Differences between a real file of unbilled usage and the documentation.
+UNBILLED_OMITTED = frozenset({"InvoiceNumber", "BenefitOrderID", "BenefitID"})
+UNBILLED_ADDED = ("PCToBCExchangeRateDate",)
 
 
 def attribute_names(
     family: str, attribute_set: str, *, as_observed: bool = False
 ) -> tuple[str, ...]:
-    """`family` is usage or reconciliation; `as_observed` is for unbilled usage only.
+    """Return the attribute names of a family, `usage` or `reconciliation`.
+
+    `as_observed` returns the names of a real file; it applies to unbilled usage only.
 
     >>> len(attribute_names("usage", "full")), len(attribute_names("reconciliation", "basic"))
     (54, 35)
@@ -138,4 +141,4 @@ def attribute_names(
     documented = ATTRIBUTES[family, attribute_set]
     if not as_observed:
         return documented
-    return tuple(name for name in documented if name not in UNBILLED_WITHOUT) + UNBILLED_BESIDES
+    return tuple(name for name in documented if name not in UNBILLED_OMITTED) + UNBILLED_ADDED

@@ -1,4 +1,4 @@
-"""Lines into files: JSON Lines, UTF-8, gzip, in all the forms that the documents leave open."""
+"""Formats lines as files: JSON Lines in UTF-8, with gzip, in every documented or observed form."""
 
 import gzip
 import hashlib
@@ -16,7 +16,11 @@ BOM = b"\xef\xbb\xbf"
 
 
 class BlobFile:
-    """One blob of an export. Its bytes are made when first asked for, and kept unless `keep` is False (then made again)."""
+    """One blob of an export.
+
+    Its bytes are generated at the first access. They are kept in memory, or generated again at
+    every access if `keep` is False.
+    """
 
     def __init__(
         self,
@@ -35,6 +39,7 @@ class BlobFile:
 
     @property
     def content(self) -> bytes:
+        """The bytes of the blob."""
         if not self._keep:
             return self._make()
         if self._content is None:
@@ -52,20 +57,22 @@ class BlobFile:
 
     @property
     def size(self) -> int:
+        """The size in bytes."""
         return self._facts[0]
 
     @property
     def md5(self) -> bytes:
+        """The MD5 digest."""
         return self._facts[1]
 
     @property
     def sha256(self) -> str:
-        """In hex."""
+        """The SHA-256 digest in hexadecimal."""
         return self._facts[2]
 
 
 def json_line(row: Mapping[str, Any], names: Sequence[str], behaviour: Behaviour) -> str:
-    """One line, without its newline. `row` has a value, or None, for each name."""
+    """Return a line without its newline. `row` has a value or None for each name."""
     members = []
     for name in names:
         value = row[name]
@@ -73,15 +80,15 @@ def json_line(row: Mapping[str, Any], names: Sequence[str], behaviour: Behaviour
             if behaviour.missing_values == "absent":
                 continue
             value = ""
-        shown = SAMPLE_CASE.get(name, name) if behaviour.field_case == "sample" else name
-        members.append(f'"{shown}":{_json_value(value, behaviour)}')
+        spelling = SAMPLE_CASE.get(name, name) if behaviour.field_case == "sample" else name
+        members.append(f'"{spelling}":{_json_value(value, behaviour)}')
     return "{" + ",".join(members) + "}"
 
 
 def _json_value(value: Any, behaviour: Behaviour) -> str:
     match value:
         case str():
-            return _json_text(value)
+            return _json_string(value)
         case Decimal():
             text = plain_number(value)
             return f'"{text}"' if behaviour.numbers == "strings" else text
@@ -90,16 +97,16 @@ def _json_value(value: Any, behaviour: Behaviour) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-@lru_cache(maxsize=10_000)  # the same names come in every line
-def _json_text(value: str) -> str:
+@lru_cache(maxsize=10_000)  # the same strings occur in many lines
+def _json_string(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
 def plain_number(value: Decimal) -> str:
-    """Without exponent and without zeros at the end.
+    """Return a number without an exponent and without trailing zeros.
 
-    >>> plain_number(Decimal("1E+2")), plain_number(Decimal("0.500")), plain_number(Decimal("-0.00"))
-    ('100', '0.5', '0')
+    >>> [plain_number(Decimal(text)) for text in ("1E+2", "0.500", "-0.00")]
+    ['100', '0.5', '0']
     """
     text = format(value, "f")
     text = text.rstrip("0").rstrip(".") if "." in text else text
@@ -118,8 +125,8 @@ def _date_text(day: date, form: str) -> str:
 
 
 def file_of_lines(lines: Sequence[str], behaviour: Behaviour, *, number: int) -> bytes:
-    """The bytes of the number-th blob of an export."""
-    pieces = _split(lines, 3) if _in_members(behaviour, number) else [lines]
+    """Return the bytes of the nth blob of an export."""
+    pieces = _split(lines, 3) if _has_members(behaviour, number) else [lines]
     texts = [_text(piece, behaviour) for piece in pieces]
     if behaviour.last_newline == "absent":
         texts[-1] = texts[-1].rstrip(b"\n")
@@ -130,7 +137,7 @@ def file_of_lines(lines: Sequence[str], behaviour: Behaviour, *, number: int) ->
     return b"".join(gzip.compress(text, 6, mtime=0) for text in texts)
 
 
-def _in_members(behaviour: Behaviour, number: int) -> bool:
+def _has_members(behaviour: Behaviour, number: int) -> bool:
     return behaviour.compression == "members" or (
         behaviour.compression == "mixed" and number % 2 == 1
     )
@@ -142,5 +149,5 @@ def _split(lines: Sequence[str], parts: int) -> list[Sequence[str]]:
 
 
 def _text(lines: Sequence[str], behaviour: Behaviour) -> bytes:
-    gap = "\n\n" if behaviour.blank_lines == "some" else "\n"
-    return "".join(line + gap for line in lines).encode()
+    separator = "\n\n" if behaviour.blank_lines == "some" else "\n"
+    return "".join(line + separator for line in lines).encode()

@@ -1,4 +1,4 @@
-"""Exports of a given weight, for benchmarks: many blobs of a given compressed size, fast, each one different."""
+"""Generates exports of a given size for benchmarks. All blobs are different."""
 
 import base64
 import gzip
@@ -9,18 +9,21 @@ from random import Random
 from local.simulator.data_files import BlobFile
 
 POOL_BYTES = 4 << 20
-TAG_BYTES = 1_500  # filler in one line
-BASE64_DENSITY = 0.757  # a base64 letter carries 6 of 8 bits; Huffman coding gets nearly there
+TAG_BYTES = 1_500  # padding in one line
+BASE64_DENSITY = 0.757  # a base64 letter has 6 of 8 bits; gzip compresses to almost this ratio
 
 
-def filler_files(*, blobs: int, blob_bytes: int, seed: int, guid: str) -> tuple[BlobFile, ...]:
-    """`blobs` gzip files of about `blob_bytes` each (within 5 %, from 4 KiB on). Nothing is made before it is asked for."""
+def padding_files(*, blobs: int, blob_bytes: int, seed: int, guid: str) -> tuple[BlobFile, ...]:
+    """Return gzip files of about `blob_bytes` each, within 5 % for 4 KiB and more.
+
+    Their bytes are generated at access.
+    """
     rows = max(1, round(blob_bytes / (TAG_BYTES * BASE64_DENSITY + 60)))
     return tuple(
         BlobFile(
             f"part-{number:05d}-{guid}.c000.json.gz",
             rows,
-            partial(_filler_file, number, rows, blob_bytes, seed),
+            partial(_padding_file, number, rows, blob_bytes, seed),
             keep=False,
         )
         for number in range(blobs)
@@ -29,11 +32,11 @@ def filler_files(*, blobs: int, blob_bytes: int, seed: int, guid: str) -> tuple[
 
 @cache
 def _pool(seed: int) -> str:
-    return base64.b64encode(Random(f"filler {seed}").randbytes(POOL_BYTES)).decode()
+    return base64.b64encode(Random(f"padding {seed}").randbytes(POOL_BYTES)).decode()
 
 
-def _filler_file(number: int, rows: int, blob_bytes: int, seed: int) -> bytes:
-    pool, source = _pool(seed), Random(f"filler {seed} {number}")
+def _padding_file(number: int, rows: int, blob_bytes: int, seed: int) -> bytes:
+    pool, source = _pool(seed), Random(f"padding {seed} {number}")
     width = int((blob_bytes / rows - 40) / BASE64_DENSITY)
     lines = []
     for row in range(rows):

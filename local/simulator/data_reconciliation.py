@@ -1,5 +1,7 @@
-"""Reconciliation: what was charged in a period, aggregated. One line for each meter of an Azure plan, and one or more for
-each licence, reservation, savings plan and piece of software, which are not in usage. The lines sum up to the invoice.
+"""Reconciliation: the charges of a period.
+
+There is one line for each meter of an Azure plan, and one or more for each licence, reservation,
+savings plan and software product, which usage does not contain. The lines add up to the invoice.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,7 +19,7 @@ from local.simulator.catalogue import (
     Product,
 )
 from local.simulator.data_amounts import licence_subtotal, tax, usage_subtotal
-from local.simulator.data_usage import AS_MADE, Changes, Period, UsageLine, usage_lines
+from local.simulator.data_usage import NO_CHANGES, Changes, Period, UsageLine, usage_lines
 from local.simulator.partner import Customer, Licence, Partner
 
 AZURE_PLAN = Product(
@@ -35,6 +37,8 @@ AZURE_PLAN = Product(
 
 @dataclass(frozen=True)
 class ReconciliationLine:
+    """One charge. All amounts are in the billing currency, except the unit prices."""
+
     customer: Customer
     product: Product
     subscription_id: str
@@ -52,10 +56,12 @@ class ReconciliationLine:
 
     @property
     def tax(self) -> Decimal:
+        """The tax on the subtotal."""
         return tax(self.subtotal, self.customer.tax_rate)
 
     @property
     def total(self) -> Decimal:
+        """The subtotal plus tax."""
         return self.subtotal + self.tax
 
 
@@ -63,9 +69,9 @@ def reconciliation_lines(
     seed: int,
     customers: tuple[Customer, ...],
     period: Period,
-    changes: Changes = AS_MADE,
+    changes: Changes = NO_CHANGES,
 ) -> list[ReconciliationLine]:
-    """All lines of a period, customer by customer."""
+    """Return all lines of a period, sorted by customer."""
     lines = list(_azure_lines(usage_lines(seed, customers, period, changes), period))
     if period.shortened(changes.share).days:
         for customer in customers:
@@ -76,6 +82,7 @@ def reconciliation_lines(
 
 
 def invoice_total(lines: Iterable[ReconciliationLine]) -> Decimal:
+    """Return the total of the lines, including tax."""
     return sum((line.total for line in lines), Decimal("0.00"))
 
 
@@ -108,19 +115,25 @@ def _licence_lines(
     customer: Customer, licence: Licence, period: Period
 ) -> Iterator[ReconciliationLine]:
     product, month = licence.product, period.month
-    ages = (month.year - licence.start.year) * 12 + month.number - licence.start.month
-    if ages % (product.cycle_months or 12):
+    age_months = (month.year - licence.start.year) * 12 + month.number - licence.start.month
+    if age_months % (product.cycle_months or 12):
         return
-    charge = "new" if not product.cycle_months else "renew" if ages % 12 == 0 else "cycleCharge"
+    charge = (
+        "new" if not product.cycle_months else "renew" if age_months % 12 == 0 else "cycleCharge"
+    )
     yield _licence_line(
         customer, licence, period, charge, Decimal(licence.quantity), product.unit_price
     )
-    if (
-        customer.number + month.number
-    ) % 4 == 0 and product.cycle_months == 1:  # seats given back: a credit, for the days left
-        left = (product.unit_price / 2).quantize(Decimal("0.0001"))
+    if (customer.number + month.number) % 4 == 0 and product.cycle_months == 1:
+        # A credit for removed seats, for the remaining days of the month.
+        credit_price = (product.unit_price / 2).quantize(Decimal("0.0001"))
         yield _licence_line(
-            customer, licence, period, "removeQuantity", Decimal(-1 - licence.quantity // 5), left
+            customer,
+            licence,
+            period,
+            "removeQuantity",
+            Decimal(-1 - licence.quantity // 5),
+            credit_price,
         )
 
 
@@ -153,7 +166,7 @@ def _licence_line(
 def reconciliation_row(
     line: ReconciliationLine, partner: Partner, period: Period
 ) -> dict[str, Any]:
-    """A line with every attribute there is; dates and Decimals as such, None where there is no value."""
+    """Return a line with all attributes. Values are strings, dates, Decimals or None."""
     customer, product, meter = line.customer, line.product, line.meter
     reserved = product.category == "Azure Reservation"
     return {

@@ -1,7 +1,8 @@
 """Daily rated usage: one line for each day of each Azure resource.
 
-A meter's month is rated as a whole, as its reconciliation line is: the amount of a day is what the documented formula
-gives for the quantity so far, less what it gave the day before. So the days sum up to the reconciliation line to the cent.
+Like its reconciliation line, the month of a meter is rated as a whole: the amount of a day is the
+documented formula for the quantity so far, minus the amount of the days before. Therefore the days
+add up to the reconciliation line exactly.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,15 +24,17 @@ from local.simulator.catalogue import (
 from local.simulator.data_amounts import usage_pricing_total, usage_subtotal
 from local.simulator.partner import AzurePlan, Customer, Partner, Resource
 
-EARNED_CREDIT = Decimal("0.85")  # what is left of a price after the partner earned credit
+EARNED_CREDIT = Decimal("0.85")  # the part of a price that remains after the partner earned credit
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What became of the data since it was first made.
+    """The changes of a key's data since its first version.
 
-    `corrections` are pairs of lines that cancel out; `amount` is a net correction, in the pricing currency; `share` is
-    how much of the period is there, from its beginning.
+    Attributes:
+        corrections: The number of pairs of correction lines that cancel each other out.
+        amount: A net correction in the pricing currency.
+        share: The part of the period that has lines, from its start.
     """
 
     corrections: int = 0
@@ -39,12 +42,12 @@ class Changes:
     share: Decimal = Decimal(1)
 
 
-AS_MADE = Changes()
+NO_CHANGES = Changes()
 
 
 @dataclass(frozen=True)
 class Period:
-    """What is asked for: a month in a currency; up to `until`, None for nothing at all."""
+    """A month in a currency, up to the day `until`. None means a period without lines."""
 
     month: Month
     currency: str
@@ -53,15 +56,19 @@ class Period:
 
     @property
     def days(self) -> tuple[date, ...]:
+        """The days that have lines."""
         return tuple(day for day in self.month.days if self.until is not None and day <= self.until)
 
     def shortened(self, share: Decimal) -> "Period":
+        """Return the first part of the period."""
         days = self.days[: int(len(self.days) * share)]
         return Period(self.month, self.currency, days[-1] if days else None, self.invoice_number)
 
 
 @dataclass(frozen=True)
 class UsageLine:
+    """The usage of a resource on one day."""
+
     customer: Customer
     plan: AzurePlan
     resource: Resource
@@ -75,9 +82,9 @@ class UsageLine:
 
 
 def usage_lines(
-    seed: int, customers: Iterable[Customer], period: Period, changes: Changes = AS_MADE
+    seed: int, customers: Iterable[Customer], period: Period, changes: Changes = NO_CHANGES
 ) -> list[UsageLine]:
-    """All lines of a period, in the order of the days."""
+    """Return all lines of a period, sorted by day."""
     lines: list[UsageLine] = []
     period = period.shortened(changes.share)
     billed = [
@@ -107,7 +114,7 @@ def _lines_of_customer(
             for resource in resources
             for day in period.days
         ]
-        if quantities and number == 0:  # taken back and put in again: the sum stays
+        if quantities and number == 0:  # corrections that cancel each other out
             resource, day, quantity = quantities[0]
             for correction in range(corrections):
                 step = quantity * (correction + 1)
@@ -157,27 +164,28 @@ def _adjustment(customer: Customer, period: Period, amount: Decimal) -> UsageLin
     resource = Resource(
         "late-report", first.group, first.region, ADJUSTMENT, first.entitlement_id, "{}"
     )
-    one = Decimal(1)
+    quantity = Decimal(1)
     return UsageLine(
         customer,
         customer.plan,
         resource,
         period.days[-1],
-        one,
+        quantity,
         amount,
         amount,
         rate,
-        usage_pricing_total(amount, one),
-        usage_subtotal(amount, one, rate),
+        usage_pricing_total(amount, quantity),
+        usage_subtotal(amount, quantity, rate),
     )
 
 
 def meter_id(meter: Meter) -> str:
+    """Return an id that depends only on the meter's names."""
     return str(uuid5(NAMESPACE_URL, "/".join(meter[:3])))
 
 
 def usage_row(line: UsageLine, partner: Partner, period: Period) -> dict[str, Any]:
-    """A line with every attribute there is; dates and Decimals as such, None where there is no value."""
+    """Return a line with all attributes. Values are strings, dates, Decimals or None."""
     customer, resource, meter, plan = line.customer, line.resource, line.resource.meter, line.plan
     credit = plan.earned_credit and meter is not ADJUSTMENT
     return {

@@ -1,6 +1,7 @@
-"""What data there is for a key, at this time, in this version. `restate` makes a new version of it.
+"""The data of each export key at the current time, and its versions.
 
-A key is written as the app writes it: `billed_usage/G016907411/full`, `unbilled_usage/2026-11/USD/full`.
+A key has the same form as in the app: `billed_usage/G016907411/full` or
+`unbilled_usage/2026-11/USD/full`. `restate` creates a new version.
 """
 
 import hashlib
@@ -16,13 +17,20 @@ from local.simulator.behaviour import CONTENT_SWITCHES, Behaviour
 from local.simulator.billing_months import Month
 from local.simulator.data_attributes import attribute_names
 from local.simulator.data_files import BlobFile, file_of_lines, json_line
-from local.simulator.data_padding import filler_files
+from local.simulator.data_padding import padding_files
 from local.simulator.data_reconciliation import (
     ReconciliationLine,
     reconciliation_lines,
     reconciliation_row,
 )
-from local.simulator.data_usage import AS_MADE, Changes, Period, UsageLine, usage_lines, usage_row
+from local.simulator.data_usage import (
+    NO_CHANGES,
+    Changes,
+    Period,
+    UsageLine,
+    usage_lines,
+    usage_row,
+)
 from local.simulator.invoices import Invoice, InvoiceBook
 from local.simulator.partner import Customer, Partner
 
@@ -33,12 +41,17 @@ Lines = Sequence[UsageLine | ReconciliationLine]
 
 
 class Clock(Protocol):
+    """A source of the current time in UTC."""
+
     def now(self) -> datetime: ...
 
 
 @dataclass(frozen=True)
 class ExportKey:
-    """A dataset, its scope and an attribute set. Billed: `invoice_id`; unbilled: `month` and `currency`."""
+    """A dataset, its scope and an attribute set.
+
+    The scope of billed datasets is `invoice_id`, that of unbilled datasets `month` and `currency`.
+    """
 
     dataset: str
     attribute_set: str = "full"
@@ -48,10 +61,11 @@ class ExportKey:
 
     @classmethod
     def parse(cls, text: str) -> Self:
+        """Parse a key. Raises ValueError if it is invalid."""
         dataset, *scope, attribute_set = text.split("/")
         parts = 1 if dataset.startswith("billed") else 2
         if dataset not in DATASETS or attribute_set not in ("full", "basic") or len(scope) != parts:
-            raise ValueError(f"{text!r} is no export key")
+            raise ValueError(f"{text!r} is not an export key")
         if len(scope) == 1:
             return cls(dataset, attribute_set, invoice_id=scope[0])
         return cls(dataset, attribute_set, month=Month.parse(scope[0]), currency=scope[1])
@@ -61,52 +75,56 @@ class ExportKey:
 
     @property
     def subject(self) -> str:
-        """The key without its attribute set: what is restated as one."""
+        """The key without its attribute set. Both attribute sets are restated together."""
         return f"{self.dataset}/{self.invoice_id or f'{self.month}/{self.currency}'}"
 
     @property
     def family(self) -> str:
+        """`usage` or `reconciliation`."""
         return self.dataset.partition("_")[2]
 
     @property
     def billed(self) -> bool:
+        """Whether the dataset is billed."""
         return self.dataset.startswith("billed")
 
 
 @dataclass(frozen=True)
 class DataVersion:
-    """One version of a key's data: what a manifest describes."""
+    """One version of a key's data, which one manifest describes."""
 
     key: ExportKey
     month: Month
     etag: str
-    created: datetime  # the age of the data
+    created: datetime  # the time of the data
     blobs: tuple[BlobFile, ...]
-    empty: bool  # no line at all, whatever the blobs are
-    behaviour: Behaviour = field(repr=False)  # under which it was made
+    empty: bool  # no lines, regardless of the blobs
+    behaviour: Behaviour = field(repr=False)  # at the creation of the version
 
     @property
     def rows(self) -> int:
+        """The number of lines in all blobs."""
         return sum(blob.rows for blob in self.blobs)
 
     @property
     def manifest_id(self) -> str:
+        """The id of the manifest, derived from the ETag."""
         digest = hashlib.sha256(f"manifest {self.etag}".encode()).hexdigest()
         return f"{digest[:8]}-{digest[8:12]}-4{digest[13:16]}-8{digest[17:20]}-{digest[20:32]}"
 
 
 @dataclass
 class _Subject:
-    """What was done to the data of a subject by hand."""
+    """The changes that tests made to the data of a subject."""
 
-    changes: Changes = AS_MADE
+    changes: Changes = NO_CHANGES
     revision: int = 0
     restated: datetime | None = None
-    filler: tuple[int, int] | None = None
+    padding: tuple[int, int] | None = None
 
 
 class Exports:
-    """All data of the partner. Used by the server's thread and by tests at once."""
+    """All data of the partner. Thread-safe: the server and tests use it concurrently."""
 
     def __init__(
         self,
@@ -130,13 +148,16 @@ class Exports:
         self._versions: dict[tuple[Any, ...], DataVersion] = {}
         self._lines = lru_cache(maxsize=16)(
             self._make_lines
-        )  # made again when asked for later: a year has many
+        )  # limits the memory of tests that simulate a year
 
     def restate(
         self, key: ExportKey, *, amount: Decimal = Decimal(0), share: Decimal = Decimal(1)
     ) -> None:
-        """New data for the key's subject, in both attribute sets: another pair of corrections that cancel out, and `amount`
-        (in the pricing currency) more than before. `share` below 1 leaves only the first part of the days, 0 leaves nothing.
+        """Create new data for both attribute sets of a key.
+
+        The new data has another pair of corrections that cancel each other out. `amount` is added
+        to the total, in the pricing currency. A `share` below 1 keeps only the first part of the
+        days.
         """
         with self._lock:
             subject = self._subjects.setdefault(key.subject, _Subject())
@@ -146,21 +167,21 @@ class Exports:
             subject.restated = self._clock.now()
 
     def fill(self, key: ExportKey, *, blobs: int, blob_bytes: int) -> None:
-        """The key's data is filler of that weight from now on."""
+        """Replace a key's data by padding of the given size."""
         with self._lock:
             subject = self._subjects.setdefault(key.subject, _Subject())
-            subject.filler = (blobs, blob_bytes)
+            subject.padding = (blobs, blob_bytes)
             subject.revision += 1
             subject.restated = self._clock.now()
 
     def current_month(self) -> Month:
-        """What the word `current` means now."""
+        """Return the month that `current` means now."""
         return Month.of(
             self._clock.now() - timedelta(hours=self._behaviour().month_opens_after_hours)
         )
 
     def version(self, key: ExportKey) -> DataVersion:
-        """The newest version. KeyError for an invoice that the partner does not have."""
+        """Return the newest version. Raises KeyError for an unknown invoice."""
         with self._lock:
             behaviour = self._behaviour()
             subject = self._subjects.get(key.subject, _Subject())
@@ -174,7 +195,7 @@ class Exports:
                 period,
                 subject.revision,
                 changes,
-                subject.filler,
+                subject.padding,
                 *(getattr(behaviour, name) for name in CONTENT_SWITCHES),
             )
             if identity not in self._versions:
@@ -198,11 +219,11 @@ class Exports:
         )
         created, changes = invoice.issued + timedelta(hours=2, minutes=24), subject.changes
         if key.family == "usage" and behaviour.billed_usage == "partial_at_first":
-            whole_at = invoice.issued + timedelta(hours=behaviour.first_hours)
-            if self._clock.now() < whole_at:
+            complete_at = invoice.issued + timedelta(hours=behaviour.first_hours)
+            if self._clock.now() < complete_at:
                 changes = replace(changes, share=min(changes.share, Decimal("0.6")))
             else:
-                created = whole_at
+                created = complete_at
         return period, _later(created, subject), changes
 
     def _unbilled(
@@ -212,15 +233,19 @@ class Exports:
         now = self._clock.now()
         until: date = min(
             (now - timedelta(hours=24)).date(), key.month.last
-        )  # usage needs a day to appear
+        )  # usage appears after a day
         if behaviour.unbilled_data == "stalled" and now < key.month.plus(-1).invoiced_at:
             until = min(until, key.month.first)
-        made = datetime(until.year, until.month, until.day, 0, 35, tzinfo=UTC) + timedelta(days=1)
-        billed_here = key.currency in self._partner.currencies
-        period = Period(
-            key.month, key.currency, until if until >= key.month.first and billed_here else None
+        created = datetime(until.year, until.month, until.day, 0, 35, tzinfo=UTC) + timedelta(
+            days=1
         )
-        return period, _later(made, subject), subject.changes
+        is_billed_currency = key.currency in self._partner.currencies
+        period = Period(
+            key.month,
+            key.currency,
+            until if until >= key.month.first and is_billed_currency else None,
+        )
+        return period, _later(created, subject), subject.changes
 
     def _make(
         self,
@@ -233,12 +258,15 @@ class Exports:
         identity: tuple[Any, ...],
     ) -> DataVersion:
         digest = hashlib.sha256(f"{self._seed} {self._partner} {identity}".encode()).digest()
-        guid = f"{digest[:4].hex()}-{digest[4:6].hex()}-4{digest[6:8].hex()[1:]}-9{digest[8:10].hex()[1:]}-{digest[10:16].hex()}"
+        guid = (
+            f"{digest[:4].hex()}-{digest[4:6].hex()}-4{digest[6:8].hex()[1:]}"
+            f"-9{digest[8:10].hex()[1:]}-{digest[10:16].hex()}"
+        )
         etag = "".join(ETAG_LETTERS[byte % len(ETAG_LETTERS)] for byte in digest[15:32])
-        if subject.filler:
-            blobs, blob_bytes = subject.filler
+        if subject.padding:
+            blobs, blob_bytes = subject.padding
             files, empty = (
-                filler_files(blobs=blobs, blob_bytes=blob_bytes, seed=self._seed, guid=guid),
+                padding_files(blobs=blobs, blob_bytes=blob_bytes, seed=self._seed, guid=guid),
                 False,
             )
         else:
@@ -255,7 +283,7 @@ class Exports:
     def _files(
         self, key: ExportKey, period: Period, changes: Changes, behaviour: Behaviour, guid: str
     ) -> tuple[BlobFile, ...]:
-        """Named and counted; their bytes are made when they are asked for."""
+        """Return the files with names and row counts. Their bytes are generated at access."""
         count, size = len(self._lines(key.family, period, changes)), self._partner.rows_per_blob
         starts = range(0, count, size)
         if not count and behaviour.empty_export in ("empty_file", "no_bytes"):
@@ -296,7 +324,11 @@ def _row(line: UsageLine | ReconciliationLine, partner: Partner, period: Period)
 
 
 def _later(created: datetime, subject: _Subject) -> datetime:
-    """Each revision is newer than the one before, by a minute at least: roots carry minutes."""
+    """Return the time of the data, which a restatement changes.
+
+    It is at least a minute per revision after `created`, because root directories contain the
+    time with a precision of minutes.
+    """
     if subject.restated is None:
         return created
     return max(subject.restated, created + timedelta(minutes=subject.revision))

@@ -1,4 +1,4 @@
-"""What an export request says, and what becomes of it: a key with data, a failure to come, or a refusal. No HTTP."""
+"""Validates export requests and determines their result: data, a later failure, or an error."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -11,8 +11,8 @@ from local.simulator.operations import NO_DATA, OTHER_FAILURE
 from local.simulator.partner import Partner
 
 
-class Refused(Exception):
-    """Answered with a 4xx at once."""
+class RequestRefusedError(Exception):
+    """The request is invalid; the response is a 4xx."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -21,7 +21,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Accepted:
-    """`ready_at` is set where the data is not there before."""
+    """An accepted request. `ready_at` is the earliest time at which the operation completes."""
 
     key: ExportKey | None
     version: DataVersion | None
@@ -30,18 +30,18 @@ class Accepted:
 
 
 @dataclass(frozen=True)
-class Desk:
-    """Takes export requests."""
+class ExportRequestHandler:
+    """Handles export requests, independently of HTTP."""
 
     exports: Exports
     book: InvoiceBook
     partner: Partner
 
     def accept(self, dataset: str, body: Any, behaviour: Behaviour, now: datetime) -> Accepted:
-        """Raises Refused."""
+        """Accept a request, or raise RequestRefusedError."""
         billed = dataset.startswith("billed")
         required = {"invoiceId"} if billed else {"billingPeriod", "currencyCode"}
-        fields = _checked(body, required)
+        fields = _validate(body, required)
         if billed:
             return self._billed(dataset, fields, behaviour, now)
         month = self.exports.current_month()
@@ -54,14 +54,16 @@ class Desk:
             fields["currencyCode"] not in self.partner.currencies
             and behaviour.unknown_currency == "bad_request"
         ):
-            raise Refused(400, "BadRequest", "The currency is not one of the partner's.")
+            raise RequestRefusedError(
+                400, "BadRequest", "The currency is not a billing currency of the partner."
+            )
         if (
             fields["currencyCode"] not in self.partner.currencies
             and behaviour.unknown_currency == "failed_5000"
         ):
             return Accepted(None, None, NO_DATA)
         return self._with_data(
-            key, behaviour, unknown=fields["currencyCode"] not in self.partner.currencies
+            key, behaviour, has_no_blobs=fields["currencyCode"] not in self.partner.currencies
         )
 
     def _billed(
@@ -74,39 +76,43 @@ class Desk:
             return self._unknown_invoice(key, behaviour)
         if invoice.legacy:
             if behaviour.legacy_invoice == "bad_request":
-                raise Refused(400, "BadRequest", "The invoice is not of new commerce.")
+                raise RequestRefusedError(
+                    400, "BadRequest", "The invoice is not a new commerce invoice."
+                )
             if behaviour.legacy_invoice == "failed_5000":
                 return Accepted(None, None, NO_DATA)
-            return self._with_data(key, behaviour, unknown=True)
+            return self._with_data(key, behaviour, has_no_blobs=True)
         exportable_at = self._exportable_at(invoice, behaviour)
         if now < exportable_at and behaviour.invoice_exportable == "failed_5000_at_first":
             return Accepted(None, None, NO_DATA)
         return replace(self._with_data(key, behaviour), ready_at=exportable_at)
 
     def _exportable_at(self, invoice: Invoice, behaviour: Behaviour) -> datetime:
-        at_once = behaviour.invoice_exportable == "at_once"
-        return invoice.issued + timedelta(hours=0 if at_once else behaviour.first_hours)
+        is_immediate = behaviour.invoice_exportable == "at_once"
+        return invoice.issued + timedelta(hours=0 if is_immediate else behaviour.first_hours)
 
     def _unknown_invoice(self, key: ExportKey, behaviour: Behaviour) -> Accepted:
         match behaviour.unknown_invoice:
             case "bad_request":
-                raise Refused(400, "BadRequest", "The invoice id is not valid.")
+                raise RequestRefusedError(400, "BadRequest", "The invoice id is not valid.")
             case "not_found":
-                raise Refused(404, "NotFound", "The invoice was not found.")
+                raise RequestRefusedError(404, "NotFound", "The invoice was not found.")
             case "failed_other":
                 return Accepted(None, None, OTHER_FAILURE)
             case "zero_blobs":
-                nothing = self.exports.version(replace(key, invoice_id=self._legacy_id()))
-                return Accepted(key, replace(nothing, key=key, blobs=()))
+                empty = self.exports.version(replace(key, invoice_id=self._legacy_id()))
+                return Accepted(key, replace(empty, key=key, blobs=()))
         return Accepted(None, None, NO_DATA)
 
     def _legacy_id(self) -> str:
-        """An invoice that surely has no line."""
+        """Return the id of an invoice without lines."""
         return next(invoice.invoice_id for invoice in self.book.invoices() if invoice.legacy)
 
-    def _with_data(self, key: ExportKey, behaviour: Behaviour, unknown: bool = False) -> Accepted:
+    def _with_data(
+        self, key: ExportKey, behaviour: Behaviour, has_no_blobs: bool = False
+    ) -> Accepted:
         version = self.exports.version(key)
-        if unknown:
+        if has_no_blobs:
             return Accepted(key, replace(version, blobs=()))
         return Accepted(
             key,
@@ -115,19 +121,27 @@ class Desk:
         )
 
 
-def _checked(body: Any, required: set[str]) -> dict[str, str]:
-    """The body's members, all of them strings; `attributeSet` absent means full."""
+def _validate(body: Any, required: set[str]) -> dict[str, str]:
+    """Return the members of the body. The default of `attributeSet` is full."""
     if not isinstance(body, dict):
-        raise Refused(400, "BadRequest", "The body is not a JSON object.")
+        raise RequestRefusedError(400, "BadRequest", "The body is not a JSON object.")
     if unknown := set(body) - required - {"attributeSet"}:
-        raise Refused(400, "BadRequest", f"The parameter '{min(unknown)}' does not exist.")
+        raise RequestRefusedError(
+            400, "BadRequest", f"The parameter '{min(unknown)}' does not exist."
+        )
     if missing := required - set(body):
-        raise Refused(400, "BadRequest", f"The parameter '{min(missing)}' is required.")
+        raise RequestRefusedError(400, "BadRequest", f"The parameter '{min(missing)}' is required.")
     for name, value in body.items():
         if not isinstance(value, str) or not value:
-            raise Refused(400, "BadRequest", f"The parameter '{name}' is not a string.")
+            raise RequestRefusedError(
+                400, "BadRequest", f"The parameter '{name}' must be a non-empty string."
+            )
     if body.get("attributeSet", "full") not in ("full", "basic"):
-        raise Refused(400, "BadRequest", "The parameter 'attributeSet' is full or basic.")
+        raise RequestRefusedError(
+            400, "BadRequest", "The parameter 'attributeSet' must be full or basic."
+        )
     if body.get("billingPeriod", "current") not in ("current", "last"):
-        raise Refused(400, "BadRequest", "The parameter 'billingPeriod' is current or last.")
+        raise RequestRefusedError(
+            400, "BadRequest", "The parameter 'billingPeriod' must be current or last."
+        )
     return {"attributeSet": "full", **body}

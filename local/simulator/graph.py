@@ -1,4 +1,4 @@
-"""The partner billing part of Microsoft Graph, as HTTP: exports, operations, manifests."""
+"""The partner billing part of Microsoft Graph over HTTP: exports, operations and manifests."""
 
 import asyncio
 import json
@@ -10,13 +10,14 @@ from aiohttp import web
 
 from local.simulator.behaviour import Behaviour
 from local.simulator.data_versions import DataVersion
-from local.simulator.export_requests import Desk, Refused
+from local.simulator.export_requests import ExportRequestHandler, RequestRefusedError
 from local.simulator.manifests import Manifest, container_of, graph_time
 from local.simulator.operations import NO_DATA, Operation, Operations, State
 from local.simulator.publishing import Publisher
 from local.simulator.request_log import EXPORT
 from local.simulator.responses import JSON, graph_error, graph_json, retry_after
 
+METADATA = "https://graph.microsoft.com/v1.0/$metadata"
 TYPES = {
     "notStarted": "runningOperation",
     "running": "runningOperation",
@@ -26,22 +27,23 @@ TYPES = {
 
 
 class Graph:
-    """The routes, bound to the simulator's state."""
+    """The handlers of Graph's routes."""
 
     def __init__(
         self,
-        desk: Desk,
+        exports: ExportRequestHandler,
         operations: Operations,
         publisher: Publisher,
         behaviour: Callable[[], Behaviour],
         now: Callable[[], datetime],
     ) -> None:
-        self._desk, self._operations, self._publisher = desk, operations, publisher
+        self._exports, self._operations, self._publisher = exports, operations, publisher
         self._behaviour, self._now = behaviour, now
         self._seen_tokens = 0
         self._requests = 0
 
     def add_routes(self, app: web.Application) -> None:
+        """Register the handlers."""
         base = "/{version:v1\\.0|beta}/reports/partners/billing"
         app.router.add_post(base + "/{family}/{state}/{action}", self.start)
         app.router.add_get(base + "/operations/{id}", self.poll)
@@ -49,8 +51,8 @@ class Graph:
         app.router.add_get(base + "/operations", self.operations)
         app.router.add_get(base + "/manifests", self.manifests)
 
-    def refusal(self, request: web.Request) -> web.Response | None:
-        """What is answered before the request is looked at: no permission, no token, throttled."""
+    def check_access(self, request: web.Request) -> web.Response | None:
+        """Return an error for throttling, a missing token or a missing permission."""
         behaviour, self._requests = self._behaviour(), self._requests + 1
         if behaviour.throttle_every and self._requests % behaviour.throttle_every == 0:
             wait = retry_after(
@@ -62,13 +64,17 @@ class Graph:
             return graph_error(401, message="Access token is empty.")
         if behaviour.authorization == "claims_challenge" and self._seen_tokens == 0:
             self._seen_tokens += 1
-            challenge = 'Bearer realm="", error="insufficient_claims", claims="eyJhY2Nlc3NfdG9rZW4iOnt9fQ=="'
+            challenge = (
+                'Bearer realm="", error="insufficient_claims", '
+                'claims="eyJhY2Nlc3NfdG9rZW4iOnt9fQ=="'
+            )
             return graph_error(401, headers={"WWW-Authenticate": challenge})
         if behaviour.permission == "denied":
             return graph_error(403, message="Insufficient privileges to complete the operation.")
         return None
 
     async def start(self, request: web.Request) -> web.Response:
+        """POST .../export: start an operation."""
         behaviour, now = self._behaviour(), self._now()
         export = EXPORT.match(request.path)
         if not export:
@@ -84,18 +90,18 @@ class Graph:
             return graph_error(400, message="Unable to read JSON request payload.")
         if (
             behaviour.concurrent_operations
-            and self._operations.running(now, behaviour) >= behaviour.concurrent_operations
+            and self._operations.count_running(now, behaviour) >= behaviour.concurrent_operations
         ):
             return graph_error(
                 429, headers=retry_after("seconds", behaviour.retry_after_seconds, now)
             )
         try:
-            accepted = await asyncio.to_thread(self._desk.accept, dataset, body, behaviour, now)
-        except Refused as refused:
-            return graph_error(refused.status, refused.code, str(refused))
+            accepted = await asyncio.to_thread(self._exports.accept, dataset, body, behaviour, now)
+        except RequestRefusedError as error:
+            return graph_error(error.status, error.code, str(error))
         operation = None
         if accepted.key and behaviour.repeated_start == "same_operation":
-            operation = self._operations.alike(accepted.key, now, behaviour)
+            operation = self._operations.find_by_key(accepted.key, now, behaviour)
         if operation is None:
             ready_at = now + timedelta(seconds=behaviour.ready_after_seconds)
             operation = self._operations.start(
@@ -107,7 +113,7 @@ class Graph:
                 ready_at=max(ready_at, accepted.ready_at or ready_at),
             )
             if operation.version is not None and operation.failure is None:
-                self._publisher.begin(operation.version)
+                self._publisher.start_write(operation.version)
         return self._accepted(request, operation, behaviour, now)
 
     def _start_aggregated(
@@ -151,6 +157,7 @@ class Graph:
         return f"{origin}/{request.match_info['version']}/reports/partners/billing"
 
     async def poll(self, request: web.Request) -> web.Response:
+        """GET .../operations/{id}."""
         behaviour, now = self._behaviour(), self._now()
         operation = self._operations.get(request.match_info["id"], now, behaviour)
         if operation is None:
@@ -168,7 +175,7 @@ class Graph:
             )
         document = self._document(operation, state, behaviour, now)
         if state == "succeeded":
-            await self._show_manifest(request, operation, document, behaviour)
+            await self._add_manifest(request, operation, document, behaviour)
         return graph_json(200, document)
 
     def _document(
@@ -178,7 +185,7 @@ class Graph:
             "" if behaviour.created_time == "naive" else "Z"
         )
         document: dict[str, Any] = {
-            "@odata.context": "https://graph.microsoft.com/v1.0/$metadata#reports/partners/billing/operations/$entity"
+            "@odata.context": f"{METADATA}#reports/partners/billing/operations/$entity"
         }
         if behaviour.odata_type == "present":
             document["@odata.type"] = f"#microsoft.graph.partners.billing.{TYPES[state]}"
@@ -186,48 +193,50 @@ class Graph:
             "id": operation.operation_id,
             "createdDateTime": created,
             "lastActionDateTime": now.strftime("%Y-%m-%dT%H:%M:%S.%f") + "7Z",
-        }  # seven digits
-        word = {"running": behaviour.status_running, "succeeded": behaviour.status_success}.get(
+        }  # seven digits, as Microsoft returns
+        status = {"running": behaviour.status_running, "succeeded": behaviour.status_success}.get(
             state, state
         )
-        if word != "absent":
-            document["status"] = word
+        if status != "absent":
+            document["status"] = status
         if state == "failed":
-            code, message = operation.failure_now(behaviour) or NO_DATA
+            code, message = operation.current_failure(behaviour) or NO_DATA
             document["error"] = {
                 "message": message,
                 "code": int(code) if behaviour.failure_code == "number" else code,
             }
         return document
 
-    async def _show_manifest(
+    async def _add_manifest(
         self,
         request: web.Request,
         operation: Operation,
         document: dict[str, Any],
         behaviour: Behaviour,
     ) -> None:
-        version = self._shown_version(operation, behaviour)
+        version = self._current_version(operation, behaviour)
         link = f"{self._base(request)}/manifests/{version.manifest_id}"
         if behaviour.manifest in ("link", "link_and_inline"):
             document["resourceLocation@odata.navigationLink"] = link
         if behaviour.manifest == "string":
             document["resourceLocation"] = link
         if behaviour.manifest in ("inline", "link_and_inline"):
-            document["resourceLocation"] = await self._manifest_of(operation, version, behaviour)
+            document["resourceLocation"] = await self._create_manifest(
+                operation, version, behaviour
+            )
 
-    def _shown_version(self, operation: Operation, behaviour: Behaviour) -> DataVersion:
+    def _current_version(self, operation: Operation, behaviour: Behaviour) -> DataVersion:
         if operation.version is None:
-            raise LookupError("an operation without data and without failure")
+            raise LookupError("the operation has neither data nor a failure")
         if (
             behaviour.operation_data == "newest"
             and operation.key is not None
             and operation.version.blobs
         ):
-            return self._desk.exports.version(operation.key)
+            return self._exports.exports.version(operation.key)
         return operation.version
 
-    async def _manifest_of(
+    async def _create_manifest(
         self, operation: Operation, version: DataVersion, behaviour: Behaviour
     ) -> Manifest:
         fixed = behaviour.sas_renewal == "fixed"
@@ -238,35 +247,38 @@ class Graph:
         return manifest
 
     async def manifest(self, request: web.Request) -> web.Response:
+        """GET .../manifests/{id}."""
         behaviour, now = self._behaviour(), self._now()
         for operation in reversed(self._operations.all()):
-            if operation.version is None or operation.forgotten(now, behaviour):
+            if operation.version is None or operation.has_expired(now, behaviour):
                 continue
-            version = self._shown_version(operation, behaviour)
+            version = self._current_version(operation, behaviour)
             if version.manifest_id == request.match_info["id"]:
-                return graph_json(200, await self._manifest_of(operation, version, behaviour))
+                return graph_json(200, await self._create_manifest(operation, version, behaviour))
         return graph_error(int(behaviour.gone))
 
     async def operations(self, request: web.Request) -> web.Response:
+        """GET .../operations."""
         behaviour, now = self._behaviour(), self._now()
         if behaviour.collections == "not_found":
             return graph_error(404)
-        known = [
+        operations = [
             operation
             for operation in self._operations.all()
-            if not operation.forgotten(now, behaviour)
+            if not operation.has_expired(now, behaviour)
         ]
         return graph_json(
             200,
             {
                 "value": [
                     self._document(each, each.state(now, behaviour), behaviour, now)
-                    for each in known
+                    for each in operations
                 ]
             },
         )
 
     async def manifests(self, request: web.Request) -> web.Response:
+        """GET .../manifests."""
         if self._behaviour().collections == "not_found":
             return graph_error(404)
         versions = {

@@ -1,4 +1,4 @@
-"""The partner's invoices as time goes by: one each month and currency on the 8th, and a legacy one. Facts, not HTTP."""
+"""The partner's invoices over time: one per month and currency, and a legacy invoice."""
 
 import threading
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from local.simulator.partner import Customer, Partner
 
 @dataclass(frozen=True)
 class Invoice:
-    """`G...` is new commerce, `D...` is legacy and has no export. `total` includes tax."""
+    """An invoice. `D...` invoices are legacy and have no export. `total` includes tax."""
 
     invoice_id: str
     month: Month
@@ -30,7 +30,7 @@ class Invoice:
 
 
 class InvoiceBook:
-    """All invoices that there are at a time. The first month is fixed when the book is opened."""
+    """The invoices issued so far. The first month depends on the time of creation."""
 
     def __init__(
         self,
@@ -54,26 +54,26 @@ class InvoiceBook:
         self._lock = threading.Lock()
 
     def invoices(self) -> tuple[Invoice, ...]:
-        """Oldest first."""
+        """Return the issued invoices, oldest first."""
         return tuple(invoice for invoice in self._all() if invoice.issued <= self._now())
 
     def invoice(self, invoice_id: str) -> Invoice:
-        """KeyError when there is none, or none yet."""
+        """Return an invoice. Raises KeyError if it does not exist or is not issued yet."""
         for invoice in self.invoices():
             if invoice.invoice_id == invoice_id:
                 return invoice
         raise KeyError(invoice_id)
 
     def _all(self) -> list[Invoice]:
-        newest, month, found = _newest_invoiced(self._now()), self._first, list[Invoice]()
+        newest, month, invoices = _newest_invoiced(self._now()), self._first, list[Invoice]()
         while month <= newest:
             for currency in self._partner.currencies:
                 amended = month == newest and self._behaviour().amended_invoice == "reissued"
-                found.extend(
+                invoices.extend(
                     self._amended(month, currency) if amended else [self._modern(month, currency)]
                 )
             month = month.plus(1)
-        found.append(
+        invoices.append(
             Invoice(
                 self._number("D", self._opened_at, "legacy"),
                 self._opened_at,
@@ -83,7 +83,7 @@ class InvoiceBook:
                 legacy=True,
             )
         )
-        return sorted(found, key=lambda invoice: (invoice.issued, invoice.invoice_id))
+        return sorted(invoices, key=lambda invoice: (invoice.issued, invoice.invoice_id))
 
     def _modern(self, month: Month, currency: str) -> Invoice:
         return Invoice(
@@ -97,7 +97,7 @@ class InvoiceBook:
     def _amended(self, month: Month, currency: str) -> list[Invoice]:
         first, second = (
             self._number("G", month, currency),
-            self._number("G", month, f"{currency} again"),
+            self._number("G", month, f"{currency} reissued"),
         )
         total, issued = self._total(month, currency), month.invoiced_at
         return [
@@ -107,8 +107,9 @@ class InvoiceBook:
             Invoice(second, month, currency, issued + timedelta(minutes=40), total, amends=first),
         ]
 
-    def _number(self, kind: str, month: Month, what: str) -> str:
-        return f"{kind}{Random(f'invoice {self._seed} {month} {what}').randrange(10_000_000, 100_000_000):09d}"
+    def _number(self, kind: str, month: Month, subject: str) -> str:
+        source = Random(f"invoice {self._seed} {month} {subject}")
+        return f"{kind}{source.randrange(10_000_000, 100_000_000):09d}"
 
     def _total(self, month: Month, currency: str) -> Decimal:
         with self._lock:

@@ -1,9 +1,9 @@
-"""Finds exports among files, and reads their lines. Knows the landing's layout and nothing of how it was filled.
+"""Finds exports in files with the layout of the landing container, and reads their lines.
 
-    data/billed_usage/invoice_id=G016907411/attribute_set=full/version=20261108T093700Z-3f9a1c20/part-0....json.gz
+    data/billed_usage/invoice_id=G016907411/attribute_set=full/version=.../part-00000-....json.gz
 
-Of several versions the one counts that the catalogue's `latest.json` names, else the newest with a `_manifest.json`, else
-the newest. A folder without `version=` is one version.
+If a key has several versions, the version in the catalogue's `latest.json` applies, otherwise the
+newest with a `_manifest.json`, otherwise the newest. A folder without `version=` is one version.
 """
 
 import gzip
@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any
 
 DATA = re.compile(
-    r"(?:^|/)(?P<state>billed|unbilled)_(?P<family>usage|reconciliation)/(?P<scope>.+?)/attribute_set=(?P<attribute_set>\w+)"
+    r"(?:^|/)(?P<state>billed|unbilled)_(?P<family>usage|reconciliation)/(?P<scope>.+?)"
+    r"/attribute_set=(?P<attribute_set>\w+)"
     r"(?:/version=(?P<version>[^/]+))?/(?P<name>.+)$"
 )
-Files = Mapping[str, Callable[[], bytes]]  # path -> its bytes, read when asked for
+Files = Mapping[str, Callable[[], bytes]]  # path -> function that reads the file
 
 
 class UnreadableFileError(Exception):
-    """A file that is not gzip or JSON to its end. Names the file, never its content."""
+    """A file is not valid gzip or JSON. The message names the file, never its content."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class LandedExport:
     scope: str  # "G016907411" or "2026-11/USD"
     attribute_set: str
     version: str
-    files: Files = field(repr=False, compare=False, hash=False)  # only those with lines
+    files: Files = field(repr=False, compare=False, hash=False)  # only files with lines
     invoice_total: Decimal | None = None
 
     def __str__(self) -> str:
@@ -45,6 +46,7 @@ class LandedExport:
 
 
 def files_of_folder(folder: Path) -> Files:
+    """Return the files of a local folder."""
     return {
         file.relative_to(folder).as_posix(): file.read_bytes
         for file in sorted(folder.rglob("*"))
@@ -53,6 +55,7 @@ def files_of_folder(folder: Path) -> Files:
 
 
 def files_of_container(connection_string: str, container: str, prefix: str) -> Files:
+    """Return the blobs of a container whose names start with a prefix."""
     from azure.storage.blob import ContainerClient
 
     with ContainerClient.from_connection_string(connection_string, container) as client:
@@ -79,7 +82,7 @@ def exports_in(files: Files) -> Iterator[LandedExport]:
         key: tuple[str, str, str, str] = (
             part["state"],
             part["family"],
-            _scope(part["scope"]),
+            _parse_scope(part["scope"]),
             part["attribute_set"],
         )
         if part["name"] == "latest.json" and not part["version"]:
@@ -87,35 +90,35 @@ def exports_in(files: Files) -> Iterator[LandedExport]:
         else:
             found[key][part["version"] or ""][part["name"]] = read
     for key, versions in sorted(found.items()):
-        version = _version_that_counts(versions, latest.get(key))
-        inside = versions[version]
+        version = _applicable_version(versions, latest.get(key))
+        blobs = versions[version]
         lines = {
             name: read
-            for name, read in inside.items()
+            for name, read in blobs.items()
             if not any(each[0] in "_." for each in name.split("/"))
         }
         yield LandedExport(
             *key,
             version=version,
             files=lines,
-            invoice_total=_invoice_total(inside.get("_manifest.json")),
+            invoice_total=_invoice_total(blobs.get("_manifest.json")),
         )
 
 
-def _scope(path: str) -> str:
-    """`billing_month=2026-11/currency_code=USD` -> `2026-11/USD`"""
+def _parse_scope(path: str) -> str:
+    """Return `2026-11/USD` for `billing_month=2026-11/currency_code=USD`."""
     return "/".join(part.partition("=")[2] or part for part in path.split("/"))
 
 
-def _version_that_counts(versions: Mapping[str, Mapping[str, Any]], latest: str | None) -> str:
+def _applicable_version(versions: Mapping[str, Mapping[str, Any]], latest: str | None) -> str:
     if latest is not None and latest in versions:
         return latest
-    proven = [version for version, inside in versions.items() if "_manifest.json" in inside]
-    return max(proven or versions)
+    complete = [version for version, blobs in versions.items() if "_manifest.json" in blobs]
+    return max(complete or versions)
 
 
 def _invoice_total(read: Callable[[], bytes] | None) -> Decimal | None:
-    """Of the invoice as the marker tells it, where it does."""
+    """Return the invoice total from a completion marker, if it contains one."""
     if read is None:
         return None
     invoice = json.loads(read(), parse_float=Decimal).get("invoice")
@@ -124,18 +127,23 @@ def _invoice_total(read: Callable[[], bytes] | None) -> Decimal | None:
 
 
 def lines_of(export: LandedExport) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each line as (where it stands, its members with names in lower case, numbers as Decimal). Raises UnreadableFileError."""
+    """Yield each line as its position and its members.
+
+    The names are in lower case and numbers are Decimals. Raises UnreadableFileError.
+    """
     for name, read in export.files.items():
         content = read()
         try:
             text = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
         except (OSError, EOFError):
-            raise UnreadableFileError(f"{export}: {name}: not gzip to its end") from None
+            raise UnreadableFileError(f"{export}: {name} is not valid gzip") from None
         for number, line in enumerate(text.removeprefix(b"\xef\xbb\xbf").splitlines(), 1):
             if not line.strip():
                 continue
             try:
                 members = json.loads(line, parse_float=Decimal, parse_int=Decimal)
             except ValueError:
-                raise UnreadableFileError(f"{export}: {name} line {number}: not JSON") from None
+                raise UnreadableFileError(
+                    f"{export}: {name} line {number} is not valid JSON"
+                ) from None
             yield f"{name} line {number}", {key.lower(): value for key, value in members.items()}

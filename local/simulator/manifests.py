@@ -1,4 +1,4 @@
-"""The manifest of a data version: documented, in every documented and observed variant, and in those that must be refused."""
+"""Manifests of data versions: all documented and observed variants, and invalid ones."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,29 +18,37 @@ Manifest = dict[str, Any]
 
 
 def container_of(version: DataVersion) -> str:
+    """Return the container of a version's blobs."""
     return CONTAINERS[version.key.dataset]
 
 
 def folder_of(version: DataVersion, tenant_id: str) -> str:
-    """The path below the container. Usage as observed; reconciliation is not known, so by analogy or in two other forms."""
+    """Return the folder of a version's blobs in the container.
+
+    The form for usage was observed. The form for reconciliation is unknown; a switch selects one.
+    """
     key, stamp = version.key, version.created.strftime("%Y%m%d%H%M")
     if key.family == "reconciliation" and version.behaviour.reconciliation_root == "opaque":
         return f"v1/{version.manifest_id}"
     if key.family == "reconciliation" and version.behaviour.reconciliation_root == "plain":
-        return f"v1/{tenant_id}/{version.month.compact}/{key.invoice_id or key.currency}/{stamp}/{key.attribute_set}"
+        scope = key.invoice_id or key.currency
+        return f"v1/{tenant_id}/{version.month.compact}/{scope}/{stamp}/{key.attribute_set}"
     fragment = f"Fragment={key.attribute_set}/PartitionType=default"
     if key.billed:
         return (
-            f"v1/PartnerTenantId={tenant_id}/BillingMonth={version.month.compact}/InvoiceId={key.invoice_id}/"
-            f"InvoiceVersion={stamp}/{fragment}"
+            f"v1/PartnerTenantId={tenant_id}/BillingMonth={version.month.compact}/"
+            f"InvoiceId={key.invoice_id}/InvoiceVersion={stamp}/{fragment}"
         )
-    return f"v1/{stamp}/PartnerTenantId={tenant_id}/BillingMonth={version.month.compact}/Currency={key.currency}/{fragment}"
+    return (
+        f"v1/{stamp}/PartnerTenantId={tenant_id}/BillingMonth={version.month.compact}/"
+        f"Currency={key.currency}/{fragment}"
+    )
 
 
 def manifest_of(
     version: DataVersion, behaviour: Behaviour, *, tenant_id: str, blob_url: str, sas: str
 ) -> Manifest:
-    """As Graph shows it. `blob_url` is the storage account's, or that of the proxy before it."""
+    """Return the manifest as in Graph. `blob_url` belongs to the storage account or its proxy."""
     blobs: list[dict[str, Any]] = []
     for number, file in enumerate(version.blobs):
         partition = f"{number // 2}" if behaviour.partition_values == "several" else "default"
@@ -64,43 +72,43 @@ def manifest_of(
     if behaviour.extra_members == "present":
         manifest["dataSource"] = "simulated"
     if behaviour.hostile_manifest != "none":
-        _SPOILED[behaviour.hostile_manifest](manifest, version)
+        _INVALID_MANIFESTS[behaviour.hostile_manifest](manifest, version)
     return manifest
 
 
 def graph_time(moment: datetime) -> str:
-    """`2023-03-09T06:34:34.87Z`: with a fraction only where there is one."""
+    """Return a time such as `2023-03-09T06:34:34.87Z`, without trailing zeros."""
     text = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f").rstrip("0").rstrip(".")
     return text + "Z"
 
 
-Spoil = Callable[[Manifest, DataVersion], None]
+Change = Callable[[Manifest, DataVersion], None]
 
 
-def _set(**members: Any) -> Spoil:
+def _set(**members: Any) -> Change:
     return lambda manifest, version: manifest.update(members)
 
 
-def _root(change: Callable[[str, DataVersion], str]) -> Spoil:
-    def spoil(manifest: Manifest, version: DataVersion) -> None:
+def _root(change: Callable[[str, DataVersion], str]) -> Change:
+    def apply(manifest: Manifest, version: DataVersion) -> None:
         manifest["rootDirectory"] = change(manifest["rootDirectory"], version)
 
-    return spoil
+    return apply
 
 
-def _first_name(change: Callable[[str], str]) -> Spoil:
-    def spoil(manifest: Manifest, version: DataVersion) -> None:
+def _first_name(change: Callable[[str], str]) -> Change:
+    def apply(manifest: Manifest, version: DataVersion) -> None:
         if manifest["blobs"]:
             manifest["blobs"][0]["name"] = change(manifest["blobs"][0]["name"])
 
-    return spoil
+    return apply
 
 
-def _count(more: int) -> Spoil:
-    def spoil(manifest: Manifest, version: DataVersion) -> None:
+def _count(more: int) -> Change:
+    def apply(manifest: Manifest, version: DataVersion) -> None:
         manifest["blobCount"] += more
 
-    return spoil
+    return apply
 
 
 def _duplicate(manifest: Manifest, version: DataVersion) -> None:
@@ -110,7 +118,7 @@ def _duplicate(manifest: Manifest, version: DataVersion) -> None:
 
 
 def _other_scope(**key: Any) -> Callable[[str, DataVersion], str]:
-    """The root directory of somebody else's data."""
+    """Return a function that changes the scope in a root directory."""
 
     def change(root: str, version: DataVersion) -> str:
         applicable = {
@@ -134,10 +142,10 @@ def _tenant_in(root: str) -> str:
 
 
 OTHER_TENANT = "99999999-0000-4000-8000-000000000099"
-_SPOILED: dict[str, Spoil] = {
+_INVALID_MANIFESTS: dict[str, Change] = {
     "foreign_host": _root(lambda root, _: "http://198.51.100.7:10000/" + root.split("/", 3)[3]),
     "query_in_root": _root(lambda root, _: root + "?restype=container"),
-    "user_info": _root(lambda root, _: root.replace("://", "://somebody:secret@", 1)),
+    "user_info": _root(lambda root, _: root.replace("://", "://user:secret@", 1)),
     "empty_root": _set(rootDirectory=""),
     "no_sas": _set(sasToken=""),
     "dot_dot": _first_name(lambda name: f"../{name}"),

@@ -1,4 +1,4 @@
-"""Long-running operations: from the POST to the manifest, or to failure. What they are, not how HTTP shows them."""
+"""Long-running operations, from the POST to the manifest or to a failure."""
 
 import uuid
 from dataclasses import dataclass, field
@@ -10,34 +10,34 @@ from local.simulator.data_versions import DataVersion, ExportKey
 
 State = Literal["notStarted", "running", "succeeded", "failed"]
 NO_DATA = ("5000", "No data available")
-OTHER_FAILURE = ("5003", "The export could not be made")
+OTHER_FAILURE = ("5003", "The export failed")
 
 
 @dataclass
 class Operation:
-    """One export that was asked for. `reads` counts the looks at it."""
+    """One export operation. `reads` is the number of GET requests for it."""
 
     operation_id: str
     dataset: str
-    key: ExportKey | None  # None where there is nothing to export
+    key: ExportKey | None  # None if there is nothing to export
     version: DataVersion | None
-    created: datetime  # by the simulator's clock
+    created: datetime  # time of the simulator's clock
     failure: tuple[str, str] | None = None
     ready_at: datetime | None = None
     reads: int = 0
-    sas: dict[str, str] = field(
-        default_factory=dict, repr=False
-    )  # by container, where SAS are not renewed
+    sas: dict[str, str] = field(default_factory=dict, repr=False)  # the first SAS per container
 
     def state(self, now: datetime, behaviour: Behaviour) -> State:
-        waits = self.reads <= behaviour.ready_after_polls or (
+        """Return the state at a time."""
+        is_pending = self.reads <= behaviour.ready_after_polls or (
             self.ready_at is not None and now < self.ready_at
         )
-        if waits or behaviour.operation_end == "never":
+        if is_pending or behaviour.operation_end == "never":
             return "notStarted" if self.reads <= 1 else "running"
-        return "failed" if self.failure_now(behaviour) else "succeeded"
+        return "failed" if self.current_failure(behaviour) else "succeeded"
 
-    def failure_now(self, behaviour: Behaviour) -> tuple[str, str] | None:
+    def current_failure(self, behaviour: Behaviour) -> tuple[str, str] | None:
+        """Return the code and message of the failure, or None."""
         match behaviour.operation_end:
             case "failed_5000":
                 return NO_DATA
@@ -45,7 +45,8 @@ class Operation:
                 return OTHER_FAILURE
         return self.failure
 
-    def forgotten(self, now: datetime, behaviour: Behaviour) -> bool:
+    def has_expired(self, now: datetime, behaviour: Behaviour) -> bool:
+        """Return whether the service no longer returns the operation."""
         age, reads = behaviour.operation_lifetime_seconds, behaviour.operation_lifetime_reads
         return (age is not None and now - self.created > timedelta(seconds=age)) or (
             reads is not None and self.reads >= reads
@@ -53,32 +54,38 @@ class Operation:
 
 
 class Operations:
-    """All operations, by id. Ids are random: one that a former simulator gave out is unknown to the next."""
+    """All operations by id.
+
+    Ids are random, so that the ids of an earlier simulator are unoperation.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[str, Operation] = {}
+        self._operations: dict[str, Operation] = {}
 
     def all(self) -> tuple[Operation, ...]:
-        return tuple(self._known.values())
+        """Return all operations, oldest first, including expired ones."""
+        return tuple(self._operations.values())
 
     def get(self, operation_id: str, now: datetime, behaviour: Behaviour) -> Operation | None:
-        operation = self._known.get(operation_id)
-        return None if operation is None or operation.forgotten(now, behaviour) else operation
+        """Return an operation that has not expired, or None."""
+        operation = self._operations.get(operation_id)
+        return None if operation is None or operation.has_expired(now, behaviour) else operation
 
-    def alike(self, key: ExportKey, now: datetime, behaviour: Behaviour) -> Operation | None:
-        """The newest operation for that key that is not forgotten."""
-        alike = [
-            known
-            for known in self._known.values()
-            if known.key == key and not known.forgotten(now, behaviour)
+    def find_by_key(self, key: ExportKey, now: datetime, behaviour: Behaviour) -> Operation | None:
+        """Return the newest operation of a key that has not expired, or None."""
+        operations = [
+            operation
+            for operation in self._operations.values()
+            if operation.key == key and not operation.has_expired(now, behaviour)
         ]
-        return alike[-1] if alike else None
+        return operations[-1] if operations else None
 
-    def running(self, now: datetime, behaviour: Behaviour) -> int:
+    def count_running(self, now: datetime, behaviour: Behaviour) -> int:
+        """Return the number of pending operations."""
         return sum(
-            known.state(now, behaviour) in ("notStarted", "running")
-            and not known.forgotten(now, behaviour)
-            for known in self._known.values()
+            operation.state(now, behaviour) in ("notStarted", "running")
+            and not operation.has_expired(now, behaviour)
+            for operation in self._operations.values()
         )
 
     def start(
@@ -91,9 +98,11 @@ class Operations:
         failure: tuple[str, str] | None = None,
         ready_at: datetime | None = None,
     ) -> Operation:
+        """Add an operation with a random id."""
         operation = Operation(str(uuid.uuid4()), dataset, key, version, now, failure, ready_at)
-        self._known[operation.operation_id] = operation
+        self._operations[operation.operation_id] = operation
         return operation
 
-    def forget(self, operation_id: str) -> None:
-        self._known.pop(operation_id, None)
+    def remove(self, operation_id: str) -> None:
+        """Remove an operation, as if it had expired."""
+        self._operations.pop(operation_id, None)

@@ -1,4 +1,4 @@
-"""The partner whose bills are simulated: its customers and what they hold. From a seed, always the same."""
+"""The simulated partner: its customers and what they subscribe to. It depends only on the seed."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -22,7 +22,10 @@ PARTNER_TENANT_ID = "3d8a1c5e-6f20-4b7d-9a41-c0de5eed0001"
 
 @dataclass(frozen=True)
 class Partner:
-    """Who the partner is, and how much of everything it has. Rows of a usage month: about 5/6 customers x resources x 30."""
+    """The partner and the amount of its data.
+
+    A month of usage has about 5/6 * customers * resources * 30 lines.
+    """
 
     tenant_id: str = PARTNER_TENANT_ID
     name: str = "Larkspur Cloud Services"
@@ -32,25 +35,28 @@ class Partner:
     resources: int = 4  # per customer with an Azure plan
     licences: int = 3  # per customer
     rows_per_blob: int = 120
-    invoice_months: int = 2  # months that are invoiced when the simulator starts
+    invoice_months: int = 2  # months with an invoice at the start of the simulator
 
     def __post_init__(self) -> None:
         unknown = set(self.currencies) - set(COUNTRIES)
         if unknown or not self.currencies:
             raise ValueError(
-                f"currencies: some of {', '.join(COUNTRIES)}, not {', '.join(sorted(unknown)) or 'none'}"
+                f"currencies must be from {', '.join(COUNTRIES)}, "
+                f"not {', '.join(sorted(unknown)) or 'empty'}"
             )
         if (
             min(self.customers, self.resources, self.rows_per_blob, self.invoice_months) < 1
             or self.licences < 0
         ):
             raise ValueError(
-                "customers, resources, rows_per_blob and invoice_months are at least 1"
+                "customers, resources, rows_per_blob and invoice_months must be at least 1"
             )
 
 
 @dataclass(frozen=True)
 class Resource:
+    """An Azure resource."""
+
     name: str
     group: str
     region: str
@@ -60,14 +66,17 @@ class Resource:
 
     @property
     def uri(self) -> str:
+        """The resource id."""
         return (
-            f"/subscriptions/{self.entitlement_id}/resourceGroups/{self.group}/providers/{self.meter.service}/"
-            f"{self.meter.kind}/{self.name}"
+            f"/subscriptions/{self.entitlement_id}/resourceGroups/{self.group}"
+            f"/providers/{self.meter.service}/{self.meter.kind}/{self.name}"
         )
 
 
 @dataclass(frozen=True)
 class AzurePlan:
+    """A customer's Azure plan."""
+
     subscription_id: str
     order_id: str
     earned_credit: bool  # partner earned credit: 15 % off
@@ -76,6 +85,8 @@ class AzurePlan:
 
 @dataclass(frozen=True)
 class Licence:
+    """A subscription to a product."""
+
     product: Product
     subscription_id: str
     order_id: str
@@ -85,6 +96,8 @@ class Licence:
 
 @dataclass(frozen=True)
 class Customer:
+    """A customer of the partner."""
+
     number: int
     customer_id: str
     name: str
@@ -98,18 +111,22 @@ class Customer:
 
 
 def random_id(source: Random) -> str:
+    """Return a random UUID."""
     return str(UUID(int=source.getrandbits(128), version=4))
 
 
 def customers_of(partner: Partner, seed: int) -> tuple[Customer, ...]:
-    """All customers of the partner. Every sixth has no Azure plan; the first of each currency always has one."""
+    """Return all customers.
+
+    Every sixth customer has no Azure plan; the first of each currency always has one.
+    """
     return tuple(_customer(partner, seed, number) for number in range(partner.customers))
 
 
 def _customer(partner: Partner, seed: int, number: int) -> Customer:
     source = Random(f"customer {seed} {number}")
-    turn, index = divmod(number, len(CUSTOMER_NAMES))
-    name = CUSTOMER_NAMES[index] + (f" {turn + 1}" if turn else "")
+    repetition, index = divmod(number, len(CUSTOMER_NAMES))
+    name = CUSTOMER_NAMES[index] + (f" {repetition + 1}" if repetition else "")
     currency = partner.currencies[number % len(partner.currencies)]
     country = source.choice(COUNTRIES[currency])
     domain = "".join(letter for letter in name.lower() if letter.isalnum()) + ".example"

@@ -1,4 +1,4 @@
-"""Partner Center's invoice list, as HTTP: `/v1/invoices` and `/v1/invoices/{id}`."""
+"""The list of invoices in Partner Center over HTTP: `/v1/invoices` and `/v1/invoices/{id}`."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time
@@ -11,7 +11,7 @@ from local.simulator.invoices import Invoice, InvoiceBook
 from local.simulator.responses import partner_center_error
 
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£", "CHF": "CHF"}
-SPELLINGS = {  # as in the examples, as in the property table
+SPELLINGS = {  # as in the examples and in the property table
     "invoice": ("invoice", "Invoice"),
     "void_note": ("void_note", "Void Note"),
     "Recurring": ("Recurring", "recurring"),
@@ -19,14 +19,18 @@ SPELLINGS = {  # as in the examples, as in the property table
 
 
 class PartnerCenter:
+    """The handlers of Partner Center's routes."""
+
     def __init__(self, book: InvoiceBook, behaviour: Callable[[], Behaviour]) -> None:
         self._book, self._behaviour = book, behaviour
 
     def add_routes(self, app: web.Application) -> None:
+        """Register the handlers."""
         app.router.add_get("/v1/invoices", self.get_all)
         app.router.add_get("/v1/invoices/{id}", self.get)
 
-    def refusal(self, request: web.Request) -> web.Response | None:
+    def check_access(self, request: web.Request) -> web.Response | None:
+        """Return an error for a missing token or permission."""
         behaviour = self._behaviour()
         if behaviour.authorization != "ignored" and not request.headers.get(
             "Authorization", ""
@@ -41,7 +45,11 @@ class PartnerCenter:
         return None
 
     async def get_all(self, request: web.Request) -> web.Response:
-        """Newest first. `size` and `offset` are ignored, as for modern invoices, unless the switch says otherwise."""
+        """GET /v1/invoices, newest first.
+
+        Microsoft ignores `size` and `offset` for new commerce invoices; the switch `invoice_paging`
+        applies them.
+        """
         invoices, links = list(reversed(self._book.invoices())), {"self": _link("/invoices")}
         total = len(invoices)
         if self._behaviour().invoice_paging == "paged":
@@ -51,7 +59,7 @@ class PartnerCenter:
                     int(request.query.get("offset", "0")),
                 )
             except ValueError:
-                return partner_center_error(400, "size and offset are numbers.")
+                return partner_center_error(400, "size and offset must be numbers.")
             links["self"] = _link(f"/invoices?size={size}&offset={offset}")
             if offset + size < total:
                 links["next"] = _link(f"/invoices?size={size}&offset={offset + size}")
@@ -67,6 +75,7 @@ class PartnerCenter:
         )
 
     async def get(self, request: web.Request) -> web.Response:
+        """GET /v1/invoices/{id}."""
         try:
             invoice = self._book.invoice(request.match_info["id"])
         except KeyError:

@@ -1,4 +1,4 @@
-"""What every request to Graph or Partner Center passes first and last: the record of it, the faults, the ids in the answer."""
+"""The pipeline of all requests to Graph and Partner Center: log, fault rules and request ids."""
 
 import asyncio
 import traceback
@@ -17,18 +17,21 @@ from local.simulator.partner_center import PartnerCenter
 from local.simulator.request_log import RecordedRequest, RequestLog, step_of, without_credentials
 from local.simulator.responses import (
     ConnectionDroppedError,
+    apply_fault,
     drop_connection,
     fault_response,
     graph_error,
     partner_center_error,
-    spoiled,
 )
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Front:
-    """`crashes` takes the tracebacks of the simulator's own mistakes."""
+class RequestPipeline:
+    """Handles all requests to Graph and Partner Center.
+
+    `crashes` receives the tracebacks of internal errors.
+    """
 
     def __init__(
         self,
@@ -44,6 +47,7 @@ class Front:
         self._faults, self._log, self._now, self._crashes = faults, log, now, crashes
 
     def app(self) -> web.Application:
+        """Return the HTTP application."""
         app = web.Application(middlewares=[self._handle])
         self._graph.add_routes(app)
         self._partner_center.add_routes(app)
@@ -53,7 +57,7 @@ class Front:
     async def _handle(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         record = await self._record(request)
         try:
-            response = await self._answer(request, handler, record)
+            response = await self._respond(request, handler, record)
         except ConnectionDroppedError:
             return await drop_connection(request)
         record.status = response.status
@@ -65,12 +69,12 @@ class Front:
         return response
 
     async def _record(self, request: web.Request) -> RecordedRequest:
-        step, dataset, asked_id = step_of(request.method, request.path)
+        step, dataset, operation_id = step_of(request.method, request.path)
         operation = next(
             (
                 each
                 for each in self._operations.all()
-                if step == "poll" and each.operation_id == asked_id
+                if step == "poll" and each.operation_id == operation_id
             ),
             None,
         )
@@ -86,44 +90,44 @@ class Front:
             "Authorization" in request.headers,
             step,
             operation.dataset if operation else dataset,
-            asked_id if step == "poll" else None,
+            operation_id if step == "poll" else None,
             str(uuid.uuid4()),
         )
         self._log.records.append(record)
         return record
 
-    async def _answer(
+    async def _respond(
         self, request: web.Request, handler: Handler, record: RecordedRequest
     ) -> web.StreamResponse:
-        answer = self._faults().find_response(
+        fault = self._faults().find_response(
             record.step, record.dataset, record.method, record.path
         )
-        record.fault = answer is not None
-        if answer:
-            await asyncio.sleep(answer.delay)
-            if answer.replaces and answer.when == "before":
-                return fault_response(answer, record.step, record.request_id)
-        response = await self._real_answer(request, handler)
-        if answer and answer.replaces:
-            return fault_response(answer, record.step, record.request_id)
-        if answer and isinstance(response, web.Response):
-            response = spoiled(response, answer)
-            if answer.drop_after is not None:
-                return await self._drop_within(request, response, answer.drop_after)
+        record.fault = fault is not None
+        if fault:
+            await asyncio.sleep(fault.delay)
+            if fault.replaces and fault.when == "before":
+                return fault_response(fault, record.step, record.request_id)
+        response = await self._real_response(request, handler)
+        if fault and fault.replaces:
+            return fault_response(fault, record.step, record.request_id)
+        if fault and isinstance(response, web.Response):
+            response = apply_fault(response, fault)
+            if fault.drop_after is not None:
+                return await self._drop_within(request, response, fault.drop_after)
         return response
 
-    async def _real_answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        partner_center = request.path.startswith("/v1/")
-        side = self._partner_center if partner_center else self._graph
+    async def _real_response(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        is_partner_center = request.path.startswith("/v1/")
+        service = self._partner_center if is_partner_center else self._graph
         try:
-            return side.refusal(request) or await handler(request)
-        except web.HTTPException as refused:
+            return service.check_access(request) or await handler(request)
+        except web.HTTPException as error:
             return (
-                partner_center_error(refused.status, refused.reason)
-                if partner_center
-                else graph_error(refused.status)
+                partner_center_error(error.status, error.reason)
+                if is_partner_center
+                else graph_error(error.status)
             )
-        except Exception:  # its own mistake: told when it ends, and answered as a server's
+        except Exception:  # an internal error of the simulator; `serving` raises it at the end
             self._crashes.append(traceback.format_exc())
             return graph_error(500)
 

@@ -1,4 +1,4 @@
-"""Puts the blobs of a data version into storage, once, and tells its manifest, as often as it is asked for."""
+"""Writes the blobs of data versions to the storage and creates their manifests."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,11 @@ from local.simulator.storage import Storage
 
 
 class Publisher:
-    """Lives in the server's event loop. `origin` is that of the storage proxy, or None: then roots name the storage itself."""
+    """Writes each data version once.
+
+    It must be used on the server's event loop. `blob_url` returns the URL of the account, or of the
+    proxy, for root directories.
+    """
 
     def __init__(
         self,
@@ -27,8 +31,8 @@ class Publisher:
         )
         self._writes: dict[str, asyncio.Task[None]] = {}
 
-    def begin(self, version: DataVersion) -> asyncio.Task[None]:
-        """Writes in the background what is not written yet. A write that failed is tried again."""
+    def start_write(self, version: DataVersion) -> asyncio.Task[None]:
+        """Write a version in the background, unless it is written. Retry a failed write."""
         task = self._writes.get(version.etag)
         if task is None or (task.done() and (task.cancelled() or task.exception())):
             task = self._writes[version.etag] = asyncio.get_running_loop().create_task(
@@ -46,8 +50,8 @@ class Publisher:
         )
 
     async def manifest(self, version: DataVersion, sas: str | None = None) -> Manifest:
-        """With a new SAS, or with the given one."""
-        await asyncio.shield(self.begin(version))
+        """Return the manifest with a given SAS or a new one, after the blobs are written."""
+        await asyncio.shield(self.start_write(version))
         behaviour = self._behaviour()
         return manifest_of(
             version,
@@ -58,6 +62,7 @@ class Publisher:
         )
 
     async def close(self) -> None:
+        """Cancel all writes."""
         for task in self._writes.values():
             task.cancel()
         await asyncio.gather(*self._writes.values(), return_exceptions=True)

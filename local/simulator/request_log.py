@@ -1,4 +1,4 @@
-"""What the simulator was asked: one record for each request, so that a test can prove what was sent, and how often."""
+"""The log of requests, with which tests verify what was sent and how often."""
 
 import json
 import re
@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 EXPORT = re.compile(
-    r"^/(?P<version>v1\.0|beta)/reports/partners/billing/(?P<family>usage|reconciliation|aggregatedUsage)/(?P<state>billed|unbilled)/"
+    r"^/(?P<version>v1\.0|beta)/reports/partners/billing"
+    r"/(?P<family>usage|reconciliation|aggregatedUsage)/(?P<state>billed|unbilled)/"
     r"(?:microsoft\.graph\.partners\.billing\.)?export$"
 )
 OPERATION = re.compile(r"^/(?:v1\.0|beta)/reports/partners/billing/operations/([^/]+)$")
@@ -18,8 +19,10 @@ INVOICE = re.compile(r"^/v1/invoices/([^/]+)$")
 
 @dataclass
 class RecordedRequest:
-    """`headers` are in lower case and hold no credential: `authorized` says whether one came. `status` is None where the
-    connection was dropped. `fault` tells that a rule of the faults answered.
+    """One request and the status of its response.
+
+    `headers` have names in lower case and contain no credentials; `authorized` is whether there was
+    one. `status` is None if the connection was dropped. `fault` is whether a fault rule applied.
     """
 
     method: str
@@ -27,7 +30,7 @@ class RecordedRequest:
     query: str
     body: str
     at: datetime
-    clock: datetime  # the simulator's
+    clock: datetime  # time of the simulator's clock
     headers: dict[str, str]
     authorized: bool
     step: str  # start, poll, manifest, invoices, invoice, blob, other
@@ -39,16 +42,20 @@ class RecordedRequest:
 
     @property
     def json(self) -> Any:
+        """The parsed body."""
         return json.loads(self.body)
 
 
 @dataclass
 class RequestLog:
+    """All requests in the order of arrival."""
+
     records: list[RecordedRequest] = field(default_factory=list)
 
     def of(
         self, step: str | None = None, dataset: str | None = None
     ) -> tuple[RecordedRequest, ...]:
+        """Return the requests of a step and a dataset; None matches all."""
         return tuple(
             record
             for record in tuple(self.records)
@@ -57,7 +64,7 @@ class RequestLog:
 
 
 def step_of(method: str, path: str) -> tuple[str, str | None, str | None]:
-    """What a request to Graph or Partner Center is: the step, the dataset where the path tells it, the id in the path."""
+    """Return the step of a request, its dataset if the path contains it, and the id in the path."""
     if (export := EXPORT.match(path)) and method == "POST":
         return "start", f"{export['state']}_{export['family']}", None
     if operation := OPERATION.match(path):
@@ -72,6 +79,7 @@ def step_of(method: str, path: str) -> tuple[str, str | None, str | None]:
 
 
 def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers with names in lower case, without credentials."""
     return {
         name.lower(): value
         for name, value in headers.items()

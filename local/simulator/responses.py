@@ -1,4 +1,4 @@
-"""Answers as HTTP: error bodies in every shape, and the faults that replace or spoil an answer."""
+"""HTTP responses: errors in every format, and responses that a fault rule replaces or modifies."""
 
 import asyncio
 import json
@@ -34,15 +34,19 @@ STORAGE_CODES = {
     412: "ConditionNotMet",
     503: "ServerBusy",
 }
-HTML = "<!DOCTYPE html><html><head><title>Error</title></head><body><h1>The service is not there</h1></body></html>"
+HTML = (
+    "<!DOCTYPE html><html><head><title>Error</title></head>"
+    "<body><h1>Service unavailable</h1></body></html>"
+)
 JSON = "application/json; odata.metadata=minimal; charset=utf-8"
 
 
 class ConnectionDroppedError(Exception):
-    """The connection is to end without an answer."""
+    """The server must close the connection without a response."""
 
 
 def graph_json(status: int, document: Any, headers: dict[str, str] | None = None) -> web.Response:
+    """Return a JSON response with the content type of Graph."""
     return web.Response(
         status=status,
         body=json.dumps(document).encode(),
@@ -59,10 +63,10 @@ def graph_error(
     numeric: bool = False,
     request_id: str = "",
 ) -> web.Response:
-    """The documented body; `numeric` gives the code as a number."""
+    """Return an error in Graph's format. `numeric` makes the error code a number."""
     error: dict[str, Any] = {
         "code": status if numeric else code or CODES.get(status, "UnknownError"),
-        "message": message or "The request was not served.",
+        "message": message or "The request failed.",
         "innerError": {
             "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S"),
             "request-id": request_id,
@@ -75,6 +79,7 @@ def graph_error(
 def partner_center_error(
     status: int, message: str | None = None, headers: dict[str, str] | None = None
 ) -> web.Response:
+    """Return an error in Partner Center's format."""
     text = message or "Rate limit is exceeded. Try again in 57 seconds."
     return web.json_response(
         {"statusCode": status, "message": text}, status=status, headers=headers
@@ -84,14 +89,18 @@ def partner_center_error(
 def storage_error(
     status: int, code: str | None = None, headers: dict[str, str] | None = None
 ) -> web.Response:
+    """Return an error in the format of Azure Storage."""
     code = code or STORAGE_CODES.get(status, "InternalError")
-    body = f"<?xml version='1.0' encoding='utf-8'?><Error><Code>{code}</Code><Message>Not served.</Message></Error>"
+    body = (
+        "<?xml version='1.0' encoding='utf-8'?>"
+        f"<Error><Code>{code}</Code><Message>The request failed.</Message></Error>"
+    )
     headers = {"Content-Type": "application/xml", "x-ms-error-code": code, **(headers or {})}
     return web.Response(status=status, body=body.encode(), headers=headers)
 
 
 def retry_after(form: str, seconds: float, now: datetime) -> dict[str, str]:
-    """The header in one of its forms; a date is by the clock of whoever asks, `now`."""
+    """Return a Retry-After header in one of its forms. An HTTP date is relative to `now`."""
     match form:
         case "absent":
             return {}
@@ -103,32 +112,35 @@ def retry_after(form: str, seconds: float, now: datetime) -> dict[str, str]:
     return {"Retry-After": str(math.ceil(seconds))}
 
 
-def fault_response(answer: FaultResponse, step: str, request_id: str) -> web.Response:
-    """The answer of a rule that replaces the real one. Raises ConnectionDroppedError."""
-    if answer.drop:
+def fault_response(fault: FaultResponse, step: str, request_id: str) -> web.Response:
+    """Return the response of a fault rule that replaces the real response.
+
+    Raises ConnectionDroppedError if the rule closes the connection.
+    """
+    if fault.drop:
         raise ConnectionDroppedError
-    status, headers, own = answer.status or 200, dict(answer.headers), answer.body
-    if own is None:
-        own = (
+    status, headers, body = fault.status or 200, dict(fault.headers), fault.body
+    if body is None:
+        body = (
             "storage_error"
             if step == "blob"
             else "partner_center"
             if step in ("invoices", "invoice")
             else "graph_error"
         )
-    match own:
+    match body:
         case "graph_error" | "graph_error_numeric":
-            numeric = own == "graph_error_numeric"
+            numeric = body == "graph_error_numeric"
             return graph_error(
-                status, answer.code, answer.message, headers, numeric=numeric, request_id=request_id
+                status, fault.code, fault.message, headers, numeric=numeric, request_id=request_id
             )
         case "partner_center":
-            return partner_center_error(status, answer.message, headers)
+            return partner_center_error(status, fault.message, headers)
         case "storage_error":
-            return storage_error(status, answer.code, headers)
+            return storage_error(status, fault.code, headers)
         case "message":
             return graph_json(
-                status, {"message": answer.message or "An error has occurred."}, headers
+                status, {"message": fault.message or "An error has occurred."}, headers
             )
         case "html":
             return web.Response(
@@ -147,28 +159,30 @@ def fault_response(answer: FaultResponse, step: str, request_id: str) -> web.Res
     return web.Response(status=status, headers=headers)
 
 
-def spoiled(response: web.Response, answer: FaultResponse) -> web.Response:
-    """The real answer, changed as the rule says."""
+def apply_fault(response: web.Response, fault: FaultResponse) -> web.Response:
+    """Return the real response, modified by a fault rule."""
     body, headers = (
         response.body if isinstance(response.body, bytes) else b"",
         CIMultiDict(response.headers),
     )
-    if answer.body == "truncated":
+    if fault.body == "truncated":
         body = body[: len(body) // 2]
-    if answer.body == "text_html":
+    if fault.body == "text_html":
         body, headers["Content-Type"] = HTML.encode(), "text/html"
-    body = spoiled_bytes(body, answer)
-    for name in (*answer.without_headers, "Content-Length"):
+    body = apply_fault_to_bytes(body, fault)
+    for name in (*fault.without_headers, "Content-Length"):
         headers.popall(name, None)
-    headers.update(answer.headers)
-    if answer.body == "no_content_type":
+    headers.update(fault.headers)
+    if fault.body == "no_content_type":
         headers.popall("Content-Type", None)
-        return BareResponse(status=answer.status or response.status, body=body, headers=headers)
-    return web.Response(status=answer.status or response.status, body=body, headers=headers)
+        return ResponseWithoutContentType(
+            status=fault.status or response.status, body=body, headers=headers
+        )
+    return web.Response(status=fault.status or response.status, body=body, headers=headers)
 
 
-class BareResponse(web.Response):
-    """Without Content-Type: aiohttp would put one in."""
+class ResponseWithoutContentType(web.Response):
+    """A response without Content-Type, which aiohttp would add otherwise."""
 
     async def _start(self, request: web.BaseRequest) -> Any:
         self.headers.popall("Content-Type", None)
@@ -179,18 +193,18 @@ class BareResponse(web.Response):
         self.headers.popall("Content-Type", None)
 
 
-def spoiled_bytes(body: bytes, answer: FaultResponse, offset: int = 0) -> bytes:
-    """`body` is the part of the whole that begins at `offset`."""
-    if answer.cut_to is not None:
-        body = body[: max(0, answer.cut_to - offset)]
-    if answer.corrupt_at is not None and offset <= answer.corrupt_at < offset + len(body):
-        at = answer.corrupt_at - offset
-        body = body[:at] + bytes([body[at] ^ 0xFF]) + body[at + 1 :]
+def apply_fault_to_bytes(body: bytes, fault: FaultResponse, offset: int = 0) -> bytes:
+    """Return a part of a body, modified by a fault rule. `offset` is its position in the body."""
+    if fault.cut_to is not None:
+        body = body[: max(0, fault.cut_to - offset)]
+    if fault.corrupt_at is not None and offset <= fault.corrupt_at < offset + len(body):
+        index = fault.corrupt_at - offset
+        body = body[:index] + bytes([body[index] ^ 0xFF]) + body[index + 1 :]
     return body
 
 
 async def drop_connection(request: web.BaseRequest) -> web.StreamResponse:
-    """Ends the connection after what was sent so far, as a broken network does."""
+    """Close the connection after what was sent so far, as a network failure would."""
     if request.transport is not None:
         request.transport.close()
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Runs HTTP applications in a thread with an event loop of its own, on free loopback ports, until told to stop."""
+"""Runs HTTP applications in a thread with its own event loop, on loopback ports."""
 
 import asyncio
 import threading
@@ -9,8 +9,14 @@ from aiohttp import web
 HOST = "127.0.0.1"
 
 
-class ServingThread:
-    """`start` gives the origins, in the order of the applications; `stop` returns when all is closed."""
+class ServerThread:
+    """A thread that serves HTTP applications.
+
+    Args:
+        make: Creates the applications. It is called on the thread's event loop.
+        port: The port of the first application. 0 selects a free port.
+        close: Releases resources on the event loop after the servers are closed.
+    """
 
     def __init__(
         self,
@@ -26,6 +32,7 @@ class ServingThread:
         self._failure: BaseException | None = None
 
     def start(self) -> list[str]:
+        """Start the servers and return their origins, in the order of the applications."""
         self._thread.start()
         self._ready.wait()
         if self._failure:
@@ -34,12 +41,13 @@ class ServingThread:
         return self._origins
 
     def stop(self) -> None:
+        """Stop the servers and wait for the thread."""
         if self._loop is not None and self._stop is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
     def call(self, make: Callable[[], Awaitable[None]]) -> None:
-        """Runs something in the server's loop and waits for it."""
+        """Run a coroutine on the server's event loop and wait for it."""
         assert self._loop is not None
 
         async def run() -> None:
@@ -50,7 +58,7 @@ class ServingThread:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as failure:  # handed to the thread that waits in start()
+        except BaseException as failure:  # start() raises it in its own thread
             self._failure = failure
         finally:
             self._ready.set()

@@ -1,4 +1,4 @@
-"""The simulator as tests and programs use it: its state, its server, and what may be asked of it while it runs."""
+"""The simulator as tests and programs use it: its state, its servers and its control methods."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from local.simulator.behaviour import Behaviour
 from local.simulator.billing_months import Month
 from local.simulator.data_files import BlobFile
 from local.simulator.data_versions import Clock, DataVersion, ExportKey, Exports
-from local.simulator.export_requests import Desk
+from local.simulator.export_requests import ExportRequestHandler
 from local.simulator.faults import Faults
 from local.simulator.graph import Graph
 from local.simulator.invoices import Invoice, InvoiceBook
@@ -20,22 +20,24 @@ from local.simulator.manifests import container_of, folder_of
 from local.simulator.operations import Operation, Operations
 from local.simulator.partner import Partner, customers_of
 from local.simulator.partner_center import PartnerCenter
-from local.simulator.pipeline import Front
+from local.simulator.pipeline import RequestPipeline
 from local.simulator.publishing import Publisher
 from local.simulator.request_log import RecordedRequest, RequestLog
-from local.simulator.server_thread import ServingThread
+from local.simulator.server_thread import ServerThread
 from local.simulator.storage import Storage
 from local.simulator.storage_proxy import StorageProxy
 
 
 class SystemClock:
+    """The clock of this machine, in UTC."""
+
     def now(self) -> datetime:
         return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
 class ExpectedExport:
-    """What an export of a key brings, in its newest version: the files, byte for byte."""
+    """The result of an export: the newest version of a key's data, with the exact files."""
 
     key: str
     etag: str
@@ -57,8 +59,9 @@ class ExpectedExport:
 class Simulator:
     """Graph partner billing, Partner Center invoices and the billing storage of one partner.
 
-    `behaviour` and `faults` may be replaced while it runs. `clock` decides when operations are ready and which month it is;
-    storage dates and SAS keep real time. With `storage_proxy`, root directories name a proxy that can fail.
+    `behaviour` and `faults` can be replaced while the simulator runs. `clock` determines the
+    current month and when operations are complete; dates and SAS of the storage use real time.
+    With `storage_proxy`, root directories refer to a proxy that applies fault rules.
     """
 
     def __init__(
@@ -87,43 +90,45 @@ class Simulator:
         )
         self._operations, self._log, self._storage_log = Operations(), RequestLog(), RequestLog()
         self._with_proxy, self._origins = storage_proxy, list[str]()
-        self._thread: ServingThread | None = None
+        self._thread: ServerThread | None = None
         self._publisher: Publisher | None = None
-        self.crashes: list[
-            str
-        ] = []  # tracebacks of its own mistakes; `serving` raises at its end when there are any
+        self.crashes: list[str] = []  # tracebacks of internal errors; `serving` raises them
 
-    # -- what tests ask
+    # -- inspection
 
     @property
     def requests(self) -> tuple[RecordedRequest, ...]:
-        """All requests to Graph and Partner Center, in the order they came."""
+        """All requests to Graph and Partner Center, in the order of arrival."""
         return tuple(self._log.records)
 
     def requests_of(self, step: str, dataset: str | None = None) -> tuple[RecordedRequest, ...]:
-        """`step` is start, poll, manifest, invoices, invoice or other."""
+        """Return the requests of a step: start, poll, manifest, invoices, invoice or other."""
         return self._log.of(step, dataset)
 
     @property
     def storage_requests(self) -> tuple[RecordedRequest, ...]:
-        """All requests through the storage proxy."""
+        """All requests to the storage proxy."""
         return tuple(self._storage_log.records)
 
     @property
     def operations(self) -> tuple[Operation, ...]:
+        """All operations, oldest first."""
         return self._operations.all()
 
     def invoices(self) -> tuple[Invoice, ...]:
-        """All invoices that there are now, oldest first; `G...` have exports, `D...` have none."""
+        """Return the invoices issued so far, oldest first. `D...` invoices have no exports."""
         return self._book.invoices()
 
     def month(self, word: str) -> Month:
-        """What `current` or `last` means now."""
+        """Return the month that `current` or `last` means now."""
         current = self._exports.current_month()
         return {"current": current, "last": current.plus(-1)}[word]
 
     def expected(self, key: str) -> ExpectedExport:
-        """`billed_usage/G016907411/full` or `unbilled_usage/2026-11/USD/full`. KeyError for an unknown invoice."""
+        """Return the expected export of a key, such as `unbilled_usage/2026-11/USD/full`.
+
+        Raises KeyError for an unknown invoice.
+        """
         version = self._exports.version(ExportKey.parse(key))
         return ExpectedExport(
             key,
@@ -136,7 +141,10 @@ class Simulator:
         )
 
     def export_keys(self, attribute_set: str = "full") -> tuple[str, ...]:
-        """Every key that has an export now: all G invoices, this month and the last, each currency."""
+        """Return all keys that have an export now.
+
+        These are all `G...` invoices, and the current and the last month in each currency.
+        """
         invoices = [invoice.invoice_id for invoice in self.invoices() if not invoice.legacy]
         months = [
             f"{self.month(word)}/{currency}"
@@ -150,29 +158,36 @@ class Simulator:
             for scope in scopes
         )
 
-    # -- what tests do to it
+    # -- control
 
     def restate(
         self, key: str, *, amount: Decimal = Decimal(0), share: Decimal = Decimal(1)
     ) -> ExpectedExport:
-        """A new version of the data, in both attribute sets. The sums stay, but for `amount` (pricing currency); `share` < 1
-        leaves only the first days, 0 nothing. Later restatements add to the amount.
+        """Create a new version of a key's data, in both attribute sets.
+
+        Args:
+            key: The key.
+            amount: The change of the total, in the pricing currency. Later restatements add to it.
+            share: The part of the days to keep, from the start; 0 leaves no lines.
         """
         self._exports.restate(ExportKey.parse(key), amount=amount, share=share)
         return self.expected(key)
 
     def fill(self, key: str, *, blobs: int, blob_bytes: int) -> ExpectedExport:
-        """The key's data is from now on filler: so many blobs of about that compressed size."""
+        """Replace a key's data by padding: blobs of about `blob_bytes` compressed bytes each."""
         self._exports.fill(ExportKey.parse(key), blobs=blobs, blob_bytes=blob_bytes)
         return self.expected(key)
 
     def expire_operations(self) -> None:
-        """As if all of them had expired."""
+        """Expire all operations."""
         for operation in self._operations.all():
-            self._operations.forget(operation.operation_id)
+            self._operations.remove(operation.operation_id)
 
     def rewrite_blob(self, key: str, name: str, content: bytes | None = None) -> None:
-        """Writes a blob again in place, with other or the same bytes: its ETag changes. Only while serving."""
+        """Overwrite a blob, which changes its ETag. Works only while the simulator is serving.
+
+        Without `content`, the bytes stay the same.
+        """
         version = self._exports.version(ExportKey.parse(key))
         file = next(file for file in version.blobs if file.name == name)
         new = file if content is None else BlobFile(name, file.rows, lambda: content)
@@ -181,7 +196,7 @@ class Simulator:
 
     async def _rewrite(self, version: DataVersion, file: BlobFile) -> None:
         assert self._publisher is not None
-        await self._publisher.begin(version)
+        await self._publisher.start_write(version)
         await self.storage.write(
             container_of(version),
             folder_of(version, self.partner.tenant_id),
@@ -191,47 +206,57 @@ class Simulator:
         )
 
     def publish(self, key: str) -> None:
-        """Writes the blobs of a key now, not when an export is first asked for. Only while serving."""
+        """Write the blobs of a key now instead of at its first export.
+
+        Works only while the simulator is serving.
+        """
         version = self._exports.version(ExportKey.parse(key))
         assert self._thread is not None and self._publisher is not None
         publisher = self._publisher
-        self._thread.call(lambda: publisher.begin(version))
+        self._thread.call(lambda: publisher.start_write(version))
 
-    # -- serving
+    # -- servers
 
     @contextmanager
     def serving(self, port: int = 0) -> Iterator[str]:
-        """The base URL, `http://127.0.0.1:40100`: Graph is below `/v1.0` and `/beta`, Partner Center below `/v1`."""
+        """Serve and yield the base URL, for example `http://127.0.0.1:40100`.
+
+        Graph is below `/v1.0` and `/beta`, Partner Center below `/v1`.
+        """
         base_url = self.start(port)
         try:
             yield base_url
         finally:
-            self._end()
+            self._stop_servers()
         self._raise_crashes()
 
     def start(self, port: int = 0) -> str:
-        assert self._thread is None, "it runs already"
-        self._thread = ServingThread(self._apps, port, self._closed)
+        """Start the servers and return the base URL."""
+        assert self._thread is None, "the simulator is already running"
+        self._thread = ServerThread(self._apps, port, self._close_publisher)
         self._origins = self._thread.start()
         return self._origins[0]
 
     def stop(self) -> None:
-        """Harmless when it has ended. Raises RuntimeError when the simulator itself made a mistake."""
-        self._end()
+        """Stop the servers; do nothing if they do not run.
+
+        Raises RuntimeError if an internal error occurred while handling a request.
+        """
+        self._stop_servers()
         self._raise_crashes()
 
-    def _end(self) -> None:
+    def _stop_servers(self) -> None:
         if self._thread is not None:
             self._thread.stop()
             self._thread, self._origins = None, []
 
     def _raise_crashes(self) -> None:
         if self.crashes:
-            raise RuntimeError("the simulator made mistakes:\n" + "\n".join(self.crashes))
+            raise RuntimeError("Internal errors of the simulator:\n" + "\n".join(self.crashes))
 
     @property
     def storage_origin(self) -> str:
-        """The origin that root directories name: `http://127.0.0.1:40001`."""
+        """The origin of root directories, for example `http://127.0.0.1:40001`."""
         return self._blob_url().rsplit("/", 1)[0]
 
     def _blob_url(self) -> str:
@@ -242,10 +267,10 @@ class Simulator:
         publisher = self._publisher = Publisher(
             self.storage, self.partner.tenant_id, lambda: self.behaviour, self._blob_url
         )
-        desk = Desk(self._exports, self._book, self.partner)
-        graph = Graph(desk, self._operations, publisher, lambda: self.behaviour, self.clock.now)
+        handler = ExportRequestHandler(self._exports, self._book, self.partner)
+        graph = Graph(handler, self._operations, publisher, lambda: self.behaviour, self.clock.now)
         partner_center = PartnerCenter(self._book, lambda: self.behaviour)
-        front = Front(
+        pipeline = RequestPipeline(
             graph,
             partner_center,
             self._operations,
@@ -255,13 +280,13 @@ class Simulator:
             self.crashes,
         )
         if not self._with_proxy:
-            return [front.app()]
+            return [pipeline.app()]
         target = self.storage.blob_url.rsplit("/", 1)[0]
         return [
-            front.app(),
+            pipeline.app(),
             StorageProxy(target, lambda: self.faults, self._storage_log, self.clock.now).app(),
         ]
 
-    async def _closed(self) -> None:
+    async def _close_publisher(self) -> None:
         if self._publisher is not None:
             await self._publisher.close()

@@ -1,4 +1,4 @@
-"""Microsoft's storage account, played by an account of Azurite: writes blobs, mints container SAS (Azurite has no `sr=d`)."""
+"""Microsoft's storage account, simulated by an Azurite account: writes blobs and creates SAS."""
 
 import asyncio
 import base64
@@ -23,19 +23,21 @@ from yarl import URL
 
 from local.simulator.data_files import BlobFile
 
-WRITERS = 16
+MAX_CONCURRENT_WRITES = 16
 API_VERSION = "2025-11-05"
 
 
 class StorageWriteError(Exception):
-    """The emulator did not take a blob or a container."""
+    """The emulator rejected a blob or a container."""
 
 
 class Storage(Protocol):
-    """Where exports are put. `blob_url` is the account's: `http://127.0.0.1:40001/billing`."""
+    """The storage that exports are written to."""
 
     @property
-    def blob_url(self) -> str: ...
+    def blob_url(self) -> str:
+        """The account's URL, for example `http://127.0.0.1:40001/billing`."""
+        ...
 
     async def write(
         self,
@@ -52,7 +54,7 @@ class Storage(Protocol):
 
 @dataclass(frozen=True)
 class BillingStorage:
-    """An account of Azurite, by its connection string."""
+    """An Azurite account."""
 
     connection_string: str = field(repr=False)
 
@@ -61,7 +63,7 @@ class BillingStorage:
             key, _, value = part.partition("=")
             if key == name:
                 return value
-        raise ValueError(f"the connection string has no {name}")
+        raise ValueError(f"The connection string does not contain {name}.")
 
     @property
     def account_name(self) -> str:
@@ -72,7 +74,10 @@ class BillingStorage:
         return self._part("BlobEndpoint").rstrip("/")
 
     def sas(self, container: str, lifetime_seconds: float) -> str:
-        """Read and list, from now on. No two are alike: each begins at another second of the last quarter of an hour."""
+        """Return a container SAS for read and list; Azurite does not support directory SAS.
+
+        Start times within the last 15 minutes differ, so that consecutive SAS differ.
+        """
         now = datetime.now(UTC)
         return str(
             generate_container_sas(
@@ -80,12 +85,12 @@ class BillingStorage:
                 container,
                 account_key=self._part("AccountKey"),
                 permission=ContainerSasPermissions(read=True, list=True),
-                start=now - timedelta(seconds=60 + next(_STARTS) % 840),
+                start=now - timedelta(seconds=60 + next(_COUNTER) % 840),
                 expiry=(now + timedelta(seconds=lifetime_seconds)).replace(microsecond=0),
             )
         )
 
-    def _own_sas(self) -> str:
+    def _write_sas(self) -> str:
         return str(
             generate_account_sas(
                 self.account_name,
@@ -106,34 +111,34 @@ class BillingStorage:
         encoding: str | None,
         with_md5: bool,
     ) -> None:
-        """Writes all files, several at a time; each is made in a thread, when its turn comes."""
+        """Write files concurrently. Each file is generated in a thread when it is written."""
         async with self._session() as session:
-            writer = _Writer(session, self.blob_url, self._own_sas(), encoding, with_md5)
+            writer = _Writer(session, self.blob_url, self._write_sas(), encoding, with_md5)
             await writer.create(container)
-            waiting = iter(files)
+            remaining = iter(files)
 
-            async def write_some() -> None:
-                for file in waiting:
+            async def write_remaining() -> None:
+                for file in remaining:
                     await writer.put(
                         f"{container}/{folder}/{file.name}",
                         await asyncio.to_thread(getattr, file, "content"),
                     )
 
             async with asyncio.TaskGroup() as group:
-                for _ in range(WRITERS):
-                    group.create_task(write_some())
+                for _ in range(MAX_CONCURRENT_WRITES):
+                    group.create_task(write_remaining())
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[aiohttp.ClientSession]:
         async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=WRITERS),
+            connector=aiohttp.TCPConnector(limit=MAX_CONCURRENT_WRITES),
             timeout=aiohttp.ClientTimeout(total=300),
             headers={"x-ms-version": API_VERSION},
         ) as session:
             yield session
 
 
-_STARTS = itertools.count()
+_COUNTER = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ class _Writer:
         properties = {"x-ms-blob-content-type": "application/octet-stream"}
         if self.encoding:
             properties["x-ms-blob-content-encoding"] = self.encoding
-        if self.with_md5:  # Put Blob always stores one
+        if self.with_md5:  # Put Blob always stores an MD5; Put Block List does not
             await self._put(path, "", content, {**properties, "x-ms-blob-type": "BlockBlob"})
             return
         block = base64.b64encode(b"00000000").decode()
@@ -170,16 +175,16 @@ class _Writer:
         self, path: str, query: str, body: bytes, headers: dict[str, str], allowed: int = 201
     ) -> None:
         url = URL(f"{self.blob_url}/{path}?{query}{'&' if query else ''}{self.sas}", encoded=True)
-        async with self.session.put(url, data=body, headers=headers) as answer:
-            if answer.status not in (201, allowed):
+        async with self.session.put(url, data=body, headers=headers) as response:
+            if response.status not in (201, allowed):
                 raise StorageWriteError(
-                    f"PUT {path}: {answer.status} {answer.headers.get('x-ms-error-code', '')}"
+                    f"PUT {path}: {response.status} {response.headers.get('x-ms-error-code', '')}"
                 )
 
 
 @dataclass(frozen=True)
 class NoStorage:
-    """For tests that read no blob: names them, and writes nothing."""
+    """Storage for tests that read no blobs: it writes nothing."""
 
     blob_url: str = "http://127.0.0.1:10000/billing"
 
@@ -195,4 +200,4 @@ class NoStorage:
         return
 
     def sas(self, container: str, lifetime_seconds: float) -> str:
-        return f"sv=2025-11-05&sr=c&sp=rl&n={next(_STARTS)}&sig=bm9uZQ%3D%3D"
+        return f"sv=2025-11-05&sr=c&sp=rl&n={next(_COUNTER)}&sig=bm9uZQ%3D%3D"

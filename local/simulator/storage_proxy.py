@@ -1,7 +1,8 @@
-"""A reverse proxy before the storage emulator, byte for byte, in which reads of blobs can go wrong.
+"""A reverse proxy for the storage emulator that applies fault rules to blob reads.
 
-SAS signatures do not cover the host, so a root directory may name the proxy instead of the storage. For copies that
-stream through the app only: a copy on the storage's side needs source and destination in one emulator.
+A SAS signature does not cover the host, so that a root directory can refer to the proxy instead of
+the storage. The proxy works only for copies that stream through the app: a server-side copy needs
+source and destination in the same emulator.
 """
 
 import asyncio
@@ -17,9 +18,9 @@ from local.simulator.faults import FaultResponse, Faults
 from local.simulator.request_log import RecordedRequest, RequestLog, without_credentials
 from local.simulator.responses import (
     ConnectionDroppedError,
+    apply_fault_to_bytes,
     drop_connection,
     fault_response,
-    spoiled_bytes,
 )
 
 HOP_BY_HOP = (
@@ -32,17 +33,12 @@ HOP_BY_HOP = (
     "Transfer-Encoding",
     "Upgrade",
 )
-OWN = (
-    "User-Agent",
-    "Accept",
-    "Accept-Encoding",
-    "Content-Type",
-)  # what the client would put in by itself
-PIECE = 64 << 10
+CLIENT_HEADERS = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")  # added by aiohttp
+CHUNK_BYTES = 64 << 10
 
 
 class StorageProxy:
-    """`target` is the emulator's blob origin, `http://127.0.0.1:40001`."""
+    """The proxy. `target` is the blob origin of the emulator, `http://127.0.0.1:40001`."""
 
     def __init__(
         self,
@@ -55,6 +51,7 @@ class StorageProxy:
         self._session: aiohttp.ClientSession | None = None
 
     def app(self) -> web.Application:
+        """Return the HTTP application."""
         app = web.Application(client_max_size=1 << 30)
         app.router.add_route("*", "/{path:.*}", self._handle)
         app.on_startup.append(self._open)
@@ -67,7 +64,7 @@ class StorageProxy:
             cookie_jar=aiohttp.DummyCookieJar(),
             connector=aiohttp.TCPConnector(limit=0),
             timeout=aiohttp.ClientTimeout(total=600),
-            skip_auto_headers=OWN,
+            skip_auto_headers=CLIENT_HEADERS,
         )
 
     async def _close(self, _: web.Application) -> None:
@@ -88,21 +85,21 @@ class StorageProxy:
             None,
         )
         self._log.records.append(record)
-        answer = self._faults().find_response("blob", None, request.method, request.path)
-        record.fault = answer is not None
+        fault = self._faults().find_response("blob", None, request.method, request.path)
+        record.fault = fault is not None
         try:
-            if answer:
-                await asyncio.sleep(answer.delay)
-                if answer.replaces:
-                    replaced = fault_response(answer, "blob", "")
+            if fault:
+                await asyncio.sleep(fault.delay)
+                if fault.replaces:
+                    replaced = fault_response(fault, "blob", "")
                     record.status = replaced.status
                     return replaced
-            return await self._pass_on(request, record, answer or FaultResponse())
+            return await self._forward(request, record, fault or FaultResponse())
         except ConnectionDroppedError:
             return await drop_connection(request)
 
-    async def _pass_on(
-        self, request: web.Request, record: RecordedRequest, answer: FaultResponse
+    async def _forward(
+        self, request: web.Request, record: RecordedRequest, fault: FaultResponse
     ) -> web.StreamResponse:
         assert self._session is not None
         headers = CIMultiDict(request.headers)
@@ -114,55 +111,57 @@ class StorageProxy:
             request.method, url, headers=headers, data=body, allow_redirects=False
         ) as real:
             response = web.StreamResponse(
-                status=answer.status or real.status, headers=self._headers(real, answer)
+                status=fault.status or real.status, headers=self._headers(real, fault)
             )
-            response.content_length = self._length(real, answer)
+            response.content_length = self._length(real, fault)
             record.status = response.status
             await response.prepare(request)
             if request.method != "HEAD":
-                await self._stream(real, response, answer)
+                await self._stream(real, response, fault)
                 await response.write_eof()
             return response
 
-    def _headers(self, real: aiohttp.ClientResponse, answer: FaultResponse) -> CIMultiDict[str]:
+    def _headers(self, real: aiohttp.ClientResponse, fault: FaultResponse) -> CIMultiDict[str]:
         headers = CIMultiDict(real.headers)
-        for name in (*HOP_BY_HOP, *answer.without_headers):
+        for name in (*HOP_BY_HOP, *fault.without_headers):
             headers.popall(name, None)
-        headers.update(answer.headers)
+        headers.update(fault.headers)
         return headers
 
-    def _length(self, real: aiohttp.ClientResponse, answer: FaultResponse) -> int | None:
-        """What Content-Length says: the truth, unless the rule sets another number."""
-        if "Content-Length" in answer.headers:
-            return int(answer.headers["Content-Length"])
+    def _length(self, real: aiohttp.ClientResponse, fault: FaultResponse) -> int | None:
+        """Return the Content-Length: the real length unless the rule sets another one."""
+        if "Content-Length" in fault.headers:
+            return int(fault.headers["Content-Length"])
         if "Content-Length" not in real.headers:
             return None
         length = int(real.headers["Content-Length"])
-        if answer.body == "truncated":
+        if fault.body == "truncated":
             return length // 2
-        return min(length, answer.cut_to) if answer.cut_to is not None else length
+        return min(length, fault.cut_to) if fault.cut_to is not None else length
 
     async def _stream(
-        self, real: aiohttp.ClientResponse, response: web.StreamResponse, answer: FaultResponse
+        self, real: aiohttp.ClientResponse, response: web.StreamResponse, fault: FaultResponse
     ) -> None:
         end = (
-            self._length(real, answer)
-            if answer.body == "truncated" or answer.cut_to is not None
+            self._length(real, fault)
+            if fault.body == "truncated" or fault.cut_to is not None
             else None
         )
         sent = 0
-        piece_size = min(PIECE, answer.bytes_per_second or PIECE)
-        async for piece in real.content.iter_chunked(piece_size):
-            if answer.drop_after is not None and sent + len(piece) >= answer.drop_after:
-                await response.write(spoiled_bytes(piece, answer, sent)[: answer.drop_after - sent])
+        chunk_bytes = min(CHUNK_BYTES, fault.bytes_per_second or CHUNK_BYTES)
+        async for chunk in real.content.iter_chunked(chunk_bytes):
+            if fault.drop_after is not None and sent + len(chunk) >= fault.drop_after:
+                await response.write(
+                    apply_fault_to_bytes(chunk, fault, sent)[: fault.drop_after - sent]
+                )
                 raise ConnectionDroppedError
-            kept = spoiled_bytes(piece, answer, sent)
+            data = apply_fault_to_bytes(chunk, fault, sent)
             if end is not None:
-                kept = kept[: max(0, end - sent)]
-            if kept:
-                await response.write(kept)
-            sent += len(piece)
-            if answer.bytes_per_second:
-                await asyncio.sleep(len(piece) / answer.bytes_per_second)
-        if "Content-Length" in answer.headers and int(answer.headers["Content-Length"]) > sent:
-            raise ConnectionDroppedError  # the reader would wait for the rest for ever
+                data = data[: max(0, end - sent)]
+            if data:
+                await response.write(data)
+            sent += len(chunk)
+            if fault.bytes_per_second:
+                await asyncio.sleep(len(chunk) / fault.bytes_per_second)
+        if "Content-Length" in fault.headers and int(fault.headers["Content-Length"]) > sent:
+            raise ConnectionDroppedError  # otherwise the client would wait for the rest

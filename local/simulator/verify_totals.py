@@ -1,16 +1,22 @@
-"""Do the sums hold? Reads nothing but blobs, from a folder or a landing container, and reckons with Decimal.
+r"""Verifies the amounts in landed exports, from a folder or a landing container.
 
     python -m local.simulator.verify_totals FOLDER
-    python -m local.simulator.verify_totals --connection-string-env LANDING_STORAGE --container billing --prefix ""
+    python -m local.simulator.verify_totals --connection-string-env LANDING_STORAGE \
+        --container billing --prefix ""
 
-- every reconciliation line: Subtotal by the documented formula, Total = Subtotal + TaxTotal;
-- every Azure plan: its lines in usage sum up to its lines in reconciliation;
-- every invoice: its reconciliation lines sum up to its total, where that is known: from a `_manifest.json` beside the data,
-  or by `--invoice-total ID=AMOUNT`.
+It verifies that
 
-Reckons by itself, not with the generator's functions: a mistake there must show here.
+- in every reconciliation line, Subtotal follows the documented formula and Total is Subtotal plus
+  TaxTotal;
+- the usage lines of every Azure plan add up to its reconciliation lines;
+- the reconciliation lines of every invoice add up to its total, if the total is known from a
+  `_manifest.json` or from `--invoice-total ID=AMOUNT`.
 
-Exit code 0: all of it holds. 1: something differs, or has nothing to be compared with. 2: nothing to check was found.
+The calculations use Decimal and do not share code with the generator, so that an error in the
+generator is detected.
+
+Exit codes: 0 if all amounts are correct; 1 if an amount differs or has no counterpart; 2 if there
+are no exports.
 """
 
 import argparse
@@ -38,25 +44,25 @@ CENT = Decimal("0.01")
 
 @dataclass
 class Finding:
-    """One thing that was compared. `differences` is empty where it holds."""
+    """The result of one comparison. `differences` is empty if the amounts are equal."""
 
-    what: str
+    subject: str
     compared: int = 0
     differences: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         if not self.differences:
-            return f"  ok    {self.what} ({self.compared} compared)"
-        shown = "".join(f"\n          {difference}" for difference in self.differences[:5])
+            return f"  ok    {self.subject} ({self.compared} compared)"
+        first = "".join(f"\n          {difference}" for difference in self.differences[:5])
         more = (
             f"\n          and {len(self.differences) - 5} more" if len(self.differences) > 5 else ""
         )
-        return f"  WRONG {self.what}{shown}{more}"
+        return f"  DIFFERS {self.subject}{first}{more}"
 
 
 @dataclass
-class LineTotals:
-    """What is kept of one export: sums by Azure plan, the total, and what its lines have wrong."""
+class Sums:
+    """The totals of one export and the errors in its lines."""
 
     by_plan: dict[str, Decimal] = field(default_factory=lambda: defaultdict(Decimal))
     total: Decimal = Decimal(0)
@@ -64,18 +70,23 @@ class LineTotals:
 
 
 def amount(line: dict[str, Any], name: str) -> Decimal:
-    """`line` has its names in lower case; numbers may be text. ValueError names the field, never its content."""
+    """Return the amount of a field. `line` has its names in lower case; numbers can be strings.
+
+    Raises ValueError with the name of the field; it never contains the value.
+    """
     try:
         return Decimal(str(line[name.lower()]))
     except (KeyError, InvalidOperation):
-        raise ValueError(f"{name} is no number") from None
+        raise ValueError(f"{name} is not a number") from None
 
 
 def round_down(value: Decimal) -> Decimal:
+    """Round to the cent, towards zero."""
     return value.quantize(CENT, ROUND_DOWN)
 
 
 def subtotal_by_formula(line: dict[str, Any], usage_based: bool) -> Decimal:
+    """Return the subtotal of a reconciliation line by the documented formula."""
     price, quantity, rate = (
         amount(line, name)
         for name in ("EffectiveUnitPrice", "BillableQuantity", "PCToBCExchangeRate")
@@ -86,35 +97,37 @@ def subtotal_by_formula(line: dict[str, Any], usage_based: bool) -> Decimal:
 
 
 def check_reconciliation_line(line: dict[str, Any]) -> Iterator[str]:
+    """Yield the errors in a reconciliation line."""
     subtotal, tax, total = (amount(line, name) for name in ("Subtotal", "TaxTotal", "Total"))
     if subtotal + tax != total:
-        yield f"Total is off by {total - subtotal - tax}"
-    due = subtotal_by_formula(line, is_azure_plan(line))
-    if subtotal != due:
-        yield f"Subtotal is off by {subtotal - due}"
+        yield f"Total differs by {total - subtotal - tax}"
+    expected = subtotal_by_formula(line, is_azure_plan(line))
+    if subtotal != expected:
+        yield f"Subtotal differs by {subtotal - expected}"
 
 
 def is_azure_plan(line: dict[str, Any]) -> bool:
+    """Return whether a reconciliation line belongs to an Azure plan."""
     return str(line.get("productname") or line.get("skuname") or "").lower() == AZURE_PLAN
 
 
-def sums_of(export: LandedExport) -> LineTotals:
-    """Reads the export's blobs, one after the other."""
-    sums = LineTotals()
-    sums.lines.what = f"{export}: lines"
+def compute_sums(export: LandedExport) -> Sums:
+    """Read all lines of an export and return its totals."""
+    sums = Sums()
+    sums.lines.subject = f"{export}: lines"
     try:
-        for place, line in lines_of(export):
+        for position, line in lines_of(export):
             sums.lines.compared += 1
             sums.lines.differences.extend(
-                f"{place}: {wrong}" for wrong in add_line(sums, export.family, line)
+                f"{position}: {error}" for error in add_line(sums, export.family, line)
             )
-    except UnreadableFileError as unreadable:
-        sums.lines.differences.append(str(unreadable))
+    except UnreadableFileError as error:
+        sums.lines.differences.append(str(error))
     return sums
 
 
-def add_line(sums: LineTotals, family: str, line: dict[str, Any]) -> list[str]:
-    """Adds it to the sums; what is wrong with it."""
+def add_line(sums: Sums, family: str, line: dict[str, Any]) -> list[str]:
+    """Add a line to the sums and return the errors in it."""
     plan = str(line.get("subscriptionid"))
     try:
         if family == "usage":
@@ -124,37 +137,37 @@ def add_line(sums: LineTotals, family: str, line: dict[str, Any]) -> list[str]:
         if is_azure_plan(line):
             sums.by_plan[plan] += amount(line, "Subtotal")
         return list(check_reconciliation_line(line))
-    except ValueError as wrong:
-        return [str(wrong)]
+    except ValueError as error:
+        return [str(error)]
 
 
-def compare_plans(export: LandedExport, usage: LineTotals, reconciliation: LineTotals) -> Finding:
-    """Of the same scope: what usage sums up to, plan by plan, against the plan's reconciliation lines."""
+def compare_plans(export: LandedExport, usage: Sums, reconciliation: Sums) -> Finding:
+    """Compare usage with reconciliation of the same scope, for each Azure plan."""
     plans = sorted(set(usage.by_plan) | set(reconciliation.by_plan))
     differences = [
-        f"Azure plan {plan}: usage {usage.by_plan[plan]}, reconciliation {reconciliation.by_plan[plan]}"
+        f"Azure plan {plan}: usage {usage.by_plan[plan]}, "
+        f"reconciliation {reconciliation.by_plan[plan]}"
         for plan in plans
         if usage.by_plan[plan] != reconciliation.by_plan[plan]
     ]
-    return Finding(f"{export}: usage against reconciliation", len(plans), differences)
+    return Finding(f"{export}: usage and reconciliation", len(plans), differences)
 
 
-def compare_total(
-    export: LandedExport, reconciliation: LineTotals, invoice_total: Decimal
-) -> Finding:
-    what = f"{export}: reconciliation against the invoice's total of {invoice_total}"
+def compare_total(export: LandedExport, reconciliation: Sums, invoice_total: Decimal) -> Finding:
+    """Compare the lines of an invoice with its total."""
+    subject = f"{export}: reconciliation and the invoice total of {invoice_total}"
     differences = (
         []
         if reconciliation.total == invoice_total
-        else [f"the lines sum up to {reconciliation.total}"]
+        else [f"the total of the lines is {reconciliation.total}"]
     )
-    return Finding(what, 1, differences)
+    return Finding(subject, 1, differences)
 
 
 def check(exports: Iterable[LandedExport], invoice_totals: dict[str, Decimal]) -> list[Finding]:
-    """All findings, in the order of the exports."""
+    """Compare all exports and return the findings in their order."""
     exports = list(exports)
-    sums = {export: sums_of(export) for export in exports}
+    sums = {export: compute_sums(export) for export in exports}
     findings = [each.lines for each in sums.values()]
     for export in exports:
         counterpart = next(
@@ -171,9 +184,9 @@ def check(exports: Iterable[LandedExport], invoice_totals: dict[str, Decimal]) -
         if counterpart is None:
             findings.append(
                 Finding(
-                    f"{export}: the other half",
+                    f"{export}: counterpart",
                     0,
-                    [f"{export.family} has nothing to be compared with"],
+                    [f"{export.family} has no counterpart to compare with"],
                 )
             )
         elif export.family == "usage":
@@ -185,52 +198,58 @@ def check(exports: Iterable[LandedExport], invoice_totals: dict[str, Decimal]) -
 
 
 def invoice_total(text: str) -> tuple[str, Decimal]:
+    """Parse a command-line argument such as `G016907411=1250.40`."""
     invoice_id, _, total = text.partition("=")
     try:
         return invoice_id, Decimal(total)
     except InvalidOperation:
-        raise argparse.ArgumentTypeError("ID=AMOUNT, e.g. G016907411=1250.40") from None
+        raise argparse.ArgumentTypeError(
+            "must be ID=AMOUNT, for example G016907411=1250.40"
+        ) from None
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Verify the exports and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m local.simulator.verify_totals",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", nargs="?", type=Path, help="a folder laid out as the landing is")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, help="a folder with the layout of the landing container"
+    )
     parser.add_argument(
         "--connection-string-env",
         metavar="NAME",
-        help="variable with the landing account's connection string",
+        help="variable with the connection string of the landing account",
     )
     parser.add_argument("--container", default="billing")
     parser.add_argument("--prefix", default="")
     parser.add_argument(
         "--invoice-total", type=invoice_total, action="append", default=[], metavar="ID=AMOUNT"
     )
-    given = parser.parse_args(arguments)
-    if (given.folder is None) == (given.connection_string_env is None):
-        parser.error("either a folder or --connection-string-env")
-    if given.folder is not None:
-        files = files_of_folder(given.folder)
-    elif connection_string := os.environ.get(given.connection_string_env):
-        files = files_of_container(connection_string, given.container, given.prefix)
+    options = parser.parse_args(arguments)
+    if (options.folder is None) == (options.connection_string_env is None):
+        parser.error("Specify either a folder or --connection-string-env.")
+    if options.folder is not None:
+        files = files_of_folder(options.folder)
+    elif connection_string := os.environ.get(options.connection_string_env):
+        files = files_of_container(connection_string, options.container, options.prefix)
     else:
-        parser.error(f"the variable {given.connection_string_env} is not set")
-    findings = check(exports_in(files), dict(given.invoice_total))
+        parser.error(f"The environment variable {options.connection_string_env} is not set.")
+    findings = check(exports_in(files), dict(options.invoice_total))
     for finding in findings:
         print(finding)
     if not findings:
-        print("Nothing to check was found.")
+        print("No exports found.")
         return 2
-    wrong = sum(bool(finding.differences) for finding in findings)
+    different = sum(bool(finding.differences) for finding in findings)
     print(
-        f"{len(findings) - wrong} of {len(findings)} hold."
-        if wrong
-        else f"All {len(findings)} hold."
+        f"{len(findings) - different} of {len(findings)} comparisons are correct."
+        if different
+        else f"All {len(findings)} comparisons are correct."
     )
-    return 1 if wrong else 0
+    return 1 if different else 0
 
 
 if __name__ == "__main__":

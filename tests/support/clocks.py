@@ -16,3 +16,22 @@ class MidMonthClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self._offset
+
+
+class FakeClock:
+    """A clock that moves only when a test moves it."""
+
+    def __init__(self, moment: datetime) -> None:
+        self.moment = moment
+
+    @classmethod
+    def at(cls, text: str) -> "FakeClock":
+        """Return a clock at an ISO 8601 time without a time zone, which is taken as UTC."""
+        return cls(datetime.fromisoformat(text).replace(tzinfo=UTC))
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def advance(self, **delta: float) -> None:
+        """Advance the time by `timedelta(**delta)`."""
+        self.moment += timedelta(**delta)

@@ -95,7 +95,7 @@ async def test_each_dataset_on_each_version(
 ENDS: dict[tuple[str, Any], str] = {
     ("location", "absent"): "graph_location_missing",
     ("permission", "denied"): "graph_forbidden",
-    ("authorization", "demanded"): "graph_unauthorized",
+    ("authorization", "required"): "graph_unauthorized",
     ("authorization", "claims_challenge"): "graph_unauthorized",
     ("operation_end", "failed_5000"): "5000",
     ("operation_end", "failed_other"): "5003",

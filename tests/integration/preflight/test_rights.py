@@ -52,7 +52,7 @@ async def test_nothing_is_wrong(whole: PreflightContext, examine: Examine) -> No
     ("switch", "code"),
     [
         ({"permission": "denied"}, "graph_forbidden"),
-        ({"authorization": "demanded"}, "graph_unauthorized"),
+        ({"authorization": "required"}, "graph_unauthorized"),
         ({"throttle_every": 1}, "graph_throttled"),
     ],
     ids=str,

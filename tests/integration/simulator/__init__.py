@@ -1,1 +1,1 @@
-"""The simulator as its clients see it: over HTTP, with the real SDKs, with blobs in the emulator."""
+"""Tests of the simulator over HTTP, with plain clients and with the SDKs."""

@@ -1,4 +1,4 @@
-"""A plain HTTP client of the simulator, for what no SDK would send or show."""
+"""A plain HTTP client for the simulator, for requests that no SDK can send."""
 
 import json
 from dataclasses import dataclass
@@ -18,6 +18,8 @@ PATHS = {
 
 @dataclass(frozen=True)
 class Reply:
+    """A response with its complete body."""
+
     status: int
     headers: Any
     body: bytes
@@ -29,6 +31,8 @@ class Reply:
 
 @dataclass(frozen=True)
 class Caller:
+    """Sends requests to Graph and Partner Center."""
+
     session: aiohttp.ClientSession
     base_url: str
     version: str = "v1.0"
@@ -40,8 +44,8 @@ class Caller:
             headers = {"Content-Type": "application/json", **headers}
         async with self.session.request(
             method, URL(url, encoded=True), data=data, headers=headers, allow_redirects=False
-        ) as answer:
-            return Reply(answer.status, answer.headers, await answer.read())
+        ) as response:
+            return Reply(response.status, response.headers, await response.read())
 
     async def start(self, dataset: str, body: Any, action: str = "export", **headers: str) -> Reply:
         return await self.call(
@@ -67,8 +71,8 @@ class Caller:
             "GET", f"/{self.version}/reports/partners/billing/operations/{operation_id}"
         )
 
-    async def end(self, started: Reply) -> Reply:
-        """Polls without waiting until the operation is over, or is no operation any more."""
+    async def wait_for_end(self, started: Reply) -> Reply:
+        """Poll without delay until the operation has ended or has expired."""
         for _ in range(50):
             reply = await self.poll(started)
             if (
@@ -77,4 +81,4 @@ class Caller:
                 or "error" in reply.json
             ):
                 return reply
-        raise AssertionError("it never ends")
+        raise AssertionError("The operation did not end after 50 polls.")

@@ -1,4 +1,4 @@
-"""Simulators for the tests of this folder."""
+"""Simulators and HTTP clients for the tests of this folder."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -13,7 +13,7 @@ from tests.support.clocks import MidMonthClock
 
 @pytest.fixture
 def simulator(azurite: Azurite) -> Simulator:
-    """With blobs in the emulator."""
+    """A simulator with blobs in the emulator."""
     return Simulator(
         storage=BillingStorage(azurite.billing.connection_string), clock=MidMonthClock()
     )
@@ -26,8 +26,8 @@ def base_url(simulator: Simulator) -> Iterator[str]:
 
 
 @pytest.fixture
-def talker() -> Simulator:
-    """Without blobs: for tests that only talk to Graph and Partner Center."""
+def simulator_without_blobs() -> Simulator:
+    """A simulator without blobs, for tests of Graph and Partner Center."""
     return Simulator(storage=NoStorage(), clock=MidMonthClock())
 
 
@@ -38,6 +38,8 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @pytest.fixture
-async def caller(talker: Simulator, session: aiohttp.ClientSession) -> AsyncIterator[Caller]:
-    with talker.serving() as base_url:
+async def caller(
+    simulator_without_blobs: Simulator, session: aiohttp.ClientSession
+) -> AsyncIterator[Caller]:
+    with simulator_without_blobs.serving() as base_url:
         yield Caller(session, base_url)

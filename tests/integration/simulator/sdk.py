@@ -1,4 +1,4 @@
-"""The real msgraph SDK against the simulator, without hidden retries: start, poll, manifest."""
+"""Exports with the msgraph SDK, without its retries: start, poll and manifest."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -44,11 +44,11 @@ async def sdk_client(base_url: str) -> AsyncIterator[GraphServiceClient]:
         yield GraphServiceClient(request_adapter=adapter)
     finally:
         await http.aclose()
-        await transport.aclose()  # the SDK's own transport, which wraps it, does not pass this on
+        await transport.aclose()  # the SDK's transport does not close the transport that it wraps
 
 
 async def start(client: GraphServiceClient, key: str, current_month: str) -> str:
-    """The operation's id."""
+    """Start an export and return the id of its operation."""
     dataset, *scope, attribute_set = key.split("/")
     billing: Any = client.reports.partners.billing
     state, family = dataset.split("_")
@@ -74,7 +74,7 @@ async def start(client: GraphServiceClient, key: str, current_month: str) -> str
 
 
 async def manifest(client: GraphServiceClient, operation_id: str) -> Manifest:
-    """Polls without waiting; follows a link by its id."""
+    """Poll without delay and return the manifest, directly or from its link."""
     billing: Any = client.reports.partners.billing
     while isinstance(
         operation := await billing.operations.by_operation_id(operation_id).get(), RunningOperation

@@ -1,6 +1,7 @@
-"""Graph's side over plain HTTP: what is documented, and every switch."""
+"""The Graph endpoints over plain HTTP: documented behaviour and all switches."""
 
 import asyncio
+import re
 from dataclasses import replace
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -11,8 +12,7 @@ import pytest
 
 from local.simulator import Behaviour, FaultResponse, Match, NoStorage, Partner, Simulator, matrix
 from tests.integration.simulator.caller import Caller
-from tests.support.clocks import MidMonthClock
-from tests.unit.simulator.clocks import StandingClock
+from tests.support.clocks import FakeClock, MidMonthClock
 
 UNBILLED = {"billingPeriod": "current", "currencyCode": "USD", "attributeSet": "full"}
 
@@ -27,8 +27,8 @@ def billed(simulator: Simulator) -> dict[str, str]:
 
 @pytest.mark.parametrize("version", ["v1.0", "beta"])
 @pytest.mark.parametrize("action", ["export", "microsoft.graph.partners.billing.export"])
-async def test_both_spellings_in_both_versions(
-    talker: Simulator, caller: Caller, version: str, action: str
+async def test_start_both_action_names_in_both_versions_is_accepted(
+    simulator_without_blobs: Simulator, caller: Caller, version: str, action: str
 ) -> None:
     caller = replace(caller, version=version)
     for dataset in (
@@ -38,7 +38,9 @@ async def test_both_spellings_in_both_versions(
         "unbilled_reconciliation",
     ):
         started = await caller.start(
-            dataset, UNBILLED if dataset.startswith("unbilled") else billed(talker), action
+            dataset,
+            UNBILLED if dataset.startswith("unbilled") else billed(simulator_without_blobs),
+            action,
         )
         location = started.headers["Location"]
         assert (started.status, started.body) == (202, b"")
@@ -46,17 +48,17 @@ async def test_both_spellings_in_both_versions(
             f"{caller.base_url}/{version}/reports/partners/billing/operations/"
         )
         assert started.headers["request-id"] and "Retry-After" not in started.headers
-        assert (await caller.end(started)).json["resourceLocation"]["blobCount"] >= 1
-    assert len(talker.requests_of("start")) == 4 and talker.requests_of("start")[0].json == billed(
-        talker
-    )
+        assert (await caller.wait_for_end(started)).json["resourceLocation"]["blobCount"] >= 1
+    starts = simulator_without_blobs.requests_of("start")
+    invoice = billed(simulator_without_blobs)
+    assert [request.json for request in starts] == [invoice, invoice, UNBILLED, UNBILLED]
 
 
 @pytest.mark.parametrize(
     "path",
     ["//reports/partners/billing/operations/x", "/v1.0//reports/partners/billing", "/nothing"],
 )
-async def test_other_paths_are_unknown(caller: Caller, path: str) -> None:
+async def test_unknown_path_returns_404(caller: Caller, path: str) -> None:
     reply = await caller.call("GET", path)
     assert reply.status == 404 and reply.json["error"]["code"] == "ResourceNotFound"
 
@@ -78,25 +80,31 @@ async def test_other_paths_are_unknown(caller: Caller, path: str) -> None:
         ("billed_reconciliation", {"invoiceId": "G000000000"}),
     ],
 )
-async def test_a_wrong_body_is_refused(
-    talker: Simulator, caller: Caller, dataset: str, body: Any
+async def test_start_invalid_body_returns_400(
+    simulator_without_blobs: Simulator, caller: Caller, dataset: str, body: Any
 ) -> None:
     reply = await caller.start(dataset, body)
     assert (
         reply.status == 400
         and reply.json["error"]["code"] == "BadRequest"
-        and not talker.operations
+        and not simulator_without_blobs.operations
     )
 
 
-async def test_the_body_must_be_json(talker: Simulator, caller: Caller) -> None:
+async def test_start_other_content_type_returns_415(
+    simulator_without_blobs: Simulator, caller: Caller
+) -> None:
     assert (
-        await caller.start("billed_usage", billed(talker), **{"Content-Type": "text/plain"})
+        await caller.start(
+            "billed_usage", billed(simulator_without_blobs), **{"Content-Type": "text/plain"}
+        )
     ).status == 415
 
 
-async def test_an_operation_goes_through_its_states(talker: Simulator, caller: Caller) -> None:
-    started = await caller.start("billed_usage", billed(talker))
+async def test_poll_returns_states_in_order(
+    simulator_without_blobs: Simulator, caller: Caller
+) -> None:
+    started = await caller.start("billed_usage", billed(simulator_without_blobs))
     polls = [await caller.poll(started) for _ in range(4)]
     assert [poll.json["status"] for poll in polls] == [
         "notStarted",
@@ -107,14 +115,17 @@ async def test_an_operation_goes_through_its_states(talker: Simulator, caller: C
     assert [poll.headers.get("Retry-After") for poll in polls] == ["1", "1", None, None]
     operation = polls[-1].json
     assert operation["@odata.type"] == "#microsoft.graph.partners.billing.exportSuccessOperation"
-    assert len(operation["createdDateTime"]) == 19 and len(operation["lastActionDateTime"]) == 28
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", operation["createdDateTime"])
+    assert re.fullmatch(r"\S{19}\.\d{7}Z", operation["lastActionDateTime"])
     first, second = (poll.json["resourceLocation"] for poll in polls[2:])
     assert first.pop("sasToken") != second.pop("sasToken") and first == second
-    assert all(request.dataset == "billed_usage" for request in talker.requests_of("poll"))
+    assert all(
+        request.dataset == "billed_usage" for request in simulator_without_blobs.requests_of("poll")
+    )
 
 
-async def test_readiness_is_by_the_clock(session: aiohttp.ClientSession) -> None:
-    clock = StandingClock.at("2026-11-21T10:00:00")
+async def test_operation_completes_by_clock(session: aiohttp.ClientSession) -> None:
+    clock = FakeClock.at("2026-11-21T10:00:00")
     behaviour = replace(
         Behaviour(), ready_after_seconds=12 * 3600, retry_after_seconds=900, ready_after_polls=0
     )
@@ -122,14 +133,14 @@ async def test_readiness_is_by_the_clock(session: aiohttp.ClientSession) -> None
     with simulator.serving() as base_url:
         caller = Caller(session, base_url)
         started = await caller.start("unbilled_usage", UNBILLED)
-        clock.forward(hours=11, minutes=50)
+        clock.advance(hours=11, minutes=50)
         reply = await caller.poll(started)
         assert reply.headers["Retry-After"] == "600" and reply.json["status"] == "notStarted"
-        clock.forward(minutes=10)
+        clock.advance(minutes=10)
         assert (await caller.poll(started)).json["status"] == "succeeded"
 
 
-async def test_every_switch_answers_every_export_without_a_mistake_of_its_own(
+async def test_every_switch_handles_every_export_without_internal_error(
     session: aiohttp.ClientSession,
 ) -> None:
     for behaviour in matrix():
@@ -159,58 +170,80 @@ async def test_every_switch_answers_every_export_without_a_mistake_of_its_own(
                 await caller.call("GET", path)
 
 
-async def ended(
+async def finish_export(
     simulator: Simulator, caller: Caller, body: dict[str, str] | None = None, **switches: Any
 ) -> Any:
     simulator.behaviour = replace(Behaviour(), **switches)
-    return (await caller.end(await caller.start("billed_usage", body or billed(simulator)))).json
+    return (
+        await caller.wait_for_end(await caller.start("billed_usage", body or billed(simulator)))
+    ).json
 
 
-async def test_where_the_manifest_is(talker: Simulator, caller: Caller) -> None:
+async def test_manifest_switch_determines_where_manifest_is(
+    simulator_without_blobs: Simulator, caller: Caller
+) -> None:
     link, manifest = "resourceLocation@odata.navigationLink", "resourceLocation"
-    assert isinstance((await ended(talker, caller, manifest="inline"))[manifest], dict)
-    linked = await ended(talker, caller, manifest="link")
+    assert isinstance(
+        (await finish_export(simulator_without_blobs, caller, manifest="inline"))[manifest], dict
+    )
+    linked = await finish_export(simulator_without_blobs, caller, manifest="link")
     assert manifest not in linked and linked[link].startswith(
         f"{caller.base_url}/v1.0/reports/partners/billing/manifests/"
     )
-    assert isinstance((await ended(talker, caller, manifest="string"))[manifest], str)
-    assert {link, manifest} <= set(await ended(talker, caller, manifest="link_and_inline"))
-    found = await caller.call("GET", linked[link])
-    assert found.status == 200 and found.json["blobCount"] == len(found.json["blobs"])
+    assert isinstance(
+        (await finish_export(simulator_without_blobs, caller, manifest="string"))[manifest], str
+    )
+    assert {link, manifest} <= set(
+        await finish_export(simulator_without_blobs, caller, manifest="link_and_inline")
+    )
+    response = await caller.call("GET", linked[link])
+    assert response.status == 200 and response.json["blobCount"] == len(response.json["blobs"])
     assert (await caller.call("GET", linked[link] + "0")).status == 404
 
 
-async def test_how_it_fails(talker: Simulator, caller: Caller) -> None:
-    assert (await ended(talker, caller, operation_end="failed_5000"))["error"] == {
+async def test_failure_switches_determine_error(
+    simulator_without_blobs: Simulator, caller: Caller
+) -> None:
+    assert (await finish_export(simulator_without_blobs, caller, operation_end="failed_5000"))[
+        "error"
+    ] == {
         "message": "No data available",
         "code": "5000",
     }
-    assert (await ended(talker, caller, operation_end="failed_5000", failure_code="number"))[
+    assert (
+        await finish_export(
+            simulator_without_blobs, caller, operation_end="failed_5000", failure_code="number"
+        )
+    )["error"]["code"] == 5000
+    assert (await finish_export(simulator_without_blobs, caller, operation_end="failed_other"))[
         "error"
-    ]["code"] == 5000
-    assert (await ended(talker, caller, operation_end="failed_other"))["error"]["code"] == "5003"
+    ]["code"] == "5003"
     unknown, legacy = (
         {"invoiceId": "G000000001"},
-        {"invoiceId": next(i.invoice_id for i in talker.invoices() if i.legacy)},
+        {"invoiceId": next(i.invoice_id for i in simulator_without_blobs.invoices() if i.legacy)},
     )
-    assert (await ended(talker, caller, unknown, unknown_invoice="failed_5000"))["error"][
-        "code"
-    ] == "5000"
-    assert (await ended(talker, caller, legacy))["error"]["code"] == "5000"
-    nothing = (await ended(talker, caller, unknown, unknown_invoice="zero_blobs"))[
-        "resourceLocation"
-    ]
-    assert nothing["blobCount"] == 0 and "InvoiceId=G000000001" in nothing["rootDirectory"]
-    talker.behaviour = replace(Behaviour(), unknown_invoice="not_found")
+    assert (
+        await finish_export(simulator_without_blobs, caller, unknown, unknown_invoice="failed_5000")
+    )["error"]["code"] == "5000"
+    assert (await finish_export(simulator_without_blobs, caller, legacy))["error"]["code"] == "5000"
+    empty = (
+        await finish_export(simulator_without_blobs, caller, unknown, unknown_invoice="zero_blobs")
+    )["resourceLocation"]
+    assert empty["blobCount"] == 0 and "InvoiceId=G000000001" in empty["rootDirectory"]
+    simulator_without_blobs.behaviour = replace(Behaviour(), unknown_invoice="not_found")
     assert (await caller.start("billed_usage", unknown)).status == 404
 
 
-async def test_retry_after_in_its_forms(talker: Simulator, caller: Caller) -> None:
+async def test_retry_after_switches_determine_header(
+    simulator_without_blobs: Simulator, caller: Caller
+) -> None:
     async def header(**switches: Any) -> str | None:
-        talker.behaviour = replace(Behaviour(), retry_after_seconds=200, **switches)
-        value = (await caller.poll(await caller.start("billed_usage", billed(talker)))).headers.get(
-            "Retry-After"
+        simulator_without_blobs.behaviour = replace(
+            Behaviour(), retry_after_seconds=200, **switches
         )
+        value = (
+            await caller.poll(await caller.start("billed_usage", billed(simulator_without_blobs)))
+        ).headers.get("Retry-After")
         return None if value is None else str(value)
 
     assert (
@@ -218,10 +251,13 @@ async def test_retry_after_in_its_forms(talker: Simulator, caller: Caller) -> No
         await header(retry_after="junk"),
         await header(retry_after="absent"),
     ) == ("200", "soon", None)
-    wait = parsedate_to_datetime(await header(retry_after="http_date") or "") - talker.clock.now()
+    retry_at = parsedate_to_datetime(await header(retry_after="http_date") or "")
+    wait = retry_at - simulator_without_blobs.clock.now()
     assert timedelta(seconds=190) < wait <= timedelta(seconds=200)
-    talker.behaviour = replace(Behaviour(), start_retry_after="seconds")
-    assert (await caller.start("billed_usage", billed(talker))).headers["Retry-After"] == "1"
+    simulator_without_blobs.behaviour = replace(Behaviour(), start_retry_after="seconds")
+    assert (await caller.start("billed_usage", billed(simulator_without_blobs))).headers[
+        "Retry-After"
+    ] == "1"
 
 
 @pytest.mark.parametrize(
@@ -232,98 +268,134 @@ async def test_retry_after_in_its_forms(talker: Simulator, caller: Caller) -> No
         ("json", True, "application/json"),
     ],
 )
-async def test_the_202_in_its_forms(
-    talker: Simulator, caller: Caller, value: str, body: bool, content_type: str | None
+async def test_start_body_switch_determines_202_response(
+    simulator_without_blobs: Simulator,
+    caller: Caller,
+    value: str,
+    body: bool,
+    content_type: str | None,
 ) -> None:
-    talker.behaviour = Behaviour().with_text(f"start_body={value}")
-    reply = await caller.start("billed_usage", billed(talker))
+    simulator_without_blobs.behaviour = Behaviour().with_switches(f"start_body={value}")
+    reply = await caller.start("billed_usage", billed(simulator_without_blobs))
     assert bool(reply.body) == body and (reply.headers.get("Content-Type") or "").startswith(
         content_type or ""
     )
     assert content_type or "Content-Type" not in reply.headers
 
 
-async def test_an_operation_is_forgotten(talker: Simulator, caller: Caller) -> None:
-    talker.behaviour = replace(Behaviour(), operation_lifetime_reads=3, gone="410")
-    started = await caller.start("billed_usage", billed(talker))
+async def test_poll_expired_operation_returns_404_or_410(
+    simulator_without_blobs: Simulator, caller: Caller
+) -> None:
+    simulator_without_blobs.behaviour = replace(Behaviour(), operation_lifetime_reads=3, gone="410")
+    started = await caller.start("billed_usage", billed(simulator_without_blobs))
     assert [(await caller.poll(started)).status for _ in range(4)] == [200, 200, 200, 410]
-    started = await caller.start("billed_usage", billed(talker))
-    talker.expire_operations()
-    talker.behaviour = Behaviour()
+    started = await caller.start("billed_usage", billed(simulator_without_blobs))
+    simulator_without_blobs.expire_operations()
+    simulator_without_blobs.behaviour = Behaviour()
     assert (await caller.poll(started)).status == 404
 
 
-async def test_an_equal_export_gives_a_new_or_the_same_operation(
-    talker: Simulator, caller: Caller
+async def test_repeated_start_switch_returns_new_or_same_operation(
+    simulator_without_blobs: Simulator, caller: Caller
 ) -> None:
     for value, count in (("new_operation", 3), ("same_operation", 1)):
-        talker.behaviour = Behaviour().with_text(f"repeated_start={value}")
-        talker.expire_operations()
-        places = {
-            (await caller.start("billed_usage", billed(talker))).headers["Location"]
+        simulator_without_blobs.behaviour = Behaviour().with_switches(f"repeated_start={value}")
+        simulator_without_blobs.expire_operations()
+        locations = {
+            (await caller.start("billed_usage", billed(simulator_without_blobs))).headers[
+                "Location"
+            ]
             for _ in range(3)
         }
-        assert len(places) == count
+        operations = simulator_without_blobs.operations
+        assert {url.rsplit("/", 1)[-1] for url in locations} == {
+            operation.operation_id for operation in operations
+        }
+        assert len(operations) == count
 
 
-async def test_an_old_operation_shows_its_own_data_or_the_newest(
-    talker: Simulator, caller: Caller
+async def test_operation_data_switch_returns_original_or_newest_data(
+    simulator_without_blobs: Simulator, caller: Caller
 ) -> None:
-    started = await caller.start("billed_usage", billed(talker))
-    before = (await caller.end(started)).json["resourceLocation"]["eTag"]
-    newest = talker.restate(f"billed_usage/{billed(talker)['invoiceId']}/full").etag
+    started = await caller.start("billed_usage", billed(simulator_without_blobs))
+    before = (await caller.wait_for_end(started)).json["resourceLocation"]["eTag"]
+    newest = simulator_without_blobs.restate(
+        f"billed_usage/{billed(simulator_without_blobs)['invoiceId']}/full"
+    ).etag
     assert (await caller.poll(started)).json["resourceLocation"]["eTag"] == before != newest
-    talker.behaviour = replace(Behaviour(), operation_data="newest")
+    simulator_without_blobs.behaviour = replace(Behaviour(), operation_data="newest")
     assert (await caller.poll(started)).json["resourceLocation"]["eTag"] == newest
 
 
-async def test_authorization_is_only_demanded_by_switch_and_never_recorded(
-    talker: Simulator, caller: Caller
+async def test_authorization_is_required_by_switch_and_never_recorded(
+    simulator_without_blobs: Simulator, caller: Caller
 ) -> None:
-    talker.behaviour = replace(Behaviour(), authorization="demanded")
-    assert (await caller.start("billed_usage", billed(talker))).status == 401
+    simulator_without_blobs.behaviour = replace(Behaviour(), authorization="required")
+    assert (await caller.start("billed_usage", billed(simulator_without_blobs))).status == 401
     assert (await caller.call("GET", "/v1/invoices")).status == 401
     assert (
-        await caller.start("billed_usage", billed(talker), Authorization="Bearer t0p")
+        await caller.start(
+            "billed_usage", billed(simulator_without_blobs), Authorization="Bearer t0p"
+        )
     ).status == 202
-    assert talker.requests[-1].authorized and "t0p" not in repr(talker.requests)
-    talker.behaviour = replace(Behaviour(), authorization="claims_challenge")
+    assert simulator_without_blobs.requests[-1].authorized and "t0p" not in repr(
+        simulator_without_blobs.requests
+    )
+    simulator_without_blobs.behaviour = replace(Behaviour(), authorization="claims_challenge")
     first, second = [
-        await caller.start("billed_usage", billed(talker), Authorization="Bearer x")
+        await caller.start(
+            "billed_usage", billed(simulator_without_blobs), Authorization="Bearer x"
+        )
         for _ in range(2)
     ]
     assert (first.status, second.status) == (401, 202) and "claims=" in first.headers[
         "WWW-Authenticate"
     ]
-    talker.behaviour = replace(Behaviour(), permission="denied")
-    assert (await caller.start("billed_usage", billed(talker))).json["error"][
+    simulator_without_blobs.behaviour = replace(Behaviour(), permission="denied")
+    assert (await caller.start("billed_usage", billed(simulator_without_blobs))).json["error"][
         "code"
     ] == "Authorization_RequestDenied"
 
 
-async def test_throttling_and_concurrency(talker: Simulator, caller: Caller) -> None:
-    talker.behaviour = replace(Behaviour(), throttle_every=3)
-    statuses = [(await caller.start("billed_usage", billed(talker))).status for _ in range(6)]
+async def test_throttling_switches_return_429(
+    simulator_without_blobs: Simulator, caller: Caller
+) -> None:
+    simulator_without_blobs.behaviour = replace(Behaviour(), throttle_every=3)
+    statuses = [
+        (await caller.start("billed_usage", billed(simulator_without_blobs))).status
+        for _ in range(6)
+    ]
     assert statuses == [202, 202, 429] * 2
-    talker.expire_operations()
-    talker.behaviour = replace(Behaviour(), concurrent_operations=2)
-    assert [(await caller.start("billed_usage", billed(talker))).status for _ in range(3)] == [
+    simulator_without_blobs.expire_operations()
+    simulator_without_blobs.behaviour = replace(Behaviour(), concurrent_operations=2)
+    assert [
+        (await caller.start("billed_usage", billed(simulator_without_blobs))).status
+        for _ in range(3)
+    ] == [
         202,
         202,
         429,
     ]
 
 
-async def test_aggregated_usage_is_beta_only(talker: Simulator, caller: Caller) -> None:
+async def test_aggregated_usage_exists_only_in_beta(
+    simulator_without_blobs: Simulator, caller: Caller
+) -> None:
     path = "/reports/partners/billing/aggregatedUsage/billed/export"
-    assert (await caller.call("POST", "/v1.0" + path, billed(talker))).status == 404
-    assert (await caller.call("POST", "/beta" + path, billed(talker))).status == 501
-    talker.behaviour = replace(Behaviour(), aggregated_usage="accepted")
-    assert (await caller.call("POST", "/beta" + path, billed(talker))).status == 202
+    assert (
+        await caller.call("POST", "/v1.0" + path, billed(simulator_without_blobs))
+    ).status == 404
+    assert (
+        await caller.call("POST", "/beta" + path, billed(simulator_without_blobs))
+    ).status == 501
+    simulator_without_blobs.behaviour = replace(Behaviour(), aggregated_usage="accepted")
+    assert (
+        await caller.call("POST", "/beta" + path, billed(simulator_without_blobs))
+    ).status == 202
 
 
-async def test_a_late_invoice_is_not_exportable_at_first(session: aiohttp.ClientSession) -> None:
-    clock = StandingClock.at("2026-11-08T08:00:00")
+async def test_new_invoice_is_exportable_after_first_hours(session: aiohttp.ClientSession) -> None:
+    clock = FakeClock.at("2026-11-08T08:00:00")
     simulator = Simulator(storage=NoStorage(), clock=clock)
     body = {
         "invoiceId": [invoice.invoice_id for invoice in simulator.invoices() if not invoice.legacy][
@@ -332,19 +404,21 @@ async def test_a_late_invoice_is_not_exportable_at_first(session: aiohttp.Client
     }
     with simulator.serving() as base_url:
         caller = Caller(session, base_url)
-        assert "error" in await ended(
+        assert "error" in await finish_export(
             simulator, caller, body, invoice_exportable="failed_5000_at_first"
         )
         simulator.behaviour = replace(Behaviour(), invoice_exportable="running_at_first")
         started = await caller.start("billed_usage", body)
         assert [(await caller.poll(started)).json["status"] for _ in range(5)][-1] == "running"
-        clock.forward(days=1)
+        clock.advance(days=1)
         assert (await caller.poll(started)).json["status"] == "succeeded"
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 429, 500, 502, 503, 504, 509])
-async def test_any_error_in_any_shape(talker: Simulator, caller: Caller, status: int) -> None:
-    shapes: list[tuple[Any, bytes]] = [
+async def test_fault_with_any_status_and_body_is_returned(
+    simulator_without_blobs: Simulator, caller: Caller, status: int
+) -> None:
+    bodies: list[tuple[Any, bytes]] = [
         ("graph_error", b'{"error": {"code": "'),
         ("graph_error_numeric", f'{{"error": {{"code": {status}'.encode()),
         ("empty", b""),
@@ -353,63 +427,76 @@ async def test_any_error_in_any_shape(talker: Simulator, caller: Caller, status:
         ("message", b'{"message"'),
         ("json_list", b"[]"),
     ]
-    for shape, beginning in shapes:
-        talker.faults.clear()
-        talker.faults.add(
+    for body, start in bodies:
+        simulator_without_blobs.faults.clear()
+        simulator_without_blobs.faults.add(
             Match(operation="start"),
-            FaultResponse(status=status, body=shape, headers={"Retry-After": "200"}),
+            FaultResponse(status=status, body=body, headers={"Retry-After": "200"}),
         )
-        reply = await caller.start("billed_usage", billed(talker))
+        reply = await caller.start("billed_usage", billed(simulator_without_blobs))
         assert (reply.status, reply.headers["Retry-After"]) == (status, "200") and reply.headers[
             "request-id"
         ]
-        assert reply.body.startswith(beginning) and (reply.body or not beginning)
-    assert not talker.operations
+        assert reply.body.startswith(start) and (reply.body or not start)
+    assert not simulator_without_blobs.operations
 
 
-async def test_a_real_answer_that_is_spoiled(talker: Simulator, caller: Caller) -> None:
-    started = await caller.start("billed_usage", billed(talker))
+async def test_fault_modifies_real_response(
+    simulator_without_blobs: Simulator, caller: Caller
+) -> None:
+    started = await caller.start("billed_usage", billed(simulator_without_blobs))
 
-    async def spoiled(**answer: Any) -> Any:
-        talker.faults.clear()
-        talker.faults.add(Match(operation="poll"), FaultResponse(**answer))
+    async def poll_with_fault(**fault: Any) -> Any:
+        simulator_without_blobs.faults.clear()
+        simulator_without_blobs.faults.add(Match(operation="poll"), FaultResponse(**fault))
         return await caller.poll(started)
 
-    assert (await spoiled(body="text_html")).headers["Content-Type"] == "text/html"
+    assert (await poll_with_fault(body="text_html")).headers["Content-Type"] == "text/html"
     with pytest.raises(ValueError, match=r"Unterminated|Expecting|Invalid"):
-        _ = (await spoiled(body="truncated")).json
-    bare = await spoiled(body="no_content_type")
-    assert "Content-Type" not in bare.headers and bare.json["id"]
-    assert ((await spoiled(body="json_list")).json, (await spoiled(body="json_string")).json) == (
+        _ = (await poll_with_fault(body="truncated")).json
+    untyped = await poll_with_fault(body="no_content_type")
+    assert "Content-Type" not in untyped.headers and untyped.json["id"]
+    assert (
+        (await poll_with_fault(body="json_list")).json,
+        (await poll_with_fault(body="json_string")).json,
+    ) == (
         [],
         "text",
     )
     with pytest.raises(aiohttp.ClientPayloadError):
-        await spoiled(drop_after=20)
-    assert (await spoiled(delay=0.05, headers={"Retry-After": "9"})).headers["Retry-After"] == "9"
+        await poll_with_fault(drop_after=20)
+    assert (await poll_with_fault(delay=0.05, headers={"Retry-After": "9"})).headers[
+        "Retry-After"
+    ] == "9"
 
 
-async def test_a_dropped_post_did_or_did_not_start_an_export(
-    talker: Simulator, caller: Caller
+async def test_fault_drop_before_or_after_determines_whether_export_starts(
+    simulator_without_blobs: Simulator, caller: Caller
 ) -> None:
     for when, started in (("before", 0), ("after", 1)):
-        talker.faults.clear()
-        talker.faults.add(Match(operation="start", nth=(1,)), FaultResponse(drop=True, when=when))
+        simulator_without_blobs.faults.clear()
+        simulator_without_blobs.faults.add(
+            Match(operation="start", nth=(1,)), FaultResponse(drop=True, when=when)
+        )
         with pytest.raises(aiohttp.ServerDisconnectedError):
-            await caller.start("billed_usage", billed(talker))
+            await caller.start("billed_usage", billed(simulator_without_blobs))
         assert (
-            len(talker.operations) == started
-            and talker.requests[-1].status is None
-            and talker.requests[-1].fault
+            len(simulator_without_blobs.operations) == started
+            and simulator_without_blobs.requests[-1].status is None
+            and simulator_without_blobs.requests[-1].fault
         )
 
 
-async def test_fifty_at_once(talker: Simulator, caller: Caller) -> None:
+async def test_fifty_concurrent_starts_are_accepted(
+    simulator_without_blobs: Simulator, caller: Caller
+) -> None:
     replies = await asyncio.gather(*(caller.start("unbilled_usage", UNBILLED) for _ in range(50)))
-    assert {reply.status for reply in replies} == {202} and len(talker.operations) == 50
+    assert {reply.status for reply in replies} == {202} and len(
+        simulator_without_blobs.operations
+    ) == 50
 
 
-def test_its_own_mistakes_are_told_at_the_end() -> None:
+def test_serving_internal_error_raises_at_end() -> None:
     simulator = Simulator(storage=NoStorage(), clock=MidMonthClock())
     simulator.crashes.append("Traceback: something")
     with pytest.raises(RuntimeError, match="Traceback: something"), simulator.serving():

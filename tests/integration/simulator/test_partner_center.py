@@ -1,4 +1,4 @@
-"""Partner Center's invoice list over plain HTTP."""
+"""The invoices in Partner Center over plain HTTP."""
 
 from dataclasses import replace
 
@@ -9,14 +9,16 @@ from local.simulator import Behaviour, FaultResponse, Match, NoStorage, Partner,
 from tests.integration.simulator.caller import Caller
 
 
-async def test_the_list_ignores_size_and_offset(talker: Simulator, caller: Caller) -> None:
+async def test_list_ignores_size_and_offset(
+    simulator_without_blobs: Simulator, caller: Caller
+) -> None:
     reply = await caller.call("GET", "/v1/invoices?size=1&offset=1")
     document = reply.json
     assert document["totalCount"] == len(document["items"]) == 3 and document["attributes"] == {
         "objectType": "Collection"
     }
     assert {item["id"] for item in document["items"]} == {
-        invoice.invoice_id for invoice in talker.invoices()
+        invoice.invoice_id for invoice in simulator_without_blobs.invoices()
     }
     item = next(item for item in document["items"] if item["id"].startswith("G"))
     assert (item["documentType"], item["invoiceType"], item["currencyCode"]) == (
@@ -25,35 +27,46 @@ async def test_the_list_ignores_size_and_offset(talker: Simulator, caller: Calle
         "USD",
     )
     assert "billingPeriodStartDate" not in item and item["invoiceDate"].endswith("T07:13:00Z")
-    assert f"{item['totalCharges']:.2f}" in {f"{invoice.total}" for invoice in talker.invoices()}
+    assert f"{item['totalCharges']:.2f}" in {
+        f"{invoice.total}" for invoice in simulator_without_blobs.invoices()
+    }
 
 
-async def test_one_invoice_has_its_period(talker: Simulator, caller: Caller) -> None:
-    invoice = talker.invoices()[0]
+async def test_single_invoice_contains_billing_period(
+    simulator_without_blobs: Simulator, caller: Caller
+) -> None:
+    invoice = simulator_without_blobs.invoices()[0]
     document = (await caller.call("GET", f"/v1/invoices/{invoice.invoice_id}")).json
     assert document["billingPeriodStartDate"] == f"{invoice.month}-01T00:00:00Z"
     missing = await caller.call("GET", "/v1/invoices/G000000000")
     assert missing.status == 404 and missing.json["statusCode"] == 404
 
 
-async def test_pages_can_be_switched_on(talker: Simulator, caller: Caller) -> None:
-    talker.behaviour = replace(
+async def test_invoice_paging_switch_returns_pages(
+    simulator_without_blobs: Simulator, caller: Caller
+) -> None:
+    simulator_without_blobs.behaviour = replace(
         Behaviour(), invoice_paging="paged", invoice_periods="present", invoice_spelling="table"
     )
-    path, seen = "/invoices?size=2", list[str]()
+    path, ids = "/invoices?size=2", list[str]()
     while path:
         document = (await caller.call("GET", "/v1" + path)).json
-        seen += [item["id"] for item in document["items"]]
+        ids += [item["id"] for item in document["items"]]
         assert all(
             "billingPeriodEndDate" in item and item["documentType"] == "Invoice"
             for item in document["items"]
         )
         path = document["links"].get("next", {}).get("uri", "")
-    assert sorted(seen) == sorted(invoice.invoice_id for invoice in talker.invoices())
-    assert len(talker.requests_of("invoices")) == 2
+    assert sorted(ids) == sorted(
+        invoice.invoice_id for invoice in simulator_without_blobs.invoices()
+    )
+    queries = [request.query for request in simulator_without_blobs.requests_of("invoices")]
+    assert queries == ["size=2", "size=2&offset=2"]
 
 
-async def test_an_amended_invoice_and_its_void_note(session: aiohttp.ClientSession) -> None:
+async def test_amended_invoice_switch_returns_void_note_and_new_invoice(
+    session: aiohttp.ClientSession,
+) -> None:
     behaviour = replace(Behaviour(), amended_invoice="reissued")
     simulator = Simulator(
         storage=NoStorage(), behaviour=behaviour, partner=Partner(currencies=("EUR",))
@@ -67,8 +80,10 @@ async def test_an_amended_invoice_and_its_void_note(session: aiohttp.ClientSessi
     ] == void["totalCharges"]
 
 
-async def test_throttled_and_denied_in_its_own_shape(talker: Simulator, caller: Caller) -> None:
-    talker.faults.add(
+async def test_errors_have_partner_center_format(
+    simulator_without_blobs: Simulator, caller: Caller
+) -> None:
+    simulator_without_blobs.faults.add(
         Match(operation="invoices", nth=(1,)),
         FaultResponse(status=429, headers={"Retry-After": "57"}),
     )
@@ -78,10 +93,10 @@ async def test_throttled_and_denied_in_its_own_shape(talker: Simulator, caller: 
         "statusCode": 429,
         "message": "Rate limit is exceeded. Try again in 57 seconds.",
     }
-    talker.behaviour = replace(Behaviour(), partner_center_permission="denied")
+    simulator_without_blobs.behaviour = replace(Behaviour(), partner_center_permission="denied")
     assert (await caller.call("GET", "/v1/invoices")).json["statusCode"] == 403
 
 
 @pytest.mark.parametrize("path", ["/v1/customers", "/v1/"])
-async def test_other_paths_are_unknown(caller: Caller, path: str) -> None:
+async def test_unknown_path_returns_404(caller: Caller, path: str) -> None:
     assert (await caller.call("GET", path)).json["statusCode"] == 404

@@ -1,4 +1,4 @@
-"""The programs: `python -m local.simulator` and the checker, run as a user runs them."""
+"""The simulator and the verification of totals as programs."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from tests.support.clocks import MidMonthClock
 
 
 @contextmanager
-def program(azurite: Azurite, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+def run_simulator(azurite: Azurite, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     process = subprocess.Popen(
         [
             sys.executable,
@@ -46,7 +46,7 @@ def program(azurite: Azurite, *arguments: str) -> Iterator["subprocess.Popen[str
         process.communicate()
 
 
-async def test_it_listens_obeys_its_switches_and_faults_and_ends_cleanly(
+async def test_simulator_applies_switches_and_faults_and_stops_on_sigterm(
     azurite: Azurite,
     tmp_path: Path,
     session: object,
@@ -72,14 +72,14 @@ async def test_it_listens_obeys_its_switches_and_faults_and_ends_cleanly(
         "manifest=link",
         "gone=410",
     ]
-    with program(azurite, *arguments) as process:
+    with run_simulator(azurite, *arguments) as process:
         assert process.stdout is not None
-        known, storage, listening = (process.stdout.readline() for _ in range(3))
+        partner, storage, listening = (process.stdout.readline() for _ in range(3))
         assert storage == f"Storage {azurite.blob_origin}\n"
-        ids = re.findall(r"([GD]\d{9}) USD", known)
-        found = re.fullmatch(r"Listening on (http://127\.0\.0\.1:\d+)\n", listening)
-        assert sorted(each[0] for each in ids) == ["D", "G", "G"] and found
-        caller = Caller(session, found[1])
+        ids = re.findall(r"([GD]\d{9}) USD", partner)
+        address = re.fullmatch(r"Listening on (http://127\.0\.0\.1:\d+)\n", listening)
+        assert sorted(each[0] for each in ids) == ["D", "G", "G"] and address
+        caller = Caller(session, address[1])
         assert [(await caller.call("GET", "/v1/invoices")).status for _ in range(2)] == [429, 200]
         assert (
             await caller.call("GET", "/v1.0/reports/partners/billing/operations/x")
@@ -97,8 +97,8 @@ async def test_it_listens_obeys_its_switches_and_faults_and_ends_cleanly(
     "arguments",
     [["--behaviour", "manifest=sideways"], ["--faults", "/nowhere.json"], ["--currencies", "XYZ"]],
 )
-def test_wrong_arguments_are_named(azurite: Azurite, arguments: list[str]) -> None:
-    with program(azurite, *arguments) as process:
+def test_simulator_invalid_argument_is_reported(azurite: Azurite, arguments: list[str]) -> None:
+    with run_simulator(azurite, *arguments) as process:
         _, error = process.communicate(timeout=60)
         assert (
             process.returncode == 2
@@ -107,7 +107,7 @@ def test_wrong_arguments_are_named(azurite: Azurite, arguments: list[str]) -> No
         )
 
 
-def test_the_checker_reads_a_landing_container(
+def test_verify_totals_reads_landing_container(
     azurite: Azurite,
     container: str,
     capsys: pytest.CaptureFixture[str],
@@ -136,19 +136,21 @@ def test_the_checker_reads_a_landing_container(
         assert main(arguments) == 2
         for key in simulator.export_keys():
             dataset, *scope, attribute_set = key.split("/")
-            place = (
+            scope_path = (
                 f"invoice_id={scope[0]}"
                 if len(scope) == 1
                 else f"billing_month={scope[0]}/currency_code={scope[1]}"
             )
             for file in simulator.expected(key).blobs:
                 landing.upload_blob(
-                    f"some/where/data/{dataset}/{place}/attribute_set={attribute_set}/version=1/{file.name}",
+                    f"some/where/data/{dataset}/{scope_path}/attribute_set={attribute_set}"
+                    f"/version=1/{file.name}",
                     file.content,
                 )
         assert main(arguments) == 0
-        assert "All 14 hold." in capsys.readouterr().out
+        assert "All 14 comparisons are correct." in capsys.readouterr().out
         landing.delete_blob(
-            f"some/where/data/{dataset}/{place}/attribute_set={attribute_set}/version=1/{file.name}"
+            f"some/where/data/{dataset}/{scope_path}/attribute_set={attribute_set}"
+            f"/version=1/{file.name}"
         )
         assert main(arguments) == 1

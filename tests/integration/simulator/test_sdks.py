@@ -1,4 +1,4 @@
-"""The real SDKs: Graph's client gets every dataset, storage's client reads every blob, and a SAS really expires."""
+"""The real SDKs: the Graph client exports all datasets, the storage client reads all blobs."""
 
 import time
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from msgraph.generated.models.partners.billing.manifest import Manifest
 from local.simulator import PARTNER_TENANT_ID, Behaviour, Simulator
 from tests.integration.simulator.sdk import manifest, sdk_client, start
 
-# Graph's SDK warns of classes of its own when it imports them.
+# The Graph SDK uses its own deprecated classes.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:GetQueryParameters is deprecated:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:This class is deprecated:DeprecationWarning"),
@@ -27,44 +27,44 @@ async def client(base_url: str) -> AsyncIterator[GraphServiceClient]:
         yield client
 
 
-def read(found: Manifest, name: str) -> bytes:
+def read(exported: Manifest, name: str) -> bytes:
     with BlobClient.from_blob_url(
-        f"{found.root_directory}/{name}?{found.sas_token}", retry_total=0
+        f"{exported.root_directory}/{name}?{exported.sas_token}", retry_total=0
     ) as blob:
         return blob.download_blob(decompress=False).readall()
 
 
 @pytest.mark.parametrize("shape", ["inline", "link"])
 @pytest.mark.parametrize("attribute_set", ["full", "basic"])
-async def test_all_four_datasets_arrive_byte_for_byte(
+async def test_export_with_graph_sdk_returns_expected_blobs(
     simulator: Simulator,
     client: GraphServiceClient,
     shape: str,
     attribute_set: str,
 ) -> None:
-    simulator.behaviour = Behaviour().with_text(f"manifest={shape}")
+    simulator.behaviour = Behaviour().with_switches(f"manifest={shape}")
     for key in simulator.export_keys(attribute_set):
-        found = await manifest(client, await start(client, key, str(simulator.month("current"))))
+        exported = await manifest(client, await start(client, key, str(simulator.month("current"))))
         expected = simulator.expected(key)
-        assert (found.e_tag, found.partner_tenant_id, found.blob_count) == (
+        assert (exported.e_tag, exported.partner_tenant_id, exported.blob_count) == (
             expected.etag,
             PARTNER_TENANT_ID,
             len(expected.blobs),
         )
         assert (
-            found.root_directory
+            exported.root_directory
             == f"{simulator.storage.blob_url}/{expected.container}/{expected.folder}"
         )
-        assert [blob.name for blob in found.blobs or []] == [blob.name for blob in expected.blobs]
+        assert [blob.name for blob in exported.blobs or []] == [
+            blob.name for blob in expected.blobs
+        ]
         for file in expected.blobs:
-            assert read(found, file.name) == file.content
-    assert len(simulator.requests_of("start")) == 8 and all(
-        request.path.endswith("/microsoft.graph.partners.billing.export")
-        for request in simulator.requests_of("start")
-    )
+            assert read(exported, file.name) == file.content
+    actions = [request.path.rsplit("/", 1)[-1] for request in simulator.requests_of("start")]
+    assert actions == ["microsoft.graph.partners.billing.export"] * 8
 
 
-async def test_no_data_is_a_failed_operation(
+async def test_export_without_data_returns_failed_operation(
     simulator: Simulator, client: GraphServiceClient
 ) -> None:
     simulator.behaviour = replace(Behaviour(), operation_end="failed_5000", ready_after_polls=0)
@@ -77,70 +77,74 @@ async def test_no_data_is_a_failed_operation(
     )
 
 
-async def test_a_sas_expires_and_the_next_read_brings_another(
+async def test_sas_expires_and_next_read_returns_new_one(
     simulator: Simulator, client: GraphServiceClient
 ) -> None:
     simulator.behaviour = replace(Behaviour(), sas_lifetime_seconds=3)
     key = simulator.export_keys()[0]
     name = simulator.expected(key).blobs[0].name
     operation_id = await start(client, key, "")
-    found = await manifest(client, operation_id)
-    assert read(found, name)
-    time.sleep(3.1)  # storage goes by real time
-    with pytest.raises(HttpResponseError) as refused:
-        read(found, name)
-    assert refused.value.status_code == 403
+    exported = await manifest(client, operation_id)
+    assert read(exported, name)
+    time.sleep(3.1)  # the storage uses real time
+    with pytest.raises(HttpResponseError) as error:
+        read(exported, name)
+    assert error.value.status_code == 403
     assert read(await manifest(client, operation_id), name)
 
 
-async def test_a_sas_lists_and_reads_and_no_more(
+async def test_sas_allows_only_list_and_read(
     simulator: Simulator, client: GraphServiceClient
 ) -> None:
     key = simulator.export_keys()[0]
     expected = simulator.expected(key)
-    found = await manifest(client, await start(client, key, ""))
+    exported = await manifest(client, await start(client, key, ""))
     url = f"{simulator.storage.blob_url}/{expected.container}"
-    with ContainerClient.from_container_url(f"{url}?{found.sas_token}", retry_total=0) as container:
+    with ContainerClient.from_container_url(
+        f"{url}?{exported.sas_token}", retry_total=0
+    ) as container:
         names = set(
             container.list_blob_names(name_starts_with=expected.folder)
-        )  # other tests' simulators write there, too
+        )  # other tests write to this container, too
         assert names >= {f"{expected.folder}/{blob.name}" for blob in expected.blobs}
-        with pytest.raises(HttpResponseError) as refused:
+        with pytest.raises(HttpResponseError) as error:
             container.upload_blob("other", b"x")
-        assert refused.value.status_code == 403
+        assert error.value.status_code == 403
 
 
 @pytest.mark.parametrize(("md5", "encoding"), [("present", "absent"), ("absent", "gzip")])
-async def test_properties_of_blobs(
+async def test_content_switches_determine_blob_properties(
     simulator: Simulator, client: GraphServiceClient, md5: str, encoding: str
 ) -> None:
-    simulator.behaviour = Behaviour().with_text(
+    simulator.behaviour = Behaviour().with_switches(
         f"content_md5={md5}", f"content_encoding={encoding}"
     )
     key = simulator.export_keys()[0]
     file = simulator.expected(key).blobs[0]
-    found = await manifest(client, await start(client, key, ""))
-    with BlobClient.from_blob_url(f"{found.root_directory}/{file.name}?{found.sas_token}") as blob:
+    exported = await manifest(client, await start(client, key, ""))
+    with BlobClient.from_blob_url(
+        f"{exported.root_directory}/{file.name}?{exported.sas_token}"
+    ) as blob:
         properties = blob.get_blob_properties()
     assert properties.size == file.size
     assert properties.content_settings.content_md5 == (file.md5 if md5 == "present" else None)
     assert properties.content_settings.content_encoding == ("gzip" if encoding == "gzip" else None)
-    assert read(found, file.name) == file.content
+    assert read(exported, file.name) == file.content
 
 
-async def test_a_blob_is_written_anew_in_place(
+async def test_rewrite_blob_replaces_content(
     simulator: Simulator, client: GraphServiceClient
 ) -> None:
     key = simulator.export_keys()[0]
     name = simulator.expected(key).blobs[0].name
-    found = await manifest(client, await start(client, key, ""))
+    exported = await manifest(client, await start(client, key, ""))
     simulator.rewrite_blob(key, name, b"other bytes")
-    assert read(found, name) == b"other bytes"
+    assert read(exported, name) == b"other bytes"
     simulator.rewrite_blob(key, name)
-    assert read(found, name) == simulator.expected(key).blobs[0].content
+    assert read(exported, name) == simulator.expected(key).blobs[0].content
 
 
-async def test_restated_data_has_a_folder_of_its_own(
+async def test_restate_writes_to_new_folder(
     simulator: Simulator, client: GraphServiceClient
 ) -> None:
     key = simulator.export_keys()[0]
@@ -151,9 +155,9 @@ async def test_restated_data_has_a_folder_of_its_own(
     assert all(read(each, blob.name or "") for each in (old, new) for blob in each.blobs or [])
 
 
-async def test_many_blobs_of_a_given_size(simulator: Simulator, client: GraphServiceClient) -> None:
+async def test_fill_writes_many_blobs(simulator: Simulator, client: GraphServiceClient) -> None:
     key = simulator.export_keys()[0]
     expected = simulator.fill(key, blobs=120, blob_bytes=16 << 10)
-    found = await manifest(client, await start(client, key, ""))
-    assert found.blob_count == 120
-    assert read(found, expected.blobs[119].name) == expected.blobs[119].content
+    exported = await manifest(client, await start(client, key, ""))
+    assert exported.blob_count == 120
+    assert read(exported, expected.blobs[119].name) == expected.blobs[119].content

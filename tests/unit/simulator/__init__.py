@@ -1,1 +1,1 @@
-"""The simulator without its server: data, sums, switches, faults, manifests, the checker."""
+"""Tests of the simulator that use no network."""

@@ -1,4 +1,4 @@
-"""The switches: every one declared, documented, and with an effect on the bytes where it says so."""
+"""The switches: each one is declared and documented, and content switches change the bytes."""
 
 import gzip
 import json
@@ -10,44 +10,49 @@ import pytest
 
 import local.simulator
 from local.simulator import SWITCHES, Behaviour, NoStorage, Simulator, matrix
-from local.simulator.behaviour import CONTENT_SWITCHES, MEANINGS
-from tests.unit.simulator.clocks import StandingClock
+from local.simulator.behaviour import CONTENT_SWITCHES, DESCRIPTIONS
+from tests.support.clocks import FakeClock
 
 README = (Path(local.simulator.__file__).parent / "README.md").read_text(encoding="utf-8")
 
 
-def as_shown(value: Any) -> str:
+def format_value(value: Any) -> str:
     if value is None:
         return "`none`"
     return f"`{value:g}`" if isinstance(value, (int, float)) else f"`{value}`"
 
 
 @pytest.mark.parametrize("name", SWITCHES)
-def test_a_switch_has_values_a_default_and_a_line_in_the_readme(name: str) -> None:
+def test_switch_has_default_values_and_readme_entry(name: str) -> None:
     values = SWITCHES[name]
-    assert len(values) >= 2 and values[0] == getattr(Behaviour(), name)
-    shown = ", ".join(map(as_shown, values))
-    assert f"| `{name}` | {shown} | {MEANINGS[name]} |" in README
+    assert values[0] == getattr(Behaviour(), name) and values[1:]
+    formatted = ", ".join(map(format_value, values))
+    assert f"| `{name}` | {formatted} | {DESCRIPTIONS[name]} |" in README
 
 
-def test_the_matrix_has_every_value_of_every_switch() -> None:
+def test_matrix_contains_every_value_of_every_switch() -> None:
     behaviours = list(matrix())
-    assert len(behaviours) == 1 + sum(len(values) - 1 for values in SWITCHES.values())
+    changed = [
+        [name for name in SWITCHES if getattr(behaviour, name) != getattr(Behaviour(), name)]
+        for behaviour in behaviours
+    ]
+    expected = [[name] for name, values in SWITCHES.items() for _ in values[1:]]
+    assert changed == [[], *expected]
     for name, values in SWITCHES.items():
         assert {getattr(behaviour, name) for behaviour in behaviours} == set(values)
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("manifest", "upside_down"), ("retry_after_seconds", -1), ("first_hours", True)],
+    [("manifest", "unknown"), ("retry_after_seconds", -1), ("first_hours", True)],
 )
-def test_a_wrong_value_is_refused(name: str, value: Any) -> None:
+def test_behaviour_invalid_value_raises(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=name):
         replace(Behaviour(), **{name: value})
 
 
-def test_text_sets_switches_and_names_what_is_wrong() -> None:
-    behaviour = Behaviour().with_text(
+def test_with_switches_parses_values_and_names_invalid_ones() -> None:
+    behaviour = Behaviour().with_switches(
         "gone=410", "sas_lifetime_seconds=2.5", "operation_lifetime_reads=none"
     )
     assert (behaviour.gone, behaviour.sas_lifetime_seconds, behaviour.operation_lifetime_reads) == (
@@ -55,17 +60,17 @@ def test_text_sets_switches_and_names_what_is_wrong() -> None:
         2.5,
         None,
     )
-    for wrong in ("nonsense=1", "gone", "first_hours=soon", "gone=500"):
-        with pytest.raises(ValueError, match=wrong.partition("=")[0]):
-            Behaviour().with_text(wrong)
+    for invalid in ("nonsense=1", "gone", "first_hours=soon", "gone=500"):
+        with pytest.raises(ValueError, match=invalid.partition("=")[0]):
+            Behaviour().with_switches(invalid)
 
 
 def content(simulator: Simulator, key: str) -> bytes:
     return b"".join(blob.content for blob in simulator.expected(key).blobs)
 
 
-def test_switches_of_content_change_the_version() -> None:
-    simulator = Simulator(storage=NoStorage(), clock=StandingClock.at("2026-11-21"))
+def test_content_switch_changes_etag_of_every_key() -> None:
+    simulator = Simulator(storage=NoStorage(), clock=FakeClock.at("2026-11-21"))
     keys = simulator.export_keys()
     for name in CONTENT_SWITCHES:
         for value in SWITCHES[name][1:]:
@@ -76,8 +81,8 @@ def test_switches_of_content_change_the_version() -> None:
             assert {key: simulator.expected(key).etag for key in keys} == plain
 
 
-def test_forms_of_a_file() -> None:
-    simulator = Simulator(storage=NoStorage(), clock=StandingClock.at("2026-11-21"))
+def test_content_switches_change_file_format() -> None:
+    simulator = Simulator(storage=NoStorage(), clock=FakeClock.at("2026-11-21"))
     key = simulator.export_keys()[0]
     text = b"".join(gzip.decompress(blob.content) for blob in simulator.expected(key).blobs)
 
@@ -111,8 +116,8 @@ def simulator_files(simulator: Simulator, key: str, **switches: Any) -> Any:
     return simulator.expected(key).blobs
 
 
-def test_forms_of_a_value() -> None:
-    simulator = Simulator(storage=NoStorage(), clock=StandingClock.at("2026-11-21"))
+def test_content_switches_change_values() -> None:
+    simulator = Simulator(storage=NoStorage(), clock=FakeClock.at("2026-11-21"))
     key = next(key for key in simulator.export_keys() if key.startswith("unbilled_usage"))
 
     def first_line(**switches: Any) -> dict[str, Any]:
@@ -139,10 +144,10 @@ def test_forms_of_a_value() -> None:
     ("value", "sizes"),
     [("failed_5000", []), ("zero_blobs", []), ("empty_file", [20]), ("no_bytes", [0])],
 )
-def test_forms_of_nothing(value: str, sizes: list[int]) -> None:
+def test_empty_export_switch_determines_blobs(value: str, sizes: list[int]) -> None:
     simulator = Simulator(
         storage=NoStorage(),
-        clock=StandingClock.at("2026-11-21"),
+        clock=FakeClock.at("2026-11-21"),
         behaviour=replace(Behaviour(), empty_export=value),
     )
     legacy = next(invoice for invoice in simulator.invoices() if invoice.legacy)

@@ -1,4 +1,4 @@
-"""The generated lines: the documented attributes, and sums that are exact to the cent."""
+"""Generated lines: the documented attributes, and totals that are equal to the cent."""
 
 import gzip
 import json
@@ -17,7 +17,7 @@ from local.simulator.data_attributes import ATTRIBUTES, attribute_names
 from local.simulator.data_reconciliation import invoice_total, reconciliation_lines
 from local.simulator.data_usage import Changes, Period, usage_lines
 from local.simulator.partner import customers_of
-from tests.unit.simulator.clocks import StandingClock
+from tests.support.clocks import FakeClock
 
 MONTH = Month(2026, 10)
 
@@ -36,15 +36,13 @@ def lines_of(simulator: Simulator, key: str) -> list[dict[str, Any]]:
         ("reconciliation", "full", 47),
     ],
 )
-def test_there_are_as_many_attributes_as_documented(
-    family: str, attribute_set: str, count: int
-) -> None:
+def test_attributes_match_documented_number(family: str, attribute_set: str, count: int) -> None:
     names = ATTRIBUTES[family, attribute_set]
-    assert len(set(names)) == len(names) == count
+    assert len(names) == count and sorted(set(names)) == sorted(names)
     assert set(ATTRIBUTES[family, "basic"]) <= set(ATTRIBUTES[family, "full"])
 
 
-def test_observed_unbilled_usage_differs_as_seen() -> None:
+def test_attribute_names_as_observed_differ_from_documentation() -> None:
     documented, observed = (
         set(attribute_names("usage", "full")),
         set(attribute_names("usage", "full", as_observed=True)),
@@ -54,8 +52,8 @@ def test_observed_unbilled_usage_differs_as_seen() -> None:
 
 
 @pytest.mark.parametrize("attribute_set", ["full", "basic"])
-def test_every_line_has_exactly_the_documented_attributes(attribute_set: str) -> None:
-    simulator = Simulator(storage=NoStorage(), clock=StandingClock.at("2026-11-21"))
+def test_line_has_exactly_the_documented_attributes(attribute_set: str) -> None:
+    simulator = Simulator(storage=NoStorage(), clock=FakeClock.at("2026-11-21"))
     for key in simulator.export_keys(attribute_set):
         family = key.split("/")[0].partition("_")[2]
         assert all(
@@ -73,7 +71,7 @@ def test_every_line_has_exactly_the_documented_attributes(attribute_set: str) ->
     corrections=st.integers(0, 3),
     cents=st.integers(-500_000, 500_000),
 )
-def test_usage_sums_up_to_reconciliation_and_reconciliation_to_the_invoice(
+def test_usage_adds_up_to_reconciliation_and_invoice(
     seed: int,
     currencies: list[str],
     until: int,
@@ -90,20 +88,20 @@ def test_usage_sums_up_to_reconciliation_and_reconciliation_to_the_invoice(
         by_plan: dict[str, Decimal] = defaultdict(Decimal)
         for line in usage:
             by_plan[line.plan.subscription_id] += line.billing_total
-        for each in reconciliation:
-            if each.meter:
-                by_plan[each.subscription_id] -= each.subtotal
-            formula = usage_subtotal if each.meter else licence_subtotal
-            assert each.subtotal == formula(
-                each.effective_unit_price, each.quantity, each.exchange_rate
+        for charge in reconciliation:
+            if charge.meter:
+                by_plan[charge.subscription_id] -= charge.subtotal
+            formula = usage_subtotal if charge.meter else licence_subtotal
+            assert charge.subtotal == formula(
+                charge.effective_unit_price, charge.quantity, charge.exchange_rate
             )
         assert set(by_plan.values()) == {Decimal(0)}
         assert invoice_total(reconciliation) == sum(
-            each.subtotal + each.tax for each in reconciliation
+            charge.subtotal + charge.tax for charge in reconciliation
         )
 
 
-def test_a_days_amount_is_within_a_cent_of_the_formula() -> None:
+def test_usage_line_amount_is_within_a_cent_of_formula() -> None:
     customers = customers_of(Partner(currencies=("EUR",)), 7)
     for line in usage_lines(7, customers, Period(MONTH, "EUR", MONTH.last)):
         assert abs(
@@ -111,17 +109,17 @@ def test_a_days_amount_is_within_a_cent_of_the_formula() -> None:
         ) < Decimal("0.02")
 
 
-def test_corrections_change_lines_but_no_sum() -> None:
+def test_corrections_add_lines_but_keep_total() -> None:
     customers, period = customers_of(Partner(), 7), Period(MONTH, "USD", MONTH.last)
     before, after = usage_lines(7, customers, period), usage_lines(7, customers, period, Changes(2))
     assert len(after) == len(before) + 4
     assert sum(line.billing_total for line in after) == sum(line.billing_total for line in before)
 
 
-def test_the_data_has_what_makes_it_interesting() -> None:
+def test_reconciliation_contains_all_kinds_of_charges() -> None:
     simulator = Simulator(
         storage=NoStorage(),
-        clock=StandingClock.at("2026-11-21"),
+        clock=FakeClock.at("2026-11-21"),
         partner=Partner(currencies=("EUR",), customers=12),
     )
     keys = [key for key in simulator.export_keys() if key.startswith("billed_reconciliation")]
@@ -144,26 +142,27 @@ def test_the_data_has_what_makes_it_interesting() -> None:
     )
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others() -> None:
-    def digest(seed: int) -> list[str]:
-        simulator = Simulator(storage=NoStorage(), clock=StandingClock.at("2026-11-21"), seed=seed)
+def test_data_depends_only_on_seed() -> None:
+    def digests(seed: int) -> list[str]:
+        simulator = Simulator(storage=NoStorage(), clock=FakeClock.at("2026-11-21"), seed=seed)
         return [
             blob.sha256 for key in simulator.export_keys() for blob in simulator.expected(key).blobs
         ]
 
-    assert digest(7) == digest(7)
-    assert not set(digest(7)) & set(digest(8))
+    assert digests(7) == digests(7)
+    assert not set(digests(7)) & set(digests(8))
 
 
-def test_filler_has_the_asked_weight_and_no_two_blobs_are_alike() -> None:
-    simulator = Simulator(storage=NoStorage(), clock=StandingClock.at("2026-11-21"))
+def test_fill_creates_different_blobs_of_requested_size() -> None:
+    simulator = Simulator(storage=NoStorage(), clock=FakeClock.at("2026-11-21"))
     key = simulator.export_keys()[0]
     for blob_bytes in (4 << 10, 64 << 10, 1 << 20):
         expected = simulator.fill(key, blobs=5, blob_bytes=blob_bytes)
         assert all(abs(blob.size - blob_bytes) < blob_bytes * 0.05 for blob in expected.blobs)
         assert len({blob.sha256 for blob in expected.blobs}) == 5
         for blob in expected.blobs:
-            assert (
-                len([json.loads(line) for line in gzip.decompress(blob.content).splitlines()])
-                == blob.rows
-            )
+            lines = [json.loads(line) for line in gzip.decompress(blob.content).splitlines()]
+            number = int(blob.name.split("-")[1])
+            assert [line["Line"] for line in lines] == [
+                f"{number}-{row}" for row in range(blob.rows)
+            ]

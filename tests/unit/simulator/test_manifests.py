@@ -1,4 +1,4 @@
-"""Manifests: documented members and layouts; each that must be refused breaks one rule and no other."""
+"""Manifests: documented members and layouts, and manifests that clients must reject."""
 
 import re
 from dataclasses import replace
@@ -8,7 +8,7 @@ import pytest
 from local.simulator import PARTNER_TENANT_ID, SWITCHES, Behaviour, NoStorage, Simulator
 from local.simulator.data_versions import ExportKey
 from local.simulator.manifests import Manifest, manifest_of
-from tests.unit.simulator.clocks import StandingClock
+from tests.support.clocks import FakeClock
 
 MEMBERS = {
     "id",
@@ -23,16 +23,16 @@ MEMBERS = {
     "blobCount",
     "blobs",
 }
-PLAIN = Behaviour()
-HOSTILE = [value for value in SWITCHES["hostile_manifest"] if value != "none"]
+DEFAULT = Behaviour()
+INVALID = [value for value in SWITCHES["hostile_manifest"] if value != "none"]
 
 
 @pytest.fixture
 def simulator() -> Simulator:
-    return Simulator(storage=NoStorage(), clock=StandingClock.at("2026-11-21"))
+    return Simulator(storage=NoStorage(), clock=FakeClock.at("2026-11-21"))
 
 
-def manifest(simulator: Simulator, key: str, behaviour: Behaviour = PLAIN) -> Manifest:
+def manifest(simulator: Simulator, key: str, behaviour: Behaviour = DEFAULT) -> Manifest:
     simulator.behaviour = behaviour
     version = simulator._exports.version(ExportKey.parse(key))
     return manifest_of(
@@ -44,19 +44,19 @@ def manifest(simulator: Simulator, key: str, behaviour: Behaviour = PLAIN) -> Ma
     )
 
 
-def test_members_and_layouts_are_the_documented_ones(simulator: Simulator) -> None:
+def test_manifest_has_documented_members_and_layout(simulator: Simulator) -> None:
     billed, unbilled = (simulator.export_keys()[number] for number in (0, 2))
     first, second = manifest(simulator, billed), manifest(simulator, unbilled)
     assert set(first) == set(second) == MEMBERS
     tenant = f"PartnerTenantId={PARTNER_TENANT_ID}"
     assert re.fullmatch(
-        rf"http://127\.0\.0\.1:1/billing/billedusagefastpath/v1/{tenant}/BillingMonth=202609/InvoiceId=G\d{{9}}/InvoiceVersion=202610080937/"
-        r"Fragment=full/PartitionType=default",
+        rf"http://127\.0\.0\.1:1/billing/billedusagefastpath/v1/{tenant}/BillingMonth=202609/"
+        r"InvoiceId=G\d{9}/InvoiceVersion=202610080937/Fragment=full/PartitionType=default",
         first["rootDirectory"],
     )
     assert re.fullmatch(
-        rf"http://127\.0\.0\.1:1/billing/unbilledusagefastpath/v1/202611210035/{tenant}/BillingMonth=202611/Currency=USD/"
-        r"Fragment=full/PartitionType=default",
+        rf"http://127\.0\.0\.1:1/billing/unbilledusagefastpath/v1/202611210035/{tenant}/"
+        r"BillingMonth=202611/Currency=USD/Fragment=full/PartitionType=default",
         second["rootDirectory"],
     )
     assert first["blobCount"] == len(first["blobs"]) > 1
@@ -70,28 +70,32 @@ def test_members_and_layouts_are_the_documented_ones(simulator: Simulator) -> No
     assert first["createdDateTime"] == "2026-10-08T09:37:00Z"
 
 
-def test_reconciliation_has_three_possible_roots(simulator: Simulator) -> None:
+def test_reconciliation_root_has_three_forms(simulator: Simulator) -> None:
     key = next(key for key in simulator.export_keys() if key.startswith("billed_reconciliation"))
-    roots = {
+    like_usage, plain, opaque = (
         manifest(simulator, key, replace(Behaviour(), reconciliation_root=value))["rootDirectory"]
         for value in SWITCHES["reconciliation_root"]
-    }
-    assert len(roots) == 3
+    )
+    assert "/BillingMonth=202609/" in like_usage
+    assert re.search(rf"/v1/{PARTNER_TENANT_ID}/202609/G\d{{9}}/", plain)
+    assert re.search(r"/v1/[0-9a-f]{8}-[0-9a-f-]{27}$", opaque)
 
 
-def test_extra_members_and_several_partitions(simulator: Simulator) -> None:
+def test_manifest_extra_members_and_partitions_are_present(simulator: Simulator) -> None:
     behaviour = replace(Behaviour(), extra_members="present", partition_values="several")
-    shown = manifest(simulator, simulator.export_keys()[0], behaviour)
-    assert shown["blobs"][0]["sizeInBytes"] > 0 and shown["blobs"][0]["itemCount"] > 0
-    assert [blob["partitionValue"] for blob in shown["blobs"]][:3] == ["0", "0", "1"]
+    document = manifest(simulator, simulator.export_keys()[0], behaviour)
+    assert document["blobs"][0]["sizeInBytes"] > 0 and document["blobs"][0]["itemCount"] > 0
+    assert [blob["partitionValue"] for blob in document["blobs"]][:3] == ["0", "0", "1"]
 
 
-@pytest.mark.parametrize("value", HOSTILE)
-def test_a_hostile_manifest_differs_where_it_can(simulator: Simulator, value: str) -> None:
+@pytest.mark.parametrize("value", INVALID)
+def test_invalid_manifest_differs_from_valid_one_where_applicable(
+    simulator: Simulator, value: str
+) -> None:
     applicable = {"other_invoice": "billed", "other_currency": "unbilled"}.get(value, "")
     for key in simulator.export_keys():
-        plain, hostile = (
+        valid, invalid = (
             manifest(simulator, key),
             manifest(simulator, key, replace(Behaviour(), hostile_manifest=value)),
         )
-        assert (hostile != plain) == key.startswith(applicable), (value, key)
+        assert (invalid != valid) == key.startswith(applicable), (value, key)
