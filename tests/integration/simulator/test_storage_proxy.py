@@ -76,9 +76,9 @@ async def test_read_without_fault_returns_blob(blob: ProxiedBlob) -> None:
 async def test_read_with_storage_sdk_returns_blob(blob: ProxiedBlob) -> None:
     with BlobClient.from_blob_url(
         blob.url, max_single_get_size=4096, max_chunk_get_size=4096
-    ) as blob:
-        assert blob.download_blob(decompress=False).readall() == blob.file.content
-        assert blob.get_blob_properties().content_settings.content_md5 == blob.file.md5
+    ) as client:
+        assert client.download_blob(decompress=False).readall() == blob.file.content
+        assert client.get_blob_properties().content_settings.content_md5 == blob.file.md5
 
 
 async def test_fault_status_is_returned(blob: ProxiedBlob) -> None:
