@@ -1,4 +1,4 @@
-"""Verbs: they act. One file each: parse, call shared, answer with one small dict. What they raise is the platform's fault.
+"""The activities: verbs, because they act. Each one parses its input, calls `shared` and returns.
 
-An activity may run twice. Each is idempotent and says why; each begins by asking the ledger whether its run may go on.
+An activity can run more than once, so its docstring states why a repetition does no harm.
 """

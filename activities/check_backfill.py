@@ -1,4 +1,4 @@
-"""Whether a backfill may begin its next run: the mark of a cancel is read here. Idempotent: it only reads."""
+"""Checks whether a backfill can start its next run, or was cancelled. Idempotent: it only reads."""
 
 import azure.durable_functions as df
 
@@ -9,10 +9,10 @@ from shared.services import services
 bp = df.Blueprint()
 
 
-@bp.activity_trigger(input_name="mark")
+@bp.activity_trigger(input_name="request")
 @sanitize_exceptions
-async def check_backfill(mark: BackfillStatusRequest) -> BackfillStatusResult:
-    backfill = await services().ledger.backfills.get(mark["backfill_id"])
-    return (
-        {"status": "cancelled"} if backfill is None or backfill.cancelled else {"status": "go_on"}
-    )
+async def check_backfill(request: BackfillStatusRequest) -> BackfillStatusResult:
+    backfill = await services().ledger.backfills.get(request["backfill_id"])
+    if backfill is None or backfill.cancelled:
+        return {"status": "cancelled"}
+    return {"status": "continue"}

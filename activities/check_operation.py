@@ -1,16 +1,16 @@
-"""Looks once at the run's operation and writes down what it saw.
+"""Polls the operation of a run once and records what it returned.
 
-Idempotent: it only reads at Microsoft; a repeat counts one poll more, and an operation that is given up stays so.
+Idempotent: it only reads from Microsoft. A repetition counts one more poll, and an abandoned
+operation stays abandoned.
 """
-
-from datetime import timedelta
 
 import azure.durable_functions as df
 
-from shared.clock import iso
 from shared.errors import InvalidDataError, OperationGoneError, RequestRefusedError, TransientError
+from shared.graph.throttled_client import RequestNotSentError
 from shared.ledger.runs import Run
 from shared.messages import CheckResult, OperationRequest
+from shared.planning.waits import record_wait, wait_seconds
 from shared.redaction import sanitize_exceptions
 from shared.services import Services, services
 from shared.telemetry import emit_event
@@ -18,34 +18,34 @@ from shared.telemetry import emit_event
 bp = df.Blueprint()
 
 
-@bp.activity_trigger(input_name="wait")
+@bp.activity_trigger(input_name="request")
 @sanitize_exceptions
-async def check_operation(wait: OperationRequest) -> CheckResult:
-    from shared.graph.client import (
-        OperationFailed,
-        OperationSucceeded,
-    )  # as all of shared.graph: when Graph is talked to, not at start
+async def check_operation(request: OperationRequest) -> CheckResult:
+    # The Graph client is imported at its first use, because it makes a cold start slower.
+    from shared.graph.client import OperationFailed, OperationSucceeded
 
-    app, operation_id = services(), wait["operation_id"]
-    run = await app.ledger.holding(wait["run_id"])
+    app, operation_id = services(), request["operation_id"]
+    run = await app.ledger.holding(request["run_id"])
     if not isinstance(run, Run):
         return run
     if operation_id is None or run.operation_id != operation_id:
-        return {"status": "gone"}  # another attempt gave it up
-    if left := await app.ledger.throttle.seconds_left():
-        return await waiting(app, run, left, polled=False)
+        return {"status": "gone", "wait_seconds": 0}  # another attempt has abandoned it
     try:
         state = await app.graph.get_operation(operation_id)
     except OperationGoneError as error:
-        return await give_up(app, run, operation_id, error.code)
+        return await abandon_operation(app, run, operation_id, error.code)
+    except RequestNotSentError as error:
+        return await wait(app, run, request, error.retry_after_seconds, polls=run.polls)
     except TransientError as error:
-        seconds = await app.ledger.throttle.after(error)
-        return await waiting(
+        request_ids = run.with_request_id(error.request_id)
+        return await wait(
             app,
             run,
-            seconds,
+            request,
+            error.retry_after_seconds,
+            polls=run.polls + 1,
             last_code=error.code,
-            request_ids=run.with_request_id(error.request_id),
+            request_ids=request_ids,
         )
     except (RequestRefusedError, InvalidDataError) as error:
         await app.ledger.runs.merge(run.run_id, request_ids=run.with_request_id(error.request_id))
@@ -56,8 +56,8 @@ async def check_operation(wait: OperationRequest) -> CheckResult:
             stage="planning",
             polls=run.polls + 1,
             next_check_at="",
-            **run.waits(app.clock.now()),
             request_ids=run.with_request_id(state.request_id),
+            **run.waits(app.clock.now()),
         )
         return {"status": "succeeded", "operation_id": operation_id}
     if isinstance(state, OperationFailed):
@@ -67,55 +67,46 @@ async def check_operation(wait: OperationRequest) -> CheckResult:
             request_ids=run.with_request_id(state.request_id),
             **run.waits(app.clock.now()),
         )
-        return (
-            {"status": "no_data"}
-            if state.has_no_data
-            else await give_up(app, run, operation_id, "operation_failed")
-        )
-    return await waiting(app, run, state.retry_after_seconds)
+        if state.has_no_data:
+            return {"status": "no_data"}
+        return await abandon_operation(app, run, operation_id, "operation_failed")
+    return await wait(app, run, request, state.retry_after_seconds, polls=run.polls + 1)
 
 
-async def waiting(
+async def wait(
     app: Services,
     run: Run,
-    seconds: int | None,
+    request: OperationRequest,
+    retry_after_seconds: int | None,
     *,
-    polled: bool = True,
+    polls: int,
     **columns: str,
 ) -> CheckResult:
-    """One write, with whatever else is to be said of this look."""
-    await app.ledger.prolong(run, seconds or 0)
-    now = app.clock.now()
-    await app.ledger.runs.merge(
-        run.run_id,
-        stage="waiting",
-        polls=run.polls + polled,
-        **run.waits(now, goes_on=True),
-        **columns,
-        next_check_at=iso(
-            now + timedelta(seconds=max(seconds or 0, app.settings.poll_min_seconds))
-        ),
+    """Record the wait before the next poll."""
+    seconds = wait_seconds(
+        retry_after_seconds, request["attempt"] + 1, app.settings.poll_min_seconds
     )
+    result = await record_wait(app.ledger, run, seconds, stage="waiting", polls=polls, **columns)
     emit_event(
         "operation_waiting",
-        f"{run.run_id}/waiting/{run.polls + polled}",
+        f"{run.run_id}/waiting/{polls}",
         run_id=run.run_id,
         key=run.key,
-        polls=run.polls + polled,
+        polls=polls,
         seconds=seconds,
         code=columns.get("last_code"),
         deadline=run.deadline,
     )
-    return {"status": "waiting", "retry_after_seconds": seconds}
+    return result
 
 
-async def give_up(app: Services, run: Run, operation_id: str, code: str) -> CheckResult:
-    """Forgets the operation, so that the next start_export asks for a new one."""
+async def abandon_operation(app: Services, run: Run, operation_id: str, code: str) -> CheckResult:
+    """Remove the operation from the run row, so that start_export requests a new one."""
     while run.operation_id == operation_id:
         if await app.ledger.runs.merge_if(run, operation_id="", last_code=code):
             break
-        held = await app.ledger.holding(run.run_id)
-        if not isinstance(held, Run):
-            return held
-        run = held
-    return {"status": "gone"}
+        current = await app.ledger.holding(run.run_id)
+        if not isinstance(current, Run):
+            return current
+        run = current
+    return {"status": "gone", "wait_seconds": 0}

@@ -56,10 +56,7 @@ def is_valid(request: Any) -> bool:
         texts = [
             request.get(name, "") for name in ("requested_by", "reason", "cycle_id", "retry_of")
         ]
-        numbers = {
-            name: limits[name]
-            for name in ("max_rounds", "max_concurrent_pages", "poll_min_seconds")
-        }
+        numbers = {name: limits[name] for name in ("max_rounds", "max_concurrent_pages")}
     except (InvalidValueError, KeyError, TypeError, ValueError, AttributeError):
         return False
     return (
@@ -76,5 +73,4 @@ def is_valid(request: Any) -> bool:
         )
         and 1 <= numbers["max_rounds"] <= 10
         and 1 <= numbers["max_concurrent_pages"] <= 16
-        and 0 <= numbers["poll_min_seconds"] <= 86_400
     )

@@ -1,6 +1,6 @@
-"""Proves that all of a planned version is landed, and tells readers: marker, latest.json, version row.
+"""Proves that a planned version has landed completely, and publishes it.
 
-Idempotent: every step is a conditional write that leaves what is done already.
+Idempotent: every step is a conditional write that leaves finished steps unchanged.
 """
 
 import azure.durable_functions as df
@@ -9,7 +9,8 @@ from shared.errors import InvalidDataError, PermanentError
 from shared.ledger.runs import Run
 from shared.ledger.trailing import trailing
 from shared.manifest import billing_month
-from shared.messages import CommitResult, VersionRequest
+from shared.messages import CommitRequest, CommitResult
+from shared.planning.waits import record_wait, wait_seconds
 from shared.redaction import sanitize_exceptions
 from shared.services import services
 from shared.telemetry import emit_event
@@ -20,7 +21,7 @@ bp = df.Blueprint()
 
 @bp.activity_trigger(input_name="request")
 @sanitize_exceptions
-async def commit_version(request: VersionRequest) -> CommitResult:
+async def commit_version(request: CommitRequest) -> CommitResult:
     app = services()
     run = await app.ledger.holding(request["run_id"])
     if not isinstance(run, Run):
@@ -40,10 +41,11 @@ async def commit_version(request: VersionRequest) -> CommitResult:
             await app.ledger.runs.merge(run.run_id, detail=error.detail)
         return {"status": "refused", "code": error.code}
     if committed.missing:
-        await app.ledger.runs.merge(
-            run.run_id, stage="pausing", **run.waits(app.clock.now(), goes_on=True)
+        seconds = wait_seconds(
+            request["retry_after_seconds"] or None, request["plan"], app.settings.poll_min_seconds
         )
-        return {"status": "missing", "blobs": committed.missing}
+        await record_wait(app.ledger, run, seconds, stage="pausing")
+        return {"status": "missing", "blobs": committed.missing, "wait_seconds": seconds}
     before, month = await trailing(app.ledger, committed.row), billing_month(run.root_directory)
     emit_event(
         "version_landed",

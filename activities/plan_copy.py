@@ -1,6 +1,7 @@
-"""Reads the manifest, holds it against the rules, and plans what is missing of its version.
+"""Reads the manifest, checks it, and plans which blobs of its version are missing.
 
-Idempotent: the version's row is inserted once, and a repeated plan overwrites its own pages, the run's row last.
+Idempotent: the version row is inserted once, and a repeated plan overwrites its own pages and then
+the run row.
 """
 
 import azure.durable_functions as df
@@ -8,7 +9,8 @@ import azure.durable_functions as df
 from shared.errors import InvalidDataError, OperationGoneError, PermanentError, TransientError
 from shared.ledger.runs import Run
 from shared.manifest import DifferentMonthError, validate_manifest
-from shared.messages import PlanResult, VersionRequest
+from shared.messages import PlanRequest, PlanResult
+from shared.planning.waits import record_wait, wait_seconds
 from shared.redaction import sanitize_exceptions
 from shared.services import services
 from shared.telemetry import emit_event
@@ -19,11 +21,12 @@ bp = df.Blueprint()
 
 @bp.activity_trigger(input_name="request")
 @sanitize_exceptions
-async def plan_copy(request: VersionRequest) -> PlanResult:
+async def plan_copy(request: PlanRequest) -> PlanResult:
     app = services()
     run = await app.ledger.holding(request["run_id"])
     if not isinstance(run, Run):
         return run
+    minimum = app.settings.poll_min_seconds
     try:
         manifest = await app.manifests.get_manifest(request["operation_id"], fresh=True)
         validate_manifest(manifest, run.export_key, app.rules)
@@ -34,12 +37,12 @@ async def plan_copy(request: VersionRequest) -> PlanResult:
         return {"status": "no_data", "code": "month_not_open"}
     except OperationGoneError as error:
         await app.ledger.runs.merge_if(run, operation_id="", last_code=error.code)
-        return {"status": "gone"}
+        seconds = wait_seconds(None, request["plan"], minimum)
+        await record_wait(app.ledger, run, seconds, stage="pausing")
+        return {"status": "gone", "wait_seconds": seconds}
     except TransientError as error:
-        await app.ledger.runs.merge(
-            run.run_id, last_code=error.code, **run.waits(app.clock.now(), goes_on=True)
-        )
-        return {"status": "waiting", "retry_after_seconds": error.retry_after_seconds}
+        seconds = wait_seconds(error.retry_after_seconds, request["attempt"] + 1, minimum)
+        return await record_wait(app.ledger, run, seconds, stage="planning", last_code=error.code)
     except PermanentError as error:
         await app.ledger.runs.merge(
             run.run_id,
@@ -49,7 +52,7 @@ async def plan_copy(request: VersionRequest) -> PlanResult:
         )
         return {"status": "refused", "code": error.code}
     if run.waiting_since:
-        await app.ledger.runs.merge(run.run_id, **run.waits(app.clock.now()))
+        await app.ledger.runs.merge(run.run_id, next_check_at="", **run.waits(app.clock.now()))
     emit_event(
         "copy_planned",
         f"{run.run_id}/planned/{request['plan']}",

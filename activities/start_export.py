@@ -1,7 +1,8 @@
-"""Asks Microsoft for the run's export, unless the run has an operation already.
+"""Requests the export of a run from Microsoft, unless the run already has an operation.
 
-Idempotent: the operation's id is stored by the first writer and found by every repeat. A crash between the POST and
-that write costs one more POST, which `posts` counts: Microsoft offers no way to ask whether the first one arrived.
+Idempotent: the first writer stores the operation ID, and every repetition finds it. A crash between
+the POST request and that write costs one more request, which `posts` counts: Microsoft offers no
+way to find out whether the first one arrived.
 """
 
 from datetime import datetime, timedelta
@@ -12,8 +13,10 @@ import azure.durable_functions as df
 from shared.clock import iso
 from shared.errors import RequestRefusedError, TransientError
 from shared.exports import BillingMonth, MonthScope, period_word
+from shared.graph.throttled_client import RequestNotSentError
 from shared.ledger.runs import Run
-from shared.messages import OperationRequest, RefusedResult, StartResult, WaitingResult
+from shared.messages import OperationRequest, StartResult, WaitingResult
+from shared.planning.waits import record_wait, wait_seconds
 from shared.redaction import sanitize_exceptions
 from shared.services import Services, services
 from shared.telemetry import emit_event
@@ -23,34 +26,45 @@ if TYPE_CHECKING:
 
 bp = df.Blueprint()
 
-MOST_OPERATIONS = 3
+MAX_OPERATIONS = 3
 
 
-@bp.activity_trigger(input_name="wait")
+@bp.activity_trigger(input_name="request")
 @sanitize_exceptions
-async def start_export(wait: OperationRequest) -> StartResult:
+async def start_export(request: OperationRequest) -> StartResult:
     app = services()
-    run = await app.ledger.holding(wait["run_id"])
+    run = await app.ledger.holding(request["run_id"])
     if not isinstance(run, Run):
         return run
     if run.operation_id:
         return {"status": "started", "operation_id": run.operation_id}
-    if run.operations >= MOST_OPERATIONS:
+    if run.operations >= MAX_OPERATIONS:
         return {"status": "refused", "code": run.last_code or "operation_gone"}
-    return await before_asking(app, run) or await ask(app, run)
+    now, scope = app.clock.now(), run.export_key.scope
+    if isinstance(scope, MonthScope):
+        if period_word(scope.month, now) is None:
+            return {"status": "refused", "code": "not_served"}
+        if seconds := seconds_to_leave_boundary(now, app.settings.month_boundary_minutes):
+            return await wait(app, run, request, seconds)
+    try:
+        await app.graph.raise_if_throttled()
+    except RequestNotSentError as error:
+        return await wait(app, run, request, error.retry_after_seconds)
+    return await post(app, run, request)
 
 
-async def waiting(app: Services, run: Run, seconds: int | None, **columns: str) -> WaitingResult:
-    """One write, with whatever else is to be said of it."""
-    await app.ledger.prolong(run, seconds or 0)
-    now = app.clock.now()
-    await app.ledger.runs.merge(
-        run.run_id,
-        stage="waiting",
-        next_check_at=iso(now + timedelta(seconds=seconds or 0)),
-        **run.waits(now, goes_on=True),
-        **columns,
+async def wait(
+    app: Services,
+    run: Run,
+    request: OperationRequest,
+    retry_after_seconds: int | None,
+    **columns: str,
+) -> WaitingResult:
+    """Record the wait before the next attempt to request the export."""
+    seconds = wait_seconds(
+        retry_after_seconds, request["attempt"] + 1, app.settings.poll_min_seconds
     )
+    result = await record_wait(app.ledger, run, seconds, stage="waiting", **columns)
     emit_event(
         "start_delayed",
         f"{run.run_id}/posting/{run.posts}",
@@ -61,26 +75,14 @@ async def waiting(app: Services, run: Run, seconds: int | None, **columns: str) 
         code=columns.get("last_code"),
         deadline=run.deadline,
     )
-    return {"status": "waiting", "retry_after_seconds": seconds}
+    return result
 
 
-async def before_asking(app: Services, run: Run) -> WaitingResult | RefusedResult | None:
-    """Reasons not to ask now; None = ask."""
-    now, scope = app.clock.now(), run.export_key.scope
-    if isinstance(scope, MonthScope):
-        if period_word(scope.month, now) is None:
-            return {"status": "refused", "code": "not_served"}
-        seconds = to_wait_at_boundary(now, app.settings.month_boundary_minutes)
-        if seconds:
-            return await waiting(app, run, seconds)
-    seconds = await app.ledger.throttle.seconds_left()
-    return await waiting(app, run, seconds) if seconds else None
+def seconds_to_leave_boundary(now: datetime, minutes: int) -> int:
+    """Return the seconds until `now` is at least `minutes` past a month boundary.
 
-
-def to_wait_at_boundary(now: datetime, minutes: int) -> int:
-    """Seconds until `now` is `minutes` behind a month's boundary, 0 where it is not near one.
-
-    Just there, Microsoft's and our idea of `current` may differ, and the wrong month would be asked for.
+    The result is 0 outside the window of `minutes` before and after a boundary. Within it, the app
+    and Microsoft can disagree about the current month, and the wrong month would be exported.
     """
     window, month = timedelta(minutes=minutes), BillingMonth.of(now)
     if now - month.start() < window:
@@ -90,36 +92,38 @@ def to_wait_at_boundary(now: datetime, minutes: int) -> int:
     return 0
 
 
-async def ask(app: Services, run: Run) -> StartResult:
+async def post(app: Services, run: Run, request: OperationRequest) -> StartResult:
+    """Send the POST request, after it is counted in the run row."""
     key, now = run.export_key, app.clock.now()
-    word = period_word(key.scope.month, now) if isinstance(key.scope, MonthScope) else None
+    period = period_word(key.scope.month, now) if isinstance(key.scope, MonthScope) else None
     await app.ledger.runs.merge(
         run.run_id,
         stage="posting",
         posts=run.posts + 1,
-        asked_period=word or "",
+        asked_period=period or "",
         asked_at=iso(now),
         **run.waits(now),
     )
     try:
-        accepted = await app.graph.start_export(key, word)
+        accepted = await app.graph.start_export(key, period)
     except TransientError as error:
-        seconds = await app.ledger.throttle.after(error)
-        return await waiting(
+        request_ids = run.with_request_id(error.request_id)
+        return await wait(
             app,
             run,
-            seconds,
+            request,
+            error.retry_after_seconds,
             last_code=error.code,
-            request_ids=run.with_request_id(error.request_id),
+            request_ids=request_ids,
         )
     except RequestRefusedError as error:
         await app.ledger.runs.merge(run.run_id, request_ids=run.with_request_id(error.request_id))
         return {"status": "refused", "code": error.code}
-    return await store(app, run.run_id, accepted)
+    return await store_operation(app, run.run_id, accepted)
 
 
-async def store(app: Services, run_id: str, accepted: "ExportAccepted") -> StartResult:
-    """Keeps the operation's id, unless another attempt was first: then that one's counts."""
+async def store_operation(app: Services, run_id: str, accepted: "ExportAccepted") -> StartResult:
+    """Store the operation ID, unless another attempt has already stored one, which then applies."""
     while True:
         run = await app.ledger.holding(run_id)
         if not isinstance(run, Run):

@@ -1,8 +1,10 @@
-"""Counts how the runs of a backfill ended and closes its row. Idempotent: it reads the rows and writes the same sum."""
+"""Counts the outcomes of a backfill's runs and closes its row.
+
+Idempotent: it writes the same counts.
+"""
 
 import azure.durable_functions as df
 
-from activities.summarize_cycle import count_outcomes
 from shared.clock import iso
 from shared.messages import BackfillStatusRequest, CycleResult
 from shared.redaction import sanitize_exceptions
@@ -12,21 +14,20 @@ from shared.telemetry import emit_event
 bp = df.Blueprint()
 
 
-@bp.activity_trigger(input_name="mark")
+@bp.activity_trigger(input_name="request")
 @sanitize_exceptions
-async def summarize_backfill(mark: BackfillStatusRequest) -> CycleResult:
-    app, backfill_id = services(), mark["backfill_id"]
-    known = await app.ledger.backfills.get(backfill_id)
-    ids = known.runs if known else []
-    outcomes = await count_outcomes(
-        app, ids, absent="cancelled" if known and known.cancelled else "lost"
-    )
+async def summarize_backfill(request: BackfillStatusRequest) -> CycleResult:
+    app, backfill_id = services(), request["backfill_id"]
+    row = await app.ledger.backfills.get(backfill_id)
+    run_ids = row.runs if row else []
+    absent = "cancelled" if row and row.cancelled else "lost"
+    outcomes = await app.ledger.count_outcomes(run_ids, absent=absent)
     await app.ledger.backfills.ended(backfill_id, outcomes, iso(app.clock.now()))
     emit_event(
         "backfill_ended",
         f"{backfill_id}/ended/1",
         backfill_id=backfill_id,
-        runs=len(ids),
+        runs=len(run_ids),
         **outcomes,
     )
-    return {"outcomes": outcomes, "runs": len(ids)}
+    return {"outcomes": outcomes, "runs": len(run_ids)}

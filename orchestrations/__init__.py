@@ -1,5 +1,6 @@
-"""Nouns: they last. The order of things and nothing else; every fact and every effect is an activity's.
+"""The orchestrators: nouns, because they last. They only determine the order of the activities.
 
-An orchestrator is run again from its beginning at each step, with its history: so no clock but the context's, no
-environment, no I/O, no randomness here. What it decides by comes in its input, the policies are pure functions.
+The engine replays an orchestrator from the beginning at each step. An orchestrator therefore uses
+no clock except the context's, and no environment, I/O or randomness. Everything that it decides
+by is in its input.
 """

@@ -1,7 +1,8 @@
-"""All that is due, a few runs at a time: the plan is dealt into lanes, and a lane runs its exports one after another.
+"""Requests every export that is due, a few runs at a time.
 
-A run that fails never stops the others: a lane catches it, and its row says why. An invoice list that cannot be had is
-asked for a few times more; then the cycle goes on with the invoices that are known.
+The plan is divided into lanes, and each lane starts its runs one after another. A run that fails
+does not stop the others. If the invoice list is not available, the cycle tries again a few times
+and then uses the invoices that are already known.
 """
 
 import azure.durable_functions as df
@@ -9,14 +10,13 @@ import azure.durable_functions as df
 from activities.plan_exports import plan_exports
 from activities.summarize_cycle import summarize_cycle
 from orchestrations.policies import (
-    LIST_TRIES,
+    MAX_LIST_ATTEMPTS,
     RETRY,
     Steps,
     lane_requests,
-    pause_for_list,
-    run_of,
+    run_request,
     sleep,
-    start_pause,
+    start_delay_seconds,
 )
 from shared.messages import CyclePlanResult, CycleRequest, CycleResult, LaneRequest, LaneResult
 
@@ -27,44 +27,49 @@ bp = df.Blueprint()
 def export_cycle(context: df.DurableOrchestrationContext) -> Steps[CycleResult]:
     cycle: CycleRequest = context.get_input()
     context.set_custom_status({"stage": "planning"})
-    for attempt in range(1, LIST_TRIES + 1):
-        answer: CyclePlanResult = yield context.call_activity_with_retry(
-            plan_exports, RETRY, {**cycle, "last_try": attempt == LIST_TRIES}
+    for attempt in range(1, MAX_LIST_ATTEMPTS + 1):
+        plan: CyclePlanResult = yield context.call_activity_with_retry(
+            plan_exports,
+            RETRY,
+            {**cycle, "attempt": attempt, "is_last_attempt": attempt == MAX_LIST_ATTEMPTS},
         )
-        if answer["status"] == "planned":
+        if plan["status"] == "planned":
             break
-        yield from sleep(context, pause_for_list(answer["retry_after_seconds"], attempt))
+        yield from sleep(context, plan["wait_seconds"])
     else:
-        raise RuntimeError("plan_exports waits although it was its last try")
-    if answer["lanes"]:
-        context.set_custom_status(
-            {"stage": "running", "runs": sum(len(lane) for lane in answer["lanes"])}
-        )
+        raise RuntimeError("plan_exports returned a wait in its last attempt")
+    if plan["lanes"]:
+        runs = sum(len(lane) for lane in plan["lanes"])
+        context.set_custom_status({"stage": "running", "runs": runs})
         yield context.task_all(
             [
                 context.call_sub_orchestrator("cycle_lane", lane, expected_type=dict)
-                for lane in lane_requests(answer, cycle["cycle_id"])
+                for lane in lane_requests(plan, cycle["cycle_id"])
             ]
         )
-    summary: CycleResult = yield context.call_activity_with_retry(summarize_cycle, RETRY, cycle)
-    context.set_custom_status({"stage": "ended", **summary})
-    return summary
+    result: CycleResult = yield context.call_activity_with_retry(summarize_cycle, RETRY, cycle)
+    context.set_custom_status({"stage": "ended", **result})
+    return result
 
 
 @bp.orchestration_trigger(context_name="context", input_type=dict)
 def cycle_lane(context: df.DurableOrchestrationContext) -> Steps[LaneResult]:
     lane: LaneRequest = context.get_input()
-    began, failed = context.current_utc_datetime, 0
-    for done, due in enumerate(lane["runs"]):
-        yield from sleep(context, start_pause(due, began, context.current_utc_datetime))
+    lane_started, failed = context.current_utc_datetime, 0
+    for done, run in enumerate(lane["runs"]):
+        delay = start_delay_seconds(run, lane_started, context.current_utc_datetime)
+        yield from sleep(context, delay)
         context.set_custom_status(
-            {"stage": "running", "run_id": due["run_id"], "done": done, "runs": len(lane["runs"])}
+            {"stage": "running", "run_id": run["run_id"], "done": done, "runs": len(lane["runs"])}
         )
-        run = {**run_of(due, lane, context.current_utc_datetime), "cycle_id": lane["cycle_id"]}
+        request = run_request(run, lane, context.current_utc_datetime)
         try:
             yield context.call_sub_orchestrator(
-                "export_run", run, instance_id=due["run_id"], expected_type=dict
+                "export_run",
+                {**request, "cycle_id": lane["cycle_id"]},
+                instance_id=run["run_id"],
+                expected_type=dict,
             )
-        except Exception:  # the run has recorded its own outcome, or clean_up_orphaned_runs will
+        except Exception:  # the run, or the orphaned-run cleanup, records the outcome
             failed += 1
     return {"ended": len(lane["runs"]), "failed": failed}

@@ -1,6 +1,7 @@
-"""Asks Microsoft for an export and waits until it is made: minutes or hours, as long as Retry-After says.
+"""Requests an export from Microsoft and polls the operation until it ends, for minutes or hours.
 
-An operation that Microsoft forgot is asked for anew; start_export refuses when it has asked too often.
+If Microsoft no longer knows the operation, `start_export` requests a new one, a limited number of
+times.
 """
 
 from datetime import datetime
@@ -9,7 +10,14 @@ import azure.durable_functions as df
 
 from activities.check_operation import check_operation
 from activities.start_export import start_export
-from orchestrations.policies import EARLY, POLLS_PER_HISTORY, RETRY, Steps, sleep, wait_for
+from orchestrations.policies import (
+    MAX_POLLS_PER_HISTORY,
+    RETRY,
+    TIMER_TOLERANCE,
+    Steps,
+    next_check_at,
+    sleep,
+)
 from shared.messages import CheckResult, OperationRequest, OperationResult, StartResult
 
 bp = df.Blueprint()
@@ -18,42 +26,37 @@ bp = df.Blueprint()
 @bp.orchestration_trigger(context_name="context", input_type=dict)
 def export_operation(context: df.DurableOrchestrationContext) -> Steps[OperationResult | None]:
     given: OperationRequest = context.get_input()
-    wait: OperationRequest = {
+    request: OperationRequest = {
         **given,
         "operation_id": given.get("operation_id"),
         "attempt": given.get("attempt", 0),
     }
-    deadline = datetime.fromisoformat(wait["limits"]["deadline"])
-    for _ in range(POLLS_PER_HISTORY):
-        step = check_operation if wait["operation_id"] else start_export
-        context.set_custom_status(
-            {"stage": "waiting" if wait["operation_id"] else "posting", "polls": wait["attempt"]}
+    deadline = datetime.fromisoformat(request["limits"]["deadline"])
+    for _ in range(MAX_POLLS_PER_HISTORY):
+        is_polling = request["operation_id"] is not None
+        stage = "waiting" if is_polling else "posting"
+        context.set_custom_status({"stage": stage, "polls": request["attempt"]})
+        result: StartResult | CheckResult = yield context.call_activity_with_retry(
+            check_operation if is_polling else start_export, RETRY, request
         )
-        answer: StartResult | CheckResult = yield context.call_activity_with_retry(
-            step, RETRY, wait
-        )
-        if answer["status"] == "started":
-            wait = {**wait, "operation_id": answer["operation_id"], "attempt": 0}
-        elif answer["status"] == "gone":
-            wait = {**wait, "operation_id": None}
-        elif answer["status"] == "waiting":
-            if context.current_utc_datetime >= deadline - EARLY:
-                return {
-                    "status": "timed_out"
-                }  # this was the last look: a wait that crosses the deadline is served in full
-            wait = {**wait, "attempt": wait["attempt"] + 1}
-            pause = wait_for(answer["retry_after_seconds"], wait["attempt"], wait["limits"])
+        if result["status"] == "started":
+            request = {**request, "operation_id": result["operation_id"], "attempt": 0}
+        elif result["status"] == "gone":
+            request = {**request, "operation_id": None}
+        elif result["status"] == "waiting":
+            # A wait that crosses the deadline is not cut short: the deadline applies after it.
+            if context.current_utc_datetime >= deadline - TIMER_TOLERANCE:
+                return {"status": "timed_out"}
+            request = {**request, "attempt": request["attempt"] + 1}
             context.set_custom_status(
                 {
                     "stage": "waiting",
-                    "polls": wait["attempt"],
-                    "next_check_at": (context.current_utc_datetime + pause)
-                    .isoformat()
-                    .replace("+00:00", "Z"),
+                    "polls": request["attempt"],
+                    "next_check_at": next_check_at(context, result["wait_seconds"]),
                 }
             )
-            yield from sleep(context, pause)
+            yield from sleep(context, result["wait_seconds"])
         else:
-            return answer
-    context.continue_as_new(wait)
+            return result
+    context.continue_as_new(request)
     return None

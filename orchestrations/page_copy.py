@@ -1,11 +1,14 @@
-"""Copies one page of a plan: at most 100 blobs, in a few activities side by side. Never raises for a blob's fate."""
+"""Copies one page of a plan: at most 100 blobs, in concurrent activities.
+
+The orchestrator returns counts and never raises an exception because of a blob.
+"""
 
 import azure.durable_functions as df
 
 from activities.copy_blobs import copy_blobs
 from activities.read_page import read_page
 from orchestrations.policies import RETRY, Steps
-from shared.messages import CopyResult, PageContentResult, PageCopyResult, PageRequest
+from shared.messages import CopyRequest, CopyResult, PageContentResult, PageCopyResult, PageRequest
 
 bp = df.Blueprint()
 
@@ -14,7 +17,7 @@ bp = df.Blueprint()
 def page_copy(context: df.DurableOrchestrationContext) -> Steps[PageCopyResult]:
     page: PageRequest = context.get_input()
     context.set_custom_status({"stage": "copying", "page": page["page"]})
-    batches: list[dict[str, object]] = []
+    batches: list[CopyRequest] = []
     try:
         content: PageContentResult = yield context.call_activity_with_retry(read_page, RETRY, page)
         batches = [
@@ -28,10 +31,13 @@ def page_copy(context: df.DurableOrchestrationContext) -> Steps[PageCopyResult]:
         ]
         if not batches:
             return {"landed": 0, "failed": 0, "retry_after_seconds": 0}
+        # No retries here: a retry inside `task_all` desynchronizes the replay.
         results: list[CopyResult] = yield context.task_all(
             [context.call_activity(copy_blobs, batch, expected_type=dict) for batch in batches]
-        )  # no retry in a fan-out
-    except Exception:  # a worker died with blobs in its hands; the next round plans what is missing
+        )
+    except (
+        Exception
+    ):  # for example, the worker process stopped: the next round plans what is missing
         return {"landed": 0, "failed": max(1, len(batches)), "retry_after_seconds": 0}
     return {
         "landed": sum(result["landed"] for result in results),

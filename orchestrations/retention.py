@@ -1,4 +1,7 @@
-"""Once a day: old versions, old rows, plans of ended runs and old orchestration history, in bounded steps."""
+"""Removes old versions, old rows, plans of ended runs and old history, once a day.
+
+The work is divided into small activities, and the orchestrator continues as new after some of them.
+"""
 
 import azure.durable_functions as df
 
@@ -10,36 +13,33 @@ from shared.messages import RetentionRequest, RetentionResult
 
 bp = df.Blueprint()
 
-STEPS_PER_HISTORY = 50
+MAX_STEPS_PER_HISTORY = 50
+
+PARTS = {"versions": prune_versions, "plans": prune_plans, "history": purge_history}
 
 
 @bp.orchestration_trigger(context_name="context", input_type=dict)
 def retention(context: df.DurableOrchestrationContext) -> Steps[dict[str, int] | None]:
-    """What one part cannot do is not in the way of the others; all of it is found again tomorrow."""
+    """Run each part to its end. A part that fails does not stop the others; it runs again tomorrow."""
     request: RetentionRequest = context.get_input()
     done: dict[str, int] = dict(request.get("done") or {})
     cursor: list[str] = list(request.get("cursor") or [])
     steps = 0
-    for name in ("versions", "plans", "history"):
+    for name, activity in PARTS.items():
         if f"{name}_ended" in done:
             continue
-        step = (
-            prune_versions
-            if name == "versions"
-            else prune_plans
-            if name == "plans"
-            else purge_history
-        )
         context.set_custom_status({"stage": name, **done})
         while True:
-            if steps == STEPS_PER_HISTORY:
+            if steps == MAX_STEPS_PER_HISTORY:
                 context.continue_as_new({"day": request["day"], "done": done, "cursor": cursor})
                 return None
             steps += 1
-            given = {"cursor": cursor} if name == "versions" else {"day": request["day"]}
+            step = {"cursor": cursor} if name == "versions" else {"day": request["day"]}
             try:
-                result: RetentionResult = yield context.call_activity_with_retry(step, RETRY, given)
-            except Exception:  # storage refuses, or is away: the other parts have their turn
+                result: RetentionResult = yield context.call_activity_with_retry(
+                    activity, RETRY, step
+                )
+            except Exception:  # for example, storage is not available
                 done[f"{name}_failed"] = 1
                 break
             done[name] = done.get(name, 0) + result["removed"]

@@ -1,32 +1,40 @@
-"""Everything that crosses between a trigger, an orchestrator and an activity.
+"""The messages between triggers, orchestrators and activities.
 
-These dicts stay in histories, in clear, for as long as the histories are kept: they are a wire format. Add
-optional keys only; any other change needs a new `defaultVersion` in host.json and a recorded history in
-tests/histories/. Ids and names only: nothing in here may ever be able to hold a SAS, a token, a URL or a key.
+These dictionaries remain in the orchestration history in plain text for as long as the history is
+kept, so they are a wire format: add optional keys only. Any other change requires a new
+`defaultVersion` in host.json and a recorded history in tests/histories/. They contain only IDs and
+names, and must never be able to contain a SAS, a token, a URL or a key.
 
-Every answer but the counts of a fan-out carries `status`, a literal to switch on, by which mypy narrows the union.
+Except for the counts of a fan-out, every result has a literal `status`, by which mypy narrows the
+union.
 """
 
 from typing import Literal, NotRequired, TypedDict
 
 Outcome = Literal[
-    "landed", "unchanged", "no_data", "cancelled", "superseded", "incomplete", "failed", "timed_out"
+    "landed",
+    "unchanged",
+    "no_data",
+    "cancelled",
+    "superseded",
+    "incomplete",
+    "failed",
+    "timed_out",
 ]
-
-
 FAILED_OUTCOMES: frozenset[Outcome] = frozenset({"incomplete", "failed", "timed_out"})
 
 
 class Limits(TypedDict):
-    """What orchestrators decide by; copied from the settings when a run starts, so that a replay sees the same."""
+    """The limits of a run, copied from the settings when it starts, so that a replay is the same."""
 
     deadline: str  # ISO 8601, UTC
-    max_rounds: int  # how often a run goes round before it is called incomplete
+    max_rounds: int  # after that, the run is incomplete
     max_concurrent_pages: int
-    poll_min_seconds: int
 
 
 class RunRequest(TypedDict):
+    """The input of export_run."""
+
     run_id: str
     key: str  # "unbilled_usage/2026-11/USD/full"
     force: bool
@@ -38,13 +46,16 @@ class RunRequest(TypedDict):
 
 
 class ClaimRequest(RunRequest):
-    """The input of claim_run: the run, and the instance id under which the engine really runs it."""
+    """The input of claim_run: the run, and the ID of the orchestration instance that runs it."""
 
     instance_id: str
 
 
 class OperationRequest(RunRequest):
-    """The input of export_operation, start_export and check_operation; what continue_as_new carries on."""
+    """The input of export_operation, start_export and check_operation.
+
+    `attempt` is the number of waits so far.
+    """
 
     operation_id: str | None
     attempt: int
@@ -60,99 +71,113 @@ class RunResult(TypedDict):
 
 
 class WaitingResult(TypedDict):
-    """Not yet. Ask the same thing again later; None when no Retry-After was sent."""
+    """Repeat the same request after `wait_seconds`. The activity has recorded this wait."""
 
     status: Literal["waiting"]
-    retry_after_seconds: int | None
+    wait_seconds: int
 
 
 class RefusedResult(TypedDict):
-    """Never. The code is an entry of shared/errors.py."""
+    """The request cannot succeed. The code is an entry of shared/errors.py."""
 
     status: Literal["refused"]
     code: str
 
 
 class OperationGoneResult(TypedDict):
-    """The operation is not known any more; the next start_export asks anew."""
+    """Microsoft does not know the operation: request a new one, after `wait_seconds`."""
 
     status: Literal["gone"]
+    wait_seconds: int
 
 
 class CancelledResult(TypedDict):
-    """Somebody asked for the end; the mark in the run row is read by every activity before it begins new work."""
+    """A user has cancelled the run. Every activity reads this from the run row before it starts."""
 
     status: Literal["cancelled"]
 
 
 class ClaimedResult(TypedDict):
-    """The key is this run's."""
+    """The run holds its key."""
 
     status: Literal["claimed"]
 
 
 class SupersededResult(TypedDict):
-    """Another run holds the key: it was there first, or it took over a run that seemed dead."""
+    """Another run holds the key: it was first, or it took over from a run that seemed orphaned."""
 
     status: Literal["superseded"]
     live_run_id: str
 
 
 class EndedResult(TypedDict):
-    """The run row has an outcome already: a restart or a rewind of a run that is over."""
+    """The run already has an outcome: its orchestration was restarted or rewound."""
 
     status: Literal["ended"]
     result: RunResult
 
 
 class StartedResult(TypedDict):
+    """Microsoft has accepted the export request."""
+
     status: Literal["started"]
     operation_id: str
 
 
 class SucceededResult(TypedDict):
+    """The export is ready, and its manifest can be read."""
+
     status: Literal["succeeded"]
     operation_id: str
 
 
 class NoDataResult(TypedDict):
+    """Microsoft has no data. With `month_not_open`, it returned data of another month."""
+
     status: Literal["no_data"]
-    code: NotRequired[str]  # "month_not_open": Microsoft answered with another month
+    code: NotRequired[str]
 
 
 class TimedOutResult(TypedDict):
-    """Still waiting at the first look after the deadline."""
+    """The export was not ready at the first poll after the deadline."""
 
     status: Literal["timed_out"]
 
 
 class PlannedResult(TypedDict):
+    """The blobs that are missing, as pages in the landing."""
+
     status: Literal["planned"]
-    plan: int  # the round's number, from 1: where the pages lie
+    plan: int  # the number of the round, from 1; the folder of the pages
     version: str
     pages: int
     blobs: int
 
 
 class UnchangedResult(TypedDict):
+    """The version has already landed."""
+
     status: Literal["unchanged"]
     version: str
 
 
 class LandedResult(TypedDict):
+    """The version is complete and proven."""
+
     status: Literal["landed"]
     version: str
 
 
 class BlobsMissingResult(TypedDict):
+    """Some blobs have not landed. The next round starts after `wait_seconds`."""
+
     status: Literal["missing"]
     blobs: int
+    wait_seconds: int
 
 
-ClaimResult = ClaimedResult | EndedResult | RefusedResult | CancelledResult | SupersededResult
-StoppedResult = (
-    CancelledResult | SupersededResult | EndedResult
-)  # what any activity may find instead of work
+StoppedResult = CancelledResult | SupersededResult | EndedResult  # why an activity does not work
+ClaimResult = ClaimedResult | RefusedResult | StoppedResult
 StartResult = StartedResult | WaitingResult | RefusedResult | StoppedResult
 CheckResult = (
     SucceededResult
@@ -175,28 +200,47 @@ PlanResult = (
 CommitResult = LandedResult | BlobsMissingResult | RefusedResult | StoppedResult
 
 
-class VersionRequest(TypedDict):
-    """The input of plan_copy and commit_version."""
+class PlanRequest(TypedDict):
+    """The input of plan_copy. `attempt` is the number of waits in this round so far."""
 
     run_id: str
     operation_id: str
     plan: int
+    attempt: int
+
+
+class CommitRequest(TypedDict):
+    """The input of commit_version.
+
+    `retry_after_seconds` is the longest wait that storage requested during the copy, or 0.
+    """
+
+    run_id: str
+    plan: int
+    retry_after_seconds: int
 
 
 class PageRequest(TypedDict):
+    """The input of page_copy and read_page."""
+
     run_id: str
     plan: int
     page: int
 
 
 class PageContentResult(TypedDict):
+    """The output of read_page: the names of blobs that have not landed, at most 100.
+
+    A batch contains one name in small exports and up to ten in large ones.
+    """
+
     version: str
-    batches: list[
-        list[str]
-    ]  # names not landed yet, at most 100 in all; one a batch in small exports, up to 10 in big ones
+    batches: list[list[str]]
 
 
 class CopyRequest(TypedDict):
+    """The input of copy_blobs."""
+
     run_id: str
     plan: int
     version: str
@@ -204,14 +248,16 @@ class CopyRequest(TypedDict):
 
 
 class CopyResult(TypedDict):
-    """Counts only: each blob's fate is in its ledger row."""
+    """The output of copy_blobs: counts only. The result of each blob is in its ledger row."""
 
     landed: int
     failed: int
-    retry_after_seconds: int  # 0 = storage did not ask for a pause
+    retry_after_seconds: int  # 0: storage requested no wait
 
 
 class PageCopyResult(TypedDict):
+    """The output of page_copy."""
+
     landed: int
     failed: int
     retry_after_seconds: int
@@ -224,18 +270,23 @@ class OutcomeRequest(RunResult):
 
 
 class CycleRequest(TypedDict):
-    """The input of export_cycle and plan_exports. `tick` is the moment the cycle serves, ISO 8601, UTC.
+    """The input of export_cycle, plan_exports and summarize_cycle.
 
-    `last_try`: plan with the invoices that are known already if the list cannot be had now.
+    `tick` is the scheduled time, in ISO 8601 and UTC. In its last attempt, plan_exports uses the
+    invoices that are already known if the list is not available.
     """
 
     cycle_id: str
     tick: str
-    last_try: NotRequired[bool]
+    attempt: NotRequired[int]
+    is_last_attempt: NotRequired[bool]
 
 
 class PlannedRun(TypedDict):
-    """`start_after_seconds`: not before so long after its lane began, so that not everything asks Microsoft at once."""
+    """A run of a lane. `start_after_seconds` is measured from the start of the lane.
+
+    It spreads the requests to Microsoft over time.
+    """
 
     run_id: str
     key: str
@@ -243,16 +294,15 @@ class PlannedRun(TypedDict):
 
 
 class LaneLimits(TypedDict):
-    """Limits without a deadline: a lane sets that when it starts a run."""
+    """The limits of the runs of a lane, which sets the deadline when it starts a run."""
 
     deadline_hours: float
     max_rounds: int
     max_concurrent_pages: int
-    poll_min_seconds: int
 
 
 class CyclePlannedResult(TypedDict):
-    """The output of plan_exports and plan_backfill: what is due, dealt into lanes that run side by side."""
+    """The runs that are due, divided into lanes that run concurrently."""
 
     status: Literal["planned"]
     lanes: list[list[PlannedRun]]
@@ -260,11 +310,14 @@ class CyclePlannedResult(TypedDict):
     requested_by: str
 
 
-CyclePlanResult = CyclePlannedResult | WaitingResult
+CyclePlanResult = CyclePlannedResult | WaitingResult  # of plan_exports and plan_backfill
 
 
 class LaneRequest(TypedDict):
-    """The input of cycle_lane and, with the backfill's id as cycle_id, of backfill_lane."""
+    """The input of cycle_lane and backfill_lane.
+
+    For a backfill, `cycle_id` is the ID of the backfill.
+    """
 
     cycle_id: str
     requested_by: str
@@ -273,25 +326,28 @@ class LaneRequest(TypedDict):
 
 
 class LaneResult(TypedDict):
+    """The output of cycle_lane and backfill_lane: numbers of runs."""
+
     ended: int
     failed: int
 
 
 class CycleResult(TypedDict):
-    """The output of summarize_cycle and export_cycle: how many runs ended how."""
+    """The output of a cycle or a backfill: the number of runs, in total and by outcome."""
 
     outcomes: dict[str, int]
     runs: int
 
 
 class BackfillRequest(TypedDict):
-    """The input of backfill and plan_backfill: months as `2026-11`, both included."""
+    """The input of backfill and plan_backfill. Months are `2026-11`, both included."""
 
     backfill_id: str
     first_month: str
     last_month: str
     datasets: list[str]
-    last_try: NotRequired[bool]
+    attempt: NotRequired[int]
+    is_last_attempt: NotRequired[bool]
 
 
 class BackfillStatusRequest(TypedDict):
@@ -301,7 +357,9 @@ class BackfillStatusRequest(TypedDict):
 
 
 class ContinueResult(TypedDict):
-    status: Literal["go_on"]
+    """The backfill can start its next run."""
+
+    status: Literal["continue"]
 
 
 BackfillStatusResult = ContinueResult | CancelledResult
@@ -314,7 +372,10 @@ class TieOutRequest(TypedDict):
 
 
 class TieOutResult(TypedDict):
-    """A landed invoice's sum against its listed total. `code`: why there is nothing to compare."""
+    """The sum of the lines of an invoice, compared with its listed total.
+
+    `code` states why there is nothing to compare.
+    """
 
     status: Literal["tied_out", "off_by", "no_total"]
     difference: NotRequired[str]
@@ -322,7 +383,7 @@ class TieOutResult(TypedDict):
 
 
 class RetentionRequest(TypedDict):
-    """The input of retention. `day` is what it serves; the others what continue_as_new carries on, {} at first."""
+    """The input of retention. `done` and `cursor` are set by continue_as_new."""
 
     day: str  # yyyy-mm-dd
     done: NotRequired[dict[str, int]]
@@ -330,7 +391,7 @@ class RetentionRequest(TypedDict):
 
 
 class PruneRequest(TypedDict):
-    """The input of prune_versions: where in the catalogue to go on; [] = at its beginning."""
+    """The input of prune_versions. The cursor is a position in the catalogue; [] is its start."""
 
     cursor: list[str]
 
@@ -342,7 +403,7 @@ class PurgeRequest(TypedDict):
 
 
 class RetentionResult(TypedDict):
-    """One bounded step. `cursor`: of prune_versions, where to go on; `more`: the same step again."""
+    """The result of one step. If `more`, the step is repeated, for prune_versions from `cursor`."""
 
     more: bool
     cursor: list[str]

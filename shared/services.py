@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from shared.clock import Clock, SystemClock
-from shared.errors import OperationGoneError, ThrottledError, UnavailableError
+from shared.graph.throttled_client import ThrottledGraphClient
 from shared.ledger.ledger import Ledger
 from shared.ledger.tables import Tables
 from shared.manifest import (
@@ -23,6 +23,7 @@ from shared.manifest import (
     validate_names,
     validate_source,
 )
+from shared.planning.planner import Planner
 from shared.settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -95,7 +96,16 @@ class Services:
         return self._part("landing", make)
 
     @property
-    def graph(self) -> GraphBillingClient:
+    def graph(self) -> ThrottledGraphClient:
+        """The client of the runs, which applies the throttle that all instances share."""
+
+        def make() -> ThrottledGraphClient:
+            return ThrottledGraphClient(self.graph_client, self.ledger.throttle)
+
+        return self._part("graph", make)
+
+    @property
+    def graph_client(self) -> GraphBillingClient:
         def make() -> GraphBillingClient:
             from shared.graph.client import GraphBillingClient
 
@@ -105,7 +115,14 @@ class Services:
                 clock=self.clock,
             )
 
-        return self._part("graph", make)
+        return self._part("graph_client", make)
+
+    @property
+    def planner(self) -> Planner:
+        def make() -> Planner:
+            return Planner(self.settings, self.ledger, lambda: self.partner_center.list_invoices())
+
+        return self._part("planner", make)
 
     @property
     def partner_center(self) -> PartnerCenterClient:
@@ -153,7 +170,7 @@ class Services:
                     settings=self.settings,
                     clock=self.clock,
                     machine=SystemClock(),
-                    graph=self.graph,
+                    graph=self.graph_client,
                     landing=self.landing,
                     ledger=self.ledger,
                     rules=self.rules,
@@ -171,27 +188,11 @@ class Services:
         return self._part("preflight", make)
 
     async def _fetch_manifest(self, operation_id: str) -> Manifest:
-        """The manifest of an operation that is done, held against every rule that needs no key.
-
-        While Graph is to be left alone it is not asked, and of a 429 the whole app is told: plans and copies read the
-        manifest here too, not only the looks at an operation.
-        """
-        from shared.graph.client import OperationFailed, OperationSucceeded
-
-        if left := await self.ledger.throttle.seconds_left():
-            raise ThrottledError("graph_throttled", retry_after_seconds=left)
-        try:
-            state = await self.graph.get_operation(operation_id)
-        except ThrottledError as error:
-            await self.ledger.throttle.after(error)
-            raise
-        if isinstance(state, OperationFailed):
-            raise OperationGoneError("operation_failed")
-        if not isinstance(state, OperationSucceeded):
-            raise UnavailableError("graph_malformed")  # it was done, and is running again
-        validate_source(state.manifest.root_directory, self.rules)
-        validate_names(state.manifest)
-        return state.manifest
+        """Return the manifest, after every check that does not require an export key."""
+        manifest = await self.graph.get_manifest(operation_id)
+        validate_source(manifest.root_directory, self.rules)
+        validate_names(manifest)
+        return manifest
 
     @property
     def _storage_credential(self) -> AsyncTokenCredential:

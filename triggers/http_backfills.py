@@ -8,10 +8,9 @@ from typing import Any, TypeVar
 import azure.durable_functions as df
 import azure.functions as func
 
-from activities.plan_backfill import known_states, scopes_of
 from shared.clock import iso, parse_iso
 from shared.exports import BillingMonth, Dataset, InvalidValueError, parse_dataset
-from shared.invoices import InvoiceList, read_left_out
+from shared.invoices import read_left_out
 from shared.ledger.backfills import Backfill
 from shared.ledger.keys import random_suffix, stamp
 from shared.ledger.runs import Run
@@ -128,12 +127,12 @@ async def get_gaps(req: func.HttpRequest) -> func.HttpResponse:
         wanted["datasets"] = [part.strip() for part in wanted["datasets"].split(",")]
     year_ago = BillingMonth(this.year - 1, this.month)
     span = span_of({"from": str(year_ago), "to": str(this), **wanted}, app, now)
-    listed = InvoiceList(tuple(await app.ledger.invoices.all()))
+    listed = await app.planner.list_known_invoices()
     found = gaps(
         months_between(span.first, span.last),
         span.datasets,
-        await scopes_of(app, listed),
-        await known_states(app, list(span.datasets)),
+        app.planner.scopes(listed),
+        await app.planner.key_states(span.datasets),
         this,
     )
     return answer(

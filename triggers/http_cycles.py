@@ -8,7 +8,6 @@ from typing import Any
 import azure.durable_functions as df
 import azure.functions as func
 
-from activities.plan_exports import due_now, list_invoices
 from shared.clock import iso, parse_iso
 from shared.errors import get_cause, get_remedy
 from shared.exports import ExportKey
@@ -115,9 +114,9 @@ async def dry_run(app: Services, now: datetime) -> dict[str, Any]:
 
     A key whose run is live would be shared: its request is told with that run, which has made it or is about to.
     """
-    listed = await list_invoices(app, last_try=True)
-    assert isinstance(listed, InvoiceList)  # there is no waiting with last_try
-    due = await due_now(app, now, listed)
+    listed = await app.planner.list_invoices(attempt=1, is_last_attempt=True)
+    assert isinstance(listed, InvoiceList)  # the last attempt never waits
+    due = await app.planner.select_due(now, listed)
     locks = await asyncio.gather(*(app.ledger.locks.get(str(key)) for key in due.keys))
     requests = [
         {
@@ -127,13 +126,13 @@ async def dry_run(app: Services, now: datetime) -> dict[str, Any]:
         }
         for key, lock in zip(due.keys, locks, strict=True)
     ]
-    resting = [{"key": str(one.key), "next_due_at": iso(one.next_due_at)} for one in due.resting]
+    not_due = [{"key": str(one.key), "next_due_at": iso(one.next_due_at)} for one in due.not_due]
     return {
         "dry_run": True,
         "tick": iso(now),
         "base_url": app.settings.graph_base_url,
         "requests": requests,
-        "resting": resting,
+        "not_due": not_due,
         "left_out": left_out_view(due.left_out),
     }
 

@@ -270,7 +270,7 @@ SCHEMAS: dict[str, Schema] = {
                     }
                 ),
             },
-            "resting": {"type": "array", "items": members({"key": TEXT, "next_due_at": MOMENT})},
+            "not_due": {"type": "array", "items": members({"key": TEXT, "next_due_at": MOMENT})},
         }
     ),
     "BackfillOrder": {

@@ -137,9 +137,9 @@ def dry_run(console: Console, body: Mapping[str, Any]) -> None:
             text(_said("", one["body"])),
         )
     console.print(table if body["requests"] else "Nothing is due.")
-    for rests in body.get("resting") or []:
+    for rests in body.get("not_due") or []:
         console.print(
-            f"rests until {rests['due_again']}: {rests['key']}",
+            f"not due before {rests['next_due_at']}: {rests['key']}",
             highlight=False,
             markup=False,
             soft_wrap=True,

@@ -99,3 +99,12 @@ def blob_partition(key: ExportKey, version: str) -> str:
 
 def blob_row(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+def suffix_of(instance_id: str) -> str:
+    """Return the random characters of an ID that a user requested; "" for a scheduled cycle.
+
+    The runs of a cycle or a backfill have the same suffix.
+    """
+    match = STAMP.search(instance_id)
+    return (match[2] or "").removeprefix("-") if match else ""

@@ -1,5 +1,7 @@
 """The ledger as the rest of the app sees it: the tables' parts, and the question every activity begins with."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -52,6 +54,15 @@ class Ledger:
         lock = await self.locks.get(run.key) if self.locking else None
         if lock is not None and lock.run_id == run.run_id:
             await self.locks.renew(lock, until)
+
+    async def count_outcomes(self, run_ids: Sequence[str], *, absent: str) -> dict[str, int]:
+        """Return the number of runs by outcome.
+
+        A run without a row counts as `absent`, and a run without an outcome counts as `lost`.
+        """
+        runs = await self.runs.some(run_ids)
+        rows = (runs.get(run_id) for run_id in run_ids)
+        return dict(Counter(absent if row is None else row.outcome or "lost" for row in rows))
 
     async def close(self) -> None:
         await self.tables.close()

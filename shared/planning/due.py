@@ -59,7 +59,7 @@ class NotDue:
 @dataclass(frozen=True)
 class Due:
     keys: tuple[ExportKey, ...]
-    resting: tuple[NotDue, ...]
+    not_due: tuple[NotDue, ...]
     left_out: tuple[LeftOut, ...]
 
 
@@ -74,7 +74,7 @@ def select_due(
         if is_recent(invoice, this_month, settings.invoice_lookback_months)
     ]
     currencies, left_out = _currencies(settings, recent), list(listed.left_out)
-    keys, resting = dict[ExportKey, None](), list[NotDue]()
+    keys, not_due = dict[ExportKey, None](), list[NotDue]()
     if _datasets(settings, billed=True):
         left_out += [reason for invoice in recent if (reason := why_left_out(invoice))]
     for key, invoice in _billed(settings, recent):
@@ -84,11 +84,11 @@ def select_due(
         if again is None:
             keys[key] = None
         elif key not in keys:
-            resting.append(NotDue(key, again))
+            not_due.append(NotDue(key, again))
     if _datasets(settings, billed=False) and not currencies:
         left_out.append(LeftOut(code="currencies_unknown"))
     keys |= dict.fromkeys(_unbilled(settings, this_month, currencies))
-    return Due(tuple(keys), tuple(resting), tuple(dict.fromkeys(left_out)))
+    return Due(tuple(keys), tuple(not_due), tuple(dict.fromkeys(left_out)))
 
 
 def next_due_at(
@@ -209,7 +209,6 @@ def lane_limits(settings: Settings) -> LaneLimits:
         "deadline_hours": settings.run_deadline_hours,
         "max_rounds": MAX_ROUNDS,
         "max_concurrent_pages": MAX_CONCURRENT_PAGES,
-        "poll_min_seconds": settings.poll_min_seconds,
     }
 
 
@@ -219,5 +218,4 @@ def run_limits(settings: Settings, start: datetime) -> Limits:
         "deadline": (start + timedelta(hours=settings.run_deadline_hours)).isoformat(),
         "max_rounds": MAX_ROUNDS,
         "max_concurrent_pages": MAX_CONCURRENT_PAGES,
-        "poll_min_seconds": settings.poll_min_seconds,
     }

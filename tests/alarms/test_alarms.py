@@ -195,7 +195,7 @@ def test_settled_invoices_rest_for_a_week_and_that_is_no_silence() -> None:
             late - timedelta(hours=3),
             event_id=f"c/planned-{dataset}/1",
             due=due,
-            resting=2,
+            not_due=2,
         )
         for dataset, due in (("billed_usage", 0), ("billed_reconciliation", 1))
     ]

@@ -237,7 +237,6 @@ def export_request(world: World, key: str, **more: Any) -> dict[str, Any]:
             "deadline": (now + timedelta(hours=24)).isoformat(),
             "max_rounds": 3,
             "max_concurrent_pages": 4,
-            "poll_min_seconds": 10,
         },
         **more,
     }

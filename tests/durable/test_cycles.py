@@ -181,8 +181,8 @@ def test_settled_invoices_rest_for_a_week_and_the_dry_run_says_until_when() -> N
         world.host.advance(timedelta(days=1))
         told = world.post("/api/cycles", {"dry_run": True}, status=200)
         billed = sorted(key for key in by_key(first) if key.startswith("billed"))
-        assert sorted(one["key"] for one in told["resting"]) == billed
-        assert {parse_iso(one["next_due_at"]) for one in told["resting"]} == {
+        assert sorted(one["key"] for one in told["not_due"]) == billed
+        assert {parse_iso(one["next_due_at"]) for one in told["not_due"]} == {
             datetime(2026, 12, 27, 5, 0, tzinfo=UTC)
         }
         assert not [key for key in by_key(world.run_cycle()) if key.startswith("billed")]

@@ -451,7 +451,6 @@ def with_changes(**changes: Any) -> Any:
                 "deadline": "2026-11-22T00:00:00Z",
                 "max_rounds": 1000,
                 "max_concurrent_pages": 4,
-                "poll_min_seconds": 10,
             }
         ),
         with_changes(reason="x" * 501),

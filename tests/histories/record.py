@@ -58,7 +58,6 @@ def run_of(key: str, **more: Any) -> dict[str, Any]:
             "deadline": DEADLINE,
             "max_rounds": 3,
             "max_concurrent_pages": 4,
-            "poll_min_seconds": 10,
         },
         **more,
     }

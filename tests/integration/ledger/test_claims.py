@@ -200,7 +200,6 @@ def test_the_first_form_of_a_row() -> None:
             "deadline": "2026-11-22T06:00:00+00:00",
             "max_rounds": 3,
             "max_concurrent_pages": 4,
-            "poll_min_seconds": 10,
         },
     }
     row = row_of(request, START)

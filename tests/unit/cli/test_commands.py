@@ -29,7 +29,7 @@ ENTRY = {
 DRY_RUN = {
     "dry_run": True,
     "tick": "2026-11-09T05:00:00Z",
-    "resting": [{"key": "billed_usage/G2/full", "due_again": "later"}],
+    "not_due": [{"key": "billed_usage/G2/full", "next_due_at": "later"}],
     "requests": [
         {
             "key": "billed_usage/G1/full",

@@ -9,11 +9,9 @@ from hypothesis import strategies as st
 
 from orchestrations.policies import (
     RETRY,
-    RunFailed,
-    ended_by,
-    pause_before,
+    RunFailedError,
+    run_result,
     sleep,
-    wait_for,
     windows,
 )
 from shared import messages
@@ -25,124 +23,75 @@ LIMITS: Limits = {
     "deadline": "2026-11-22T06:00:00+00:00",
     "max_rounds": 3,
     "max_concurrent_pages": 4,
-    "poll_min_seconds": 10,
 }
 
 
-def seconds(pause: timedelta) -> float:
-    return pause.total_seconds()
-
-
-@pytest.mark.parametrize(
-    ("asked", "attempt", "waits"),
-    [
-        (None, 1, 31),
-        (None, 2, 61),
-        (None, 3, 121),
-        (None, 4, 301),
-        (None, 5, 301),
-        (None, 1000, 301),
-        (0, 1, 11),
-        (9, 1, 11),
-        (10, 1, 11),
-        (11, 1, 12),
-        (57, 3, 58),
-        (43_200, 1, 43_201),
-    ],
-)
-def test_microsofts_wait_in_full_or_ours(asked: int | None, attempt: int, waits: int) -> None:
-    assert seconds(wait_for(asked, attempt, LIMITS)) == waits
-
-
-@given(st.none() | st.integers(0, 10**6), st.integers(1, 10**6), st.integers(0, 86_400))
-def test_no_wait_is_shorter_than_asked_or_than_the_least(
-    asked: int | None, attempt: int, least: int
-) -> None:
-    waits = seconds(wait_for(asked, attempt, {**LIMITS, "poll_min_seconds": least}))
-    assert waits >= max(asked or 0, least) + 1
-
-
-@pytest.mark.parametrize(
-    ("round_number", "asked", "pause"),
-    [(1, 0, 31), (2, 0, 61), (3, 0, 121), (9, 0, 301), (1, 5, 11), (2, 90, 91)],
-)
-def test_pauses_between_rounds(round_number: int, asked: int, pause: int) -> None:
-    assert seconds(pause_before(round_number, asked, LIMITS)) == pause
-
-
 @given(st.integers(0, 500), st.integers(1, 20))
-def test_windows_cover_every_page_once(count: int, width: int) -> None:
-    all_of_them = list(windows(count, width))
-    assert [page for window in all_of_them for page in window] == list(range(count))
-    assert all(1 <= len(window) <= width for window in all_of_them)
+def test_windows_cover_every_page_exactly_once(count: int, width: int) -> None:
+    ranges = list(windows(count, width))
+    assert [page for window in ranges for page in window] == list(range(count))
+    assert all(1 <= len(window) <= width for window in ranges)
 
 
-class Context:
-    """An engine that fires each timer `early` seconds early."""
+class VirtualContext:
+    """A context whose timers fire `early` seconds early."""
 
     def __init__(self, early: float = 0) -> None:
         self.current_utc_datetime = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
-        self.started, self.early, self.timers = (
-            self.current_utc_datetime,
-            timedelta(seconds=early),
-            list[timedelta](),
-        )
+        self.started, self.early = self.current_utc_datetime, timedelta(seconds=early)
+        self.timers = list[timedelta]()
 
     def create_timer(self, until: datetime) -> datetime:
         self.timers.append(until - self.current_utc_datetime)
         return until
 
-    def run(self, pause: timedelta) -> timedelta:
-        """How long it really slept."""
-        for until in sleep(self, pause):
+    def sleep(self, seconds: float) -> timedelta:
+        """Run `sleep` to its end. Return the elapsed time."""
+        for until in sleep(self, seconds):
             self.current_utc_datetime = max(self.current_utc_datetime, until - self.early)
         return self.current_utc_datetime - self.started
 
 
 @pytest.mark.parametrize(
-    ("hours", "timers"), [(0, 0), (1, 1), (24, 1), (25, 2), (48, 2), (49, 3), (168, 7)]
+    ("hours", "timers"), [(0, 0), (1, 1), (24, 2), (25, 2), (48, 3), (49, 3), (168, 8)]
 )
-def test_a_long_sleep_is_several_timers_of_a_day_at_most(hours: int, timers: int) -> None:
-    context = Context()
-    assert context.run(timedelta(hours=hours)) == timedelta(hours=hours)
-    assert len(context.timers) == timers and all(
-        timer <= timedelta(hours=24) for timer in context.timers
-    )
+def test_sleep_over_a_day_uses_timers_of_at_most_one_day(hours: int, timers: int) -> None:
+    context = VirtualContext()
+    elapsed = context.sleep(hours * 3600)
+    assert timedelta(0) <= elapsed - timedelta(hours=hours) <= timedelta(seconds=1)
+    assert len(context.timers) <= timers
+    assert all(timer <= timedelta(hours=24) for timer in context.timers)
 
 
-def test_a_timer_that_fires_a_second_early_is_enough() -> None:
-    context = Context(early=1)
-    assert context.run(timedelta(seconds=58)) == timedelta(seconds=57) and len(context.timers) == 1
+def test_sleep_with_early_timer_ends_after_one_timer() -> None:
+    context = VirtualContext(early=1)
+    assert context.sleep(57) == timedelta(seconds=57)
+    assert context.timers == [timedelta(seconds=58)]
 
 
-def test_a_timer_that_fires_earlier_than_that_is_waited_out() -> None:
-    context = Context(early=1.5)
-    context.timers.append(timedelta())
-    steps = sleep(context, timedelta(seconds=58))
+def test_sleep_with_timer_earlier_than_tolerated_creates_another_timer() -> None:
+    context = VirtualContext()
+    steps = sleep(context, 57)
     first = next(steps)
     context.current_utc_datetime = first - timedelta(seconds=2)
     assert next(steps) == first
 
 
 @given(st.floats(0, 200_000), st.floats(0, 1))
-def test_a_sleep_is_at_most_a_second_short(pause: float, early: float) -> None:
-    context = Context(early)
-    slept = context.run(timedelta(seconds=pause))
-    assert (
-        timedelta(seconds=pause) - timedelta(seconds=1, microseconds=1)
-        <= slept
-        <= timedelta(seconds=pause)
-    )
+def test_sleep_lasts_at_least_the_requested_time(seconds: float, early: float) -> None:
+    elapsed = VirtualContext(early).sleep(seconds)
+    assert timedelta(seconds=seconds) <= elapsed + timedelta(microseconds=1)
+    assert elapsed <= timedelta(seconds=seconds + 1, microseconds=1)
 
 
-def test_nothing_to_wait_for_makes_no_timer() -> None:
-    context = Context()
-    assert context.run(timedelta(seconds=1)) == timedelta() and context.timers == []
-    assert context.run(timedelta(seconds=-5)) == timedelta() and context.timers == []
+def test_sleep_of_zero_or_less_creates_no_timer() -> None:
+    context = VirtualContext()
+    assert context.sleep(0) == timedelta() and context.sleep(-5) == timedelta()
+    assert context.timers == []
 
 
 def statuses(union: Any) -> dict[str, Any]:
-    """Status -> the answer's TypedDict, of a union of shared.messages."""
+    """Return the TypedDict of each status of a union."""
     return {
         status: kind
         for kind in get_args(union)
@@ -151,7 +100,7 @@ def statuses(union: Any) -> dict[str, Any]:
 
 
 def sample(kind: Any) -> dict[str, Any]:
-    """An answer of this kind, with every required key."""
+    """Return a result of this type with every required key."""
     values: dict[str, Any] = {}
     for name, hint in get_type_hints(kind).items():
         if name in kind.__required_keys__:
@@ -164,7 +113,7 @@ def sample(kind: Any) -> dict[str, Any]:
                     "live_run_id": "r",
                     "result": {"outcome": "landed", "version": "v"},
                     "operation_id": "o",
-                    "retry_after_seconds": 1,
+                    "wait_seconds": 1,
                     "plan": 1,
                     "pages": 1,
                     "blobs": 1,
@@ -173,7 +122,7 @@ def sample(kind: Any) -> dict[str, Any]:
     return values
 
 
-# What the orchestrators handle themselves, before they ask ended_by: everything else must end a run.
+# The statuses that the orchestrators handle. Every other status must end the run.
 HANDLED = {
     "ClaimResult": {"claimed"},
     "OperationResult": {"succeeded"},
@@ -183,18 +132,18 @@ HANDLED = {
 
 
 @pytest.mark.parametrize("union", HANDLED)
-def test_every_answer_that_ends_a_run_has_an_ending(union: str) -> None:
+def test_run_result_of_every_final_status_is_a_valid_outcome(union: str) -> None:
     for status, kind in statuses(getattr(messages, union)).items():
         if status in HANDLED[union]:
             continue
-        end: Any = ended_by(sample(kind))  # type: ignore[arg-type]
+        end: Any = run_result(sample(kind))  # type: ignore[arg-type]
         assert end["outcome"] in get_args(Outcome), status
         assert end["outcome"] not in FAILED_OUTCOMES or end["code"] in CATALOGUE
         assert is_secret_free(end)
 
 
 @pytest.mark.parametrize(
-    ("answer", "end"),
+    ("result", "expected"),
     [
         (
             {"status": "refused", "code": "graph_forbidden"},
@@ -216,11 +165,13 @@ def test_every_answer_that_ends_a_run_has_an_ending(union: str) -> None:
         ({"status": "cancelled"}, {"outcome": "cancelled", "code": "cancelled"}),
     ],
 )
-def test_how_a_run_ends(answer: Any, end: dict[str, str]) -> None:
-    assert ended_by(answer) == end
+def test_run_result_of_a_status_is_the_expected_outcome(
+    result: Any, expected: dict[str, str]
+) -> None:
+    assert run_result(result) == expected
 
 
-def test_failures_are_the_outcomes_that_nobody_wants() -> None:
+def test_failed_outcomes_are_all_others_than_these_five() -> None:
     assert set(get_args(Outcome)) - FAILED_OUTCOMES == {
         "landed",
         "unchanged",
@@ -231,15 +182,15 @@ def test_failures_are_the_outcomes_that_nobody_wants() -> None:
 
 
 @pytest.mark.parametrize("code", [*CATALOGUE, None])
-def test_what_the_portal_shows_is_code_and_remedy(code: str | None) -> None:
+def test_run_failed_error_text_is_code_and_remedy(code: str | None) -> None:
     end: Any = {"outcome": "failed"} if code is None else {"outcome": "failed", "code": code}
-    text = str(RunFailed(end))
+    text = str(RunFailedError(end))
     assert (
         text == f"failed ({code or 'failed'}): {get_remedy(code or 'failed')}"
         and is_secret_free(text)
     )
-    assert isinstance(RunFailed(end), Exception) and RunFailed(end).args == (text,)
+    assert isinstance(RunFailedError(end), Exception) and RunFailedError(end).args == (text,)
 
 
-def test_retries_are_few_and_paused() -> None:
+def test_retry_options_are_three_attempts_after_five_seconds() -> None:
     assert (RETRY.first_retry_interval_in_milliseconds, RETRY.max_number_of_attempts) == (5_000, 3)

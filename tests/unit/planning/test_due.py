@@ -252,7 +252,7 @@ def test_a_settled_key_rests_by_itself_and_is_told() -> None:
     }
     due = select_due(settings(), NOW, InvoiceList((old,)), known)
     assert [str(key) for key in due.keys][:1] == ["billed_reconciliation/G016907411/full"]
-    assert [(str(one.key), one.next_due_at) for one in due.resting] == [
+    assert [(str(one.key), one.next_due_at) for one in due.not_due] == [
         ("billed_usage/G016907411/full", parse_iso("2026-11-27T05:00:00Z"))
     ]
 
@@ -394,18 +394,14 @@ def test_starts_are_spread_over_two_minutes_and_always_the_same() -> None:
 
 
 def test_limits() -> None:
-    chosen = settings(RUN_DEADLINE_HOURS="1.5", POLL_MIN_SECONDS="20")
+    chosen = settings(RUN_DEADLINE_HOURS="1.5")
     limits = run_limits(chosen, NOW)
     assert parse_iso(limits["deadline"]) == NOW + timedelta(hours=1.5)
     assert {**lane_limits(chosen), "deadline": limits["deadline"]} == {
         **limits,
         "deadline_hours": 1.5,
     }
-    assert (limits["max_rounds"], limits["max_concurrent_pages"], limits["poll_min_seconds"]) == (
-        3,
-        4,
-        20,
-    )
+    assert (limits["max_rounds"], limits["max_concurrent_pages"]) == (3, 4)
 
 
 def test_a_key_needs_a_scope_of_its_kind() -> None:

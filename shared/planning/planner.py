@@ -1,0 +1,112 @@
+"""Reads what planning needs: the invoices, and what the catalogue knows of each export key."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import date, datetime
+
+from shared.errors import RequestRefusedError, TransientError
+from shared.exports import BillingMonth, Dataset
+from shared.invoices import Invoice, InvoiceList, LeftOut
+from shared.ledger.keys import started_at
+from shared.ledger.ledger import Ledger
+from shared.messages import WaitingResult
+from shared.planning.due import Due, KnownKey, select_due
+from shared.planning.gaps import KeyState, Scopes
+from shared.planning.waits import wait_seconds
+from shared.settings import Settings
+
+MAX_LIST_WAIT_SECONDS = 3600  # if the list is not available sooner, the known invoices are used
+
+
+class Planner:
+    """Combines settings, invoices and catalogue; the rules are in `due` and `gaps`.
+
+    `fetch_invoices` reads the list from Partner Center. It is called only if `INVOICE_SOURCE`
+    requires it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        fetch_invoices: Callable[[], Awaitable[InvoiceList]],
+    ) -> None:
+        self._settings, self._ledger, self._fetch_invoices = settings, ledger, fetch_invoices
+
+    async def list_invoices(
+        self, *, attempt: int, is_last_attempt: bool
+    ) -> InvoiceList | WaitingResult:
+        """Return the invoices from the configured source.
+
+        If the source is not available, the result is a wait; after the last attempt, it is the
+        invoices that are known from earlier, with the error code in `left_out`. `attempt` starts
+        at 1.
+        """
+        match self._settings.invoice_source:
+            case "none":
+                return InvoiceList()
+            case "list":
+                return InvoiceList(tuple(map(Invoice, self._settings.invoice_ids)))
+            case "partner_center":
+                try:
+                    invoices = await self._fetch_invoices()
+                except TransientError as error:
+                    seconds = wait_seconds(error.retry_after_seconds, attempt)
+                    if not is_last_attempt and seconds <= MAX_LIST_WAIT_SECONDS:
+                        return {"status": "waiting", "wait_seconds": seconds}
+                    code = error.code
+                except RequestRefusedError as error:
+                    code = error.code
+                else:
+                    await self._ledger.invoices.keep(invoices.invoices)
+                    return invoices
+        known = tuple(await self._ledger.invoices.all())
+        return InvoiceList(known, (LeftOut(code=code),), complete=False)
+
+    async def list_known_invoices(self) -> InvoiceList:
+        """Return the invoices of the last list that was read, without a request to Microsoft."""
+        return InvoiceList(tuple(await self._ledger.invoices.all()))
+
+    async def select_due(self, tick: datetime, invoices: InvoiceList) -> Due:
+        """Return the exports that are due at `tick`."""
+        known: dict[str, KnownKey] = {}
+        for dataset in self._settings.export_datasets:
+            if dataset.billed:
+                async for entry in self._ledger.catalogue.of_dataset(dataset):
+                    settles_on = date.fromisoformat(entry.settles_on) if entry.settles_on else None
+                    started = started_at(entry.last_run_id) if entry.last_run_id else None
+                    known[entry.key] = KnownKey(settles_on, started, entry.last_outcome)
+        return select_due(self._settings, tick, invoices, known)
+
+    async def is_month_billed(self, month: BillingMonth) -> bool:
+        """Return whether billed usage of `month` has landed.
+
+        Until then, Microsoft may not export unbilled data of the first days of the next month.
+        """
+        entries, _ = await self._ledger.catalogue.page(
+            Dataset.BILLED_USAGE, billing_month=str(month), limit=1
+        )
+        return any(entry.version for entry in entries)
+
+    def scopes(self, invoices: InvoiceList) -> Scopes:
+        """Return what exports can be requested for.
+
+        Without `EXPORT_CURRENCIES`, the currencies are those of all new-commerce invoices.
+        """
+        learned = [
+            invoice.currency
+            for invoice in invoices.invoices
+            if invoice.currency and not invoice.legacy
+        ]
+        return Scopes(
+            invoices.invoices,
+            self._settings.export_currencies or tuple(dict.fromkeys(learned)),
+            self._settings.export_attribute_sets,
+        )
+
+    async def key_states(self, datasets: Iterable[Dataset]) -> dict[str, KeyState]:
+        """Return the state of every catalogued export key of `datasets`, by key."""
+        return {
+            entry.key: KeyState(entry.version, entry.last_outcome, entry.last_code)
+            for dataset in datasets
+            async for entry in self._ledger.catalogue.of_dataset(dataset)
+        }
