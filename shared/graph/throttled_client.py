@@ -1,14 +1,25 @@
 """Applies one throttle of Microsoft Graph to all instances of the app."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from shared.errors import OperationGoneError, ThrottledError, UnavailableError
+from shared.errors import OperationGoneError, ThrottledError, TransientError, UnavailableError
 from shared.exports import ExportKey
-from shared.ledger.throttle import Throttle
 from shared.manifest import Manifest
 
 if TYPE_CHECKING:
     from shared.graph.client import ExportAccepted, GraphBillingClient, OperationState
+
+
+class Throttle(Protocol):
+    """Where the wait is stored for all instances; see `shared.ledger.throttle`."""
+
+    async def seconds_left(self) -> int:
+        """Return the seconds until Graph accepts requests again, or 0."""
+        ...
+
+    async def after(self, error: TransientError) -> int | None:
+        """Store the wait after a 429 response, and return it."""
+        ...
 
 
 class RequestNotSentError(ThrottledError):
