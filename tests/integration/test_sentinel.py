@@ -488,7 +488,7 @@ def test_an_activity_without_the_wall_is_found(
         return called
 
     with logs() as log, watched_world(own_azurite, tmp_path) as (world, answers, storage):
-        with around(world, "commit_version", leaking):
+        with around(world, "plan_copy", leaking):
             run = world.land(**fields_of(KEY))
         asked_everywhere(world, [run["run_id"]])
         places = everything(own_azurite, tmp_path, answers, log, capfd)
