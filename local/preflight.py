@@ -1,7 +1,8 @@
-"""`make doctor`: the doctor's report in the terminal, of the settings in the environment or of the local stack.
+"""`make doctor`: prints the preflight report of an app or of the local stack.
 
-With LANDING_STORAGE, or its service URIs, in the environment: of those settings, from this process. Else of the stack
-that `make run` keeps up; else of one that is started for it and ends with it. Exit code 1 where a check failed.
+The report is for the settings in the environment if it contains LANDING_STORAGE or its service
+URIs, otherwise for the stack of `make run`, otherwise for a temporary stack. The exit status is 1 if
+a check failed.
 """
 
 import asyncio
@@ -23,55 +24,60 @@ from shared.services import Services
 from shared.settings import InvalidSettingsError, load_settings
 
 STATE = ROOT / ".state" / "doctor"
-CHOSEN = ("LANDING_STORAGE", "LANDING_STORAGE__blobServiceUri")
+LANDING_SETTINGS = ("LANDING_STORAGE", "LANDING_STORAGE__blobServiceUri")
 
 
 def main() -> int:
+    """Print the report and return the exit status."""
     console = Console() if sys.stdout.isatty() else Console(width=160)
     exit_on_signals()
     try:
-        report = look(console)
-    except StackError as failed:
-        print(failed, file=sys.stderr)
-        return failed.exit_code
-    except Failure as failed:
-        print(f"{failed.title}\n-> {failed.remedy}", file=sys.stderr)
-        return failed.exit_code
+        report = get_report(console)
+    except StackError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except Failure as failure:
+        print(f"{failure.title}\n-> {failure.remedy}", file=sys.stderr)
+        return failure.exit_code
     except KeyboardInterrupt:
         return 130
     checks(console, report)
     return 1 if report["status"] == "fail" else 0
 
 
-def look(console: Console) -> dict[str, Any]:
-    if any(os.environ.get(name, "").strip() for name in CHOSEN):
-        console.print("Of the settings in the environment, from this machine:\n", highlight=False)
-        return asyncio.run(of_environment())
+def get_report(console: Console) -> dict[str, Any]:
+    """Return the report, and print which app it describes."""
+    if any(os.environ.get(name, "").strip() for name in LANDING_SETTINGS):
+        console.print("Checking the settings in the environment.\n", highlight=False)
+        return asyncio.run(check_environment())
     if (RUN_STATE / "app-url").exists():
         address = find(None, {}, ROOT)
-        console.print(f"Of the stack at {address.url}:\n", highlight=False)
-        return asked(address)
+        console.print(f"Checking the stack at {address.url}.\n", highlight=False)
+        return request_report(address)
     console.print(
-        "No settings in the environment, and no stack is up: of one that is started for it.\n",
+        "The environment contains no settings and no stack is running. Checking a temporary "
+        "stack.\n",
         highlight=False,
     )
     with run_stack(STATE, fresh=True, settings={"EXPORT_SCHEDULE": NEVER_SCHEDULE}) as stack:
-        return asked(Address(stack.app_url))
+        return request_report(Address(stack.app_url))
 
 
-async def of_environment() -> dict[str, Any]:
+async def check_environment() -> dict[str, Any]:
+    """Run the preflight in this process with the settings of the environment."""
     configure_library_logging()
     try:
-        app = Services(load_settings())
-    except InvalidSettingsError as invalid:
-        return build_invalid_settings_report(invalid.faults)
+        services = Services(load_settings())
+    except InvalidSettingsError as error:
+        return build_invalid_settings_report(error.faults)
     try:
-        return await app.preflight.run()
+        return await services.preflight.run()
     finally:
-        await app.close()
+        await services.close()
 
 
-def asked(address: Address) -> dict[str, Any]:
+def request_report(address: Address) -> dict[str, Any]:
+    """Request the report from a running app."""
     with Api(address) as api:
         return api.get("preflight").body
 

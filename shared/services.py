@@ -169,11 +169,11 @@ class Services:
                 PreflightContext(
                     settings=self.settings,
                     clock=self.clock,
-                    machine=SystemClock(),
+                    machine_clock=SystemClock(),
                     graph=self.graph_client,
                     landing=self.landing,
                     ledger=self.ledger,
-                    rules=self.rules,
+                    source_rules=self.rules,
                     environment=os.environ,
                     graph_credential=self._graph_credential,
                     storage_credential=None

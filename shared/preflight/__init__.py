@@ -1,1 +1,4 @@
-"""The doctor: is everything set up right? One check for each right and dependency, by the run's own clients. Runs no export."""
+"""Preflight: one check for each permission and dependency of the app.
+
+The checks use the same clients as the runs. They start no export.
+"""

@@ -1,4 +1,4 @@
-"""What the checks work with: the clients of the runs, their settings, and the few things that only the doctor asks for."""
+"""The clients and settings that the checks use."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,22 +18,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PreflightContext:
-    """`clock` is the app's. `machine` is what requests are signed by, and what storage's time is compared with.
+    """The clients of the runs, and what only the preflight needs.
 
-    `environment` holds what the host has set. `host_credential` and `transport` are the seams for the host's storage,
-    which no run talks to; `host_credential` None: the managed identity that the environment names.
+    `clock` is the clock of the app; `machine_clock` is the real clock, which signs requests and
+    which is compared with the clock of storage. `environment` is the environment of the host.
+    `host_credential` and `host_transport` replace the access to the storage of the host in tests;
+    with `host_credential` None, the managed identity of the environment is used.
     """
 
     settings: Settings
     clock: Clock
-    machine: Clock
+    machine_clock: Clock
     graph: GraphBillingClient
     landing: LandingStore
     ledger: Ledger
-    rules: SourceRules
+    source_rules: SourceRules
     environment: Mapping[str, str] = field(repr=False)
     graph_credential: "AsyncTokenCredential | None" = None
     storage_credential: "AsyncTokenCredential | None" = None
     list_invoices: "Callable[[], Awaitable[Any]] | None" = None
     host_credential: "AsyncTokenCredential | None" = None
-    transport: "httpx.AsyncBaseTransport | None" = None
+    host_transport: "httpx.AsyncBaseTransport | None" = None

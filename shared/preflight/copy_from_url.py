@@ -1,8 +1,9 @@
-"""May the landing account fetch a file of Microsoft's by itself? Only Microsoft's own storage can tell.
+"""Checks whether the landing account can copy from Microsoft's storage (server-side copy).
 
-The scope of copies is a setting of the account that no request shows, and a copy within the partner's tenant is allowed
-under any scope. So the check does what a run does: with the newest export that Microsoft still knows, it has the account
-fetch one byte of one file, as a block that no blob ever gets.
+The permitted scope for copy operations is a setting of the account that no data request returns,
+and a copy within the partner's tenant is permitted under every scope. The check therefore uses the
+newest export that Microsoft still stores: the landing account copies one byte of one blob as an
+uncommitted block.
 """
 
 import base64
@@ -17,103 +18,99 @@ from shared.ledger.runs import Run
 from shared.manifest import Manifest, validate_names, validate_source
 from shared.preflight.context import PreflightContext
 from shared.preflight.findings import Finding, ok, skipped, unknown, warn
-from shared.preflight.landing import BODY, FOLDER, probe_name
+from shared.preflight.landing import PROBE_CONTENT, PROBE_FOLDER, create_probe_name
 from shared.redaction import SAFE_TOKEN
 
-MOST_RUNS = 50
-YOUNG = timedelta(hours=20)  # Microsoft forgets operations after a day or so
+MAX_RUNS = 50
+MAX_OPERATION_AGE = timedelta(hours=20)  # Microsoft deletes operations after about a day
 
 
-async def copy_from_url(parts: PreflightContext) -> Finding:
-    needed = parts.settings.copy_mode == "server" or (
-        parts.settings.copy_mode == "auto" and parts.settings.proof == "transfer"
-    )
-    if not needed:
-        return skipped(
-            "copy_not_in_use", copy_mode=parts.settings.copy_mode, proof=parts.settings.proof
-        )
-    manifest = await _manifest(parts)
+async def check_copy_from_url(context: PreflightContext) -> Finding:
+    """Check server-side copy if the settings use it."""
+    copy_mode, proof = context.settings.copy_mode, context.settings.proof
+    if copy_mode == "stream" or (copy_mode == "auto" and proof == "content"):
+        return skipped("copy_not_in_use", copy_mode=copy_mode, proof=proof)
+    manifest = await _find_manifest(context)
     if manifest is None:
         return unknown("copy_untried")
-    validate_source(manifest.root_directory, parts.rules)
+    validate_source(manifest.root_directory, context.source_rules)
     validate_names(manifest)
-    return await _fetch_a_byte(parts, manifest)
+    return await _copy_one_byte(context, manifest)
 
 
-async def _manifest(parts: PreflightContext) -> Manifest | None:
-    """Of the newest run whose operation Microsoft still knows, and that has a file."""
-    now = parts.clock.now()
-    for month in dict.fromkeys(moment.strftime("%Y%m") for moment in (now, now - YOUNG)):
+async def _find_manifest(context: PreflightContext) -> Manifest | None:
+    """Return the manifest of the newest run whose operation still exists and that has blobs."""
+    now = context.clock.now()
+    for month in dict.fromkeys(f"{time:%Y%m}" for time in (now, now - MAX_OPERATION_AGE)):
         try:
-            runs, _ = await parts.ledger.runs.page(month, limit=MOST_RUNS)
+            runs, _ = await context.ledger.runs.page(month, limit=MAX_RUNS)
         except Exception as error:
             if not from_library(error):
                 raise
             return None
         for run in runs:
-            if _may_be_known(run, now):
-                try:
-                    state = await parts.graph.get_operation(run.operation_id)
-                except OperationGoneError:
-                    continue
-                except BillingExportError:
-                    return None  # Graph's own check tells
-                if isinstance(state, OperationSucceeded) and state.manifest.blobs:
-                    return state.manifest
+            if not _is_recent(run, now):
+                continue
+            try:
+                state = await context.graph.get_operation(run.operation_id)
+            except OperationGoneError:
+                continue
+            except BillingExportError:
+                return None  # the check of Graph reports the error
+            if isinstance(state, OperationSucceeded) and state.manifest.blobs:
+                return state.manifest
     return None
 
 
-def _may_be_known(run: Run, now: datetime) -> bool:
-    return (
-        bool(run.operation_id and run.version)
-        and now - datetime.fromisoformat(run.started_at) < YOUNG
-    )
+def _is_recent(run: Run, now: datetime) -> bool:
+    if not run.operation_id or not run.version:
+        return False
+    return now - datetime.fromisoformat(run.started_at) < MAX_OPERATION_AGE
 
 
-async def _fetch_a_byte(parts: PreflightContext, manifest: Manifest) -> Finding:
-    path = f"{FOLDER}/{probe_name(parts.machine.now())}"
-    target = parts.landing.get_blob_client(path)
-    source = f"{manifest.root_directory.rstrip('/')}/{quote(manifest.blobs[0].name)}?{manifest.sas_token}"
+async def _copy_one_byte(context: PreflightContext, manifest: Manifest) -> Finding:
+    path = f"{PROBE_FOLDER}/{create_probe_name(context.machine_clock.now())}"
+    target = context.landing.get_blob_client(path)
+    root = manifest.root_directory.rstrip("/")
+    source_url = f"{root}/{quote(manifest.blobs[0].name)}?{manifest.sas_token}"
     try:
-        await target.stage_block_from_url(base64.b64encode(b"probe").decode(), source, 0, 1)
+        await target.stage_block_from_url(base64.b64encode(b"probe").decode(), source_url, 0, 1)
     except Exception as error:
         if not from_library(error):
             raise
-        if (finding := _said(error)) is not None:
+        if (finding := _to_finding(error)) is not None:
             return finding
-        failure = landing_error(error, parts.clock.now())
+        failure = landing_error(error, context.clock.now())
     else:
-        await parts.landing.put(
-            path, BODY
-        )  # takes the place of the block, which would lie there for a week else
-        await parts.landing.delete(path)
+        # Writing the blob discards the uncommitted block, which storage otherwise keeps for a week.
+        await context.landing.put(path, PROBE_CONTENT)
+        await context.landing.delete(path)
         return ok()
-    raise failure  # out here, so that the library's words are not its context
+    # Raised outside the except block, so that the error of the SDK is not the __context__.
+    raise failure
 
 
-def _said(error: BaseException) -> Finding | None:
-    """None where the landing account did not say anything about copying."""
+def _to_finding(error: BaseException) -> Finding | None:
+    """Return the finding for a failed copy, or None if the error is not specific to copies."""
     status, code = status_of(error), code_of(error)
-    source_status, source_code = (
-        header_of(error, "x-ms-copy-source-status-code"),
-        header_of(error, "x-ms-copy-source-error-code"),
-    )
+    source_status = header_of(error, "x-ms-copy-source-status-code")
+    source_code = header_of(error, "x-ms-copy-source-error-code")
     if "InvalidRange" in (code, source_code):
-        return ok()  # it was reached and read: the file is empty
+        return ok()  # the account read the source, which is empty
     if code == "ContainerNotFound":
         return unknown("copy_untried")
     if status is None or status in (429, 503):
         return None
-    said: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "http_status": status,
         "error_code": code,
         "source_http_status": source_status,
         "source_error_code": source_code,
     }
-    return warn("copy_refused", **{name: value for name, value in said.items() if _is_word(value)})
+    return warn("copy_refused", **{name: value for name, value in facts.items() if _is_safe(value)})
 
 
-def _is_word(value: object) -> bool:
-    return isinstance(value, int) or (
-        isinstance(value, str) and SAFE_TOKEN.fullmatch(value) is not None
-    )
+def _is_safe(value: object) -> bool:
+    if isinstance(value, str):
+        return SAFE_TOKEN.fullmatch(value) is not None
+    return isinstance(value, int)

@@ -1,4 +1,4 @@
-"""What can be told without asking anybody: settings that contradict each other, versions, where the landing lies."""
+"""Checks without requests: settings that contradict each other, package versions, regions."""
 
 import json
 import re
@@ -17,12 +17,11 @@ from shared.telemetry import APP_VERSION
 ROOT = Path(__file__).resolve().parent.parent.parent
 PIN = re.compile(r"^([A-Za-z0-9][A-Za-z0-9._-]*)==([^\s;\\]+)", re.MULTILINE)
 BUNDLE = re.compile(r"\[(\d+)\.(\d+)\.\d+, *\d+\.\d+\.\d+\)")
-OLDEST_BUNDLE = (
-    4,
-    30,
-)  # the first with orchestration versions: without them a deployment breaks what runs
-SUITED = ((3, 11), (3, 12))
-SHOWN = (
+# The first version with orchestration versions; without them, a deployment breaks active
+# orchestrations.
+MIN_BUNDLE_VERSION = (4, 30)
+SUPPORTED_PYTHON_VERSIONS = ((3, 11), (3, 12))
+REPORTED_PACKAGES = (
     "azure-functions",
     "azure-functions-durable",
     "azure-identity",
@@ -35,96 +34,115 @@ SHOWN = (
 )
 
 
-async def settings(parts: PreflightContext) -> Finding:
-    """What each setting says is right, or the app would not have started; here is what they say together."""
-    faults = sorted(contradictions(parts.settings, parts.environment))
-    return warn("settings_contradict", contradictions=faults) if faults else ok()
+async def check_settings(context: PreflightContext) -> Finding:
+    """Check that valid settings do not contradict each other; the app starts with such settings."""
+    contradictions = sorted(find_contradictions(context.settings, context.environment))
+    if contradictions:
+        return warn("settings_contradict", contradictions=contradictions)
+    return ok()
 
 
-def contradictions(settings: Settings, environment: Mapping[str, str]) -> Iterator[str]:
-    """One sentence each, naming the settings and never a value that may be secret."""
-    source, datasets = str(settings.invoice_source), settings.export_datasets
-    billed, unbilled = (
-        [one for one in datasets if one.billed],
-        [one for one in datasets if not one.billed],
-    )
-    if source == "none" and billed:
-        yield "INVOICE_SOURCE=none, yet EXPORT_DATASETS has billed datasets: cycles never ask for them"
-    if source == "none" and unbilled and not settings.export_currencies:
-        yield "EXPORT_CURRENCIES is empty and INVOICE_SOURCE=none: no currency is known, and unbilled data are never asked for"
+def find_contradictions(settings: Settings, environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield one sentence for each contradiction, without values that can be secret."""
+    source = str(settings.invoice_source)
+    has_billed = any(dataset.billed for dataset in settings.export_datasets)
+    has_unbilled = any(not dataset.billed for dataset in settings.export_datasets)
+    if source == "none" and has_billed:
+        yield (
+            "EXPORT_DATASETS contains billed datasets, but cycles do not request them because "
+            "INVOICE_SOURCE is none"
+        )
+    if source == "none" and has_unbilled and not settings.export_currencies:
+        yield (
+            "EXPORT_CURRENCIES is empty and INVOICE_SOURCE is none, so no currency is known and "
+            "cycles do not request unbilled data"
+        )
     if source != "list" and settings.invoice_ids:
-        yield f"INVOICE_IDS is set, yet INVOICE_SOURCE={source} does not read it"
+        yield f"INVOICE_IDS is set, but INVOICE_SOURCE={source} does not use it"
     if settings.poll_min_seconds > settings.run_deadline_hours * 1800:
-        yield "POLL_MIN_SECONDS is more than half of RUN_DEADLINE_HOURS: a run would look once and be out of time"
+        yield (
+            "POLL_MIN_SECONDS is more than half of RUN_DEADLINE_HOURS, so a run can check its "
+            "operation only once before its deadline"
+        )
     if (
         settings.partner_app_client_id
         and settings.partner_app_client_id == settings.azure_client_id
     ):
-        yield "PARTNER_APP_CLIENT_ID is AZURE_CLIENT_ID: an identity cannot stand for itself; leave PARTNER_APP_CLIENT_ID out"
-    if settings.landing_storage is not None and "WEBSITE_INSTANCE_ID" in environment:
-        yield "LANDING_STORAGE is a connection string on Azure: the service URIs need no secret"
-    if settings.copy_mode == "server" and settings.proof == "content":
-        yield "COPY_MODE=server with PROOF=content: storage copies every file, and it is read all the same; auto reads it once"
-    if environment.get("AZURE_FUNCTIONS_DURABLE_STRICT_TYPING", "1") != "1":
-        yield "AZURE_FUNCTIONS_DURABLE_STRICT_TYPING is not 1: messages of the wrong type would pass as data"
-
-
-async def versions(parts: PreflightContext) -> Finding:
-    """What is installed against what is pinned, and the extension bundle against what orchestrations need."""
-    return check_versions(ROOT / "host.json", ROOT / "requirements.txt")
-
-
-def check_versions(host_json: Path, requirements: Path) -> Finding:
-    try:
-        bundle = str(
-            json.loads(host_json.read_text(encoding="utf-8"))["extensionBundle"]["version"]
+        yield (
+            "PARTNER_APP_CLIENT_ID equals AZURE_CLIENT_ID; leave PARTNER_APP_CLIENT_ID empty to "
+            "use the identity itself"
         )
-        pinned = dict(PIN.findall(requirements.read_text(encoding="utf-8")))
-        if not pinned:
-            raise ValueError(f"{requirements.name} pins nothing")
+    if settings.landing_storage is not None and "WEBSITE_INSTANCE_ID" in environment:
+        yield (
+            "LANDING_STORAGE is a connection string in a deployed app; use the service URIs, which "
+            "require no secret"
+        )
+    if settings.copy_mode == "server" and settings.proof == "content":
+        yield (
+            "COPY_MODE=server with PROOF=content reads every blob again after the server-side "
+            "copy; COPY_MODE=auto reads it only once"
+        )
+    if environment.get("AZURE_FUNCTIONS_DURABLE_STRICT_TYPING", "1") != "1":
+        yield (
+            "AZURE_FUNCTIONS_DURABLE_STRICT_TYPING must be 1, because otherwise messages of the "
+            "wrong type are not detected"
+        )
+
+
+async def check_versions(context: PreflightContext) -> Finding:
+    """Compare the installed packages with the pinned versions, and check the extension bundle."""
+    return compare_versions(ROOT / "host.json", ROOT / "requirements.txt")
+
+
+def compare_versions(host_json: Path, requirements: Path) -> Finding:
+    """Return the finding for the files of a deployment."""
+    try:
+        host = json.loads(host_json.read_text(encoding="utf-8"))
+        bundle = str(host["extensionBundle"]["version"])
+        pins = dict(PIN.findall(requirements.read_text(encoding="utf-8")))
+        if not pins:
+            raise ValueError(f"{requirements.name} contains no pinned versions")
     except (OSError, ValueError, KeyError, TypeError):
         return unknown("versions_unknown", app=APP_VERSION)
-    installed = {name: installed_version(name) for name in pinned}
+    installed = {name: get_installed_version(name) for name in pins}
     facts = {
         "app": APP_VERSION,
         "python": ".".join(map(str, sys.version_info[:3])),
         "extension_bundle": bundle,
-        **{name: installed.get(name) for name in SHOWN if name in installed},
+        **{name: installed[name] for name in REPORTED_PACKAGES if name in installed},
     }
-    range_ = BUNDLE.fullmatch(bundle)
-    if range_ is None or (int(range_[1]), int(range_[2])) < OLDEST_BUNDLE:
+    match = BUNDLE.fullmatch(bundle)
+    if match is None or (int(match[1]), int(match[2])) < MIN_BUNDLE_VERSION:
         return fail("bundle_too_old", **facts)
     differing = {
         name: f"{installed[name]}, pinned {pin}"
-        for name, pin in pinned.items()
+        for name, pin in pins.items()
         if installed[name] != pin
     }
-    if differing or sys.version_info[:2] not in SUITED:
+    if differing or sys.version_info[:2] not in SUPPORTED_PYTHON_VERSIONS:
         return warn("versions_differ", **facts, differing=differing)
     return ok(**facts)
 
 
-def installed_version(name: str) -> str | None:
+def get_installed_version(name: str) -> str | None:
+    """Return the installed version of a package, or None."""
     try:
         return version(name)
     except PackageNotFoundError:
         return None
 
 
-async def region(parts: PreflightContext) -> Finding:
-    """Whether the landing lies beside its source. No request shows a storage account's region; a laptop's is known."""
-    where = parts.environment.get("REGION_NAME", "")
-    source, landing = (
-        parts.rules.allowed[0],
-        urlsplit(parts.landing.get_blob_client("none", for_transfer=False).url),
-    )
+async def check_region(context: PreflightContext) -> Finding:
+    """Report the region of the app; no request returns the region of a storage account."""
+    region = context.environment.get("REGION_NAME", "")
+    source = context.source_rules.allowed[0]
+    landing = urlsplit(context.landing.get_blob_client("none", for_transfer=False).url)
     if source.startswith("http") and urlsplit(source).netloc == landing.netloc:
-        return ok(same="one storage emulator")
-    return unknown("region_unknown", **({"app": where} if where else {}))
+        return ok(landing="same storage emulator as the source")
+    return unknown("region_unknown", **({"app": region} if region else {}))
 
 
 def build_invalid_settings_report(faults: Sequence[str]) -> dict[str, Any]:
-    """The report where the settings are so wrong that there is no app to examine."""
-    return build_report(
-        [CompletedCheck("settings", fail("settings_invalid", faults=list(faults)), 0.0)]
-    )
+    """Return the report for settings with which the app does not start."""
+    finding = fail("settings_invalid", faults=list(faults))
+    return build_report([CompletedCheck("settings", finding, 0.0)])

@@ -1,13 +1,13 @@
-"""What a check found, in the form that the API answers with. Pure.
+"""Results of checks and the report that the API returns.
 
-    ok        the very thing that a run does was done, or the fact is as it should be
-    warn      runs go on, but somebody should know
-    fail      runs cannot work, or cannot be trusted
-    unknown   it could not be told; the code says why
-    skipped   it does not apply to this deployment
+    ok        the operation of a run succeeded, or the fact is as required
+    warn      runs work, but an operator should act
+    fail      runs do not work, or their results are not reliable
+    unknown   the check could not determine the state; the code states why
+    skipped   the check does not apply to this deployment
 
-A finding that is not ok has a code of shared.errors. Facts are numbers, names and words of ours: never a secret, an
-address with a signature or the words of a library.
+Every finding except `ok` has a code of shared/errors.py. Facts are numbers and names: never a
+secret, a signed URL or the text of a library error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,46 +21,52 @@ Status = Literal["ok", "warn", "fail", "unknown", "skipped"]
 
 @dataclass(frozen=True)
 class Finding:
+    """The result of a check."""
+
     status: Status
     code: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def ok(**facts: Any) -> Finding:
+    """Return a finding with status `ok`."""
     return Finding("ok", "", facts)
 
 
 def warn(code: str, **facts: Any) -> Finding:
+    """Return a finding with status `warn`."""
     return Finding("warn", code, facts)
 
 
 def fail(code: str, **facts: Any) -> Finding:
+    """Return a finding with status `fail`."""
     return Finding("fail", code, facts)
 
 
 def unknown(code: str, **facts: Any) -> Finding:
+    """Return a finding with status `unknown`."""
     return Finding("unknown", code, facts)
 
 
 def skipped(code: str, **facts: Any) -> Finding:
+    """Return a finding with status `skipped`."""
     return Finding("skipped", code, facts)
 
 
 def from_error(error: BillingExportError, **facts: Any) -> Finding:
-    """Its code, and of the answer only numbers and words that look like codes."""
-    said = {
+    """Return a failed finding with the code, status and request ID of `error`."""
+    values = {
         "http_status": error.http_status,
         "error_code": error.error_code,
         "request_id": error.request_id,
     }
-    return fail(
-        error.code, **{name: value for name, value in said.items() if value is not None}, **facts
-    )
+    present = {name: value for name, value in values.items() if value is not None}
+    return fail(error.code, **present, **facts)
 
 
 @dataclass(frozen=True)
 class CompletedCheck:
-    """A check that was made. `seconds` is how long it took."""
+    """A check that was run; `seconds` is its duration."""
 
     name: str
     finding: Finding
@@ -68,15 +74,19 @@ class CompletedCheck:
 
 
 def build_report(checks: Sequence[CompletedCheck]) -> dict[str, Any]:
-    """The JSON of GET /preflight. `unknown` and `skipped` make nothing red."""
-    found = {check.finding.status for check in checks}
+    """Return the JSON of GET /preflight.
+
+    The status of the report is the worst of `ok`, `warn` and `fail`; `unknown` and `skipped` do not
+    affect it.
+    """
+    statuses = {check.finding.status for check in checks}
     return {
-        "status": "fail" if "fail" in found else "warn" if "warn" in found else "ok",
-        "checks": [_shown(check) for check in checks],
+        "status": "fail" if "fail" in statuses else "warn" if "warn" in statuses else "ok",
+        "checks": [_to_json(check) for check in checks],
     }
 
 
-def _shown(check: CompletedCheck) -> dict[str, Any]:
+def _to_json(check: CompletedCheck) -> dict[str, Any]:
     code = check.finding.code
     return {
         "name": check.name,

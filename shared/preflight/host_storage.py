@@ -1,9 +1,12 @@
-"""The app's own storage, where the host keeps timers, leases and orchestrations. Only the host talks to it; the doctor asks
-each of its three services for the shortest list there is, the way in being the one that the host has been given.
+"""Checks the storage of the Functions host, which contains timers, leases and orchestrations.
 
-    AzureWebJobsStorage                                    a connection string with a key or a signature
-    AzureWebJobsStorage__accountName                       by identity; or __blobServiceUri and the two others
-    AzureWebJobsStorage__clientId                          which identity; without it that of the app
+Only the host uses this storage. The check requests the shortest list of each of its services with
+the access that the host has:
+
+    AzureWebJobsStorage                  a connection string with a key or a signature
+    AzureWebJobsStorage__accountName     managed identity, or __blobServiceUri, __queueServiceUri
+                                         and __tableServiceUri
+    AzureWebJobsStorage__clientId        the managed identity; the default is that of the app
 """
 
 import asyncio
@@ -24,95 +27,99 @@ from shared.redaction import SAFE_TOKEN
 if TYPE_CHECKING:
     from shared.clock import Clock
 
-NAME = "AzureWebJobsStorage"
-LISTS = {
+SETTING = "AzureWebJobsStorage"
+LIST_PATHS = {
     "blob": "/?comp=list&maxresults=1",
     "queue": "/?comp=list&maxresults=1",
     "table": "/Tables?$top=1",
 }
 API_VERSION = "2021-12-02"
-SECONDS = 10.0
+REQUEST_TIMEOUT_SECONDS = 10.0
+SIGNATURE_LIFETIME = timedelta(minutes=10)
+NO_RESPONSE = "no response"
 
 
 @dataclass(frozen=True)
 class StorageAccess:
-    """`urls` by service, without a slash at the end. Exactly one of `key`, `signature` and `by_identity`."""
+    """Access to a storage account; exactly one of `key`, `signature` and `uses_identity` is set.
+
+    `urls` contains the URL of each service without a trailing slash.
+    """
 
     urls: Mapping[str, str]
     account: str = ""
     key: str = field(default="", repr=False)
     signature: str = field(default="", repr=False)
-    by_identity: bool = False
+    uses_identity: bool = False
 
 
-async def host_storage(parts: PreflightContext) -> Finding:
-    way = parse_storage_access(parts.environment)
-    if way is None:
+async def check_host_storage(context: PreflightContext) -> Finding:
+    """Request one list of each service; the facts contain the status of each."""
+    access = parse_storage_access(context.environment)
+    if access is None:
         return unknown("host_storage_unknown")
-    async with AsyncExitStack() as opened:
+    async with AsyncExitStack() as stack:
         headers = {"x-ms-version": API_VERSION, "Accept": "application/json;odata=nometadata"}
-        if way.by_identity:
-            credential = parts.host_credential
+        if access.uses_identity:
+            credential = context.host_credential
             if credential is None:
-                credential = create_storage_credential(parts.environment.get(f"{NAME}__clientId"))
-                opened.push_async_callback(credential.close)
-            headers["Authorization"] = f"Bearer {await get_access_token(credential, STORAGE_SCOPE)}"
-        client = await opened.enter_async_context(
+                client_id = context.environment.get(f"{SETTING}__clientId")
+                credential = create_storage_credential(client_id)
+                stack.push_async_callback(credential.close)
+            token = await get_access_token(credential, STORAGE_SCOPE)
+            headers["Authorization"] = f"Bearer {token}"
+        client = await stack.enter_async_context(
             httpx.AsyncClient(
-                transport=parts.transport,
-                timeout=SECONDS,
+                transport=context.host_transport,
+                timeout=REQUEST_TIMEOUT_SECONDS,
                 follow_redirects=False,
                 headers=headers,
                 trust_env=False,
             )
         )
-        services = list(way.urls)
-        answers = await asyncio.gather(
-            *(_asked(client, way, service, parts.machine) for service in services)
+        results = await asyncio.gather(
+            *(_send(client, access, service, context.machine_clock) for service in access.urls)
         )
-    said = dict(zip(services, answers, strict=True))
-    refused = {service: text for service, text in said.items() if text != "200"}
-    if not refused:
-        return ok(**said)
-    return fail(
-        "host_storage_unreachable" if "no answer" in refused.values() else "host_storage_forbidden",
-        **said,
-    )
+    facts = dict(zip(access.urls, results, strict=True))
+    failures = {result for result in results if result != "200"}
+    if not failures:
+        return ok(**facts)
+    if NO_RESPONSE in failures:
+        return fail("host_storage_unreachable", **facts)
+    return fail("host_storage_forbidden", **facts)
 
 
-async def _asked(
-    client: httpx.AsyncClient, way: StorageAccess, service: str, machine: "Clock"
+async def _send(
+    client: httpx.AsyncClient, access: StorageAccess, service: str, machine_clock: "Clock"
 ) -> str:
-    """What the service says to the shortest list: its status, and its error code where it has one."""
-    url = way.urls[service] + LISTS[service]
-    signature = way.signature or (_signed(way, service, machine) if way.key else "")
+    """Return the status of the service, with its error code if there is one."""
+    url = access.urls[service] + LIST_PATHS[service]
+    signature = access.signature or (_sign(access, service, machine_clock) if access.key else "")
     try:
-        answer = await client.get(f"{url}&{signature}" if signature else url)
+        response = await client.get(f"{url}&{signature}" if signature else url)
     except (httpx.HTTPError, OSError):
-        return "no answer"
-    code = answer.headers.get("x-ms-error-code", "")
-    return (
-        f"{answer.status_code} {code}"
-        if SAFE_TOKEN.fullmatch(code) and answer.status_code != 200
-        else str(answer.status_code)
-    )
+        return NO_RESPONSE
+    code = response.headers.get("x-ms-error-code", "")
+    if response.status_code != 200 and SAFE_TOKEN.fullmatch(code):
+        return f"{response.status_code} {code}"
+    return str(response.status_code)
 
 
-def _signed(way: StorageAccess, service: str, machine: "Clock") -> str:
-    """A signature that lists this one service, for as long as the check may last."""
-    until = machine.now() + timedelta(minutes=10)
+def _sign(access: StorageAccess, service: str, machine_clock: "Clock") -> str:
+    """Return a SAS that permits only lists of `service` for the duration of the check."""
+    expiry = machine_clock.now() + SIGNATURE_LIFETIME
     if service == "table":
         from azure.core.credentials import AzureNamedKeyCredential
         from azure.data.tables import AccountSasPermissions as TablePermissions
-        from azure.data.tables import ResourceTypes as TableTypes
-        from azure.data.tables import generate_account_sas as for_tables
+        from azure.data.tables import ResourceTypes as TableResourceTypes
+        from azure.data.tables import generate_account_sas as generate_table_sas
 
         return str(
-            for_tables(
-                AzureNamedKeyCredential(way.account, way.key),
-                TableTypes(service=True, container=True),
+            generate_table_sas(
+                AzureNamedKeyCredential(access.account, access.key),
+                TableResourceTypes(service=True, container=True),
                 TablePermissions(list=True),
-                until,
+                expiry,
             )
         )
     from azure.storage.blob import (
@@ -124,55 +131,47 @@ def _signed(way: StorageAccess, service: str, machine: "Clock") -> str:
 
     return str(
         generate_account_sas(
-            way.account,
-            way.key,
+            access.account,
+            access.key,
             ResourceTypes(service=True),
             AccountSasPermissions(list=True),
-            until,
+            expiry,
             services=Services(blob=service == "blob", queue=service == "queue"),
         )
     )
 
 
 def parse_storage_access(environment: Mapping[str, str]) -> StorageAccess | None:
-    """As the host reads it; None where it has none, or one in a form that is not known here.
+    """Return the access that the host uses, or None if it is missing or has an unsupported form.
 
-    >>> parse_storage_access({"AzureWebJobsStorage__accountName": "mine"}).urls["queue"]
-    'https://mine.queue.core.windows.net'
+    >>> parse_storage_access({"AzureWebJobsStorage__accountName": "funchost"}).urls["queue"]
+    'https://funchost.queue.core.windows.net'
     """
-    text = environment.get(NAME, "").strip()
-    if not text:
-        return _by_identity(environment)
-    said = {
-        name.strip().lower(): value.strip()
-        for name, _, value in (part.partition("=") for part in text.split(";"))
-    }
-    account, key, signature = (
-        said.get("accountname", ""),
-        said.get("accountkey", ""),
-        said.get("sharedaccesssignature", ""),
-    )
-    suffix = said.get("endpointsuffix", "core.windows.net")
+    connection_string = environment.get(SETTING, "").strip()
+    if not connection_string:
+        return _parse_identity_access(environment)
+    pairs = (part.partition("=") for part in connection_string.split(";"))
+    members = {name.strip().lower(): value.strip() for name, _, value in pairs}
+    account, key = members.get("accountname", ""), members.get("accountkey", "")
+    signature = members.get("sharedaccesssignature", "").lstrip("?")
+    suffix = members.get("endpointsuffix", "core.windows.net")
     urls = {
-        service: said.get(f"{service}endpoint", "").rstrip("/")
+        service: members.get(f"{service}endpoint", "").rstrip("/")
         or f"https://{account}.{service}.{suffix}"
-        for service in LISTS
+        for service in LIST_PATHS
     }
-    if (
-        signature
-        and parse_qs(signature.lstrip("?")).get("sig")
-        and (account or all(f"{s}endpoint" in said for s in LISTS))
-    ):
-        return StorageAccess(urls, account, signature=signature.lstrip("?"))
+    has_urls = bool(account) or all(f"{service}endpoint" in members for service in LIST_PATHS)
+    if has_urls and parse_qs(signature).get("sig"):
+        return StorageAccess(urls, account, signature=signature)
     return StorageAccess(urls, account, key=key) if account and key else None
 
 
-def _by_identity(environment: Mapping[str, str]) -> StorageAccess | None:
-    account = environment.get(f"{NAME}__accountName", "").strip()
+def _parse_identity_access(environment: Mapping[str, str]) -> StorageAccess | None:
+    account = environment.get(f"{SETTING}__accountName", "").strip()
     urls = {
-        service: environment.get(f"{NAME}__{service}ServiceUri", "").strip().rstrip("/")
+        service: environment.get(f"{SETTING}__{service}ServiceUri", "").strip().rstrip("/")
         or (f"https://{account}.{service}.core.windows.net" if account else "")
-        for service in LISTS
+        for service in LIST_PATHS
     }
-    named = {service: url for service, url in urls.items() if url.startswith("https://")}
-    return StorageAccess(named, account, by_identity=True) if named else None
+    valid_urls = {service: url for service, url in urls.items() if url.startswith("https://")}
+    return StorageAccess(valid_urls, account, uses_identity=True) if valid_urls else None

@@ -1,7 +1,8 @@
-"""May the app do in the partner's storage what a run does there? Every probe is gone afterwards.
+"""Checks of the landing account: the container, the ledger tables and the clock.
 
-Deleting is tried first, where there is nothing: storage refuses before it looks, so that a probe is written only where
-it can be taken away again. One that a killed process left is taken away by a later check.
+The checks perform the operations of a run with probes and delete the probes. They first delete a
+probe that does not exist: storage checks the permission before the existence, so a probe is only
+written if it can be deleted. A later check deletes the probe of a process that was killed.
 """
 
 from dataclasses import dataclass
@@ -15,155 +16,163 @@ from shared.ledger.keys import random_suffix, stamp, started_at
 from shared.preflight.context import PreflightContext
 from shared.preflight.findings import Finding, fail, from_error, ok, unknown, warn
 
-FOLDER = "preflight"  # beside data/, catalogue/ and runs/
-BODY = b'{"what": "a probe of the preflight; it may be deleted"}'
-FORGOTTEN = timedelta(hours=1)  # longer than any check goes on
-ODD, WRONG = timedelta(seconds=30), timedelta(minutes=5)
+PROBE_FOLDER = "preflight"  # next to data/, catalogue/ and runs/
+PROBE_CONTENT = b'{"description": "A probe of the preflight; it can be deleted."}'
+PROBE_TABLE = "locks"  # the partition of the probes contains no lock
+MAX_PROBE_AGE = timedelta(hours=1)  # longer than any check takes
+WARN_CLOCK_SKEW, FAIL_CLOCK_SKEW = timedelta(seconds=30), timedelta(minutes=5)
+AUTHENTICATION_ERRORS = ("ClientAuthenticationError", "CredentialUnavailableError")
 
 
-async def container(parts: PreflightContext) -> Finding:
-    """Delete, write, overwrite, read, list: what plans, markers and pointers need."""
-    store, path = parts.landing, f"{FOLDER}/{probe_name(parts.machine.now())}"
-    steps = Steps("delete")
+@dataclass
+class Progress:
+    """The operation that is in progress."""
+
+    step: str
+
+
+async def check_container(context: PreflightContext) -> Finding:
+    """Delete, write, overwrite, read and list a probe in the landing container."""
+    store = context.landing
+    path = f"{PROBE_FOLDER}/{create_probe_name(context.machine_clock.now())}"
+    progress = Progress("delete")
+    facts = {"container": context.settings.landing_container}
     try:
         await store.delete(path)
         try:
-            whole = await _write_and_read(parts, path, steps)
+            is_unchanged = await _write_and_read_blob(context, path, progress)
         finally:
             await store.delete(path)
     except BillingExportError as error:
         if error.error_code == "ContainerNotFound":
-            return warn("container_missing", container=parts.settings.landing_container)
-        return from_error(error, refused=steps.at)
-    facts = {"container": parts.settings.landing_container}
-    return ok(**facts) if whole else fail("probe_not_found", **facts)
+            return warn("container_missing", **facts)
+        return from_error(error, failed_step=progress.step)
+    return ok(**facts) if is_unchanged else fail("probe_not_found", **facts)
 
 
-async def _write_and_read(parts: PreflightContext, path: str, steps: "Steps") -> bool:
-    """Whether the probe is found as it was written."""
-    store = parts.landing
-    steps.at = "write"
-    etag = await store.create(path, BODY)
-    steps.at = "overwrite"
-    await store.put_if_match(path, BODY, etag)
-    steps.at = "read"
-    found = await store.read(path)
-    steps.at = "list"
-    listed = [f"{FOLDER}/{blob.name}" for blob in await store.list(FOLDER)]
-    steps.at = "delete"
-    for name in listed:
-        if is_forgotten(name.removeprefix(f"{FOLDER}/"), parts.machine.now()):
-            await store.delete(name)
-    return found is not None and found[0] == BODY and path in listed
+async def _write_and_read_blob(context: PreflightContext, path: str, progress: Progress) -> bool:
+    """Return whether the probe is read and listed as it was written."""
+    store = context.landing
+    progress.step = "write"
+    etag = await store.create(path, PROBE_CONTENT)
+    progress.step = "overwrite"
+    await store.put_if_match(path, PROBE_CONTENT, etag)
+    progress.step = "read"
+    blob = await store.read(path)
+    progress.step = "list"
+    paths = [f"{PROBE_FOLDER}/{item.name}" for item in await store.list(PROBE_FOLDER)]
+    progress.step = "delete"
+    for other in paths:
+        if is_expired_probe(other.removeprefix(f"{PROBE_FOLDER}/"), context.machine_clock.now()):
+            await store.delete(other)
+    return blob is not None and blob[0] == PROBE_CONTENT and path in paths
 
 
-async def tables(parts: PreflightContext) -> Finding:
-    """Insert, change, list and delete a row of the locks table, where no key has its lock."""
-    row, steps = probe_name(parts.machine.now()), Steps("read")
+async def check_tables(context: PreflightContext) -> Finding:
+    """Insert, update, list and delete a probe in the locks table.
+
+    As in every run, the first access creates missing tables.
+    """
+    row_key = create_probe_name(context.machine_clock.now())
+    progress = Progress("read")
     try:
-        await parts.ledger.tables.get(
-            "locks", FOLDER, row
-        )  # the first use makes the tables, as that of any run
-        steps.at = "delete"
-        await _take_away(parts, row)
+        await context.ledger.tables.get(PROBE_TABLE, PROBE_FOLDER, row_key)
+        progress.step = "delete"
+        await _delete_row(context, row_key)
         try:
-            whole = await _insert_and_list(parts, row, steps)
+            is_unchanged = await _insert_and_list_row(context, row_key, progress)
         finally:
-            await _take_away(parts, row)
+            await _delete_row(context, row_key)
     except Exception as error:
         if not from_library(error):
             raise
-        return _tables_said(error, steps.at)
-    return (
-        ok(table_prefix=parts.settings.landing_table_prefix)
-        if whole
-        else fail("probe_not_found", table="locks")
+        return _to_table_finding(error, progress.step)
+    if not is_unchanged:
+        return fail("probe_not_found", table=PROBE_TABLE)
+    return ok(table_prefix=context.settings.landing_table_prefix)
+
+
+async def _insert_and_list_row(context: PreflightContext, row_key: str, progress: Progress) -> bool:
+    tables = context.ledger.tables
+    progress.step = "insert"
+    etag = await tables.insert(PROBE_TABLE, PROBE_FOLDER, row_key, {"run_id": ""})
+    progress.step = "update"
+    is_updated = bool(etag) and bool(
+        await tables.merge(PROBE_TABLE, PROBE_FOLDER, row_key, {"run_id": "probe"}, etag)
     )
+    progress.step = "list"
+    row_keys = [str(row.values["RowKey"]) async for row in tables.list(PROBE_TABLE, PROBE_FOLDER)]
+    progress.step = "delete"
+    for other in row_keys:
+        if is_expired_probe(other, context.machine_clock.now()):
+            await _delete_row(context, other)
+    return is_updated and row_key in row_keys
 
 
-async def _insert_and_list(parts: PreflightContext, row: str, steps: "Steps") -> bool:
-    ledger = parts.ledger.tables
-    steps.at = "insert"
-    etag = await ledger.insert("locks", FOLDER, row, {"run_id": ""})
-    steps.at = "change"
-    changed = etag and await ledger.merge("locks", FOLDER, row, {"run_id": "probe"}, etag)
-    steps.at = "list"
-    listed = [str(each.values["RowKey"]) async for each in ledger.list("locks", FOLDER)]
-    steps.at = "delete"
-    for name in listed:
-        if is_forgotten(name, parts.machine.now()):
-            await _take_away(parts, name)
-    return bool(changed) and row in listed
-
-
-async def _take_away(parts: PreflightContext, row: str) -> None:
-    """Whether it is there or not; a refusal is raised."""
+async def _delete_row(context: PreflightContext, row_key: str) -> None:
+    """Delete the row if it exists."""
     try:
-        await parts.ledger.tables.delete("locks", FOLDER, [row])
+        await context.ledger.tables.delete(PROBE_TABLE, PROBE_FOLDER, [row_key])
     except Exception as error:
         if status_of(error) != 404:
             raise
 
 
-@dataclass
-class Steps:
-    """What is being tried."""
-
-    at: str
-
-
-def _tables_said(error: BaseException, step: str) -> Finding:
+def _to_table_finding(error: BaseException, step: str) -> Finding:
     status, code = status_of(error), code_of(error)
-    facts: dict[str, Any] = {"refused": step, "http_status": status, "error_code": code}
-    facts = {name: value for name, value in facts.items() if value is not None}
-    if status is None and type(error).__name__ in (
-        "ClientAuthenticationError",
-        "CredentialUnavailableError",
-    ):
+    if status is None and type(error).__name__ in AUTHENTICATION_ERRORS:
         return fail("identity_unavailable")
+    values: dict[str, Any] = {"failed_step": step, "http_status": status, "error_code": code}
+    facts = {name: value for name, value in values.items() if value is not None}
     return fail("tables_forbidden" if status in (401, 403) else "tables_unreachable", **facts)
 
 
-async def clock_skew(parts: PreflightContext) -> Finding:
-    """Storage's Date against this machine's clock: signatures are refused when the two are minutes apart."""
+async def check_clock(context: PreflightContext) -> Finding:
+    """Compare the clock of this computer with the Date header of storage.
+
+    Storage rejects signatures if the clocks differ by several minutes.
+    """
     dates: list[str] = []
 
-    def note(response: Any) -> None:
+    def keep_date(response: Any) -> None:
         dates.append(response.http_response.headers.get("Date", ""))
 
-    asked = parts.machine.now()
+    before = context.machine_clock.now()
     try:
-        await parts.landing.get_blob_client(f"{FOLDER}/none", for_transfer=False).exists(
-            raw_response_hook=note
+        await context.landing.get_blob_client(f"{PROBE_FOLDER}/none", for_transfer=False).exists(
+            raw_response_hook=keep_date
         )
     except Exception as error:
         if not from_library(error):
             raise
-    answered = parts.machine.now()
+    after = context.machine_clock.now()
     try:
-        there = parsedate_to_datetime(dates[-1])
+        date = parsedate_to_datetime(dates[-1])
     except (IndexError, ValueError, TypeError):
         return unknown("clock_unknown")
-    skew = max(
-        asked - there - timedelta(seconds=1), there - answered, timedelta(0)
-    )  # a Date has whole seconds
+    # A Date header has a resolution of one second.
+    skew = max(before - date - timedelta(seconds=1), date - after, timedelta(0))
     facts = {"skew_seconds": round(skew.total_seconds(), 1)}
-    if skew < ODD:
+    if skew < WARN_CLOCK_SKEW:
         return ok(**facts)
-    return fail("clock_skewed", **facts) if skew >= WRONG else warn("clock_skewed", **facts)
+    if skew < FAIL_CLOCK_SKEW:
+        return warn("clock_skewed", **facts)
+    return fail("clock_skewed", **facts)
 
 
-def probe_name(now: datetime) -> str:
+def create_probe_name(now: datetime) -> str:
+    """Return a unique name that contains the time."""
     return f"probe-{stamp(now)}-{random_suffix()}"
 
 
-def is_forgotten(name: str, now: datetime) -> bool:
-    """A probe that no check still works with.
+def is_expired_probe(name: str, now: datetime) -> bool:
+    """Return whether `name` is a probe that no running check uses.
 
-    >>> from datetime import UTC
-    >>> noon = datetime(2026, 11, 8, 12, tzinfo=UTC)
-    >>> [is_forgotten(name, noon) for name in ("probe-20261108t093700z-x7qa", "probe-20261108t115900z-x7qa", "x")]
+    >>> from datetime import timezone
+    >>> noon = datetime(2026, 11, 8, 12, tzinfo=timezone.utc)
+    >>> names = ("probe-20261108t093700z-x7qa", "probe-20261108t115900z-x7qa", "x")
+    >>> [is_expired_probe(name, noon) for name in names]
     [True, False, False]
     """
-    made = started_at(name) if name.startswith("probe-") else None
-    return made is not None and now - made > FORGOTTEN
+    created_at = started_at(name) if name.startswith("probe-") else None
+    return created_at is not None and now - created_at > MAX_PROBE_AGE

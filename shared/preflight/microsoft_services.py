@@ -1,4 +1,4 @@
-"""Do Microsoft's services answer, and do they let the app in?"""
+"""Checks that Microsoft Graph and Partner Center respond and grant access."""
 
 import asyncio
 from contextlib import suppress
@@ -8,41 +8,41 @@ from shared.errors import BillingExportError, OperationGoneError, ThrottledError
 from shared.preflight.context import PreflightContext
 from shared.preflight.findings import Finding, fail, from_error, ok, skipped, warn
 
-TABLES_SECONDS = 3.0
+TABLES_TIMEOUT_SECONDS = 3.0
 
 
-async def graph(parts: PreflightContext) -> Finding:
-    """Looks at an operation that nobody has asked for, with the client of the runs: 404 says reached, and let in."""
-    if (seconds := await _held(parts)) > 0:
+async def check_graph(context: PreflightContext) -> Finding:
+    """Request an operation that does not exist: 404 means that Graph grants access."""
+    if (seconds := await _get_throttle_seconds(context)) > 0:
         return warn("graph_throttled", seconds_left=seconds)
     try:
-        await parts.graph.get_operation(str(uuid4()))
+        await context.graph.get_operation(str(uuid4()))
     except OperationGoneError as error:
         return ok(**({"request_id": error.request_id} if error.request_id else {}))
     except ThrottledError as error:
-        with suppress(Exception):  # as below
-            async with asyncio.timeout(TABLES_SECONDS):
-                await parts.ledger.throttle.after(error)
+        with suppress(Exception):  # another check reports failures of the tables
+            async with asyncio.timeout(TABLES_TIMEOUT_SECONDS):
+                await context.ledger.throttle.after(error)
         return warn("graph_throttled", seconds_left=error.retry_after_seconds or 0)
     except BillingExportError as error:
         return from_error(error)
-    return fail("graph_malformed")  # it knows what nobody has asked for
+    return fail("graph_malformed")  # Graph returned an operation that does not exist
 
 
-async def partner_center(parts: PreflightContext) -> Finding:
-    """The invoice list, as a cycle reads it."""
-    if parts.list_invoices is None:
-        return skipped("not_in_use", invoice_source=parts.settings.invoice_source)
+async def check_partner_center(context: PreflightContext) -> Finding:
+    """Read the invoice list as a cycle does."""
+    if context.list_invoices is None:
+        return skipped("not_in_use", invoice_source=context.settings.invoice_source)
     try:
-        await parts.list_invoices()
+        await context.list_invoices()
     except ThrottledError as error:
         return warn(error.code, seconds_left=error.retry_after_seconds or 0)
     return ok()
 
 
-async def _held(parts: PreflightContext) -> int:
-    """How long Graph has asked the whole app to wait. Tables that do not answer are for their own check to tell."""
-    with suppress(Exception):
-        async with asyncio.timeout(TABLES_SECONDS):
-            return await parts.ledger.throttle.seconds_left()
+async def _get_throttle_seconds(context: PreflightContext) -> int:
+    """Return how long the whole app must wait for Graph; 0 if the tables do not respond."""
+    with suppress(Exception):  # another check reports failures of the tables
+        async with asyncio.timeout(TABLES_TIMEOUT_SECONDS):
+            return await context.ledger.throttle.seconds_left()
     return 0

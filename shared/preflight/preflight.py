@@ -1,4 +1,4 @@
-"""Makes all checks side by side, each bounded in time, and names of what fails the one cause and not its consequences."""
+"""Runs all checks concurrently and reports each failure only at its cause."""
 
 import asyncio
 import logging
@@ -26,30 +26,32 @@ from shared.preflight.findings import (
 )
 from shared.redaction import format_traceback, to_infrastructure_error
 
-CHECK_SECONDS = 15.0
+CHECK_TIMEOUT_SECONDS = 15.0
 logger = logging.getLogger("partner_billing.preflight")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One question. `too_slow` is the code where no answer comes.
+    """A check; `timeout_code` is the error code if it does not complete in time.
 
-    `behind`: other checks, with the codes of this one that they explain. Where one of them fails, this one could not be
-    told: without a token Graph refuses, and only the token is at fault.
+    `explained_by` maps the names of other checks to codes of this check. If such a check failed, a
+    finding with one of its codes is only a consequence and is reported as unknown. For example,
+    Graph rejects requests without a token, so only the check of the token fails.
     """
 
     name: str
-    look: Callable[[PreflightContext], Awaitable[Finding]]
-    too_slow: str = "check_failed"
-    behind: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    run: Callable[[PreflightContext], Awaitable[Finding]]
+    timeout_code: str = "check_failed"
+    explained_by: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 NO_TOKEN = frozenset({"identity_unavailable"})
-REFUSED_BY_GRAPH = NO_TOKEN | {"graph_unauthorized", "graph_forbidden"}
-REFUSED_BY_CLOCK = frozenset(
+NO_GRAPH_ACCESS = NO_TOKEN | {"graph_unauthorized", "graph_forbidden"}
+# Storage rejects signatures from the future.
+NO_STORAGE_ACCESS = frozenset(
     {"destination_forbidden", "tables_forbidden", "host_storage_forbidden"}
-)  # a signature of tomorrow
-NOT_LANDED = frozenset(
+)
+NO_LANDING_ACCESS = frozenset(
     {
         "destination_missing",
         "destination_forbidden",
@@ -60,99 +62,92 @@ NOT_LANDED = frozenset(
         "copy_refused",
     }
 )
+STORAGE_EXPLANATIONS = {"storage_token": NO_TOKEN, "clock": NO_STORAGE_ACCESS}
 
 CHECKS = (
-    Check("settings", deployment.settings),
-    Check("versions", deployment.versions),
-    Check("graph_token", tokens.graph_token, "identity_unavailable"),
+    Check("settings", deployment.check_settings),
+    Check("versions", deployment.check_versions),
+    Check("graph_token", tokens.check_graph_token, "identity_unavailable"),
     Check(
-        "graph", microsoft_services.graph, "graph_unavailable", {"graph_token": REFUSED_BY_GRAPH}
+        "graph",
+        microsoft_services.check_graph,
+        "graph_unavailable",
+        {"graph_token": NO_GRAPH_ACCESS},
     ),
     Check(
         "partner_center",
-        microsoft_services.partner_center,
+        microsoft_services.check_partner_center,
         "partner_center_unavailable",
         {"graph_token": NO_TOKEN},
     ),
-    Check("storage_token", tokens.storage_token, "identity_unavailable"),
-    Check(
-        "landing",
-        landing.container,
-        "destination_unreachable",
-        {"storage_token": NO_TOKEN, "clock": REFUSED_BY_CLOCK},
-    ),
+    Check("storage_token", tokens.check_storage_token, "identity_unavailable"),
+    Check("landing", landing.check_container, "destination_unreachable", STORAGE_EXPLANATIONS),
     Check(
         "copy_from_url",
-        copy_from_url.copy_from_url,
+        copy_from_url.check_copy_from_url,
         "destination_unreachable",
-        {"storage_token": NO_TOKEN, "landing": NOT_LANDED},
+        {"storage_token": NO_TOKEN, "landing": NO_LANDING_ACCESS},
     ),
-    Check(
-        "tables",
-        landing.tables,
-        "tables_unreachable",
-        {"storage_token": NO_TOKEN, "clock": REFUSED_BY_CLOCK},
-    ),
+    Check("tables", landing.check_tables, "tables_unreachable", STORAGE_EXPLANATIONS),
     Check(
         "host_storage",
-        host_storage.host_storage,
+        host_storage.check_host_storage,
         "host_storage_unreachable",
-        {"storage_token": NO_TOKEN, "clock": REFUSED_BY_CLOCK},
+        STORAGE_EXPLANATIONS,
     ),
-    Check("clock", landing.clock_skew, "clock_unknown", {"landing": frozenset({"clock_unknown"})}),
-    Check("region", deployment.region),
+    Check("clock", landing.check_clock, "clock_unknown", {"landing": frozenset({"clock_unknown"})}),
+    Check("region", deployment.check_region),
 )
 
 
 class Preflight:
-    """`seconds` bounds each check, and so, as they go side by side, all of them."""
+    """Runs checks concurrently; each is limited to `timeout_seconds`."""
 
     def __init__(
         self,
-        parts: PreflightContext,
+        context: PreflightContext,
         checks: Sequence[Check] = CHECKS,
         *,
-        seconds: float = CHECK_SECONDS,
+        timeout_seconds: float = CHECK_TIMEOUT_SECONDS,
     ) -> None:
-        self._parts, self._checks, self._seconds = parts, checks, seconds
+        self._context, self._checks, self._timeout_seconds = context, checks, timeout_seconds
 
     async def run(self) -> dict[str, Any]:
-        """The report as JSON, in the order of the checks. Never raises."""
-        made = await asyncio.gather(*(self._make(check) for check in self._checks))
+        """Return the report as JSON, in the order of the checks. Never raises."""
+        completed = await asyncio.gather(*(self._run_check(check) for check in self._checks))
         return build_report(
             [
-                _unless_explained(check, found, made)
-                for check, found in zip(self._checks, made, strict=True)
+                _replace_consequence(check, result, completed)
+                for check, result in zip(self._checks, completed, strict=True)
             ]
         )
 
-    async def _make(self, check: Check) -> CompletedCheck:
-        clock = self._parts.clock
-        began = clock.monotonic()
-        finding = fail(check.too_slow, waited_seconds=self._seconds)
+    async def _run_check(self, check: Check) -> CompletedCheck:
+        clock = self._context.clock
+        started = clock.monotonic()
         try:
-            async with asyncio.timeout(self._seconds):
-                finding = await check.look(self._parts)
+            async with asyncio.timeout(self._timeout_seconds):
+                finding = await check.run(self._context)
         except TimeoutError:
-            pass
+            finding = fail(check.timeout_code, timeout_seconds=self._timeout_seconds)
         except BillingExportError as error:
             finding = from_error(error)
-        except Exception as error:  # whatever it is, the other checks are told
+        except Exception as error:  # a defect in one check must not affect the others
             logger.error(
-                "check %s: %s at %s",
+                "The check %s failed: %s at %s",
                 check.name,
                 to_infrastructure_error(error),
                 format_traceback(error),
             )
             finding = fail("check_failed", error=type(error).__name__)
-        return CompletedCheck(check.name, finding, clock.monotonic() - began)
+        return CompletedCheck(check.name, finding, clock.monotonic() - started)
 
 
-def _unless_explained(
-    check: Check, made: CompletedCheck, others: Sequence[CompletedCheck]
+def _replace_consequence(
+    check: Check, result: CompletedCheck, others: Sequence[CompletedCheck]
 ) -> CompletedCheck:
     failed = {other.name for other in others if other.finding.status == "fail"}
-    for name, codes in check.behind.items():
-        if name in failed and made.finding.code in codes:
-            return replace(made, finding=unknown("explained_elsewhere", check=name))
-    return made
+    for name, codes in check.explained_by.items():
+        if name in failed and result.finding.code in codes:
+            return replace(result, finding=unknown("explained_elsewhere", check=name))
+    return result

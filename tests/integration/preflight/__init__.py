@@ -1,1 +1,1 @@
-"""The doctor on the real SDKs, the storage emulator and the simulator: each right removed gives its code and no other red."""
+"""Tests of the preflight with the storage emulator and the simulator."""

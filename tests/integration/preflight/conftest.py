@@ -1,4 +1,4 @@
-"""A patient on this machine, whole; tests take one thing away."""
+"""A valid preflight context; each test removes one permission or service."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 from azure.core.credentials import AzureNamedKeyCredential
 from azure.data.tables import AccountSasPermissions as TablePermissions
 from azure.data.tables import ResourceTypes as TableTypes
-from azure.data.tables import generate_account_sas as table_sas
+from azure.data.tables import generate_account_sas as generate_table_sas
 from azure.storage.blob import AccountSasPermissions, ResourceTypes, Services, generate_account_sas
 from azure.storage.blob.aio import ContainerClient
 
@@ -25,7 +25,7 @@ from shared.preflight.context import PreflightContext
 from shared.preflight.preflight import Preflight
 from shared.settings import load_settings
 
-Examine = Callable[[PreflightContext], Awaitable[dict[str, Any]]]
+RunPreflight = Callable[[PreflightContext], Awaitable[dict[str, Any]]]
 
 
 @pytest.fixture
@@ -40,10 +40,10 @@ def graph_origin(simulator: Simulator) -> Iterator[str]:
 
 
 @pytest.fixture
-async def whole(
+async def context(
     azurite: Azurite, graph_origin: str, container: str
 ) -> AsyncIterator[PreflightContext]:
-    """Everything is set up right. The container is there, as `make` or the first run leaves it."""
+    """Return a context in which all checks succeed, with an existing container."""
     connection = azurite.landing.connection_string
     async with ContainerClient.from_connection_string(connection, container) as client:
         await client.create_container()
@@ -65,27 +65,27 @@ async def whole(
     return PreflightContext(
         settings=settings,
         clock=clock,
-        machine=clock,
+        machine_clock=clock,
         graph=GraphBillingClient(base_url=f"{graph_origin}/v1.0", credential=None, clock=clock),
         landing=LandingStore(container=container, connection_string=connection),
         ledger=Ledger(Tables(container, connection_string=connection), clock, hub="Tests"),
-        rules=create_source_rules(settings.source_allowed, None, loopback=True),
+        source_rules=create_source_rules(settings.source_allowed, None, loopback=True),
         environment={"AzureWebJobsStorage": azurite.funchost.connection_string},
     )
 
 
 @pytest.fixture
-async def examine(azurite: Azurite, container: str) -> AsyncIterator[Examine]:
-    """The report of a patient; afterwards nothing is left of it in container and tables."""
+async def run_preflight(azurite: Azurite, container: str) -> AsyncIterator[RunPreflight]:
+    """Return a function that runs the preflight; afterwards, verify that no probe remains."""
 
-    async def examine(parts: PreflightContext) -> dict[str, Any]:
-        report = await Preflight(parts, seconds=8).run()
-        await parts.graph.close()
-        await parts.landing.close()
-        await parts.ledger.close()
+    async def run_preflight(context: PreflightContext) -> dict[str, Any]:
+        report = await Preflight(context, timeout_seconds=8).run()
+        await context.graph.close()
+        await context.landing.close()
+        await context.ledger.close()
         return report
 
-    yield examine
+    yield run_preflight
     connection = azurite.landing.connection_string
     async with ContainerClient.from_connection_string(connection, container) as client:
         assert not await client.exists() or [blob.name async for blob in client.list_blobs()] == []
@@ -94,7 +94,7 @@ async def examine(azurite: Azurite, container: str) -> AsyncIterator[Examine]:
     await tables.close()
 
 
-def red(report: dict[str, Any]) -> dict[str, str]:
+def get_problems(report: dict[str, Any]) -> dict[str, str]:
     return {
         check["name"]: check["code"]
         for check in report["checks"]
@@ -102,54 +102,54 @@ def red(report: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def facts_of(report: dict[str, Any], name: str) -> dict[str, Any]:
+def get_facts(report: dict[str, Any], name: str) -> dict[str, Any]:
     return dict(next(check["facts"] for check in report["checks"] if check["name"] == name))
 
 
-def without(account: Account, right: str) -> str:
-    """A connection string whose signature allows all but one right: `write`, `delete`, `list`, `read` and so on."""
-    rights = {
-        name: name != right
+def connection_without(account: Account, permission: str) -> str:
+    """Return a connection string whose SAS permits everything except `permission`."""
+    permissions = {
+        name: name != permission
         for name in ("read", "write", "delete", "list", "add", "create", "update")
     }
-    until = datetime.now(UTC) + timedelta(hours=1)
-    blob_rights = {name: on for name, on in rights.items() if name not in ("add", "update")}
-    if right == "write":
-        blob_rights["create"] = False  # either of them lets a new blob be written
-    blob = generate_account_sas(
+    expiry = datetime.now(UTC) + timedelta(hours=1)
+    blob_permissions = {
+        name: on for name, on in permissions.items() if name not in ("add", "update")
+    }
+    if permission == "write":
+        blob_permissions["create"] = False  # either permission allows a new blob
+    blob_sas = generate_account_sas(
         account.name,
         account.key,
         ResourceTypes(service=True, container=True, object=True),
-        AccountSasPermissions(**blob_rights),
-        until,
+        AccountSasPermissions(**blob_permissions),
+        expiry,
         services=Services(blob=True),
     )
-    return (
-        f"AccountName={account.name};BlobEndpoint={account.blob_url};SharedAccessSignature={blob}"
-    )
+    return f"AccountName={account.name};BlobEndpoint={account.blob_url};SharedAccessSignature={blob_sas}"
 
 
-def tables_without(account: Account, right: str) -> str:
-    rights = {
-        name: name != right
+def tables_connection_without(account: Account, permission: str) -> str:
+    permissions = {
+        name: name != permission
         for name in ("read", "write", "delete", "list", "add", "create", "update")
     }
-    if right == "create":
-        rights["write"] = False  # either of them lets tables be made
-    table = table_sas(
+    if permission == "create":
+        permissions["write"] = False  # either permission allows new tables
+    table_sas = generate_table_sas(
         AzureNamedKeyCredential(account.name, account.key),
         TableTypes(service=True, container=True, object=True),
-        TablePermissions(**rights),
+        TablePermissions(**permissions),
         datetime.now(UTC) + timedelta(hours=1),
     )
-    return f"AccountName={account.name};TableEndpoint={account.table_url};SharedAccessSignature={table}"
+    return f"AccountName={account.name};TableEndpoint={account.table_url};SharedAccessSignature={table_sas}"
 
 
-def host_without(account: Account, service: str) -> str:
-    """The host's storage by a signature that leaves one of its services out."""
+def host_connection_without(account: Account, service: str) -> str:
+    """Return a connection string whose SAS permits all services except `service`."""
     services = Services(blob=True)
-    services._str = "bqt".replace(service[0], "")  # the SDK of blobs knows no tables
-    signed = generate_account_sas(
+    services._str = "bqt".replace(service[0], "")  # the blob SDK has no option for tables
+    sas = generate_account_sas(
         account.name,
         account.key,
         ResourceTypes(service=True, container=True, object=True),
@@ -159,24 +159,24 @@ def host_without(account: Account, service: str) -> str:
     )
     return (
         f"AccountName={account.name};BlobEndpoint={account.blob_url};QueueEndpoint={account.queue_url};"
-        f"TableEndpoint={account.table_url};SharedAccessSignature={signed}"
+        f"TableEndpoint={account.table_url};SharedAccessSignature={sas}"
     )
 
 
 def with_landing(
-    parts: PreflightContext, connection: str, **client_settings: Any
+    context: PreflightContext, connection: str, **client_settings: Any
 ) -> PreflightContext:
-    container = parts.settings.landing_container
+    container = context.settings.landing_container
     return replace(
-        parts,
+        context,
         landing=LandingStore(container=container, connection_string=connection, **client_settings),
     )
 
 
 def with_tables(
-    parts: PreflightContext, connection: str, **client_settings: Any
+    context: PreflightContext, connection: str, **client_settings: Any
 ) -> PreflightContext:
     tables = Tables(
-        parts.settings.landing_table_prefix, connection_string=connection, **client_settings
+        context.settings.landing_table_prefix, connection_string=connection, **client_settings
     )
-    return replace(parts, ledger=Ledger(tables, parts.clock, hub="Tests"))
+    return replace(context, ledger=Ledger(tables, context.clock, hub="Tests"))

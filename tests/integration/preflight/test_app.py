@@ -1,4 +1,4 @@
-"""The doctor as the app has it: by HTTP and by its timer, and the one check that needs an export of Microsoft's."""
+"""The preflight of the app: the HTTP endpoint, the timer and the check of server-side copy."""
 
 import json
 import logging
@@ -8,7 +8,7 @@ import pytest
 
 from local.azurite import Azurite
 from local.simulator import Behaviour
-from tests.integration.preflight.conftest import red
+from tests.integration.preflight.conftest import get_problems
 from tests.support.world import World
 
 
@@ -16,12 +16,14 @@ def by_name(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {check["name"]: check for check in report["checks"]}
 
 
-def test_by_http_before_and_after_the_first_run(
+def test_preflight_before_and_after_first_run_reports_missing_container_then_ok(
     azurite: Azurite, caplog: pytest.LogCaptureFixture
 ) -> None:
     with World(azurite, COPY_MODE="server", PROOF="transfer") as world:
         before = world.get("/api/preflight")
-        assert red(before) == {"landing": "container_missing"} and before["status"] == "warn"
+        assert (
+            get_problems(before) == {"landing": "container_missing"} and before["status"] == "warn"
+        )
         assert by_name(before)["copy_from_url"]["code"] == "copy_untried"
         assert set(before["checks"][0]) == {
             "name",
@@ -58,18 +60,20 @@ def test_by_http_before_and_after_the_first_run(
                 "app_version": events[0]["app_version"],
             }
         ]
-        told = [record for record in caplog.records if record.name == "partner_billing.preflight"]
+        records = [
+            record for record in caplog.records if record.name == "partner_billing.preflight"
+        ]
         assert (
-            len(told) == 1
-            and told[0].levelno == logging.ERROR
-            and "PartnerBilling.Read.All" in told[0].message
+            len(records) == 1
+            and records[0].levelno == logging.ERROR
+            and "PartnerBilling.Read.All" in records[0].message
         )
 
 
-def test_the_account_may_not_fetch_the_files_itself(azurite: Azurite) -> None:
-    """The emulator reads only from itself: behind the proxy, Microsoft's files are out of its reach, not of the app's."""
+def test_preflight_with_unreachable_copy_source_warns(azurite: Azurite) -> None:
+    """The emulator copies only from itself, so it cannot read a source behind the proxy."""
     with World(azurite, COPY_MODE="server", PROOF="transfer", storage_proxy=True) as world:
         assert world.land()["outcome"] == "landed"
         report = world.get("/api/preflight")
-        assert red(report) == {"copy_from_url": "copy_refused"}
+        assert get_problems(report) == {"copy_from_url": "copy_refused"}
         assert report["status"] == "warn" and "sig=" not in json.dumps(report)

@@ -1,1 +1,1 @@
-"""The doctor without a network: credentials and transports that lack one right, and the rules of its report."""
+"""Tests of the preflight without a network."""

@@ -1,4 +1,4 @@
-"""A patient on Azure in every way but one: credentials, Graph and storage at their transports. Nothing is listening."""
+"""Preflight contexts with fake credentials and fake HTTP transports."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ from shared.settings import load_settings
 
 GRAPH = "https://graph.microsoft.com/v1.0"
 TENANT = "3d8a1c5e-6f20-4b7d-9a41-c0de5eed0001"
-NOBODY = "https://127.0.0.1:9"  # the discard port: nobody listens
+UNREACHABLE_URL = "https://127.0.0.1:9"  # the discard port, on which no service listens
 SENTINEL = "SENTINEL"
 ENVIRONMENT = {
     "PARTNER_TENANT_ID": TENANT,
@@ -65,11 +65,11 @@ class Credential:
         pass
 
 
-def refusal(status: int) -> httpx.Response:
+def error_response(status: int) -> httpx.Response:
     return httpx.Response(status, json={"error": {"code": "Refused", "message": SENTINEL}})
 
 
-def patient(
+def create_context(
     *,
     token: str | None = None,
     graph: httpx.Response | Exception | None = None,
@@ -78,55 +78,64 @@ def patient(
     environment: Mapping[str, str] | None = None,
     **settings: str,
 ) -> PreflightContext:
-    """`token` None: there is none for Graph. `graph`: its answer, 404 where none is given. `host`: by service."""
+    """Return a context with a valid configuration, except for the arguments.
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    With `token` None, the app obtains no token for Graph. `graph` is the response of Graph, by
+    default 404, and `host` contains the responses of the host storage by service.
+    """
+
+    def send_graph_response(request: httpx.Request) -> httpx.Response:
         if isinstance(graph, Exception):
             raise graph
-        return graph or refusal(404)
+        return graph or error_response(404)
 
-    def answer_for_host(request: httpx.Request) -> httpx.Response:
+    def send_host_response(request: httpx.Request) -> httpx.Response:
         return (host or {}).get(request.url.host.split(".")[1], httpx.Response(200))
 
-    chosen = load_settings({**ENVIRONMENT, **settings})
+    app_settings = load_settings({**ENVIRONMENT, **settings})
     identity, storage, clock = Credential(token), Credential(storage_token), Clock()
     return PreflightContext(
-        settings=chosen,
+        settings=app_settings,
         clock=clock,
-        machine=clock,
+        machine_clock=clock,
         graph=GraphBillingClient(
-            base_url=GRAPH, credential=identity, clock=clock, transport=httpx.MockTransport(answer)
+            base_url=GRAPH,
+            credential=identity,
+            clock=clock,
+            transport=httpx.MockTransport(send_graph_response),
         ),
-        landing=LandingStore(container="billing", account_url=NOBODY, credential=storage),
+        landing=LandingStore(container="billing", account_url=UNREACHABLE_URL, credential=storage),
         ledger=Ledger(
-            Tables("none", endpoint=NOBODY, credential=storage, retry_total=0), clock, hub="Tests"
+            Tables("none", endpoint=UNREACHABLE_URL, credential=storage, retry_total=0),
+            clock,
+            hub="Tests",
         ),
-        rules=create_source_rules(chosen.source_allowed, TENANT, loopback=False),
-        environment={"AzureWebJobsStorage__accountName": "mine", **(environment or {})},
+        source_rules=create_source_rules(app_settings.source_allowed, TENANT, loopback=False),
+        environment={"AzureWebJobsStorage__accountName": "funchost", **(environment or {})},
         graph_credential=identity,
         storage_credential=storage,
         host_credential=storage,
-        transport=httpx.MockTransport(answer_for_host),
+        host_transport=httpx.MockTransport(send_host_response),
     )
 
 
-async def examined(
-    parts: PreflightContext, checks: tuple[Check, ...], **options: Any
+async def run_checks(
+    context: PreflightContext, checks: tuple[Check, ...], **options: Any
 ) -> dict[str, dict[str, Any]]:
-    """The checks by name; the report holds no word of a library, no token and no address."""
-    report = await Preflight(parts, checks, **options).run()
-    await parts.graph.close()
-    await parts.landing.close()
-    await parts.ledger.close()
+    """Return the checks by name. Verifies that the report contains no token or library text."""
+    report = await Preflight(context, checks, **options).run()
+    await context.graph.close()
+    await context.landing.close()
+    await context.ledger.close()
     assert SENTINEL not in json.dumps(report)
     return {check["name"]: check for check in report["checks"]}
 
 
-def red(checks: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def get_problems(checks: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return {
         name: check["code"] for name, check in checks.items() if check["status"] in ("fail", "warn")
     }
 
 
-def with_environment(parts: PreflightContext, **environment: str) -> PreflightContext:
-    return replace(parts, environment=environment)
+def with_environment(context: PreflightContext, **environment: str) -> PreflightContext:
+    return replace(context, environment=environment)

@@ -1,4 +1,4 @@
-"""What is told without asking anybody."""
+"""Checks that need no request."""
 
 import json
 from pathlib import Path
@@ -9,20 +9,20 @@ import pytest
 from shared.preflight.deployment import (
     ROOT,
     build_invalid_settings_report,
-    check_versions,
-    contradictions,
-    region,
-    settings,
+    check_region,
+    check_settings,
+    compare_versions,
+    find_contradictions,
 )
-from tests.unit.preflight.contexts import patient, with_environment
+from tests.unit.preflight.contexts import create_context, with_environment
 
 
-async def test_settings_that_agree() -> None:
-    assert (await settings(patient())).status == "ok"
+async def test_check_settings_without_contradiction_returns_ok() -> None:
+    assert (await check_settings(create_context())).status == "ok"
 
 
 @pytest.mark.parametrize(
-    ("changes", "environment", "named"),
+    ("changes", "environment", "expected"),
     [
         ({"INVOICE_SOURCE": "none", "INVOICE_IDS": ""}, {}, ["INVOICE_SOURCE", "EXPORT_DATASETS"]),
         (
@@ -53,7 +53,7 @@ async def test_settings_that_agree() -> None:
         ),
         (
             {
-                "LANDING_STORAGE": "AccountName=mine;AccountKey=SENTINEL",
+                "LANDING_STORAGE": "AccountName=landing;AccountKey=SENTINEL",
                 "LANDING_STORAGE__blobServiceUri": "",
                 "LANDING_STORAGE__tableServiceUri": "",
             },
@@ -63,23 +63,21 @@ async def test_settings_that_agree() -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_each_contradiction_is_named(
-    changes: dict[str, str], environment: dict[str, str], named: list[str]
+async def test_check_settings_names_the_contradicting_settings(
+    changes: dict[str, str], environment: dict[str, str], expected: list[str]
 ) -> None:
-    parts = patient(**changes)
-    found = list(contradictions(parts.settings, environment))
-    assert (
-        len(found) == 1 and all(name in found[0] for name in named) and "SENTINEL" not in found[0]
-    )
-    finding = await settings(with_environment(parts, **environment))
+    context = create_context(**changes)
+    [contradiction] = find_contradictions(context.settings, environment)
+    assert all(name in contradiction for name in expected) and "SENTINEL" not in contradiction
+    finding = await check_settings(with_environment(context, **environment))
     assert (finding.status, finding.code) == ("warn", "settings_contradict")
 
 
-PYTEST = f"pytest=={pytest.__version__} \\\n    --hash=sha256:00\n"
+PYTEST_PIN = f"pytest=={pytest.__version__} \\\n    --hash=sha256:00\n"
 
 
-def test_what_is_installed_here_is_what_is_pinned() -> None:
-    finding = check_versions(ROOT / "host.json", ROOT / "requirements.txt")
+def test_compare_versions_with_own_files_returns_ok() -> None:
+    finding = compare_versions(ROOT / "host.json", ROOT / "requirements.txt")
     assert finding.status == "ok", finding.facts
     assert finding.facts["azure-functions-durable"] and finding.facts["extension_bundle"]
 
@@ -87,27 +85,29 @@ def test_what_is_installed_here_is_what_is_pinned() -> None:
 @pytest.mark.parametrize(
     ("bundle", "pins", "status", "code"),
     [
-        ("[4.29.0, 5.0.0)", PYTEST, "fail", "bundle_too_old"),
-        ("[3.*, 4.0.0)", PYTEST, "fail", "bundle_too_old"),
+        ("[4.29.0, 5.0.0)", PYTEST_PIN, "fail", "bundle_too_old"),
+        ("[3.*, 4.0.0)", PYTEST_PIN, "fail", "bundle_too_old"),
         ("[4.30.0, 5.0.0)", "aiohttp==0.0.1\n", "warn", "versions_differ"),
         ("[4.30.0, 5.0.0)", "no-such-package==1.0\n", "warn", "versions_differ"),
         ("[4.30.0, 5.0.0)", "pytest==0.0.1 \\\n    --hash=sha256:00\n", "warn", "versions_differ"),
         ("[4.30.0, 5.0.0)", "# nothing\n", "unknown", "versions_unknown"),
-        ("[4.30.0, 5.0.0)", PYTEST, "ok", ""),
-        (None, PYTEST, "unknown", "versions_unknown"),
+        ("[4.30.0, 5.0.0)", PYTEST_PIN, "ok", ""),
+        (None, PYTEST_PIN, "unknown", "versions_unknown"),
     ],
 )
-def test_versions(tmp_path: Path, bundle: Any, pins: str, status: str, code: str) -> None:
+def test_compare_versions_returns_expected_finding(
+    tmp_path: Path, bundle: Any, pins: str, status: str, code: str
+) -> None:
     (tmp_path / "host.json").write_text(
         json.dumps({"extensionBundle": {"version": bundle}} if bundle else {})
     )
     (tmp_path / "requirements.txt").write_text(pins)
-    finding = check_versions(tmp_path / "host.json", tmp_path / "requirements.txt")
+    finding = compare_versions(tmp_path / "host.json", tmp_path / "requirements.txt")
     assert (finding.status, finding.code) == (status, code)
 
 
-async def test_the_region_of_an_account_is_not_told_by_any_request() -> None:
-    finding = await region(with_environment(patient(), REGION_NAME="West Europe"))
+async def test_check_region_on_azure_returns_unknown_with_region_of_app() -> None:
+    finding = await check_region(with_environment(create_context(), REGION_NAME="West Europe"))
     assert (finding.status, finding.code, finding.facts) == (
         "unknown",
         "region_unknown",
@@ -115,7 +115,7 @@ async def test_the_region_of_an_account_is_not_told_by_any_request() -> None:
     )
 
 
-def test_without_settings_there_is_one_thing_to_say() -> None:
+def test_build_invalid_settings_report_contains_the_faults() -> None:
     report = build_invalid_settings_report(["COPY_MODE has 'teleport': ..."])
     assert report["status"] == "fail" and report["checks"][0]["code"] == "settings_invalid"
     assert report["checks"][0]["facts"] == {"faults": ["COPY_MODE has 'teleport': ..."]}

@@ -1,4 +1,4 @@
-"""The app's own storage: how the way in is read, and what its services' answers mean."""
+"""The check of the host storage: connection settings and responses of the services."""
 
 from typing import Any
 
@@ -7,21 +7,25 @@ import pytest
 
 from shared.preflight.host_storage import parse_storage_access
 from shared.preflight.preflight import CHECKS
-from tests.unit.preflight.contexts import examined, patient, red, with_environment
+from tests.unit.preflight.contexts import create_context, get_problems, run_checks, with_environment
 
-ASKED = tuple(check for check in CHECKS if check.name in ("storage_token", "host_storage"))
-REFUSED = httpx.Response(403, headers={"x-ms-error-code": "AuthorizationPermissionMismatch"})
+CHECKS_UNDER_TEST = tuple(
+    check for check in CHECKS if check.name in ("storage_token", "host_storage")
+)
+FORBIDDEN_RESPONSE = httpx.Response(
+    403, headers={"x-ms-error-code": "AuthorizationPermissionMismatch"}
+)
 
 
 @pytest.mark.parametrize(
     ("environment", "urls"),
     [
         (
-            {"AzureWebJobsStorage__accountName": "mine"},
+            {"AzureWebJobsStorage__accountName": "funchost"},
             {
-                "blob": "https://mine.blob.core.windows.net",
-                "queue": "https://mine.queue.core.windows.net",
-                "table": "https://mine.table.core.windows.net",
+                "blob": "https://funchost.blob.core.windows.net",
+                "queue": "https://funchost.queue.core.windows.net",
+                "table": "https://funchost.table.core.windows.net",
             },
         ),
         (
@@ -30,12 +34,12 @@ REFUSED = httpx.Response(403, headers={"x-ms-error-code": "AuthorizationPermissi
         ),
         (
             {
-                "AzureWebJobsStorage": "AccountName=mine;AccountKey=a2V5==;EndpointSuffix=core.example"
+                "AzureWebJobsStorage": "AccountName=funchost;AccountKey=a2V5==;EndpointSuffix=core.example"
             },
             {
-                "blob": "https://mine.blob.core.example",
-                "queue": "https://mine.queue.core.example",
-                "table": "https://mine.table.core.example",
+                "blob": "https://funchost.blob.core.example",
+                "queue": "https://funchost.queue.core.example",
+                "table": "https://funchost.table.core.example",
             },
         ),
         (
@@ -48,40 +52,44 @@ REFUSED = httpx.Response(403, headers={"x-ms-error-code": "AuthorizationPermissi
     ],
     ids=lambda value: next(iter(value)),
 )
-def test_the_way_in(environment: dict[str, str], urls: dict[str, str]) -> None:
-    way = parse_storage_access(environment)
-    assert way is not None and way.urls == urls
-    assert sum(map(bool, (way.key, way.signature, way.by_identity))) == 1
-    assert "a2V5" not in repr(way) and "sig=" not in repr(way)
+def test_parse_storage_access_with_supported_setting_returns_urls(
+    environment: dict[str, str], urls: dict[str, str]
+) -> None:
+    access = parse_storage_access(environment)
+    assert access is not None and access.urls == urls
+    assert sum(map(bool, (access.key, access.signature, access.uses_identity))) == 1
+    assert "a2V5" not in repr(access) and "sig=" not in repr(access)
 
 
 @pytest.mark.parametrize(
-    "text",
+    "connection_string",
     ["", "nonsense", "AccountName=a", "UseDevelopmentStorage=true", "SharedAccessSignature=sig=1"],
 )
-def test_no_way_in_that_is_known(text: str) -> None:
-    assert parse_storage_access({"AzureWebJobsStorage": text}) is None
+def test_parse_storage_access_with_unsupported_setting_returns_none(connection_string: str) -> None:
+    assert parse_storage_access({"AzureWebJobsStorage": connection_string}) is None
 
 
-async def test_each_service_is_asked_with_the_identity_s_token() -> None:
-    checks = await examined(patient(), ASKED)
+async def test_check_host_storage_with_identity_requests_each_service() -> None:
+    checks = await run_checks(create_context(), CHECKS_UNDER_TEST)
     assert checks["host_storage"]["status"] == "ok"
     assert checks["host_storage"]["facts"] == {"blob": "200", "queue": "200", "table": "200"}
 
 
 @pytest.mark.parametrize("service", ["blob", "queue", "table"])
-async def test_one_service_refuses(service: str) -> None:
-    checks = await examined(patient(host={service: REFUSED}), ASKED)
-    assert red(checks) == {"host_storage": "host_storage_forbidden"}
+async def test_check_host_storage_with_denied_service_fails(service: str) -> None:
+    checks = await run_checks(create_context(host={service: FORBIDDEN_RESPONSE}), CHECKS_UNDER_TEST)
+    assert get_problems(checks) == {"host_storage": "host_storage_forbidden"}
     assert checks["host_storage"]["facts"][service] == "403 AuthorizationPermissionMismatch"
 
 
-async def test_a_redirect_is_not_followed() -> None:
-    checks = await examined(
-        patient(host={"queue": httpx.Response(302, headers={"Location": "https://queue.example"})}),
-        ASKED,
+async def test_check_host_storage_does_not_follow_redirect() -> None:
+    checks = await run_checks(
+        create_context(
+            host={"queue": httpx.Response(302, headers={"Location": "https://queue.example"})}
+        ),
+        CHECKS_UNDER_TEST,
     )
-    assert red(checks) == {"host_storage": "host_storage_forbidden"}
+    assert get_problems(checks) == {"host_storage": "host_storage_forbidden"}
 
 
 @pytest.mark.parametrize(
@@ -89,14 +97,14 @@ async def test_a_redirect_is_not_followed() -> None:
     [({"storage_token": None}, {"storage_token": "identity_unavailable"}), ({}, {})],
     ids=str,
 )
-async def test_without_a_token_only_the_token_is_at_fault(
+async def test_check_host_storage_without_token_is_not_a_second_problem(
     changes: dict[str, Any], expected: dict[str, str]
 ) -> None:
-    assert red(await examined(patient(**changes), ASKED)) == expected
+    assert get_problems(await run_checks(create_context(**changes), CHECKS_UNDER_TEST)) == expected
 
 
-async def test_where_it_is_not_known_nothing_is_red() -> None:
-    checks = await examined(with_environment(patient()), ASKED)
+async def test_check_host_storage_without_setting_returns_unknown() -> None:
+    checks = await run_checks(with_environment(create_context()), CHECKS_UNDER_TEST)
     assert (checks["host_storage"]["status"], checks["host_storage"]["code"]) == (
         "unknown",
         "host_storage_unknown",

@@ -1,4 +1,4 @@
-"""How checks are made: side by side, bounded, each by itself; and what is told of one whose cause is another."""
+"""Execution of checks: concurrency, time limits and consequences of other failures."""
 
 import asyncio
 import re
@@ -12,47 +12,52 @@ from shared.preflight.context import PreflightContext
 from shared.preflight.deployment import ROOT
 from shared.preflight.findings import CompletedCheck, Finding, build_report
 from shared.preflight.preflight import CHECKS, Check
-from tests.unit.preflight.contexts import examined, patient, red
+from tests.unit.preflight.contexts import create_context, get_problems, run_checks
 
 
-async def fine(parts: PreflightContext) -> Finding:
+async def succeed(context: PreflightContext) -> Finding:
     return findings.ok(number=1)
 
 
-async def refused(parts: PreflightContext) -> Finding:
+async def raise_refused(context: PreflightContext) -> Finding:
     raise RequestRefusedError("graph_forbidden", http_status=403, request_id="r1")
 
 
-async def broken(parts: PreflightContext) -> Finding:
+async def raise_key_error(context: PreflightContext) -> Finding:
     raise KeyError("SENTINEL")
 
 
-async def test_side_by_side_and_no_longer_than_allowed() -> None:
-    everybody = asyncio.Barrier(3)
+async def test_run_starts_checks_concurrently_and_limits_their_time() -> None:
+    barrier = asyncio.Barrier(3)
 
-    async def meets(parts: PreflightContext) -> Finding:
-        await everybody.wait()  # passes only if all three are under way
+    async def wait_for_others(context: PreflightContext) -> Finding:
+        await barrier.wait()  # returns only if all three checks are running
         return findings.ok()
 
-    async def hangs(parts: PreflightContext) -> Finding:
-        await everybody.wait()
+    async def hang(context: PreflightContext) -> Finding:
+        await barrier.wait()
         await asyncio.Event().wait()
         raise AssertionError
 
-    checks = await examined(
-        patient(),
-        (Check("one", meets), Check("two", meets), Check("slow", hangs, "graph_unavailable")),
-        seconds=0.2,
+    checks = await run_checks(
+        create_context(),
+        (
+            Check("one", wait_for_others),
+            Check("two", wait_for_others),
+            Check("slow", hang, "graph_unavailable"),
+        ),
+        timeout_seconds=0.2,
     )
-    assert red(checks) == {"slow": "graph_unavailable"}
-    assert checks["slow"]["facts"] == {"waited_seconds": 0.2}
+    assert get_problems(checks) == {"slow": "graph_unavailable"}
+    assert checks["slow"]["facts"] == {"timeout_seconds": 0.2}
 
 
-async def test_a_check_that_breaks_breaks_no_other() -> None:
-    checks = await examined(
-        patient(), (Check("broken", broken), Check("refused", refused), Check("fine", fine))
+async def test_run_with_failing_check_completes_the_others() -> None:
+    checks = await run_checks(
+        create_context(),
+        (Check("broken", raise_key_error), Check("refused", raise_refused), Check("fine", succeed)),
     )
-    assert red(checks) == {"broken": "check_failed", "refused": "graph_forbidden"}
+    assert get_problems(checks) == {"broken": "check_failed", "refused": "graph_forbidden"}
     assert checks["broken"]["facts"] == {"error": "KeyError"}
     assert checks["refused"]["facts"] == {"http_status": 403, "request_id": "r1"}
     assert list(checks) == ["broken", "refused", "fine"]
@@ -61,23 +66,26 @@ async def test_a_check_that_breaks_breaks_no_other() -> None:
 @pytest.mark.parametrize(
     ("cause", "codes", "expected"),
     [
-        (refused, {"graph_forbidden"}, "unknown"),
-        (refused, {"another"}, "fail"),
-        (fine, {"graph_forbidden"}, "fail"),
+        (raise_refused, {"graph_forbidden"}, "unknown"),
+        (raise_refused, {"another"}, "fail"),
+        (succeed, {"graph_forbidden"}, "fail"),
     ],
 )
-async def test_only_what_another_failure_explains_is_passed_on(
+async def test_run_reports_consequence_as_unknown_only_if_its_cause_failed(
     cause: Any, codes: set[str], expected: str
 ) -> None:
-    checks = await examined(
-        patient(),
-        (Check("cause", cause), Check("effect", refused, behind={"cause": frozenset(codes)})),
+    checks = await run_checks(
+        create_context(),
+        (
+            Check("cause", cause),
+            Check("effect", raise_refused, explained_by={"cause": frozenset(codes)}),
+        ),
     )
     assert checks["effect"]["status"] == expected
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("results", "expected"),
     [
         ([], "ok"),
         ([findings.ok(), findings.unknown("region_unknown"), findings.skipped("not_in_use")], "ok"),
@@ -85,27 +93,27 @@ async def test_only_what_another_failure_explains_is_passed_on(
         ([findings.warn("versions_differ"), findings.fail("role_missing")], "fail"),
     ],
 )
-def test_the_worst_is_the_status(found: list[Finding], expected: str) -> None:
-    assert (
-        build_report([CompletedCheck(str(n), each, 0.0) for n, each in enumerate(found)])["status"]
-        == expected
-    )
+def test_build_report_status_is_the_worst_finding(results: list[Finding], expected: str) -> None:
+    checks = [CompletedCheck(str(index), result, 0.0) for index, result in enumerate(results)]
+    assert build_report(checks)["status"] == expected
 
 
-def test_every_check_has_a_name_of_its_own_and_codes_that_are_explained() -> None:
+def test_checks_have_unique_names_and_existing_codes() -> None:
     assert len({check.name for check in CHECKS}) == len(CHECKS)
-    named = {check.too_slow for check in CHECKS} | {
-        code for check in CHECKS for codes in check.behind.values() for code in codes
+    codes = {check.timeout_code for check in CHECKS}.union(
+        *(group for check in CHECKS for group in check.explained_by.values())
+    )
+    assert codes <= set(CATALOGUE)
+    assert {name for check in CHECKS for name in check.explained_by} <= {
+        check.name for check in CHECKS
     }
-    assert named <= set(CATALOGUE)
-    assert {name for check in CHECKS for name in check.behind} <= {check.name for check in CHECKS}
 
 
-def test_the_document_has_every_check_and_no_other() -> None:
+def test_document_describes_exactly_the_existing_checks() -> None:
     text = (
         (ROOT / "docs" / "doctor.md")
         .read_text(encoding="utf-8")
-        .split("## The checks")[1]
+        .split("## Checks")[1]
         .split("\n**")[0]
     )
     assert re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE) == [
