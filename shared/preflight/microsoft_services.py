@@ -1,28 +1,30 @@
 """Checks that Microsoft Graph and Partner Center respond and grant access."""
 
 import asyncio
-from contextlib import suppress
+import logging
+from collections.abc import Awaitable
 from uuid import uuid4
 
 from shared.errors import BillingExportError, OperationGoneError, ThrottledError
 from shared.preflight.context import PreflightContext
 from shared.preflight.findings import Finding, fail, from_error, ok, skipped, warn
+from shared.redaction import to_infrastructure_error
 
 TABLES_TIMEOUT_SECONDS = 3.0
+logger = logging.getLogger("partner_billing.preflight")
 
 
 async def check_graph(context: PreflightContext) -> Finding:
     """Request an operation that does not exist: 404 means that Graph grants access."""
-    if (seconds := await _get_throttle_seconds(context)) > 0:
+    throttle = context.ledger.throttle
+    if seconds := await _access_throttle(throttle.seconds_left()):
         return warn("graph_throttled", seconds_left=seconds)
     try:
         await context.graph.get_operation(str(uuid4()))
     except OperationGoneError as error:
         return ok(**({"request_id": error.request_id} if error.request_id else {}))
     except ThrottledError as error:
-        with suppress(Exception):  # another check reports failures of the tables
-            async with asyncio.timeout(TABLES_TIMEOUT_SECONDS):
-                await context.ledger.throttle.after(error)
+        await _access_throttle(throttle.after(error))
         return warn("graph_throttled", seconds_left=error.retry_after_seconds or 0)
     except BillingExportError as error:
         return from_error(error)
@@ -40,9 +42,14 @@ async def check_partner_center(context: PreflightContext) -> Finding:
     return ok()
 
 
-async def _get_throttle_seconds(context: PreflightContext) -> int:
-    """Return how long the whole app must wait for Graph; 0 if the tables do not respond."""
-    with suppress(Exception):  # another check reports failures of the tables
+async def _access_throttle(access: Awaitable[int | None]) -> int | None:
+    """Return the result of `access`, or None if the tables do not respond.
+
+    The check of the tables reports their failure.
+    """
+    try:
         async with asyncio.timeout(TABLES_TIMEOUT_SECONDS):
-            return await context.ledger.throttle.seconds_left()
-    return 0
+            return await access
+    except Exception as error:
+        logger.info("The throttle is not available: %s", to_infrastructure_error(error))
+        return None
