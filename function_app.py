@@ -1,13 +1,19 @@
-"""The table of contents: every function of the app, by name. No logic.
-  timers         start_scheduled_cycle, clean_up_orphaned_runs, start_daily_retention, run_daily_preflight
-  HTTP           start_run, list_runs, get_run, list_run_blobs, cancel_run, retry_run, start_cycle, get_cycle, start_backfill,
-                 get_backfill, cancel_backfill, get_gaps, get_catalogue, get_status, get_openapi, health, preflight
-  orchestrations export_cycle, cycle_lane, backfill, backfill_lane, export_run, export_operation, page_copy, retention
-  activities     plan_exports, summarize_cycle, plan_backfill, check_backfill, summarize_backfill, claim_run, start_export,
-                 check_operation, plan_copy, read_page, copy_blobs, commit_version, tie_out, record_outcome, prune_versions,
-                 prune_plans, purge_history
+"""Table of contents of the app: registers every function and contains no logic.
 
-These names are permanent: histories and schedules hold them. Wrong settings stop the app here, before it has any.
+    timers          start_scheduled_cycle, clean_up_orphaned_runs, start_daily_retention,
+                    run_daily_preflight
+    HTTP            start_run, list_runs, get_run, list_run_blobs, cancel_run, retry_run,
+                    start_cycle, get_cycle, start_backfill, get_backfill, cancel_backfill,
+                    get_gaps, get_catalogue, get_status, get_openapi, health, preflight
+    orchestrations  export_cycle, cycle_lane, backfill, backfill_lane, export_run,
+                    export_operation, page_copy, retention
+    activities      plan_exports, summarize_cycle, plan_backfill, check_backfill,
+                    summarize_backfill, claim_run, start_export, check_operation, plan_copy,
+                    read_page, copy_blobs, commit_version, tie_out, record_outcome,
+                    prune_versions, prune_plans, purge_history
+
+The names are permanent because orchestration histories and schedules contain them. Invalid settings
+stop the app before it registers any function.
 """
 
 import azure.durable_functions as df
@@ -57,7 +63,7 @@ get_settings()
 configure_library_logging()
 app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 
-for part in (
+for module in (
     schedule,
     preflight_timer,
     http_preflight,
@@ -90,4 +96,4 @@ for part in (
     prune_plans,
     purge_history,
 ):
-    app.register_functions(part.bp)
+    app.register_functions(module.bp)

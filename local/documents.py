@@ -10,7 +10,7 @@ from pathlib import Path
 
 from local.azurite import ROOT
 from shared.errors import CATALOGUE, SECTIONS
-from triggers.openapi import text as generate_openapi
+from triggers.openapi import generate_json as generate_openapi
 
 HEADER = """\
 # Error codes

@@ -1,6 +1,4 @@
-"""GET /api/catalogue: what is landed, the newest version of every key."""
-
-from typing import Any
+"""GET /api/catalogue."""
 
 import azure.durable_functions as df
 import azure.functions as func
@@ -8,9 +6,11 @@ import azure.functions as func
 from shared.exports import Dataset
 from shared.ledger.tables import BadContinuation
 from shared.services import services
-from triggers.problem import answer, invalid, problem_details
-from triggers.queries import BAD_CONTINUATION, Query, catalogue_query
-from triggers.views import catalogue_view
+from triggers.models.catalogue import CatalogueEntryResponse, CatalogueQuery, CatalogueResponse
+from triggers.models.lists import encode_token
+from triggers.problem import problem_details
+from triggers.responses import json_response
+from triggers.validation import parse_query
 
 bp = df.Blueprint()
 
@@ -18,32 +18,37 @@ bp = df.Blueprint()
 @bp.route(route="catalogue", methods=["GET"])
 @problem_details
 async def get_catalogue(req: func.HttpRequest) -> func.HttpResponse:
-    query = catalogue_query(req)
-    try:
-        entries, continuation = await page(query)
-    except BadContinuation:
-        raise invalid(BAD_CONTINUATION) from None
-    return answer(200, {"entries": entries, "continuation": continuation})
+    """List the newest version of each export key.
 
-
-async def page(query: Query) -> tuple[list[dict[str, Any]], str | None]:
-    """Of one dataset in one request; without one, dataset after dataset until the page is full."""
-    catalogue = services().ledger.catalogue
-    datasets = [query.dataset] if query.dataset else list(Dataset)
-    at, after = query.after
-    if at:
-        if at not in datasets:
+    A page of one dataset is one request to the tables. Without a dataset, the page is filled from
+    one dataset after the other.
+    """
+    app = services()
+    now = app.clock.now()
+    query = parse_query(req, CatalogueQuery, now)
+    scope = f"catalogue {query.billing_month or ''} {query.dataset or ''}"
+    position = query.position(scope)
+    datasets = [Dataset(query.dataset)] if query.dataset else list(Dataset)
+    if position.dataset:
+        if position.dataset not in datasets:
             raise BadContinuation
-        datasets = datasets[datasets.index(Dataset(at)) :]
-    entries: list[dict[str, Any]] = []
+        datasets = datasets[datasets.index(position.dataset) :]
+    continuation = position.continuation
+    entries: list[CatalogueEntryResponse] = []
+    token = None
     for dataset in datasets:
         if len(entries) == query.limit:
-            return entries, query.continuation(None, dataset)
-        found, following = await catalogue.page(
-            dataset, billing_month=query.month, limit=query.limit - len(entries), continuation=after
+            token = encode_token(scope, None, dataset)
+            break
+        rows, following = await app.ledger.catalogue.page(
+            dataset,
+            billing_month=query.billing_month or "",
+            limit=query.limit - len(entries),
+            continuation=continuation,
         )
-        entries += [catalogue_view(entry, services().clock.now()) for entry in found]
+        entries += [CatalogueEntryResponse.from_row(row, now) for row in rows]
         if following:
-            return entries, query.continuation(following, dataset)
-        after = None
-    return entries, None
+            token = encode_token(scope, following, dataset)
+            break
+        continuation = None
+    return json_response(200, CatalogueResponse(entries=entries, continuation=token))

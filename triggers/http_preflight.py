@@ -1,11 +1,13 @@
-"""GET /api/preflight: the doctor's report, each right and dependency by itself, with the fix."""
+"""GET /api/preflight."""
 
 import azure.durable_functions as df
 import azure.functions as func
 
 from shared.services import services
-from triggers.problem import answer, problem_details
-from triggers.queries import no_query
+from triggers.models.preflight import PreflightResponse
+from triggers.problem import problem_details
+from triggers.responses import json_response
+from triggers.validation import check_no_query
 
 bp = df.Blueprint()
 
@@ -13,6 +15,8 @@ bp = df.Blueprint()
 @bp.route(route="preflight", methods=["GET"])
 @problem_details
 async def preflight(req: func.HttpRequest) -> func.HttpResponse:
-    """200 whatever was found: the question was answered, and `status` is the answer. What watches for 503 asks /health."""
-    no_query(req)
-    return answer(200, await services().preflight.run(), **{"Cache-Control": "no-store"})
+    """Check each permission and dependency. The status is 200 even if checks fail."""
+    app = services()
+    check_no_query(req, app.clock.now())
+    report = PreflightResponse.model_validate(await app.preflight.run())
+    return json_response(200, report, **{"Cache-Control": "no-store"})

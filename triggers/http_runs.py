@@ -1,7 +1,6 @@
-"""/api/runs: start one, list them, look at one and at its blobs, cancel it, do it again."""
+"""The routes below /api/runs."""
 
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 import azure.durable_functions as df
 import azure.functions as func
@@ -11,21 +10,33 @@ from shared.exports import ExportKey, MonthScope, period_word
 from shared.ledger.claims import claim, row_of
 from shared.ledger.keys import random_suffix, run_id
 from shared.ledger.runs import Run
-from shared.ledger.tables import BadContinuation
 from shared.messages import RunRequest
 from shared.planning.due import run_limits
 from shared.services import services
 from shared.telemetry import emit_event
-from triggers.problem import Problem, answer, invalid, problem_details, unknown
-from triggers.queries import BAD_CONTINUATION, blobs_query, no_query, runs_query
-from triggers.requests import RunOrder, json_object, path_id, reason_of, requested_by, run_order
-from triggers.resources import resource
-from triggers.starter import start
-from triggers.views import blob_view, run_row_view, run_view, starting_view
+from triggers.models.base import EmptyRequest
+from triggers.models.lists import encode_token
+from triggers.models.runs import (
+    BlobListQuery,
+    BlobListResponse,
+    BlobResponse,
+    CancelRunResponse,
+    RetryRunRequest,
+    RunListQuery,
+    RunListResponse,
+    RunResponse,
+    StartRunRequest,
+    StartRunResponse,
+)
+from triggers.problem import ProblemError, not_found, problem_details
+from triggers.responses import cacheable_response, json_response, retry_after
+from triggers.starter import start_orchestration
+from triggers.validation import check_no_query, get_principal, parse_body, parse_id, parse_query
 
 bp = df.Blueprint()
 
-ONE_STEP = timedelta(minutes=1)  # what an activity at work, and the way to the next one, may take
+# The longest time that a running activity and the start of the next one can take.
+MAX_STEP = timedelta(minutes=1)
 
 
 @bp.route(route="runs", methods=["POST"])
@@ -34,151 +45,165 @@ ONE_STEP = timedelta(minutes=1)  # what an activity at work, and the way to the 
 async def start_run(
     req: func.HttpRequest, client: df.DurableOrchestrationClient
 ) -> func.HttpResponse:
-    no_query(req)
-    return await begin(
-        client, run_order(json_object(req), services().clock.now()), requested_by(req)
+    """Start a run, or return the live run of the same export key."""
+    now = services().clock.now()
+    check_no_query(req, now)
+    body = parse_body(req, StartRunRequest, now)
+    return await start_run_for_key(
+        client,
+        body.key,
+        force=body.force,
+        reason=body.reason or "",
+        requested_by=get_principal(req),
     )
 
 
-async def begin(
+async def start_run_for_key(
     client: df.DurableOrchestrationClient,
-    order: RunOrder,
-    by: str,
+    key: ExportKey,
     *,
+    force: bool,
+    reason: str,
+    requested_by: str,
     retry_of: str = "",
 ) -> func.HttpResponse:
-    """Claims the key before it starts anything: of many that ask at once, one starts and the others are shown its run."""
+    """Claim the key, then start the orchestration.
+
+    Of concurrent requests for one key, one starts a run and the others return it.
+    """
     app = services()
     now = app.clock.now()
     request: RunRequest = {
-        "run_id": run_id(order.key, now, random_suffix()),
-        "key": str(order.key),
-        "force": order.force,
+        "run_id": run_id(key, now, random_suffix()),
+        "key": str(key),
+        "force": force,
         "limits": run_limits(app.settings, now),
-        "requested_by": by,
-        "reason": order.reason,
+        "requested_by": requested_by,
+        "reason": reason,
         "retry_of": retry_of,
     }
-    wanted = row_of(request, now)
-    claimed = await claim(app.ledger, wanted, leave_trace=False)
+    run = row_of(request, now)
+    claimed = await claim(app.ledger, run, leave_trace=False)
     if claimed["status"] == "superseded":
-        live = await app.ledger.runs.get(claimed["live_run_id"])
-        shown = (
-            await run_view(app.ledger, live)
-            if live
-            else starting_view(claimed["live_run_id"], order.key)
-        )
-        return accepted({**shown, "started": False}, live, now)
-    await start(client, "export_run", request["run_id"], request)
+        live_run_id = claimed["live_run_id"]
+        live = await app.ledger.runs.get(live_run_id)
+        if live is None:
+            return _accepted(StartRunResponse.starting(live_run_id, key, started=False))
+        response = await StartRunResponse.load(app.ledger, live, started=False)
+        return _accepted(response, _get_retry_after(live))
+    await start_orchestration(client, "export_run", run.run_id, request)
     emit_event(
         "run_requested",
-        f"{wanted.run_id}/requested/1",
-        run_id=wanted.run_id,
-        key=wanted.key,
-        force=wanted.force,
-        requested_by=by,
+        f"{run.run_id}/requested/1",
+        run_id=run.run_id,
+        key=run.key,
+        force=run.force,
+        requested_by=requested_by,
         retry_of=retry_of,
     )
-    return accepted({**run_row_view(wanted), "started": True}, wanted, now)
+    return _accepted(StartRunResponse.from_row(run, started=True), _get_retry_after(run))
 
 
 @bp.route(route="runs", methods=["GET"])
 @problem_details
 async def list_runs(req: func.HttpRequest) -> func.HttpResponse:
-    """One request to the tables for a page. Counts of a run that copies are those of its row: its own page has them newer."""
+    """List the runs that started in a month.
+
+    A page is one request to the tables, so the totals of a run that copies are those of its row;
+    `get_run` returns newer ones.
+    """
     app = services()
-    query = runs_query(req, app.clock.now())
-    try:
-        runs, following = await app.ledger.runs.page(
-            query.month.replace("-", ""),
-            dataset=query.dataset or "",
-            outcome=query.outcome,
-            limit=query.limit,
-            continuation=query.after[1],
-        )
-    except BadContinuation:
-        raise invalid(BAD_CONTINUATION) from None
-    return answer(
+    now = app.clock.now()
+    query = parse_query(req, RunListQuery, now)
+    month = query.started or f"{now:%Y-%m}"
+    scope = f"runs {month} {query.dataset or ''} {query.outcome or ''}"
+    runs, following = await app.ledger.runs.page(
+        month.replace("-", ""),
+        dataset=query.dataset or "",
+        outcome=query.outcome or "",
+        limit=query.limit,
+        continuation=query.position(scope).continuation,
+    )
+    return json_response(
         200,
-        {
-            "started": query.month,
-            "runs": [run_row_view(run) for run in runs],
-            "continuation": query.continuation(following),
-        },
+        RunListResponse(
+            started=month,
+            runs=[RunResponse.from_row(run) for run in runs],
+            continuation=encode_token(scope, following),
+        ),
     )
 
 
 @bp.route(route="runs/{run_id}", methods=["GET"])
 @problem_details
 async def get_run(req: func.HttpRequest) -> func.HttpResponse:
-    no_query(req)
+    """Return a run."""
     app = services()
-    run = await asked_for(req)
-    return resource(req, await run_view(app.ledger, run), **until_next(run, app.clock.now()))
+    check_no_query(req, app.clock.now())
+    run = await _get_run(req)
+    response = await RunResponse.load(app.ledger, run)
+    return cacheable_response(req, response, **_get_retry_after(run))
 
 
 @bp.route(route="runs/{run_id}/blobs", methods=["GET"])
 @problem_details
 async def list_run_blobs(req: func.HttpRequest) -> func.HttpResponse:
-    """The blobs of the version that the run lands, each with what proves it or the code of what is wrong with it."""
+    """List the blobs of the version that a run lands."""
     app = services()
-    run = await asked_for(req)
-    query = blobs_query(req, run.run_id, run.version)
-    try:
-        blobs, following = (
-            await app.ledger.blobs.page(
-                run.export_key,
-                run.version,
-                ok=query.ok,
-                limit=query.limit,
-                continuation=query.after[1],
-            )
-            if run.version
-            else ([], None)
+    query = parse_query(req, BlobListQuery, app.clock.now())
+    run = await _get_run(req)
+    scope = f"blobs {run.run_id} {run.version} {query.ok}"
+    position = query.position(scope)
+    blobs, following = (
+        await app.ledger.blobs.page(
+            run.export_key,
+            run.version,
+            ok=query.ok,
+            limit=query.limit,
+            continuation=position.continuation,
         )
-    except BadContinuation:
-        raise invalid(BAD_CONTINUATION) from None
-    return answer(
+        if run.version
+        else ([], None)
+    )
+    return json_response(
         200,
-        {
-            "run_id": run.run_id,
-            "version": run.version or None,
-            "path": run.path or None,
-            "blobs": [blob_view(blob) for blob in blobs],
-            "continuation": query.continuation(following),
-        },
+        BlobListResponse(
+            run_id=run.run_id,
+            version=run.version,
+            path=run.path,
+            blobs=[BlobResponse.from_row(blob) for blob in blobs],
+            continuation=encode_token(scope, following),
+        ),
     )
 
 
 @bp.route(route="runs/{run_id}/cancel", methods=["POST"])
 @problem_details
 async def cancel_run(req: func.HttpRequest) -> func.HttpResponse:
-    """A mark in the run's row, which every activity reads before it begins: nothing is torn off."""
-    no_query(req)
+    """Mark a run as cancelled. Each activity reads the mark before it starts work."""
     app = services()
-    if body := json_object(req):
-        raise invalid({name[:40]: "is not known; a cancel takes no fields" for name in body})
-    run = await asked_for(req)
+    now = app.clock.now()
+    check_no_query(req, now)
+    parse_body(req, EmptyRequest, now)
+    run = await _get_run(req)
     if run.outcome:
-        raise Problem(
+        raise ProblemError(
             409,
             "run_ended",
-            f"The run has ended: {run.outcome}.",
-            "There is nothing to cancel; what it landed stays.",
+            f"The run has already ended. Its outcome is {run.outcome}.",
+            "No action is needed. Data that the run landed are kept.",
             run_id=run.run_id,
             outcome=run.outcome,
         )
     if not run.cancelled:
-        await app.ledger.runs.mark_cancelled(run.run_id, app.clock.now(), requested_by(req))
-    marked = await app.ledger.runs.get(run.run_id) or run
+        await app.ledger.runs.mark_cancelled(run.run_id, app.clock.now(), get_principal(req))
+    run = await app.ledger.runs.get(run.run_id) or run
     now = app.clock.now()
-    next_look = max(now, parse_iso(marked.next_check_at)) if marked.next_check_at else now
-    return answer(
-        202,
-        {**await run_view(app.ledger, marked), "effective_by": iso(next_look + ONE_STEP)},
-        Location=f"/api/runs/{run.run_id}",
-        **until_next(marked, now),
+    next_check_at = max(now, parse_iso(run.next_check_at)) if run.next_check_at else now
+    response = await CancelRunResponse.load(
+        app.ledger, run, effective_by=iso(next_check_at + MAX_STEP)
     )
+    return _accepted(response, _get_retry_after(run))
 
 
 @bp.route(route="runs/{run_id}/retry", methods=["POST"])
@@ -187,59 +212,54 @@ async def cancel_run(req: func.HttpRequest) -> func.HttpResponse:
 async def retry_run(
     req: func.HttpRequest, client: df.DurableOrchestrationClient
 ) -> func.HttpResponse:
-    """A new run of the same key: it finds what is proven and copies only the rest.
+    """Start a new run of the same key, which copies only the blobs that are missing.
 
-    One that was forced and landed is not forced again: that would copy all of it.
+    The new run is not forced if the old one landed its data: it would copy all of them again.
     """
-    no_query(req)
     now = services().clock.now()
-    reason = reason_of(json_object(req))
-    run = await asked_for(req)
+    check_no_query(req, now)
+    body = parse_body(req, RetryRunRequest, now)
+    run = await _get_run(req)
     if not run.outcome:
-        raise Problem(
+        raise ProblemError(
             409,
             "run_live",
             "The run has not ended yet.",
-            "Wait for its end, or cancel it first.",
+            "Wait until it ends, or cancel it first.",
             run_id=run.run_id,
             stage=run.stage,
         )
-    if not is_served(run.export_key, now):
-        raise Problem(
+    scope = run.export_key.scope
+    if isinstance(scope, MonthScope) and period_word(scope.month, now) is None:
+        raise ProblemError(
             409,
             "not_served",
-            "Microsoft does not serve this month as unbilled data any more.",
-            "Ask for the billed dataset of the month's invoice instead.",
+            "Microsoft no longer provides this month as unbilled data.",
+            "Start a run of the billed dataset for the invoice of the month.",
             run_id=run.run_id,
         )
-    order = RunOrder(
-        run.export_key, run.force and run.outcome not in ("landed", "unchanged"), reason
+    return await start_run_for_key(
+        client,
+        run.export_key,
+        force=run.force and run.outcome not in ("landed", "unchanged"),
+        reason=body.reason or "",
+        requested_by=get_principal(req),
+        retry_of=run.run_id,
     )
-    return await begin(client, order, requested_by(req), retry_of=run.run_id)
 
 
-def is_served(key: ExportKey, now: datetime) -> bool:
-    return not isinstance(key.scope, MonthScope) or period_word(key.scope.month, now) is not None
-
-
-async def asked_for(req: func.HttpRequest) -> Run:
-    run = await services().ledger.runs.get(path_id(req, "run_id", "run"))
+async def _get_run(req: func.HttpRequest) -> Run:
+    run = await services().ledger.runs.get(parse_id(req, "run_id", "run"))
     if run is None:
-        raise unknown("run")
+        raise not_found("run")
     return run
 
 
-def accepted(body: dict[str, Any], run: Run | None, now: datetime) -> func.HttpResponse:
-    retry_after = until_next(run, now) if run else {"Retry-After": "5"}
-    return answer(202, body, Location=f"/api/runs/{body['run_id']}", **retry_after)
+def _accepted(response: RunResponse, headers: dict[str, str] | None = None) -> func.HttpResponse:
+    location = {"Location": f"/api/runs/{response.run_id}"}
+    headers = retry_after(services().clock.now()) if headers is None else headers
+    return json_response(202, response, **location, **headers)
 
 
-def until_next(run: Run, now: datetime) -> dict[str, str]:
-    """When it is worth asking again; nothing for a run that has ended."""
-    if run.outcome:
-        return {}
-    if not run.next_check_at:
-        return {"Retry-After": "5"}
-    return {
-        "Retry-After": str(max(1, int((parse_iso(run.next_check_at) - now).total_seconds()) + 1))
-    }
+def _get_retry_after(run: Run) -> dict[str, str]:
+    return {} if run.outcome else retry_after(services().clock.now(), run.next_check_at)

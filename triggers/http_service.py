@@ -1,10 +1,9 @@
-"""/api/status, /api/openapi.json, and /api/health: anonymous, so it says nothing but whether the app can do its work."""
+"""The routes /api/status, /api/openapi.json and /api/health."""
 
 import asyncio
 import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import azure.durable_functions as df
 import azure.functions as func
@@ -15,16 +14,17 @@ from shared.ledger.catalogue import CatalogueEntry
 from shared.ledger.cycles import Cycle
 from shared.services import Services, services
 from shared.telemetry import APP_VERSION
+from triggers.models.catalogue import CatalogueEntryResponse
+from triggers.models.cycles import CycleSummaryResponse
+from triggers.models.status import LastLanded, LiveRun, StatusResponse
 from triggers.ncrontab import next_tick
-from triggers.openapi import document
-from triggers.problem import answer, problem_details
-from triggers.queries import no_query
-from triggers.resources import resource
-from triggers.views import catalogue_view, cycle_view, live_view
+from triggers.problem import problem_details
+from triggers.responses import cacheable_response, json_response
+from triggers.validation import check_no_query
 
 bp = df.Blueprint()
 
-CACHED = 60.0  # seconds, so that anybody may ask as often as they like
+HEALTH_CACHE_SECONDS = 60.0  # limits the load that anonymous callers can cause
 SDKS = (
     "azure-functions",
     "azure-functions-durable",
@@ -33,100 +33,111 @@ SDKS = (
     "azure-identity",
     "msgraph-sdk",
 )
-_last: dict[str, float | bool] = {}
+_cached_health: dict[str, float | bool] = {}
 
 
 @bp.route(route="status", methods=["GET"])
 @problem_details
 async def get_status(req: func.HttpRequest) -> func.HttpResponse:
-    """One look at everything: what comes next, what runs, what landed last."""
-    no_query(req)
+    """Return the schedule, the live runs, what landed last and the installed versions."""
     app = services()
     now = app.clock.now()
-    cycle, runs, landed = await asyncio.gather(last_cycle(app), live_runs(app), last_landed(app))
+    check_no_query(req, now)
+    cycle, live_runs, last_landed = await asyncio.gather(
+        _get_last_cycle(app), _list_live_runs(app), _get_last_landed(app)
+    )
     tick = next_tick(app.settings.export_schedule, now)
-    return answer(
+    return json_response(
         200,
-        {
-            "now": iso(now),
-            "schedule": app.settings.export_schedule,
-            "next_tick_at": iso(tick) if tick else None,
-            "last_cycle": {**cycle_view(cycle, []), "runs": len(cycle.runs)} if cycle else None,
-            "live_runs": runs,
-            "last_landed": landed,
-            "task_hub": app.settings.task_hub_name,
-            "versions": versions(),
-        },
+        StatusResponse(
+            now=iso(now),
+            schedule=app.settings.export_schedule,
+            next_tick_at=iso(tick) if tick else None,
+            last_cycle=CycleSummaryResponse.from_row(cycle) if cycle else None,
+            live_runs=live_runs,
+            last_landed=last_landed,
+            task_hub=app.settings.task_hub_name,
+            versions=_get_versions(),
+        ),
     )
 
 
-async def last_cycle(app: Services) -> Cycle | None:
-    month = BillingMonth.of(app.clock.now())
-    for one in (month, month.previous()):
-        if cycle := await app.ledger.cycles.newest(str(one).replace("-", "")):
+async def _get_last_cycle(app: Services) -> Cycle | None:
+    current = BillingMonth.of(app.clock.now())
+    for month in (current, current.previous()):
+        if cycle := await app.ledger.cycles.newest(str(month).replace("-", "")):
             return cycle
     return None
 
 
-async def live_runs(app: Services) -> list[dict[str, Any]]:
-    """What holds a key: of this task hub and of others on the same landing account. Oldest first."""
+async def _list_live_runs(app: Services) -> list[LiveRun]:
+    """List the runs that hold an export key, the oldest first.
+
+    The list includes the runs of other task hubs that use the same landing account.
+    """
     locks = [lock async for lock in app.ledger.locks.held()]
     rows = await asyncio.gather(*(app.ledger.runs.get(lock.run_id) for lock in locks))
-    shown = [live_view(lock, run) for lock, run in zip(locks, rows, strict=True)]
-    return sorted(shown, key=lambda run: (run["started_at"] or "~", run["run_id"]))
+    runs = [LiveRun.from_row(lock, row) for lock, row in zip(locks, rows, strict=True)]
+    return sorted(runs, key=lambda run: (run.started_at or "~", run.run_id))
 
 
-async def last_landed(app: Services) -> dict[str, Any]:
-    """Per dataset the key that landed last; null where nothing has."""
-
-    async def of(dataset: Dataset) -> CatalogueEntry | None:
+async def _get_last_landed(app: Services) -> LastLanded:
+    async def get_newest(dataset: Dataset) -> CatalogueEntry | None:
         entries = [
             entry async for entry in app.ledger.catalogue.of_dataset(dataset) if entry.landed_at
         ]
         return max(entries, key=lambda entry: entry.landed_at, default=None)
 
-    found = await asyncio.gather(*(of(dataset) for dataset in Dataset))
-    return {
-        dataset.value: catalogue_view(entry, app.clock.now()) if entry else None
-        for dataset, entry in zip(Dataset, found, strict=True)
-    }
+    newest = await asyncio.gather(*(get_newest(dataset) for dataset in Dataset))
+    return LastLanded(
+        **{
+            dataset.value: CatalogueEntryResponse.from_row(entry, app.clock.now())
+            if entry
+            else None
+            for dataset, entry in zip(Dataset, newest, strict=True)
+        }
+    )
 
 
 @cache
-def versions() -> dict[str, str | None]:
-    """Of the app, of Python and of the SDKs that are really there."""
-    found: dict[str, str | None] = {"app": APP_VERSION, "python": platform.python_version()}
+def _get_versions() -> dict[str, str | None]:
+    """Return the versions of the app, of Python and of the installed SDKs."""
+    versions: dict[str, str | None] = {"app": APP_VERSION, "python": platform.python_version()}
     for name in SDKS:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = None
-    return found
+            versions[name] = None
+    return versions
 
 
 @bp.route(route="openapi.json", methods=["GET"])
 @problem_details
 async def get_openapi(req: func.HttpRequest) -> func.HttpResponse:
-    """What this app answers to, as OpenAPI 3.1."""
-    no_query(req)
-    return resource(req, document())
+    """Return the OpenAPI 3.1 document of this API."""
+    # Only this route needs the module, and its import would slow down every cold start.
+    from triggers.openapi import get_document
+
+    check_no_query(req, services().clock.now())
+    return cacheable_response(req, get_document())
 
 
 @bp.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 @problem_details
 async def health(req: func.HttpRequest) -> func.HttpResponse:
-    clock = services().clock
-    if not _last or clock.monotonic() - _last["at"] >= CACHED:
-        _last.update(at=clock.monotonic(), well=await is_well())
+    """Return 200 if the tables are available, otherwise 503. The result is cached."""
+    now = services().clock.monotonic()
+    if not _cached_health or now - _cached_health["checked_at"] >= HEALTH_CACHE_SECONDS:
+        _cached_health.update(checked_at=now, is_healthy=await _is_healthy())
     return func.HttpResponse(
-        status_code=200 if _last["well"] else 503, headers={"Cache-Control": "no-store"}
+        status_code=200 if _cached_health["is_healthy"] else 503,
+        headers={"Cache-Control": "no-store"},
     )
 
 
-async def is_well() -> bool:
-    """The tables answer: without them no run can begin or end."""
+async def _is_healthy() -> bool:
     try:
         await services().ledger.locks.get("health")
-    except Exception:  # whatever it is, the answer is 503 and the log of the next run says why
+    except Exception:  # callers are anonymous, so the response does not contain the reason
         return False
     return True

@@ -1,133 +1,127 @@
-"""Errors as `application/problem+json`. The only place that knows status codes.
+"""Error responses of the HTTP API: `application/problem+json` documents (RFC 9457).
 
-Every problem has a stable `code` and a `remedy`; nothing in it quotes a library or a row.
+Every problem has a stable `code` and a `remedy`. No problem contains the text of an exception, a
+value of a row or a secret.
 """
 
 import functools
-import json
 import logging
 from collections.abc import Awaitable, Callable
-from itertools import islice
 from typing import Any, ParamSpec
 
 import azure.functions as func
 
 from shared.errors import InfrastructureError, TransientError
+from shared.ledger.tables import BadContinuation
 from shared.redaction import (
     accept_context,
     format_traceback,
     to_infrastructure_error,
     trace_context,
 )
+from triggers.models.lists import INVALID_CONTINUATION
+from triggers.responses import DEFAULT_RETRY_AFTER, encode_json
 
 P = ParamSpec("P")
-
-MOST_FAULTS = 50
 
 logger = logging.getLogger("partner_billing.http")
 
 
-class Problem(Exception):
-    """An answer that is not what was asked for. `members` go into the body as they are."""
+class ProblemError(Exception):
+    """A request that ends with a problem document.
 
-    def __init__(self, status: int, code: str, title: str, remedy: str, **members: Any) -> None:
-        self.status, self.code, self.title, self.remedy, self.members = (
-            status,
-            code,
-            title,
-            remedy,
-            members,
-        )
+    Args:
+        status: The HTTP status.
+        code: The stable error code.
+        title: What happened.
+        remedy: What the caller can do.
+        fields: Additional fields of the document.
+    """
+
+    def __init__(self, status: int, code: str, title: str, remedy: str, **fields: Any) -> None:
+        self.status = status
+        self.code = code
+        self.title = title
+        self.remedy = remedy
+        self.fields = fields
         super().__init__(code)
 
 
-def invalid(faults: dict[str, str]) -> Problem:
-    """Every wrong field at once: name -> what is wrong and what is expected. Of nonsense, the beginning."""
-    return Problem(
+def invalid_request(messages: dict[str, str]) -> ProblemError:
+    """Return the problem for a request with invalid fields: field name -> message."""
+    return ProblemError(
         400,
         "request_invalid",
-        "The request has wrong fields.",
-        "Correct the fields named in `errors`.",
-        errors=[
-            {"field": field, "message": message}
-            for field, message in islice(faults.items(), MOST_FAULTS)
-        ],
+        "The request has invalid fields.",
+        "Correct the fields listed in `errors`.",
+        errors=[{"field": field, "message": message} for field, message in messages.items()],
     )
 
 
-def unknown(what: str) -> Problem:
-    return Problem(404, "not_found", f"There is no such {what}.", f"Check the id of the {what}.")
-
-
-def answer(status: int, body: Any, **headers: str) -> func.HttpResponse:
-    return func.HttpResponse(
-        _json(body),
-        status_code=status,
-        headers=headers,
-        mimetype="application/json",
-        charset="utf-8",
+def not_found(resource: str) -> ProblemError:
+    """Return the problem for a resource that does not exist, for example "run"."""
+    return ProblemError(
+        404, "not_found", f"The {resource} does not exist.", f"Check the ID of the {resource}."
     )
 
 
-def said(problem: Problem) -> func.HttpResponse:
-    body = {
+def problem_response(problem: ProblemError) -> func.HttpResponse:
+    """Return the response for a problem. A 503 response contains `Retry-After`."""
+    document = {
         "type": "about:blank",
         "title": problem.title,
         "status": problem.status,
         "code": problem.code,
         "remedy": problem.remedy,
-        **problem.members,
+        **problem.fields,
     }
-    headers = {"Retry-After": "10"} if problem.status == 503 else {}
     return func.HttpResponse(
-        _json(body),
+        encode_json(document),
         status_code=problem.status,
-        headers=headers,
+        headers=DEFAULT_RETRY_AFTER if problem.status == 503 else {},
         mimetype="application/problem+json",
         charset="utf-8",
     )
 
 
-def _json(body: Any) -> bytes:
-    """Half of a surrogate pair, which JSON lets a caller send, goes out as it came: escaped."""
-    return json.dumps(body, ensure_ascii=False).encode("utf-8", "backslashreplace")
-
-
 def problem_details(
     function: Callable[P, Awaitable[func.HttpResponse]],
 ) -> Callable[P, Awaitable[func.HttpResponse]]:
-    """The wall around every HTTP trigger: whatever happens inside, the answer is one of ours."""
+    """Convert every exception of an HTTP trigger into a problem document."""
 
     @functools.wraps(function)
-    async def wall(*args: P.args, **kwargs: P.kwargs) -> func.HttpResponse:
+    async def wrapper(*args: P.args, **kwargs: P.kwargs) -> func.HttpResponse:
         try:
             with trace_context(kwargs):
                 return await function(*args, **kwargs)
-        except Problem as problem:
-            return said(problem)
-        except (
-            Exception
-        ) as error:  # all of them: this is the one place that must not let anything through
-            cause, place = to_infrastructure_error(error), format_traceback(error)
-            passing = isinstance(error, TransientError | InfrastructureError) or _is_storage(error)
-        logger.error("%s failed: %s at %s", getattr(function, "__name__", "function"), cause, place)
-        if passing:
-            return said(
-                Problem(
-                    503,
-                    "ledger_unavailable",
-                    "The app cannot reach its tables or its task hub just now.",
-                    "Ask again in some seconds. If it lasts, look at the firewall and the roles of the storage accounts.",
-                )
-            )
-        return said(
-            Problem(500, "internal", "The app failed.", "Look at the app's log around this time.")
-        )
+        except ProblemError as problem:
+            return problem_response(problem)
+        except BadContinuation:
+            return problem_response(invalid_request({"continuation": INVALID_CONTINUATION}))
+        except Exception as error:  # the response must not depend on an unexpected exception
+            sanitized, place = to_infrastructure_error(error), format_traceback(error)
+            is_transient = isinstance(error, TransientError | InfrastructureError)
+            is_transient = is_transient or _is_storage_error(error)
+        name = getattr(function, "__name__", "function")
+        logger.error("%s failed: %s at %s", name, sanitized, place)
+        return problem_response(_UNAVAILABLE if is_transient else _INTERNAL)
 
-    return accept_context(wall)
+    return accept_context(wrapper)
 
 
-def _is_storage(error: BaseException) -> bool:
+_UNAVAILABLE = ProblemError(
+    503,
+    "ledger_unavailable",
+    "The app cannot reach its tables or its task hub.",
+    "Retry after some seconds. If the problem persists, check the firewall and the role "
+    "assignments of the storage accounts.",
+)
+_INTERNAL = ProblemError(
+    500, "internal", "The app failed.", "Check the application log for the time of the request."
+)
+
+
+def _is_storage_error(error: BaseException) -> bool:
     return any(
         kind.__module__.startswith(("azure.core", "aiohttp")) for kind in type(error).__mro__
     )

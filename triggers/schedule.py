@@ -1,4 +1,4 @@
-"""Timers: the cycle, and the judge of dead runs."""
+"""Timers that start cycles and retention, and the orphaned-run cleanup."""
 
 import json
 import logging
@@ -8,10 +8,9 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from shared.clock import iso, parse_iso
+from shared.ledger import outcomes
 from shared.ledger.cycles import Cycle
 from shared.ledger.keys import stamp
-from shared.ledger.outcomes import InstanceState
-from shared.ledger.outcomes import clean_up_orphaned_runs as settle
 from shared.redaction import sanitize_exceptions
 from shared.services import services
 from shared.telemetry import emit_event
@@ -19,7 +18,9 @@ from shared.telemetry import emit_event
 bp = df.Blueprint()
 logger = logging.getLogger("partner_billing.schedule")
 
-EARLY = timedelta(seconds=5)  # a timer may fire a little before its tick
+MAX_EARLY = timedelta(seconds=5)  # a timer can fire slightly before its tick
+MAX_LATE = timedelta(hours=1)
+RuntimeStatus = df.OrchestrationRuntimeStatus
 
 
 @bp.timer_trigger(
@@ -30,14 +31,18 @@ EARLY = timedelta(seconds=5)  # a timer may fire a little before its tick
 async def start_scheduled_cycle(
     timer: func.TimerRequest, client: df.DurableOrchestrationClient
 ) -> None:
-    """Idempotent: the cycle's id is its tick, so a tick that fires twice starts one cycle."""
+    """Start the cycle of a tick.
+
+    Idempotent: the ID of the cycle contains the tick, so a tick that fires twice starts one cycle.
+    """
     app = services()
-    tick = tick_of(timer, app.clock.now())
+    now = app.clock.now()
+    tick = get_tick(timer, now)
     cycle_id = f"cycle-{stamp(tick)}"
-    if await client.get_status(cycle_id):  # of any state: this tick is served
+    if await client.get_status(cycle_id):  # in any state
         return
     await app.ledger.cycles.insert(
-        Cycle(cycle_id, "starting", iso(tick), "timer", started_at=iso(app.clock.now()))
+        Cycle(cycle_id, "starting", iso(tick), "timer", started_at=iso(now))
     )
     await client.start_new("export_cycle", cycle_id, {"cycle_id": cycle_id, "tick": iso(tick)})
     emit_event(
@@ -48,21 +53,23 @@ async def start_scheduled_cycle(
         requested_by="timer",
         late=bool(timer.past_due),
     )
-    logger.info("cycle %s started%s", cycle_id, ", late" if timer.past_due else "")
+    logger.info("cycle %s started%s", cycle_id, " late" if timer.past_due else "")
 
 
-def tick_of(timer: func.TimerRequest, now: datetime) -> datetime:
-    """The tick being served: what the host calls Next during the call; of a late one, the moment it is served."""
+def get_tick(timer: func.TimerRequest, now: datetime) -> datetime:
+    """Return the tick that a timer serves.
+
+    While the function runs, the host reports that tick as `Next`. If the time is missing or far
+    from the current time, for example because the app was stopped, the tick is the current time.
+    """
     try:
-        status = (
-            json.loads(timer.schedule_status)
-            if isinstance(timer.schedule_status, str)
-            else timer.schedule_status
-        )
+        status = timer.schedule_status
+        if isinstance(status, str):
+            status = json.loads(status)
         planned = parse_iso(str(status["Next"]))
     except (ValueError, TypeError, KeyError, OverflowError):
         return now
-    return planned if now - timedelta(hours=1) <= planned <= now + EARLY else now
+    return planned if now - MAX_LATE <= planned <= now + MAX_EARLY else now
 
 
 @bp.timer_trigger(schedule="0 30 2 * * *", arg_name="timer", use_monitor=True, run_on_startup=False)
@@ -71,8 +78,12 @@ def tick_of(timer: func.TimerRequest, now: datetime) -> datetime:
 async def start_daily_retention(
     timer: func.TimerRequest, client: df.DurableOrchestrationClient
 ) -> None:
-    """Idempotent: one instance a day. A day that failed is made up for by the next: what was left is found again."""
-    day = services().clock.now().strftime("%Y-%m-%d")
+    """Start the retention of the day.
+
+    Idempotent: each day has one instance. If it fails, the instance of the next day also deletes
+    what it left.
+    """
+    day = f"{services().clock.now():%Y-%m-%d}"
     if not await client.get_status(f"retention-{day}"):
         await client.start_new("retention", f"retention-{day}", {"day": day})
 
@@ -85,18 +96,21 @@ async def start_daily_retention(
 async def clean_up_orphaned_runs(
     timer: func.TimerRequest, client: df.DurableOrchestrationClient
 ) -> None:
-    """The only judge of death. Idempotent: what it finds closed already, it leaves; what half done, it finishes."""
+    """Close the runs whose orchestration is gone.
 
-    async def look(run_id: str) -> InstanceState:
+    Idempotent: closed runs are skipped, and an interrupted cleanup is completed.
+    """
+
+    async def get_state(run_id: str) -> outcomes.InstanceState:
         status = await client.get_status(run_id)
         if not status:
             return "unknown"
         match status.runtime_status:
-            case df.OrchestrationRuntimeStatus.Terminated | df.OrchestrationRuntimeStatus.Canceled:
+            case RuntimeStatus.Terminated | RuntimeStatus.Canceled:
                 return "terminated"
-            case df.OrchestrationRuntimeStatus.Completed | df.OrchestrationRuntimeStatus.Failed:
+            case RuntimeStatus.Completed | RuntimeStatus.Failed:
                 return "over"
         return "live"
 
-    for run_id in await settle(services().ledger, look):
-        logger.warning("run %s was dead and is closed", run_id)
+    for run_id in await outcomes.clean_up_orphaned_runs(services().ledger, get_state):
+        logger.warning("closed the orphaned run %s", run_id)

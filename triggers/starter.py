@@ -1,4 +1,4 @@
-"""Starts an orchestration for an HTTP trigger. What it is to do is written down before; if this fails, that stays."""
+"""Start of orchestrations by HTTP triggers."""
 
 import logging
 from collections.abc import Mapping
@@ -7,28 +7,47 @@ from typing import Any
 import azure.durable_functions as df
 
 from shared.redaction import to_infrastructure_error
-from triggers.problem import Problem
+from triggers.problem import ProblemError
 
 logger = logging.getLogger("partner_billing.http")
 
+DIED = (
+    df.OrchestrationRuntimeStatus.Failed,
+    df.OrchestrationRuntimeStatus.Terminated,
+    df.OrchestrationRuntimeStatus.Canceled,
+)
 
-async def start(
+
+async def start_orchestration(
     client: df.DurableOrchestrationClient,
     orchestrator: str,
     instance_id: str,
     request: Mapping[str, Any],
 ) -> None:
-    """Raises Problem 503 where the engine did not take it: a claim that stays is settled by the timer."""
+    """Start an orchestration whose row or claim has been written.
+
+    If the start fails, the row or claim remains; the orphaned-run cleanup closes it.
+
+    Raises:
+        ProblemError: 503 if the task hub did not accept the orchestration.
+    """
     try:
         await client.start_new(orchestrator, instance_id, request)
         return
-    except Exception as error:  # the SDK raises a bare Exception with the engine's words
-        said = to_infrastructure_error(error)
-    logger.error("%s %s was not started: %s", orchestrator, instance_id, said)
-    raise Problem(
+    except Exception as error:  # the SDK raises Exception, with text that can contain a key
+        sanitized = to_infrastructure_error(error)
+    logger.error("could not start %s %s: %s", orchestrator, instance_id, sanitized)
+    raise ProblemError(
         503,
         "start_failed",
-        "The task hub did not take the orchestration.",
-        "Ask again in ten minutes: until then its key is held. If it lasts, look at the app's own storage account.",
+        "The task hub did not accept the orchestration.",
+        "Retry after ten minutes; the export key is locked until then. If the problem persists, "
+        "check the app's own storage account.",
         id=instance_id,
     )
+
+
+async def has_died(client: df.DurableOrchestrationClient, instance_id: str) -> bool:
+    """Return whether an orchestration ended without completing."""
+    status = await client.get_status(instance_id)
+    return bool(status) and status.runtime_status in DIED

@@ -18,4 +18,4 @@ def world(azurite: Azurite) -> Iterator[World]:
 @pytest.fixture(autouse=True)
 def health_is_not_known() -> None:
     """It is kept for a minute, by the process."""
-    http_service._last.clear()
+    http_service._cached_health.clear()

@@ -1,4 +1,4 @@
-"""The wall around HTTP triggers: whatever happens inside, one of our answers comes out."""
+"""Conversion of exceptions into problem documents."""
 
 import json
 import logging
@@ -16,40 +16,51 @@ from shared.errors import (
     ThrottledError,
     UnavailableError,
 )
-from tests.unit.triggers.asked import request
-from triggers.problem import Problem, answer, invalid, problem_details, said, unknown
+from shared.ledger.tables import BadContinuation
+from tests.unit.triggers.http_requests import make_request
+from triggers.problem import (
+    ProblemError,
+    invalid_request,
+    not_found,
+    problem_details,
+    problem_response,
+)
+from triggers.responses import json_response
 
 SECRET = "https://a.table.core.windows.net/locks?sig=TOPSECRET"
 
 
-async def outcome_of(error: BaseException) -> func.HttpResponse:
+async def call_failing_trigger(error: BaseException) -> func.HttpResponse:
+    """Return the response of a trigger that raises `error`."""
+
     @problem_details
     async def trigger(req: func.HttpRequest) -> func.HttpResponse:
         raise error
 
-    return await trigger(request())
+    return await trigger(make_request())
 
 
-def body(response: func.HttpResponse) -> dict[str, Any]:
-    assert response.mimetype == "application/problem+json" and response.charset == "utf-8"
-    content: dict[str, Any] = json.loads(response.get_body())
-    assert content["status"] == response.status_code and {"type", "title", "code", "remedy"} <= set(
-        content
-    )
-    return content
+def read_problem(response: func.HttpResponse) -> dict[str, Any]:
+    """Return the document of a problem response after checking its common parts."""
+    assert (response.mimetype, response.charset) == ("application/problem+json", "utf-8")
+    document: dict[str, Any] = json.loads(response.get_body())
+    assert document["status"] == response.status_code
+    assert {"type", "title", "code", "remedy"} <= set(document)
+    return document
 
 
-class PlainStorageError(HttpResponseError):
-    pass
+class CustomStorageError(HttpResponseError):
+    """A subclass outside the Azure packages."""
 
 
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [
-        (invalid({"dataset": "is missing"}), 400, "request_invalid"),
-        (unknown("run"), 404, "not_found"),
-        (Problem(409, "run_ended", "The run has ended.", "Nothing."), 409, "run_ended"),
-        (Problem(413, "request_too_large", "T", "R"), 413, "request_too_large"),
+        (invalid_request({"dataset": "is required"}), 400, "request_invalid"),
+        (BadContinuation(), 400, "request_invalid"),
+        (not_found("run"), 404, "not_found"),
+        (ProblemError(409, "run_ended", "The run has ended.", "Nothing."), 409, "run_ended"),
+        (ProblemError(413, "request_too_large", "T", "R"), 413, "request_too_large"),
         (ValueError(SECRET), 500, "internal"),
         (KeyError("sig=TOPSECRET"), 500, "internal"),
         (AssertionError(SECRET), 500, "internal"),
@@ -59,53 +70,48 @@ class PlainStorageError(HttpResponseError):
         (UnavailableError("destination_unreachable"), 503, "ledger_unavailable"),
         (InfrastructureError("lock_contended", "Locks"), 503, "ledger_unavailable"),
         (HttpResponseError(message=SECRET), 503, "ledger_unavailable"),
-        (PlainStorageError(message=SECRET), 503, "ledger_unavailable"),
+        (CustomStorageError(message=SECRET), 503, "ledger_unavailable"),
         (ServiceRequestError(SECRET), 503, "ledger_unavailable"),
         (aiohttp.ClientConnectionError(SECRET), 503, "ledger_unavailable"),
     ],
 )
-async def test_every_error_has_its_answer(
+async def test_problem_details_exception_returns_its_problem(
     error: Exception, status: int, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    response = await outcome_of(error)
-    content = body(response)
-    assert (response.status_code, content["code"]) == (status, code)
-    assert "TOPSECRET" not in response.get_body().decode() and "TOPSECRET" not in caplog.text
+    response = await call_failing_trigger(error)
+    document = read_problem(response)
+    assert (response.status_code, document["code"]) == (status, code)
+    assert "TOPSECRET" not in response.get_body().decode()
+    assert "TOPSECRET" not in caplog.text
     assert ("Retry-After" in response.headers) == (status == 503)
     assert bool(caplog.records) == (status in (500, 503))
-    assert all(
-        record.exc_info is None and record.levelno == logging.ERROR for record in caplog.records
-    )
+    assert all(record.exc_info is None for record in caplog.records)
+    assert all(record.levelno == logging.ERROR for record in caplog.records)
 
 
-async def test_the_end_of_a_task_is_no_answer() -> None:
+async def test_problem_details_keyboard_interrupt_is_not_caught() -> None:
     with pytest.raises(KeyboardInterrupt):
-        await outcome_of(KeyboardInterrupt())
+        await call_failing_trigger(KeyboardInterrupt())
 
 
-async def test_what_is_answered_passes() -> None:
+async def test_problem_details_success_returns_the_response() -> None:
     @problem_details
     async def trigger(req: func.HttpRequest) -> func.HttpResponse:
-        """Words."""
-        return answer(202, {"ü": "\ud83d"}, Location="/api/runs/x")
+        """Return a document."""
+        return json_response(202, {})
 
-    response = await trigger(request())
-    assert (response.status_code, response.mimetype, response.headers["Location"]) == (
-        202,
-        "application/json",
-        "/api/runs/x",
-    )
-    assert (
-        json.loads(response.get_body()) == {"ü": "\ud83d"} and "ü".encode() in response.get_body()
-    )
-    assert trigger.__name__ == "trigger" and trigger.__doc__ == "Words."
+    response = await trigger(make_request())
+    assert response.status_code == 202
+    assert (trigger.__name__, trigger.__doc__) == ("trigger", "Return a document.")
 
 
-def test_members_go_into_the_body() -> None:
-    content = body(said(Problem(409, "run_ended", "T", "R", run_id="r", outcome="landed")))
-    assert (content["run_id"], content["outcome"], content["type"]) == (
-        "r",
-        "landed",
-        "about:blank",
-    )
-    assert body(said(invalid({"a": "b"})))["errors"] == [{"field": "a", "message": "b"}]
+def test_problem_response_contains_the_additional_fields() -> None:
+    problem = ProblemError(409, "run_ended", "T", "R", run_id="r", outcome="landed")
+    document = read_problem(problem_response(problem))
+    assert (document["run_id"], document["outcome"]) == ("r", "landed")
+    assert document["type"] == "about:blank"
+
+
+def test_invalid_request_lists_the_fields() -> None:
+    document = read_problem(problem_response(invalid_request({"a": "b"})))
+    assert document["errors"] == [{"field": "a", "message": "b"}]

@@ -1,4 +1,4 @@
-"""Which tick a timer serves."""
+"""The tick that a timer serves."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -11,15 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.clock import parse_iso
-from triggers.schedule import tick_of
+from triggers.schedule import get_tick
 
 TICK = datetime(2026, 11, 21, 5, 0, tzinfo=UTC)
 
 
-def timer(following: Any, **more: Any) -> func.TimerRequest:
-    return TimerRequest(
-        schedule_status={"Last": "2026-11-20T05:00:00+00:00", "Next": following, **more}
-    )
+def make_timer(next_tick: Any) -> func.TimerRequest:
+    return TimerRequest(schedule_status={"Last": "2026-11-20T05:00:00+00:00", "Next": next_tick})
 
 
 @pytest.mark.parametrize(
@@ -35,8 +33,8 @@ def timer(following: Any, **more: Any) -> func.TimerRequest:
         (TICK - timedelta(hours=20), TICK - timedelta(hours=20)),
     ],
 )
-def test_the_tick_is_what_is_next_unless_it_is_far(now: datetime, tick: datetime) -> None:
-    assert tick_of(timer("2026-11-21T05:00:00+00:00"), now) == tick
+def test_get_tick_returns_next_unless_it_is_far_from_now(now: datetime, tick: datetime) -> None:
+    assert get_tick(make_timer("2026-11-21T05:00:00+00:00"), now) == tick
 
 
 @pytest.mark.parametrize(
@@ -49,10 +47,11 @@ def test_the_tick_is_what_is_next_unless_it_is_far(now: datetime, tick: datetime
         "2026-11-21T05:00:00.0000000Z",
     ],
 )
-def test_however_the_host_writes_it(text: str) -> None:
-    assert tick_of(timer(text), TICK + timedelta(seconds=1)) == TICK
-    as_text: Any = json.dumps({"Next": text})
-    assert tick_of(TimerRequest(schedule_status=as_text), TICK + timedelta(seconds=1)) == TICK
+def test_get_tick_accepts_every_time_format_of_the_host(text: str) -> None:
+    now = TICK + timedelta(seconds=1)
+    assert get_tick(make_timer(text), now) == TICK
+    status: Any = json.dumps({"Next": text})
+    assert get_tick(TimerRequest(schedule_status=status), now) == TICK
 
 
 @pytest.mark.parametrize(
@@ -73,14 +72,13 @@ def test_however_the_host_writes_it(text: str) -> None:
         "5",
     ],
 )
-def test_without_a_tick_the_moment_is_served(status: Any) -> None:
-    assert tick_of(TimerRequest(schedule_status=status), TICK) == TICK
+def test_get_tick_invalid_status_returns_now(status: Any) -> None:
+    assert get_tick(TimerRequest(schedule_status=status), TICK) == TICK
 
 
 @given(st.text(max_size=30) | st.datetimes().map(lambda moment: moment.isoformat()))
-def test_the_tick_is_near_whatever_the_host_says(text: str) -> None:
-    tick = tick_of(timer(text), TICK)
-    assert (
-        TICK - timedelta(hours=1) <= tick <= TICK + timedelta(seconds=5) and tick.tzinfo is not None
-    )
-    assert tick in (TICK, tick) and (tick == TICK or tick == parse_iso(text))
+def test_get_tick_any_text_returns_a_time_near_now(text: str) -> None:
+    tick = get_tick(make_timer(text), TICK)
+    assert TICK - timedelta(hours=1) <= tick <= TICK + timedelta(seconds=5)
+    assert tick.tzinfo is not None
+    assert tick == TICK or tick == parse_iso(text)

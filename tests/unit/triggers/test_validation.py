@@ -1,4 +1,4 @@
-"""Bodies and ids as values of the domain: every wrong field at once, and never anything but a Problem."""
+"""Parsing of request bodies, IDs and principals."""
 
 import json
 from datetime import UTC, datetime
@@ -7,36 +7,48 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import ConfigDict
 
 from shared.exports import ExportKey
 from shared.ledger.keys import run_id
-from tests.unit.triggers.asked import of_json, request
-from triggers.problem import MOST_FAULTS, Problem, said
-from triggers.requests import (
-    LARGEST_BODY,
-    LONGEST_REASON,
-    RUN_FIELDS,
-    json_object,
-    path_id,
-    requested_by,
-    run_order,
+from tests.unit.triggers.http_requests import make_json_request, make_request
+from triggers.models.base import RequestModel
+from triggers.models.runs import MAX_REASON_CHARACTERS, RetryRunRequest, StartRunRequest
+from triggers.problem import ProblemError, problem_response
+from triggers.validation import (
+    MAX_BODY_BYTES,
+    MAX_ERRORS,
+    get_field_names,
+    get_principal,
+    parse_body,
+    parse_id,
 )
+
+
+class AnyRequest(RequestModel):
+    """A model that accepts every object."""
+
+    model_config = ConfigDict(extra="allow")
+
 
 NOW = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
 BILLED = {"dataset": "billed_usage", "invoice_id": "G016907411"}
 UNBILLED = {"dataset": "unbilled_usage", "billing_month": "current", "currency_code": "USD"}
 
 
-def key(body: dict[str, Any], now: datetime = NOW) -> str:
-    return str(run_order(body, now).key)
+FIELDS = get_field_names(StartRunRequest)
 
 
-def wrong(body: dict[str, Any], now: datetime = NOW) -> dict[str, str]:
-    """Field -> what is wrong with it."""
-    with pytest.raises(Problem) as problem:
-        run_order(body, now)
-    assert (problem.value.status, problem.value.code) == (400, "request_invalid")
-    return {fault["field"]: fault["message"] for fault in problem.value.members["errors"]}
+def parse(body: dict[str, Any], now: datetime = NOW) -> StartRunRequest:
+    return parse_body(make_json_request(body), StartRunRequest, now)
+
+
+def get_messages(body: dict[str, Any]) -> dict[str, str]:
+    """Return the message for each invalid field."""
+    with pytest.raises(ProblemError) as error:
+        parse(body)
+    assert (error.value.status, error.value.code) == (400, "request_invalid")
+    return {item["field"]: item["message"] for item in error.value.fields["errors"]}
 
 
 @pytest.mark.parametrize(
@@ -62,15 +74,22 @@ def wrong(body: dict[str, Any], now: datetime = NOW) -> dict[str, str]:
         (UNBILLED | {"invoice_id": None}, "unbilled_usage/2026-11/USD/full"),
     ],
 )
-def test_orders(body: dict[str, Any], text: str) -> None:
-    assert key(body) == text
+def test_start_run_request_valid_body_returns_the_export_key(
+    body: dict[str, Any], text: str
+) -> None:
+    assert str(parse(body).key) == text
 
 
-def test_force_and_reason() -> None:
-    order = run_order(BILLED | {"force": True, "reason": "Rechnung prüfen – 你好"}, NOW)
-    assert order.force and order.reason == "Rechnung prüfen – 你好"
-    order = run_order(BILLED, NOW)
-    assert not order.force and order.reason == ""
+def test_start_run_request_returns_force_and_reason() -> None:
+    request = parse(BILLED | {"force": True, "reason": "Rechnung prüfen – 你好"})
+    assert request.force
+    assert request.reason == "Rechnung prüfen – 你好"
+
+
+def test_start_run_request_without_options_uses_defaults() -> None:
+    request = parse(BILLED)
+    assert not request.force
+    assert request.reason is None
 
 
 @pytest.mark.parametrize(
@@ -97,7 +116,7 @@ def test_force_and_reason() -> None:
         (BILLED | {"force": None}, {"force"}),
         (BILLED | {"reason": 5}, {"reason"}),
         (BILLED | {"reason": "two\nlines"}, {"reason"}),
-        (BILLED | {"reason": "x" * (LONGEST_REASON + 1)}, {"reason"}),
+        (BILLED | {"reason": "x" * (MAX_REASON_CHARACTERS + 1)}, {"reason"}),
         (BILLED | {"reason": "\ud800"}, {"reason"}),
         (BILLED | {"reason": "\u202e"}, {"reason"}),
         (BILLED | {"Dataset": "x"}, {"Dataset"}),
@@ -106,12 +125,12 @@ def test_force_and_reason() -> None:
         (BILLED | {"dataset": "constructor", "invoice_id": 5}, {"dataset", "invoice_id"}),
     ],
 )
-def test_each_wrong_field_is_named(body: dict[str, Any], fields: set[str]) -> None:
-    assert set(wrong(body)) == fields
+def test_start_run_request_invalid_field_is_named(body: dict[str, Any], fields: set[str]) -> None:
+    assert set(get_messages(body)) == fields
 
 
-def test_all_wrong_fields_are_named_at_once() -> None:
-    found = wrong(
+def test_start_run_request_names_every_invalid_field() -> None:
+    messages = get_messages(
         {
             "dataset": "unbilled_usage",
             "billing_month": "2020-01",
@@ -123,21 +142,48 @@ def test_all_wrong_fields_are_named_at_once() -> None:
             "colour": "red",
         }
     )
-    assert set(found) == {*RUN_FIELDS, "colour"} - {"dataset"}
-    assert (
-        "must be 2026-10 or 2026-11" in found["billing_month"]
-        and "does not go with unbilled_usage" in found["invoice_id"]
+    assert set(messages) == {*FIELDS, "colour"} - {"dataset"}
+    assert "must be 2026-10 or 2026-11" in messages["billing_month"]
+    assert "does not apply to unbilled_usage" in messages["invoice_id"]
+    assert messages["force"] == "must be true or false"
+    assert messages["colour"] == f"Unknown field. Allowed: {', '.join(FIELDS)}."
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "message"),
+    [
+        ({}, "dataset", "is required"),
+        ({"dataset": 5}, "dataset", "must be a string"),
+        ({"dataset": "billed_usage"}, "invoice_id", "is required for billed_usage"),
+        (
+            BILLED | {"reason": "sig=abcdefghijklmnopqrstuvwxyz0123456789"},
+            "reason",
+            "must not contain a signature, a key, a token or a password",
+        ),
+    ],
+)
+def test_start_run_request_invalid_field_has_a_message(
+    body: dict[str, Any], field: str, message: str
+) -> None:
+    assert get_messages(body)[field] == message
+
+
+def test_retry_run_request_accepts_only_a_reason() -> None:
+    with pytest.raises(ProblemError) as error:
+        parse_body(make_json_request({"force": True}), RetryRunRequest, NOW)
+    [field_error] = error.value.fields["errors"]
+    assert field_error == {"field": "force", "message": "Unknown field. Allowed: reason."}
+
+
+def test_parse_body_many_invalid_fields_names_the_first_ones() -> None:
+    assert len(get_messages({f"field{n}": n for n in range(1_000)})) == MAX_ERRORS
+
+
+def test_parse_body_long_values_are_not_quoted() -> None:
+    messages = get_messages(
+        {"dataset": "d" * 1000, "invoice_id": "i" * 1000, "attribute_set": "a" * 1000}
     )
-
-
-def test_of_nonsense_the_beginning_is_named() -> None:
-    found = wrong({f"field{n}": n for n in range(10_000)})
-    assert len(found) == MOST_FAULTS
-
-
-def test_no_value_is_quoted_at_length() -> None:
-    found = wrong({"dataset": "d" * 1000, "invoice_id": "i" * 1000, "attribute_set": "a" * 1000})
-    assert all(len(message) < 200 for message in found.values())
+    assert all(len(message) < 200 for message in messages.values())
 
 
 @pytest.mark.parametrize(
@@ -150,15 +196,14 @@ def test_no_value_is_quoted_at_length() -> None:
         ("2027-01-01T00:00:00+00:00", "2027-01", "2026-12"),
     ],
 )
-def test_month_words_near_midnight_utc(now: str, current: str, last: str) -> None:
+def test_start_run_request_near_midnight_uses_the_month_in_utc(
+    now: str, current: str, last: str
+) -> None:
     moment = datetime.fromisoformat(now)
-    assert (
-        key(UNBILLED, moment)
-        == f"unbilled_usage/{current}/USD/full"
-        == key(UNBILLED | {"billing_month": current}, moment)
-    )
-    assert key(UNBILLED | {"billing_month": "last"}, moment) == f"unbilled_usage/{last}/USD/full"
-    assert key(UNBILLED | {"billing_month": last}, moment) == f"unbilled_usage/{last}/USD/full"
+    for month, word in ((current, "current"), (last, "last")):
+        for value in (month, word):
+            request = parse(UNBILLED | {"billing_month": value}, moment)
+            assert str(request.key) == f"unbilled_usage/{month}/USD/full"
 
 
 json_values: st.SearchStrategy[Any] = st.recursive(
@@ -173,22 +218,21 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     ),
     max_leaves=5,
 )
-bodies = st.dictionaries(
-    st.sampled_from(RUN_FIELDS) | st.text(max_size=50), json_values, max_size=8
-)
+bodies = st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=50), json_values, max_size=8)
 
 
 @given(bodies)
 @example({"\ud800": 1})
 @example({"dataset": "\ud800"})
-def test_any_body_is_an_order_or_a_problem_that_can_be_sent(body: dict[str, Any]) -> None:
+def test_parse_body_any_object_returns_a_request_or_a_problem(body: dict[str, Any]) -> None:
     try:
-        order = run_order(json_object(of_json(body)), NOW)
-    except Problem as problem:
-        answer = said(problem)
-        assert answer.status_code == 400 and json.loads(answer.get_body())["errors"]
+        request = parse(body)
+    except ProblemError as problem:
+        response = problem_response(problem)
+        assert response.status_code == 400
+        assert json.loads(response.get_body())["errors"]
         return
-    assert ExportKey.parse(str(order.key)) == order.key
+    assert ExportKey.parse(str(request.key)) == request.key
 
 
 @given(
@@ -196,11 +240,11 @@ def test_any_body_is_an_order_or_a_problem_that_can_be_sent(body: dict[str, Any]
     | st.text(max_size=40).map(str.encode)
     | json_values.map(lambda value: json.dumps(value).encode())
 )
-def test_any_bytes_are_an_object_or_a_problem(body: bytes) -> None:
+def test_parse_body_any_bytes_return_an_object_or_a_problem(body: bytes) -> None:
     try:
-        assert isinstance(json_object(request(body)), dict)
-    except Problem as problem:
-        assert problem.status == 400 and problem.code == "request_invalid"
+        parse_body(make_request(body), AnyRequest, NOW)
+    except ProblemError as problem:
+        assert (problem.status, problem.code) == (400, "request_invalid")
 
 
 @pytest.mark.parametrize(
@@ -222,28 +266,29 @@ def test_any_bytes_are_an_object_or_a_problem(body: bytes) -> None:
         (b"[" * 60_000, 400),
         (b'{"a": ' * 10_000, 400),
         (b'{"a": ' + b"9" * 60_000 + b"}", 400),
-        (b"{}" + b" " * LARGEST_BODY, 413),
-        (b"x" * (LARGEST_BODY + 1), 413),
+        (b"{}" + b" " * MAX_BODY_BYTES, 413),
+        (b"x" * (MAX_BODY_BYTES + 1), 413),
     ],
 )
-def test_bodies(body: bytes | None, status: int | None) -> None:
+def test_parse_body_accepts_json_objects_only(body: bytes | None, status: int | None) -> None:
     if status is None:
-        assert isinstance(json_object(request(body)), dict)
+        parse_body(make_request(body), AnyRequest, NOW)
         return
-    with pytest.raises(Problem) as problem:
-        json_object(request(body))
-    assert problem.value.status == status
+    with pytest.raises(ProblemError) as error:
+        parse_body(make_request(body), AnyRequest, NOW)
+    assert error.value.status == status
 
 
 RUN = run_id(ExportKey.parse("billed_usage/G016907411/full"), NOW, "x7qa")
 
 
-def test_an_id_that_can_be_one_is_passed_on() -> None:
-    assert path_id(request(run_id=RUN), "run_id", "run") == RUN
-    assert (
-        path_id(request(cycle_id="cycle-20261121t060000z"), "cycle_id", "cycle")
-        == "cycle-20261121t060000z"
-    )
+def parse_run_id(value: str) -> str:
+    return parse_id(make_request(route={"run_id": value}), "run_id", "run")
+
+
+@pytest.mark.parametrize("value", [RUN, "cycle-20261121t060000z"])
+def test_parse_id_well_formed_value_is_returned(value: str) -> None:
+    assert parse_run_id(value) == value
 
 
 @pytest.mark.parametrize(
@@ -280,30 +325,28 @@ def test_an_id_that_can_be_one_is_passed_on() -> None:
         "20261121t060000z\u200b",
     ],
 )
-def test_what_cannot_be_an_id_is_unknown(value: str) -> None:
-    with pytest.raises(Problem) as problem:
-        path_id(request(run_id=value), "run_id", "run")
-    answer = said(problem.value)
-    assert (
-        problem.value.status == 404 and len(value) < 3
-    ) or value not in answer.get_body().decode()
+def test_parse_id_malformed_value_is_not_found(value: str) -> None:
+    with pytest.raises(ProblemError) as error:
+        parse_run_id(value)
+    assert error.value.status == 404
+    if len(value) >= 3:
+        assert value not in problem_response(error.value).get_body().decode()
 
 
-def test_no_id_at_all_is_unknown() -> None:
-    with pytest.raises(Problem):
-        path_id(request(), "run_id", "run")
+def test_parse_id_missing_value_is_not_found() -> None:
+    with pytest.raises(ProblemError):
+        parse_id(make_request(), "run_id", "run")
 
 
 @given(st.text(max_size=110))
-def test_any_id_is_passed_on_or_unknown(value: str) -> None:
+def test_parse_id_any_text_is_returned_or_not_found(value: str) -> None:
     try:
-        assert (
-            path_id(request(run_id=value), "run_id", "run") == value
-            and value.isascii()
-            and len(value) <= 100
-        )
-    except Problem as problem:
+        assert parse_run_id(value) == value
+    except ProblemError as problem:
         assert problem.status == 404
+    else:
+        assert value.isascii()
+        assert len(value) <= 100
 
 
 @pytest.mark.parametrize(
@@ -318,5 +361,5 @@ def test_any_id_is_passed_on_or_unknown(value: str) -> None:
         ({"x-ms-client-principal-name": "?code=secret"}, "function-key"),
     ],
 )
-def test_who_asked(headers: dict[str, str], name: str) -> None:
-    assert requested_by(request(headers=headers)) == name
+def test_get_principal_returns_the_signed_in_user(headers: dict[str, str], name: str) -> None:
+    assert get_principal(make_request(headers=headers)) == name

@@ -1,0 +1,98 @@
+"""The catalogue: the newest version of every export key."""
+
+import json
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field
+
+from shared.errors import get_remedy
+from shared.exports import ExportKey
+from shared.landing.documents import key_members
+from shared.ledger.catalogue import CatalogueEntry
+from shared.planning.due import finality
+from triggers.models.base import (
+    Count,
+    DatasetParameter,
+    KeyFields,
+    MonthParameter,
+    OptionalMonth,
+    OptionalOutcome,
+    OptionalText,
+    OptionalTimestamp,
+    ResponseModel,
+)
+from triggers.models.lists import ListQuery, NextToken
+
+
+class CatalogueQuery(ListQuery):
+    """The filters of the catalogue."""
+
+    dataset: DatasetParameter | None = Field(
+        default=None, description="Filter by dataset; all datasets by default."
+    )
+    billing_month: MonthParameter | None = Field(
+        default=None, description="Filter by billing month."
+    )
+
+
+class CatalogueEntryResponse(KeyFields):
+    """The newest version of an export key, and the result of its newest run."""
+
+    billing_month: OptionalMonth = Field(description="null if unknown.")
+    version: OptionalText = Field(description="null if no data has landed yet.")
+    path: OptionalText
+    etag: OptionalText = Field(description="Microsoft's ETag, which identifies the version.")
+    created_at: OptionalTimestamp = Field(description="When Microsoft created the data.")
+    first_seen: OptionalTimestamp
+    landed_at: OptionalTimestamp
+    blobs: Count
+    bytes: Count
+    rows: Count
+    settles_on: Annotated[
+        OptionalText,
+        Field(
+            json_schema_extra={"format": "date"},
+            description="Date from which the data count as final.",
+        ),
+    ]
+    finality: Literal["open", "provisional", "final"] = Field(
+        description="open: unbilled; provisional: Microsoft can restate the data."
+    )
+    tie_out: dict[str, Any] | None = Field(
+        description="Comparison of the sum of the lines with the invoice total: "
+        "tied_out, off_by or no_total."
+    )
+    last_outcome: OptionalOutcome = Field(description="Outcome of the newest run that ended.")
+    last_code: OptionalText
+    last_remedy: OptionalText
+    last_run_id: OptionalText
+    last_ended_at: OptionalTimestamp
+
+    @classmethod
+    def from_row(cls, entry: CatalogueEntry, now: datetime) -> Self:
+        """Return the response for a catalogue row."""
+        key = ExportKey.parse(entry.key)
+        values = {name: getattr(entry, name) for name in _ROW_FIELDS}
+        return cls.model_validate(
+            {
+                **values,
+                **key_members(key),
+                "billing_month": entry.billing_month,
+                "etag": entry.manifest_etag,
+                "finality": finality(key, entry.settles_on, now),
+                "tie_out": json.loads(entry.tie_out) if entry.tie_out else None,
+                "last_remedy": get_remedy(entry.last_code) if entry.last_code else None,
+            }
+        )
+
+
+_COMPUTED_FIELDS = {*KeyFields.model_fields, "etag", "finality", "tie_out", "last_remedy"}
+_ROW_FIELDS = tuple(CatalogueEntryResponse.model_fields.keys() - _COMPUTED_FIELDS)
+
+
+class CatalogueResponse(ResponseModel):
+    """A page of the catalogue."""
+
+    entries: list[CatalogueEntryResponse]
+    continuation: NextToken

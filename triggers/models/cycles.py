@@ -1,0 +1,147 @@
+"""Cycles and dry runs of cycles."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import Field
+
+from shared.clock import iso
+from shared.exports import ExportKey
+from shared.invoices import LeftOut, read_left_out
+from shared.ledger.cycles import Cycle
+from shared.messages import FAILED_OUTCOMES
+from triggers.models.base import (
+    CodeFields,
+    Count,
+    OptionalRunId,
+    OptionalText,
+    OptionalTimestamp,
+    RequestModel,
+    ResponseModel,
+    Timestamp,
+    explain,
+)
+from triggers.models.runs import RunResponse
+
+
+class StartCycleRequest(RequestModel):
+    """The options of a cycle."""
+
+    dry_run: bool = Field(
+        default=False, description="Return the requests of a cycle without starting it."
+    )
+
+
+class LeftOutResponse(CodeFields):
+    """An invoice, or the whole invoice list, that is not exported."""
+
+    invoice_id: OptionalText
+
+    @classmethod
+    def from_plan(cls, left_out: LeftOut) -> Self:
+        """Return the response for an item of a plan."""
+        return cls(**explain(left_out.code), invoice_id=left_out.invoice_id)
+
+    @classmethod
+    def from_column(cls, text: str) -> list[Self]:
+        """Return the responses for the `left_out` column of a row."""
+        return [cls.from_plan(item) for item in read_left_out(text)]
+
+
+class StalledKey(ResponseModel):
+    """An unbilled export key of the current month whose data Microsoft no longer updates."""
+
+    key: str
+    stalled_since: Timestamp
+
+    @classmethod
+    def of(cls, key: ExportKey, since: datetime) -> Self:
+        """Return the response for a key."""
+        return cls(key=str(key), stalled_since=iso(since))
+
+
+class CycleFields(ResponseModel):
+    """The fields of a cycle without its runs."""
+
+    cycle_id: str
+    state: str = Field(description="starting, running, ended or failed.")
+    tick: str
+    requested_by: OptionalText
+    started_at: OptionalTimestamp
+    ended_at: OptionalTimestamp
+    outcomes: dict[str, Count] = Field(description="Number of runs by outcome.")
+
+
+def _fields_of(cycle: Cycle) -> dict[str, Any]:
+    return {name: getattr(cycle, name) for name in CycleFields.model_fields}
+
+
+class CycleSummaryResponse(CycleFields):
+    """A cycle with the number of its runs."""
+
+    runs: Count
+
+    @classmethod
+    def from_row(cls, cycle: Cycle) -> Self:
+        """Return the response for a cycle row."""
+        return cls(**_fields_of(cycle), runs=len(cycle.runs))
+
+
+class CycleResponse(CycleFields):
+    """A cycle with its runs."""
+
+    runs: list[RunResponse]
+    outcome: Literal["complete", "incomplete"] | None = Field(
+        description="complete: every run ended without a failure. null until the cycle ends."
+    )
+    left_out: list[LeftOutResponse]
+    stalled: list[StalledKey]
+
+    @classmethod
+    def from_row(
+        cls, cycle: Cycle, runs: Iterable[RunResponse] = (), stalled: Iterable[StalledKey] = ()
+    ) -> Self:
+        """Return the response for a cycle row."""
+        return cls(
+            **_fields_of(cycle),
+            runs=list(runs),
+            outcome=_get_outcome(cycle),
+            left_out=LeftOutResponse.from_column(cycle.left_out),
+            stalled=list(stalled),
+        )
+
+
+def _get_outcome(cycle: Cycle) -> Literal["complete", "incomplete"] | None:
+    if cycle.state not in ("ended", "failed"):
+        return None
+    has_failures = any(cycle.outcomes.get(name) for name in (*FAILED_OUTCOMES, "cancelled", "lost"))
+    return "incomplete" if cycle.state == "failed" or has_failures else "complete"
+
+
+class PlannedRequest(ResponseModel):
+    """The first request that a run would send to Microsoft Graph."""
+
+    key: str
+    method: str
+    path: str
+    body: dict[str, Any]
+    live_run_id: OptionalRunId = Field(description="The run that holds the export key now.")
+
+
+class NotDueKey(ResponseModel):
+    """An export key that the cycle would not request."""
+
+    key: str
+    next_due_at: Timestamp
+
+
+class CycleDryRunResponse(ResponseModel):
+    """What a cycle would request if it started now."""
+
+    dry_run: bool
+    tick: Timestamp
+    base_url: str
+    requests: list[PlannedRequest]
+    not_due: list[NotDueKey]
+    left_out: list[LeftOutResponse]
