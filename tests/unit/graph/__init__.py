@@ -1,1 +1,1 @@
-"""The Graph client at its transport: what it sends, and what it makes of every answer. No network."""
+"""Tests of the Graph client with a fake transport."""

@@ -1,4 +1,4 @@
-"""What goes wrong on the way: one error each, one request each (graph-partner-billing, 9, 11.4, 12 and 13)."""
+"""Each failed request causes exactly one error, which contains no text of the response."""
 
 import traceback
 from collections.abc import Awaitable, Callable
@@ -17,15 +17,15 @@ from shared.errors import (
     UnavailableError,
 )
 from shared.graph.client import GraphBillingClient
-from tests.unit.graph.scripted import (
+from tests.unit.graph.fake_graph import (
     BILLED,
     LOOPBACK,
     OPERATION,
     SENTINEL,
-    Credential,
-    Script,
-    accepted,
-    answer,
+    FakeCredential,
+    FakeGraph,
+    accepted_response,
+    json_response,
     payload,
 )
 
@@ -52,23 +52,23 @@ BODIES: dict[str, dict[str, Any]] = {
 CODES = {"graph": "Authorization_RequestDenied", "numeric": "5000"}
 
 
-async def error_of(script: Script, call: Call, **options: Any) -> BillingExportError:
-    with pytest.raises(BillingExportError) as caught:
-        await call(script.graph(**options))
-    assert_nothing_kept(caught.value)
-    return caught.value
+async def get_error(fake_graph: FakeGraph, call: Call, **options: Any) -> BillingExportError:
+    with pytest.raises(BillingExportError) as raised:
+        await call(fake_graph.create_client(**options))
+    assert_contains_no_secret(raised.value)
+    return raised.value
 
 
-def assert_nothing_kept(error: BaseException) -> None:
-    """Neither token, signature nor message, in whatever a log, a history or a debugger would show."""
-    said = [
+def assert_contains_no_secret(error: BaseException) -> None:
+    """Verify that logs, histories and debuggers show no token, signature or message."""
+    texts = [
         str(error),
         repr(error),
         repr(error.args),
         repr(vars(error)),
         *traceback.format_exception(error),
     ]
-    assert not any(word in text for text in said for word in (SENTINEL, "sig=", "Bearer"))
+    assert not any(word in text for text in texts for word in (SENTINEL, "sig=", "Bearer"))
     assert error.__context__ is None and error.__cause__ is None
 
 
@@ -94,7 +94,7 @@ def assert_nothing_kept(error: BaseException) -> None:
         ),
     ],
 )
-async def test_every_status_with_every_body(
+async def test_request_with_error_status_raises_error_for_status(
     call: Call,
     body: str,
     status: int,
@@ -105,9 +105,9 @@ async def test_every_status_with_every_body(
         kind, code = OperationGoneError, "operation_gone"
     response = httpx.Response(status, **BODIES[body])
     response.headers["request-id"] = "r-1"
-    script = Script(response)
+    fake_graph = FakeGraph(response)
 
-    error = await error_of(script, call)
+    error = await get_error(fake_graph, call)
 
     assert (type(error), error.code, error.http_status, error.request_id) == (
         kind,
@@ -115,7 +115,7 @@ async def test_every_status_with_every_body(
         status,
         "r-1",
     )
-    assert error.error_code == CODES.get(body) and len(script.requests) == 1
+    assert error.error_code == CODES.get(body) and len(fake_graph.requests) == 1
 
 
 @call
@@ -131,30 +131,31 @@ async def test_every_status_with_every_body(
         (None, None),
     ],
 )
-async def test_a_wait_is_handed_on_and_not_served_in_here(
+async def test_request_with_retry_after_returns_wait_without_retry(
     call: Call,
     status: int,
     header: str | None,
     seconds: int | None,
 ) -> None:
-    script = Script(httpx.Response(status, headers={"Retry-After": header} if header else {}))
-    error = await error_of(script, call)
+    fake_graph = FakeGraph(
+        httpx.Response(status, headers={"Retry-After": header} if header else {})
+    )
+    error = await get_error(fake_graph, call)
     assert (
         isinstance(error, ThrottledError | UnavailableError)
         and error.retry_after_seconds == seconds
     )
-    assert (
-        len(script.requests) == 1
-    )  # the SDK's own handler would have repeated it up to three times
+    # The retry handler of the SDK would repeat the request up to three times.
+    assert len(fake_graph.requests) == 1
 
 
 @call
-@pytest.mark.parametrize("request_id", ["a b", "<script>", "x" * 81, "sig=1", ""])
-async def test_a_request_id_is_kept_only_where_it_looks_like_one(
-    call: Call, request_id: str
-) -> None:
-    error = await error_of(
-        Script(httpx.Response(500, headers={"request-id": request_id, "x-ms-request-id": "good"})),
+@pytest.mark.parametrize("request_id", ["a b", "<fake_graph>", "x" * 81, "sig=1", ""])
+async def test_error_contains_only_valid_request_id(call: Call, request_id: str) -> None:
+    error = await get_error(
+        FakeGraph(
+            httpx.Response(500, headers={"request-id": request_id, "x-ms-request-id": "good"})
+        ),
         call,
     )
     assert error.request_id == "good"
@@ -162,7 +163,7 @@ async def test_a_request_id_is_kept_only_where_it_looks_like_one(
 
 @call
 @pytest.mark.parametrize(
-    "fault",
+    "failure",
     [
         httpx.ConnectError(SENTINEL),
         httpx.ConnectTimeout(SENTINEL),
@@ -175,41 +176,46 @@ async def test_a_request_id_is_kept_only_where_it_looks_like_one(
         OSError(SENTINEL),
         TimeoutError(SENTINEL),
     ],
-    ids=lambda fault: type(fault).__name__,
+    ids=lambda failure: type(failure).__name__,
 )
-async def test_a_broken_connection(call: Call, fault: Exception) -> None:
-    script = Script(fault)
-    error = await error_of(script, call)
+async def test_request_with_connection_error_raises_unavailable(
+    call: Call, failure: Exception
+) -> None:
+    fake_graph = FakeGraph(failure)
+    error = await get_error(fake_graph, call)
     assert (
         isinstance(error, UnavailableError)
         and error.code == "graph_unavailable"
-        and len(script.requests) == 1
+        and len(fake_graph.requests) == 1
     )
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_not_followed(status: int) -> None:
-    for name, each in CALLS.items():
-        script = Script(
+async def test_request_does_not_follow_redirect(status: int) -> None:
+    for name, call in CALLS.items():
+        fake_graph = FakeGraph(
             httpx.Response(
                 status, headers={"Location": f"https://elsewhere.example/operations/{name}"}
             )
         )
-        error = await error_of(script, each)
+        error = await get_error(fake_graph, call)
         assert (
             error.code == "graph_malformed"
             and error.http_status == status
-            and len(script.requests) == 1
+            and len(fake_graph.requests) == 1
         )
 
 
 @call
-async def test_a_claims_challenge_is_answered_once(call: Call) -> None:
-    good = accepted() if call is CALLS["start"] else answer(payload("running"))
-    credential, script = Credential(), Script(challenge(), good)
-    await call(script.graph(credential=credential))
-    assert [options["claims"] for _, options in credential.asked] == [None, '{"access_token":{}}']
-    assert script.requests[0].content == script.requests[1].content
+async def test_request_with_claims_challenge_is_repeated_once(call: Call) -> None:
+    success = accepted_response() if call is CALLS["start"] else json_response(payload("running"))
+    credential, fake_graph = FakeCredential(), FakeGraph(challenge(), success)
+    await call(fake_graph.create_client(credential=credential))
+    assert [options["claims"] for _, options in credential.requests] == [
+        None,
+        '{"access_token":{}}',
+    ]
+    assert fake_graph.requests[0].content == fake_graph.requests[1].content
 
 
 @call
@@ -217,22 +223,22 @@ async def test_a_claims_challenge_is_answered_once(call: Call) -> None:
     "claims", ["eyJhY2Nlc3NfdG9rZW4iOnt9fQ==", "eyJhY2Nlc3NfdG9rZW4iOnt9fQ", "%%%", "W10=", "/w=="]
 )
 @pytest.mark.parametrize("options", [{}, {"base_url": LOOPBACK}], ids=["graph", "loopback"])
-async def test_a_second_challenge_is_a_refusal(
+async def test_request_with_second_claims_challenge_is_refused(
     call: Call, claims: str, options: dict[str, Any]
 ) -> None:
-    script = Script(challenge(claims), challenge(claims))
-    error = await error_of(script, call, **options)
+    fake_graph = FakeGraph(challenge(claims), challenge(claims))
+    error = await get_error(fake_graph, call, **options)
     assert isinstance(error, RequestRefusedError) and error.code == "graph_unauthorized"
 
 
 def challenge(claims: str = "eyJhY2Nlc3NfdG9rZW4iOnt9fQ==") -> httpx.Response:
-    named = f'Bearer realm="", error="insufficient_claims", claims="{claims}"'
-    return httpx.Response(401, headers={"WWW-Authenticate": named}, json=payload("error"))
+    header = f'Bearer realm="", error="insufficient_claims", claims="{claims}"'
+    return httpx.Response(401, headers={"WWW-Authenticate": header}, json=payload("error"))
 
 
 @call
 @pytest.mark.parametrize(
-    ("fault", "error_code"),
+    ("failure", "error_code"),
     [
         (
             ClientAuthenticationError(f"AADSTS700213: No matching federated identity. {SENTINEL}"),
@@ -243,17 +249,19 @@ def challenge(claims: str = "eyJhY2Nlc3NfdG9rZW4iOnt9fQ==") -> httpx.Response:
     ],
     ids=["refused", "unavailable", "other"],
 )
-async def test_no_token(call: Call, fault: Exception, error_code: str | None) -> None:
-    script = Script()
-    error = await error_of(script, call, credential=Credential(error=fault))
+async def test_request_without_token_is_not_sent(
+    call: Call, failure: Exception, error_code: str | None
+) -> None:
+    fake_graph = FakeGraph()
+    error = await get_error(fake_graph, call, credential=FakeCredential(error=failure))
     assert isinstance(error, UnavailableError) and (error.code, error.error_code) == (
         "identity_unavailable",
         error_code,
     )
-    assert not script.requests  # never without one
+    assert not fake_graph.requests
 
 
 @call
-async def test_an_empty_token_is_none(call: Call) -> None:
-    error = await error_of(Script(), call, credential=Credential(token=""))
+async def test_request_with_empty_token_raises_identity_unavailable(call: Call) -> None:
+    error = await get_error(FakeGraph(), call, credential=FakeCredential(token=""))
     assert error.code == "identity_unavailable"

@@ -1,4 +1,4 @@
-"""Whatever is answered, a run gets a state or an error of the catalogue, and nothing of the answer's text."""
+"""Every response leads to a state or an error of the catalogue."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from shared.errors import BillingExportError
 from shared.graph.client import GraphBillingClient
 from shared.retry_after import LONGEST, retry_after_seconds
-from tests.unit.graph.scripted import BILLED, LOOPBACK, FixedClock, inline, payload
+from tests.unit.graph.fake_graph import BILLED, LOOPBACK, FixedClock, inline_operation, payload
 
-many = settings(max_examples=80, deadline=None, database=None)
+fuzz = settings(max_examples=80, deadline=None, database=None)
 scalars = (
     st.none()
     | st.booleans()
@@ -42,7 +42,7 @@ values = st.recursive(
     max_leaves=6,
 )
 NAMES = [
-    *inline(),
+    *inline_operation(),
     *payload("manifest"),
     "error",
     "code",
@@ -53,8 +53,8 @@ members = st.sampled_from(NAMES)
 documents = st.dictionaries(
     members, values | st.dictionaries(members, values, max_size=6), max_size=6
 )
-changed = st.builds(lambda changes: inline() | changes, documents) | st.builds(
-    lambda changes: inline(resourceLocation=payload("manifest") | changes), documents
+operations = st.builds(lambda changes: inline_operation() | changes, documents) | st.builds(
+    lambda changes: inline_operation(resourceLocation=payload("manifest") | changes), documents
 )
 headers = st.dictionaries(
     st.sampled_from(["Location", "Retry-After", "request-id", "Content-Type", "WWW-Authenticate"]),
@@ -71,47 +71,51 @@ headers = st.dictionaries(
 )
 
 
-def asked(status: int, body: bytes, headers: dict[str, str]) -> None:
-    async def answer(request: httpx.Request) -> httpx.Response:
+def send_requests(status: int, body: bytes, headers: dict[str, str]) -> None:
+    async def send(request: httpx.Request) -> httpx.Response:
         raw = [(name.encode(), text.encode("latin-1")) for name, text in headers.items()]
         return httpx.Response(status, content=body, headers=raw)
 
-    async def look() -> None:
-        graph = GraphBillingClient(
+    async def call_client() -> None:
+        client = GraphBillingClient(
             base_url=LOOPBACK,
             credential=None,
             clock=FixedClock(),
-            transport=httpx.MockTransport(answer),
+            transport=httpx.MockTransport(send),
         )
-        for call in (graph.get_operation("a"), graph.start_export(BILLED, None)):
+        for call in (client.get_operation("a"), client.start_export(BILLED, None)):
             with contextlib.suppress(BillingExportError):
                 await call
-        await graph.close()
+        await client.close()
 
-    asyncio.run(look())
+    asyncio.run(call_client())
 
 
-@many
+@fuzz
 @given(
-    st.one_of(documents, changed, values), st.sampled_from([200, 200, 200, 202, 400, 404, 429, 503])
+    st.one_of(documents, operations, values),
+    st.sampled_from([200, 200, 200, 202, 400, 404, 429, 503]),
 )
-def test_any_json(document: Any, status: int) -> None:
-    asked(status, json.dumps(document).encode(), {"Content-Type": "application/json"})
+def test_client_with_any_json_raises_only_known_errors(document: Any, status: int) -> None:
+    send_requests(status, json.dumps(document).encode(), {"Content-Type": "application/json"})
 
 
-@many
+@fuzz
 @given(st.binary(max_size=60), st.integers(200, 599), headers)
-def test_any_bytes_status_and_headers(body: bytes, status: int, headers: dict[str, str]) -> None:
-    asked(status, body, headers)
+def test_client_with_any_response_raises_only_known_errors(
+    body: bytes, status: int, headers: dict[str, str]
+) -> None:
+    send_requests(status, body, headers)
 
 
-@many
+@fuzz
 @given(
     st.text(max_size=70)
     | st.from_regex(
-        r"\A(Sun, )?[0-9]{1,2} (Nov|Jan) [0-9]{1,5} [0-9]{1,2}:[0-9]{1,2}(:[0-9]{1,2})? ([A-Z]{1,3}|[+-][0-9]{1,5})\Z"
+        r"\A(Sun, )?[0-9]{1,2} (Nov|Jan) [0-9]{1,5} [0-9]{1,2}:[0-9]{1,2}(:[0-9]{1,2})? "
+        r"([A-Z]{1,3}|[+-][0-9]{1,5})\Z"
     )
 )
-def test_any_retry_after(header: str) -> None:
+def test_retry_after_seconds_with_any_header_is_none_or_in_range(header: str) -> None:
     seconds = retry_after_seconds(header, datetime(2026, 11, 8, tzinfo=UTC))
     assert seconds is None or 0 <= seconds <= LONGEST

@@ -1,4 +1,4 @@
-"""Looking at an operation: its state, its wait, its manifest (graph-partner-billing, 3, 4, 11.4, 12 and 13)."""
+"""Responses to requests for an operation: its state, its wait and its manifest."""
 
 import json
 from datetime import UTC, datetime
@@ -10,14 +10,22 @@ import pytest
 
 from shared.errors import InvalidDataError, OperationGoneError, UnavailableError
 from shared.graph.responses import OperationFailed, OperationRunning, OperationSucceeded
-from tests.unit.graph.scripted import GRAPH, LOOPBACK, OPERATION, Script, answer, inline, payload
+from tests.unit.graph.fake_graph import (
+    GRAPH,
+    LOOPBACK,
+    OPERATION,
+    FakeGraph,
+    inline_operation,
+    json_response,
+    payload,
+)
 
 TYPE = "#microsoft.graph.partners.billing."
 LINK = "resourceLocation@odata.navigationLink"
 
 
-async def look(*answers: httpx.Response | Exception, base_url: str = GRAPH) -> Any:
-    return await Script(*answers).graph(base_url).get_operation(OPERATION)
+async def get_operation(*responses: httpx.Response | Exception, base_url: str = GRAPH) -> Any:
+    return await FakeGraph(*responses).create_client(base_url).get_operation(OPERATION)
 
 
 @pytest.mark.parametrize(
@@ -29,14 +37,16 @@ async def look(*answers: httpx.Response | Exception, base_url: str = GRAPH) -> A
         {"@odata.type": f"{TYPE}operation", "status": "running"},
         *(
             {"status": word}
-            for word in ("notStarted", "notstarted", "running", "processing", "a word of next year")
+            for word in ("notStarted", "notstarted", "running", "processing", "a future status")
         ),
     ],
 )
-async def test_running(document: dict[str, Any]) -> None:
-    assert await look(answer(document, retry_after="30", request_id="r-2")) == OperationRunning(
-        30, "r-2"
-    )
+async def test_get_operation_with_running_operation_returns_running(
+    document: dict[str, Any],
+) -> None:
+    assert await get_operation(
+        json_response(document, retry_after="30", request_id="r-2")
+    ) == OperationRunning(30, "r-2")
 
 
 @pytest.mark.parametrize(
@@ -49,31 +59,34 @@ async def test_running(document: dict[str, Any]) -> None:
         ({}, None),
     ],
 )
-async def test_the_wait_is_read_in_every_form(headers: dict[str, str], seconds: int | None) -> None:
-    assert await look(answer(payload("running"), **headers)) == OperationRunning(seconds, None)
+async def test_get_operation_parses_retry_after(
+    headers: dict[str, str], seconds: int | None
+) -> None:
+    assert await get_operation(json_response(payload("running"), **headers)) == OperationRunning(
+        seconds, None
+    )
 
 
 @pytest.mark.parametrize(
     "status", ["succeeded", "completed", "Succeeded", "COMPLETED", "odd", None]
 )
-async def test_success_by_type_whatever_the_word(status: str | None) -> None:
-    ready = await look(answer(inline(status=status), x_ms_request_id="r-3"))
+async def test_get_operation_with_success_type_ignores_status(status: str | None) -> None:
+    ready = await get_operation(
+        json_response(inline_operation(status=status), x_ms_request_id="r-3")
+    )
     assert isinstance(ready, OperationSucceeded) and ready.request_id == "r-3"
     assert ready.manifest.etag == "WYjLro78HdMg6vUWR"
     assert ready.manifest.created == datetime(2023, 3, 9, 6, 34, 34, 870_000, UTC)
-    assert (
-        ready.manifest.sas_token == payload("manifest")["sasToken"]
-    )  # as sent: it is percent-encoded already
+    # The token is already percent-encoded and must not change.
+    assert ready.manifest.sas_token == payload("manifest")["sasToken"]
 
 
 @pytest.mark.parametrize("status", ["succeeded", "completed", "Completed"])
-async def test_success_by_word_without_a_type(status: str) -> None:
-    document = inline(status=status)
+async def test_get_operation_without_type_uses_status(status: str) -> None:
+    document = inline_operation(status=status)
     del document["@odata.type"]
-    ready = await look(answer(document))
-    assert (
-        ready.manifest.id == "8fe347d7-aaaa"
-    )  # raw: the SDK's model turns ids and dates into objects here
+    ready = await get_operation(json_response(document))
+    assert ready.manifest.id == "8fe347d7-aaaa"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +98,7 @@ async def test_success_by_word_without_a_type(status: str) -> None:
             GRAPH,
             {
                 LINK: None,
-                "resourceLocation": "https://graph.microsoft.com/v1.0/reports/partners/billing/manifests/8fe347d7-aaaa",
+                "resourceLocation": f"{GRAPH}/reports/partners/billing/manifests/8fe347d7-aaaa",
             },
         ),
         (
@@ -94,32 +107,37 @@ async def test_success_by_word_without_a_type(status: str) -> None:
         ),
         (
             GRAPH,
-            {
-                LINK: "https://graph.microsoft.com/v1.0/reports/partners/billing/manifests/8fe347d7-aaaa?$select=id#x"
-            },
+            {LINK: f"{GRAPH}/reports/partners/billing/manifests/8fe347d7-aaaa?$select=id#x"},
         ),
         (GRAPH, {"resourceLocation": None}),
         (LOOPBACK, {}),
     ],
-    ids=["documented", "foreign", "string", "key_syntax", "query", "null_beside", "loopback"],
+    ids=["documented", "foreign", "string", "key_syntax", "query", "null_resource", "loopback"],
 )
-async def test_a_linked_manifest_is_read_by_its_id(base_url: str, link: dict[str, Any]) -> None:
-    script = Script(answer(payload("linked") | link), answer(payload("manifest"), request_id="r-4"))
-    ready = await script.graph(base_url).get_operation(OPERATION)
+async def test_get_operation_with_linked_manifest_requests_it_by_id(
+    base_url: str, link: dict[str, Any]
+) -> None:
+    fake_graph = FakeGraph(
+        json_response(payload("linked") | link),
+        json_response(payload("manifest"), request_id="r-4"),
+    )
+    ready = await fake_graph.create_client(base_url).get_operation(OPERATION)
     assert (
         isinstance(ready, OperationSucceeded)
         and ready.request_id == "r-4"
         and ready.manifest.blob_count == 1
     )
-    assert [str(request.url) for request in script.requests] == [
+    assert [str(request.url) for request in fake_graph.requests] == [
         f"{base_url}/reports/partners/billing/operations/{OPERATION}",
         f"{base_url}/reports/partners/billing/manifests/8fe347d7-aaaa",
     ]
 
 
-async def test_inline_wins_over_a_link() -> None:
+async def test_get_operation_prefers_inline_manifest() -> None:
     assert isinstance(
-        await look(answer(inline(**{LINK: "https://graph.microsoft.com/manifests/other"}))),
+        await get_operation(
+            json_response(inline_operation(**{LINK: "https://graph.microsoft.com/manifests/other"}))
+        ),
         OperationSucceeded,
     )
 
@@ -139,15 +157,17 @@ async def test_inline_wins_over_a_link() -> None:
         ([], "unknown"),
     ],
 )
-async def test_failed(error: object, code: str) -> None:
-    failed = await look(answer(payload("failed") | {"error": error}, request_id="r-5"))
+async def test_get_operation_with_failed_operation_returns_code(error: object, code: str) -> None:
+    failed = await get_operation(
+        json_response(payload("failed") | {"error": error}, request_id="r-5")
+    )
     assert failed == OperationFailed(code, "r-5") and failed.has_no_data is (code == "5000")
 
 
-async def test_failed_by_word_without_a_type() -> None:
-    assert await look(answer({"status": "Failed", "error": {"code": "5000"}})) == OperationFailed(
-        "5000", None
-    )
+async def test_get_operation_with_failed_status_returns_failed() -> None:
+    assert await get_operation(
+        json_response({"status": "Failed", "error": {"code": "5000"}})
+    ) == OperationFailed("5000", None)
 
 
 @pytest.mark.parametrize(
@@ -159,26 +179,26 @@ async def test_failed_by_word_without_a_type() -> None:
         httpx.Response(200, json=payload("running"), headers={"Content-Type": "text/html"}),
         httpx.Response(
             200,
-            content=json.dumps(inline()).encode()[:200],
+            content=json.dumps(inline_operation()).encode()[:200],
             headers={"Content-Type": "application/json"},
         ),
         httpx.Response(200),
         httpx.Response(202),
         httpx.Response(204),
-        answer([]),
-        answer("text"),
-        answer(5),
-        answer(None),
-        answer({}),
-        answer({"status": 2}),
-        answer({"status": ""}),
-        answer({"error": {"code": "5000"}}),
-        answer({"@odata.type": f"{TYPE}nextYearsOperation"}),
-        answer(payload("linked") | {LINK: None}),
-        answer(payload("linked") | {LINK: "https://x/manifests/a%2f..%2fb"}),
-        answer(payload("linked") | {LINK: f"https://x/manifests/{'a' * 129}"}),
-        answer(payload("linked") | {LINK: f"https://x/{'a' * 3000}/manifests/a"}),
-        answer(payload("linked") | {"resourceLocation": 5, LINK: 5}),
+        json_response([]),
+        json_response("text"),
+        json_response(5),
+        json_response(None),
+        json_response({}),
+        json_response({"status": 2}),
+        json_response({"status": ""}),
+        json_response({"error": {"code": "5000"}}),
+        json_response({"@odata.type": f"{TYPE}futureOperation"}),
+        json_response(payload("linked") | {LINK: None}),
+        json_response(payload("linked") | {LINK: "https://x/manifests/a%2f..%2fb"}),
+        json_response(payload("linked") | {LINK: f"https://x/manifests/{'a' * 129}"}),
+        json_response(payload("linked") | {LINK: f"https://x/{'a' * 3000}/manifests/a"}),
+        json_response(payload("linked") | {"resourceLocation": 5, LINK: 5}),
         httpx.Response(200, content=b"[" * 200_000, headers={"Content-Type": "application/json"}),
         httpx.Response(
             200,
@@ -194,12 +214,14 @@ async def test_failed_by_word_without_a_type() -> None:
         httpx.Response(304),
     ],
 )
-async def test_an_answer_that_cannot_be_read(response: httpx.Response) -> None:
+async def test_get_operation_with_malformed_response_raises_unavailable(
+    response: httpx.Response,
+) -> None:
     response.headers["Retry-After"] = "9"
-    with pytest.raises(UnavailableError) as caught:
-        await look(response)
-    assert (caught.value.code, caught.value.retry_after_seconds) == ("graph_malformed", 9)
-    assert caught.value.http_status == response.status_code
+    with pytest.raises(UnavailableError) as raised:
+        await get_operation(response)
+    assert (raised.value.code, raised.value.retry_after_seconds) == ("graph_malformed", 9)
+    assert raised.value.http_status == response.status_code
 
 
 @pytest.mark.parametrize(
@@ -211,29 +233,29 @@ async def test_an_answer_that_cannot_be_read(response: httpx.Response) -> None:
         "APPLICATION/JSON",
     ],
 )
-async def test_json_under_any_of_its_names_and_under_none(content_type: str | None) -> None:
+async def test_get_operation_accepts_json_content_types(content_type: str | None) -> None:
     headers = {"Content-Type": content_type} if content_type else {}
     response = httpx.Response(200, content=json.dumps(payload("running")).encode(), headers=headers)
-    assert await look(response) == OperationRunning(None, None)
+    assert await get_operation(response) == OperationRunning(None, None)
 
 
 @pytest.mark.parametrize("status", [404, 410])
-async def test_a_forgotten_operation_or_manifest_is_gone(status: int) -> None:
-    for answers in (
-        [answer(payload("error"), status)],
-        [answer(payload("linked")), answer(payload("error"), status)],
+async def test_get_operation_with_missing_resource_raises_operation_gone(status: int) -> None:
+    for responses in (
+        [json_response(payload("error"), status)],
+        [json_response(payload("linked")), json_response(payload("error"), status)],
     ):
-        with pytest.raises(OperationGoneError) as caught:
-            await look(*answers)
-        assert caught.value.code == "operation_gone" and caught.value.http_status == status
+        with pytest.raises(OperationGoneError) as raised:
+            await get_operation(*responses)
+        assert raised.value.code == "operation_gone" and raised.value.http_status == status
 
 
 @pytest.mark.parametrize("operation_id", ["", "..", "a/b", "a%2fb", "-a", "a" * 129, "a\n", "ä"])
-async def test_an_id_that_is_none_is_never_sent(operation_id: str) -> None:
-    script = Script()
+async def test_get_operation_with_invalid_id_sends_no_request(operation_id: str) -> None:
+    fake_graph = FakeGraph()
     with pytest.raises(OperationGoneError):
-        await script.graph().get_operation(operation_id)
-    assert not script.requests
+        await fake_graph.create_client().get_operation(operation_id)
+    assert not fake_graph.requests
 
 
 @pytest.mark.parametrize(
@@ -257,8 +279,10 @@ async def test_an_id_that_is_none_is_never_sent(operation_id: str) -> None:
         {"createdDateTime": "2023-03-09T08:37:48.5046691Z"},
     ],
 )
-async def test_manifests_as_they_have_been_seen(changes: dict[str, Any]) -> None:
-    ready = await look(answer(inline(resourceLocation=payload("manifest") | changes)))
+async def test_get_operation_accepts_known_manifest_variants(changes: dict[str, Any]) -> None:
+    ready = await get_operation(
+        json_response(inline_operation(resourceLocation=payload("manifest") | changes))
+    )
     assert (
         isinstance(ready, OperationSucceeded)
         and len(ready.manifest.blobs) == ready.manifest.blob_count
@@ -283,25 +307,30 @@ async def test_manifests_as_they_have_been_seen(changes: dict[str, Any]) -> None
         ("blobs", [{"name": 5}]),
     ],
 )
-async def test_a_manifest_that_is_none_is_rejected(member: str, value: object) -> None:
-    with pytest.raises(InvalidDataError) as caught:
-        await look(
-            answer(inline(resourceLocation=payload("manifest") | {member: value}), request_id="r-6")
+async def test_get_operation_with_invalid_manifest_raises_invalid_data(
+    member: str, value: object
+) -> None:
+    with pytest.raises(InvalidDataError) as raised:
+        await get_operation(
+            json_response(
+                inline_operation(resourceLocation=payload("manifest") | {member: value}),
+                request_id="r-6",
+            )
         )
-    assert caught.value.code == "graph_malformed" and caught.value.request_id == "r-6"
-    assert caught.value.__context__ is None and caught.value.__cause__ is None
+    assert raised.value.code == "graph_malformed" and raised.value.request_id == "r-6"
+    assert raised.value.__context__ is None and raised.value.__cause__ is None
 
 
-async def test_a_hundred_thousand_blobs_fit() -> None:
+async def test_get_operation_with_large_manifest_returns_all_blobs() -> None:
     manifest = payload("manifest")
     blob = manifest["blobs"][0]
     manifest |= {
         "blobCount": 100_000,
         "blobs": [blob | {"name": f"part-{i:06}-{blob['name']}"} for i in range(100_000)],
     }
-    ready = await look(answer(inline(resourceLocation=manifest)))
+    ready = await get_operation(json_response(inline_operation(resourceLocation=manifest)))
     assert isinstance(ready, OperationSucceeded) and len(ready.manifest.blobs) == 100_000
 
 
-async def test_the_signature_is_in_no_repr() -> None:
-    assert "SENTINEL" not in repr(await look(answer(inline())))
+async def test_operation_repr_contains_no_signature() -> None:
+    assert "SENTINEL" not in repr(await get_operation(json_response(inline_operation())))

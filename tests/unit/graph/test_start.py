@@ -1,4 +1,4 @@
-"""Starting an export: what is sent, and which operation is read from the answer (graph-partner-billing, 2, 11.4 and 13)."""
+"""Requests for exports: what is sent, and which operation ID is used."""
 
 import json
 
@@ -8,15 +8,15 @@ import pytest
 from shared.errors import RequestRefusedError, UnavailableError
 from shared.exports import ExportKey
 from shared.graph.responses import ExportAccepted
-from tests.unit.graph.scripted import (
+from tests.unit.graph.fake_graph import (
     BILLED,
     GRAPH,
     LOCATION,
     LOOPBACK,
     OPERATION,
-    Credential,
-    Script,
-    accepted,
+    FakeCredential,
+    FakeGraph,
+    accepted_response,
     payload,
 )
 
@@ -53,19 +53,19 @@ ACTION = "microsoft.graph.partners.billing.export"
         ),
     ],
 )
-async def test_each_dataset_has_its_address_and_body(
+async def test_start_export_sends_path_and_body_of_dataset(
     base_url: str,
     key: str,
     period: str,
     path: str,
     body: dict[str, str],
 ) -> None:
-    script = Script(accepted())
+    fake_graph = FakeGraph(accepted_response())
 
-    got = await script.graph(base_url).start_export(ExportKey.parse(key), period)  # type: ignore[arg-type]
+    result = await fake_graph.create_client(base_url).start_export(ExportKey.parse(key), period)  # type: ignore[arg-type]
 
-    [request] = script.requests
-    assert got == ExportAccepted(OPERATION, None, None)
+    [request] = fake_graph.requests
+    assert result == ExportAccepted(OPERATION, None, None)
     assert str(request.url) == f"{base_url}/reports/partners/billing/{path}/{ACTION}"
     assert request.method == "POST" and json.loads(request.content) == body
     assert (
@@ -74,18 +74,18 @@ async def test_each_dataset_has_its_address_and_body(
     )
 
 
-async def test_every_request_has_a_client_request_id_of_its_own() -> None:
-    script = Script(accepted(), accepted())
-    graph = script.graph()
-    await graph.start_export(BILLED, None)
-    await graph.start_export(BILLED, None)
-    assert len({request.headers["client-request-id"] for request in script.requests}) == 2
+async def test_start_export_sends_unique_client_request_id() -> None:
+    fake_graph = FakeGraph(accepted_response(), accepted_response())
+    client = fake_graph.create_client()
+    await client.start_export(BILLED, None)
+    await client.start_export(BILLED, None)
+    assert len({request.headers["client-request-id"] for request in fake_graph.requests}) == 2
 
 
-async def test_nothing_tells_of_the_machine() -> None:
-    script = Script(accepted())
-    await script.graph().start_export(BILLED, None)
-    assert set(script.requests[0].headers) == {
+async def test_start_export_sends_only_expected_headers() -> None:
+    fake_graph = FakeGraph(accepted_response())
+    await fake_graph.create_client().start_export(BILLED, None)
+    assert set(fake_graph.requests[0].headers) == {
         "host",
         "connection",
         "user-agent",
@@ -109,9 +109,7 @@ async def test_nothing_tells_of_the_machine() -> None:
         ),
         httpx.Response(
             202,
-            headers={
-                "Location": f"https://elsewhere.example/v1.0/reports/partners/billing/operations/{OPERATION}"
-            },
+            headers={"Location": f"https://elsewhere.example/reports/operations/{OPERATION}"},
         ),
         httpx.Response(
             202, headers={"Location": f"/reports/partners/billing/operations/{OPERATION}/"}
@@ -120,9 +118,7 @@ async def test_nothing_tells_of_the_machine() -> None:
             202, headers={"Location": f"{GRAPH}/reports/partners/billing/operations('{OPERATION}')"}
         ),
         httpx.Response(202, headers={"Location": OPERATION}),
-        httpx.Response(
-            202, json=payload("running") | {"id": OPERATION}
-        ),  # the action's return type, where Location is missing
+        httpx.Response(202, json=payload("running") | {"id": OPERATION}),
     ],
     ids=[
         "empty",
@@ -136,8 +132,10 @@ async def test_nothing_tells_of_the_machine() -> None:
         "body_only",
     ],
 )
-async def test_202_in_every_shape(response: httpx.Response) -> None:
-    assert (await Script(response).graph().start_export(BILLED, None)).operation_id == OPERATION
+async def test_start_export_accepts_every_form_of_operation_id(response: httpx.Response) -> None:
+    assert (
+        await FakeGraph(response).create_client().start_export(BILLED, None)
+    ).operation_id == OPERATION
 
 
 @pytest.mark.parametrize(
@@ -152,9 +150,9 @@ async def test_202_in_every_shape(response: httpx.Response) -> None:
         ("0", 0),
     ],
 )
-async def test_a_wait_with_the_202_is_kept(header: str, seconds: int | None) -> None:
-    response = accepted(**{"Retry-After": header, "request-id": "r-1"})
-    assert await Script(response).graph().start_export(BILLED, None) == ExportAccepted(
+async def test_start_export_returns_retry_after(header: str, seconds: int | None) -> None:
+    response = accepted_response(**{"Retry-After": header, "request-id": "r-1"})
+    assert await FakeGraph(response).create_client().start_export(BILLED, None) == ExportAccepted(
         OPERATION, "r-1", seconds
     )
 
@@ -163,10 +161,8 @@ async def test_a_wait_with_the_202_is_kept(header: str, seconds: int | None) -> 
     ("response", "code"),
     [
         (httpx.Response(202), "graph_location_missing"),
-        (
-            httpx.Response(202, json={"id": OPERATION}),
-            "graph_location_missing",
-        ),  # no operation: neither type nor status
+        # The body is not an operation: it has neither type nor status.
+        (httpx.Response(202, json={"id": OPERATION}), "graph_location_missing"),
         (httpx.Response(202, json=payload("running") | {"id": "../x"}), "graph_location_missing"),
         (httpx.Response(202, headers={"Location": ""}), "graph_malformed"),
         (
@@ -206,27 +202,38 @@ async def test_a_wait_with_the_202_is_kept(header: str, seconds: int | None) -> 
         ),
     ],
 )
-async def test_202_without_an_operation_to_ask_for(response: httpx.Response, code: str) -> None:
-    script = Script(response)
-    with pytest.raises(UnavailableError) as caught:
-        await script.graph().start_export(BILLED, None)
+async def test_start_export_without_valid_operation_id_raises_unavailable(
+    response: httpx.Response, code: str
+) -> None:
+    fake_graph = FakeGraph(response)
+    with pytest.raises(UnavailableError) as raised:
+        await fake_graph.create_client().start_export(BILLED, None)
     assert (
-        caught.value.code == code and caught.value.http_status == 202 and len(script.requests) == 1
+        raised.value.code == code
+        and raised.value.http_status == 202
+        and len(fake_graph.requests) == 1
     )
 
 
-async def test_an_unbilled_month_without_a_word_is_not_asked_for() -> None:
-    script = Script()
-    with pytest.raises(RequestRefusedError) as caught:
-        await script.graph().start_export(ExportKey.parse("unbilled_usage/2025-01/USD/full"), None)
-    assert caught.value.code == "not_served" and not script.requests
+async def test_start_export_for_old_unbilled_month_sends_no_request() -> None:
+    fake_graph = FakeGraph()
+    with pytest.raises(RequestRefusedError) as raised:
+        await fake_graph.create_client().start_export(
+            ExportKey.parse("unbilled_usage/2025-01/USD/full"), None
+        )
+    assert raised.value.code == "not_served" and not fake_graph.requests
 
 
-async def test_the_token_goes_to_graph_only() -> None:
-    credential, script, local = Credential(), Script(accepted()), Script(accepted())
-    await script.graph(credential=credential).start_export(BILLED, None)
-    assert script.requests[0].headers["authorization"] == f"Bearer {credential.token}"
-    assert [scopes for scopes, _ in credential.asked] == [("https://graph.microsoft.com/.default",)]
+async def test_start_export_sends_token_only_to_graph() -> None:
+    credential = FakeCredential()
+    fake_graph, fake_simulator = FakeGraph(accepted_response()), FakeGraph(accepted_response())
+    await fake_graph.create_client(credential=credential).start_export(BILLED, None)
+    assert fake_graph.requests[0].headers["authorization"] == f"Bearer {credential.token}"
+    assert [scopes for scopes, _ in credential.requests] == [
+        ("https://graph.microsoft.com/.default",)
+    ]
 
-    await local.graph(LOOPBACK, credential).start_export(BILLED, None)
-    assert "authorization" not in local.requests[0].headers and len(credential.asked) == 1
+    await fake_simulator.create_client(LOOPBACK, credential).start_export(BILLED, None)
+    assert (
+        "authorization" not in fake_simulator.requests[0].headers and len(credential.requests) == 1
+    )

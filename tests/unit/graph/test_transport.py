@@ -1,4 +1,4 @@
-"""The bounds of an answer, in size and time, and of what may be asked (design, section 12)."""
+"""Limits of the Graph connection for size, time and addresses."""
 
 import asyncio
 import gzip
@@ -16,53 +16,56 @@ from shared.graph.client import GraphBillingClient
 from shared.graph.responses import OperationRunning
 from shared.graph.transport import MAX_RESPONSE_BYTES, GraphTokenProvider
 from shared.urls import parse_graph_base_url
-from tests.unit.graph.scripted import (
+from tests.unit.graph.fake_graph import (
     BILLED,
     GRAPH,
     LOOPBACK,
     OPERATION,
-    Credential,
+    FakeCredential,
+    FakeGraph,
     FixedClock,
-    Script,
-    accepted,
-    answer,
+    accepted_response,
+    json_response,
     payload,
 )
 
 RUNNING = json.dumps(payload("running")).encode()
 
 
-async def malformed(response: httpx.Response) -> None:
-    with pytest.raises(UnavailableError) as caught:
-        await Script(response).graph().get_operation(OPERATION)
-    assert caught.value.code == "graph_malformed" and caught.value.__context__ is None
+async def assert_malformed(response: httpx.Response) -> None:
+    with pytest.raises(UnavailableError) as raised:
+        await FakeGraph(response).create_client().get_operation(OPERATION)
+    assert raised.value.code == "graph_malformed" and raised.value.__context__ is None
 
 
 @pytest.mark.parametrize(
-    ("packing", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("identity", bytes)]
+    ("encoding", "encode"),
+    [("gzip", gzip.compress), ("deflate", zlib.compress), ("identity", bytes)],
 )
-async def test_packed_answers_are_read(packing: str, pack: Any) -> None:
-    headers = {"Content-Encoding": packing, "Content-Type": "application/json"}
-    response = httpx.Response(200, content=pack(RUNNING), headers=headers)
-    assert await Script(response).graph().get_operation(OPERATION) == OperationRunning(None, None)
+async def test_response_with_supported_encoding_is_decompressed(encoding: str, encode: Any) -> None:
+    headers = {"Content-Encoding": encoding, "Content-Type": "application/json"}
+    response = httpx.Response(200, content=encode(RUNNING), headers=headers)
+    assert await FakeGraph(response).create_client().get_operation(OPERATION) == OperationRunning(
+        None, None
+    )
 
 
 @pytest.mark.parametrize(
     "content", [RUNNING, gzip.compress(RUNNING)[:-9], gzip.compress(RUNNING)[:-1], b"\x1f\x8b"]
 )
-async def test_badly_packed_answers_are_not(content: bytes) -> None:
-    await malformed(
+async def test_response_with_invalid_gzip_is_malformed(content: bytes) -> None:
+    await assert_malformed(
         httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(content))
     )
 
 
-async def test_packed_as_nobody_asked() -> None:
-    await malformed(
+async def test_response_with_unsupported_encoding_is_malformed() -> None:
+    await assert_malformed(
         httpx.Response(200, headers={"Content-Encoding": "br"}, stream=httpx.ByteStream(b"x"))
     )
 
 
-async def test_a_large_answer_is_given_up() -> None:
+async def test_response_above_size_limit_is_malformed() -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -71,49 +74,53 @@ async def test_a_large_answer_is_given_up() -> None:
             sent += 1
             yield bytes(1024 * 1024)
 
-    await malformed(httpx.Response(200, content=endless()))
+    await assert_malformed(httpx.Response(200, content=endless()))
     assert sent == MAX_RESPONSE_BYTES // 1024 // 1024 + 1
 
 
-async def test_a_small_answer_that_unpacks_to_a_large_one_is_given_up() -> None:
+async def test_response_with_decompressed_size_above_limit_is_malformed() -> None:
     bomb = gzip.compress(bytes(MAX_RESPONSE_BYTES + 1), 1)
     assert len(bomb) < 1024 * 1024
-    await malformed(
+    await assert_malformed(
         httpx.Response(200, headers={"Content-Encoding": "gzip"}, stream=httpx.ByteStream(bomb))
     )
 
 
-async def test_an_answer_that_does_not_come() -> None:
+async def test_request_without_response_times_out() -> None:
     async def never(request: httpx.Request) -> httpx.Response:
         await asyncio.sleep(60)
         raise AssertionError
 
     graph = GraphBillingClient(
         base_url=GRAPH,
-        credential=Credential(),
+        credential=FakeCredential(),
         clock=FixedClock(),
         transport=httpx.MockTransport(never),
         timeout_seconds=0.02,
     )
-    with pytest.raises(UnavailableError) as caught:
+    with pytest.raises(UnavailableError) as raised:
         await graph.start_export(BILLED, None)
-    assert caught.value.code == "graph_unavailable" and caught.value.__context__ is None
+    assert raised.value.code == "graph_unavailable" and raised.value.__context__ is None
 
 
-async def test_a_token_that_does_not_come() -> None:
-    class Slow(Credential):
+async def test_request_without_token_in_time_raises_identity_unavailable() -> None:
+    class Slow(FakeCredential):
         async def get_token(self, *scopes: str, **options: Any) -> Any:
             await asyncio.sleep(60)
 
-    with pytest.raises(UnavailableError) as caught:
-        await Script().graph(credential=Slow(), timeout_seconds=1.0).get_operation(OPERATION)
-    assert caught.value.code == "identity_unavailable" and caught.value.__context__ is None
+    with pytest.raises(UnavailableError) as raised:
+        await (
+            FakeGraph()
+            .create_client(credential=Slow(), timeout_seconds=1.0)
+            .get_operation(OPERATION)
+        )
+    assert raised.value.code == "identity_unavailable" and raised.value.__context__ is None
 
 
-async def test_the_bounds_are_those_of_the_design() -> None:
-    script = Script(answer(payload("running")))
-    await script.graph().get_operation(OPERATION)
-    assert script.requests[0].extensions["timeout"] == {
+async def test_request_uses_timeouts() -> None:
+    fake_graph = FakeGraph(json_response(payload("running")))
+    await fake_graph.create_client().get_operation(OPERATION)
+    assert fake_graph.requests[0].extensions["timeout"] == {
         "connect": 10.0,
         "read": 60.0,
         "write": 60.0,
@@ -121,7 +128,7 @@ async def test_the_bounds_are_those_of_the_design() -> None:
     }
 
 
-async def test_many_at_once_do_not_mix() -> None:
+async def test_concurrent_requests_receive_their_own_responses() -> None:
     async def echo(request: httpx.Request) -> httpx.Response:
         await asyncio.sleep(0)
         name = request.url.path.rpartition("/")[2]
@@ -131,7 +138,7 @@ async def test_many_at_once_do_not_mix() -> None:
 
     graph = GraphBillingClient(
         base_url=GRAPH,
-        credential=Credential(),
+        credential=FakeCredential(),
         clock=FixedClock(),
         transport=httpx.MockTransport(echo),
     )
@@ -142,39 +149,40 @@ async def test_many_at_once_do_not_mix() -> None:
 
 
 async def test_close_closes_the_transport_once() -> None:
-    class Closing(httpx.MockTransport):
+    class CountingTransport(httpx.MockTransport):
         closed = 0
 
         async def aclose(self) -> None:
             self.closed += 1
 
-    transport = Closing(Script(accepted()))
+    transport = CountingTransport(FakeGraph(accepted_response()))
     graph = GraphBillingClient(
-        base_url=GRAPH, credential=Credential(), clock=FixedClock(), transport=transport
+        base_url=GRAPH, credential=FakeCredential(), clock=FixedClock(), transport=transport
     )
     await graph.close()
-    assert transport.closed == 0  # nothing was opened
+    assert transport.closed == 0  # there was no connection yet
     await graph.start_export(BILLED, None)
     await graph.close()
     await graph.close()
     assert transport.closed == 1
 
 
-async def test_the_log_names_ids_and_numbers(caplog: pytest.LogCaptureFixture) -> None:
-    script = Script(
-        answer(payload("linked"), request_id="r-1"), answer(payload("manifest"), request_id="r-2")
+async def test_log_contains_ids_and_status_but_no_url(caplog: pytest.LogCaptureFixture) -> None:
+    fake_graph = FakeGraph(
+        json_response(payload("linked"), request_id="r-1"),
+        json_response(payload("manifest"), request_id="r-2"),
     )
     with caplog.at_level(logging.DEBUG):
-        await script.graph().get_operation(OPERATION)
-    ours = [
+        await fake_graph.create_client().get_operation(OPERATION)
+    messages = [
         record.getMessage() for record in caplog.records if record.name == "partner_billing.graph"
     ]
-    assert [line.partition(", client")[0] for line in ours] == [
+    assert [line.partition(", client")[0] for line in messages] == [
         "Graph operation request: status 200 after 0.0 s, request ID r-1",
         "Graph manifest request: status 200 after 0.0 s, request ID r-2",
     ]
     assert {record.name for record in caplog.records} <= {"partner_billing.graph", "asyncio"}
-    assert "SENTINEL" not in caplog.text and "http" not in "".join(ours)
+    assert "SENTINEL" not in caplog.text and "http" not in "".join(messages)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +197,7 @@ async def test_the_log_names_ids_and_numbers(caplog: pytest.LogCaptureFixture) -
         "https://127.0.0.2:8700/some/where/v1.0",
     ],
 )
-def test_base_urls(url: str) -> None:
+def test_parse_graph_base_url_with_valid_url_returns_it(url: str) -> None:
     assert parse_graph_base_url(url) == parse_graph_base_url(url + "/") == url
 
 
@@ -222,10 +230,10 @@ def test_base_urls(url: str) -> None:
         "http://127.0.0.1:99999/v1.0",
     ],
 )
-def test_other_urls_are_refused_and_not_quoted(url: str) -> None:
-    with pytest.raises(ValueError, match="must be https://graph") as caught:
+def test_parse_graph_base_url_with_invalid_url_raises_error_without_url(url: str) -> None:
+    with pytest.raises(ValueError, match="must be https://graph") as raised:
         parse_graph_base_url(url)
-    assert "SENTINEL" not in str(caught.value)
+    assert "SENTINEL" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -236,14 +244,14 @@ def test_other_urls_are_refused_and_not_quoted(url: str) -> None:
         "https://x@graph.microsoft.com/",
     ],
 )
-async def test_a_token_is_for_no_other_address(url: str) -> None:
-    credential = Credential()
+async def test_token_provider_with_other_address_refuses(url: str) -> None:
+    credential = FakeCredential()
     with pytest.raises(RequestRefusedError):
         await GraphTokenProvider(credential, "graph.microsoft.com", 1).get_authorization_token(url)
-    assert not credential.asked
+    assert not credential.requests
 
 
-def test_graph_needs_a_credential() -> None:
+def test_client_for_graph_requires_credential() -> None:
     with pytest.raises(ValueError, match="credential"):
         GraphBillingClient(base_url=GRAPH, credential=None, clock=FixedClock())
     GraphBillingClient(base_url=LOOPBACK, credential=None, clock=FixedClock())

@@ -1,1 +1,1 @@
-"""Partner Center's invoice list, against answers from a script: no network."""
+"""Tests of the Partner Center client with a fake transport."""

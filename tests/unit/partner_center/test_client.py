@@ -1,4 +1,4 @@
-"""Pages, waits, tokens and bounds: what is sent, and what is never followed."""
+"""Requests to Partner Center: pages, waits, tokens and limits."""
 
 import asyncio
 import gzip
@@ -14,27 +14,35 @@ from shared.identity import PARTNER_CENTER_SCOPE
 from shared.partner_center import client
 from shared.partner_center.client import PartnerCenterClient
 from shared.urls import parse_partner_center_base_url
-from tests.unit.partner_center.scripted import (
+from tests.unit.graph.fake_graph import FixedClock
+from tests.unit.partner_center.fake_partner_center import (
     LOOPBACK,
     PARTNER_CENTER_URL,
     SENTINEL,
-    Credential,
-    Script,
+    FakeCredential,
+    FakePartnerCenter,
     invoice,
-    listed,
-    throttled,
+    page_response,
+    throttled_response,
 )
 
 
-def ids(found: Any) -> list[str]:
-    return [one.invoice_id for one in found.invoices]
+def get_ids(result: Any) -> list[str]:
+    return [invoice.invoice_id for invoice in result.invoices]
 
 
-async def test_one_page_as_for_modern_invoices() -> None:
-    script, credential = Script(listed(invoice("G016907411"), invoice("G016907412"))), Credential()
-    found = await script.client(credential=credential).list_invoices()
-    assert ids(found) == ["G016907411", "G016907412"] and found.complete and found.left_out == ()
-    [request] = script.requests
+async def test_list_invoices_with_one_page_sends_one_request() -> None:
+    fake_partner_center, credential = (
+        FakePartnerCenter(page_response(invoice("G016907411"), invoice("G016907412"))),
+        FakeCredential(),
+    )
+    result = await fake_partner_center.create_client(credential=credential).list_invoices()
+    assert (
+        get_ids(result) == ["G016907411", "G016907412"]
+        and result.complete
+        and result.left_out == ()
+    )
+    [request] = fake_partner_center.requests
     assert (
         str(request.url) == f"{PARTNER_CENTER_URL}/v1/invoices?size=200&offset=0"
         and request.method == "GET"
@@ -44,35 +52,43 @@ async def test_one_page_as_for_modern_invoices() -> None:
         and request.headers["ms-correlationid"]
     )
     assert (
-        [scopes for scopes, _ in credential.asked]
+        [scopes for scopes, _ in credential.requests]
         == [(PARTNER_CENTER_SCOPE,)]
         == [("https://api.partnercenter.microsoft.com/.default",)]
     )
 
 
-async def test_nothing_is_sent_to_loopback_but_the_request() -> None:
-    script, credential = Script(listed(invoice())), Credential()
-    await script.client(LOOPBACK, credential).list_invoices()
-    assert credential.asked == [] and "authorization" not in script.requests[0].headers
+async def test_list_invoices_from_loopback_sends_no_token() -> None:
+    fake_partner_center, credential = FakePartnerCenter(page_response(invoice())), FakeCredential()
+    await fake_partner_center.create_client(LOOPBACK, credential).list_invoices()
+    assert (
+        credential.requests == [] and "authorization" not in fake_partner_center.requests[0].headers
+    )
 
 
-async def test_of_next_only_the_offset_is_used() -> None:
-    script = Script(
-        listed(
+async def test_list_invoices_uses_only_the_offset_of_the_next_link() -> None:
+    fake_partner_center = FakePartnerCenter(
+        page_response(
             invoice("G016907411"),
             total=3,
-            following="https://evil.example.org/v1/invoices?size=1&offset=1",
+            next_link="https://evil.example.org/v1/invoices?size=1&offset=1",
         ),
-        listed(invoice("G016907412"), total=3, following="/invoices?offset=2&size=1"),
-        listed(invoice("G016907413"), total=3),
+        page_response(invoice("G016907412"), total=3, next_link="/invoices?offset=2&size=1"),
+        page_response(invoice("G016907413"), total=3),
     )
-    assert ids(await script.client().list_invoices()) == ["G016907411", "G016907412", "G016907413"]
-    assert {request.url.host for request in script.requests} == {"api.partnercenter.microsoft.com"}
-    assert script.offsets == ["0", "1", "2"]
+    assert get_ids(await fake_partner_center.create_client().list_invoices()) == [
+        "G016907411",
+        "G016907412",
+        "G016907413",
+    ]
+    assert {request.url.host for request in fake_partner_center.requests} == {
+        "api.partnercenter.microsoft.com"
+    }
+    assert fake_partner_center.offsets == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(
-    "following",
+    "next_link",
     [
         "/invoices?size=1",
         "?offset=-1",
@@ -82,52 +98,67 @@ async def test_of_next_only_the_offset_is_used() -> None:
         "x" * 3000,
     ],
 )
-async def test_a_next_without_an_offset_is_none(following: str) -> None:
-    script = Script(listed(invoice(), following=following))
-    assert ids(await script.client().list_invoices()) == ["G016907411"]
+async def test_list_invoices_with_next_link_without_offset_ends(next_link: str) -> None:
+    fake_partner_center = FakePartnerCenter(page_response(invoice(), next_link=next_link))
+    assert get_ids(await fake_partner_center.create_client().list_invoices()) == ["G016907411"]
 
 
-async def test_a_list_that_changes_between_pages_is_read_once_more() -> None:
-    script = Script(
-        listed(invoice("G016907412"), total=2, following="?offset=1"),
-        listed(invoice("G016907411"), total=3),
-        listed(invoice("G016907413"), total=3, following="?offset=1"),
-        listed(invoice("G016907412"), total=3, following="?offset=2"),
-        listed(invoice("G016907411"), total=3),
+async def test_list_invoices_with_changing_list_reads_it_again() -> None:
+    fake_partner_center = FakePartnerCenter(
+        page_response(invoice("G016907412"), total=2, next_link="?offset=1"),
+        page_response(invoice("G016907411"), total=3),
+        page_response(invoice("G016907413"), total=3, next_link="?offset=1"),
+        page_response(invoice("G016907412"), total=3, next_link="?offset=2"),
+        page_response(invoice("G016907411"), total=3),
     )
-    assert ids(await script.client().list_invoices()) == ["G016907413", "G016907412", "G016907411"]
-    assert script.offsets == ["0", "1", "0", "1", "2"]
-
-
-async def test_an_invoice_on_two_pages_is_one_invoice_and_the_list_is_read_once_more_only() -> None:
-    moving = [
-        listed(invoice("G016907412"), total=2, following="?offset=1"),
-        listed(invoice("G016907412"), invoice(), total=2),
+    assert get_ids(await fake_partner_center.create_client().list_invoices()) == [
+        "G016907413",
+        "G016907412",
+        "G016907411",
     ]
-    script = Script(*moving, *[httpx.Response(200, content=page.content) for page in moving])
-    assert ids(await script.client().list_invoices()) == ["G016907412", "G016907411"]
-    assert script.offsets == ["0", "1", "0", "1"]
+    assert fake_partner_center.offsets == ["0", "1", "0", "1", "2"]
 
 
-async def test_pages_that_lead_in_a_circle_end() -> None:
-    circle = [listed(invoice(), following="?offset=1"), listed(invoice(), following="?offset=2")]
-    script = Script(*circle, *[httpx.Response(200, content=page.content) for page in circle])
-    assert ids(await script.client().list_invoices()) == ["G016907411"]
-    backwards = Script(
-        listed(invoice(), following="?offset=0"), listed(invoice(), following="?offset=0")
+async def test_list_invoices_with_duplicate_reads_list_only_once_more() -> None:
+    pages = [
+        page_response(invoice("G016907412"), total=2, next_link="?offset=1"),
+        page_response(invoice("G016907412"), invoice(), total=2),
+    ]
+    fake_partner_center = FakePartnerCenter(
+        *pages, *[httpx.Response(200, content=page.content) for page in pages]
     )
-    assert ids(await backwards.client().list_invoices()) == ["G016907411"]
+    assert get_ids(await fake_partner_center.create_client().list_invoices()) == [
+        "G016907412",
+        "G016907411",
+    ]
+    assert fake_partner_center.offsets == ["0", "1", "0", "1"]
 
 
-async def test_pages_without_end_are_malformed() -> None:
-    endless = Script(
+async def test_list_invoices_with_loop_of_pages_ends() -> None:
+    loop = [
+        page_response(invoice(), next_link="?offset=1"),
+        page_response(invoice(), next_link="?offset=2"),
+    ]
+    fake_partner_center = FakePartnerCenter(
+        *loop, *[httpx.Response(200, content=page.content) for page in loop]
+    )
+    assert get_ids(await fake_partner_center.create_client().list_invoices()) == ["G016907411"]
+    backwards = FakePartnerCenter(
+        page_response(invoice(), next_link="?offset=0"),
+        page_response(invoice(), next_link="?offset=0"),
+    )
+    assert get_ids(await backwards.create_client().list_invoices()) == ["G016907411"]
+
+
+async def test_list_invoices_with_too_many_pages_raises_malformed() -> None:
+    endless = FakePartnerCenter(
         *(
-            listed(invoice(f"G{number:09}"), total=1, following=f"?offset={number + 1}")
+            page_response(invoice(f"G{number:09}"), total=1, next_link=f"?offset={number + 1}")
             for number in range(200)
         )
     )
     with pytest.raises(UnavailableError, match="partner_center_malformed"):
-        await endless.client().list_invoices()
+        await endless.create_client().list_invoices()
     assert len(endless.requests) == client.MAX_PAGES
 
 
@@ -135,19 +166,21 @@ async def test_pages_without_end_are_malformed() -> None:
     ("headers", "seconds"),
     [({"Retry_After": "57"}, 57), ({}, 57), ({"Retry_After": "Sun, 08 Nov 2026 09:38:30 GMT"}, 90)],
 )
-async def test_a_429_is_told_and_not_repeated(headers: dict[str, str], seconds: int) -> None:
-    script = Script(throttled(**headers))
+async def test_list_invoices_when_throttled_returns_wait_without_retry(
+    headers: dict[str, str], seconds: int
+) -> None:
+    fake_partner_center = FakePartnerCenter(throttled_response(**headers))
     with pytest.raises(BillingExportError) as raised:
-        await script.client().list_invoices()
+        await fake_partner_center.create_client().list_invoices()
     assert (
         raised.value.code == "partner_center_throttled"
         and getattr(raised.value, "retry_after_seconds", None) == seconds
     )
-    assert len(script.requests) == 1
+    assert len(fake_partner_center.requests) == 1
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "failure",
     [
         httpx.ConnectError(f"no route sig={SENTINEL}"),
         httpx.ReadTimeout(SENTINEL),
@@ -155,31 +188,35 @@ async def test_a_429_is_told_and_not_repeated(headers: dict[str, str], seconds: 
         httpx.RemoteProtocolError(SENTINEL),
     ],
 )
-async def test_no_answer_is_unavailable_in_our_words(answer: Exception) -> None:
+async def test_list_invoices_with_connection_error_raises_unavailable(failure: Exception) -> None:
     with pytest.raises(UnavailableError) as raised:
-        await Script(answer).client().list_invoices()
+        await FakePartnerCenter(failure).create_client().list_invoices()
     assert raised.value.code == "partner_center_unavailable" and SENTINEL not in repr(raised.value)
     assert raised.value.__context__ is None and raised.value.__cause__ is None
 
 
-async def test_a_redirect_is_not_followed() -> None:
-    script = Script(httpx.Response(302, headers={"Location": "https://evil.example.org/"}))
+async def test_list_invoices_does_not_follow_redirect() -> None:
+    fake_partner_center = FakePartnerCenter(
+        httpx.Response(302, headers={"Location": "https://evil.example.org/"})
+    )
     with pytest.raises(UnavailableError, match="partner_center_malformed"):
-        await script.client().list_invoices()
-    assert len(script.requests) == 1
+        await fake_partner_center.create_client().list_invoices()
+    assert len(fake_partner_center.requests) == 1
 
 
-async def test_a_packed_answer_is_not_unpacked() -> None:
-    packed = httpx.Response(
+async def test_list_invoices_with_compressed_response_raises_malformed() -> None:
+    compressed = httpx.Response(
         200,
         content=gzip.compress(json.dumps({"items": []}).encode()),
         headers={"Content-Encoding": "gzip"},
     )
     with pytest.raises(UnavailableError, match="partner_center_malformed"):
-        await Script(packed).client().list_invoices()
+        await FakePartnerCenter(compressed).create_client().list_invoices()
 
 
-async def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_list_invoices_with_response_above_size_limit_raises_malformed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(client, "MAX_RESPONSE_BYTES", 1_000)
     sent = 0
 
@@ -190,43 +227,47 @@ async def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch
             yield b" " * 400
 
     with pytest.raises(UnavailableError, match="partner_center_malformed"):
-        await Script(httpx.Response(200, content=endless())).client().list_invoices()
+        await (
+            FakePartnerCenter(httpx.Response(200, content=endless()))
+            .create_client()
+            .list_invoices()
+        )
     assert sent == 3
 
 
-async def test_an_answer_that_never_comes_is_given_up() -> None:
-    async def silent(request: httpx.Request) -> httpx.Response:
+async def test_list_invoices_without_response_times_out() -> None:
+    async def never_respond(request: httpx.Request) -> httpx.Response:
         await asyncio.Event().wait()
         raise AssertionError
 
-    from tests.unit.graph.scripted import FixedClock
-
-    slow = PartnerCenterClient(
+    partner_center = PartnerCenterClient(
         base_url=LOOPBACK,
         credential=None,
         clock=FixedClock(),
-        transport=httpx.MockTransport(silent),
+        transport=httpx.MockTransport(never_respond),
         timeout_seconds=0.01,
     )
     with pytest.raises(UnavailableError, match="partner_center_unavailable"):
-        await slow.list_invoices()
+        await partner_center.list_invoices()
 
 
-async def test_no_token_is_no_request() -> None:
-    script = Script()
+async def test_list_invoices_without_token_sends_no_request() -> None:
+    fake_partner_center = FakePartnerCenter()
     with pytest.raises(UnavailableError, match="identity_unavailable"):
-        await script.client(credential=Credential(error=RuntimeError(SENTINEL))).list_invoices()
-    assert script.requests == []
+        await fake_partner_center.create_client(
+            credential=FakeCredential(error=RuntimeError(SENTINEL))
+        ).list_invoices()
+    assert fake_partner_center.requests == []
 
 
-async def test_the_client_can_be_closed_and_asked_again() -> None:
-    script = Script(listed(invoice()), listed(invoice()))
-    asked = script.client()
-    await asked.close()
-    await asked.list_invoices()
-    await asked.close()
-    await asked.list_invoices()
-    await asked.close()
+async def test_client_can_be_used_after_close() -> None:
+    fake_partner_center = FakePartnerCenter(page_response(invoice()), page_response(invoice()))
+    partner_center = fake_partner_center.create_client()
+    await partner_center.close()
+    await partner_center.list_invoices()
+    await partner_center.close()
+    await partner_center.list_invoices()
+    await partner_center.close()
 
 
 @pytest.mark.parametrize(
@@ -244,14 +285,12 @@ async def test_the_client_can_be_closed_and_asked_again() -> None:
         f"https://example.org?sig={SENTINEL}",
     ],
 )
-def test_other_hosts_are_refused_without_being_quoted(url: str) -> None:
-    with pytest.raises(ValueError) as refused:
+def test_parse_partner_center_base_url_with_invalid_url_raises_error_without_url(url: str) -> None:
+    with pytest.raises(ValueError) as raised:
         parse_partner_center_base_url(url)
-    assert url not in str(refused.value) and SENTINEL not in str(refused.value)
+    assert url not in str(raised.value) and SENTINEL not in str(raised.value)
 
 
-def test_partner_center_needs_a_credential() -> None:
-    from tests.unit.graph.scripted import FixedClock
-
+def test_client_for_partner_center_requires_credential() -> None:
     with pytest.raises(ValueError, match="credential"):
         PartnerCenterClient(base_url=PARTNER_CENTER_URL, credential=None, clock=FixedClock())

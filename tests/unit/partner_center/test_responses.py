@@ -1,4 +1,4 @@
-"""Every form in which an invoice may be listed, and what is left out by name."""
+"""Parsers accept every documented form of an invoice and report what they cannot parse."""
 
 import json
 from datetime import UTC, datetime
@@ -12,22 +12,28 @@ from hypothesis import strategies as st
 from shared.errors import CATALOGUE, BillingExportError
 from shared.invoices import Invoice, InvoiceList, LeftOut
 from shared.partner_center.responses import PartnerCenterResponse, merge_pages, parse_invoice_page
-from tests.unit.partner_center.scripted import invoice
+from tests.unit.partner_center.fake_partner_center import invoice
 
 
-def read(*items: Any, **members: Any) -> InvoiceList:
+def parse_items(*items: Any, **members: Any) -> InvoiceList:
     return merge_pages(
-        [parse_invoice_page(answer({"totalCount": len(items), "items": list(items), **members}))]
+        [
+            parse_invoice_page(
+                create_response({"totalCount": len(items), "items": list(items), **members})
+            )
+        ]
     )
 
 
-def answer(document: Any, status: int = 200, wait: int | None = None) -> PartnerCenterResponse:
+def create_response(
+    document: Any, status: int = 200, wait: int | None = None
+) -> PartnerCenterResponse:
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     return PartnerCenterResponse(status, "application/json", wait, "r-1", body)
 
 
-def test_an_invoice_as_the_examples_have_it() -> None:
-    assert read(invoice()).invoices == (
+def test_parse_invoice_page_with_documented_example_returns_invoice() -> None:
+    assert parse_items(invoice()).invoices == (
         Invoice(
             "G016907411",
             issued=datetime(2026, 11, 8, 7, 13, tzinfo=UTC),
@@ -40,7 +46,7 @@ def test_an_invoice_as_the_examples_have_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("value", "expected"),
     [
         ("invoice", "invoice"),
         ("Invoice", "invoice"),
@@ -54,12 +60,12 @@ def test_an_invoice_as_the_examples_have_it() -> None:
         ("<b>", "invoice"),
     ],
 )
-def test_both_spellings_of_the_document_type(written: Any, said: str) -> None:
-    assert read(invoice(documentType=written)).invoices[0].document_type == said
+def test_parse_invoice_page_accepts_spellings_of_document_type(value: Any, expected: str) -> None:
+    assert parse_items(invoice(documentType=value)).invoices[0].document_type == expected
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("value", "expected"),
     [
         ("Recurring", "recurring"),
         ("recurring", "recurring"),
@@ -68,12 +74,12 @@ def test_both_spellings_of_the_document_type(written: Any, said: str) -> None:
         (None, ""),
     ],
 )
-def test_both_spellings_of_the_invoice_type(written: Any, said: str) -> None:
-    assert read(invoice(invoiceType=written)).invoices[0].invoice_type == said
+def test_parse_invoice_page_accepts_spellings_of_invoice_type(value: Any, expected: str) -> None:
+    assert parse_items(invoice(invoiceType=value)).invoices[0].invoice_type == expected
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("value", "expected"),
     [
         ("2026-11-08T07:13:00Z", datetime(2026, 11, 8, 7, 13, tzinfo=UTC)),
         ("2026-11-08T07:13:00", datetime(2026, 11, 8, 7, 13, tzinfo=UTC)),
@@ -87,20 +93,20 @@ def test_both_spellings_of_the_invoice_type(written: Any, said: str) -> None:
         (None, None),
     ],
 )
-def test_dates(written: Any, said: datetime | None) -> None:
-    assert read(invoice(invoiceDate=written)).invoices[0].issued == said
+def test_parse_invoice_page_parses_dates(value: Any, expected: datetime | None) -> None:
+    assert parse_items(invoice(invoiceDate=value)).invoices[0].issued == expected
 
 
-def test_period_dates_where_they_are_there() -> None:
-    assert read(invoice()).invoices[0].period_start is None
+def test_parse_invoice_page_parses_optional_period() -> None:
+    assert parse_items(invoice()).invoices[0].period_start is None
     periods = invoice(
         billingPeriodStartDate="2026-10-01T00:00:00Z", billingPeriodEndDate="2026-10-31T00:00:00Z"
     )
-    assert read(periods).invoices[0].period_start == datetime(2026, 10, 1, tzinfo=UTC)
+    assert parse_items(periods).invoices[0].period_start == datetime(2026, 10, 1, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("value", "expected"),
     [
         ("1234.10", "1234.10"),
         ("0.1", "0.1"),
@@ -119,10 +125,12 @@ def test_period_dates_where_they_are_there() -> None:
         ("1." + "0" * 30_000, None),
     ],
 )
-def test_money_is_never_a_float(written: str, said: str | None) -> None:
-    body = json.dumps({"items": [invoice(totalCharges="HERE")]}).replace('"HERE"', written).encode()
-    total = merge_pages([parse_invoice_page(answer(body))]).invoices[0].total
-    assert total == (None if said is None else Decimal(said)) and not isinstance(total, float)
+def test_parse_invoice_page_parses_amount_as_decimal(value: str, expected: str | None) -> None:
+    body = json.dumps({"items": [invoice(totalCharges="HERE")]}).replace('"HERE"', value).encode()
+    total = merge_pages([parse_invoice_page(create_response(body))]).invoices[0].total
+    assert total == (None if expected is None else Decimal(expected)) and not isinstance(
+        total, float
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,35 +148,35 @@ def test_money_is_never_a_float(written: str, said: str | None) -> None:
         invoice(currencyCode=7),
     ],
 )
-def test_what_cannot_be_read_is_named_and_leaves_the_others_alone(item: Any) -> None:
-    found = read(item, invoice("G016907412"))
-    assert [one.invoice_id for one in found.invoices] == ["G016907412"]
-    assert [one.code for one in found.left_out] == ["invoice_unreadable"]
-    assert "sig" not in repr(found)
+def test_parse_invoice_page_reports_unreadable_items_and_keeps_others(item: Any) -> None:
+    result = parse_items(item, invoice("G016907412"))
+    assert [invoice.invoice_id for invoice in result.invoices] == ["G016907412"]
+    assert [invoice.code for invoice in result.left_out] == ["invoice_unreadable"]
+    assert "sig" not in repr(result)
 
 
-def test_a_currency_that_is_not_given_is_not_known() -> None:
-    assert read(invoice(currencyCode=None)).invoices[0].currency == ""
-    assert read(invoice(currencyCode="eur")).invoices[0].currency == "EUR"
+def test_parse_invoice_page_without_currency_returns_empty_string() -> None:
+    assert parse_items(invoice(currencyCode=None)).invoices[0].currency == ""
+    assert parse_items(invoice(currencyCode="eur")).invoices[0].currency == "EUR"
 
 
-def test_an_empty_list_says_so() -> None:
-    assert read() == InvoiceList((), (LeftOut(code="invoice_list_empty"),))
+def test_merge_pages_with_empty_list_reports_it() -> None:
+    assert parse_items() == InvoiceList((), (LeftOut(code="invoice_list_empty"),))
 
 
-def test_a_duplicate_is_one_invoice_and_is_named_only_if_it_differs() -> None:
-    assert read(invoice(), invoice()) == read(invoice())
-    found = read(invoice(), invoice(totalCharges=1), invoice(totalCharges=2))
-    assert [one.total for one in found.invoices] == [Decimal("1234.5")]
-    assert found.left_out == (LeftOut(code="invoice_duplicate", invoice_id="G016907411"),)
+def test_merge_pages_reports_duplicate_only_if_it_differs() -> None:
+    assert parse_items(invoice(), invoice()) == parse_items(invoice())
+    result = parse_items(invoice(), invoice(totalCharges=1), invoice(totalCharges=2))
+    assert [invoice.total for invoice in result.invoices] == [Decimal("1234.5")]
+    assert result.left_out == (LeftOut(code="invoice_duplicate", invoice_id="G016907411"),)
 
 
-def test_an_amended_invoice_and_the_one_that_replaces_it_know_each_other() -> None:
-    found = read(
+def test_merge_pages_links_amended_and_amending_invoice() -> None:
+    result = parse_items(
         invoice("G2", amendsOf="G016907411") | {"id": "G016907412"},
         invoice(documentType="void_note"),
     )
-    new, old = found.invoices
+    new, old = result.invoices
     assert (new.invoice_id, new.amends, new.amended_by, new.voided) == (
         "G016907412",
         "G016907411",
@@ -183,25 +191,29 @@ def test_an_amended_invoice_and_the_one_that_replaces_it_know_each_other() -> No
     )
 
 
-def test_an_amendment_that_is_only_listed_inside_is_an_invoice_of_its_own() -> None:
-    found = read(
+def test_parse_invoice_page_returns_nested_amendment_as_invoice() -> None:
+    result = parse_items(
         invoice(documentType="void_note", amendments=[invoice("G016907412", totalCharges=1200)])
     )
-    assert [(one.invoice_id, one.amends, one.amended_by) for one in found.invoices] == [
+    assert [
+        (invoice.invoice_id, invoice.amends, invoice.amended_by) for invoice in result.invoices
+    ] == [
         ("G016907411", "", "G016907412"),
         ("G016907412", "G016907411", ""),
     ]
 
 
-def test_amendments_within_amendments_end_somewhere() -> None:
+def test_parse_invoice_page_limits_depth_of_amendments() -> None:
     deep = invoice()
     for number in range(40):
         deep = invoice(f"G01690{number:04}", amendments=[deep])
-    assert len(read(deep).invoices) == 6
+    assert len(parse_items(deep).invoices) == 6
 
 
-def test_legacy_invoices_are_known_by_their_letter() -> None:
-    assert [one.legacy for one in read(invoice("D016907411"), invoice()).invoices] == [True, False]
+def test_parse_invoice_page_marks_legacy_invoices() -> None:
+    assert [
+        invoice.legacy for invoice in parse_items(invoice("D016907411"), invoice()).invoices
+    ] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -235,11 +247,11 @@ def test_legacy_invoices_are_known_by_their_letter() -> None:
         (302, b"", None, "partner_center_malformed", None),
     ],
 )
-def test_what_may_be_asked_again(
+def test_parse_invoice_page_with_transient_status_raises_error_with_wait(
     status: int, body: Any, wait: int | None, code: str, seconds: int | None
 ) -> None:
     with pytest.raises(BillingExportError) as raised:
-        parse_invoice_page(answer(body, status, wait))
+        parse_invoice_page(create_response(body, status, wait))
     error = raised.value
     assert (error.code, error.request_id, getattr(error, "retry_after_seconds", "none")) == (
         code,
@@ -257,9 +269,9 @@ def test_what_may_be_asked_again(
         (404, "partner_center_refused"),
     ],
 )
-def test_what_is_refused(status: int, code: str) -> None:
+def test_parse_invoice_page_with_client_error_raises_refused(status: int, code: str) -> None:
     with pytest.raises(BillingExportError) as raised:
-        parse_invoice_page(answer({"statusCode": status, "message": "SENTINEL"}, status))
+        parse_invoice_page(create_response({"statusCode": status, "message": "SENTINEL"}, status))
     assert (
         raised.value.code == code
         and not hasattr(raised.value, "retry_after_seconds")
@@ -280,9 +292,9 @@ def test_what_is_refused(status: int, code: str) -> None:
         b"[" * 100_000,
     ],
 )
-def test_what_is_no_list_is_malformed(document: bytes) -> None:
+def test_parse_invoice_page_without_list_raises_malformed(document: bytes) -> None:
     with pytest.raises(BillingExportError) as raised:
-        parse_invoice_page(answer(document))
+        parse_invoice_page(create_response(document))
     assert raised.value.code == "partner_center_malformed"
 
 
@@ -322,11 +334,11 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_any_json_is_a_list_or_an_error_of_ours(document: Any) -> None:
+def test_parse_invoice_page_with_any_json_returns_list_or_malformed(document: Any) -> None:
     try:
-        found = merge_pages([parse_invoice_page(answer(document))])
+        result = merge_pages([parse_invoice_page(create_response(document))])
     except BillingExportError as error:
         assert error.code == "partner_center_malformed"
         return
-    assert all(one.code in CATALOGUE for one in found.left_out)
-    assert len({one.invoice_id for one in found.invoices}) == len(found.invoices)
+    assert all(invoice.code in CATALOGUE for invoice in result.left_out)
+    assert len({invoice.invoice_id for invoice in result.invoices}) == len(result.invoices)

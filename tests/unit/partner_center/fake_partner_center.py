@@ -1,4 +1,4 @@
-"""A Partner Center that answers from a script, and remembers what it was asked."""
+"""A fake Partner Center with prepared responses."""
 
 from typing import Any
 
@@ -6,13 +6,16 @@ import httpx
 
 from shared.partner_center.client import PartnerCenterClient
 from shared.urls import PARTNER_CENTER_URL
-from tests.unit.graph.scripted import SENTINEL, Credential, FixedClock
+from tests.unit.graph.fake_graph import SENTINEL, FakeCredential, FixedClock
 
 LOOPBACK = "http://127.0.0.1:8700"
 
 
 def invoice(invoice_id: str = "G016907411", **changes: Any) -> dict[str, Any]:
-    """As the documents' list example has it: without period dates. A change to None takes the member out."""
+    """Return an invoice as in the example of the API documentation, without period dates.
+
+    A change to None removes the member.
+    """
     document = {
         "id": invoice_id,
         "invoiceDate": "2026-11-08T07:13:00Z",
@@ -29,11 +32,11 @@ def invoice(invoice_id: str = "G016907411", **changes: Any) -> dict[str, Any]:
     return {name: value for name, value in (document | changes).items() if value is not None}
 
 
-def listed(
-    *items: Any, total: int | None = None, following: str | None = None, **headers: str
+def page_response(
+    *items: Any, total: int | None = None, next_link: str | None = None, **headers: str
 ) -> httpx.Response:
-    """A page; `following` is the address that `links.next` names."""
-    links = {"self": {"uri": "/invoices"}, **({"next": {"uri": following}} if following else {})}
+    """Return a page; `next_link` is the URL of `links.next`."""
+    links = {"self": {"uri": "/invoices"}, **({"next": {"uri": next_link}} if next_link else {})}
     return httpx.Response(
         200,
         json={
@@ -46,33 +49,36 @@ def listed(
     )
 
 
-def throttled(**headers: str) -> httpx.Response:
+def throttled_response(**headers: str) -> httpx.Response:
     body = {"statusCode": 429, "message": "Rate limit is exceeded. Try again in 57 seconds."}
     return httpx.Response(
         429, json=body, headers={name.replace("_", "-"): value for name, value in headers.items()}
     )
 
 
-class Script:
-    """Answers in order: a response is sent, an exception is raised. One request too many fails the test."""
+class FakePartnerCenter:
+    """Returns the responses, or raises the exceptions, in order.
 
-    def __init__(self, *answers: httpx.Response | Exception) -> None:
-        self.answers, self.requests = list(answers), list[httpx.Request]()
+    An additional request fails the test.
+    """
+
+    def __init__(self, *responses: httpx.Response | Exception) -> None:
+        self.responses, self.requests = list(responses), list[httpx.Request]()
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        assert self.answers, (
-            f"request {len(self.requests)} was not expected: {request.method} {request.url}"
+        assert self.responses, (
+            f"request {len(self.requests)} is unexpected: {request.method} {request.url}"
         )
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        response = self.responses.pop(0)
+        if isinstance(response, Exception):
+            raise response
+        return response
 
-    def client(
+    def create_client(
         self, base_url: str = PARTNER_CENTER_URL, credential: Any = None, **options: Any
     ) -> PartnerCenterClient:
-        credential = credential or (Credential() if base_url == PARTNER_CENTER_URL else None)
+        credential = credential or (FakeCredential() if base_url == PARTNER_CENTER_URL else None)
         return PartnerCenterClient(
             base_url=base_url,
             credential=credential,
@@ -90,9 +96,9 @@ __all__ = [
     "LOOPBACK",
     "PARTNER_CENTER_URL",
     "SENTINEL",
-    "Credential",
-    "Script",
+    "FakeCredential",
+    "FakePartnerCenter",
     "invoice",
-    "listed",
-    "throttled",
+    "page_response",
+    "throttled_response",
 ]

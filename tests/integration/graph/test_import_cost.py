@@ -12,16 +12,16 @@ import shared.graph.client, shared.identity
 heavy = ("msgraph", "msgraph_core", "kiota_http", "kiota_abstractions", "httpx", "azure.core", "azure.identity", "opentelemetry")
 assert not [name for name in heavy if name in sys.modules], sorted(sys.modules)
 from shared.clock import SystemClock
-graph = shared.graph.client.GraphBilling(base_url="http://127.0.0.1:1/v1.0", credential=None, clock=SystemClock())
+graph = shared.graph.client.GraphBillingClient(base_url="http://127.0.0.1:1/v1.0", credential=None, clock=SystemClock())
 assert "msgraph" not in sys.modules
 import asyncio
-from shared.errors import Unavailable
+from shared.errors import UnavailableError
 from shared.exports import ExportKey
 async def ask():
     for key, word in (("billed_usage/G016907411/full", None), ("unbilled_reconciliation/2026-11/USD/full", "current")):
         try:
             await graph.start_export(ExportKey.parse(key), word)
-        except Unavailable:
+        except UnavailableError:
             pass
     await graph.close()
 asyncio.run(ask())

@@ -1,4 +1,4 @@
-"""A Microsoft Graph that answers from a script, and remembers what it was asked; a credential likewise."""
+"""A fake Microsoft Graph with prepared responses, and a fake credential."""
 
 import json
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from shared.graph.client import GraphBillingClient
 GRAPH = "https://graph.microsoft.com/v1.0"
 LOOPBACK = "http://127.0.0.1:8700/v1.0"
 NOW = datetime(2026, 11, 8, 9, 37, tzinfo=UTC)
-SENTINEL = "SENTINEL"  # in every text that must not be kept: token, signature, message
+SENTINEL = "SENTINEL"  # part of every token, signature and message, which the app must not keep
 OPERATION = "9ab9cb54-d07f-4f52-9ea6-a09d7de52c14"
 LOCATION = f"{GRAPH}/reports/partners/billing/operations/{OPERATION}"
 BILLED = ExportKey.parse("billed_usage/G016907411/full")
@@ -24,8 +24,8 @@ def payload(name: str) -> dict[str, Any]:
     return json.loads((Path(__file__).parent / "payloads" / f"{name}.json").read_text())  # type: ignore[no-any-return]
 
 
-def inline(**changes: Any) -> dict[str, Any]:
-    """A succeeded operation with its manifest inside; `changes` are of the operation."""
+def inline_operation(**changes: Any) -> dict[str, Any]:
+    """Return a succeeded operation with an inline manifest and `changes` to its members."""
     operation = payload("linked")
     del operation["resourceLocation@odata.navigationLink"]
     return operation | {"resourceLocation": payload("manifest")} | changes
@@ -39,18 +39,15 @@ class FixedClock:
         return 0.0
 
 
-class Credential:
-    """Gives a token, or raises, or waits; keeps what it was asked for."""
+class FakeCredential:
+    """A credential that returns a token or raises an error, and records the requests."""
 
     def __init__(self, token: str = f"{SENTINEL}-token", error: Exception | None = None) -> None:
-        self.token, self.error, self.asked = (
-            token,
-            error,
-            list[tuple[tuple[str, ...], dict[str, Any]]](),
-        )
+        self.token, self.error = token, error
+        self.requests = list[tuple[tuple[str, ...], dict[str, Any]]]()
 
     async def get_token(self, *scopes: str, **options: Any) -> AccessToken:
-        self.asked.append((scopes, options))
+        self.requests.append((scopes, options))
         if self.error is not None:
             raise self.error
         return AccessToken(self.token, 4_000_000_000)
@@ -62,28 +59,31 @@ class Credential:
         pass
 
 
-class Script:
-    """Answers in order: a response is sent, an exception is raised. One request too many fails the test."""
+class FakeGraph:
+    """Returns the responses, or raises the exceptions, in order.
 
-    def __init__(self, *answers: httpx.Response | Exception) -> None:
-        self.answers, self.requests = list(answers), list[httpx.Request]()
+    An additional request fails the test.
+    """
+
+    def __init__(self, *responses: httpx.Response | Exception) -> None:
+        self.responses, self.requests = list(responses), list[httpx.Request]()
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        assert self.answers, (
-            f"request {len(self.requests)} was not expected: {request.method} {request.url.path}"
+        assert self.responses, (
+            f"request {len(self.requests)} is unexpected: {request.method} {request.url.path}"
         )
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        response = self.responses.pop(0)
+        if isinstance(response, Exception):
+            raise response
+        return response
 
-    def graph(
+    def create_client(
         self, base_url: str = GRAPH, credential: Any = None, **options: Any
     ) -> GraphBillingClient:
         return GraphBillingClient(
             base_url=base_url,
-            credential=credential or Credential(),
+            credential=credential or FakeCredential(),
             clock=FixedClock(),
             transport=httpx.MockTransport(self),
             **options,
@@ -94,12 +94,12 @@ class Script:
         return [f"{request.method} {request.url.path}" for request in self.requests]
 
 
-def accepted(**headers: str) -> httpx.Response:
+def accepted_response(**headers: str) -> httpx.Response:
     return httpx.Response(202, headers={"Location": LOCATION, **headers})
 
 
-def answer(document: Any, status: int = 200, **headers: str) -> httpx.Response:
-    """Header names are written with `_` for `-`."""
+def json_response(document: Any, status: int = 200, **headers: str) -> httpx.Response:
+    """Return a JSON response; in the names of `headers`, `_` stands for `-`."""
     return httpx.Response(
         status,
         json=document,
