@@ -1,1 +1,1 @@
-"""Measurements, each runnable by itself; nothing here is deployed or tested by chance."""
+"""Benchmarks. Each module is a program; none is deployed or part of the tests."""

@@ -1,6 +1,9 @@
-"""One contestant of `bench.copy_speed`, in a process of its own: `python -m bench.copy_contestant ACT JSON`. Prints JSON.
+"""One program of `bench.copy_speed`, in its own process. Prints JSON.
 
-Acts: `offer` makes the blobs, `ours` copies them, `check` compares every landed byte, `proof` races the proof against isal.
+    python -m bench.copy_contestant ACTION JSON
+
+Actions: `upload` creates the source blobs, `copy` copies them with this app, `hash` reads back the
+landed blobs, and `proof` compares the content proof with isal.
 """
 
 import asyncio
@@ -14,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 
-from bench.copy_memory import Peak, resident
+from bench.copy_memory import Peak, resident_mb
 from local.simulator import NoStorage, Simulator
 from local.simulator.partner import Partner
 from shared.clock import SystemClock
@@ -26,12 +29,12 @@ from shared.transfer.proof import ContentProof
 from shared.transfer.server_side import ServerSideCopier
 
 FOLDER, ROOT = "data/v", "root"
-STEP = 8 * 1024 * 1024
+CHUNK_BYTES = 8 * 1024 * 1024
 
 
 @cache
-def unit() -> bytes:
-    """A gzip member of some 10 MB of lines as the simulated Microsoft writes them: as wide as theirs."""
+def create_member() -> bytes:
+    """Return a gzip member with about 10 MB of lines from the simulator."""
     simulator = Simulator(storage=NoStorage(), partner=Partner(customers=40, resources=8))
     text = b"".join(
         gzip.decompress(blob.content)
@@ -41,104 +44,117 @@ def unit() -> bytes:
     return gzip.compress(text[: text.rindex(b"\n", 0, 10_000_000) + 1], 6)
 
 
-def content(size: int, number: int) -> bytes:
-    """A gzip file of exactly `size` bytes, of many members; the last one has a comment as long as it takes."""
-    packed = unit()
+def create_file(size: int, number: int) -> bytes:
+    """Return a gzip file of exactly `size` bytes with many members.
+
+    The comment of the last member pads the file to its size.
+    """
+    packed = create_member()
     last = gzip.compress(b'{"Number":%d}\n' % number)
-    whole, rest = divmod(size - len(last) - 1, len(packed))
+    count, rest = divmod(size - len(last) - 1, len(packed))
     padded = last[:3] + b"\x10" + last[4:10] + b"x" * rest + b"\0" + last[10:]
-    return packed * whole + padded
+    return packed * count + padded
 
 
-def names(blobs: int) -> list[str]:
+def blob_names(blobs: int) -> list[str]:
     return [f"part-{n:05}.json.gz" for n in range(blobs)]
 
 
-async def offer(told: dict[str, Any]) -> dict[str, Any]:
+async def upload(options: dict[str, Any]) -> dict[str, Any]:
     from azure.storage.blob import BlobBlock, ContentSettings
     from azure.storage.blob.aio import BlobServiceClient
 
     digests = {}
-    async with BlobServiceClient.from_connection_string(told["source"]) as service:
+    async with BlobServiceClient.from_connection_string(options["source"]) as service:
         await service.create_container("exports")
-        for number, name in enumerate(names(told["blobs"])):
-            data = content(told["bytes"], number)
+        for number, name in enumerate(blob_names(options["blobs"])):
+            data = create_file(options["bytes"], number)
             md5 = hashlib.md5(data).digest()
             blob, parts = (
                 service.get_blob_client("exports", f"{ROOT}/{name}"),
-                range(0, len(data), STEP),
+                range(0, len(data), CHUNK_BYTES),
             )
-            for at in parts:
-                await blob.stage_block(f"{at:012}", data[at : at + STEP], validate_content="md5")
+            for offset in parts:
+                await blob.stage_block(
+                    f"{offset:012}", data[offset : offset + CHUNK_BYTES], validate_content="md5"
+                )
             await blob.commit_block_list(
-                [BlobBlock(f"{at:012}") for at in parts],
+                [BlobBlock(f"{offset:012}") for offset in parts],
                 content_settings=ContentSettings(content_md5=bytearray(md5)),
             )
             digests[name] = md5.hex()
     return digests
 
 
-async def ours(told: dict[str, Any]) -> dict[str, Any]:
-    """`block`: what storage fetches at once, where it is to be the same as a peer's."""
+async def copy(options: dict[str, Any]) -> dict[str, Any]:
+    """Copy the blobs. The optional `block` is the block size of server-side copies."""
 
     async def fetch_manifest(_: str) -> Manifest:
-        return Manifest("1", "etag", datetime.now(UTC), "2", "t", told["root"], (), 0, told["sas"])
+        return Manifest(
+            "1", "etag", datetime.now(UTC), "2", "t", options["root"], (), 0, options["sas"]
+        )
 
     clock = SystemClock()
-    landing = LandingStore(container=told["container"], connection_string=told["landing"])
+    landing = LandingStore(container=options["container"], connection_string=options["landing"])
     copier = Copier(landing, ManifestCache(fetch_manifest, clock), clock)
-    if "block" in told:
-        copier._server_side = ServerSideCopier(clock, block=told["block"])
+    if "block" in options:
+        copier._server_side = ServerSideCopier(clock, block=options["block"])
     work = TransferRequest(
-        "run", "operation", FOLDER, "etag", told["root"], proof=told["proof"], mode=told["mode"]
+        "run",
+        "operation",
+        FOLDER,
+        "etag",
+        options["root"],
+        proof=options["proof"],
+        mode=options["mode"],
     )
-    await landing.ensure_container()  # and so what a worker has loaded and connected
-    idle = resident()
+    await landing.ensure_container()  # loads the SDK and connects, as in an idle worker
+    idle = resident_mb()
     with Peak() as peak:
-        began, worked = time.perf_counter(), time.process_time()
-        results = await copier.copy_blobs(work, names(told["blobs"]), {})
-        seconds, worked = time.perf_counter() - began, time.process_time() - worked
+        started_at, cpu_seconds = time.perf_counter(), time.process_time()
+        results = await copier.copy_blobs(work, blob_names(options["blobs"]), {})
+        seconds, cpu_seconds = time.perf_counter() - started_at, time.process_time() - cpu_seconds
     await copier.close()
     await landing.close()
     assert all(result.proven for result in results), {result.code for result in results}
     return {
         "seconds": seconds,
-        "cpu": worked,
+        "cpu": cpu_seconds,
         "peak": peak.highest,
         "growth": peak.highest - idle,
         "copy_methods": sorted({str(result.copy_method) for result in results}),
     }
 
 
-async def check(told: dict[str, Any]) -> dict[str, Any]:
-    """The MD5 of every landed blob, of its bytes as they are read back."""
+async def hash_landed(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the MD5 of every landed blob, computed from its content."""
     from azure.storage.blob.aio import ContainerClient
 
-    found = {}
+    digests = {}
     async with ContainerClient.from_connection_string(
-        told["landing"], told["container"]
+        options["landing"], options["container"]
     ) as container:
         async for listed in container.list_blobs():
             digest = hashlib.md5()
             stream = await container.download_blob(listed.name, decompress=False)
-            async for piece in stream.chunks():
-                digest.update(piece)
-            found[listed.name.rsplit("/", 1)[-1]] = digest.hexdigest()
-    return found
+            async for chunk in stream.chunks():
+                digest.update(chunk)
+            digests[listed.name.rsplit("/", 1)[-1]] = digest.hexdigest()
+    return digests
 
 
-def proof(told: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of isal's own gunzip and SHA-256, and of our proof, on the same bytes in the same pieces, turn by turn."""
+def proof(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the median seconds of isal with SHA-256 and of the content proof."""
     from isal import igzip_lib
 
-    data = content(told["bytes"], 0)
-    pieces = [data[at : at + STEP] for at in range(0, len(data), STEP)]
+    data = create_file(options["bytes"], 0)
+    chunks = [data[offset : offset + CHUNK_BYTES] for offset in range(0, len(data), CHUNK_BYTES)]
 
     def isal() -> None:
         digest, inflater = hashlib.sha256(), igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-        for piece in pieces:
-            digest.update(piece)
-            rest = piece
+        for chunk in chunks:
+            digest.update(chunk)
+            rest = chunk
             while rest:
                 inflater.decompress(rest, 256 * 1024)
                 while not inflater.eof and not inflater.needs_input:
@@ -147,23 +163,23 @@ def proof(told: dict[str, Any]) -> dict[str, Any]:
                 if inflater.eof:
                     inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
 
-    def mine() -> None:
-        looking = ContentProof()
-        for piece in pieces:
-            looking.feed(piece)
-        looking.finish()
+    def ours() -> None:
+        content_proof = ContentProof()
+        for chunk in chunks:
+            content_proof.feed(chunk)
+        content_proof.finish()
 
     times: dict[str, list[float]] = {"isal": [], "ours": []}
-    for _ in range(told["max_rounds"]):
-        for name, run in (("isal", isal), ("ours", mine)):
-            times[name].append(timed(run))
-    return {name: sorted(all_)[len(all_) // 2] for name, all_ in times.items()}
+    for _ in range(options["rounds"]):
+        for name, run in (("isal", isal), ("ours", ours)):
+            times[name].append(measure(run))
+    return {name: sorted(seconds)[len(seconds) // 2] for name, seconds in times.items()}
 
 
-def timed(run: Callable[[], None]) -> float:
-    began = time.perf_counter()
+def measure(run: Callable[[], None]) -> float:
+    started_at = time.perf_counter()
     run()
-    return time.perf_counter() - began
+    return time.perf_counter() - started_at
 
 
 def sas(name: str, key: str, container: str, *, write: bool = False) -> str:
@@ -181,9 +197,11 @@ def sas(name: str, key: str, container: str, *, write: bool = False) -> str:
 
 
 def main() -> None:
-    act, told = sys.argv[1], json.loads(sys.argv[2])
-    acts: dict[str, Any] = {"offer": offer, "ours": ours, "check": check}
-    print(json.dumps(proof(told) if act == "proof" else asyncio.run(acts[act](told))))
+    action, options = sys.argv[1], json.loads(sys.argv[2])
+    actions: dict[str, Any] = {"upload": upload, "copy": copy, "hash": hash_landed}
+    print(
+        json.dumps(proof(options) if action == "proof" else asyncio.run(actions[action](options)))
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
-"""How a cycle grows: `python -m bench.cycle [SMALL LARGE]`, 48 and 200 due runs, in memory, on one virtual clock.
+"""Measures how a cycle scales: 48 and 200 due runs, in memory, on a virtual clock.
 
-Goals: no orchestration instance of the large cycle over 2,000 history events; memory flat: the large cycle
-adds at most 20 MB to what the small one does, which is the rows and files of 152 runs more, as the stores are in memory.
+    python -m bench.cycle [SMALL LARGE]
+
+Goals: no orchestration instance has more than 2,000 history events; the large cycle needs at most
+20 MB more than the small one. The stores are in memory, so that this includes the rows and files
+of 152 more runs.
 """
 
 import gc
@@ -10,19 +13,23 @@ import sys
 import time
 from dataclasses import replace
 
-from bench.copy_memory import Peak, resident
+from bench.copy_memory import Peak, resident_mb
 from tests.support.in_memory import MemoryWorld
 from tests.support.year import CALM, partner
 
-MOST_EVENTS = 2_000
-SPARE = 20  # MB
+MAX_EVENTS = 2_000
+MAX_GROWTH_MB = 20
 CURRENCIES = ("USD", "EUR", "GBP", "CHF")
-RUNS_A_MONTH = 2 * len(CURRENCIES)  # an invoice in each, with its usage and its reconciliation
+RUNS_PER_MONTH = 2 * len(CURRENCIES)  # usage and reconciliation of one invoice per currency
 
 
-def play(due: int) -> tuple[float, int, int, float]:
-    """Seconds, events of the cycle itself, events of the longest instance, and MB by which memory grew while it ran."""
-    months = due // RUNS_A_MONTH
+def run_cycle(due: int) -> tuple[float, int, int, float]:
+    """Run a cycle.
+
+    Returns the seconds, the history events of the cycle and of the longest instance, and the growth
+    of the memory in MB.
+    """
+    months = due // RUNS_PER_MONTH
     with MemoryWorld(
         partner=replace(partner(*CURRENCIES), invoice_months=months),
         behaviour=CALM,
@@ -31,35 +38,38 @@ def play(due: int) -> tuple[float, int, int, float]:
         EXPORT_DATASETS="billed_usage,billed_reconciliation",
     ) as world:
         gc.collect()
-        idle = resident()
+        idle = resident_mb()
         with Peak() as peak:
-            began = time.perf_counter()
+            started_at = time.perf_counter()
             cycle = world.run_cycle()
-            took = time.perf_counter() - began
+            seconds = time.perf_counter() - started_at
         assert len(cycle["runs"]) == due and cycle["outcomes"] == {"landed": due}, cycle["outcomes"]
         events = {
-            one["instanceId"]: len(world.host.history(one["instanceId"]))
-            for one in world.host.instances()
+            instance["instanceId"]: len(world.host.history(instance["instanceId"]))
+            for instance in world.host.instances()
         }
-        return took, events[cycle["cycle_id"]], max(events.values()), peak.highest - idle
+        return seconds, events[cycle["cycle_id"]], max(events.values()), peak.highest - idle
 
 
 def main(small: int = 48, large: int = 200) -> bool:
+    """Run the benchmark and return whether it meets its goals."""
     logging.disable(logging.CRITICAL)
-    play(RUNS_A_MONTH)  # what is imported and compiled once
-    grown = {}
+    run_cycle(RUNS_PER_MONTH)  # imports and compiles everything once
+    growth = {}
     for due in (small, large):
-        took, own, longest, grown[due] = play(due)
+        seconds, events, longest, growth[due] = run_cycle(due)
         print(
-            f"cycle: {due} due runs in {took:.1f} s; history of the cycle {own} events, longest of any instance {longest}; "
-            f"memory +{grown[due]:.0f} MB, with host, stores and simulator in the same process"
+            f"cycle: {due} due runs in {seconds:.1f} s; {events} history events of the cycle, "
+            f"{longest} of the longest instance; memory +{growth[due]:.0f} MB, including host, "
+            "stores and simulator"
         )
-    met = longest <= MOST_EVENTS and grown[large] <= grown[small] + SPARE
+    passed = longest <= MAX_EVENTS and growth[large] <= growth[small] + MAX_GROWTH_MB
     print(
-        f"cycle: longest history {longest} events (goal {MOST_EVENTS}), memory +{grown[large] - grown[small]:.0f} MB for "
-        f"{large - small} more runs (goal {SPARE}): {'pass' if met else 'falls short'}"
+        f"cycle: longest history {longest} events (goal {MAX_EVENTS}), "
+        f"memory +{growth[large] - growth[small]:.0f} MB for {large - small} more runs "
+        f"(goal {MAX_GROWTH_MB}): {'pass' if passed else 'FAIL'}"
     )
-    return met
+    return passed
 
 
 if __name__ == "__main__":

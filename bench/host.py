@@ -127,7 +127,7 @@ def memory(isolated: bool) -> bool:
     )
     host, *worker = (float(text) for text in told.stdout.split())
     met = line(
-        f"{MANY} activities, resident set of the host at its peak",
+        f"{MANY} activities, resident_mb set of the host at its peak",
         host,
         80,
         "MB",
@@ -136,7 +136,7 @@ def memory(isolated: bool) -> bool:
     for peak in worker:
         met = (
             line(
-                f"{MANY} activities, resident set of the worker at its peak",
+                f"{MANY} activities, resident_mb set of the worker at its peak",
                 peak,
                 80,
                 "MB",

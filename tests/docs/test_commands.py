@@ -1,6 +1,6 @@
-"""Commands that a document marks with `<!-- run -->` are run as they stand there, against a stack as `make run` keeps it up.
+"""Commands in the documents: those marked with `<!-- run -->` work against a local stack.
 
-What other tests run (the walk of operations.md, the queries of reading-the-data.md, `make demo`) is not run here again.
+Other tests run the commands of operations.md, the queries of reading-the-data.md and `make demo`.
 """
 
 import json
@@ -20,12 +20,14 @@ MARKED = re.compile(r"^<!-- run -->\n```bash\n(.*?)^```", re.MULTILINE | re.DOTA
 MARKERS = re.compile(r"^<!-- (run|checked)\b.*-->$", re.MULTILINE)
 ADDRESS = re.compile(r"^APP=http://\S+$", re.MULTILINE)
 EXPECTED = {"README.md", "docs/api.md", "docs/getting-started.md"}
-REFUSALS_THAT_ARE_ANSWERS = {409}  # what a live or an ended run does not allow just now
+EXPECTED_ERRORS = {409}  # the state of a run does not allow the action
 
 
-def marked() -> dict[str, list[str]]:
-    found = {name_of(file): MARKED.findall(file.read_text(encoding="utf-8")) for file in DOCUMENTS}
-    return {name: blocks for name, blocks in found.items() if blocks}
+def marked_blocks() -> dict[str, list[str]]:
+    blocks_by_name = {
+        name_of(file): MARKED.findall(file.read_text(encoding="utf-8")) for file in DOCUMENTS
+    }
+    return {name: blocks for name, blocks in blocks_by_name.items() if blocks}
 
 
 @pytest.fixture(scope="module")
@@ -36,21 +38,21 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-def answers(said: str) -> list[dict[str, Any]]:
-    """Every JSON object in the output, one after another."""
-    found, at, decoder = [], 0, json.JSONDecoder()
-    while (at := said.find("{", at)) >= 0:
-        one, at = decoder.raw_decode(said, at)
-        found.append(one)
-    return found
+def json_objects(output: str) -> list[dict[str, Any]]:
+    """Return all JSON objects in the output."""
+    objects, position, decoder = [], 0, json.JSONDecoder()
+    while (position := output.find("{", position)) >= 0:
+        value, position = decoder.raw_decode(output, position)
+        objects.append(value)
+    return objects
 
 
-def test_the_documents_have_commands_to_run() -> None:
-    assert set(marked()) >= EXPECTED
+def test_documents_contain_marked_commands() -> None:
+    assert set(marked_blocks()) >= EXPECTED
 
 
-@pytest.mark.parametrize("name", sorted(marked()))
-def test_the_commands_of_a_document_work(name: str, stack: Stack, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", sorted(marked_blocks()))
+def test_marked_commands_succeed(name: str, stack: Stack, tmp_path: Path) -> None:
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     environment = {
         "PATH": os.environ["PATH"],
@@ -58,10 +60,10 @@ def test_the_commands_of_a_document_work(name: str, stack: Stack, tmp_path: Path
         "PARTNER_BILLING_URL": stack.app_url,
         "COLUMNS": "160",
     }
-    for block in marked()[name]:
+    for block in marked_blocks()[name]:
         assert "$APP" not in block or ADDRESS.search(block)
         program = "set -euo pipefail\n" + ADDRESS.sub(f"APP={stack.app_url}", block)
-        done = subprocess.run(
+        process = subprocess.run(
             ["bash", "-c", program],
             cwd=tmp_path,
             env=environment,
@@ -69,24 +71,24 @@ def test_the_commands_of_a_document_work(name: str, stack: Stack, tmp_path: Path
             text=True,
             timeout=120,
         )
-        assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
+        assert process.returncode == 0, f"{block}\n{process.stdout}\n{process.stderr}"
         if "curl" in block:
-            said = answers(done.stdout)
-            assert len(said) >= block.count("curl") - block.count("/api/health")
-            problems = [one for one in said if "title" in one and "remedy" in one]
-            assert not [one for one in problems if one["status"] not in REFUSALS_THAT_ARE_ANSWERS]
+            responses = json_objects(process.stdout)
+            # The health endpoint returns no JSON object.
+            assert len(responses) >= block.count("curl") - block.count("/api/health")
+            errors = [response for response in responses if {"title", "remedy"} <= set(response)]
+            assert {error["status"] for error in errors} <= EXPECTED_ERRORS
 
 
 @pytest.mark.parametrize("file", DOCUMENTS, ids=name_of)
-def test_a_marker_stands_before_a_block(file: Path) -> None:
-    """One that has slipped would run nothing, and nobody would notice."""
+def test_marker_is_followed_by_code_block(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     for marker in MARKERS.finditer(text):
         assert text[marker.end() :].startswith("\n```"), marker[0]
 
 
 @pytest.mark.parametrize("file", DOCUMENTS, ids=name_of)
-def test_every_file_of_the_project_that_a_document_names_exists(file: Path) -> None:
+def test_files_named_in_document_exist(file: Path) -> None:
     named = set(
         re.findall(
             r"`((?:tests|docs|infra|local|shared|bench|cli)/[\w./-]+)`",

@@ -1,4 +1,4 @@
-"""Links resolve, anchors exist, commands that documents name are commands."""
+"""The documents: links and anchors resolve, make targets exist, and diagrams are valid."""
 
 import os
 import re
@@ -7,22 +7,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PASSED_OVER = {".venv", "node_modules", ".state", ".git", ".pytest_cache", "dist"}
+IGNORED_FOLDERS = {".venv", "node_modules", ".state", ".git", ".pytest_cache", "dist"}
 
 
 def documents() -> list[Path]:
-    found = []
+    files_found = []
     for folder, folders, files in os.walk(ROOT):
-        folders[:] = [
-            name for name in folders if name not in PASSED_OVER
-        ]  # not even looked into: others write there
-        found += [Path(folder, name) for name in files if name.endswith(".md")]
-    return sorted(found)
+        folders[:] = [name for name in folders if name not in IGNORED_FOLDERS]
+        files_found += [Path(folder, name) for name in files if name.endswith(".md")]
+    return sorted(files_found)
 
 
 DOCUMENTS = documents()
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-MADE = re.compile(r"\bmake ([a-z][a-z-]*)")
+MAKE_TARGET = re.compile(r"\bmake ([a-z][a-z-]*)")
 
 
 def name_of(file: Path) -> str:
@@ -30,14 +28,14 @@ def name_of(file: Path) -> str:
 
 
 def prose(file: Path) -> str:
-    """The text without code blocks, where a bracket is no link."""
+    """Return the text without code blocks, in which brackets are not links."""
     return re.sub(
         r"^```.*?^```", "", file.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
     )
 
 
 def code(file: Path) -> str:
-    """Code blocks and `code`: what a reader may type."""
+    """Return the code blocks and inline code."""
     text = file.read_text(encoding="utf-8")
     return "\n".join(
         re.findall(r"^```.*?^```", text, flags=re.MULTILINE | re.DOTALL)
@@ -46,7 +44,7 @@ def code(file: Path) -> str:
 
 
 def anchors(file: Path) -> set[str]:
-    """As they are made from headings: lower case, what is no word goes, spaces become dashes."""
+    """Return the anchors that GitHub creates from the headings."""
     headings = re.findall(r"^#+ (.+)$", prose(file), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -73,7 +71,7 @@ def targets() -> set[str]:
 
 
 @pytest.mark.parametrize("file", DOCUMENTS, ids=name_of)
-def test_every_relative_link_resolves(file: Path) -> None:
+def test_relative_links_resolve(file: Path) -> None:
     for link in LINK.findall(prose(file)):
         if re.match(r"[a-z]+:", link):
             continue
@@ -85,11 +83,11 @@ def test_every_relative_link_resolves(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", DOCUMENTS, ids=name_of)
-def test_every_make_target_exists(file: Path) -> None:
-    assert set(MADE.findall(code(file))) <= targets()
+def test_make_targets_in_document_exist(file: Path) -> None:
+    assert set(MAKE_TARGET.findall(code(file))) <= targets()
 
 
-def test_every_target_says_what_it_does() -> None:
+def test_make_targets_have_description_and_are_phony() -> None:
     lines = (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
     named = [line for line in lines if re.match(r"[a-z][a-z-]*:", line)]
     assert named and all(" ## " in line for line in named)
@@ -102,17 +100,17 @@ def test_every_target_says_what_it_does() -> None:
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "adr").glob("0*.md")), ids=name_of)
-def test_every_decision_is_listed_and_says_why(file: Path) -> None:
+def test_decision_record_is_listed_and_complete(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     assert text.startswith(f"# {file.name[:4]} ")
     assert "**Decided.**" in text and "**Why.**" in text
     assert file.name in (file.parent / "README.md").read_text(encoding="utf-8")
 
 
-def test_every_document_is_reached_from_the_first_page() -> None:
-    reached, look = set(), [ROOT / "README.md"]
-    while look:
-        file = look.pop()
+def test_documents_are_linked_from_readme() -> None:
+    reached, queue = set(), [ROOT / "README.md"]
+    while queue:
+        file = queue.pop()
         if file not in reached and file.suffix == ".md":
             reached.add(file)
             links = (
@@ -120,21 +118,21 @@ def test_every_document_is_reached_from_the_first_page() -> None:
                 for link in LINK.findall(prose(file))
                 if not re.match(r"[a-z]+:", link)
             )
-            look += [
+            queue += [
                 target
                 for link in links
                 if link and (target := (file.parent / link).resolve()).exists()
             ]
-    lost = {name_of(file) for file in DOCUMENTS if file.is_relative_to(ROOT / "docs")} - {
+    unlinked = {name_of(file) for file in DOCUMENTS if file.is_relative_to(ROOT / "docs")} - {
         name_of(file) for file in reached
     }
-    assert not lost
+    assert unlinked == set()
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=name) for name, block in diagrams()])
-def test_a_diagram_uses_no_word_of_mermaid_as_a_name(block: str) -> None:
-    """`graph[Microsoft Graph]` is an error, and where the diagram was to be stands a message."""
-    words = {
+def test_diagram_uses_no_reserved_word_as_node_name(block: str) -> None:
+    """`graph[Microsoft Graph]` is an error; GitHub shows a message instead of the diagram."""
+    reserved = {
         "graph",
         "flowchart",
         "style",
@@ -148,23 +146,23 @@ def test_a_diagram_uses_no_word_of_mermaid_as_a_name(block: str) -> None:
     first, *lines = block.splitlines()
     assert re.match(r"flowchart (LR|TD)$|sequenceDiagram$|stateDiagram-v2$", first)
     if first.startswith("flowchart"):
-        bare = re.sub(
+        text = re.sub(
             r"\[[^\]]*\]|\([^)]*\)|\"[^\"]*\"|--[^->]*-->|-\.[^.]*\.->", " ", "\n".join(lines)
         )
         names = {
             name
-            for line in bare.splitlines()
+            for line in text.splitlines()
             if line.split() != ["end"]
             for name in re.findall(r"[\w-]*\w", line)
         }
-        assert not names & words
+        assert not names & reserved
 
 
-def test_a_diagram_with_such_a_name_is_found() -> None:
+def test_diagram_with_reserved_word_fails() -> None:
     with pytest.raises(AssertionError):
-        test_a_diagram_uses_no_word_of_mermaid_as_a_name(
+        test_diagram_uses_no_reserved_word_as_node_name(
             "flowchart LR\n  app -- asks --> graph[Microsoft Graph]\n"
         )
-    test_a_diagram_uses_no_word_of_mermaid_as_a_name(
+    test_diagram_uses_no_reserved_word_as_node_name(
         "flowchart LR\n  subgraph a\n    b -- to the end --> c[the end]\n  end\n"
     )

@@ -1,4 +1,4 @@
-"""docs/operations.md: its walk is followed literally, its events are those of the code, and none is made up."""
+"""docs/operations.md: its commands work as documented, and its table contains all events."""
 
 import ast
 import json
@@ -22,7 +22,7 @@ from tests.support.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-COUNTED = {"cycle_id", "backfill_id", "runs"}  # beside them, one fact for each outcome
+WITH_COUNTERS = {"cycle_id", "backfill_id", "runs"}  # also have a counter for each outcome
 
 
 def section(title: str) -> str:
@@ -31,8 +31,8 @@ def section(title: str) -> str:
     )
 
 
-def documented() -> dict[str, set[str]]:
-    """Event -> its facts."""
+def documented_events() -> dict[str, set[str]]:
+    """Return the fields of each event in the document."""
     events = {}
     for names, facts in re.findall(
         r"^\| (`[^|]+`) \| [^|]+ \| ([^|]+) \|$", section("Events"), flags=re.MULTILINE
@@ -42,7 +42,8 @@ def documented() -> dict[str, set[str]]:
     return events
 
 
-def in_the_code() -> dict[str, set[str]]:
+def emitted_events() -> dict[str, set[str]]:
+    """Return the fields of each event in the code."""
     events = {}
     for folder in ("activities", "orchestrations", "shared", "triggers"):
         for file in (ROOT / folder).rglob("*.py"):
@@ -58,11 +59,12 @@ def in_the_code() -> dict[str, set[str]]:
     return events
 
 
-def test_the_table_has_every_event_of_the_code_with_its_facts_and_no_other() -> None:
-    said, known = documented(), in_the_code()
-    assert set(said) == set(known)
-    for name, facts in known.items():
-        assert said[name] - COUNTED == facts - COUNTED and facts <= said[name], name
+def test_document_lists_all_events_with_their_fields() -> None:
+    documented, emitted = documented_events(), emitted_events()
+    assert set(documented) == set(emitted)
+    for name, fields in emitted.items():
+        assert documented[name] - WITH_COUNTERS == fields - WITH_COUNTERS, name
+        assert fields <= documented[name], name
 
 
 @pytest.fixture(scope="module")
@@ -71,29 +73,37 @@ def world(azurite: Azurite) -> Iterator[World]:
         yield world
 
 
-def fail_one(world: World) -> dict[str, Any]:
-    """A night in which one file of an export stays unreadable."""
-    stuck = world.simulator.expected(f"billed_usage/{world.invoice_id}/full").blobs[1].name
+def land_with_missing_blob(world: World) -> dict[str, Any]:
+    """Run an export of which one blob cannot be read."""
+    missing = world.simulator.expected(f"billed_usage/{world.invoice_id}/full").blobs[1].name
     world.simulator.faults.add(
         Match(operation="start", nth=(1,)), FaultResponse(status=503, headers={"Retry-After": "60"})
     )
-    world.simulator.faults.add(Match(operation="blob", path=f"*{stuck}"), FaultResponse(status=404))
+    world.simulator.faults.add(
+        Match(operation="blob", path=f"*{missing}"), FaultResponse(status=404)
+    )
     run = world.land("billed_usage")
     world.simulator.faults = Faults()
     assert run["outcome"] == "incomplete"
     return run
 
 
-def follow(app_url: str, folder: Path, wait: Callable[[str], Any]) -> list[Any]:
-    """The walk's blocks as they stand, one shell after another; `wait` for the run that the retry has started."""
-    said: list[Any] = []
-    kept = folder / "kept"
-    kept.touch()
+def run_commands(app_url: str, folder: Path, wait: Callable[[str], Any]) -> list[Any]:
+    """Run the command blocks of the document and return their JSON output.
+
+    `wait` is called with the run that the retry started.
+    """
+    outputs: list[Any] = []
+    variables = folder / "variables"
+    variables.touch()
     for block in re.findall(
         r"^```bash\n(.*?)^```", section("The night"), flags=re.MULTILINE | re.DOTALL
     ):
-        program = f"set -eu\n. ./kept\n{block}\n(set | grep -E '^(RUN|NEW)_ID=' || true) > kept\n"
-        done = subprocess.run(
+        program = (
+            f"set -eu\n. ./variables\n{block}\n"
+            "(set | grep -E '^(RUN|NEW)_ID=' || true) > variables\n"
+        )
+        process = subprocess.run(
             ["bash", "-c", program],
             cwd=folder,
             env={"PATH": os.environ["PATH"], "APP": app_url},
@@ -101,24 +111,25 @@ def follow(app_url: str, folder: Path, wait: Callable[[str], Any]) -> list[Any]:
             text=True,
             timeout=60,
         )
-        assert done.returncode == 0, done.stderr
-        said.append(json.loads(done.stdout))
-        assert "title" not in said[-1], said[-1]  # no problem
+        assert process.returncode == 0, process.stderr
+        outputs.append(json.loads(process.stdout))
+        assert "title" not in outputs[-1], outputs[-1]  # not an error
         if "/retry" in block:
-            wait(said[-1]["run_id"])
-    return said
+            wait(outputs[-1]["run_id"])
+    return outputs
 
 
-def test_the_walk_is_followed_literally(
+def test_commands_in_virtual_time_recover_failed_run(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "partner_billing.events")
-    failed = fail_one(world)
-    said = follow(world.host.base_url, tmp_path, world.host.wait)
-    status, runs, run, blobs, preflight, retry, landed, catalogue = said
+    failed = land_with_missing_blob(world)
+    status, runs, run, blobs, preflight, retry, landed, catalogue = run_commands(
+        world.host.base_url, tmp_path, world.host.wait
+    )
     assert status["live_runs"] == [] and status["next_tick_at"]
     assert (
-        [one["run_id"] for one in runs["runs"]] == [failed["run_id"]]
+        [entry["run_id"] for entry in runs["runs"]] == [failed["run_id"]]
         and run["code"] == "blobs_missing"
         and run["remedy"]
     )
@@ -130,30 +141,30 @@ def test_the_walk_is_followed_literally(
 
 
 @pytest.mark.long
-def test_the_walk_is_followed_on_the_local_stack(tmp_path: Path) -> None:
-    """In real time, with processes: the night is the one that the document plays. The test above has the same walk in seconds."""
+def test_commands_on_local_stack_recover_failed_run(tmp_path: Path) -> None:
+    """The same in real time, with the fault file that the document uses."""
     faults = re.search(r"FAULTS=(\S+)", section("The night"))
     assert faults
     with run_stack(
         tmp_path / "state", settings={"EXPORT_SCHEDULE": NEVER_SCHEDULE}, faults=ROOT / faults[1]
     ) as stack:
 
-        def ended(path: str) -> dict[str, Any]:
-            until = time.monotonic() + 400
-            while time.monotonic() < until:
-                with urllib.request.urlopen(f"{stack.app_url}/api/{path}", timeout=60) as answer:
-                    body: dict[str, Any] = json.load(answer)
+        def wait_for_end(path: str) -> dict[str, Any]:
+            deadline = time.monotonic() + 400
+            while time.monotonic() < deadline:
+                with urllib.request.urlopen(f"{stack.app_url}/api/{path}", timeout=60) as response:
+                    body: dict[str, Any] = json.load(response)
                 if body["outcome"]:
                     return body
-                time.sleep(int(answer.headers["Retry-After"]))
+                time.sleep(int(response.headers["Retry-After"]))
             raise AssertionError(f"{path} has not ended")
 
-        order = urllib.request.Request(f"{stack.app_url}/api/cycles", data=b"{}", method="POST")
-        with urllib.request.urlopen(order, timeout=60) as answer:
-            cycle = ended(f"cycles/{json.load(answer)['cycle_id']}")
+        request = urllib.request.Request(f"{stack.app_url}/api/cycles", data=b"{}", method="POST")
+        with urllib.request.urlopen(request, timeout=60) as response:
+            cycle = wait_for_end(f"cycles/{json.load(response)['cycle_id']}")
         assert cycle["outcome"] == "incomplete" and cycle["outcomes"]["incomplete"] >= 1
-        _, runs, run, blobs, preflight, retry, landed, catalogue = follow(
-            stack.app_url, tmp_path, lambda run_id: ended(f"runs/{run_id}")
+        _, runs, run, blobs, preflight, retry, landed, catalogue = run_commands(
+            stack.app_url, tmp_path, lambda run_id: wait_for_end(f"runs/{run_id}")
         )
     assert (
         run["run_id"] == runs["runs"][0]["run_id"] == retry["retry_of"]
@@ -165,19 +176,19 @@ def test_the_walk_is_followed_on_the_local_stack(tmp_path: Path) -> None:
 
 
 def assert_events(caplog: pytest.LogCaptureFixture, failed: str, landed: str) -> None:
-    """What was really emitted is in the table; the two runs tell their story in order, each with an id of its own."""
+    """Verify the fields, the order and the ids of the events of both runs."""
     events = [
         json.loads(record.getMessage())
         for record in caplog.records
         if record.name == "partner_billing.events"
     ]
-    known = documented()
+    documented = documented_events()
     for event in events:
         assert (
             set(event) - {"event", "event_id", "app_version", "instance_id"}
-            <= known[event["event"]]
+            <= documented[event["event"]]
         )
-    for run_id, story in (
+    for run_id, names in (
         (
             failed,
             [
@@ -204,9 +215,8 @@ def assert_events(caplog: pytest.LogCaptureFixture, failed: str, landed: str) ->
             ],
         ),
     ):
-        mine = [event for event in events if event.get("run_id") == run_id]
-        assert list(dict.fromkeys(event["event"] for event in mine)) == story
-        ids = [event["event_id"] for event in mine]
-        assert len(set(ids)) == len(ids) and all(
-            one.startswith(f"{run_id}/") and one.count("/") == 2 for one in ids
-        )
+        of_run = [event for event in events if event.get("run_id") == run_id]
+        assert list(dict.fromkeys(event["event"] for event in of_run)) == names
+        ids = [event["event_id"] for event in of_run]
+        assert sorted(set(ids)) == sorted(ids)
+        assert all(re.fullmatch(rf"{run_id}/[^/]+/[^/]+", event_id) for event_id in ids)
