@@ -108,7 +108,7 @@ EXPECTED: dict[str, tuple[str, Callable[[Ledger], set[Any]]]] = {
 
 def test_document_every_query_has_a_test() -> None:
     assert [question for question, _, _ in QUERIES] == list(EXPECTED)
-    assert len(QUERIES) == TABLES.count("| `billing")
+    assert [table for _, table, _ in QUERIES] == re.findall(r"\| `billing(\w+)", TABLES)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,6 @@ def test_table_query_returns_what_the_api_returns(
     column, get_expected = EXPECTED[question]
     rows = ledger.query(table, filter_text)
     assert {row[column] for row in rows} == get_expected(ledger)
-    assert len({row["PartitionKey"] for row in rows}) == 1
+    assert {row["PartitionKey"] for row in rows} == {rows[0]["PartitionKey"]}
     if question == NEWEST_FIRST:
         assert [row["run_id"] for row in rows] == ledger.list_run_ids()
