@@ -106,7 +106,7 @@ class BlobTotalReader:
 def parse_amount(line: bytes) -> tuple[str, Decimal] | None:
     """Currency and total of a line; None where it does not say both.
 
-    >>> amount_of(b'{"Total": 12.30, "Currency": "USD"}'), amount_of(b'{"TOTAL": "1e2", "currency": "eur"}')
+    >>> parse_amount(b'{"Total": 12.30, "Currency": "USD"}'), parse_amount(b'{"TOTAL": "1e2", "currency": "eur"}')
     (('USD', Decimal('12.30')), ('EUR', Decimal('1E+2')))
     """
     members = (

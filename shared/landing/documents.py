@@ -133,7 +133,7 @@ def is_newer(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
 def parse_latest_version(latest: bytes) -> str | None:
     """The version that a latest.json names; None where it is none of ours.
 
-    >>> pointed_to(b'{"format": 1, "version": "20261108T093700Z-3f9a1c20"}'), pointed_to(b"[]")
+    >>> parse_latest_version(b'{"format": 1, "version": "20261108T093700Z-3f9a1c20"}'), parse_latest_version(b"[]")
     ('20261108T093700Z-3f9a1c20', None)
     """
     try:

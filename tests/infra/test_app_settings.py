@@ -8,7 +8,7 @@ import pytest
 
 from shared.exports import AttributeSet, Dataset
 from shared.settings import InvalidSettingsError, Settings, load_settings
-from tests.docs.test_settings import HOSTS
+from tests.docs.test_settings import HOST_SETTINGS
 from tests.infra.bicep import decorator, templates
 
 MAIN = templates()["main.bicep"]
@@ -81,7 +81,7 @@ def limits(name: str) -> tuple[Any, Any]:
 
 
 def test_the_template_sets_every_setting_of_the_app_and_no_other() -> None:
-    expected = (set(FIELDS) | HOSTS) - NOT_ON_AZURE - IN_PARTS
+    expected = (set(FIELDS) | HOST_SETTINGS) - NOT_ON_AZURE - IN_PARTS
     assert {name for name in SET if name.split("__")[0] not in IN_PARTS} == expected
     assert {name for name in SET if name.split("__")[0] in IN_PARTS} == {
         "AzureWebJobsStorage__accountName",

@@ -21,8 +21,6 @@ SHARED = {
     "manifest",
     "planning",
     "invoices",
-    "due",
-    "gaps",
     "tie_out",
     "services",
     "graph",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.simulator.data_attributes import ATTRIBUTES, SAMPLE_CASE, UNBILLED_BESIDES
+from local.simulator.data_attributes import ATTRIBUTES, SAMPLE_CASE, UNBILLED_ADDED
 from shared.exports import ExportKey
 from shared.landing.layout import (
     blob_path,
@@ -28,7 +28,7 @@ MOMENT = datetime(2026, 11, 8, 9, 37, tzinfo=UTC)
 COLUMNS = {
     name.lower()
     for names in ATTRIBUTES.values()
-    for name in (*names, *SAMPLE_CASE.values(), *UNBILLED_BESIDES)
+    for name in (*names, *SAMPLE_CASE.values(), *UNBILLED_ADDED)
 }
 
 
