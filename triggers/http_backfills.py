@@ -13,14 +13,7 @@ from shared.ledger.runs import Run
 from shared.messages import BackfillRequest
 from shared.planning.gaps import gaps, months_between
 from shared.services import Services, services
-from triggers.models.backfills import (
-    BackfillResponse,
-    GapsQuery,
-    GapsResponse,
-    StartBackfillRequest,
-    get_span,
-)
-from triggers.models.base import EmptyRequest
+from triggers import models
 from triggers.problem import ProblemError, not_found, problem_details
 from triggers.responses import cacheable_response, json_response, retry_after
 from triggers.starter import has_died, start_orchestration
@@ -39,8 +32,8 @@ async def start_backfill(
     app = services()
     now = app.clock.now()
     check_no_query(req, now)
-    body = parse_body(req, StartBackfillRequest, now)
-    span = get_span(body, app.settings.export_datasets)
+    body = parse_body(req, models.backfills.StartBackfillRequest, now)
+    span = models.backfills.get_span(body, app.settings.export_datasets)
     backfill = Backfill(
         f"backfill-{stamp(now)}-{random_suffix()}",
         "starting",
@@ -58,7 +51,7 @@ async def start_backfill(
         "datasets": backfill.datasets,
     }
     await start_orchestration(client, "backfill", backfill.backfill_id, request)
-    return _accepted(BackfillResponse.from_row(backfill, [], now))
+    return _accepted(models.backfills.BackfillResponse.from_row(backfill, [], now))
 
 
 @bp.route(route="backfills/{backfill_id}", methods=["GET"])
@@ -76,7 +69,9 @@ async def get_backfill(
         backfill = replace(backfill, state="failed")
     headers = {} if backfill.state in ("ended", "failed") else retry_after(now)
     runs = await _list_runs(app, backfill)
-    return cacheable_response(req, BackfillResponse.from_row(backfill, runs, now), **headers)
+    return cacheable_response(
+        req, models.backfills.BackfillResponse.from_row(backfill, runs, now), **headers
+    )
 
 
 @bp.route(route="backfills/{backfill_id}/cancel", methods=["POST"])
@@ -86,7 +81,7 @@ async def cancel_backfill(req: func.HttpRequest) -> func.HttpResponse:
     app = services()
     now = app.clock.now()
     check_no_query(req, now)
-    parse_body(req, EmptyRequest, now)
+    parse_body(req, models.base.EmptyRequest, now)
     backfill = await _get_backfill(app, req)
     if backfill.state == "ended":
         raise ProblemError(
@@ -102,7 +97,9 @@ async def cancel_backfill(req: func.HttpRequest) -> func.HttpResponse:
     for run in runs:
         if not run.outcome and not run.cancelled:
             await app.ledger.runs.mark_cancelled(run.run_id, now, get_principal(req))
-    return _accepted(BackfillResponse.from_row(await _get_backfill(app, req), runs, now))
+    return _accepted(
+        models.backfills.BackfillResponse.from_row(await _get_backfill(app, req), runs, now)
+    )
 
 
 @bp.route(route="gaps", methods=["GET"])
@@ -111,7 +108,9 @@ async def get_gaps(req: func.HttpRequest) -> func.HttpResponse:
     """Return the state of each dataset and month, from the catalogue and the known invoices."""
     app = services()
     now = app.clock.now()
-    span = get_span(parse_query(req, GapsQuery, now), app.settings.export_datasets)
+    span = models.backfills.get_span(
+        parse_query(req, models.backfills.GapsQuery, now), app.settings.export_datasets
+    )
     invoices = await app.planner.list_known_invoices()
     report = gaps(
         months_between(span.first, span.last),
@@ -120,7 +119,7 @@ async def get_gaps(req: func.HttpRequest) -> func.HttpResponse:
         await app.planner.key_states(span.datasets),
         BillingMonth.of(now),
     )
-    return json_response(200, GapsResponse.from_gaps(span, report))
+    return json_response(200, models.backfills.GapsResponse.from_gaps(span, report))
 
 
 async def _get_backfill(app: Services, req: func.HttpRequest) -> Backfill:
@@ -135,6 +134,6 @@ async def _list_runs(app: Services, backfill: Backfill) -> list[Run]:
     return [rows[run_id] for run_id in backfill.runs if run_id in rows]
 
 
-def _accepted(response: BackfillResponse) -> func.HttpResponse:
+def _accepted(response: "models.backfills.BackfillResponse") -> func.HttpResponse:
     location = {"Location": f"/api/backfills/{response.backfill_id}"}
     return json_response(202, response, **location, **retry_after(services().clock.now()))

@@ -6,8 +6,7 @@ import azure.functions as func
 from shared.exports import Dataset
 from shared.ledger.tables import BadContinuation
 from shared.services import services
-from triggers.models.catalogue import CatalogueEntryResponse, CatalogueQuery, CatalogueResponse
-from triggers.models.lists import encode_token
+from triggers import models
 from triggers.problem import problem_details
 from triggers.responses import json_response
 from triggers.validation import parse_query
@@ -25,7 +24,7 @@ async def get_catalogue(req: func.HttpRequest) -> func.HttpResponse:
     """
     app = services()
     now = app.clock.now()
-    query = parse_query(req, CatalogueQuery, now)
+    query = parse_query(req, models.catalogue.CatalogueQuery, now)
     scope = f"catalogue {query.billing_month or ''} {query.dataset or ''}"
     position = query.position(scope)
     datasets = [Dataset(query.dataset)] if query.dataset else list(Dataset)
@@ -34,11 +33,11 @@ async def get_catalogue(req: func.HttpRequest) -> func.HttpResponse:
             raise BadContinuation
         datasets = datasets[datasets.index(position.dataset) :]
     continuation = position.continuation
-    entries: list[CatalogueEntryResponse] = []
+    entries: list[models.catalogue.CatalogueEntryResponse] = []
     token = None
     for dataset in datasets:
         if len(entries) == query.limit:
-            token = encode_token(scope, None, dataset)
+            token = models.lists.encode_token(scope, None, dataset)
             break
         rows, following = await app.ledger.catalogue.page(
             dataset,
@@ -46,9 +45,11 @@ async def get_catalogue(req: func.HttpRequest) -> func.HttpResponse:
             limit=query.limit - len(entries),
             continuation=continuation,
         )
-        entries += [CatalogueEntryResponse.from_row(row, now) for row in rows]
+        entries += [models.catalogue.CatalogueEntryResponse.from_row(row, now) for row in rows]
         if following:
-            token = encode_token(scope, following, dataset)
+            token = models.lists.encode_token(scope, following, dataset)
             break
         continuation = None
-    return json_response(200, CatalogueResponse(entries=entries, continuation=token))
+    return json_response(
+        200, models.catalogue.CatalogueResponse(entries=entries, continuation=token)
+    )

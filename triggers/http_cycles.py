@@ -16,16 +16,7 @@ from shared.ledger.keys import random_suffix, stamp
 from shared.planning.due import export_request, stalled_since
 from shared.services import Services, services
 from shared.telemetry import emit_event
-from triggers.models.cycles import (
-    CycleDryRunResponse,
-    CycleResponse,
-    LeftOutResponse,
-    NotDueKey,
-    PlannedRequest,
-    StalledKey,
-    StartCycleRequest,
-)
-from triggers.models.runs import RunResponse
+from triggers import models
 from triggers.problem import not_found, problem_details
 from triggers.responses import cacheable_response, json_response, retry_after
 from triggers.starter import has_died, start_orchestration
@@ -44,7 +35,7 @@ async def start_cycle(
     app = services()
     now = app.clock.now()
     check_no_query(req, now)
-    if parse_body(req, StartCycleRequest, now).dry_run:
+    if parse_body(req, models.cycles.StartCycleRequest, now).dry_run:
         return json_response(200, await _plan(app, now))
     cycle = Cycle(
         f"cycle-{stamp(now)}-{random_suffix()}",
@@ -65,7 +56,9 @@ async def start_cycle(
         late=False,
     )
     location = {"Location": f"/api/cycles/{cycle.cycle_id}"}
-    return json_response(202, CycleResponse.from_row(cycle), **location, **retry_after(now))
+    return json_response(
+        202, models.cycles.CycleResponse.from_row(cycle), **location, **retry_after(now)
+    )
 
 
 @bp.route(route="cycles/{cycle_id}", methods=["GET"])
@@ -85,13 +78,17 @@ async def get_cycle(
         cycle = replace(cycle, state="failed")
     rows = await app.ledger.runs.some(cycle.runs)
     runs = [rows[run_id] for run_id in cycle.runs if run_id in rows]
-    responses = await asyncio.gather(*(RunResponse.load(app.ledger, run) for run in runs))
+    responses = await asyncio.gather(
+        *(models.runs.RunResponse.load(app.ledger, run) for run in runs)
+    )
     stalled = await _get_stalled_keys(app, (run.export_key for run in runs))
     headers = {} if cycle.state in ("ended", "failed") else retry_after(now)
-    return cacheable_response(req, CycleResponse.from_row(cycle, responses, stalled), **headers)
+    return cacheable_response(
+        req, models.cycles.CycleResponse.from_row(cycle, responses, stalled), **headers
+    )
 
 
-async def _plan(app: Services, now: datetime) -> CycleDryRunResponse:
+async def _plan(app: Services, now: datetime) -> "models.cycles.CycleDryRunResponse":
     """Return the requests that a cycle would send, without starting anything.
 
     The request of an export key with a live run contains the ID of that run, because the cycle
@@ -101,12 +98,12 @@ async def _plan(app: Services, now: datetime) -> CycleDryRunResponse:
     assert isinstance(invoices, InvoiceList)  # the last attempt never waits
     due = await app.planner.select_due(now, invoices)
     locks = await asyncio.gather(*(app.ledger.locks.get(str(key)) for key in due.keys))
-    return CycleDryRunResponse(
+    return models.cycles.CycleDryRunResponse(
         dry_run=True,
         tick=iso(now),
         base_url=app.settings.graph_base_url,
         requests=[
-            PlannedRequest(
+            models.cycles.PlannedRequest(
                 key=str(key),
                 **export_request(key, now),
                 live_run_id=lock.run_id if lock else None,
@@ -114,13 +111,16 @@ async def _plan(app: Services, now: datetime) -> CycleDryRunResponse:
             for key, lock in zip(due.keys, locks, strict=True)
         ],
         not_due=[
-            NotDueKey(key=str(item.key), next_due_at=iso(item.next_due_at)) for item in due.not_due
+            models.cycles.NotDueKey(key=str(item.key), next_due_at=iso(item.next_due_at))
+            for item in due.not_due
         ],
-        left_out=[LeftOutResponse.from_plan(item) for item in due.left_out],
+        left_out=[models.cycles.LeftOutResponse.from_plan(item) for item in due.left_out],
     )
 
 
-async def _get_stalled_keys(app: Services, keys: Iterable[ExportKey]) -> list[StalledKey]:
+async def _get_stalled_keys(
+    app: Services, keys: Iterable[ExportKey]
+) -> "list[models.cycles.StalledKey]":
     """Return the unbilled keys of the current month whose data have not changed for days."""
     unbilled = [key for key in dict.fromkeys(keys) if not key.dataset.billed]
     entries = await asyncio.gather(*(app.ledger.catalogue.get(key) for key in unbilled))
@@ -129,5 +129,5 @@ async def _get_stalled_keys(app: Services, keys: Iterable[ExportKey]) -> list[St
         created_at = parse_iso(entry.created_at) if entry and entry.created_at else None
         since = stalled_since(key, created_at, app.clock.now())
         if since is not None:
-            stalled.append(StalledKey.of(key, since))
+            stalled.append(models.cycles.StalledKey.of(key, since))
     return stalled

@@ -14,20 +14,7 @@ from shared.messages import RunRequest
 from shared.planning.due import run_limits
 from shared.services import services
 from shared.telemetry import emit_event
-from triggers.models.base import EmptyRequest
-from triggers.models.lists import encode_token
-from triggers.models.runs import (
-    BlobListQuery,
-    BlobListResponse,
-    BlobResponse,
-    CancelRunResponse,
-    RetryRunRequest,
-    RunListQuery,
-    RunListResponse,
-    RunResponse,
-    StartRunRequest,
-    StartRunResponse,
-)
+from triggers import models
 from triggers.problem import ProblemError, not_found, problem_details
 from triggers.responses import cacheable_response, json_response, retry_after
 from triggers.starter import start_orchestration
@@ -48,7 +35,7 @@ async def start_run(
     """Start a run, or return the live run of the same export key."""
     now = services().clock.now()
     check_no_query(req, now)
-    body = parse_body(req, StartRunRequest, now)
+    body = parse_body(req, models.runs.StartRunRequest, now)
     return await start_run_for_key(
         client,
         body.key,
@@ -88,8 +75,8 @@ async def start_run_for_key(
         live_run_id = claimed["live_run_id"]
         live = await app.ledger.runs.get(live_run_id)
         if live is None:
-            return _accepted(StartRunResponse.starting(live_run_id, key, started=False))
-        response = await StartRunResponse.load(app.ledger, live, started=False)
+            return _accepted(models.runs.StartRunResponse.starting(live_run_id, key, started=False))
+        response = await models.runs.StartRunResponse.load(app.ledger, live, started=False)
         return _accepted(response, _get_retry_after(live))
     await start_orchestration(client, "export_run", run.run_id, request)
     emit_event(
@@ -101,7 +88,9 @@ async def start_run_for_key(
         requested_by=requested_by,
         retry_of=retry_of,
     )
-    return _accepted(StartRunResponse.from_row(run, started=True), _get_retry_after(run))
+    return _accepted(
+        models.runs.StartRunResponse.from_row(run, started=True), _get_retry_after(run)
+    )
 
 
 @bp.route(route="runs", methods=["GET"])
@@ -114,7 +103,7 @@ async def list_runs(req: func.HttpRequest) -> func.HttpResponse:
     """
     app = services()
     now = app.clock.now()
-    query = parse_query(req, RunListQuery, now)
+    query = parse_query(req, models.runs.RunListQuery, now)
     month = query.started or f"{now:%Y-%m}"
     scope = f"runs {month} {query.dataset or ''} {query.outcome or ''}"
     runs, following = await app.ledger.runs.page(
@@ -126,10 +115,10 @@ async def list_runs(req: func.HttpRequest) -> func.HttpResponse:
     )
     return json_response(
         200,
-        RunListResponse(
+        models.runs.RunListResponse(
             started=month,
-            runs=[RunResponse.from_row(run) for run in runs],
-            continuation=encode_token(scope, following),
+            runs=[models.runs.RunResponse.from_row(run) for run in runs],
+            continuation=models.lists.encode_token(scope, following),
         ),
     )
 
@@ -141,7 +130,7 @@ async def get_run(req: func.HttpRequest) -> func.HttpResponse:
     app = services()
     check_no_query(req, app.clock.now())
     run = await _get_run(req)
-    response = await RunResponse.load(app.ledger, run)
+    response = await models.runs.RunResponse.load(app.ledger, run)
     return cacheable_response(req, response, **_get_retry_after(run))
 
 
@@ -150,7 +139,7 @@ async def get_run(req: func.HttpRequest) -> func.HttpResponse:
 async def list_run_blobs(req: func.HttpRequest) -> func.HttpResponse:
     """List the blobs of the version that a run lands."""
     app = services()
-    query = parse_query(req, BlobListQuery, app.clock.now())
+    query = parse_query(req, models.runs.BlobListQuery, app.clock.now())
     run = await _get_run(req)
     scope = f"blobs {run.run_id} {run.version} {query.ok}"
     position = query.position(scope)
@@ -167,12 +156,12 @@ async def list_run_blobs(req: func.HttpRequest) -> func.HttpResponse:
     )
     return json_response(
         200,
-        BlobListResponse(
+        models.runs.BlobListResponse(
             run_id=run.run_id,
             version=run.version,
             path=run.path,
-            blobs=[BlobResponse.from_row(blob) for blob in blobs],
-            continuation=encode_token(scope, following),
+            blobs=[models.runs.BlobResponse.from_row(blob) for blob in blobs],
+            continuation=models.lists.encode_token(scope, following),
         ),
     )
 
@@ -184,7 +173,7 @@ async def cancel_run(req: func.HttpRequest) -> func.HttpResponse:
     app = services()
     now = app.clock.now()
     check_no_query(req, now)
-    parse_body(req, EmptyRequest, now)
+    parse_body(req, models.base.EmptyRequest, now)
     run = await _get_run(req)
     if run.outcome:
         raise ProblemError(
@@ -200,7 +189,7 @@ async def cancel_run(req: func.HttpRequest) -> func.HttpResponse:
     run = await app.ledger.runs.get(run.run_id) or run
     now = app.clock.now()
     next_check_at = max(now, parse_iso(run.next_check_at)) if run.next_check_at else now
-    response = await CancelRunResponse.load(
+    response = await models.runs.CancelRunResponse.load(
         app.ledger, run, effective_by=iso(next_check_at + MAX_STEP)
     )
     return _accepted(response, _get_retry_after(run))
@@ -218,7 +207,7 @@ async def retry_run(
     """
     now = services().clock.now()
     check_no_query(req, now)
-    body = parse_body(req, RetryRunRequest, now)
+    body = parse_body(req, models.runs.RetryRunRequest, now)
     run = await _get_run(req)
     if not run.outcome:
         raise ProblemError(
@@ -255,7 +244,9 @@ async def _get_run(req: func.HttpRequest) -> Run:
     return run
 
 
-def _accepted(response: RunResponse, headers: dict[str, str] | None = None) -> func.HttpResponse:
+def _accepted(
+    response: "models.runs.RunResponse", headers: dict[str, str] | None = None
+) -> func.HttpResponse:
     location = {"Location": f"/api/runs/{response.run_id}"}
     headers = retry_after(services().clock.now()) if headers is None else headers
     return json_response(202, response, **location, **headers)

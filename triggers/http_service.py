@@ -14,9 +14,7 @@ from shared.ledger.catalogue import CatalogueEntry
 from shared.ledger.cycles import Cycle
 from shared.services import Services, services
 from shared.telemetry import APP_VERSION
-from triggers.models.catalogue import CatalogueEntryResponse
-from triggers.models.cycles import CycleSummaryResponse
-from triggers.models.status import LastLanded, LiveRun, StatusResponse
+from triggers import models
 from triggers.ncrontab import next_tick
 from triggers.problem import problem_details
 from triggers.responses import cacheable_response, json_response
@@ -49,11 +47,11 @@ async def get_status(req: func.HttpRequest) -> func.HttpResponse:
     tick = next_tick(app.settings.export_schedule, now)
     return json_response(
         200,
-        StatusResponse(
+        models.status.StatusResponse(
             now=iso(now),
             schedule=app.settings.export_schedule,
             next_tick_at=iso(tick) if tick else None,
-            last_cycle=CycleSummaryResponse.from_row(cycle) if cycle else None,
+            last_cycle=models.cycles.CycleSummaryResponse.from_row(cycle) if cycle else None,
             live_runs=live_runs,
             last_landed=last_landed,
             task_hub=app.settings.task_hub_name,
@@ -70,18 +68,20 @@ async def _get_last_cycle(app: Services) -> Cycle | None:
     return None
 
 
-async def _list_live_runs(app: Services) -> list[LiveRun]:
+async def _list_live_runs(app: Services) -> "list[models.status.LiveRun]":
     """List the runs that hold an export key, the oldest first.
 
     The list includes the runs of other task hubs that use the same landing account.
     """
     locks = [lock async for lock in app.ledger.locks.held()]
     rows = await asyncio.gather(*(app.ledger.runs.get(lock.run_id) for lock in locks))
-    runs = [LiveRun.from_row(lock, row) for lock, row in zip(locks, rows, strict=True)]
+    runs = [
+        models.status.LiveRun.from_row(lock, row) for lock, row in zip(locks, rows, strict=True)
+    ]
     return sorted(runs, key=lambda run: (run.started_at or "~", run.run_id))
 
 
-async def _get_last_landed(app: Services) -> LastLanded:
+async def _get_last_landed(app: Services) -> "models.status.LastLanded":
     async def get_newest(dataset: Dataset) -> CatalogueEntry | None:
         entries = [
             entry async for entry in app.ledger.catalogue.of_dataset(dataset) if entry.landed_at
@@ -89,9 +89,9 @@ async def _get_last_landed(app: Services) -> LastLanded:
         return max(entries, key=lambda entry: entry.landed_at, default=None)
 
     newest = await asyncio.gather(*(get_newest(dataset) for dataset in Dataset))
-    return LastLanded(
+    return models.status.LastLanded(
         **{
-            dataset.value: CatalogueEntryResponse.from_row(entry, app.clock.now())
+            dataset.value: models.catalogue.CatalogueEntryResponse.from_row(entry, app.clock.now())
             if entry
             else None
             for dataset, entry in zip(Dataset, newest, strict=True)

@@ -19,10 +19,13 @@ from shared.redaction import (
     to_infrastructure_error,
     trace_context,
 )
-from triggers.models.lists import INVALID_CONTINUATION
 from triggers.responses import DEFAULT_RETRY_AFTER, encode_json
 
 P = ParamSpec("P")
+
+INVALID_CONTINUATION = (
+    "is not a continuation of this list. Request the first page again without it."
+)
 
 logger = logging.getLogger("partner_billing.http")
 

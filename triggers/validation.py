@@ -13,7 +13,7 @@ import azure.functions as func
 from pydantic import ValidationError
 
 from shared.ledger.keys import started_at
-from triggers.models.base import EmptyRequest, RequestModel
+from triggers import models
 from triggers.problem import ProblemError, invalid_request, not_found
 
 MAX_BODY_BYTES = 64 * 1024
@@ -22,7 +22,7 @@ MAX_FIELD_NAME_CHARACTERS = 40
 MAX_PRINCIPAL_CHARACTERS = 100
 PLATFORM_PARAMETERS = frozenset({"code", "clientid"})  # a caller can send a function key in the URL
 
-ModelT = TypeVar("ModelT", bound=RequestModel)
+ModelT = TypeVar("ModelT", bound="models.base.RequestModel")
 
 _MESSAGES = {
     "missing": "is required",
@@ -84,7 +84,7 @@ def check_no_query(request: func.HttpRequest, now: datetime) -> None:
     Raises:
         ProblemError: 400.
     """
-    parse_query(request, EmptyRequest, now)
+    parse_query(request, models.base.EmptyRequest, now)
 
 
 def parse_id(request: func.HttpRequest, name: str, resource: str) -> str:
@@ -106,7 +106,7 @@ def get_principal(request: func.HttpRequest) -> str:
     return name[:MAX_PRINCIPAL_CHARACTERS] if is_valid else "function-key"
 
 
-def get_field_names(model: type[RequestModel]) -> list[str]:
+def get_field_names(model: "type[models.base.RequestModel]") -> list[str]:
     """Return the names of the fields as callers send them."""
     return [field.alias or name for name, field in model.model_fields.items()]
 

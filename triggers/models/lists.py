@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from shared.exports import Dataset
 from shared.ledger.tables import BadContinuation, Continuation
 from triggers.models.base import OptionalText, RequestModel
+from triggers.problem import INVALID_CONTINUATION
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000  # the table service returns at most 1,000 entities per request
@@ -80,7 +81,6 @@ def _check_token(value: str) -> str:
     return value
 
 
-INVALID_CONTINUATION = "is not a token of this list. Request the first page again without it."
 Boolean = Annotated[bool, BeforeValidator(_parse_boolean)]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT), BeforeValidator(_parse_limit)]
 Token = Annotated[str, AfterValidator(_check_token)]
