@@ -140,4 +140,5 @@ async def test_many_blobs_are_listed(store: LandingStore) -> None:
             await store.get_blob_client(f"many/{n:05}").upload_blob(b"", validate_content="md5")
 
     await asyncio.gather(*(put(n) for n in range(200)))
-    assert len(await store.list("many")) == 200
+    listed = await store.list("many")
+    assert sorted(blob.name for blob in listed) == [f"{n:05}" for n in range(200)]

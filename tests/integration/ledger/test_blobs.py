@@ -64,7 +64,8 @@ async def test_a_thousand_and_more(ledger: Ledger) -> None:
         KEY, "v", [BlobRow(f"part-{n}", n % 2 == 0, "r", bytes=10, rows=1) for n in range(1_050)]
     )
     assert await ledger.blobs.totals(KEY, "v") == BlobTotals(525, 5_250, 525)
-    assert len(await ledger.blobs.of_version(KEY, "v")) == 1_050
+    names = {f"part-{n}" for n in range(1_050)}
+    assert set(await ledger.blobs.of_version(KEY, "v")) == names
 
 
 async def test_some_are_found_by_name_ten_to_a_request(ledger: Ledger) -> None:
