@@ -57,7 +57,7 @@ async def check_operation(request: OperationRequest) -> CheckResult:
             polls=run.polls + 1,
             next_check_at="",
             request_ids=run.with_request_id(state.request_id),
-            **run.waits(app.clock.now()),
+            **run.get_wait_columns(app.clock.now()),
         )
         return {"status": "succeeded", "operation_id": operation_id}
     if isinstance(state, OperationFailed):
@@ -65,7 +65,7 @@ async def check_operation(request: OperationRequest) -> CheckResult:
             run.run_id,
             polls=run.polls + 1,
             request_ids=run.with_request_id(state.request_id),
-            **run.waits(app.clock.now()),
+            **run.get_wait_columns(app.clock.now()),
         )
         if state.has_no_data:
             return {"status": "no_data"}
@@ -103,7 +103,7 @@ async def wait(
 async def abandon_operation(app: Services, run: Run, operation_id: str, code: str) -> CheckResult:
     """Remove the operation from the run row, so that start_export requests a new one."""
     while run.operation_id == operation_id:
-        if await app.ledger.runs.merge_if(run, operation_id="", last_code=code):
+        if await app.ledger.runs.merge_if_unchanged(run, operation_id="", last_code=code):
             break
         current = await app.ledger.holding(run.run_id)
         if not isinstance(current, Run):

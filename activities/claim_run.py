@@ -10,9 +10,9 @@ from typing import Any
 import azure.durable_functions as df
 
 from shared.exports import ExportKey, InvalidValueError
-from shared.ledger.claims import claim, row_of
-from shared.ledger.keys import belongs, started_at
-from shared.ledger.sharing import share
+from shared.ledger.claims import claim, create_run
+from shared.ledger.keys import is_run_id_of, started_at
+from shared.ledger.reuse import reuse_recent_run
 from shared.messages import ClaimRequest, ClaimResult
 from shared.redaction import is_secret_free, sanitize_exceptions
 from shared.services import services
@@ -29,8 +29,8 @@ async def claim_run(request: ClaimRequest) -> ClaimResult:
     if request["instance_id"] != request["run_id"]:
         return {"status": "refused", "code": "instance_id_mismatch"}
     app = services()
-    wanted, tick = row_of(request, app.clock.now()), started_at(request.get("cycle_id", ""))
-    if tick is not None and (shared := await share(app.ledger, wanted, tick)):
+    wanted, tick = create_run(request, app.clock.now()), started_at(request.get("cycle_id", ""))
+    if tick is not None and (shared := await reuse_recent_run(app.ledger, wanted, tick)):
         return shared
     claimed = await claim(app.ledger, wanted)
     if claimed["status"] == "claimed":
@@ -64,7 +64,7 @@ def is_valid(request: Any) -> bool:
         and isinstance(request["force"], bool)
         and isinstance(request["instance_id"], str)
         and isinstance(request["run_id"], str)
-        and belongs(request["run_id"], key)
+        and is_run_id_of(request["run_id"], key)
         and deadline.tzinfo is not None
         and all(isinstance(text, str) and len(text) <= 500 for text in texts)
         and is_secret_free(texts)

@@ -7,7 +7,7 @@ import azure.durable_functions as df
 
 from shared.errors import InvalidDataError, PermanentError
 from shared.ledger.runs import Run
-from shared.ledger.trailing import trailing
+from shared.ledger.trailing_averages import get_trailing_averages
 from shared.manifest import billing_month
 from shared.messages import CommitRequest, CommitResult
 from shared.planning.waits import record_wait, wait_seconds
@@ -46,7 +46,10 @@ async def commit_version(request: CommitRequest) -> CommitResult:
         )
         await record_wait(app.ledger, run, seconds, stage="pausing")
         return {"status": "missing", "blobs": committed.missing, "wait_seconds": seconds}
-    before, month = await trailing(app.ledger, committed.row), billing_month(run.root_directory)
+    before, month = (
+        await get_trailing_averages(app.ledger, committed.row),
+        billing_month(run.root_directory),
+    )
     emit_event(
         "version_landed",
         f"{run.run_id}/landed/{request['plan']}",

@@ -35,7 +35,7 @@ async def copy_blobs(request: CopyRequest) -> CopyResult:
         proof=app.settings.proof,
         mode=app.settings.copy_mode,
     )
-    known = await app.ledger.blobs.some(run.export_key, run.version, names)
+    known = await app.ledger.blobs.get_many(run.export_key, run.version, names)
     proven = {name: row.destination_etag for name, row in known.items() if row.ok}
     results = await app.copier.copy_blobs(work, names, proven)
     await app.ledger.blobs.record(

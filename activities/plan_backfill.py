@@ -43,7 +43,7 @@ async def plan_backfill(backfill: BackfillRequest) -> CyclePlanResult:
     runs: list[PlannedRun] = [
         {"run_id": run_id(key, started, suffix), "key": str(key)} for key in keys
     ]
-    await app.ledger.backfills.planned(
+    await app.ledger.backfills.save_plan(
         backfill_id, [run["run_id"] for run in runs], settled, left_out_text(invoices.left_out)
     )
     return {

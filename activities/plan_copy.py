@@ -36,7 +36,7 @@ async def plan_copy(request: PlanRequest) -> PlanResult:
     except DifferentMonthError:
         return {"status": "no_data", "code": "month_not_open"}
     except OperationGoneError as error:
-        await app.ledger.runs.merge_if(run, operation_id="", last_code=error.code)
+        await app.ledger.runs.merge_if_unchanged(run, operation_id="", last_code=error.code)
         seconds = wait_seconds(None, request["plan"], minimum)
         await record_wait(app.ledger, run, seconds, stage="pausing")
         return {"status": "gone", "wait_seconds": seconds}
@@ -52,7 +52,9 @@ async def plan_copy(request: PlanRequest) -> PlanResult:
         )
         return {"status": "refused", "code": error.code}
     if run.waiting_since:
-        await app.ledger.runs.merge(run.run_id, next_check_at="", **run.waits(app.clock.now()))
+        await app.ledger.runs.merge(
+            run.run_id, next_check_at="", **run.get_wait_columns(app.clock.now())
+        )
     emit_event(
         "copy_planned",
         f"{run.run_id}/planned/{request['plan']}",

@@ -51,7 +51,7 @@ async def plan_exports(cycle: CycleRequest) -> CyclePlanResult:
         }
         for key in due.keys
     ]
-    await app.ledger.cycles.planned(
+    await app.ledger.cycles.save_plan(
         cycle_id, [run["run_id"] for run in runs], left_out_text(due.left_out)
     )
     is_billed = await app.planner.is_month_billed(BillingMonth.of(tick).previous())

@@ -29,7 +29,7 @@ async def prune_plans(request: PurgeRequest) -> RetentionResult:
     removed = looked = 0
     for run_id in planned:
         run = await app.ledger.runs.get(run_id) if started_at(run_id) else None
-        if run is None or run.end is None:
+        if run is None or run.result is None:
             continue
         removed += await prune(app.landing, run)
         looked += 1

@@ -26,7 +26,7 @@ async def prune_versions(request: PruneRequest) -> RetentionResult:
 
     app, settings = services(), services().settings
     dataset, after = read(request["cursor"])
-    entries, following = await app.ledger.catalogue.page(
+    entries, following = await app.ledger.catalogue.get_page(
         dataset, limit=KEYS_A_STEP, continuation=after
     )
     removed = 0

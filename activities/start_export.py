@@ -102,7 +102,7 @@ async def post(app: Services, run: Run, request: OperationRequest) -> StartResul
         posts=run.posts + 1,
         asked_period=period or "",
         asked_at=iso(now),
-        **run.waits(now),
+        **run.get_wait_columns(now),
     )
     try:
         accepted = await app.graph.start_export(key, period)
@@ -130,13 +130,13 @@ async def store_operation(app: Services, run_id: str, accepted: "ExportAccepted"
             return run
         if run.operation_id:
             return {"status": "started", "operation_id": run.operation_id}
-        if await app.ledger.runs.merge_if(
+        if await app.ledger.runs.merge_if_unchanged(
             run,
             stage="waiting",
             operation_id=accepted.operation_id,
             operations=run.operations + 1,
             request_ids=run.with_request_id(accepted.request_id),
-            **run.waits(app.clock.now(), goes_on=True),
+            **run.get_wait_columns(app.clock.now(), is_waiting=True),
         ):
             emit_event(
                 "operation_started",

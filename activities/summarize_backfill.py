@@ -22,7 +22,7 @@ async def summarize_backfill(request: BackfillStatusRequest) -> CycleResult:
     run_ids = row.runs if row else []
     absent = "cancelled" if row and row.cancelled else "lost"
     outcomes = await app.ledger.count_outcomes(run_ids, absent=absent)
-    await app.ledger.backfills.ended(backfill_id, outcomes, iso(app.clock.now()))
+    await app.ledger.backfills.save_result(backfill_id, outcomes, iso(app.clock.now()))
     emit_event(
         "backfill_ended",
         f"{backfill_id}/ended/1",

@@ -18,7 +18,7 @@ async def summarize_cycle(cycle: CycleRequest) -> CycleResult:
     row = await app.ledger.cycles.get(cycle_id)
     run_ids = row.runs if row else []
     outcomes = await app.ledger.count_outcomes(run_ids, absent="lost")
-    await app.ledger.cycles.ended(cycle_id, outcomes, iso(app.clock.now()))
+    await app.ledger.cycles.save_result(cycle_id, outcomes, iso(app.clock.now()))
     emit_event(
         "cycle_ended", f"{cycle_id}/ended/1", cycle_id=cycle_id, runs=len(run_ids), **outcomes
     )

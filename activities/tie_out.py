@@ -97,7 +97,7 @@ async def note(app: Services, run: Run, text: str) -> None:
         if (
             version is None
             or version.tie_out == text
-            or await app.ledger.versions.change(version, tie_out=text)
+            or await app.ledger.versions.update(version, tie_out=text)
         ):
             return
     raise InfrastructureError("version_contended", "Version")

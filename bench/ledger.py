@@ -20,7 +20,7 @@ from shared.clock import SystemClock
 from shared.exports import BillingMonth, Dataset, ExportKey, MonthScope
 from shared.ledger.blobs import BlobRow
 from shared.ledger.claims import claim
-from shared.ledger.keys import run_id, run_keys, version_row, within_dataset
+from shared.ledger.keys import run_id, run_keys, scope_key, version_row
 from shared.ledger.ledger import Ledger
 from shared.ledger.runs import Run
 from shared.ledger.tables import Tables
@@ -61,7 +61,7 @@ async def fill(tables: Tables) -> None:
             "outcome": "landed",
             "started_at": "x",
         }
-    await tables.upsert_all("runs", "202611", runs)
+    await tables.upsert_many("runs", "202611", runs)
     month, rows, versions = BillingMonth(2020, 1), {}, {}
     for n in range(KEYS):
         each = ExportKey(
@@ -69,13 +69,13 @@ async def fill(tables: Tables) -> None:
             MonthScope(month, f"X{chr(65 + n % 26)}{chr(65 + n // 26 % 26)}"),
         )
         month = month.next() if n % 20 == 19 else month
-        rows[within_dataset(each)] = {"key": str(each), "version": "v", "billing_month": str(month)}
+        rows[scope_key(each)] = {"key": str(each), "version": "v", "billing_month": str(month)}
         versions |= {
             version_row(each, f"e{v}", 1): {"key": str(each), "state": "complete"}
             for v in range(VERSIONS // KEYS)
         }
-    await tables.upsert_all("catalogue", "unbilled_usage", rows)
-    await tables.upsert_all("versions", "unbilled_usage", versions)
+    await tables.upsert_many("catalogue", "unbilled_usage", rows)
+    await tables.upsert_many("versions", "unbilled_usage", versions)
 
 
 async def copy_overhead(ledger: Ledger) -> float:
@@ -89,7 +89,7 @@ async def copy_overhead(ledger: Ledger) -> float:
         async with gate:
             await ledger.holding(made)
             names = [f"part-{n:05}.json.gz" for n in range(first, first + BATCH)]
-            await ledger.blobs.some(key, "v", names)
+            await ledger.blobs.get_many(key, "v", names)
             await ledger.blobs.record(
                 key,
                 "v",
@@ -130,10 +130,10 @@ async def measure(azurite: Azurite) -> bool:
     await fill(tables)
     met = []
     for what, page in (
-        (f"first page of {RUNS} runs", lambda: ledger.runs.page("202611", limit=100)),
+        (f"first page of {RUNS} runs", lambda: ledger.runs.get_page("202611", limit=100)),
         (
             f"first page of {KEYS} keys with {VERSIONS} versions",
-            lambda: ledger.catalogue.page(Dataset.UNBILLED_USAGE, limit=100),
+            lambda: ledger.catalogue.get_page(Dataset.UNBILLED_USAGE, limit=100),
         ),
     ):
         counted.requests, began = 0, time.perf_counter()

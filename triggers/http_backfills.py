@@ -130,7 +130,7 @@ async def _get_backfill(app: Services, req: func.HttpRequest) -> Backfill:
 
 
 async def _list_runs(app: Services, backfill: Backfill) -> list[Run]:
-    rows = await app.ledger.runs.some(backfill.runs)
+    rows = await app.ledger.runs.get_many(backfill.runs)
     return [rows[run_id] for run_id in backfill.runs if run_id in rows]
 
 

@@ -4,7 +4,7 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from shared.exports import Dataset
-from shared.ledger.tables import BadContinuation
+from shared.ledger.tables import InvalidContinuationError
 from shared.services import services
 from triggers import models
 from triggers.problem import problem_details
@@ -30,7 +30,7 @@ async def get_catalogue(req: func.HttpRequest) -> func.HttpResponse:
     datasets = [Dataset(query.dataset)] if query.dataset else list(Dataset)
     if position.dataset:
         if position.dataset not in datasets:
-            raise BadContinuation
+            raise InvalidContinuationError
         datasets = datasets[datasets.index(position.dataset) :]
     continuation = position.continuation
     entries: list[models.catalogue.CatalogueEntryResponse] = []
@@ -39,7 +39,7 @@ async def get_catalogue(req: func.HttpRequest) -> func.HttpResponse:
         if len(entries) == query.limit:
             token = models.lists.encode_token(scope, None, dataset)
             break
-        rows, following = await app.ledger.catalogue.page(
+        rows, following = await app.ledger.catalogue.get_page(
             dataset,
             billing_month=query.billing_month or "",
             limit=query.limit - len(entries),

@@ -76,7 +76,7 @@ async def get_cycle(
         raise not_found("cycle")
     if cycle.state != "ended" and await has_died(client, cycle.cycle_id):
         cycle = replace(cycle, state="failed")
-    rows = await app.ledger.runs.some(cycle.runs)
+    rows = await app.ledger.runs.get_many(cycle.runs)
     runs = [rows[run_id] for run_id in cycle.runs if run_id in rows]
     responses = await asyncio.gather(
         *(models.runs.RunResponse.load(app.ledger, run) for run in runs)

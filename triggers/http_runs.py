@@ -7,7 +7,7 @@ import azure.functions as func
 
 from shared.clock import iso, parse_iso
 from shared.exports import ExportKey, MonthScope, period_word
-from shared.ledger.claims import claim, row_of
+from shared.ledger.claims import claim, create_run
 from shared.ledger.keys import random_suffix, run_id
 from shared.ledger.runs import Run
 from shared.messages import RunRequest
@@ -69,7 +69,7 @@ async def start_run_for_key(
         "reason": reason,
         "retry_of": retry_of,
     }
-    run = row_of(request, now)
+    run = create_run(request, now)
     claimed = await claim(app.ledger, run, leave_trace=False)
     if claimed["status"] == "superseded":
         live_run_id = claimed["live_run_id"]
@@ -106,7 +106,7 @@ async def list_runs(req: func.HttpRequest) -> func.HttpResponse:
     query = parse_query(req, models.runs.RunListQuery, now)
     month = query.started or f"{now:%Y-%m}"
     scope = f"runs {month} {query.dataset or ''} {query.outcome or ''}"
-    runs, following = await app.ledger.runs.page(
+    runs, following = await app.ledger.runs.get_page(
         month.replace("-", ""),
         dataset=query.dataset or "",
         outcome=query.outcome or "",
@@ -144,7 +144,7 @@ async def list_run_blobs(req: func.HttpRequest) -> func.HttpResponse:
     scope = f"blobs {run.run_id} {run.version} {query.ok}"
     position = query.position(scope)
     blobs, following = (
-        await app.ledger.blobs.page(
+        await app.ledger.blobs.get_page(
             run.export_key,
             run.version,
             ok=query.ok,

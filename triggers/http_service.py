@@ -73,7 +73,7 @@ async def _list_live_runs(app: Services) -> "list[models.status.LiveRun]":
 
     The list includes the runs of other task hubs that use the same landing account.
     """
-    locks = [lock async for lock in app.ledger.locks.held()]
+    locks = [lock async for lock in app.ledger.locks.list_held()]
     rows = await asyncio.gather(*(app.ledger.runs.get(lock.run_id) for lock in locks))
     runs = [
         models.status.LiveRun.from_row(lock, row) for lock, row in zip(locks, rows, strict=True)
@@ -84,7 +84,9 @@ async def _list_live_runs(app: Services) -> "list[models.status.LiveRun]":
 async def _get_last_landed(app: Services) -> "models.status.LastLanded":
     async def get_newest(dataset: Dataset) -> CatalogueEntry | None:
         entries = [
-            entry async for entry in app.ledger.catalogue.of_dataset(dataset) if entry.landed_at
+            entry
+            async for entry in app.ledger.catalogue.list_by_dataset(dataset)
+            if entry.landed_at
         ]
         return max(entries, key=lambda entry: entry.landed_at, default=None)
 

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec
 import azure.functions as func
 
 from shared.errors import InfrastructureError, TransientError
-from shared.ledger.tables import BadContinuation
+from shared.ledger.tables import InvalidContinuationError
 from shared.redaction import (
     accept_context,
     format_traceback,
@@ -99,7 +99,7 @@ def problem_details(
                 return await function(*args, **kwargs)
         except ProblemError as problem:
             return problem_response(problem)
-        except BadContinuation:
+        except InvalidContinuationError:
             return problem_response(invalid_request({"continuation": INVALID_CONTINUATION}))
         except Exception as error:  # the response must not depend on an unexpected exception
             sanitized, place = to_infrastructure_error(error), format_traceback(error)

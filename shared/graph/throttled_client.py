@@ -17,7 +17,7 @@ class Throttle(Protocol):
         """Return the seconds until Graph accepts requests again, or 0."""
         ...
 
-    async def after(self, error: TransientError) -> int | None:
+    async def record_error(self, error: TransientError) -> int | None:
         """Store the wait after a 429 response, and return it."""
         ...
 
@@ -79,4 +79,4 @@ class ThrottledGraphClient:
 
     async def _store(self, error: ThrottledError) -> None:
         """Store the wait, and set the default wait in `error` if Graph did not send one."""
-        error.retry_after_seconds = await self._throttle.after(error)
+        error.retry_after_seconds = await self._throttle.record_error(error)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from shared.clock import iso
-from shared.ledger import long_lists
+from shared.ledger import plan_lists
 from shared.ledger.keys import backfill_keys
 from shared.ledger.tables import Tables
 
@@ -52,11 +52,11 @@ class Backfills:
             is not None
         )
 
-    async def planned(
+    async def save_plan(
         self, backfill_id: str, runs: list[str], settled: dict[str, int], left_out: str
     ) -> None:
         """Repeated, it writes the same."""
-        await long_lists.keep(
+        await plan_lists.save(
             self._tables,
             *backfill_keys(backfill_id),
             runs,
@@ -65,7 +65,7 @@ class Backfills:
             settled=json.dumps(settled),
         )
 
-    async def ended(self, backfill_id: str, outcomes: dict[str, int], at: str) -> None:
+    async def save_result(self, backfill_id: str, outcomes: dict[str, int], at: str) -> None:
         await self._tables.merge(
             "runs",
             *backfill_keys(backfill_id),
@@ -83,7 +83,7 @@ class Backfills:
         if row is None:
             return None
         values = row.values
-        runs, left_out = await long_lists.read(self._tables, backfill_keys(backfill_id)[1], values)
+        runs, left_out = await plan_lists.load(self._tables, backfill_keys(backfill_id)[1], values)
         texts = ("requested_by", "started_at", "ended_at", "cancel_requested_at")
         return Backfill(
             backfill_id=values["backfill_id"],

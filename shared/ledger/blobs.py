@@ -6,7 +6,7 @@ from typing import Any
 
 from shared.exports import ExportKey
 from shared.ledger.keys import blob_partition, blob_row
-from shared.ledger.tables import Continuation, Row, Tables, Where
+from shared.ledger.tables import Continuation, Row, RowFilter, Tables
 
 ROWS_A_QUERY = 10
 
@@ -63,7 +63,7 @@ class Blobs:
     async def record(self, key: ExportKey, version: str, rows: Iterable[BlobRow]) -> None:
         values: dict[str, Mapping[str, Any]] = {blob_row(row.name): _values(row) for row in rows}
         if values:
-            await self._tables.upsert_all("blobs", blob_partition(key, version), values)
+            await self._tables.upsert_many("blobs", blob_partition(key, version), values)
 
     async def record_failure(
         self, key: ExportKey, version: str, row: BlobRow, known: BlobRow | None
@@ -80,14 +80,14 @@ class Blobs:
             is not None
         )
 
-    async def of_version(self, key: ExportKey, version: str) -> dict[str, BlobRow]:
+    async def get_by_version(self, key: ExportKey, version: str) -> dict[str, BlobRow]:
         """By name."""
         rows = [
             _blob(row) async for row in self._tables.list("blobs", blob_partition(key, version))
         ]
         return {row.name: row for row in rows}
 
-    async def page(
+    async def get_page(
         self,
         key: ExportKey,
         version: str,
@@ -97,8 +97,8 @@ class Blobs:
         continuation: Continuation | None = None,
     ) -> tuple[list[BlobRow], Continuation | None]:
         """In the order of the names' hashes, in one request. `ok`: only the proven ones, or only the others."""
-        where = Where(equal={} if ok is None else {"ok": ok})
-        page = await self._tables.page(
+        where = RowFilter(equal={} if ok is None else {"ok": ok})
+        page = await self._tables.get_page(
             "blobs",
             blob_partition(key, version),
             where=where,
@@ -111,14 +111,18 @@ class Blobs:
         row = await self._tables.get("blobs", blob_partition(key, version), blob_row(name))
         return _blob(row) if row else None
 
-    async def some(self, key: ExportKey, version: str, names: Sequence[str]) -> dict[str, BlobRow]:
+    async def get_many(
+        self, key: ExportKey, version: str, names: Sequence[str]
+    ) -> dict[str, BlobRow]:
         """By name, those of `names` that have a row; ten of them to a request."""
         if len(names) == 1:  # by its keys: the cheapest there is
             row = await self.get(key, version, names[0])
             return {row.name: row} if row else {}
         found = {}
         for first in range(0, len(names), ROWS_A_QUERY):
-            where = Where(rows=[blob_row(name) for name in names[first : first + ROWS_A_QUERY]])
+            where = RowFilter(
+                row_keys=[blob_row(name) for name in names[first : first + ROWS_A_QUERY]]
+            )
             async for read in self._tables.list("blobs", blob_partition(key, version), where=where):
                 found[read.values["name"]] = _blob(read)
         return found

@@ -7,9 +7,9 @@ from typing import Any
 from shared.clock import parse_iso
 from shared.errors import InfrastructureError
 from shared.exports import Dataset, ExportKey, MonthScope
-from shared.ledger.keys import within_dataset
+from shared.ledger.keys import scope_key
 from shared.ledger.runs import Run
-from shared.ledger.tables import Continuation, Row, Tables, Where
+from shared.ledger.tables import Continuation, Row, RowFilter, Tables
 from shared.ledger.versions import Version
 from shared.manifest import billing_month
 
@@ -51,7 +51,7 @@ class Catalogue:
 
     async def refresh(self, key: ExportKey, newest: Version | None, run: Run) -> None:
         """Makes the row say what the version rows and this ended run say; repeated, it changes nothing."""
-        partition, row = key.dataset.value, within_dataset(key)
+        partition, row = key.dataset.value, scope_key(key)
         for _ in range(MOST_TRIES):
             there = await self._tables.get("catalogue", partition, row)
             said = dict(there.values) if there else {}
@@ -66,10 +66,10 @@ class Catalogue:
         raise InfrastructureError("catalogue_contended", "Catalogue")
 
     async def get(self, key: ExportKey) -> CatalogueEntry | None:
-        row = await self._tables.get("catalogue", key.dataset.value, within_dataset(key))
+        row = await self._tables.get("catalogue", key.dataset.value, scope_key(key))
         return _read(row) if row else None
 
-    async def page(
+    async def get_page(
         self,
         dataset: Dataset,
         *,
@@ -78,13 +78,13 @@ class Catalogue:
         continuation: Continuation | None = None,
     ) -> tuple[list[CatalogueEntry], Continuation | None]:
         """The keys of a dataset in the order of their scopes, in one request."""
-        where = Where(equal={"billing_month": billing_month} if billing_month else {})
-        page = await self._tables.page(
+        where = RowFilter(equal={"billing_month": billing_month} if billing_month else {})
+        page = await self._tables.get_page(
             "catalogue", dataset.value, where=where, limit=limit, continuation=continuation
         )
         return [_read(row) for row in page.rows], page.continuation
 
-    async def of_dataset(self, dataset: Dataset) -> AsyncIterator[CatalogueEntry]:
+    async def list_by_dataset(self, dataset: Dataset) -> AsyncIterator[CatalogueEntry]:
         async for row in self._tables.list("catalogue", dataset.value):
             yield _read(row)
 

@@ -21,7 +21,7 @@ from shared.telemetry import APP_VERSION
 MOST_TRIES = 50
 
 
-def row_of(request: RunRequest, now: datetime) -> Run:
+def create_run(request: RunRequest, now: datetime) -> Run:
     """The first form of the run's row."""
     return Run(
         run_id=request["run_id"],
@@ -50,14 +50,14 @@ async def claim(
     known = (
         await ledger.runs.get(wanted.run_id) if leave_trace else None
     )  # a starter has made the id just now
-    if known is not None and known.end is not None:
-        return {"status": "ended", "result": await close_run(ledger, wanted.run_id, known.end)}
+    if known is not None and known.result is not None:
+        return {"status": "ended", "result": await close_run(ledger, wanted.run_id, known.result)}
     if known is not None and known.cancelled:
         await close_run(ledger, wanted.run_id, {"outcome": "cancelled", "code": "cancelled"})
         return {"status": "cancelled"}
     epoch = 0
     if ledger.locking:
-        lock = await ledger.locks.take(
+        lock = await ledger.locks.acquire(
             wanted.key,
             wanted.run_id,
             ledger.hub,
@@ -85,9 +85,9 @@ async def _adopt(ledger: Ledger, run_id: str, epoch: int) -> None:
         run = await ledger.runs.get(run_id)
         if (
             run is None
-            or run.end is not None
+            or run.result is not None
             or run.epoch == epoch
-            or await ledger.runs.merge_if(run, epoch=epoch)
+            or await ledger.runs.merge_if_unchanged(run, epoch=epoch)
         ):
             return
     raise InfrastructureError("run_contended", "Run")

@@ -3,9 +3,9 @@
 import json
 from dataclasses import dataclass, field
 
-from shared.ledger import long_lists
+from shared.ledger import plan_lists
 from shared.ledger.keys import cycle_keys
-from shared.ledger.tables import Row, Tables, Where
+from shared.ledger.tables import Row, RowFilter, Tables
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Cycles:
         }
         return await self._tables.insert("runs", *cycle_keys(cycle.cycle_id), values) is not None
 
-    async def planned(self, cycle_id: str, runs: list[str], left_out: str = "") -> None:
+    async def save_plan(self, cycle_id: str, runs: list[str], left_out: str = "") -> None:
         """Repeated, it writes the same."""
-        await long_lists.keep(self._tables, *cycle_keys(cycle_id), runs, left_out, state="running")
+        await plan_lists.save(self._tables, *cycle_keys(cycle_id), runs, left_out, state="running")
 
-    async def ended(self, cycle_id: str, outcomes: dict[str, int], at: str) -> None:
+    async def save_result(self, cycle_id: str, outcomes: dict[str, int], at: str) -> None:
         await self._tables.merge(
             "runs",
             *cycle_keys(cycle_id),
@@ -56,12 +56,12 @@ class Cycles:
 
     async def newest(self, month: str) -> Cycle | None:
         """The last cycle that began in a month (`yyyymm`), if one did."""
-        page = await self._tables.page("runs", f"cycle-{month}", where=Where(), limit=1)
+        page = await self._tables.get_page("runs", f"cycle-{month}", where=RowFilter(), limit=1)
         return await self._read(page.rows[0]) if page.rows else None
 
     async def _read(self, row: Row) -> Cycle:
         values = row.values
-        runs, left_out = await long_lists.read(
+        runs, left_out = await plan_lists.load(
             self._tables, cycle_keys(values["cycle_id"])[1], values
         )
         return Cycle(

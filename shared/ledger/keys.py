@@ -51,7 +51,7 @@ def started_at(id_of_run_or_cycle: str) -> datetime | None:
         return None
 
 
-def belongs(id_of_run: str, key: ExportKey) -> bool:
+def is_run_id_of(id_of_run: str, key: ExportKey) -> bool:
     """Whether the id is one that run_id() makes for this key."""
     moment = started_at(id_of_run)
     return moment is not None and id_of_run.startswith(run_id(key, moment))
@@ -75,26 +75,26 @@ def backfill_keys(backfill_id: str) -> tuple[str, str]:
     return f"backfill-{partition}", row
 
 
-def flat(key: ExportKey) -> str:
+def flatten_key(key: ExportKey) -> str:
     """The key as one word of a table key: `billed_usage~G016907411~full`; an export key holds nothing that needs escaping."""
     return str(key).replace("/", "~")
 
 
-def within_dataset(key: ExportKey) -> str:
+def scope_key(key: ExportKey) -> str:
     """The key without its dataset, which is the partition: `G016907411~full`."""
-    return flat(key).split("~", 1)[1]
+    return flatten_key(key).split("~", 1)[1]
 
 
 def version_row(key: ExportKey, etag: str, n: int) -> str:
-    return f"{within_dataset(key)}~{etag8(etag)}~{n}"
+    return f"{scope_key(key)}~{short_etag_hash(etag)}~{n}"
 
 
-def etag8(etag: str) -> str:
+def short_etag_hash(etag: str) -> str:
     return hashlib.sha256(etag.encode()).hexdigest()[:8]
 
 
 def blob_partition(key: ExportKey, version: str) -> str:
-    return f"{flat(key)}~{version}"
+    return f"{flatten_key(key)}~{version}"
 
 
 def blob_row(name: str) -> str:

@@ -34,8 +34,8 @@ class Ledger:
         run = await self.runs.get(run_id)
         if run is None:
             return {"status": "superseded", "live_run_id": ""}
-        if run.end is not None:
-            return {"status": "ended", "result": run.end}
+        if run.result is not None:
+            return {"status": "ended", "result": run.result}
         if run.cancelled:
             return {"status": "cancelled"}
         if self.locking:
@@ -46,7 +46,7 @@ class Ledger:
             return replace(run, lock=lock)
         return run
 
-    async def prolong(self, run: Run, quiet_seconds: int) -> None:
+    async def extend_lease(self, run: Run, quiet_seconds: int) -> None:
         """Before a wait: the lease must outlast it. Takes the lock as holding() saw it, and looks again where it has moved."""
         until = self.clock.now() + timedelta(seconds=quiet_seconds)
         if run.lock is not None and await self.locks.renew(run.lock, until):
@@ -60,7 +60,7 @@ class Ledger:
 
         A run without a row counts as `absent`, and a run without an outcome counts as `lost`.
         """
-        runs = await self.runs.some(run_ids)
+        runs = await self.runs.get_many(run_ids)
         rows = (runs.get(run_id) for run_id in run_ids)
         return dict(Counter(absent if row is None else row.outcome or "lost" for row in rows))
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from shared.clock import iso, parse_iso
 from shared.errors import InfrastructureError
-from shared.ledger.tables import Row, Tables, Where
+from shared.ledger.tables import Row, RowFilter, Tables
 
 LEASE = timedelta(hours=1)  # beyond the next expected sign of life
 SPARE = timedelta(minutes=30)  # less than this left beyond that sign: write again
@@ -37,7 +37,7 @@ class Locks:
         row = await self._tables.get("locks", "lock", _word(key))
         return _lock(row) if row else None
 
-    async def take(
+    async def acquire(
         self,
         key: str,
         run_id: str,
@@ -65,10 +65,10 @@ class Locks:
         renewed = replace(lock, lease_until=iso(sign_of_life + LEASE), unknown_since="")
         return await self._replace(renewed, lock.etag) is not None
 
-    async def note_unknown(self, lock: Lock, since: str) -> None:
+    async def set_unknown_since(self, lock: Lock, since: str) -> None:
         await self._replace(replace(lock, unknown_since=since), lock.etag)
 
-    async def free(self, key: str, run_id: str, seen: Lock | None = None) -> None:
+    async def release(self, key: str, run_id: str, seen: Lock | None = None) -> None:
         """Empties the lock where it names this run; harmless when repeated. `seen`: as it was a moment ago."""
         for _ in range(MOST_TRIES):
             lock, seen = seen or await self.get(key), None
@@ -78,9 +78,9 @@ class Locks:
                 return
         raise InfrastructureError("lock_contended", "Locks")
 
-    async def held(self) -> AsyncIterator[Lock]:
+    async def list_held(self) -> AsyncIterator[Lock]:
         """Every key that names a run: what may be dead."""
-        async for row in self._tables.list("locks", "lock", where=Where(set=("run_id",))):
+        async for row in self._tables.list("locks", "lock", where=RowFilter(non_empty=("run_id",))):
             if row.values.get(
                 "run_id"
             ):  # freed between the filter and the reading: the emulator has been seen to show it

@@ -34,14 +34,14 @@ async def close_run(ledger: Ledger, run_id: str, end: RunResult) -> RunResult:
     A run that has an outcome keeps it. One whose version is complete and its own has landed, whatever was said of it.
     """
     run = await _write_outcome(ledger, run_id, end)
-    assert run.end is not None
+    assert run.result is not None
     lock = await ledger.locks.get(run.key) if ledger.locking else None
     own = not ledger.locking or (
         lock is not None and lock.run_id == run_id and lock.epoch == run.epoch
     )
     if own:
         await ledger.catalogue.refresh(
-            run.export_key, await ledger.versions.newest_complete(run.export_key), run
+            run.export_key, await ledger.versions.get_newest_complete(run.export_key), run
         )
     emit_event(
         "run_ended",
@@ -64,10 +64,10 @@ async def close_run(ledger: Ledger, run_id: str, end: RunResult) -> RunResult:
         remedy=get_remedy(run.code) if run.code else None,
     )
     if ledger.locking:
-        await ledger.locks.free(
+        await ledger.locks.release(
             run.key, run_id, lock
         )  # only where it names this run, of whatever epoch: nobody else would
-    return run.end
+    return run.result
 
 
 async def _write_outcome(ledger: Ledger, run_id: str, end: RunResult) -> Run:
@@ -77,10 +77,10 @@ async def _write_outcome(ledger: Ledger, run_id: str, end: RunResult) -> Run:
             raise InfrastructureError(
                 "run_unknown", "Run"
             )  # every run is inserted before anything can end it
-        if run.end is not None:
+        if run.result is not None:
             return run
         columns = await _final_columns(ledger, run, end)
-        if await ledger.runs.merge_if(run, **columns):
+        if await ledger.runs.merge_if_unchanged(run, **columns):
             return replace(run, **columns)
     raise InfrastructureError("run_contended", "Run")
 
@@ -95,7 +95,7 @@ async def _final_columns(ledger: Ledger, run: Run, end: RunResult) -> dict[str, 
         "next_check_at": "",
     }
     if columns["code"] not in DEAD:
-        columns |= run.waits(ledger.clock.now())
+        columns |= run.get_wait_columns(ledger.clock.now())
     if not run.version:
         return columns
     version = await ledger.versions.get(run.export_key, run.manifest_etag, run.version_n)
@@ -129,7 +129,7 @@ async def clean_up_orphaned_runs(
     """
     closed = []
     failed: Exception | None = None
-    async for lock in ledger.locks.held():
+    async for lock in ledger.locks.list_held():
         try:
             if await _settle(ledger, lock, look):
                 closed.append(lock.run_id)
@@ -149,7 +149,7 @@ async def _settle(
         return False
     run = await ledger.runs.get(lock.run_id)
     if run is None:  # claimed by a starter that died before it wrote the run's row
-        await ledger.locks.free(lock.key, lock.run_id)
+        await ledger.locks.release(lock.key, lock.run_id)
     else:
         end: RunResult = (
             {"outcome": "cancelled", "code": "cancelled"}
@@ -173,9 +173,9 @@ async def _death(
         case "over":
             return "platform_fault"
         case "unknown" if not lock.unknown_since:
-            await ledger.locks.note_unknown(lock, iso(now))
+            await ledger.locks.set_unknown_since(lock, iso(now))
         case "unknown" if now - parse_iso(lock.unknown_since) >= UNKNOWN_FOR - TOLERANCE:
             return "run_lost"
         case "live" if lock.unknown_since:
-            await ledger.locks.note_unknown(lock, "")
+            await ledger.locks.set_unknown_since(lock, "")
     return None

@@ -20,15 +20,15 @@ async def remove_blob_rows(ledger: Ledger, key: ExportKey, older_than: timedelta
     lock = await ledger.locks.get(str(key))
     if lock is not None and lock.run_id:
         return 0
-    async for version in ledger.versions.of_key(key):
+    async for version in ledger.versions.list_by_key(key):
         last = parse_iso(version.last_planned_at or version.first_seen)
         if version.state == "landing" or version.blob_rows_removed_at or now - last <= older_than:
             continue
-        names = list(await ledger.blobs.of_version(key, version.version))
+        names = list(await ledger.blobs.get_by_version(key, version.version))
         await ledger.tables.delete(
             "blobs", blob_partition(key, version.version), [blob_row(name) for name in names]
         )
-        await ledger.versions.change(version, blob_rows_removed_at=iso(now))
+        await ledger.versions.update(version, blob_rows_removed_at=iso(now))
         removed += len(names)
     return removed
 
@@ -44,6 +44,6 @@ class PurgedUntil:
         return date.fromisoformat(row.values["until"]) if row else EPOCH
 
     async def set(self, until: date) -> None:
-        await self._tables.upsert_all(
+        await self._tables.upsert_many(
             "locks", "retention", {self._row: {"until": until.isoformat()}}
         )

@@ -14,7 +14,7 @@ from shared.clock import iso, parse_iso
 from shared.exports import ExportKey
 from shared.ledger.keys import run_keys
 from shared.ledger.locks import Lock
-from shared.ledger.tables import Continuation, Row, Tables, Where
+from shared.ledger.tables import Continuation, Row, RowFilter, Tables
 from shared.messages import Outcome, RunResult
 
 MOST_REQUEST_IDS = 10
@@ -82,7 +82,7 @@ class Run:
         return bool(self.cancel_requested_at)
 
     @property
-    def end(self) -> RunResult | None:
+    def result(self) -> RunResult | None:
         """How it ended, in the form that orchestrators return; None while it lives."""
         if not self.outcome:
             return None
@@ -95,14 +95,14 @@ class Run:
             end["live_run_id"] = self.live_run_id
         return end
 
-    def waits(self, now: datetime, *, goes_on: bool = False) -> dict[str, Any]:
-        """The columns that say how long it has waited by now; `goes_on`: and waits again from here.
+    def get_wait_columns(self, now: datetime, *, is_waiting: bool = False) -> dict[str, Any]:
+        """The columns that say how long it has waited by now; `is_waiting`: and waits again from here.
 
         Absolute, so that an activity that runs twice counts nothing twice.
         """
         since = parse_iso(self.waiting_since) if self.waiting_since else now
         waited = self.waited_seconds + max(0, round((now - since).total_seconds()))
-        return {"waited_seconds": waited, "waiting_since": iso(now) if goes_on else ""}
+        return {"waited_seconds": waited, "waiting_since": iso(now) if is_waiting else ""}
 
     def with_request_id(self, request_id: str | None) -> str:
         """The column with one more of Microsoft's request ids, the newest kept."""
@@ -143,7 +143,7 @@ class Runs:
         row = await self._tables.get("runs", *run_keys(run_id))
         return run_of(row) if row else None
 
-    async def some(self, run_ids: Sequence[str]) -> dict[str, Run]:
+    async def get_many(self, run_ids: Sequence[str]) -> dict[str, Run]:
         """By id, those that have a row. Runs of one moment, as all of a cycle are, come in one request for each thousand."""
         moments = dict[tuple[str, str], list[str]]()
         for run_id in run_ids:
@@ -176,7 +176,7 @@ class Runs:
         """Sets columns that only the activity at work writes."""
         await self._tables.merge("runs", *run_keys(run_id), columns)
 
-    async def merge_if(self, run: Run, **columns: Any) -> bool:
+    async def merge_if_unchanged(self, run: Run, **columns: Any) -> bool:
         """Sets columns only if the row is still as `run` was read."""
         return (
             await self._tables.merge("runs", *run_keys(run.run_id), columns, run.etag) is not None
@@ -185,7 +185,7 @@ class Runs:
     async def mark_cancelled(self, run_id: str, at: datetime, by: str) -> None:
         await self.merge(run_id, cancel_requested_at=iso(at), cancel_requested_by=by)
 
-    async def page(
+    async def get_page(
         self,
         month: str,
         *,
@@ -195,11 +195,11 @@ class Runs:
         continuation: Continuation | None = None,
     ) -> tuple[list[Run], Continuation | None]:
         """The runs of a month (`yyyymm`), newest first, in one request; the filters are the service's work."""
-        where = Where(
+        where = RowFilter(
             equal={"outcome": outcome} if outcome else {},
-            begins={"key": f"{dataset}/"} if dataset else {},
+            starts_with={"key": f"{dataset}/"} if dataset else {},
         )
-        page = await self._tables.page(
+        page = await self._tables.get_page(
             "runs", month, where=where, limit=limit, continuation=continuation
         )
         return [run_of(row) for row in page.rows], page.continuation

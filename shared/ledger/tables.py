@@ -25,12 +25,12 @@ MOST_IN_TRANSACTION = 100
 MOST_BYTES = 900_000  # of a transaction's rows as JSON; the service takes 4 MiB, aiohttp warns of bodies above one
 
 
-class BadContinuation(Exception):
+class InvalidContinuationError(Exception):
     """The service did not make this continuation, or cannot read it any more."""
 
 
 Continuation = tuple[str, str]
-"""Where the service goes on: its next partition and row key, encoded by the service, opaque to us."""
+"""RowFilter the service goes on: its next partition and row key, encoded by the service, opaque to us."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,13 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Where:
+class RowFilter:
     """What the service is to filter by, beside the partition: columns equal to a value, or beginning with a text."""
 
     equal: Mapping[str, str | bool] = field(default_factory=dict)
-    begins: Mapping[str, str] = field(default_factory=dict)
-    set: Sequence[str] = ()  # columns that hold some text
-    rows: Sequence[
+    starts_with: Mapping[str, str] = field(default_factory=dict)
+    non_empty: Sequence[str] = ()  # columns that hold some text
+    row_keys: Sequence[
         str
     ] = ()  # any of these row keys: a dozen at most, a filter has 15 comparisons (Query limits)
 
@@ -67,18 +67,18 @@ class Where:
         for name, value in self.equal.items():
             texts.append(f"{name} eq @{name}")
             values[name] = value
-        for name, start in self.begins.items():
+        for name, start in self.starts_with.items():
             texts.append(f"{name} ge @{name}_first and {name} lt @{name}_behind")
             values |= {
                 f"{name}_first": start,
                 f"{name}_behind": start[:-1] + chr(ord(start[-1]) + 1),
             }
-        texts += [f"{name} gt ''" for name in self.set]
-        if self.rows:
+        texts += [f"{name} gt ''" for name in self.non_empty]
+        if self.row_keys:
             texts.append(
-                "( " + " or ".join(f"RowKey eq @row{n}" for n in range(len(self.rows))) + " )"
+                "( " + " or ".join(f"RowKey eq @row{n}" for n in range(len(self.row_keys))) + " )"
             )
-            values |= {f"row{n}": row for n, row in enumerate(self.rows)}
+            values |= {f"row{n}": row for n, row in enumerate(self.row_keys)}
         return " and ".join(texts), values
 
 
@@ -247,12 +247,12 @@ class Tables:
         *,
         prefix: str = "",
         select: Sequence[str] | None = None,
-        where: Where | None = None,
+        where: RowFilter | None = None,
     ) -> AsyncIterator[Row]:
-        """The rows of one partition whose row key begins with `prefix`, in the order of the keys: a request a thousand."""
-        where = where or Where()
+        """The rows of one partition whose row key starts_with with `prefix`, in the order of the keys: a request a thousand."""
+        where = where or RowFilter()
         query, values = replace(
-            where, begins={**where.begins, **({"RowKey": prefix} if prefix else {})}
+            where, starts_with={**where.starts_with, **({"RowKey": prefix} if prefix else {})}
         ).query(partition)
         client = await self._table(table)
         async for entity in client.query_entities(
@@ -260,12 +260,12 @@ class Tables:
         ):
             yield _row(entity)
 
-    async def page(
+    async def get_page(
         self,
         table: str,
         partition: str,
         *,
-        where: Where,
+        where: RowFilter,
         limit: int,
         continuation: Continuation | None = None,
     ) -> Page:
@@ -286,7 +286,7 @@ class Tables:
             rows = [_row(entity) async for entity in await anext(pages)]
         except HttpResponseError as error:
             if continuation is not None and error.status_code == 400:
-                raise BadContinuation from None
+                raise InvalidContinuationError from None
             raise
         token = pages.continuation_token
         return Page(rows, (token["PartitionKey"] or "", token["RowKey"] or "") if token else None)
@@ -304,7 +304,7 @@ class Tables:
                 ]
             )
 
-    async def upsert_all(
+    async def upsert_many(
         self, table: str, partition: str, rows: Mapping[str, Mapping[str, Any]]
     ) -> None:
         """Writes the rows of one partition, each hundred (or 0.9 MB) in one transaction; what is there is merged into."""

@@ -25,15 +25,15 @@ class Throttle:
             self._until, self._read_at = parse_iso(row.values["until"]) if row else None, now
         return max(0, -int(-(self._until - now).total_seconds() // 1)) if self._until else 0
 
-    async def after(self, error: TransientError) -> int | None:
+    async def record_error(self, error: TransientError) -> int | None:
         """The seconds to wait after `error`; of a 429 the whole app is told."""
         if not isinstance(error, ThrottledError):
             return error.retry_after_seconds
         seconds = WITHOUT_HEADER if error.retry_after_seconds is None else error.retry_after_seconds
-        await self.hold(seconds)
+        await self.pause(seconds)
         return seconds
 
-    async def hold(self, seconds: int) -> None:
+    async def pause(self, seconds: int) -> None:
         """Nobody asks before `seconds` have passed; a longer wait that stands already is left."""
         until = self._clock.now() + timedelta(seconds=seconds)
         self._read_at = None

@@ -7,7 +7,7 @@ from typing import Any
 
 from shared.clock import iso, parse_iso
 from shared.exports import ExportKey
-from shared.ledger.keys import etag8, version_row, within_dataset
+from shared.ledger.keys import scope_key, short_etag_hash, version_row
 from shared.ledger.tables import Row, Tables
 
 ABSENT = frozenset(
@@ -52,7 +52,7 @@ class Version:
 COLUMNS = tuple(field.name for field in fields(Version) if field.name != "etag")
 
 
-def version_of(row: Row) -> Version:
+def version_from_row(row: Row) -> Version:
     return Version(
         **{name: row.values[name] for name in COLUMNS if name in row.values}, etag=row.etag
     )
@@ -62,7 +62,7 @@ class Versions:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    async def of_etag(self, key: ExportKey, manifest_etag: str) -> list[Version]:
+    async def list_by_etag(self, key: ExportKey, manifest_etag: str) -> list[Version]:
         """All rows of this eTag, n ascending; the stored eTag is compared in full."""
         return [
             row
@@ -70,34 +70,34 @@ class Versions:
             if row.manifest_etag == manifest_etag
         ]
 
-    async def next_n(self, key: ExportKey, manifest_etag: str) -> int:
+    async def get_next_n(self, key: ExportKey, manifest_etag: str) -> int:
         """The number of a new row: rows and folders of two eTags whose short hashes are alike must not be the same."""
         return max((row.n for row in await self._alike(key, manifest_etag)), default=0) + 1
 
     async def _alike(self, key: ExportKey, manifest_etag: str) -> list[Version]:
         rows = [
-            version_of(row)
+            version_from_row(row)
             async for row in self._tables.list(
                 "versions",
                 key.dataset.value,
-                prefix=f"{within_dataset(key)}~{etag8(manifest_etag)}~",
+                prefix=f"{scope_key(key)}~{short_etag_hash(manifest_etag)}~",
             )
         ]
         return sorted(rows, key=lambda row: row.n)
 
-    async def of_key(self, key: ExportKey) -> AsyncIterator[Version]:
+    async def list_by_key(self, key: ExportKey) -> AsyncIterator[Version]:
         async for row in self._tables.list(
-            "versions", key.dataset.value, prefix=f"{within_dataset(key)}~"
+            "versions", key.dataset.value, prefix=f"{scope_key(key)}~"
         ):
-            yield version_of(row)
+            yield version_from_row(row)
 
-    async def newest_complete(
+    async def get_newest_complete(
         self, key: ExportKey, *, before: Version | None = None
     ) -> Version | None:
         """With `before`: of those that are older than it."""
         complete = [
             version
-            async for version in self.of_key(key)
+            async for version in self.list_by_key(key)
             if version.state == "complete" and (before is None or version.age < before.age)
         ]
         return max(complete, key=lambda version: version.age, default=None)
@@ -111,9 +111,9 @@ class Versions:
         row = await self._tables.get(
             "versions", key.dataset.value, version_row(key, manifest_etag, n)
         )
-        return version_of(row) if row else None
+        return version_from_row(row) if row else None
 
-    async def change(self, version: Version, **columns: Any) -> Version | None:
+    async def update(self, version: Version, **columns: Any) -> Version | None:
         """The row with these columns changed, only if it is still as `version` was read; else None."""
         etag = await self._tables.merge("versions", *self._keys(version), columns, version.etag)
         return replace(version, **columns, etag=etag) if etag else None

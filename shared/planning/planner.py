@@ -57,21 +57,21 @@ class Planner:
                 except RequestRefusedError as error:
                     code = error.code
                 else:
-                    await self._ledger.invoices.keep(invoices.invoices)
+                    await self._ledger.invoices.save(invoices.invoices)
                     return invoices
-        known = tuple(await self._ledger.invoices.all())
+        known = tuple(await self._ledger.invoices.list())
         return InvoiceList(known, (LeftOut(code=code),), complete=False)
 
     async def list_known_invoices(self) -> InvoiceList:
         """Return the invoices of the last list that was read, without a request to Microsoft."""
-        return InvoiceList(tuple(await self._ledger.invoices.all()))
+        return InvoiceList(tuple(await self._ledger.invoices.list()))
 
     async def select_due(self, tick: datetime, invoices: InvoiceList) -> Due:
         """Return the exports that are due at `tick`."""
         known: dict[str, KnownKey] = {}
         for dataset in self._settings.export_datasets:
             if dataset.billed:
-                async for entry in self._ledger.catalogue.of_dataset(dataset):
+                async for entry in self._ledger.catalogue.list_by_dataset(dataset):
                     settles_on = date.fromisoformat(entry.settles_on) if entry.settles_on else None
                     started = started_at(entry.last_run_id) if entry.last_run_id else None
                     known[entry.key] = KnownKey(settles_on, started, entry.last_outcome)
@@ -82,7 +82,7 @@ class Planner:
 
         Until then, Microsoft may not export unbilled data of the first days of the next month.
         """
-        entries, _ = await self._ledger.catalogue.page(
+        entries, _ = await self._ledger.catalogue.get_page(
             Dataset.BILLED_USAGE, billing_month=str(month), limit=1
         )
         return any(entry.version for entry in entries)
@@ -108,5 +108,5 @@ class Planner:
         return {
             entry.key: KeyState(entry.version, entry.last_outcome, entry.last_code)
             for dataset in datasets
-            async for entry in self._ledger.catalogue.of_dataset(dataset)
+            async for entry in self._ledger.catalogue.list_by_dataset(dataset)
         }

@@ -35,13 +35,13 @@ async def record_wait(
 
     `columns` are written in the same request. A repeated call overwrites the same values.
     """
-    await ledger.prolong(run, seconds)
+    await ledger.extend_lease(run, seconds)
     now = ledger.clock.now()
     await ledger.runs.merge(
         run.run_id,
         stage=stage,
         next_check_at=iso(now + timedelta(seconds=seconds)),
-        **run.waits(now, goes_on=True),
+        **run.get_wait_columns(now, is_waiting=True),
         **columns,
     )
     return {"status": "waiting", "wait_seconds": seconds}

@@ -43,7 +43,7 @@ async def _find_manifest(context: PreflightContext) -> Manifest | None:
     now = context.clock.now()
     for month in dict.fromkeys(f"{time:%Y%m}" for time in (now, now - MAX_OPERATION_AGE)):
         try:
-            runs, _ = await context.ledger.runs.page(month, limit=MAX_RUNS)
+            runs, _ = await context.ledger.runs.get_page(month, limit=MAX_RUNS)
         except Exception as error:
             if not from_library(error):
                 raise

@@ -24,7 +24,7 @@ async def check_graph(context: PreflightContext) -> Finding:
     except OperationGoneError as error:
         return ok(**({"request_id": error.request_id} if error.request_id else {}))
     except ThrottledError as error:
-        await _access_throttle(throttle.after(error))
+        await _access_throttle(throttle.record_error(error))
         return warn("graph_throttled", seconds_left=error.retry_after_seconds or 0)
     except BillingExportError as error:
         return from_error(error)

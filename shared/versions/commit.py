@@ -81,7 +81,7 @@ async def _proven(
 ) -> list[MarkerBlob]:
     """The wanted blobs (name -> partition value) that are landed and proven. Raises Rejected(foreign_blob)."""
     there, rows = await asyncio.gather(
-        folder(landing, run, version), ledger.blobs.of_version(run.export_key, version.version)
+        folder(landing, run, version), ledger.blobs.get_by_version(run.export_key, version.version)
     )
     if foreign := sorted(there.keys() - wanted.keys() - {MANIFEST}):
         raise InvalidDataError("foreign_blob", _whose(there[foreign[0]], len(foreign)))
@@ -103,9 +103,9 @@ async def _complete(
     settle_days: int,
 ) -> Version | None:
     """Row, marker, latest.json, row. None where another run changed the row meanwhile: look again."""
-    before = await ledger.versions.newest_complete(run.export_key, before=version)
+    before = await ledger.versions.get_newest_complete(run.export_key, before=version)
     landed_at = version.landed_at or iso(ledger.clock.now())
-    claimed = await ledger.versions.change(
+    claimed = await ledger.versions.update(
         version,
         run_id=run.run_id,
         landed_at=landed_at,
@@ -121,7 +121,7 @@ async def _complete(
         return None
     await _mark(landing, run, claimed, names, facts)
     await _point(landing, run, claimed)
-    return await ledger.versions.change(claimed, state="complete")
+    return await ledger.versions.update(claimed, state="complete")
 
 
 async def _invoiced(

@@ -75,8 +75,8 @@ async def find_version(ledger: Ledger, run: Run, manifest: Manifest) -> Version:
     """
     for _ in range(MOST_TRIES):
         # the number first: a row that a rival inserts behind it is seen in `known`, or keeps ours of the same number out
-        n = await ledger.versions.next_n(run.export_key, manifest.etag)
-        known = await ledger.versions.of_etag(run.export_key, manifest.etag)
+        n = await ledger.versions.get_next_n(run.export_key, manifest.etag)
+        known = await ledger.versions.list_by_etag(run.export_key, manifest.etag)
         landing = [one for one in known if one.state == "landing"]
         complete = [
             one
@@ -86,7 +86,7 @@ async def find_version(ledger: Ledger, run: Run, manifest: Manifest) -> Version:
         if complete:
             return complete[-1]
         if landing:
-            planned = await ledger.versions.change(
+            planned = await ledger.versions.update(
                 landing[-1], run_id=run.run_id, last_planned_at=iso(ledger.clock.now())
             )
         else:
@@ -114,7 +114,7 @@ async def unproven(
 ) -> list[str]:
     """The names that are not in the folder, or whose row does not prove the very state that lies there."""
     there, rows = await asyncio.gather(
-        folder(landing, run, version), ledger.blobs.of_version(run.export_key, version.version)
+        folder(landing, run, version), ledger.blobs.get_by_version(run.export_key, version.version)
     )
     return [
         blob.name
@@ -155,7 +155,7 @@ async def is_damaged(
     if told is None or not await is_pointed_to(landing, run, version):
         return True
     there, rows = await asyncio.gather(
-        folder(landing, run, version), ledger.blobs.of_version(run.export_key, version.version)
+        folder(landing, run, version), ledger.blobs.get_by_version(run.export_key, version.version)
     )
     return any(
         not is_proven(there.get(blob.name), rows.get(blob.name))
@@ -207,7 +207,7 @@ async def reopen(
 
     `marker_etag` was read before the folder was listed: a marker that was written since is another repair's, and stays.
     """
-    changed = await ledger.versions.change(
+    changed = await ledger.versions.update(
         version, state="landing", run_id=run.run_id, last_planned_at=iso(ledger.clock.now())
     )
     if changed is None:

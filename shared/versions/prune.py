@@ -59,7 +59,9 @@ async def prune_key(
         return []
     now, newest = ledger.clock.now(), await _newest(landing, key)
     versions = sorted(
-        [one async for one in ledger.versions.of_key(key)], key=lambda one: one.age, reverse=True
+        [one async for one in ledger.versions.list_by_key(key)],
+        key=lambda one: one.age,
+        reverse=True,
     )
     done = []
     for version in versions:
@@ -68,9 +70,9 @@ async def prune_key(
                 None if version.emptied_at else version
             )  # an earlier call was cut off or refused
         elif _is_old(version, versions, newest, now, keep, grace):
-            gone = await ledger.versions.change(version, state="pruned", pruned_at=iso(now))
+            gone = await ledger.versions.update(version, state="pruned", pruned_at=iso(now))
         elif await _is_abandoned(landing, key, version, newest, now, abandoned_after):
-            gone = await ledger.versions.change(version, state="abandoned", pruned_at=iso(now))
+            gone = await ledger.versions.update(version, state="abandoned", pruned_at=iso(now))
         else:
             gone = None
         if gone is not None:
@@ -80,7 +82,7 @@ async def prune_key(
 
 async def prune_plans(landing: LandingStore, run: Run) -> int:
     """The plans of a run that has an outcome; how many files. Raises what deleting raises; the next call goes on."""
-    if run.end is None:
+    if run.result is None:
         return 0
     files = await landing.list(run_path(run.run_id))
     for file in files:
@@ -160,7 +162,7 @@ async def _empty(
         else:
             result, again = replace(result, removed=result.removed + gone), again or not gone
     if not again:
-        await ledger.versions.change(version, emptied_at=iso(ledger.clock.now()))
+        await ledger.versions.update(version, emptied_at=iso(ledger.clock.now()))
     return result
 
 

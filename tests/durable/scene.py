@@ -64,8 +64,8 @@ class HookedTables(Tables):
     async def merge(self, table: str, *args: Any, **more: Any) -> Any:
         return await self._hooked("merge", table, super().merge(table, *args, **more))
 
-    async def upsert_all(self, table: str, *args: Any, **more: Any) -> None:
-        await self._hooked("upsert_all", table, super().upsert_all(table, *args, **more))
+    async def upsert_many(self, table: str, *args: Any, **more: Any) -> None:
+        await self._hooked("upsert_all", table, super().upsert_many(table, *args, **more))
 
     async def _hooked(self, kind: str, table: str, write: Any) -> Any:
         try:

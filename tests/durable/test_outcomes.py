@@ -13,7 +13,7 @@ import pytest
 from local.azurite import Azurite
 from local.simulator.faults import FaultResponse, Faults, Match
 from shared.clock import parse_iso
-from shared.ledger.claims import claim, row_of
+from shared.ledger.claims import claim, create_run
 from shared.services import install
 from tests.durable.scene import (
     BEHAVIOUR,
@@ -193,7 +193,7 @@ def test_cancelled_before_it_claims(world: World) -> None:
     key = fresh(world)
     request = export_request(world, key)
     ledger = world.app.ledger
-    claimed = world.on_loop(claim(ledger, row_of(request, world.clock.now())))  # type: ignore[arg-type]
+    claimed = world.on_loop(claim(ledger, create_run(request, world.clock.now())))  # type: ignore[arg-type]
     assert claimed["status"] == "claimed"
     world.post(f"/api/runs/{request['run_id']}/cancel")
     asked = len(world.simulator.requests)
@@ -224,9 +224,9 @@ def test_superseded_where_the_key_was_taken_over_meanwhile(world: World) -> None
     run_id = world.start(**fields_of(key))
     world.host.run_until(lambda: world.run_row(run_id).polls >= 1)
     ledger, other = world.app.ledger, export_request(world, key)["run_id"]
-    world.on_loop(ledger.locks.free(key, run_id))
+    world.on_loop(ledger.locks.release(key, run_id))
     taken = world.on_loop(
-        ledger.locks.take(key, other, "OtherHub", world.clock.now(), lambda lock: _no())
+        ledger.locks.acquire(key, other, "OtherHub", world.clock.now(), lambda lock: _no())
     )
     assert taken.run_id == other
     before = catalogue_of(world, key)
@@ -234,7 +234,7 @@ def test_superseded_where_the_key_was_taken_over_meanwhile(world: World) -> None
     assert_ended(world, run, "superseded", own=False)
     assert run["live_run_id"] == other and catalogue_of(world, key) == before
     assert lock_of(world, key) == taken
-    world.on_loop(ledger.locks.free(key, other))
+    world.on_loop(ledger.locks.release(key, other))
 
 
 async def _no() -> bool:

@@ -110,7 +110,9 @@ def retain_again(world: World) -> dict[str, int]:
 
 
 async def all_versions(world: World) -> list[Any]:
-    found = [version async for version in world.app.ledger.versions.of_key(ExportKey.parse(KEY))]
+    found = [
+        version async for version in world.app.ledger.versions.list_by_key(ExportKey.parse(KEY))
+    ]
     return sorted(found, key=lambda version: version.age)
 
 

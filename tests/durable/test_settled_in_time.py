@@ -11,7 +11,7 @@ import pytest
 
 from local.azurite import Azurite
 from shared.clock import parse_iso
-from shared.ledger.claims import claim, row_of
+from shared.ledger.claims import claim, create_run
 from tests.durable.scene import BEHAVIOUR, export_request, lock_of
 from tests.support.world import World
 
@@ -71,7 +71,7 @@ def test_of_another_hub_when_its_lease_has_ended(world: World, moment: timedelta
     request, ledger = export_request(world, KEY), world.app.ledger
     mine, ledger.hub = ledger.hub, "OtherHub"
     world.host.advance(moment)
-    world.on_loop(claim(ledger, row_of(request, world.clock.now())))  # type: ignore[arg-type]
+    world.on_loop(claim(ledger, create_run(request, world.clock.now())))  # type: ignore[arg-type]
     ledger.hub = mine
     lock = lock_of(world, KEY)
     assert lock is not None and lock.hub == "OtherHub"

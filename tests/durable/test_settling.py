@@ -11,7 +11,7 @@ import pytest
 
 from local.azurite import Azurite
 from local.host.errors import FunctionFailed
-from shared.ledger.claims import claim, row_of
+from shared.ledger.claims import claim, create_run
 from shared.ledger.outcomes import close_run
 from shared.services import install
 from tests.durable.scene import (
@@ -159,7 +159,7 @@ def test_known_again_is_alive_again(world: World, key: str) -> None:
     """A starter was slow between its claim and start_new: what was unknown for a moment is not dead."""
     request = export_request(world, key)
     assert (
-        world.on_loop(claim(world.app.ledger, row_of(request, world.clock.now())))["status"]
+        world.on_loop(claim(world.app.ledger, create_run(request, world.clock.now())))["status"]
         == "claimed"
     )  # type: ignore[arg-type]
     settle(world)
@@ -175,7 +175,7 @@ def test_known_again_is_alive_again(world: World, key: str) -> None:
 
 def test_a_start_that_failed_leaves_a_claim_that_is_settled(world: World, key: str) -> None:
     request = export_request(world, key)
-    world.on_loop(claim(world.app.ledger, row_of(request, world.clock.now())))  # type: ignore[arg-type]
+    world.on_loop(claim(world.app.ledger, create_run(request, world.clock.now())))  # type: ignore[arg-type]
     settle(world)
     world.host.advance(PASS)
     settle(world)
@@ -190,7 +190,7 @@ def test_a_claim_without_a_row_is_freed(world: World, key: str) -> None:
     async def nobody(_: object) -> bool:
         return False
 
-    world.on_loop(ledger.locks.take(key, run_id, ledger.hub, world.clock.now(), nobody))
+    world.on_loop(ledger.locks.acquire(key, run_id, ledger.hub, world.clock.now(), nobody))
     settle(world)
     world.host.advance(PASS)
     settle(world)
@@ -228,7 +228,7 @@ def test_a_run_of_another_hub_is_dead_only_when_its_lease_has_passed(
     request, ledger = export_request(world, key), world.app.ledger
     mine, ledger.hub = ledger.hub, "OtherHub"
     try:
-        world.on_loop(claim(ledger, row_of(request, world.clock.now())))  # type: ignore[arg-type]
+        world.on_loop(claim(ledger, create_run(request, world.clock.now())))  # type: ignore[arg-type]
     finally:
         ledger.hub = mine
     settle(world)

@@ -25,7 +25,7 @@ from local.simulator.simulator import Simulator
 from local.simulator.storage import NoStorage
 from shared.landing.store import LandedBlob, LandingStore
 from shared.ledger.ledger import Ledger
-from shared.ledger.tables import Continuation, Page, Row, Tables, Where
+from shared.ledger.tables import Continuation, Page, Row, RowFilter, Tables
 from shared.services import Services
 from shared.transfer.models import BlobResult, TransferRequest
 from shared.transfer.proof import create_prover
@@ -89,18 +89,18 @@ class MemoryTables(Tables):
         *,
         prefix: str = "",
         select: Sequence[str] | None = None,
-        where: Where | None = None,
+        where: RowFilter | None = None,
     ) -> AsyncIterator[Row]:
         for key, row in sorted(self.rows.get((table, partition), {}).items()):
-            if key.startswith(prefix) and _fits(row, where or Where()):
+            if key.startswith(prefix) and _fits(row, where or RowFilter()):
                 yield row
 
-    async def page(
+    async def get_page(
         self,
         table: str,
         partition: str,
         *,
-        where: Where,
+        where: RowFilter,
         limit: int,
         continuation: Continuation | None = None,
     ) -> Page:
@@ -112,7 +112,7 @@ class MemoryTables(Tables):
         for row in rows:
             del self.rows[table, partition][row]
 
-    async def upsert_all(
+    async def upsert_many(
         self, table: str, partition: str, rows: Mapping[str, Mapping[str, Any]]
     ) -> None:
         for row, values in rows.items():
@@ -123,12 +123,14 @@ class MemoryTables(Tables):
         return
 
 
-def _fits(row: Row, where: Where) -> bool:
+def _fits(row: Row, where: RowFilter) -> bool:
     values = row.values
     return (
         all(values.get(name) == value for name, value in where.equal.items())
-        and all(str(values.get(name, "")).startswith(start) for name, start in where.begins.items())
-        and all(values.get(name) for name in where.set)
+        and all(
+            str(values.get(name, "")).startswith(start) for name, start in where.starts_with.items()
+        )
+        and all(values.get(name) for name in where.non_empty)
     )
 
 

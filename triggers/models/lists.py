@@ -12,7 +12,7 @@ from typing import Annotated, NamedTuple
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from shared.exports import Dataset
-from shared.ledger.tables import BadContinuation, Continuation
+from shared.ledger.tables import Continuation, InvalidContinuationError
 from triggers.models.base import OptionalText, RequestModel
 from triggers.problem import INVALID_CONTINUATION
 
@@ -44,19 +44,19 @@ def decode_token(token: str) -> tuple[str, Position]:
     """
     try:
         if len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
-            raise BadContinuation
+            raise InvalidContinuationError
         encoded = token + "=" * (-len(token) % 4)
         parts = json.loads(base64.b64decode(encoded, altchars=b"-_", validate=True))
         if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
-            raise BadContinuation
+            raise InvalidContinuationError
         match parts:
             case [scope, dataset]:
                 return scope, Position(Dataset(dataset))
             case [scope, dataset, partition, row]:
                 return scope, Position(Dataset(dataset) if dataset else None, (partition, row))
     except (ValueError, RecursionError):
-        raise BadContinuation from None
-    raise BadContinuation
+        raise InvalidContinuationError from None
+    raise InvalidContinuationError
 
 
 def _parse_limit(value: object) -> int:
@@ -76,7 +76,7 @@ def _parse_boolean(value: object) -> bool:
 def _check_token(value: str) -> str:
     try:
         decode_token(value)
-    except BadContinuation:
+    except InvalidContinuationError:
         raise ValueError(INVALID_CONTINUATION) from None
     return value
 
@@ -109,5 +109,5 @@ class ListQuery(RequestModel):
             return Position()
         token_scope, position = decode_token(self.continuation)
         if token_scope != scope:
-            raise BadContinuation
+            raise InvalidContinuationError
         return position

@@ -8,7 +8,7 @@ import pytest
 
 from local.simulator.behaviour import Behaviour
 from shared.exports import BillingMonth, Dataset, ExportKey, MonthScope
-from shared.ledger.keys import within_dataset
+from shared.ledger.keys import scope_key
 from tests.integration.api.counted import Requests
 from tests.support.world import World
 
@@ -35,7 +35,7 @@ def landed(world: World) -> list[str]:
                 tables.insert(
                     "catalogue",
                     key.dataset.value,
-                    within_dataset(key),
+                    scope_key(key),
                     {
                         "key": str(key),
                         "attribute_set": "full",

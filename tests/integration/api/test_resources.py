@@ -106,9 +106,11 @@ def test_a_cycle_of_many_runs_is_read_by_the_page(azurite: Azurite) -> None:
     with counted_world(azurite, requests) as world:
         ledger = world.app.ledger
         world.on_loop(ledger.cycles.insert(Cycle(cycle_id, "starting", "2026-11-20T05:00:00Z")))
-        world.on_loop(ledger.cycles.planned(cycle_id, list(ids.values())))
-        world.on_loop(ledger.cycles.ended(cycle_id, {"unchanged": 1_500}, "2026-11-20T06:00:00Z"))
-        world.on_loop(ledger.tables.upsert_all("runs", "202611", rows))
+        world.on_loop(ledger.cycles.save_plan(cycle_id, list(ids.values())))
+        world.on_loop(
+            ledger.cycles.save_result(cycle_id, {"unchanged": 1_500}, "2026-11-20T06:00:00Z")
+        )
+        world.on_loop(ledger.tables.upsert_many("runs", "202611", rows))
         requests.reset()
         shown = world.get(f"/api/cycles/{cycle_id}")
         assert [run["run_id"] for run in shown["runs"]] == list(ids.values()) and shown[

@@ -6,7 +6,7 @@ from typing import Any
 
 from local.simulator.behaviour import Behaviour
 from shared.exports import ExportKey
-from shared.ledger.claims import claim, row_of
+from shared.ledger.claims import claim, create_run
 from shared.ledger.keys import random_suffix
 from shared.ledger.keys import run_id as run_id_of
 from shared.ledger.outcomes import InstanceState, clean_up_orphaned_runs
@@ -48,7 +48,7 @@ def test_of_fifty_from_two_hubs_one_has_the_key(world: World) -> None:
         ]
         return await asyncio.gather(
             *(
-                claim(app.ledger, row_of(request, world.clock.now()), leave_trace=False)
+                claim(app.ledger, create_run(request, world.clock.now()), leave_trace=False)
                 for app, request in wanted
             )
         )
@@ -59,7 +59,7 @@ def test_of_fifty_from_two_hubs_one_has_the_key(world: World) -> None:
     assert lock is not None and {answer.get("live_run_id", lock.run_id) for answer in answers} == {
         lock.run_id
     }
-    world.on_loop(world.app.ledger.locks.free(KEY, lock.run_id))
+    world.on_loop(world.app.ledger.locks.release(KEY, lock.run_id))
     world.on_loop(other.close())
 
 
@@ -68,7 +68,7 @@ def test_a_live_run_of_one_hub_is_shown_by_the_other_and_settled_when_its_lease_
 ) -> None:
     other = other_hub(world)
     request = export_request(world, other)
-    world.on_loop(claim(other.ledger, row_of(request, world.clock.now())))
+    world.on_loop(claim(other.ledger, create_run(request, world.clock.now())))
     answer = world.post(
         "/api/runs",
         {"dataset": "unbilled_usage", "billing_month": "current", "currency_code": "USD"},

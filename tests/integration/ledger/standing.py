@@ -61,7 +61,7 @@ async def complete(
         )
     )
     assert inserted is not None
-    changed = await ledger.versions.change(
+    changed = await ledger.versions.update(
         inserted, state="complete", path=f"data/{etag}", **columns
     )
     assert changed is not None

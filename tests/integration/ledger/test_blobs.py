@@ -25,13 +25,15 @@ PROVEN = BlobRow(
 async def test_rows_come_back_by_name(ledger: Ledger) -> None:
     failed = BlobRow("b", False, "r", code="proof_gzip")
     await ledger.blobs.record(KEY, "v", [PROVEN, failed])
-    assert await ledger.blobs.of_version(KEY, "v") == {PROVEN.name: PROVEN, "b": failed}
+    assert await ledger.blobs.get_by_version(KEY, "v") == {PROVEN.name: PROVEN, "b": failed}
     assert (
         await ledger.blobs.get(KEY, "v", PROVEN.name) == PROVEN
         and await ledger.blobs.get(KEY, "v", "c") is None
     )
     assert (
-        await ledger.blobs.of_version(KEY, "w") == await ledger.blobs.of_version(OTHER, "v") == {}
+        await ledger.blobs.get_by_version(KEY, "w")
+        == await ledger.blobs.get_by_version(OTHER, "v")
+        == {}
     )
     assert await ledger.blobs.totals(KEY, "v") == BlobTotals(1, 2**40, 7)
 
@@ -47,7 +49,7 @@ async def test_a_failure_that_comes_late_leaves_what_is_proven(ledger: Ledger) -
     """Of two workers with the same blobs one lands them, and the other, slower one finds the source gone."""
     name, failed = PROVEN.name, BlobRow(PROVEN.name, False, "r", code="source_missing")
     assert await ledger.blobs.record_failure(KEY, "v", failed, None)
-    known = (await ledger.blobs.some(KEY, "v", [name, "other"]))[name]
+    known = (await ledger.blobs.get_many(KEY, "v", [name, "other"]))[name]
     await ledger.blobs.record(KEY, "v", [PROVEN])
     assert not await ledger.blobs.record_failure(KEY, "v", failed, known)
     assert not await ledger.blobs.record_failure(KEY, "v", failed, None)
@@ -65,7 +67,7 @@ async def test_a_thousand_and_more(ledger: Ledger) -> None:
     )
     assert await ledger.blobs.totals(KEY, "v") == BlobTotals(525, 5_250, 525)
     names = {f"part-{n}" for n in range(1_050)}
-    assert set(await ledger.blobs.of_version(KEY, "v")) == names
+    assert set(await ledger.blobs.get_by_version(KEY, "v")) == names
 
 
 async def test_some_are_found_by_name_ten_to_a_request(ledger: Ledger) -> None:
@@ -78,5 +80,5 @@ async def test_some_are_found_by_name_ten_to_a_request(ledger: Ledger) -> None:
         ["absent"],
         [row.name for row in rows[:23]] + ["absent", "elsewhere"],
     ):
-        found = await ledger.blobs.some(KEY, "v", names)
+        found = await ledger.blobs.get_many(KEY, "v", names)
         assert found == {row.name: row for row in rows if row.name in names}

@@ -126,6 +126,6 @@ async def test_a_dataset_is_listed_by_itself(ledger: Ledger, dataset: Dataset) -
     keys = [str(KEY), "billed_usage/G016907412/basic", str(OTHER)]
     for key in keys:
         await ledger.catalogue.refresh(ExportKey.parse(key), None, ended(5))
-    assert [one.key async for one in ledger.catalogue.of_dataset(dataset)] == [
+    assert [one.key async for one in ledger.catalogue.list_by_dataset(dataset)] == [
         key for key in keys if key.startswith(f"{dataset}/")
     ]

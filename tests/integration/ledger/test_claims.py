@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.ledger.claims import claim, row_of
+from shared.ledger.claims import claim, create_run
 from shared.ledger.ledger import Ledger
 from shared.ledger.outcomes import clean_up_orphaned_runs, close_run
 from shared.ledger.runs import Run
@@ -67,7 +67,10 @@ async def test_one_that_comes_second_leaves_a_trace_or_none(
     }
     row = await ledger.runs.get(second.run_id)
     if leave_trace:
-        assert row is not None and row.end == {"outcome": "superseded", "live_run_id": first.run_id}
+        assert row is not None and row.result == {
+            "outcome": "superseded",
+            "live_run_id": first.run_id,
+        }
     else:
         assert row is None
     lock = await ledger.locks.get(first.key)
@@ -103,7 +106,7 @@ async def test_a_lock_without_a_row_that_was_freed_meanwhile_is_the_runs_again(
     """The starter was slow: its lock was settled before its row was written, and the run begins after all."""
     run = a_run()
     await claim(ledger, run)
-    await ledger.locks.free(run.key, run.run_id)
+    await ledger.locks.release(run.key, run.run_id)
     assert await claim(ledger, run) == {"status": "claimed"}
     lock = await ledger.locks.get(run.key)
     assert lock is not None and lock.epoch == 2 and (await stored(ledger, run)).epoch == 2
@@ -117,7 +120,7 @@ async def test_a_run_that_has_ended_is_told_so_and_its_lock_is_emptied(ledger: L
     run = a_run()
     await claim(ledger, run)
     row = await stored(ledger, run)
-    await ledger.runs.merge_if(
+    await ledger.runs.merge_if_unchanged(
         row, outcome="no_data", ended_at="2026-11-21T06:05:00Z"
     )  # and then the process was gone
     assert await claim(ledger, run) == {"status": "ended", "result": {"outcome": "no_data"}}
@@ -135,7 +138,7 @@ async def test_a_run_that_was_cancelled_before_it_began_ends_so(ledger: Ledger) 
     await claim(ledger, run, leave_trace=False)
     await ledger.runs.mark_cancelled(run.run_id, START, "ada")
     assert await claim(ledger, run) == {"status": "cancelled"}
-    assert (await stored(ledger, run)).end == {"outcome": "cancelled", "code": "cancelled"}
+    assert (await stored(ledger, run)).result == {"outcome": "cancelled", "code": "cancelled"}
     lock = await ledger.locks.get(run.key)
     assert lock is not None and lock.run_id == ""
 
@@ -175,7 +178,7 @@ async def test_a_starter_that_died_before_its_row_is_settled(
     ledger: Ledger, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = a_run()
-    await ledger.locks.take(run.key, run.run_id, "Tests", clock.now(), lambda lock: nobody())
+    await ledger.locks.acquire(run.key, run.run_id, "Tests", clock.now(), lambda lock: nobody())
 
     async def look(run_id: str) -> Any:
         return "unknown"
@@ -202,7 +205,7 @@ def test_the_first_form_of_a_row() -> None:
             "max_concurrent_pages": 4,
         },
     }
-    row = row_of(request, START)
+    row = create_run(request, START)
     assert (
         row.run_id,
         row.force,
@@ -221,5 +224,5 @@ def test_the_first_form_of_a_row() -> None:
         "",
     )
     full: RunRequest = {**request, "requested_by": "ada", "reason": "why", "cycle_id": "cycle-1"}
-    row = row_of(full, START)
+    row = create_run(full, START)
     assert (row.requested_by, row.reason, row.cycle_id) == ("ada", "why", "cycle-1")

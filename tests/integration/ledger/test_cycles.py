@@ -5,7 +5,7 @@ from datetime import timedelta
 from shared.ledger.cycles import Cycle
 from shared.ledger.keys import run_id
 from shared.ledger.ledger import Ledger
-from shared.ledger.long_lists import RUNS_PER_COLUMN
+from shared.ledger.plan_lists import RUNS_PER_COLUMN
 from tests.integration.ledger.standing import KEY, START
 
 CYCLE = Cycle(
@@ -19,11 +19,11 @@ async def test_a_cycle_from_start_to_end(ledger: Ledger) -> None:
     assert await ledger.cycles.get(CYCLE.cycle_id) == CYCLE
     runs = [run_id(KEY, START + timedelta(seconds=n), "aaaa") for n in range(1_000)]
     for _ in range(2):
-        await ledger.cycles.planned(CYCLE.cycle_id, runs)
+        await ledger.cycles.save_plan(CYCLE.cycle_id, runs)
     there = await ledger.cycles.get(CYCLE.cycle_id)
     assert there is not None and there.state == "running" and there.runs == runs
     for _ in range(2):
-        await ledger.cycles.ended(
+        await ledger.cycles.save_result(
             CYCLE.cycle_id, {"landed": 999, "failed": 1}, "2026-11-21T07:00:00Z"
         )
     there = await ledger.cycles.get(CYCLE.cycle_id)
@@ -38,14 +38,14 @@ async def test_a_cycle_from_start_to_end(ledger: Ledger) -> None:
 async def test_the_order_of_more_than_ten_columns(ledger: Ledger) -> None:
     await ledger.cycles.insert(CYCLE)
     runs = [f"r{n}" for n in range(RUNS_PER_COLUMN * 11 + 1)]
-    await ledger.cycles.planned(CYCLE.cycle_id, runs)
+    await ledger.cycles.save_plan(CYCLE.cycle_id, runs)
     there = await ledger.cycles.get(CYCLE.cycle_id)
     assert there is not None and there.runs == runs
 
 
 async def test_a_cycle_that_plans_nothing(ledger: Ledger) -> None:
     await ledger.cycles.insert(CYCLE)
-    await ledger.cycles.planned(CYCLE.cycle_id, [])
+    await ledger.cycles.save_plan(CYCLE.cycle_id, [])
     there = await ledger.cycles.get(CYCLE.cycle_id)
     assert there is not None and (there.state, there.runs) == ("running", [])
 

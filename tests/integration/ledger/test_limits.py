@@ -16,7 +16,7 @@ from shared.ledger.blobs import BlobRow
 from shared.ledger.cycles import Cycle
 from shared.ledger.keys import run_id, run_keys
 from shared.ledger.ledger import Ledger
-from shared.ledger.long_lists import RUNS_PER_ROW
+from shared.ledger.plan_lists import RUNS_PER_ROW
 from shared.ledger.runs import MOST_REQUEST_IDS, Run
 from shared.manifest import LONGEST_ETAG, LONGEST_NAME, LONGEST_ROOT
 from tests.integration.ledger.standing import KEY, START, a_run, complete
@@ -67,7 +67,7 @@ async def test_a_cycle_of_any_number_of_runs(
     ledger: Ledger, azurite: Azurite, prefix: str, count: int
 ) -> None:
     await ledger.cycles.insert(CYCLE)
-    await ledger.cycles.planned(CYCLE.cycle_id, ids(count), left_out(count))
+    await ledger.cycles.save_plan(CYCLE.cycle_id, ids(count), left_out(count))
     there = await ledger.cycles.get(CYCLE.cycle_id)
     assert (
         there is not None
@@ -84,8 +84,12 @@ async def test_a_backfill_of_thousands_of_keys(
     ledger: Ledger, azurite: Azurite, prefix: str
 ) -> None:
     await ledger.backfills.insert(BACKFILL)
-    await ledger.backfills.planned(BACKFILL.backfill_id, ids(8_000), {"landed": 3}, left_out(2_000))
-    await ledger.backfills.ended(BACKFILL.backfill_id, {"landed": 8_000}, "2026-11-22T06:00:00Z")
+    await ledger.backfills.save_plan(
+        BACKFILL.backfill_id, ids(8_000), {"landed": 3}, left_out(2_000)
+    )
+    await ledger.backfills.save_result(
+        BACKFILL.backfill_id, {"landed": 8_000}, "2026-11-22T06:00:00Z"
+    )
     there = await ledger.backfills.get(BACKFILL.backfill_id)
     assert there is not None and (there.runs, there.settled, there.state) == (
         ids(8_000),
@@ -100,7 +104,7 @@ async def test_a_shorter_plan_leaves_nothing_of_a_longer_one(ledger: Ledger) -> 
     """A plan whose answer was lost is made again, and the invoice list may be another by then."""
     await ledger.cycles.insert(CYCLE)
     for count in (4_500, 300, 0, 2_001):
-        await ledger.cycles.planned(CYCLE.cycle_id, ids(count), left_out(count))
+        await ledger.cycles.save_plan(CYCLE.cycle_id, ids(count), left_out(count))
         there = await ledger.cycles.get(CYCLE.cycle_id)
         assert there is not None and there.runs == ids(count) and there.left_out == left_out(count)
 
@@ -109,17 +113,21 @@ async def test_the_rows_of_thousands_of_runs_are_read_by_the_page(ledger: Ledger
     keys = [ExportKey.parse(f"billed_usage/G{number:09}/full") for number in range(2_100)]
     runs = [Run(run_id(key, START, "aaaa"), str(key), outcome="landed") for key in keys]
     rows = {run_keys(run.run_id)[1]: {"run_id": run.run_id, "key": run.key} for run in runs}
-    await ledger.tables.upsert_all("runs", "202611", rows)
+    await ledger.tables.upsert_many("runs", "202611", rows)
     other = a_run("bbbb")
     await ledger.runs.insert(other)
-    found = await ledger.runs.some(
+    found = await ledger.runs.get_many(
         [*(run.run_id for run in runs[:2_050]), run_id(KEY, START, "none")]
     )
     assert list(found) == sorted(
         run.run_id for run in runs[:2_050]
     )  # the other of that second is not asked for
-    assert list(await ledger.runs.some([other.run_id])) == [other.run_id]
-    assert await ledger.runs.some([]) == {} == await ledger.runs.some([run_id(KEY, START, "none")])
+    assert list(await ledger.runs.get_many([other.run_id])) == [other.run_id]
+    assert (
+        await ledger.runs.get_many([])
+        == {}
+        == await ledger.runs.get_many([run_id(KEY, START, "none")])
+    )
 
 
 async def test_a_run_with_all_at_its_longest(ledger: Ledger, azurite: Azurite, prefix: str) -> None:
@@ -161,7 +169,7 @@ async def test_blob_rows_with_all_at_their_longest_are_written_together(
         for number in range(100)
     ]
     await ledger.blobs.record(KEY, "v", rows)
-    there = await ledger.blobs.of_version(KEY, "v")
+    there = await ledger.blobs.get_by_version(KEY, "v")
     assert len(there) == 100
     for row in rows:
         assert replace(there[row.name], columns="", detail="") == replace(
@@ -186,9 +194,9 @@ async def test_a_version_with_its_longest_etag_is_found_by_it(
         invoice=json.dumps(facts_of(invoice)),
         tie_out=json.dumps({"d": "9" * 40}),
     )
-    [found] = await ledger.versions.of_etag(KEY, etag)
+    [found] = await ledger.versions.list_by_etag(KEY, etag)
     assert found == version and json.loads(found.invoice)["total"] == str(invoice.total)
-    assert await ledger.versions.of_etag(KEY, etag[:-1]) == []
+    assert await ledger.versions.list_by_etag(KEY, etag[:-1]) == []
     assert_within_limits(azurite, prefix)
 
 

@@ -22,7 +22,7 @@ async def always(lock: Lock) -> bool:
 
 
 async def take(ledger: Ledger, run_id: str, key: str = KEY) -> Lock:
-    return await ledger.locks.take(key, run_id, "Tests", ledger.clock.now(), never)
+    return await ledger.locks.acquire(key, run_id, "Tests", ledger.clock.now(), never)
 
 
 async def held(ledger: Ledger) -> Lock:
@@ -39,7 +39,7 @@ async def test_of_twenty_who_take_at_once_one_has_it(ledger: Ledger) -> None:
 
 async def test_of_twenty_who_take_a_freed_one_one_has_it(ledger: Ledger) -> None:
     await take(ledger, "first")
-    await ledger.locks.free(KEY, "first")
+    await ledger.locks.release(KEY, "first")
     locks = await asyncio.gather(*(take(ledger, f"run-{n}") for n in range(20)))
     assert len({lock.run_id for lock in locks}) == 1 and {lock.epoch for lock in locks} == {2}
 
@@ -52,18 +52,18 @@ async def test_to_take_again_changes_nothing(ledger: Ledger) -> None:
 async def test_the_epoch_only_grows(ledger: Ledger) -> None:
     for epoch in range(1, 5):
         assert (await take(ledger, f"run-{epoch}")).epoch == epoch
-        await ledger.locks.free(KEY, f"run-{epoch}")
+        await ledger.locks.release(KEY, f"run-{epoch}")
         lock = await held(ledger)
         assert (lock.run_id, lock.epoch) == ("", epoch)
 
 
 async def test_only_the_holder_frees(ledger: Ledger) -> None:
     await take(ledger, "run")
-    await ledger.locks.free(KEY, "somebody")
+    await ledger.locks.release(KEY, "somebody")
     assert (await held(ledger)).run_id == "run"
-    await ledger.locks.free(KEY, "run")
-    await ledger.locks.free(KEY, "run")
-    await ledger.locks.free("no/such/key", "run")
+    await ledger.locks.release(KEY, "run")
+    await ledger.locks.release(KEY, "run")
+    await ledger.locks.release("no/such/key", "run")
     assert (await held(ledger)).run_id == ""
 
 
@@ -71,7 +71,7 @@ async def test_a_lock_may_be_taken_over_where_the_caller_says_so(ledger: Ledger)
     first = await take(ledger, "marked")
     locks = await asyncio.gather(
         *(
-            ledger.locks.take(
+            ledger.locks.acquire(
                 KEY, f"run-{n}", "Tests", ledger.clock.now(), lambda lock: is_marked(lock)
             )
             for n in range(10)
@@ -108,7 +108,7 @@ async def test_a_lost_race_for_the_lease_changes_nothing(
     ledger: Ledger, clock: StandingClock
 ) -> None:
     lock = await take(ledger, "run")
-    await ledger.locks.free(KEY, "run")
+    await ledger.locks.release(KEY, "run")
     await ledger.locks.renew(lock, clock.now() + timedelta(hours=5))
     assert (await held(ledger)).run_id == ""
 
@@ -116,16 +116,16 @@ async def test_a_lost_race_for_the_lease_changes_nothing(
 async def test_held_are_the_ones_that_name_a_run(ledger: Ledger) -> None:
     for n in range(3):
         await take(ledger, f"run-{n}", f"billed_usage/G00000000{n}/full")
-    await ledger.locks.free("billed_usage/G000000001/full", "run-1")
-    await ledger.throttle.hold(60)
-    assert [lock.run_id async for lock in ledger.locks.held()] == ["run-0", "run-2"]
+    await ledger.locks.release("billed_usage/G000000001/full", "run-1")
+    await ledger.throttle.pause(60)
+    assert [lock.run_id async for lock in ledger.locks.list_held()] == ["run-0", "run-2"]
 
 
 async def test_unknown_is_noted_and_forgotten_by_a_sign_of_life(
     ledger: Ledger, clock: StandingClock
 ) -> None:
     await take(ledger, "run")
-    await ledger.locks.note_unknown(await held(ledger), "2026-11-21T06:00:00Z")
+    await ledger.locks.set_unknown_since(await held(ledger), "2026-11-21T06:00:00Z")
     lock = await held(ledger)
     assert lock.unknown_since == "2026-11-21T06:00:00Z" and lock.run_id == "run"
     await ledger.locks.renew(lock, clock.now() + timedelta(hours=2))

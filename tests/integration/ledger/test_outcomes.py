@@ -146,7 +146,7 @@ async def test_an_unchanged_run_has_the_counts_of_its_version(ledger: Ledger, ou
 async def test_an_incomplete_run_has_the_counts_of_what_is_proven(ledger: Ledger) -> None:
     run = await live(ledger)
     version = await complete(ledger, run=run.run_id)
-    await ledger.versions.change(version, state="landing")
+    await ledger.versions.update(version, state="landing")
     await copying(ledger, run, version)
     await ledger.blobs.record(
         KEY,
@@ -166,7 +166,7 @@ async def test_an_incomplete_run_has_the_counts_of_what_is_proven(ledger: Ledger
 
 async def test_a_run_that_lost_its_key_touches_only_its_own_row(ledger: Ledger) -> None:
     run = await live(ledger)
-    await ledger.locks.free(run.key, run.run_id)
+    await ledger.locks.release(run.key, run.run_id)
     following = await live(ledger, "bbbb")
     await complete(ledger)
     assert await close_run(
@@ -239,7 +239,7 @@ def looks(state: str) -> Any:
 async def test_the_dead_are_closed(ledger: Ledger, state: str, end: dict[str, str]) -> None:
     run = await live(ledger)
     assert await clean_up_orphaned_runs(ledger, looks(state)) == [run.run_id]
-    assert (await stored(ledger, run)).end == end and await clean_up_orphaned_runs(
+    assert (await stored(ledger, run)).result == end and await clean_up_orphaned_runs(
         ledger, looks(state)
     ) == []
 
@@ -248,7 +248,7 @@ async def test_a_dead_run_that_was_marked_is_cancelled(ledger: Ledger) -> None:
     run = await live(ledger)
     await ledger.runs.mark_cancelled(run.run_id, START, "ada")
     await clean_up_orphaned_runs(ledger, looks("terminated"))
-    assert (await stored(ledger, run)).end == {"outcome": "cancelled", "code": "cancelled"}
+    assert (await stored(ledger, run)).result == {"outcome": "cancelled", "code": "cancelled"}
 
 
 async def test_the_living_live(ledger: Ledger, clock: StandingClock) -> None:
@@ -272,7 +272,7 @@ async def test_who_is_unknown_for_five_minutes_is_lost(
     assert await clean_up_orphaned_runs(ledger, looks("unknown")) == []
     clock.pass_by(minutes=4, seconds=45)  # the timer is not exact
     assert await clean_up_orphaned_runs(ledger, looks("unknown")) == [run.run_id]
-    assert (await stored(ledger, run)).end == {"outcome": "failed", "code": "run_lost"}
+    assert (await stored(ledger, run)).result == {"outcome": "failed", "code": "run_lost"}
 
 
 async def test_a_run_of_another_hub_lives_as_long_as_its_lease(

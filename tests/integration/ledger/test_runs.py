@@ -55,7 +55,7 @@ async def test_an_outcome_needs_the_row_as_it_was_read_and_a_cancel_does_not(
     read = await ledger.runs.get(run.run_id)
     assert read is not None
     await ledger.runs.mark_cancelled(run.run_id, START, "ada")
-    assert not await ledger.runs.merge_if(read, outcome="landed")
+    assert not await ledger.runs.merge_if_unchanged(read, outcome="landed")
     there = await ledger.runs.get(run.run_id)
     assert (
         there is not None
@@ -120,7 +120,7 @@ def test_request_ids_are_kept_newest_last_and_once() -> None:
     ],
 )
 def test_how_a_row_says_it_ended(columns: dict[str, Any], end: dict[str, str] | None) -> None:
-    assert a_run(**columns).end == end
+    assert a_run(**columns).result == end
 
 
 def test_how_long_it_took() -> None:
@@ -140,7 +140,7 @@ async def test_who_may_go_on(ledger: Ledger, clock: StandingClock) -> None:
     await claim(ledger, run)
     held = await ledger.holding(run.run_id)
     assert isinstance(held, Run) and held.run_id == run.run_id
-    await ledger.locks.free(run.key, run.run_id)
+    await ledger.locks.release(run.key, run.run_id)
     assert await ledger.holding(run.run_id) == {"status": "superseded", "live_run_id": ""}
     await claim(ledger, other)
     assert await ledger.holding(run.run_id) == {"status": "superseded", "live_run_id": other.run_id}
@@ -156,8 +156,8 @@ async def test_who_may_go_on(ledger: Ledger, clock: StandingClock) -> None:
 async def test_a_run_whose_lock_has_another_epoch_may_not_go_on(ledger: Ledger) -> None:
     run = a_run()
     await claim(ledger, run)
-    await ledger.locks.free(run.key, run.run_id)
-    await ledger.locks.take(run.key, run.run_id, "Tests", START, lambda lock: nobody())
+    await ledger.locks.release(run.key, run.run_id)
+    await ledger.locks.acquire(run.key, run.run_id, "Tests", START, lambda lock: nobody())
     assert await ledger.holding(run.run_id) == {"status": "superseded", "live_run_id": run.run_id}
 
 
@@ -178,6 +178,6 @@ async def test_signs_of_life_prolong_the_lease(ledger: Ledger, clock: StandingCl
     assert renewed is not None and renewed.lease_until == "2026-11-21T07:31:00Z"
     held = await ledger.runs.get(run.run_id)
     assert held is not None
-    await ledger.prolong(held, 12 * 3600)
+    await ledger.extend_lease(held, 12 * 3600)
     renewed = await ledger.locks.get(run.key)
     assert renewed is not None and renewed.lease_until == "2026-11-21T19:31:00Z"

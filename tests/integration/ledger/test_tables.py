@@ -36,7 +36,7 @@ async def test_whole_numbers_are_stored_in_64_bits(
     tables: Tables, azurite: Azurite, prefix: str
 ) -> None:
     await tables.insert("runs", "p", "r", {"size": 1, "most": 2**63 - 1})
-    await tables.upsert_all("runs", "p", {"s": {"size": 1}})
+    await tables.upsert_many("runs", "p", {"s": {"size": 1}})
     with TableServiceClient.from_connection_string(azurite.landing.connection_string) as raw:
         for row in ("r", "s"):
             entity = raw.get_table_client(prefix + "runs").get_entity("p", row)
@@ -136,14 +136,14 @@ async def test_quotes_in_a_partition_find_nothing_else(tables: Tables) -> None:
 @pytest.mark.parametrize("count", [0, 1, 100, 101, 250])
 async def test_many_rows_go_by_hundreds(tables: Tables, count: int) -> None:
     rows: dict[str, dict[str, Any]] = {f"{n:05}": {"n": n, "text": "x" * 200} for n in range(count)}
-    await tables.upsert_all("blobs", "p", rows)
-    await tables.upsert_all("blobs", "p", {row: {"again": True} for row in rows})
+    await tables.upsert_many("blobs", "p", rows)
+    await tables.upsert_many("blobs", "p", {row: {"again": True} for row in rows})
     found = [row.values async for row in tables.list("blobs", "p")]
     assert [row["n"] for row in found] == list(range(count)) and all(row["again"] for row in found)
 
 
 async def test_more_than_a_page_is_listed(tables: Tables) -> None:
-    await tables.upsert_all("blobs", "p", {f"{n:05}": {"n": n} for n in range(1_100)})
+    await tables.upsert_many("blobs", "p", {f"{n:05}": {"n": n} for n in range(1_100)})
     numbers = [row.values["n"] async for row in tables.list("blobs", "p")]
     assert numbers == list(range(1_100))
 

@@ -21,7 +21,7 @@ async def test_nobody_has_to_wait_at_first(ledger: Ledger) -> None:
 
 
 async def test_all_instances_wait(ledger: Ledger, other: Throttle, clock: StandingClock) -> None:
-    await ledger.throttle.hold(100)
+    await ledger.throttle.pause(100)
     assert await ledger.throttle.seconds_left() == await other.seconds_left() == 100
     clock.pass_by(seconds=99.5)
     assert await ledger.throttle.seconds_left() == await other.seconds_left() == 1
@@ -33,7 +33,7 @@ async def test_what_another_instance_heard_is_known_after_30_seconds(
     ledger: Ledger, other: Throttle, clock: StandingClock
 ) -> None:
     assert await other.seconds_left() == 0
-    await ledger.throttle.hold(100)
+    await ledger.throttle.pause(100)
     clock.pass_by(seconds=29)
     assert await other.seconds_left() == 0  # as read before
     clock.pass_by(seconds=1)
@@ -44,7 +44,7 @@ async def test_a_clock_that_goes_back_reads_again(
     ledger: Ledger, other: Throttle, clock: StandingClock
 ) -> None:
     assert await other.seconds_left() == 0
-    await ledger.throttle.hold(100)
+    await ledger.throttle.pause(100)
     clock.pass_by(seconds=-5)
     assert await other.seconds_left() == 105
 
@@ -52,10 +52,10 @@ async def test_a_clock_that_goes_back_reads_again(
 async def test_a_longer_wait_stays_and_a_shorter_one_is_prolonged(
     ledger: Ledger, other: Throttle
 ) -> None:
-    await ledger.throttle.hold(100)
-    await other.hold(50)
+    await ledger.throttle.pause(100)
+    await other.pause(50)
     assert await ledger.throttle.seconds_left() == await other.seconds_left() == 100
-    await other.hold(200)
+    await other.pause(200)
     assert await other.seconds_left() == 200
 
 
@@ -64,7 +64,7 @@ async def test_of_many_waits_heard_at_once_the_longest_stays(
 ) -> None:
     await asyncio.gather(
         *(
-            Throttle(ledger.tables, clock).hold(seconds)
+            Throttle(ledger.tables, clock).pause(seconds)
             for seconds in (5, 3600, 60, 10, 1800, 1, 700)
         )
     )
@@ -73,20 +73,26 @@ async def test_of_many_waits_heard_at_once_the_longest_stays(
 
 async def test_only_a_429_is_told_to_all(ledger: Ledger, other: Throttle) -> None:
     assert (
-        await ledger.throttle.after(UnavailableError("graph_unavailable", retry_after_seconds=77))
+        await ledger.throttle.record_error(
+            UnavailableError("graph_unavailable", retry_after_seconds=77)
+        )
         == 77
     )
-    assert await ledger.throttle.after(UnavailableError("graph_unavailable")) is None
+    assert await ledger.throttle.record_error(UnavailableError("graph_unavailable")) is None
     assert await other.seconds_left() == 0
     assert (
-        await ledger.throttle.after(ThrottledError("graph_throttled", retry_after_seconds=0)) == 0
+        await ledger.throttle.record_error(ThrottledError("graph_throttled", retry_after_seconds=0))
+        == 0
     )
     assert (
-        await ledger.throttle.after(ThrottledError("graph_throttled", retry_after_seconds=20)) == 20
+        await ledger.throttle.record_error(
+            ThrottledError("graph_throttled", retry_after_seconds=20)
+        )
+        == 20
     )
     assert await ledger.throttle.seconds_left() == 20
     assert (
-        await ledger.throttle.after(ThrottledError("graph_throttled"))
+        await ledger.throttle.record_error(ThrottledError("graph_throttled"))
         == WITHOUT_HEADER
         == await ledger.throttle.seconds_left()
     )

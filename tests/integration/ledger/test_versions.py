@@ -39,7 +39,7 @@ async def test_of_twenty_who_see_an_etag_first_one_inserts(ledger: Ledger) -> No
         *(ledger.versions.insert(a_version(run=f"r{n}")) for n in range(20))
     )
     [first] = [result for result in results if result is not None]
-    assert await ledger.versions.of_etag(KEY, "e1") == [first]
+    assert await ledger.versions.list_by_etag(KEY, "e1") == [first]
 
 
 async def test_rows_of_an_etag_come_by_their_number(ledger: Ledger) -> None:
@@ -47,12 +47,12 @@ async def test_rows_of_an_etag_come_by_their_number(ledger: Ledger) -> None:
         await ledger.versions.insert(a_version(n=n))
     await ledger.versions.insert(a_version("other"))
     await ledger.versions.insert(replace(a_version(), key=str(OTHER)))
-    assert [version.n for version in await ledger.versions.of_etag(KEY, "e1")] == [1, 2, 3, 10]
+    assert [version.n for version in await ledger.versions.list_by_etag(KEY, "e1")] == [1, 2, 3, 10]
     assert (
-        await ledger.versions.next_n(KEY, "e1") == 11
-        and await ledger.versions.next_n(KEY, "new") == 1
+        await ledger.versions.get_next_n(KEY, "e1") == 11
+        and await ledger.versions.get_next_n(KEY, "new") == 1
     )
-    numbers = [version.n async for version in ledger.versions.of_key(KEY)]
+    numbers = [version.n async for version in ledger.versions.list_by_key(KEY)]
     assert sorted(numbers) == [1, 1, 2, 3, 10]
 
 
@@ -62,27 +62,27 @@ async def test_etags_whose_short_hashes_are_alike_are_told_apart(
     for module in (keys, versions):
         monkeypatch.setattr(module, "etag8", lambda etag: "3f9a1c20")
     one = await ledger.versions.insert(a_version("e1"))
-    assert one is not None and await ledger.versions.of_etag(KEY, "e2") == []
+    assert one is not None and await ledger.versions.list_by_etag(KEY, "e2") == []
     assert (
         await ledger.versions.insert(a_version("e2")) is None
     )  # its place is taken by another eTag
-    n = await ledger.versions.next_n(KEY, "e2")
+    n = await ledger.versions.get_next_n(KEY, "e2")
     other = await ledger.versions.insert(a_version("e2", n))
     assert other is not None and other.n == 2
-    assert await ledger.versions.of_etag(KEY, "e1") == [one] and await ledger.versions.of_etag(
-        KEY, "e2"
-    ) == [other]
+    assert await ledger.versions.list_by_etag(KEY, "e1") == [
+        one
+    ] and await ledger.versions.list_by_etag(KEY, "e2") == [other]
 
 
 async def test_a_change_needs_the_row_as_it_was_read(ledger: Ledger) -> None:
     first = await ledger.versions.insert(a_version())
     assert first is not None
-    second = await ledger.versions.change(first, state="complete", rows=5)
+    second = await ledger.versions.update(first, state="complete", rows=5)
     assert second is not None and (second.state, second.rows) == ("complete", 5)
-    assert await ledger.versions.change(first, state="abandoned") is None
+    assert await ledger.versions.update(first, state="abandoned") is None
     assert await ledger.versions.get(KEY, "e1", 1) == second
     changes = await asyncio.gather(
-        *(ledger.versions.change(second, run_id=f"r{n}") for n in range(10))
+        *(ledger.versions.update(second, run_id=f"r{n}") for n in range(10))
     )
     assert sum(change is not None for change in changes) == 1
 
@@ -90,7 +90,7 @@ async def test_a_change_needs_the_row_as_it_was_read(ledger: Ledger) -> None:
 async def test_the_newest_complete_one_is_the_one_with_the_newest_data(
     ledger: Ledger, clock: StandingClock
 ) -> None:
-    assert await ledger.versions.newest_complete(KEY) is None
+    assert await ledger.versions.get_newest_complete(KEY) is None
     newer = await complete(ledger, etag="e2", day=9)
     clock.pass_by(hours=1)
     older = await complete(ledger, etag="e1", day=8)  # seen later
@@ -98,11 +98,11 @@ async def test_the_newest_complete_one_is_the_one_with_the_newest_data(
         a_version("e3", created=datetime(2026, 11, 10, tzinfo=UTC))
     )  # still landing
     await complete(ledger, OTHER, etag="e4", day=20)
-    assert await ledger.versions.newest_complete(KEY) == newer
-    assert await ledger.versions.newest_complete(KEY, before=newer) == older
-    assert await ledger.versions.newest_complete(KEY, before=older) is None
-    await ledger.versions.change(newer, state="pruned")
-    assert await ledger.versions.newest_complete(KEY) == older
+    assert await ledger.versions.get_newest_complete(KEY) == newer
+    assert await ledger.versions.get_newest_complete(KEY, before=newer) == older
+    assert await ledger.versions.get_newest_complete(KEY, before=older) is None
+    await ledger.versions.update(newer, state="pruned")
+    assert await ledger.versions.get_newest_complete(KEY) == older
 
 
 def test_the_age_of_versions() -> None:

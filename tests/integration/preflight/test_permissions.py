@@ -97,7 +97,7 @@ async def test_preflight_checks_partner_center_permission(
 async def test_preflight_during_throttle_sends_no_graph_request(
     context: PreflightContext, run_preflight: RunPreflight, simulator: Simulator
 ) -> None:
-    await context.ledger.throttle.hold(600)
+    await context.ledger.throttle.pause(600)
     report = await run_preflight(context)
     assert get_problems(report) == {"graph": "graph_throttled"} and not simulator.requests
     assert 590 < get_facts(report, "graph")["seconds_left"] <= 600

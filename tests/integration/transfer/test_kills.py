@@ -134,7 +134,7 @@ def land(world: World, key: str, last: int = 0, when: str = "") -> dict[str, Any
         restart(world)
     run = world.finish(request["run_id"])
     expected, key_of_run = world.simulator.expected(key), ExportKey.parse(key)
-    blobs = world.on_loop(world.app.ledger.blobs.of_version(key_of_run, run["version"]))
+    blobs = world.on_loop(world.app.ledger.blobs.get_by_version(key_of_run, run["version"]))
     with container_of(world) as container:
         latest = json.loads(container.download_blob(latest_path(key_of_run)).readall())
         folder = version_path(key_of_run, run["version"]) + "/"

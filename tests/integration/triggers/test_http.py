@@ -9,7 +9,7 @@ import pytest
 
 from local.host.http_messages import HostResponse
 from shared.exports import ExportKey
-from shared.ledger.keys import RUN_ID, belongs, started_at
+from shared.ledger.keys import RUN_ID, is_run_id_of, started_at
 from tests.support.world import World
 
 numbers = itertools.count(100_000_000)
@@ -49,7 +49,7 @@ def test_a_run_is_accepted_shown_and_ends(world: World) -> None:
     body = response.json()
     key = ExportKey.parse(f"billed_usage/{world.invoice_id}/full")
     assert response.status == 202 and is_json(response) and body["started"] is True
-    assert RUN_ID.fullmatch(body["run_id"]) and belongs(body["run_id"], key)
+    assert RUN_ID.fullmatch(body["run_id"]) and is_run_id_of(body["run_id"], key)
     assert (
         response.header("Location") == f"/api/runs/{body['run_id']}"
         and int(response.header("Retry-After") or 0) > 0

@@ -191,7 +191,7 @@ async def test_committed_again_nothing_changes(scene: Scene) -> None:
 
 async def test_an_older_version_that_finishes_later_leaves_latest_alone(scene: Scene) -> None:
     slow = await ready(scene, "aaaa", "e1", 8)
-    await scene.ledger.locks.free(str(KEY), slow)
+    await scene.ledger.locks.release(str(KEY), slow)
     newer = await scene.land(manifest(parts(2), "e2", 9), "bbbb")
     latest = await scene.latest()
     scene.clock.pass_by(hours=1)
@@ -235,7 +235,7 @@ async def test_committers_that_race_end_with_one_version(scene: Scene, committer
 
 async def test_two_runs_that_race_end_with_one_version(scene: Scene) -> None:
     first = await ready(scene, "aaaa")
-    await scene.ledger.locks.free(str(KEY), first)
+    await scene.ledger.locks.release(str(KEY), first)
     second = await scene.start("bbbb")
     assert (await scene.plan(second, manifest(parts(2)))).missing == 0
     results = await asyncio.gather(scene.commit(first), scene.commit(second))

@@ -96,7 +96,7 @@ async def test_another_run_goes_on_where_the_first_one_ended(scene: Scene) -> No
     first = await scene.start("aaaa")
     planned = await scene.plan(first, manifest(parts(4)))
     await scene.copy(first, parts(4)[:2])
-    await scene.ledger.locks.free(str(KEY), first)
+    await scene.ledger.locks.release(str(KEY), first)
     second = await scene.start("bbbb")
     plan = await scene.plan(second, manifest(parts(4)))
     assert (
@@ -253,7 +253,7 @@ async def test_without_force_the_newest_complete_one_of_an_etag_counts(scene: Sc
 @pytest.mark.parametrize("state", ["pruned", "abandoned"])
 async def test_a_version_whose_folder_is_gone_is_landed_anew(scene: Scene, state: str) -> None:
     version = await scene.land(manifest(parts(1)))
-    assert await scene.ledger.versions.change(version, state=state)
+    assert await scene.ledger.versions.update(version, state=state)
     plan = await scene.plan(await scene.start("bbbb"), manifest(parts(1)))
     assert plan.version.version == f"{version.version}-2" and plan.missing == 1
 

@@ -140,7 +140,7 @@ class Scene:
 
     async def versions(self) -> list[Version]:
         return sorted(
-            [version async for version in self.ledger.versions.of_key(KEY)],
+            [version async for version in self.ledger.versions.list_by_key(KEY)],
             key=lambda version: version.age,
         )
 

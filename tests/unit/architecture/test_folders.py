@@ -32,6 +32,7 @@ SHARED = {
     "ledger",
     "preflight",
     "proxies",
+    "optimistic_concurrency",
 }
 
 

@@ -9,19 +9,19 @@ from hypothesis import strategies as st
 from shared.exports import ExportKey
 from shared.ledger.keys import (
     RUN_ID,
-    belongs,
     blob_partition,
     blob_row,
     cycle_keys,
-    etag8,
-    flat,
+    flatten_key,
+    is_run_id_of,
     random_suffix,
     run_id,
     run_keys,
+    scope_key,
+    short_etag_hash,
     stamp,
     started_at,
     version_row,
-    within_dataset,
 )
 from tests.unit.shared.strategies import export_keys
 
@@ -39,7 +39,7 @@ def test_a_run_id_tells_its_moment_and_belongs_to_its_key(
 ) -> None:
     made = run_id(key, moment, suffix)
     assert RUN_ID.fullmatch(made) and len(made) <= 100 and made == made.lower()
-    assert started_at(made) == moment and belongs(made, key)
+    assert started_at(made) == moment and is_run_id_of(made, key)
     partition, row = run_keys(made)
     assert (
         partition == moment.strftime("%Y%m")
@@ -52,7 +52,7 @@ def test_a_run_id_tells_its_moment_and_belongs_to_its_key(
 def test_an_id_belongs_to_one_key_only(
     one: ExportKey, other: ExportKey, moment: datetime, suffix: str
 ) -> None:
-    assert belongs(run_id(one, moment, suffix), other) == (one == other)
+    assert is_run_id_of(run_id(one, moment, suffix), other) == (one == other)
 
 
 @given(moments, moments)
@@ -76,20 +76,21 @@ def test_any_text_is_an_id_or_nobodys(text: str) -> None:
 
 @given(export_keys, export_keys)
 def test_flat_keys_are_told_apart_and_need_no_escape(one: ExportKey, other: ExportKey) -> None:
-    assert (flat(one) == flat(other)) == (one == other)
+    assert (flatten_key(one) == flatten_key(other)) == (one == other)
     assert (
-        not set(flat(one)) & set("/\\#?%") and flat(one) == f"{one.dataset}~{within_dataset(one)}"
+        not set(flatten_key(one)) & set("/\\#?%")
+        and flatten_key(one) == f"{one.dataset}~{scope_key(one)}"
     )
     if one != other and one.dataset == other.dataset:
-        assert not version_row(one, "e", 1).startswith(within_dataset(other) + "~")
+        assert not version_row(one, "e", 1).startswith(scope_key(other) + "~")
         assert blob_partition(one, "v") != blob_partition(other, "v")
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=40))
 def test_etags_and_names_become_hex(text: str) -> None:
-    assert len(etag8(text)) == 8 and len(blob_row(text)) == 32
-    assert int(etag8(text), 16) >= 0 and int(blob_row(text), 16) >= 0
-    assert version_row(KEY, text, 2) == f"G016907411~full~{etag8(text)}~2"
+    assert len(short_etag_hash(text)) == 8 and len(blob_row(text)) == 32
+    assert int(short_etag_hash(text), 16) >= 0 and int(blob_row(text), 16) >= 0
+    assert version_row(KEY, text, 2) == f"G016907411~full~{short_etag_hash(text)}~2"
 
 
 def test_the_documented_ones() -> None:
@@ -122,4 +123,4 @@ def test_suffixes_differ() -> None:
     ],
 )
 def test_nobodys_ids(text: str) -> None:
-    assert started_at(text) is None and not belongs(text, KEY)
+    assert started_at(text) is None and not is_run_id_of(text, KEY)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.exports import Dataset
-from shared.ledger.tables import BadContinuation
+from shared.ledger.tables import InvalidContinuationError
 from tests.unit.triggers.http_requests import make_request
 from triggers.models.backfills import GapsQuery, get_span
 from triggers.models.catalogue import CatalogueQuery
@@ -96,7 +96,7 @@ def test_position_returns_what_the_token_encodes(partition: str, row: str) -> No
     if token and len(token) <= MAX_TOKEN_CHARACTERS:
         query = parse_query(make_request(params={"continuation": token}), CatalogueQuery, NOW)
         assert query.position("catalogue") == Position(Dataset.BILLED_USAGE, (partition, row))
-        with pytest.raises(BadContinuation):
+        with pytest.raises(InvalidContinuationError):
             query.position("runs")
 
 

@@ -16,7 +16,7 @@ from shared.errors import (
     ThrottledError,
     UnavailableError,
 )
-from shared.ledger.tables import BadContinuation
+from shared.ledger.tables import InvalidContinuationError
 from tests.unit.triggers.http_requests import make_request
 from triggers.problem import (
     ProblemError,
@@ -57,7 +57,7 @@ class CustomStorageError(HttpResponseError):
     ("error", "status", "code"),
     [
         (invalid_request({"dataset": "is required"}), 400, "request_invalid"),
-        (BadContinuation(), 400, "request_invalid"),
+        (InvalidContinuationError(), 400, "request_invalid"),
         (not_found("run"), 404, "not_found"),
         (ProblemError(409, "run_ended", "The run has ended.", "Nothing."), 409, "run_ended"),
         (ProblemError(413, "request_too_large", "T", "R"), 413, "request_too_large"),

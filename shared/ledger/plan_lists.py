@@ -19,7 +19,7 @@ Lists = tuple[list[str], str]
 """Run ids in the order of the plan, and what is left out, as one text."""
 
 
-async def keep(
+async def save(
     tables: Tables, partition: str, row: str, runs: Sequence[str], left_out: str, **columns: Any
 ) -> None:
     """Merges `columns` and the lists into the row, the rest of them first."""
@@ -38,7 +38,7 @@ async def keep(
         if len(texts) > 1
     }
     for name, values in more.items():  # each by itself: a transaction has 4 MiB
-        await tables.upsert_all("runs", owner, {name: values})
+        await tables.upsert_many("runs", owner, {name: values})
     await tables.merge(
         "runs",
         partition,
@@ -53,7 +53,7 @@ async def keep(
     )
 
 
-async def read(tables: Tables, row: str, values: Mapping[str, Any]) -> Lists:
+async def load(tables: Tables, row: str, values: Mapping[str, Any]) -> Lists:
     """As keep() was given them; a row that was never planned has none. One request more where they are long."""
     count, texts = int(values.get("run_count", 0)), int(values.get("left_out_rows", 0))
     runs, left_out = _runs_of(values), str(values.get("left_out", ""))

@@ -15,7 +15,7 @@ from shared.exports import ExportKey, InvoiceScope
 from shared.ledger.ledger import Ledger
 from shared.ledger.versions import Version
 
-MOST = 7
+MAX_VERSIONS = 7
 LANDED = frozenset({"complete", "pruned"})  # what retention removed keeps its totals
 
 
@@ -29,7 +29,7 @@ class _Totals:
 
 
 @dataclass(frozen=True)
-class Trailing:
+class TrailingAverages:
     """`compared` versions had so many rows and bytes on average; 0, None, None where there is nothing to compare with."""
 
     compared: int = 0
@@ -37,7 +37,7 @@ class Trailing:
     bytes: float | None = None
 
 
-async def trailing(ledger: Ledger, version: Version) -> Trailing:
+async def get_trailing_averages(ledger: Ledger, version: Version) -> TrailingAverages:
     """The newest 7 at most of those that `version` is like."""
     key = ExportKey.parse(version.key)
     alike = await (
@@ -45,10 +45,10 @@ async def trailing(ledger: Ledger, version: Version) -> Trailing:
         if isinstance(key.scope, InvoiceScope)
         else _before(ledger, key, version)
     )
-    newest = sorted(alike, key=lambda one: one.age, reverse=True)[:MOST]
+    newest = sorted(alike, key=lambda one: one.age, reverse=True)[:MAX_VERSIONS]
     if not newest:
-        return Trailing()
-    return Trailing(
+        return TrailingAverages()
+    return TrailingAverages(
         len(newest),
         round(fmean(one.rows for one in newest), 1),
         round(fmean(one.bytes for one in newest), 1),
@@ -58,18 +58,18 @@ async def trailing(ledger: Ledger, version: Version) -> Trailing:
 async def _before(ledger: Ledger, key: ExportKey, version: Version) -> list[_Totals]:
     return [
         _Totals(one.age[:2], one.rows, one.bytes)
-        async for one in ledger.versions.of_key(key)
+        async for one in ledger.versions.list_by_key(key)
         if one.state in LANDED and one.age < version.age
     ]
 
 
 async def _invoices(ledger: Ledger, key: ExportKey) -> list[_Totals]:
     assert isinstance(key.scope, InvoiceScope)
-    currencies = {invoice.invoice_id: invoice.currency for invoice in await ledger.invoices.all()}
+    currencies = {invoice.invoice_id: invoice.currency for invoice in await ledger.invoices.list()}
     own = currencies.get(key.scope.invoice_id, "")
     return [
         _Totals((parse_iso(one.created_at), parse_iso(one.first_seen)), one.rows, one.bytes)
-        async for one in ledger.catalogue.of_dataset(key.dataset)
+        async for one in ledger.catalogue.list_by_dataset(key.dataset)
         if one.version
         and one.key != str(key)
         and one.attribute_set == key.attribute_set.value

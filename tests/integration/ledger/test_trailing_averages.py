@@ -5,7 +5,7 @@ from dataclasses import replace
 from shared.exports import ExportKey
 from shared.invoices import Invoice
 from shared.ledger.ledger import Ledger
-from shared.ledger.trailing import Trailing, trailing
+from shared.ledger.trailing_averages import TrailingAverages, get_trailing_averages
 from shared.ledger.versions import Version
 from tests.integration.ledger.standing import KEY, OTHER, a_run, complete
 
@@ -24,22 +24,26 @@ async def landed(ledger: Ledger, key: ExportKey, etag: str, day: int, rows: int)
 
 
 async def test_the_first_has_nothing_to_be_compared_with(ledger: Ledger) -> None:
-    assert await trailing(ledger, await landed(ledger, OTHER, "e1", 1, 10)) == Trailing(
-        0, None, None
-    )
-    assert await trailing(ledger, await landed(ledger, KEY, "e1", 1, 10)) == Trailing(0, None, None)
+    assert await get_trailing_averages(
+        ledger, await landed(ledger, OTHER, "e1", 1, 10)
+    ) == TrailingAverages(0, None, None)
+    assert await get_trailing_averages(
+        ledger, await landed(ledger, KEY, "e1", 1, 10)
+    ) == TrailingAverages(0, None, None)
 
 
 async def test_an_unbilled_month_is_compared_with_its_seven_versions_before(ledger: Ledger) -> None:
     versions = [await landed(ledger, OTHER, f"e{day}", day, day * 100) for day in range(1, 11)]
-    assert await trailing(ledger, versions[9]) == Trailing(7, 600.0, 6000.0)  # days 3 to 9
-    assert await trailing(ledger, versions[2]) == Trailing(
+    assert await get_trailing_averages(ledger, versions[9]) == TrailingAverages(
+        7, 600.0, 6000.0
+    )  # days 3 to 9
+    assert await get_trailing_averages(ledger, versions[2]) == TrailingAverages(
         2, 150.0, 1500.0
     )  # what came later is left out
-    pruned = await ledger.versions.change(versions[8], state="pruned")
-    given_up = await ledger.versions.change(versions[7], state="abandoned")
+    pruned = await ledger.versions.update(versions[8], state="pruned")
+    given_up = await ledger.versions.update(versions[7], state="abandoned")
     assert pruned is not None and given_up is not None
-    assert await trailing(ledger, versions[9]) == Trailing(
+    assert await get_trailing_averages(ledger, versions[9]) == TrailingAverages(
         7, 514.3, 5142.9
     )  # 2 to 7 and 9: what was pruned had landed
 
@@ -51,16 +55,16 @@ async def test_another_month_and_another_currency_are_left_out(ledger: Ledger) -
         "unbilled_usage/2026-11/USD/basic",
     ):
         await landed(ledger, ExportKey.parse(other), "e1", 1, 10)
-    assert await trailing(ledger, await landed(ledger, OTHER, "e1", 2, 10)) == Trailing(
-        0, None, None
-    )
+    assert await get_trailing_averages(
+        ledger, await landed(ledger, OTHER, "e1", 2, 10)
+    ) == TrailingAverages(0, None, None)
 
 
 async def test_an_invoice_is_compared_with_the_others_of_its_currency(ledger: Ledger) -> None:
     def key(number: int, attributes: str = "full") -> ExportKey:
         return ExportKey.parse(f"billed_usage/G00000000{number}/{attributes}")
 
-    await ledger.invoices.keep(
+    await ledger.invoices.save(
         [
             Invoice(f"G00000000{number}", currency="EUR" if number == 4 else "USD")
             for number in range(1, 6)
@@ -70,6 +74,6 @@ async def test_an_invoice_is_compared_with_the_others_of_its_currency(ledger: Le
         await landed(ledger, key(number), "e1", number, rows)
     await landed(ledger, key(2), "e2", 12, 250)  # restated: the newest of it counts
     await landed(ledger, key(1, "basic"), "e1", 13, 7)
-    assert await trailing(ledger, await landed(ledger, key(3), "e1", 14, 1)) == Trailing(
-        3, 216.7, 2166.7
-    )
+    assert await get_trailing_averages(
+        ledger, await landed(ledger, key(3), "e1", 14, 1)
+    ) == TrailingAverages(3, 216.7, 2166.7)
