@@ -10,7 +10,7 @@ IS_SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))
 PYTHON ?= $(shell for python in python3.11 python3.12 python3; do $$python -c '$(IS_SUPPORTED)' 2>/dev/null && echo $$python && break; done)
 PY := .venv/bin/python
 PYTEST := $(PY) -m pytest -q
-CODE := $(wildcard function_app.py triggers orchestrations activities shared local cli bench infra tests)
+CODE := $(wildcard function_app.py triggers orchestrations activities shared ncrontab local cli bench infra tests)
 COMPILE := CUSTOM_COMPILE_COMMAND='make lock' $(PY) -m piptools compile --quiet --strip-extras --no-annotate --generate-hashes --allow-unsafe \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 

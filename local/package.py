@@ -2,7 +2,7 @@
 
     dist/partner-billing-export.zip
         function_app.py  host.json  requirements.txt
-        triggers/  orchestrations/  activities/  shared/
+        triggers/  orchestrations/  activities/  shared/  ncrontab/
         .python_packages/lib/site-packages/     the pins of requirements.txt, checked by hash,
                                                 for the Python version and platform on Azure
 

@@ -8,6 +8,7 @@ never contain the value of a setting that can contain a secret (`SecretStr`,
 import os
 import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,6 +18,7 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from ncrontab import next_tick
 from shared.exports import AttributeSet, Dataset, parse_currency, parse_invoice_id
 from shared.urls import (
     GRAPH_URL,
@@ -48,10 +50,7 @@ def _require_values(values: tuple[T, ...]) -> tuple[T, ...]:
 
 
 def _validate_schedule(value: str) -> str:
-    fields = value.split()
-    if len(fields) not in (5, 6) or not all(
-        re.fullmatch(r"[0-9A-Za-z*/,\-]+", field) for field in fields
-    ):
+    if next_tick(value, datetime(2024, 1, 1, tzinfo=UTC)) is None:
         raise ValueError("must be an NCRONTAB expression with six fields, for example 0 0 5 * * *")
     return value
 

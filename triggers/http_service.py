@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 import azure.durable_functions as df
 import azure.functions as func
 
+from ncrontab import next_tick
 from shared.clock import iso
 from shared.exports import BillingMonth, Dataset
 from shared.ledger.catalogue import CatalogueEntry
@@ -15,7 +16,6 @@ from shared.ledger.cycles import Cycle
 from shared.services import Services, services
 from shared.telemetry import APP_VERSION
 from triggers import models
-from triggers.ncrontab import next_tick
 from triggers.problem import problem_details
 from triggers.responses import cacheable_response, json_response
 from triggers.validation import check_no_query

@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
-from . import ncrontab
+import ncrontab
+
 from .functions import HTTP_METHODS, AppFunction, FunctionIndex, TimerOptions, time_zone
 from .routes import Route
 

@@ -15,7 +15,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from azure.functions import FunctionRegister, get_binding_registry
 
-from . import ncrontab
+import ncrontab
+
 from .action_replay import FunctionKind
 from .errors import AppRefused
 from .routes import Route
@@ -321,7 +322,7 @@ def _timer_options(
     text = resolve(str(trigger["schedule"]), environ, f"Function '{name}': its schedule")
     try:
         schedule = ncrontab.parse(text, zone)
-    except ncrontab.BadSchedule as error:
+    except ncrontab.InvalidScheduleError as error:
         raise AppRefused(
             f"Function '{name}' has a schedule that cannot be used, '{text}': {error}."
         ) from None

@@ -8,10 +8,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from ncrontab import Crontab
+
 from .calls import Calls
 from .clock import Clock
 from .functions import AppFunction
-from .ncrontab import Crontab
 from .store import Store, StoreClosed
 from .timestamps import EPOCH, from_micros, to_micros
 from .traffic import Traffic

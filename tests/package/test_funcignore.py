@@ -11,6 +11,7 @@ DEPLOYED = {
     "function_app.py",
     "host.json",
     "requirements.txt",
+    "ncrontab",
     "triggers",
     "orchestrations",
     "activities",

@@ -52,6 +52,7 @@ CODE = {
     "function_app.py",
     "host.json",
     "requirements.txt",
+    "ncrontab",
     "triggers",
     "orchestrations",
     "activities",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-APP = ("triggers", "orchestrations", "activities", "shared")
+APP = ("triggers", "orchestrations", "activities", "shared", "ncrontab")
 SHARED = {
     "exports",
     "messages",

@@ -115,7 +115,15 @@ INVALID_VALUES = {
         "x" * 251,
     ],
     "LANDING_TABLE_PREFIX": ["1a", "a-b", "a_b", "x" * 51],
-    "EXPORT_SCHEDULE": ["daily", "0 0 5 * *  * *", "* * * *", "0 0 5 ? * *"],
+    "EXPORT_SCHEDULE": [
+        "daily",
+        "0 0 5 * *  * *",
+        "* * * *",
+        "0 0 5 ? * *",
+        "0 0 24 * * *",
+        "0 0 0 30 2 *",
+        "01:00:00",
+    ],
     "EXPORT_DATASETS": [
         "usage",
         "billed_usage,nonsense",

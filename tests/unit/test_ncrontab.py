@@ -1,4 +1,4 @@
-"""NCRONTAB: fixed cases, refusals, and random schedules against a search second by second."""
+"""NCRONTAB schedules: fixed cases, invalid schedules, and random schedules against a search by second."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -6,8 +6,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from local.host.ncrontab import BadSchedule, parse
+from ncrontab import InvalidScheduleError, next_tick, parse
 
+NOW = datetime(2026, 11, 21, 5, 0, tzinfo=UTC)
 NOON = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)  # a Thursday
 
 
@@ -32,7 +33,7 @@ NOON = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)  # a Thursday
         ("1.00:00:00", ["2026-01-02T12:00:00", "2026-01-03T12:00:00"]),
     ],
 )
-def test_next_ticks(text: str, ticks: list[str]) -> None:
+def test_next_after_returns_the_next_ticks(text: str, ticks: list[str]) -> None:
     schedule, moment = parse(text), NOON
     for tick in ticks:
         moment = schedule.next_after(moment)
@@ -56,26 +57,27 @@ def test_next_ticks(text: str, ticks: list[str]) -> None:
         "a * * * * *",
         "* * * * Foo *",
         "1- * * * * *",
+        "٠ 0 5 * * *",
         "0 0 0 30 2 *",
         "00:00:00",
         "24:00:00",
         "-1 * * * * *",
     ],
 )
-def test_refused(text: str) -> None:
-    with pytest.raises(BadSchedule):
+def test_parse_invalid_schedule_raises(text: str) -> None:
+    with pytest.raises(InvalidScheduleError):
         parse(text)
 
 
-def test_time_zone_and_clock_changes() -> None:
+def test_next_after_in_a_time_zone_follows_clock_changes() -> None:
     berlin = parse("0 30 2 * * *", ZoneInfo("Europe/Berlin"))
     assert berlin.next_after(NOON).isoformat() == "2026-01-02T01:30:00+00:00"
-    # 02:30 does not exist on 29 March 2026: the tick comes at the moment the clock would have shown it
+    # 02:30 does not exist on 29 March 2026: the tick is at the time that would have been 02:30.
     assert (
         berlin.next_after(datetime(2026, 3, 28, 12, tzinfo=UTC)).isoformat()
         == "2026-03-29T01:30:00+00:00"
     )
-    # it exists twice on 25 October 2026
+    # 02:30 exists twice on 25 October 2026.
     first = berlin.next_after(datetime(2026, 10, 24, 12, tzinfo=UTC))
     assert first.isoformat() == "2026-10-25T00:30:00+00:00"
 
@@ -95,7 +97,7 @@ def random_field(chance: random.Random, low: int, high: int) -> tuple[str, set[i
     return f"{a},{b}", {a, b}
 
 
-def test_random_schedules_against_brute_force() -> None:
+def test_next_after_of_random_schedules_matches_a_search_by_second() -> None:
     chance = random.Random(20260101)
     bounds = ((0, 59), (0, 59), (0, 23), (1, 31), (1, 12), (0, 6))
     for _ in range(600):
@@ -110,10 +112,10 @@ def test_random_schedules_against_brute_force() -> None:
         moment = NOON + timedelta(seconds=chance.randrange(86400 * 365))
         try:
             tick = parse(text).next_after(moment)
-        except BadSchedule:
+        except InvalidScheduleError:
             continue
         probe, steps = moment.replace(microsecond=0), 0
-        while steps < 3_000_000:  # whole days and hours that cannot match are stepped over
+        while steps < 3_000_000:  # skips days and hours that cannot match
             steps += 1
             if (
                 probe.month not in months
@@ -134,3 +136,40 @@ def test_random_schedules_against_brute_force() -> None:
             ):
                 break
         assert tick == probe, (text, moment)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("0 0 5 * * *", "2026-11-22T05:00:00+00:00"),
+        ("0 5 * * *", "2026-11-22T05:00:00+00:00"),
+        ("0 0 0 29 2 *", "2028-02-29T00:00:00+00:00"),
+        ("*/15 * * * * *", "2026-11-21T05:00:15+00:00"),
+        ("0 30 9 * Jan Mon", "2027-01-04T09:30:00+00:00"),
+    ],
+)
+def test_next_tick_returns_the_first_tick(schedule: str, expected: str) -> None:
+    assert next_tick(schedule, NOW) == datetime.fromisoformat(expected)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        "",
+        "x",
+        "* * * *",
+        "0 0 5 * * * *",
+        "60 0 0 * * *",
+        "0 0 24 * * *",
+        "0 0 0 0 * *",
+        "0 0 0 * 13 *",
+        "0 0 0 * * 7",
+        "*/0 * * * * *",
+        "0 0 0 30 2 *",
+        "01:00:00",
+        "0 0 5 * * Xyz",
+        "٠ 0 5 * * *",
+    ],
+)
+def test_next_tick_of_invalid_schedule_or_time_span_is_none(schedule: str) -> None:
+    assert next_tick(schedule, NOW) is None
