@@ -9,18 +9,11 @@ import azure.durable_functions as df
 from activities.check_backfill import check_backfill
 from activities.plan_backfill import plan_backfill
 from activities.summarize_backfill import summarize_backfill
-from orchestrations.policies import (
-    MAX_LIST_ATTEMPTS,
-    RETRY,
-    Steps,
-    lane_requests,
-    run_request,
-    sleep,
-)
+from orchestrations.lanes import plan_runs, run_lanes
+from orchestrations.policies import RETRY, Steps, run_request
 from shared.messages import (
     BackfillRequest,
     BackfillStatusResult,
-    CyclePlanResult,
     CycleResult,
     LaneRequest,
     LaneResult,
@@ -33,26 +26,8 @@ bp = df.Blueprint()
 def backfill(context: df.DurableOrchestrationContext) -> Steps[CycleResult]:
     request: BackfillRequest = context.get_input()
     context.set_custom_status({"stage": "planning"})
-    for attempt in range(1, MAX_LIST_ATTEMPTS + 1):
-        plan: CyclePlanResult = yield context.call_activity_with_retry(
-            plan_backfill,
-            RETRY,
-            {**request, "attempt": attempt, "is_last_attempt": attempt == MAX_LIST_ATTEMPTS},
-        )
-        if plan["status"] == "planned":
-            break
-        yield from sleep(context, plan["wait_seconds"])
-    else:
-        raise RuntimeError("plan_backfill returned a wait in its last attempt")
-    if plan["lanes"]:
-        runs = sum(len(lane) for lane in plan["lanes"])
-        context.set_custom_status({"stage": "running", "runs": runs})
-        yield context.task_all(
-            [
-                context.call_sub_orchestrator("backfill_lane", lane, expected_type=dict)
-                for lane in lane_requests(plan, request["backfill_id"])
-            ]
-        )
+    plan = yield from plan_runs(context, plan_backfill, request)
+    yield from run_lanes(context, "backfill_lane", plan, request["backfill_id"])
     result: CycleResult = yield context.call_activity_with_retry(
         summarize_backfill, RETRY, {"backfill_id": request["backfill_id"]}
     )

@@ -9,16 +9,9 @@ import azure.durable_functions as df
 
 from activities.plan_exports import plan_exports
 from activities.summarize_cycle import summarize_cycle
-from orchestrations.policies import (
-    MAX_LIST_ATTEMPTS,
-    RETRY,
-    Steps,
-    lane_requests,
-    run_request,
-    sleep,
-    start_delay_seconds,
-)
-from shared.messages import CyclePlanResult, CycleRequest, CycleResult, LaneRequest, LaneResult
+from orchestrations.lanes import plan_runs, run_lanes
+from orchestrations.policies import RETRY, Steps, run_request, sleep, start_delay_seconds
+from shared.messages import CycleRequest, CycleResult, LaneRequest, LaneResult
 
 bp = df.Blueprint()
 
@@ -27,26 +20,8 @@ bp = df.Blueprint()
 def export_cycle(context: df.DurableOrchestrationContext) -> Steps[CycleResult]:
     cycle: CycleRequest = context.get_input()
     context.set_custom_status({"stage": "planning"})
-    for attempt in range(1, MAX_LIST_ATTEMPTS + 1):
-        plan: CyclePlanResult = yield context.call_activity_with_retry(
-            plan_exports,
-            RETRY,
-            {**cycle, "attempt": attempt, "is_last_attempt": attempt == MAX_LIST_ATTEMPTS},
-        )
-        if plan["status"] == "planned":
-            break
-        yield from sleep(context, plan["wait_seconds"])
-    else:
-        raise RuntimeError("plan_exports returned a wait in its last attempt")
-    if plan["lanes"]:
-        runs = sum(len(lane) for lane in plan["lanes"])
-        context.set_custom_status({"stage": "running", "runs": runs})
-        yield context.task_all(
-            [
-                context.call_sub_orchestrator("cycle_lane", lane, expected_type=dict)
-                for lane in lane_requests(plan, cycle["cycle_id"])
-            ]
-        )
+    plan = yield from plan_runs(context, plan_exports, cycle)
+    yield from run_lanes(context, "cycle_lane", plan, cycle["cycle_id"])
     result: CycleResult = yield context.call_activity_with_retry(summarize_cycle, RETRY, cycle)
     context.set_custom_status({"stage": "ended", **result})
     return result
