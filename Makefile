@@ -1,6 +1,6 @@
 # The commands of the project; `make` without a target lists them.
 # Requirements: Python 3.11 or 3.12, Node 20 or newer, and make. Everything else is installed in
-# .venv and node_modules.
+# .venv, local/node_modules and .state.
 
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := help
@@ -20,7 +20,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND='make lock' $(PY) -m piptools compile --quiet 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
-setup: .venv/.installed .state/worker/.installed node_modules/.package-lock.json ## install the dependencies that are missing
+setup: .venv/.installed .state/worker/.installed local/node_modules/.package-lock.json ## install the dependencies that are missing
 	@:
 
 demo: setup ## land all four datasets from a simulator on this machine and verify them; less than a minute
@@ -92,7 +92,7 @@ demo-picture: setup ## record the demo for the README: docs/images/demo.svg
 	@$(PY) -m local.record_demo
 
 clean: ## remove everything that can be built again, and the state of `make run`
-	@rm -rf .venv node_modules .state .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
+	@rm -rf .venv local/node_modules .state .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each stamp file is written last, so that an interrupted installation is repeated.
@@ -106,16 +106,16 @@ clean: ## remove everything that can be built again, and the state of `make run`
 	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable ./cli
 	@touch $@
 
-.state/worker/.installed: requirements-worker.txt | .venv/.installed
+.state/worker/.installed: local/requirements-worker.txt | .venv/.installed
 	@echo "setup: installing Microsoft's Functions worker for the tests of the local host"
 	@rm -rf .state/worker
 	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps --ignore-requires-python --require-hashes \
-		--target .state/worker --requirement requirements-worker.txt
+		--target .state/worker --requirement local/requirements-worker.txt
 	@touch $@
 
-node_modules/.package-lock.json: package-lock.json
+local/node_modules/.package-lock.json: local/package-lock.json
 	@node --version 2>/dev/null | awk -F '[v.]' '{major = $$2} END {exit !(major >= 20)}' || \
 		{ echo "The storage emulator requires Node 20 or newer. Install it; \`node --version\` must print v20 or newer"; exit 1; }
 	@echo "setup: installing the storage emulator"
-	@npm ci --no-audit --no-fund --loglevel=error > /dev/null
+	@npm ci --prefix local --no-audit --no-fund --loglevel=error > /dev/null
 	@touch $@

@@ -145,12 +145,8 @@ class Azurite:
         Raises:
             AzuriteError: Azurite or Node is not installed, or the process did not start.
         """
-        if not (ROOT / "node_modules" / "azurite" / "package.json").exists():
-            raise AzuriteError(
-                "Azurite is not installed. Install Node 20 or newer, then run `make setup`."
-            )
         storage = (
-            ["--location", str(self._location)]
+            ["--location", str(self._location.resolve())]
             if self._location
             else ["--inMemoryPersistence", "--extentMemoryLimit", str(self._memory_mb)]
         )
@@ -175,7 +171,7 @@ class Azurite:
                     "--tablePort",
                     table,
                 ],
-                cwd=ROOT,
+                cwd=ROOT / "local",  # Node searches for packages from the working directory
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -204,6 +200,8 @@ class Azurite:
                 line = None
             if line is None:
                 self.stop()
+                if any("Cannot find module 'azurite" in text for text in output):
+                    raise AzuriteError("Azurite is not installed. Run `make setup`.")
                 raise AzuriteError(
                     f"Azurite did not start. Output: {' '.join(output)[-500:] or 'none'}"
                 )

@@ -1,8 +1,11 @@
 // Microsoft's own KQL parser and binder, offline: { schema, queries: { name: text } } in, { name: [{ code, severity, at, says }] } out.
 'use strict';
 
-require('@kusto/language-service-next/bridge.min.js');
-require('@kusto/language-service-next/Kusto.Language.Bridge.min.js');
+const { createRequire } = require('node:module');
+const requireLocal = createRequire(`${__dirname}/../../local/package.json`);
+
+requireLocal('@kusto/language-service-next/bridge.min.js');
+requireLocal('@kusto/language-service-next/Kusto.Language.Bridge.min.js');
 
 const { Diagnostic, GlobalState, KustoCode, Symbols } = Kusto.Language;
 

@@ -84,8 +84,9 @@ def files_that_import(files: list[Path], prefixes: tuple[str, ...]) -> dict[str,
 
 def test_shared_contains_only_documented_packages() -> None:
     existing = {
-        path.stem for path in (ROOT / "shared").iterdir() if not path.name.startswith(("_", "."))
-    } - {"README"}
+        file.relative_to(ROOT / "shared").parts[0].removesuffix(".py")
+        for file in python_files("shared")
+    } - {"__init__"}
     assert existing - SHARED == set(), "describe the new package in docs/architecture.md, then here"
 
 

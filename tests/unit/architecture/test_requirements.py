@@ -11,10 +11,10 @@ ROOT = Path(__file__).resolve().parents[3]
 APP, DEVELOPMENT, WORKER = (
     ROOT / "requirements.txt",
     ROOT / "requirements-dev.txt",
-    ROOT / "requirements-worker.txt",
+    ROOT / "local" / "requirements-worker.txt",
 )
 FILES = (APP, DEVELOPMENT, WORKER)
-NPM_LOCK = ROOT / "package-lock.json"
+NPM_LOCK = ROOT / "local" / "package-lock.json"
 PIN = re.compile(r"([a-z0-9][a-z0-9.-]*)==([0-9][0-9A-Za-z.!+-]*)(?: --hash=sha256:[0-9a-f]{64})+")
 
 
