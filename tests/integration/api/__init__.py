@@ -1,1 +1,1 @@
-"""The API over the whole app: what it answers to, in which words, and at what price in requests to the tables."""
+"""The API of a complete app: its responses, and the table requests that they take."""

@@ -1,4 +1,4 @@
-"""One World for the tier, with something landed, something failed and something live."""
+"""An app for each module, whose table requests are counted."""
 
 from collections.abc import Iterator
 
@@ -6,18 +6,21 @@ import pytest
 
 from local.azurite import Azurite
 from local.simulator.behaviour import Behaviour
-from tests.integration.api.counted import Requests, counted_world
+from tests.integration.api.request_counter import RequestCounter, make_counted_world
 from tests.support.world import World
 
 
 @pytest.fixture(scope="session")
-def requests() -> Requests:
-    return Requests()
+def request_counter() -> RequestCounter:
+    return RequestCounter()
 
 
 @pytest.fixture(scope="module")
-def world(azurite: Azurite, requests: Requests) -> Iterator[World]:
-    with counted_world(
-        azurite, requests, behaviour=Behaviour(retry_after_seconds=20), storage_proxy=True
+def world(azurite: Azurite, request_counter: RequestCounter) -> Iterator[World]:
+    with make_counted_world(
+        azurite,
+        request_counter,
+        behaviour=Behaviour(retry_after_seconds=20),
+        storage_proxy=True,
     ) as world:
         yield world

@@ -1,4 +1,4 @@
-"""What is landed, by dataset and month, a page at a time; and the one look at everything."""
+"""GET /api/catalogue and GET /api/status."""
 
 import asyncio
 from typing import Any
@@ -9,135 +9,120 @@ import pytest
 from local.simulator.behaviour import Behaviour
 from shared.exports import BillingMonth, Dataset, ExportKey, MonthScope
 from shared.ledger.keys import scope_key
-from tests.integration.api.counted import Requests
+from tests.integration.api.request_counter import RequestCounter
 from tests.support.world import World
 
-KEYS = 230
+MONTHS = 46
+CURRENCIES = ("AUD", "EUR", "GBP", "NOK", "USD")
 
 
 @pytest.fixture(scope="module")
-def landed(world: World) -> list[str]:
-    """Keys of one dataset, in the order of the table, and really landed ones of two others."""
-    months, month = [], BillingMonth(2020, 1)
-    for _ in range(KEYS // 5):
-        months.append(month)
-        month = month.next()
-    keys = [
-        ExportKey(Dataset.UNBILLED_RECONCILIATION, MonthScope(month, currency))
-        for month in months
-        for currency in ("AUD", "EUR", "GBP", "NOK", "USD")
-    ]
+def catalogue_keys(world: World) -> list[str]:
+    """The export keys of one dataset in the order of the table.
 
-    async def insert() -> None:
+    Two other datasets have one key each, which runs have landed.
+    """
+    month, keys = BillingMonth(2020, 1), []
+    for _ in range(MONTHS):
+        for currency in CURRENCIES:
+            keys.append(ExportKey(Dataset.UNBILLED_RECONCILIATION, MonthScope(month, currency)))
+        month = month.next()
+
+    async def insert(key: ExportKey) -> None:
+        row = {
+            "key": str(key),
+            "attribute_set": "full",
+            "version": "v",
+            "landed_at": "2020-02-01T00:00:00Z",
+            "billing_month": str(key.scope).split("/")[0],
+            "rows": 5,
+        }
         tables = world.app.ledger.tables
-        await asyncio.gather(
-            *(
-                tables.insert(
-                    "catalogue",
-                    key.dataset.value,
-                    scope_key(key),
-                    {
-                        "key": str(key),
-                        "attribute_set": "full",
-                        "version": "v",
-                        "landed_at": "2020-02-01T00:00:00Z",
-                        "billing_month": str(key.scope).split("/")[0],
-                        "rows": 5,
-                    },
-                )
-                for key in keys
-            )
-        )
+        await tables.insert("catalogue", key.dataset.value, scope_key(key), row)
+
+    async def insert_all() -> None:
+        await asyncio.gather(*(insert(key) for key in keys))
 
     world.simulator.behaviour = Behaviour(retry_after_seconds=20)
-    assert (
-        world.land("billed_usage")["outcome"] == "landed"
-        and world.land("unbilled_usage")["outcome"] == "landed"
-    )
-    world.on_loop(insert())
+    assert world.land("billed_usage")["outcome"] == "landed"
+    assert world.land("unbilled_usage")["outcome"] == "landed"
+    world.on_loop(insert_all())
     return [str(key) for key in keys]
 
 
-def walk(world: World, requests: Requests, **query: Any) -> tuple[list[str], list[int]]:
-    """All keys of a list, and how many requests to the tables each page took."""
-    found, continuation, prices = [], "", []
+def list_keys(
+    world: World, request_counter: RequestCounter, **query: Any
+) -> tuple[list[str], list[int]]:
+    """Return the keys of all pages, and the number of table requests for each page."""
+    keys, continuation, counts = [], "", []
     while continuation is not None:
-        requests.reset()
+        request_counter.reset()
         page = world.get("/api/catalogue?" + urlencode({**query, "continuation": continuation}))
-        prices.append(requests.total())
-        found += [entry["key"] for entry in page["entries"]]
+        counts.append(request_counter.total())
+        keys += [entry["key"] for entry in page["entries"]]
         continuation = page["continuation"]
-    return found, prices
+    return keys, counts
 
 
-def test_a_page_of_a_dataset_is_one_request(
-    world: World, requests: Requests, landed: list[str]
+@pytest.mark.parametrize(("limit", "pages"), [(100, 3), (1000, 1)])
+def test_get_catalogue_page_of_a_dataset_is_one_table_request(
+    world: World,
+    request_counter: RequestCounter,
+    catalogue_keys: list[str],
+    limit: int,
+    pages: int,
 ) -> None:
-    assert walk(world, requests, dataset="unbilled_reconciliation") == (landed, [1, 1, 1])
-    assert walk(world, requests, dataset="unbilled_reconciliation", limit=1000) == (landed, [1])
+    result = list_keys(world, request_counter, dataset="unbilled_reconciliation", limit=limit)
+    assert result == (catalogue_keys, [1] * pages)
 
 
-def test_a_month_is_the_tables_work(world: World, requests: Requests, landed: list[str]) -> None:
-    found, prices = walk(
-        world, requests, dataset="unbilled_reconciliation", billing_month="2021-03"
-    )
-    assert (
-        found == [key for key in landed if "/2021-03/" in key] and len(found) == 5 and prices == [1]
-    )
+def test_get_catalogue_month_is_filtered_in_the_table_service(
+    world: World, request_counter: RequestCounter, catalogue_keys: list[str]
+) -> None:
+    query = {"dataset": "unbilled_reconciliation", "billing_month": "2021-03"}
+    expected = [f"unbilled_reconciliation/2021-03/{name}/full" for name in CURRENCIES]
+    assert list_keys(world, request_counter, **query) == (expected, [1])
 
 
 @pytest.mark.parametrize("limit", [1, 7, 100, 231, 1000])
-def test_without_a_dataset_all_four_follow_each_other(
-    world: World, requests: Requests, landed: list[str], limit: int
+def test_get_catalogue_without_dataset_lists_all_datasets(
+    world: World, request_counter: RequestCounter, catalogue_keys: list[str], limit: int
 ) -> None:
-    found, prices = walk(world, requests, limit=limit)
+    keys, counts = list_keys(world, request_counter, limit=limit)
     billed, unbilled = f"billed_usage/{world.invoice_id}/full", "unbilled_usage/2026-11/USD/full"
-    assert found == [billed, unbilled, *landed] and max(prices) <= 4
+    assert keys == [billed, unbilled, *catalogue_keys]
+    assert max(counts) <= len(Dataset)
 
 
-def test_the_month_of_a_billed_key_is_that_of_its_files(world: World, landed: list[str]) -> None:
-    entry = world.get("/api/catalogue?dataset=billed_usage")["entries"][0]
-    assert (
-        entry["billing_month"] == "2026-10"
-        and entry["last_outcome"] == "landed"
-        and entry["rows"] > 0
-    )
-    assert world.get("/api/catalogue?dataset=billed_usage&billing_month=2026-10")["entries"] == [
-        entry
-    ]
-    assert world.get("/api/catalogue?dataset=billed_usage&billing_month=2026-09")["entries"] == []
-    again = world.land("billed_usage")
-    assert again["outcome"] == "unchanged"
-    assert (
-        world.get("/api/catalogue?dataset=billed_usage")["entries"][0]["billing_month"] == "2026-10"
-    )
+def test_get_catalogue_billed_key_has_the_month_of_its_data(
+    world: World, catalogue_keys: list[str]
+) -> None:
+    path = "/api/catalogue?dataset=billed_usage"
+    [entry] = world.get(path)["entries"]
+    assert (entry["billing_month"], entry["last_outcome"]) == ("2026-10", "landed")
+    assert entry["rows"] > 0
+    assert world.get(f"{path}&billing_month=2026-10")["entries"] == [entry]
+    assert world.get(f"{path}&billing_month=2026-09")["entries"] == []
+    assert world.land("billed_usage")["outcome"] == "unchanged"
+    assert world.get(path)["entries"][0]["billing_month"] == "2026-10"
 
 
-def test_status_is_one_look_at_everything(world: World, landed: list[str]) -> None:
+def test_get_status_returns_schedule_live_runs_and_last_landed(
+    world: World, catalogue_keys: list[str]
+) -> None:
     world.simulator.behaviour = Behaviour(ready_after_seconds=3600, retry_after_seconds=600)
     run_id = world.start("billed_reconciliation")
     world.host.run_until(lambda: world.run_row(run_id).polls >= 1)
     status = world.get("/api/status")
-    assert (
-        status["next_tick_at"] == "2026-11-22T05:00:00Z"
-        and status["task_hub"] == "Tests"
-        and status["last_cycle"] is None
-    )
-    [live] = status["live_runs"]
-    assert (live["run_id"], live["stage"], live["task_hub"]) == (
-        run_id,
-        "waiting",
-        "Tests",
-    ) and live["next_check_at"]
-    assert status["last_landed"]["billed_reconciliation"] is None
-    assert status["last_landed"]["billed_usage"]["key"] == f"billed_usage/{world.invoice_id}/full"
-    assert all(status["versions"].values()) and status["versions"]["azure-functions-durable"]
-    world.finish(run_id)
-    cycle = world.post("/api/cycles")["cycle_id"]
-    world.host.wait(cycle)
-    after = world.get("/api/status")
-    assert (
-        after["live_runs"] == []
-        and after["last_cycle"]["cycle_id"] == cycle
-        and after["last_cycle"]["state"] == "ended"
-    )
+    assert status["next_tick_at"] == "2026-11-22T05:00:00Z"
+    assert status["task_hub"] == "Tests"
+    assert status["last_cycle"] is None
+    [live_run] = status["live_runs"]
+    assert (live_run["run_id"], live_run["stage"]) == (run_id, "waiting")
+    assert live_run["task_hub"] == "Tests"
+    assert live_run["next_check_at"]
+    last_landed = status["last_landed"]
+    assert last_landed["billed_reconciliation"] is None
+    assert last_landed["billed_usage"]["key"] == f"billed_usage/{world.invoice_id}/full"
+    assert all(status["versions"].values())
+    assert "azure-functions-durable" in status["versions"]

@@ -1,0 +1,53 @@
+"""An app whose requests to the table service are counted by method and table."""
+
+import re
+from collections import Counter
+from typing import Any
+
+from local.azurite import Azurite
+from shared.ledger.ledger import Ledger
+from shared.ledger.tables import Tables
+from shared.services import Services
+from shared.settings import Settings
+from tests.support.world import World
+
+TABLES = ("catalogue", "versions", "blobs", "locks", "runs")
+
+
+class RequestCounter:
+    """The number of requests since the last reset, by `GET runs`, `POST locks`, `POST $batch`."""
+
+    def __init__(self) -> None:
+        self.seen: Counter[str] = Counter()
+
+    def record(self, request: Any) -> None:
+        """Count a request; used as the raw request hook of the table client."""
+        http = request.http_request
+        resource = re.sub(r"\(.*", "", http.url.split("?")[0].rsplit("/", 1)[-1])
+        table = next((name for name in TABLES if resource.endswith(name)), resource)
+        self.seen[f"{http.method} {table}"] += 1
+
+    def reset(self) -> None:
+        """Set the count to zero."""
+        self.seen = Counter()
+
+    def total(self) -> int:
+        """Return the number of all requests."""
+        return sum(self.seen.values())
+
+
+def make_counted_world(azurite: Azurite, request_counter: RequestCounter, **options: Any) -> World:
+    """Return an app whose ledger reports its requests to `request_counter`."""
+
+    def make_services(settings: Settings, clock: Any, locking: bool) -> Services:
+        app = Services(settings, clock, locking)
+        assert settings.landing_storage is not None
+        tables = Tables(
+            settings.landing_table_prefix,
+            connection_string=settings.landing_storage.get_secret_value(),
+            raw_request_hook=request_counter.record,
+        )
+        app._parts["ledger"] = Ledger(tables, clock, hub=settings.task_hub_name, locking=locking)
+        return app
+
+    return World(azurite, services=make_services, **options)
