@@ -3,8 +3,8 @@
     start_export     ExportAccepted; sends exactly one request
     get_operation    OperationRunning, OperationSucceeded (with the manifest) or OperationFailed
 
-Raises the errors of shared/errors.py, which contain codes, numbers and Microsoft's request ID but no
-text of a response. The module imports msgraph-sdk at the first request.
+Raises the errors of shared/errors.py, which contain codes, numbers and Microsoft's request ID but
+no text of a response. The module imports msgraph-sdk at the first request.
 """
 
 from typing import TYPE_CHECKING, Literal

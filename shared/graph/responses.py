@@ -9,8 +9,8 @@ dates to objects.
                                 ManifestLink (the manifest must be requested by its ID)
     parse_manifest_response     OperationSucceeded
 
-All of them raise the errors of shared/errors.py with Microsoft's request ID. Texts of a response are
-not kept.
+All of them raise the errors of shared/errors.py with Microsoft's request ID. Texts of a response
+are not kept.
 """
 
 import json
@@ -69,8 +69,8 @@ RequestKind = Literal["export", "operation", "manifest"]
 class GraphResponse:
     """An HTTP response with a decompressed body of limited size.
 
-    `retry_after_seconds` is None if the response has no valid Retry-After header; `media_type` is ""
-    if it has no content type.
+    `retry_after_seconds` is None if the response has no valid Retry-After header; `media_type` is
+    "" if it has no content type.
     """
 
     status: int

@@ -1,8 +1,8 @@
 """HTTP connection to Microsoft Graph: one client below msgraph-sdk with limits for size and time.
 
 This module is imported at the first request. It uses none of the SDK's middleware: the retries
-would repeat an export request, the redirects can leave the host, and the telemetry adds headers. The
-SDK's adapter only repeats a request after a 401 response with a claims challenge.
+would repeat an export request, the redirects can leave the host, and the telemetry adds headers.
+The SDK's adapter only repeats a request after a 401 response with a claims challenge.
 """
 
 import asyncio

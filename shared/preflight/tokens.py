@@ -1,6 +1,7 @@
 """Checks of access tokens, which are requested exactly as runs request them.
 
-Microsoft does not guarantee the format of a token, so a token that cannot be decoded is not a fault.
+Microsoft does not guarantee the format of tokens, so a token that cannot be decoded is not a
+fault.
 """
 
 import base64

@@ -1,5 +1,8 @@
-"""No secret is written down: every place where the app leaves something is read as bytes and searched for every signature
-that was minted, for the accounts' keys, and for texts that only ever come with a secret. A planted leak must be found.
+"""The app stores no secret anywhere.
+
+The tests read every place to which the app writes as bytes and search it for every signature that
+the simulator issued, for the account keys, and for texts that occur only with secrets. Further
+tests plant a secret and verify that the search finds it.
 """
 
 import base64
@@ -37,41 +40,44 @@ from tests.support.world import World
 
 FORBIDDEN = ("sig=", "key=", "AccountKey", "Bearer ")
 BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{12,}={0,2}")
-OURS = ("partner_billing", "local", "tests")
+APP_LOGGERS = ("partner_billing", "local", "tests")
 KEY = "unbilled_usage/2026-10/USD/full"
 
 
-# -- the scanner
+# Scanner
 
 
-def readings(content: bytes) -> Iterator[bytes]:
-    """The bytes as they are, and as whoever knows their encoding would read them."""
+def decoded_forms(content: bytes) -> Iterator[bytes]:
+    """Yield the bytes and their decoded forms (JSON escapes, percent-encoding, base64)."""
     yield content
     unescaped = re.sub(
-        rb"\\u00([0-9a-fA-F]{2})", lambda found: bytes.fromhex(found[1].decode()), content
+        rb"\\u00([0-9a-fA-F]{2})", lambda match: bytes.fromhex(match[1].decode()), content
     )
     for text in {content, unescaped}:
         once = unquote_to_bytes(text)
         yield from (text, once, unquote_to_bytes(once))
-        for part in unpacked(once):
+        for part in decode_base64(once):
             yield from (part, unquote_to_bytes(part))
 
 
-def unpacked(content: bytes) -> Iterator[bytes]:
-    """Every run of base64, decoded from each of the four places where its first group may begin."""
-    for found in BASE64.finditer(content):
-        run = found[0].rstrip(b"=").replace(b"-", b"+").replace(b"_", b"/")
+def decode_base64(content: bytes) -> Iterator[bytes]:
+    """Yield the decoded base64 sequences, starting at each of the four possible offsets."""
+    for match in BASE64.finditer(content):
+        sequence = match[0].rstrip(b"=").replace(b"-", b"+").replace(b"_", b"/")
         for start in range(4):
-            part = run[start:]
+            part = sequence[start:]
             try:
                 yield base64.b64decode(part + b"=" * (-len(part) % 4))
             except binascii.Error:
-                yield base64.b64decode(part[:-1])  # one character too many to be base64
+                yield base64.b64decode(part[:-1])  # remove the surplus character
 
 
-def find(places: Mapping[str, bytes], secrets: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Where which secret or forbidden text is: (place, what). `secrets`: name -> secret, as it is before any encoding."""
-    wanted = {
+def find_secrets(places: Mapping[str, bytes], secrets: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return (place, name) for each place that contains a secret or a forbidden text.
+
+    `secrets` maps names to unencoded secrets.
+    """
+    forms_by_name = {
         **{
             name: {
                 form.encode().lower()
@@ -83,9 +89,11 @@ def find(places: Mapping[str, bytes], secrets: Mapping[str, str]) -> list[tuple[
     }
     hits = []
     for place, content in places.items():
-        read = b"\0".join(readings(content)).lower()
+        decoded = b"\0".join(decoded_forms(content)).lower()
         hits += [
-            (place, name) for name, forms in wanted.items() if any(form in read for form in forms)
+            (place, name)
+            for name, forms in forms_by_name.items()
+            if any(form in decoded for form in forms)
         ]
     return hits
 
@@ -106,9 +114,9 @@ SECRET = "uN3/Xq+1o2p4lYJ8b0aVwTz7dKfR5sHcGmE6iQeOZkA="
         quote(base64.b64encode(SECRET.encode()), safe="").encode(),
     ],
 )
-def test_the_scanner_finds_a_secret_in_every_encoding(content: bytes) -> None:
+def test_find_secrets_finds_secret_in_every_encoding(content: bytes) -> None:
     places = {"clean": b"nothing", "here": b"\x00\xff before " + content + b" behind"}
-    assert ("here", "signature") in find(places, {"signature": SECRET})
+    assert ("here", "signature") in find_secrets(places, {"signature": SECRET})
 
 
 @pytest.mark.parametrize(
@@ -123,96 +131,99 @@ def test_the_scanner_finds_a_secret_in_every_encoding(content: bytes) -> None:
         "SIG=abcdef",
     ],
 )
-def test_the_scanner_finds_texts_that_come_with_a_secret(text: str) -> None:
-    assert find({"here": text.encode()}, {}) and find({"here": base64.b64encode(text.encode())}, {})
+def test_find_secrets_finds_forbidden_texts(text: str) -> None:
+    assert find_secrets({"here": text.encode()}, {}) and find_secrets(
+        {"here": base64.b64encode(text.encode())}, {}
+    )
 
 
-def test_the_scanner_leaves_the_innocent_alone() -> None:
-    innocent = {
+def test_find_secrets_without_secret_returns_nothing() -> None:
+    document = {
         "run_id": "unbilled-usage-2026-10-usd-full-20261121t060000z-x7qa",
         "key": KEY,
         "path": "data/currency_code=USD/x",
     }
     assert (
-        find(
-            {"here": json.dumps(innocent).encode(), "bytes": bytes(range(256)) * 64},
+        find_secrets(
+            {"here": json.dumps(document).encode(), "bytes": bytes(range(256)) * 64},
             {"signature": SECRET},
         )
         == []
     )
 
 
-# -- the places
+# Places
 
 
 @dataclass(frozen=True)
-class MintingStorage(BillingStorage):
-    """Remembers every signature that Microsoft's side gave out."""
+class RecordingStorage(BillingStorage):
+    """A billing storage that records every SAS that it issues."""
 
-    minted: list[str] = field(default_factory=list, repr=False, compare=False)
+    issued: list[str] = field(default_factory=list, repr=False, compare=False)
 
     def sas(self, container: str, lifetime_seconds: float) -> str:
         sas = super().sas(container, lifetime_seconds)
-        self.minted.append(sas)
+        self.issued.append(sas)
         return sas
 
 
 @pytest.fixture(scope="module")
 def own_azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
-    """On disk, and nobody else's: everything in it is of these tests."""
+    """Start an Azurite on disk that only these tests use."""
     with Azurite(location=tmp_path_factory.mktemp("azurite")) as azurite:
         yield azurite
 
 
 @contextmanager
-def logs() -> Iterator[io.StringIO]:
-    """Ours from DEBUG on, everybody's from INFO on, as far as the app lets libraries speak; with tracebacks."""
-    written = io.StringIO()
-    handler = logging.StreamHandler(written)
+def record_logs() -> Iterator[io.StringIO]:
+    """Record logs of the app from DEBUG and of libraries from INFO, including tracebacks."""
+    output = io.StringIO()
+    handler = logging.StreamHandler(output)
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s %(message)s"))
-    before = {name: logging.getLogger(name).level for name in ("", *OURS)}
+    levels = {name: logging.getLogger(name).level for name in ("", *APP_LOGGERS)}
     logging.getLogger().addHandler(handler)
-    for name in before:
+    for name in levels:
         logging.getLogger(name).setLevel(logging.DEBUG if name else logging.INFO)
     try:
-        yield written
+        yield output
     finally:
         logging.getLogger().removeHandler(handler)
-        for name, level in before.items():
+        for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
 
 
 @contextmanager
-def watched_world(
+def open_recorded_world(
     azurite: Azurite, tmp_path: Path, **more: Any
-) -> Iterator[tuple[World, list[bytes], MintingStorage]]:
-    """A world on disk, with all of its HTTP answers and all signatures of its billing storage."""
+) -> Iterator[tuple[World, list[bytes], RecordingStorage]]:
+    """Open an environment on disk that records all HTTP responses and all issued SAS."""
     world = open_world(azurite, state_dir=tmp_path / "host", **more)
-    storage = world.simulator.storage = MintingStorage(azurite.billing.connection_string)
-    answers: list[bytes] = []
+    storage = world.simulator.storage = RecordingStorage(azurite.billing.connection_string)
+    responses: list[bytes] = []
     open_host = world.open_host
 
-    def watched() -> Any:
+    def open_recorded_host() -> Any:
         host = open_host()
-        ask = host.request
+        send = host.request
 
         def request(*arguments: Any, **named: Any) -> HostResponse:
-            answer = ask(*arguments, **named)
-            answers.append(repr(answer.headers).encode() + b"\n" + (answer.body or b""))
-            return answer
+            response = send(*arguments, **named)
+            responses.append(repr(response.headers).encode() + b"\n" + (response.body or b""))
+            return response
 
         host.request = request  # type: ignore[method-assign]
         return host
 
-    world.open_host = watched  # type: ignore[method-assign]
+    world.open_host = open_recorded_host  # type: ignore[method-assign]
     with world:
-        yield world, answers, storage
+        yield world, responses, storage
 
 
-def tables_and_blobs(azurite: Azurite) -> dict[str, bytes]:
-    """What lies in the partner's and the host's accounts. Of Microsoft's own files: what we say of them, not their bytes.
+def read_accounts(azurite: Azurite) -> dict[str, bytes]:
+    """Return the content of the landing account and of the host's account.
 
-    Queues are nobody's here: the local host keeps its messages in SQLite.
+    Blobs with billing data are represented by their properties. The local host stores its messages
+    in SQLite and uses no queues.
     """
     places: dict[str, bytes] = {}
     for account in (azurite.landing, azurite.funchost):
@@ -229,19 +240,21 @@ def tables_and_blobs(azurite: Azurite) -> dict[str, bytes]:
             for container in service.list_containers(include_metadata=True):
                 client = service.get_container_client(container.name)
                 for blob in client.list_blobs(include=["metadata", "uncommittedblobs", "copy"]):
-                    told = repr((blob.name, blob.metadata, blob.content_settings, blob.copy))
-                    ours = not blob.name.endswith(".json.gz")
+                    properties = repr((blob.name, blob.metadata, blob.content_settings, blob.copy))
+                    is_app_blob = not blob.name.endswith(".json.gz")
                     body = (
-                        client.download_blob(blob.name, decompress=False).readall() if ours else b""
+                        client.download_blob(blob.name, decompress=False).readall()
+                        if is_app_blob
+                        else b""
                     )
                     places[f"{account.name} blob {container.name}/{blob.name}"] = (
-                        told.encode() + b"\n" + body
+                        properties.encode() + b"\n" + body
                     )
     return places
 
 
-def asked_everywhere(world: World, run_ids: list[str]) -> None:
-    """Every answer about runs that the app and the host have; what they said is in the list of answers."""
+def request_everything(world: World, run_ids: list[str]) -> None:
+    """Send every request about runs to the app and the host."""
     for run_id in run_ids:
         for path in (f"/api/runs/{run_id}", f"/api/runs/{run_id}/blobs"):
             world.host.request("GET", path)
@@ -263,28 +276,30 @@ def asked_everywhere(world: World, run_ids: list[str]) -> None:
         )
 
 
-def everything(
+def read_all_places(
     azurite: Azurite,
-    state: Path,
-    answers: list[bytes],
+    state_dir: Path,
+    responses: list[bytes],
     log: io.StringIO,
     capfd: pytest.CaptureFixture[str],
 ) -> dict[str, bytes]:
-    printed = capfd.readouterr()
-    files = {f"file {path.name}": path.read_bytes() for path in state.rglob("*") if path.is_file()}
+    captured = capfd.readouterr()
+    files = {
+        f"file {path.name}": path.read_bytes() for path in state_dir.rglob("*") if path.is_file()
+    }
     assert any(content.startswith(b"SQLite format 3") for content in files.values())
     return {
         **files,
-        **tables_and_blobs(azurite),
-        **{f"answer {number}": answer for number, answer in enumerate(answers)},
+        **read_accounts(azurite),
+        **{f"response {number}": response for number, response in enumerate(responses)},
         "log": log.getvalue().encode(),
-        "stdout": printed.out.encode(),
-        "stderr": printed.err.encode(),
+        "stdout": captured.out.encode(),
+        "stderr": captured.err.encode(),
     }
 
 
-def secrets_of(azurite: Azurite, storage: MintingStorage) -> dict[str, str]:
-    signatures = {parse_qs(sas)["sig"][0] for sas in storage.minted}
+def get_secrets(azurite: Azurite, storage: RecordingStorage) -> dict[str, str]:
+    signatures = {parse_qs(sas)["sig"][0] for sas in storage.issued}
     return {
         **{f"signature {number}": signature for number, signature in enumerate(sorted(signatures))},
         **{
@@ -294,29 +309,35 @@ def secrets_of(azurite: Azurite, storage: MintingStorage) -> dict[str, str]:
     }
 
 
-# -- what happens meanwhile
+# Scenarios
 
-LEAKY = "https://billing.example/x?sv=2022-11-02&sig=bGVha3lzaWduYXR1cmVmcm9tYWZvcmVpZ25ob3N0MDEyMw%3D%3D"
-TROUBLE: dict[str, tuple[dict[str, Any], tuple[Rule, ...]]] = {
+PLANTED_SECRET = "bGVha3lzaWduYXR1cmVmcm9tYWZvcmVpZ25ob3N0MDEyMw=="
+URL_WITH_SECRET = f"https://billing.example/x?sv=2022-11-02&sig={quote(PLANTED_SECRET, safe='')}"
+SCENARIOS: dict[str, tuple[dict[str, Any], tuple[Rule, ...]]] = {
     "nothing": ({}, ()),
     "linked": ({"manifest": "link"}, ()),
     "refused": ({"permission": "denied"}, ()),
     "signatures refused": ({}, (Rule(Match(operation="blob"), FaultResponse(status=403)),)),
-    "signatures refused with words": (
+    "signatures refused with message": (
         {},
         (
             Rule(
                 Match(operation="blob", method="GET"),
-                FaultResponse(status=403, code="AuthenticationFailed", message=LEAKY),
+                FaultResponse(status=403, code="AuthenticationFailed", message=URL_WITH_SECRET),
             ),
         ),
     ),
     "signatures expired": ({"sas_lifetime_seconds": 0}, ()),
     "redirected": (
         {},
-        (Rule(Match(operation="blob"), FaultResponse(status=302, headers={"Location": LEAKY})),),
+        (
+            Rule(
+                Match(operation="blob"),
+                FaultResponse(status=302, headers={"Location": URL_WITH_SECRET}),
+            ),
+        ),
     ),
-    "answers that are not HTTP": (
+    "invalid HTTP responses": (
         {},
         (
             Rule(
@@ -325,7 +346,7 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[Rule, ...]]] = {
             ),
             Rule(
                 Match(operation="blob", method="HEAD"),
-                FaultResponse(status=503, headers={"Retry-After": LEAKY}),
+                FaultResponse(status=503, headers={"Retry-After": URL_WITH_SECRET}),
             ),
         ),
     ),
@@ -334,19 +355,22 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[Rule, ...]]] = {
         (Rule(Match(operation="blob", method="GET", from_nth=2), FaultResponse(drop_after=10)),),
     ),
     "damaged": ({}, (Rule(Match(operation="blob", method="GET"), FaultResponse(corrupt_at=400)),)),
-    "graph talks": (
+    "Graph errors with secrets": (
         {},
         (
             Rule(
                 Match(operation="poll", nth=(1,)),
-                FaultResponse(status=500, message=LEAKY, code=LEAKY),
+                FaultResponse(status=500, message=URL_WITH_SECRET, code=URL_WITH_SECRET),
             ),
             Rule(
                 Match(operation="poll", nth=(2,)),
-                FaultResponse(status=429, headers={"Retry-After": LEAKY}),
+                FaultResponse(status=429, headers={"Retry-After": URL_WITH_SECRET}),
             ),
             Rule(Match(operation="poll", nth=(1,)), FaultResponse(status=200, body="truncated")),
-            Rule(Match(operation="poll", nth=(1,)), FaultResponse(status=403, message=LEAKY)),
+            Rule(
+                Match(operation="poll", nth=(1,)),
+                FaultResponse(status=403, message=URL_WITH_SECRET),
+            ),
         ),
     ),
     "location with a signature": (
@@ -354,7 +378,7 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[Rule, ...]]] = {
         (
             Rule(
                 Match(operation="start", nth=(1,)),
-                FaultResponse(headers={"Location": LEAKY, "request-id": LEAKY}),
+                FaultResponse(headers={"Location": URL_WITH_SECRET, "request-id": URL_WITH_SECRET}),
             ),
         ),
     ),
@@ -366,132 +390,133 @@ TROUBLE: dict[str, tuple[dict[str, Any], tuple[Rule, ...]]] = {
 }
 BAD_REQUESTS: list[dict[str, Any]] = [
     {},
-    {"dataset": LEAKY},
-    {LEAKY: 1},
-    {**fields_of(KEY), "reason": f"see {LEAKY}"},
-    {**fields_of(KEY), "currency_code": LEAKY},
+    {"dataset": URL_WITH_SECRET},
+    {URL_WITH_SECRET: 1},
+    {**fields_of(KEY), "reason": f"see {URL_WITH_SECRET}"},
+    {**fields_of(KEY), "currency_code": URL_WITH_SECRET},
 ]
 
 
-def live_through_trouble(world: World) -> dict[str, str]:
-    """Every trouble once, of one key; what became of it."""
+def run_scenarios(world: World) -> dict[str, str]:
+    """Run every scenario for one export key, and return the outcomes."""
     outcomes, runs = {}, []
-    for name, (behaviour, rules) in TROUBLE.items():
+    for name, (behaviour, rules) in SCENARIOS.items():
         world.simulator.restate(KEY)
         world.simulator.behaviour, world.simulator.faults = (
             replace(BEHAVIOUR, ready_after_polls=1, **behaviour),
             Faults(*rules),
         )
-        runs.append(world.start(**fields_of(KEY), reason=f"trouble: {name.split(':')[0]}"))
+        runs.append(world.start(**fields_of(KEY), reason=f"scenario: {name.split(':')[0]}"))
         outcomes[name] = str(world.finish(runs[-1])["outcome"])
         world.host.advance(timedelta(minutes=5))
     world.simulator.behaviour, world.simulator.faults = BEHAVIOUR, Faults()
     cycle = world.post("/api/cycles")
     for body in BAD_REQUESTS:
         assert world.host.request("POST", "/api/runs", json=body).status == 400
-    assert world.host.request("POST", "/api/runs", body=LEAKY.encode()).status == 400
+    assert world.host.request("POST", "/api/runs", body=URL_WITH_SECRET.encode()).status == 400
     world.host.wait(cycle["cycle_id"], 60)
     world.get(f"/api/cycles/{cycle['cycle_id']}")
-    spoilt = {**export_request(world, KEY), "key": "nonsense"}
-    world.host.start_orchestration("export_run", spoilt, spoilt["run_id"])
-    world.host.wait(spoilt["run_id"])
+    invalid = {**export_request(world, KEY), "key": "nonsense"}
+    world.host.start_orchestration("export_run", invalid, invalid["run_id"])
+    world.host.wait(invalid["run_id"])
     world.host.fire_timer("clean_up_orphaned_runs")
     restart(world)
     runs.append(world.land(**fields_of(KEY))["run_id"])
-    asked_everywhere(world, runs)
+    request_everything(world, runs)
     return outcomes
 
 
-def test_no_secret_is_written_down_whatever_happens(
+def test_app_in_all_scenarios_stores_no_secret(
     own_azurite: Azurite,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    small = {"EXPORT_DATASETS": "unbilled_reconciliation"}
-    with logs() as log, watched_world(own_azurite, tmp_path, **small) as (world, answers, storage):
-        outcomes = live_through_trouble(world)
-        places = everything(own_azurite, tmp_path, answers, log, capfd)
-        secrets = secrets_of(own_azurite, storage)
+    settings = {"EXPORT_DATASETS": "unbilled_reconciliation"}
+    with (
+        record_logs() as log,
+        open_recorded_world(own_azurite, tmp_path, **settings) as (world, responses, storage),
+    ):
+        outcomes = run_scenarios(world)
+        places = read_all_places(own_azurite, tmp_path, responses, log, capfd)
+        secrets = get_secrets(own_azurite, storage)
     assert outcomes["nothing"] == "landed" and {"failed", "incomplete"} <= set(outcomes.values()), (
         outcomes
     )
-    assert len(secrets) > len(
-        TROUBLE
-    )  # signatures were minted, and they are the ones that are looked for
-    assert (
-        find(places, secrets | {"leaky": "bGVha3lzaWduYXR1cmVmcm9tYWZvcmVpZ25ob3N0MDEyMw=="}) == []
-    )
+    assert len(secrets) > len(SCENARIOS)  # the simulator issued signatures in every scenario
+    assert find_secrets(places, secrets | {"leaky": PLANTED_SECRET}) == []
     assert len(log.getvalue()) > 10_000 and "run_ended" in log.getvalue()
 
 
-def test_no_secret_is_written_down_where_storage_fetches_by_itself(
+def test_app_with_server_side_copy_stores_no_secret(
     own_azurite: Azurite,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Then the signed URL is a header of the landing account's requests, and part of what it says when it refuses."""
+    """The signed URL is then in requests to the landing account and in its errors."""
     with (
-        logs() as log,
-        watched_world(
+        record_logs() as log,
+        open_recorded_world(
             own_azurite,
             tmp_path,
             storage_proxy=False,
             COPY_MODE="server",
             PROOF="transfer",
-        ) as (world, answers, storage),
+        ) as (world, responses, storage),
     ):
         landed = world.land(**fields_of(KEY))
         world.simulator.restate(KEY)
         world.simulator.behaviour = replace(BEHAVIOUR, sas_lifetime_seconds=0)
         refused = world.land(**fields_of(KEY))
-        asked_everywhere(world, [landed["run_id"], refused["run_id"]])
-        places = everything(own_azurite, tmp_path, answers, log, capfd)
-        secrets = secrets_of(own_azurite, storage)
+        request_everything(world, [landed["run_id"], refused["run_id"]])
+        places = read_all_places(own_azurite, tmp_path, responses, log, capfd)
+        secrets = get_secrets(own_azurite, storage)
     assert (landed["outcome"], refused["outcome"]) == ("landed", "incomplete")
-    assert find(places, secrets) == []
+    assert find_secrets(places, secrets) == []
 
 
-# -- planted leaks
+# Planted secrets
 
 
-def test_a_signature_in_an_orchestrations_input_is_found(
+def test_signature_in_orchestration_input_is_found(
     own_azurite: Azurite,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Past the door that refuses it: whoever has the host's key can put it there."""
-    with logs() as log, watched_world(own_azurite, tmp_path) as (world, answers, _):
-        request = export_request(world, KEY, reason=f"see {LEAKY}")
+    """The API refuses such an input, but the management API of the host accepts it."""
+    with record_logs() as log, open_recorded_world(own_azurite, tmp_path) as (world, responses, _):
+        request = export_request(world, KEY, reason=f"see {URL_WITH_SECRET}")
         world.host.start_orchestration("export_run", request, request["run_id"])
         assert world.host.wait(request["run_id"])["runtimeStatus"] == "Failed"
-        asked_everywhere(world, [])
-        places = everything(own_azurite, tmp_path, answers, log, capfd)
-    hits = find(places, {"planted": "bGVha3lzaWduYXR1cmVmcm9tYWZvcmVpZ25ob3N0MDEyMw=="})
+        request_everything(world, [])
+        places = read_all_places(own_azurite, tmp_path, responses, log, capfd)
+    hits = find_secrets(places, {"planted": PLANTED_SECRET})
     kinds = {(place.split()[0], what) for place, what in hits}
-    assert ("file", "planted") in kinds and ("answer", "planted") in kinds
-    assert not {place for place, _ in hits if "table" in place}  # the app itself has refused it
+    assert ("file", "planted") in kinds and ("response", "planted") in kinds
+    assert not {place for place, _ in hits if "table" in place}  # the app refuses the input
 
 
-def test_an_activity_without_the_wall_is_found(
+def test_secret_in_activity_without_sanitized_exceptions_is_found(
     own_azurite: Azurite,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    def leaking(call: Call) -> Call:
-        async def called(**arguments: Any) -> Any:
+    def leak(call: Call) -> Call:
+        async def raise_with_secret(**arguments: Any) -> Any:
             manifest = await world.app.manifests.get_manifest(arguments["request"]["operation_id"])
-            (signature,) = parse_qs(manifest.sas_token)[
-                "sig"
-            ]  # alone: what looks like a URL, the host blots out as Azure does
+            # The host replaces signed URLs, so the text contains only the signature.
+            (signature,) = parse_qs(manifest.sas_token)["sig"]
             raise ValueError(f"cannot read with {signature}")
 
-        return called
+        return raise_with_secret
 
-    with logs() as log, watched_world(own_azurite, tmp_path) as (world, answers, storage):
-        with around(world, "plan_copy", leaking):
+    with (
+        record_logs() as log,
+        open_recorded_world(own_azurite, tmp_path) as (world, responses, storage),
+    ):
+        with around(world, "plan_copy", leak):
             run = world.land(**fields_of(KEY))
-        asked_everywhere(world, [run["run_id"]])
-        places = everything(own_azurite, tmp_path, answers, log, capfd)
-        secrets = secrets_of(own_azurite, storage)
-    found = {(place.split()[0], what.split()[0]) for place, what in find(places, secrets)}
-    assert {("file", "signature"), ("log", "signature")} <= found
+        request_everything(world, [run["run_id"]])
+        places = read_all_places(own_azurite, tmp_path, responses, log, capfd)
+        secrets = get_secrets(own_azurite, storage)
+    kinds = {(place.split()[0], what.split()[0]) for place, what in find_secrets(places, secrets)}
+    assert {("file", "signature"), ("log", "signature")} <= kinds

@@ -1,1 +1,1 @@
-"""The Graph client over real sockets: against the simulator, and in a fresh interpreter."""
+"""Tests of the Graph client with real connections."""

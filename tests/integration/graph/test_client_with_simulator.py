@@ -1,4 +1,4 @@
-"""An export from the POST to its manifest, in each of the ways in which the service may answer."""
+"""Exports with every behaviour and fault of the simulator."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -51,14 +51,15 @@ async def graph(origin: str) -> AsyncIterator[GraphBillingClient]:
     await graph.close()
 
 
-def key_of(simulator: Simulator, dataset: str) -> str:
+def get_key(simulator: Simulator, dataset: str) -> str:
     if dataset.startswith("unbilled"):
         return f"{dataset}/{simulator.month('last')}/{simulator.partner.currencies[0]}/full"
-    return f"{dataset}/{next(invoice.invoice_id for invoice in simulator.invoices() if not invoice.legacy)}/full"
+    invoice = next(invoice for invoice in simulator.invoices() if not invoice.legacy)
+    return f"{dataset}/{invoice.invoice_id}/full"
 
 
-async def export(graph: GraphBillingClient, simulator: Simulator, key: str) -> OperationState:
-    """Asks, and looks until it is over, without waiting for anything."""
+async def run_export(graph: GraphBillingClient, simulator: Simulator, key: str) -> OperationState:
+    """Start an export, and poll its operation up to five times without a wait."""
     parsed = ExportKey.parse(key)
     word = next((word for word in ("current", "last") if f"/{simulator.month(word)}/" in key), None)
     started = await graph.start_export(parsed, word)  # type: ignore[arg-type]
@@ -71,28 +72,28 @@ async def export(graph: GraphBillingClient, simulator: Simulator, key: str) -> O
 
 @pytest.mark.parametrize("version", ["v1.0", "beta"])
 @pytest.mark.parametrize("dataset", DATASETS)
-async def test_each_dataset_on_each_version(
+async def test_export_of_each_dataset_and_api_version_returns_manifest(
     simulator: Simulator, origin: str, version: str, dataset: str
 ) -> None:
     graph = GraphBillingClient(base_url=f"{origin}/{version}", credential=None, clock=SystemClock())
-    key = key_of(simulator, dataset)
+    key = get_key(simulator, dataset)
 
-    ready = await export(graph, simulator, key)
+    result = await run_export(graph, simulator, key)
     await graph.close()
 
-    assert isinstance(ready, OperationSucceeded) and ready.request_id
+    assert isinstance(result, OperationSucceeded) and result.request_id
     expected = simulator.expected(key)
-    assert ready.manifest.etag == expected.etag
-    assert {blob.name for blob in ready.manifest.blobs} == {blob.name for blob in expected.blobs}
+    assert result.manifest.etag == expected.etag
+    assert {blob.name for blob in result.manifest.blobs} == {blob.name for blob in expected.blobs}
     allowed = create_source_rules(
         [simulator.storage_origin], simulator.partner.tenant_id, loopback=True
     )
-    validate_manifest(ready.manifest, ExportKey.parse(key), allowed)
+    validate_manifest(result.manifest, ExportKey.parse(key), allowed)
     assert len(simulator.requests_of("start")) == 1 and len(simulator.requests_of("poll")) == 3
 
 
-# What ends otherwise than in a manifest; `unknown_invoice` and the like are asked for by nobody here.
-ENDS: dict[tuple[str, Any], str] = {
+# The results of behaviours that do not end with a manifest.
+EXPECTED_RESULTS: dict[tuple[str, Any], str] = {
     ("location", "absent"): "graph_location_missing",
     ("permission", "denied"): "graph_forbidden",
     ("authorization", "required"): "graph_unauthorized",
@@ -101,34 +102,40 @@ ENDS: dict[tuple[str, Any], str] = {
     ("operation_end", "failed_other"): "5003",
     ("operation_end", "never"): "running",
     ("ready_after_seconds", 2): "running",
-    ("operation_lifetime_reads", 3): "ready",
+    ("operation_lifetime_reads", 3): "succeeded",
     ("throttle_every", 3): "graph_throttled",
     ("hostile_manifest", "no_sas"): "graph_malformed",
     ("hostile_manifest", "empty_root"): "graph_malformed",
 }
 
 
-async def test_every_switch(simulator: Simulator, graph: GraphBillingClient) -> None:
-    key, plain, ends = (
-        key_of(simulator, "unbilled_usage"),
+async def test_export_with_each_behaviour_returns_expected_result(
+    simulator: Simulator, graph: GraphBillingClient
+) -> None:
+    key, plain, results = (
+        get_key(simulator, "unbilled_usage"),
         Behaviour(),
         dict[tuple[str, Any], str](),
     )
     for behaviour in matrix():
         simulator.behaviour = behaviour
-        [switch] = [
+        [change] = [
             (name, value)
             for name, value in vars(behaviour).items()
             if value != getattr(plain, name)
         ] or [("", None)]
-        ends[switch] = await ending(graph, simulator, key)
-    wrong = {switch: end for switch, end in ends.items() if end != ENDS.get(switch, "ready")}
-    assert not wrong and set(ENDS) <= set(ends)
+        results[change] = await get_result(graph, simulator, key)
+    unexpected = {
+        change: result
+        for change, result in results.items()
+        if result != EXPECTED_RESULTS.get(change, "succeeded")
+    }
+    assert not unexpected and set(EXPECTED_RESULTS) <= set(results)
 
 
-async def ending(graph: GraphBillingClient, simulator: Simulator, key: str) -> str:
+async def get_result(graph: GraphBillingClient, simulator: Simulator, key: str) -> str:
     try:
-        state = await export(graph, simulator, key)
+        state = await run_export(graph, simulator, key)
     except BillingExportError as error:
         return error.code
     return (
@@ -136,13 +143,13 @@ async def ending(graph: GraphBillingClient, simulator: Simulator, key: str) -> s
         if isinstance(state, OperationFailed)
         else "running"
         if isinstance(state, OperationRunning)
-        else "ready"
+        else "succeeded"
     )
 
 
 @pytest.mark.parametrize("step", ["start", "poll", "manifest"])
 @pytest.mark.parametrize(
-    ("answer", "code"),
+    ("fault", "code"),
     [
         (FaultResponse(drop=True), "graph_unavailable"),
         (FaultResponse(status=503, headers={"Retry-After": "7"}), "graph_unavailable"),
@@ -153,23 +160,23 @@ async def ending(graph: GraphBillingClient, simulator: Simulator, key: str) -> s
         (FaultResponse(status=403, body="graph_error_numeric"), "graph_forbidden"),
     ],
 )
-async def test_a_fault_is_met_once(
+async def test_export_with_fault_sends_one_request(
     simulator: Simulator,
     graph: GraphBillingClient,
     step: str,
-    answer: FaultResponse,
+    fault: FaultResponse,
     code: str,
 ) -> None:
     simulator.behaviour = replace(Behaviour(), manifest="link", ready_after_polls=0)
-    simulator.faults = Faults(Rule(Match(operation=step), answer))  # type: ignore[arg-type]
-    with pytest.raises(BillingExportError) as caught:
-        await export(graph, simulator, key_of(simulator, "billed_usage"))
-    expected = "graph_location_missing" if step == "start" and answer.status == 200 else code
-    assert caught.value.code == expected and len(simulator.requests_of(step)) == 1
-    if "Retry-After" in answer.headers:
+    simulator.faults = Faults(Rule(Match(operation=step), fault))  # type: ignore[arg-type]
+    with pytest.raises(BillingExportError) as raised:
+        await run_export(graph, simulator, get_key(simulator, "billed_usage"))
+    expected = "graph_location_missing" if step == "start" and fault.status == 200 else code
+    assert raised.value.code == expected and len(simulator.requests_of(step)) == 1
+    if "Retry-After" in fault.headers:
         assert (
-            isinstance(caught.value, ThrottledError | UnavailableError)
-            and caught.value.retry_after_seconds == 7
+            isinstance(raised.value, ThrottledError | UnavailableError)
+            and raised.value.retry_after_seconds == 7
         )
 
 
@@ -181,18 +188,18 @@ async def test_a_fault_is_met_once(
         FaultResponse(body="text_html"),
     ],
 )
-async def test_an_answer_that_breaks_off(
+async def test_export_with_interrupted_response_raises_unavailable(
     simulator: Simulator, graph: GraphBillingClient, fault: FaultResponse
 ) -> None:
     simulator.behaviour = replace(Behaviour(), ready_after_polls=0)
     simulator.faults = Faults(Rule(Match(operation="poll"), fault))
-    with pytest.raises(UnavailableError) as caught:
-        await export(graph, simulator, key_of(simulator, "billed_usage"))
-    assert caught.value.code == ("graph_unavailable" if fault.drop_after else "graph_malformed")
-    assert caught.value.__context__ is None
+    with pytest.raises(UnavailableError) as raised:
+        await run_export(graph, simulator, get_key(simulator, "billed_usage"))
+    assert raised.value.code == ("graph_unavailable" if fault.drop_after else "graph_malformed")
+    assert raised.value.__context__ is None
 
 
-async def test_nobody_listens() -> None:
+async def test_get_operation_without_server_raises_unavailable() -> None:
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     server.close()
@@ -200,7 +207,7 @@ async def test_nobody_listens() -> None:
     graph = GraphBillingClient(
         base_url=f"http://127.0.0.1:{port}/v1.0", credential=None, clock=SystemClock()
     )
-    with pytest.raises(UnavailableError) as caught:
+    with pytest.raises(UnavailableError) as raised:
         await graph.get_operation("a")
     await graph.close()
-    assert caught.value.code == "graph_unavailable"
+    assert raised.value.code == "graph_unavailable"

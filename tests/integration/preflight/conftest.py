@@ -126,7 +126,10 @@ def connection_without(account: Account, permission: str) -> str:
         expiry,
         services=Services(blob=True),
     )
-    return f"AccountName={account.name};BlobEndpoint={account.blob_url};SharedAccessSignature={blob_sas}"
+    return (
+        f"AccountName={account.name};BlobEndpoint={account.blob_url};"
+        f"SharedAccessSignature={blob_sas}"
+    )
 
 
 def tables_connection_without(account: Account, permission: str) -> str:
@@ -142,7 +145,10 @@ def tables_connection_without(account: Account, permission: str) -> str:
         TablePermissions(**permissions),
         datetime.now(UTC) + timedelta(hours=1),
     )
-    return f"AccountName={account.name};TableEndpoint={account.table_url};SharedAccessSignature={table_sas}"
+    return (
+        f"AccountName={account.name};TableEndpoint={account.table_url};"
+        f"SharedAccessSignature={table_sas}"
+    )
 
 
 def host_connection_without(account: Account, service: str) -> str:
@@ -158,8 +164,9 @@ def host_connection_without(account: Account, service: str) -> str:
         services=services,
     )
     return (
-        f"AccountName={account.name};BlobEndpoint={account.blob_url};QueueEndpoint={account.queue_url};"
-        f"TableEndpoint={account.table_url};SharedAccessSignature={sas}"
+        f"AccountName={account.name};BlobEndpoint={account.blob_url};"
+        f"QueueEndpoint={account.queue_url};TableEndpoint={account.table_url};"
+        f"SharedAccessSignature={sas}"
     )
 
 

@@ -34,7 +34,9 @@ FORBIDDEN_RESPONSE = httpx.Response(
         ),
         (
             {
-                "AzureWebJobsStorage": "AccountName=funchost;AccountKey=a2V5==;EndpointSuffix=core.example"
+                "AzureWebJobsStorage": (
+                    "AccountName=funchost;AccountKey=a2V5==;EndpointSuffix=core.example"
+                )
             },
             {
                 "blob": "https://funchost.blob.core.example",
@@ -44,8 +46,10 @@ FORBIDDEN_RESPONSE = httpx.Response(
         ),
         (
             {
-                "AzureWebJobsStorage": "BlobEndpoint=https://b/;QueueEndpoint=https://q;TableEndpoint=https://t;"
-                "SharedAccessSignature=?sv=1&sig=abc"
+                "AzureWebJobsStorage": (
+                    "BlobEndpoint=https://b/;QueueEndpoint=https://q;TableEndpoint=https://t;"
+                    "SharedAccessSignature=?sv=1&sig=abc"
+                )
             },
             {"blob": "https://b", "queue": "https://q", "table": "https://t"},
         ),
