@@ -14,7 +14,7 @@ import time
 from dataclasses import replace
 
 from bench.copy_memory import Peak, resident_mb
-from tests.support.in_memory import MemoryWorld
+from tests.support.in_memory import InMemoryEnvironment
 from tests.support.year import CALM, partner
 
 MAX_EVENTS = 2_000
@@ -30,23 +30,23 @@ def run_cycle(due: int) -> tuple[float, int, int, float]:
     of the memory in MB.
     """
     months = due // RUNS_PER_MONTH
-    with MemoryWorld(
+    with InMemoryEnvironment(
         partner=replace(partner(*CURRENCIES), invoice_months=months),
         behaviour=CALM,
         INVOICE_SOURCE="partner_center",
         INVOICE_LOOKBACK_MONTHS=str(months),
         EXPORT_DATASETS="billed_usage,billed_reconciliation",
-    ) as world:
+    ) as env:
         gc.collect()
         idle = resident_mb()
         with Peak() as peak:
             started_at = time.perf_counter()
-            cycle = world.run_cycle()
+            cycle = env.run_cycle()
             seconds = time.perf_counter() - started_at
         assert len(cycle["runs"]) == due and cycle["outcomes"] == {"landed": due}, cycle["outcomes"]
         events = {
-            instance["instanceId"]: len(world.host.history(instance["instanceId"]))
-            for instance in world.host.instances()
+            instance["instanceId"]: len(env.host.history(instance["instanceId"]))
+            for instance in env.host.instances()
         }
         return seconds, events[cycle["cycle_id"]], max(events.values()), peak.highest - idle
 

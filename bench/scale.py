@@ -13,7 +13,7 @@ import time
 
 from bench.copy_memory import Peak, resident_mb
 from local.azurite import Azurite
-from tests.support.world import World
+from tests.support.app_environment import AppEnvironment
 
 BLOB_BYTES = 65_536
 MAX_EVENTS = 1_000
@@ -27,19 +27,19 @@ def land(azurite: Azurite, blobs: int, blob_bytes: int) -> tuple[float, int, flo
     Returns the seconds, the history events of the longest instance, and the growth of the memory in
     MB.
     """
-    with World(azurite) as world:
-        key = f"billed_usage/{world.invoice_id}/full"
-        world.simulator.fill(key, blobs=blobs, blob_bytes=blob_bytes)
-        world.simulator.publish(key)
+    with AppEnvironment(azurite) as env:
+        key = f"billed_usage/{env.invoice_id}/full"
+        env.simulator.fill(key, blobs=blobs, blob_bytes=blob_bytes)
+        env.simulator.publish(key)
         idle = resident_mb()
         with Peak() as peak:
             started_at = time.perf_counter()
-            run_id = world.start()
-            end = world.finish(run_id, 3600)
+            run_id = env.start()
+            end = env.finish(run_id, 3600)
             seconds = time.perf_counter() - started_at
         assert end["outcome"] == "landed" and end["blobs"]["landed"] == blobs, end
         longest = max(
-            len(world.host.history(instance["instanceId"])) for instance in world.host.instances()
+            len(env.host.history(instance["instanceId"])) for instance in env.host.instances()
         )
         return seconds, longest, peak.highest - idle
 

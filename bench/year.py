@@ -11,7 +11,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from tests.support.in_memory import MemoryWorld
+from tests.support.in_memory import InMemoryEnvironment
 from tests.support.year import CALM, Story, landed, partner, told
 
 START = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
@@ -23,16 +23,16 @@ def main(days: int = 365) -> bool:
     """Run the simulation and return whether all versions landed as expected."""
     logging.disable(logging.CRITICAL)  # outages and throttling are part of the simulation
     story, started_at = Story(START, days, CURRENCIES), time.perf_counter()
-    with MemoryWorld(
+    with InMemoryEnvironment(
         start=story.start, partner=partner(*story.currencies), behaviour=CALM, timers=True
-    ) as world:
+    ) as env:
         story.play(
-            world,
+            env,
             progress=lambda now: print(f"\r{now:%Y-%m-%d}", end="", flush=True),
             seconds=3_600,
         )
-        versions, expected, summary = landed(world), story.expected(world), told(world)
-        months = {invoice.invoice_id: str(invoice.month) for invoice in world.simulator.invoices()}
+        versions, expected, summary = landed(env), story.expected(env), told(env)
+        months = {invoice.invoice_id: str(invoice.month) for invoice in env.simulator.invoices()}
     seconds = time.perf_counter() - started_at
     print("\r" + grid(versions, expected, months))
     passed = versions == expected and summary.requests <= summary.budget

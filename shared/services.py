@@ -1,14 +1,14 @@
-"""The only place that puts the parts together: settings in, a working app out. Tests put their own parts in here.
+"""Creates the clients and stores of the app from its settings.
 
-Heavy SDKs are imported when a part is first used, so that a cold start pays for what it does. Everything asynchronous
-belongs to the one event loop of the worker.
+Each part is created at its first use, and heavy SDKs are imported only then, to keep the cold start
+short. All asynchronous parts belong to the one event loop of the worker.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -41,19 +41,27 @@ T = TypeVar("T")
 
 @dataclass
 class Services:
-    """What activities and triggers work with. One per process; each part is made at its first use.
+    """The parts that activities and triggers use; one instance per process.
 
-    `locking` False takes the ledger's locks away: for the tests that show that correctness does not rest on them.
+    Attributes:
+        settings: The settings of the app.
+        clock: The source of the current time.
+        locking: Whether the ledger uses locks. Tests disable them to verify that correctness does
+            not depend on locks.
+        overrides: Factories by name of the part, which replace the default ones, for example
+            `{"ledger": lambda app: Ledger(tables, app.clock)}`.
     """
 
     settings: Settings
     clock: Clock = field(default_factory=SystemClock)
     locking: bool = True
+    overrides: Mapping[str, Callable[[Services], object]] = field(default_factory=dict)
     _parts: dict[str, object] = field(default_factory=dict, repr=False)
 
-    def _part(self, name: str, make: Callable[[], T]) -> T:
+    def _part(self, name: str, create: Callable[[], T]) -> T:
         if name not in self._parts:
-            self._parts[name] = make()
+            override = self.overrides.get(name)
+            self._parts[name] = override(self) if override else create()
         return cast(T, self._parts[name])
 
     @property
@@ -66,47 +74,53 @@ class Services:
 
     @property
     def ledger(self) -> Ledger:
-        def make() -> Ledger:
-            where = self.settings.landing_storage
+        def create() -> Ledger:
+            connection_string = self.settings.landing_storage
             tables = Tables(
                 self.settings.landing_table_prefix,
-                connection_string=where.get_secret_value() if where else None,
-                endpoint=None if where else self.settings.landing_table_uri,
-                credential=None if where else self._storage_credential,
+                connection_string=connection_string.get_secret_value()
+                if connection_string
+                else None,
+                endpoint=None if connection_string else self.settings.landing_table_uri,
+                credential=None if connection_string else self._storage_credential,
             )
             return Ledger(tables, self.clock, hub=self.settings.task_hub_name, locking=self.locking)
 
-        return self._part("ledger", make)
+        return self._part("ledger", create)
 
     @property
     def landing(self) -> LandingStore:
-        def make() -> LandingStore:
+        def create() -> LandingStore:
             from shared.landing.store import LandingStore
 
-            where = self.settings.landing_storage
+            connection_string = self.settings.landing_storage
             return LandingStore(
                 container=self.settings.landing_container,
                 prefix=self.settings.landing_prefix,
                 clock=self.clock,
-                connection_string=where.get_secret_value() if where else None,
-                account_url=None if where else self.settings.landing_blob_uri,
-                credential=None if where else self._storage_credential,
+                connection_string=connection_string.get_secret_value()
+                if connection_string
+                else None,
+                account_url=None if connection_string else self.settings.landing_blob_uri,
+                credential=None if connection_string else self._storage_credential,
             )
 
-        return self._part("landing", make)
+        return self._part("landing", create)
 
     @property
     def graph(self) -> ThrottledGraphClient:
         """The client of the runs, which applies the throttle that all instances share."""
 
-        def make() -> ThrottledGraphClient:
+        def create() -> ThrottledGraphClient:
             return ThrottledGraphClient(self.graph_client, self.ledger.throttle)
 
-        return self._part("graph", make)
+        return self._part("graph", create)
 
     @property
     def graph_client(self) -> GraphBillingClient:
-        def make() -> GraphBillingClient:
+        """The client without the throttle, for the preflight."""
+
+        def create() -> GraphBillingClient:
             from shared.graph.client import GraphBillingClient
 
             return GraphBillingClient(
@@ -115,18 +129,18 @@ class Services:
                 clock=self.clock,
             )
 
-        return self._part("graph_client", make)
+        return self._part("graph_client", create)
 
     @property
     def planner(self) -> Planner:
-        def make() -> Planner:
+        def create() -> Planner:
             return Planner(self.settings, self.ledger, lambda: self.partner_center.list_invoices())
 
-        return self._part("planner", make)
+        return self._part("planner", create)
 
     @property
     def partner_center(self) -> PartnerCenterClient:
-        def make() -> PartnerCenterClient:
+        def create() -> PartnerCenterClient:
             from shared.partner_center.client import PartnerCenterClient
 
             return PartnerCenterClient(
@@ -135,33 +149,33 @@ class Services:
                 clock=self.clock,
             )
 
-        return self._part("partner_center", make)
+        return self._part("partner_center", create)
 
     @property
     def manifests(self) -> ManifestCache:
-        def make() -> ManifestCache:
+        def create() -> ManifestCache:
             from shared.transfer.manifest_cache import ManifestCache
 
-            return ManifestCache(self._fetch_manifest, self.clock)
+            return ManifestCache(self.fetch_manifest, self.clock)
 
-        return self._part("manifests", make)
+        return self._part("manifests", create)
 
     @property
     def copier(self) -> Copier:
-        def make() -> Copier:
+        def create() -> Copier:
             from shared.transfer.copier import Copier
 
             return Copier(
                 self.landing, self.manifests, self.clock, concurrency=self.settings.copy_concurrency
             )
 
-        return self._part("copier", make)
+        return self._part("copier", create)
 
     @property
     def preflight(self) -> Preflight:
-        """Examines this very app: its clients are those of the runs."""
+        """The preflight of this app, which uses the same clients as the runs."""
 
-        def make() -> Preflight:
+        def create() -> Preflight:
             from shared.preflight.context import PreflightContext
             from shared.preflight.preflight import Preflight
 
@@ -185,9 +199,9 @@ class Services:
                 )
             )
 
-        return self._part("preflight", make)
+        return self._part("preflight", create)
 
-    async def _fetch_manifest(self, operation_id: str) -> Manifest:
+    async def fetch_manifest(self, operation_id: str) -> Manifest:
         """Return the manifest, after every check that does not require an export key."""
         manifest = await self.graph.get_manifest(operation_id)
         validate_source(manifest.root_directory, self.rules)
@@ -196,16 +210,16 @@ class Services:
 
     @property
     def _storage_credential(self) -> AsyncTokenCredential:
-        def make() -> AsyncTokenCredential:
+        def create() -> AsyncTokenCredential:
             from shared.identity import create_storage_credential
 
             return create_storage_credential(self.settings.azure_client_id)
 
-        return self._part("storage_credential", make)
+        return self._part("storage_credential", create)
 
     @property
     def _graph_credential(self) -> AsyncTokenCredential | None:
-        def make() -> AsyncTokenCredential | None:
+        def create() -> AsyncTokenCredential | None:
             from shared.identity import create_credential
 
             return create_credential(
@@ -215,11 +229,11 @@ class Services:
                 partner_app_client_id=self.settings.partner_app_client_id,
             )
 
-        return self._part("graph_credential", make)
+        return self._part("graph_credential", create)
 
     @property
     def _partner_center_credential(self) -> AsyncTokenCredential | None:
-        def make() -> AsyncTokenCredential | None:
+        def create() -> AsyncTokenCredential | None:
             from shared.identity import create_credential
 
             return create_credential(
@@ -229,10 +243,10 @@ class Services:
                 partner_app_client_id=self.settings.partner_center_app_client_id,
             )
 
-        return self._part("partner_center_credential", make)
+        return self._part("partner_center_credential", create)
 
     async def close(self) -> None:
-        """Ends every connection; the parts are made anew when asked for again."""
+        """Close all connections. A part is created again at its next use."""
         parts, self._parts = self._parts, {}
         for part in parts.values():
             close = getattr(part, "close", None)
@@ -245,7 +259,7 @@ _installed: list[Services] = []
 
 
 def services() -> Services:
-    """The process's services, made from the environment at first use."""
+    """Return the services of the process, created from the environment at first use."""
     with _lock:
         if not _installed:
             _installed.append(Services(get_settings()))
@@ -253,6 +267,6 @@ def services() -> Services:
 
 
 def install(replacement: Services | None) -> None:
-    """Tests put theirs in; None takes them out."""
+    """Replace the services of the process, or remove the replacement with None. For tests."""
     with _lock:
         _installed[:] = [replacement] if replacement is not None else []

@@ -6,7 +6,7 @@ import sys
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 from pathlib import Path
 from types import ModuleType
@@ -82,6 +82,16 @@ class FunctionIndex:
 
     def find(self, name: str) -> AppFunction | None:
         return self._by_name.get(name.lower())
+
+    @contextmanager
+    def override(self, name: str, **changes: Any) -> Iterator[None]:
+        """Replace attributes of a function, such as `call`, while the context is open."""
+        function = self._by_name[name.lower()]
+        self._by_name[name.lower()] = replace(function, **changes)
+        try:
+            yield
+        finally:
+            self._by_name[name.lower()] = function
 
     def of(self, trigger: str) -> list[AppFunction]:
         return [

@@ -190,6 +190,10 @@ class LocalHost:
             self._worker.start()
         self._engine.start()
 
+    def notify_changed(self) -> None:
+        """Make `run_until` evaluate its condition again."""
+        self._traffic.changed()
+
     def _fail(self, reason: str) -> None:
         self.failure = reason
         log.error("%s", reason)

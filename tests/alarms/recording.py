@@ -22,7 +22,7 @@ from shared.ledger.runs import OUTCOMES
 from shared.redaction import EVENT_LOGGER
 from shared.services import Services
 from shared.transfer.models import BlobResult, TransferRequest
-from tests.support.in_memory import MemoryCopier, MemoryWorld
+from tests.support.in_memory import InMemoryEnvironment, MemoryCopier, MemoryLanding
 from tests.support.year import CALM, Story, partner
 
 RECORDING = Path(__file__).with_name("recording.jsonl")
@@ -138,11 +138,13 @@ class PatchyCopier(MemoryCopier):
         ]
 
 
-class RecordedWorld(MemoryWorld):
-    def make_services(self) -> Services:
-        app = super().make_services()
-        assert self.kept is not None
-        self.copier = app._parts["copier"] = PatchyCopier(self.kept, self.storage)
+class RecordedEnvironment(InMemoryEnvironment):
+    def create_copier(self, landing: MemoryLanding) -> MemoryCopier:
+        self.copier = PatchyCopier(landing, self.storage)
+        return self.copier
+
+    def create_services(self) -> Services:
+        app = super().create_services()
         app.preflight._checks = tuple(
             check for check in app.preflight._checks if check.name not in OF_STORAGE
         )
@@ -151,30 +153,30 @@ class RecordedWorld(MemoryWorld):
 
 def play() -> list[Trace]:
     """The recording, anew: a few seconds."""
-    world = RecordedWorld(
+    env = RecordedEnvironment(
         start=STORY.start, partner=partner(*STORY.currencies), behaviour=CALM, timers=True
     )
-    with world, listening(world.clock) as heard:
-        STORY.play(world)
-        by_hand(world)
+    with env, listening(env.clock) as heard:
+        STORY.play(env)
+        by_hand(env)
     return heard
 
 
-def by_hand(world: RecordedWorld) -> None:
+def by_hand(env: RecordedEnvironment) -> None:
     """The last morning: a file that cannot be read, a run by hand, its retry, a round and a catch-up by hand."""
-    invoice = next(one.invoice_id for one in reversed(world.simulator.invoices()) if not one.legacy)
-    world.simulator.behaviour = replace(CALM, ready_after_polls=1)
-    world.copier.patchy = True
-    failed = world.land("billed_usage", invoice_id=invoice, force=True)
+    invoice = next(one.invoice_id for one in reversed(env.simulator.invoices()) if not one.legacy)
+    env.simulator.behaviour = replace(CALM, ready_after_polls=1)
+    env.copier.patchy = True
+    failed = env.land("billed_usage", invoice_id=invoice, force=True)
     assert failed["outcome"] == "incomplete", failed
-    world.copier.patchy = False
-    again = world.post(f"/api/runs/{failed['run_id']}/retry")
-    assert world.finish(again["run_id"])["outcome"] == "landed"
-    world.run_cycle()
-    backfill = world.post(
+    env.copier.patchy = False
+    again = env.post(f"/api/runs/{failed['run_id']}/retry")
+    assert env.finish(again["run_id"])["outcome"] == "landed"
+    env.run_cycle()
+    backfill = env.post(
         "/api/backfills", {"from": "2026-11", "to": "2026-11", "datasets": ["billed_usage"]}
     )
-    world.host.wait(backfill["backfill_id"], 60)
+    env.host.wait(backfill["backfill_id"], 60)
 
 
 if __name__ == "__main__":

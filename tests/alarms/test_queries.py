@@ -9,7 +9,7 @@ import pytest
 
 from shared.exports import Dataset
 from shared.ledger.runs import OUTCOMES
-from shared.planning.due import FAILED
+from shared.messages import FAILED_OUTCOMES
 from tests.alarms.engine import (
     ALERTS,
     TWO_DAYS,
@@ -117,7 +117,7 @@ def test_the_words_are_those_of_the_app() -> None:
                 r"'(\w+)'", query("run-failed").split("where outcome in ")[1].splitlines()[0]
             )
         )
-        == FAILED
+        == FAILED_OUTCOMES
     )
     assert lets(query("silence"))["datasets"].strip("'").split(",") == [
         dataset.value for dataset in Dataset

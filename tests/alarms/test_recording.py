@@ -7,7 +7,7 @@ import pytest
 
 from shared.redaction import EVENT_LOGGER
 from tests.alarms.recording import ROLE, Trace, play, recorded, shapes, written
-from tests.docs.test_operations import documented, in_the_code
+from tests.docs.test_operations import documented_events, emitted_events
 
 AGAIN = "the events are not what they were: run python -m tests.alarms.recording, and see what the queries make of it"
 
@@ -21,8 +21,8 @@ def test_what_the_code_says_today_is_what_was_recorded() -> None:
 
 
 def test_every_event_of_the_code_was_recorded_and_every_recorded_fact_is_documented() -> None:
-    known, there = documented(), shapes(recorded())
-    assert set(there) == set(in_the_code()), AGAIN
+    known, there = documented_events(), shapes(recorded())
+    assert set(there) == set(emitted_events()), AGAIN
     for name, facts in there.items():
         assert set(facts) - {"event_id", "app_version", "instance_id", "trace_id"} <= known[name], (
             name

@@ -12,7 +12,7 @@ from azure.data.tables import TableServiceClient
 from local.azurite import Azurite
 from local.simulator.behaviour import Behaviour
 from local.simulator.faults import FaultResponse, Faults, Match
-from tests.support.world import World
+from tests.support.app_environment import AppEnvironment
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
 TABLES = DOCUMENT.split("## Read the tables directly")[1]
@@ -27,7 +27,7 @@ EXAMPLE_VERSION = "20261108T093700Z-3f9a1c20"
 class Ledger:
     """An app with an incomplete, a landed, a failed and a live run, and a cycle."""
 
-    world: World
+    env: AppEnvironment
     incomplete: dict[str, Any]
     landed: dict[str, Any]
     failed: dict[str, Any]
@@ -39,46 +39,46 @@ class Ledger:
         for example, value in {
             EXAMPLE_RUN: self.incomplete["run_id"],
             EXAMPLE_VERSION: self.incomplete["version"],
-            EXAMPLE_INVOICE: self.world.invoice_id,
+            EXAMPLE_INVOICE: self.env.invoice_id,
         }.items():
             filter_text = filter_text.replace(example, value)
-        connection = self.world.azurite.landing.connection_string
+        connection = self.env.azurite.landing.connection_string
         with TableServiceClient.from_connection_string(connection) as service:
-            client = service.get_table_client(self.world.name + table)
+            client = service.get_table_client(self.env.name + table)
             return [dict(row) for row in client.query_entities(filter_text)]
 
     def list_run_ids(self) -> list[str]:
         """Return the IDs of the runs of the month as the API lists them."""
-        return [run["run_id"] for run in self.world.get("/api/runs")["runs"]]
+        return [run["run_id"] for run in self.env.get("/api/runs")["runs"]]
 
 
 @pytest.fixture(scope="module")
 def ledger(azurite: Azurite) -> Iterator[Ledger]:
-    with World(
+    with AppEnvironment(
         azurite,
         behaviour=Behaviour(ready_after_polls=0),
         storage_proxy=True,
         EXPORT_DATASETS="unbilled_usage",
         EXPORT_PERIODS="current",
-    ) as world:
-        blobs = world.simulator.expected(f"billed_usage/{world.invoice_id}/full").blobs
-        world.simulator.faults.add(
+    ) as env:
+        blobs = env.simulator.expected(f"billed_usage/{env.invoice_id}/full").blobs
+        env.simulator.faults.add(
             Match(operation="blob", path=f"*{blobs[0].name}"), FaultResponse(status=404)
         )
-        incomplete = world.land("billed_usage")
-        world.simulator.faults = Faults()
-        invoices = [invoice for invoice in world.simulator.invoices() if not invoice.legacy]
-        landed = world.land("billed_usage", invoice_id=invoices[-2].invoice_id)
-        failed = world.land("billed_usage", invoice_id="G099999999")
-        cycle_id = world.post("/api/cycles")["cycle_id"]
-        world.host.wait(cycle_id)
-        world.simulator.behaviour = Behaviour(ready_after_seconds=7_200, retry_after_seconds=3_600)
-        live_run_id = world.start("unbilled_reconciliation")
-        world.host.run_until(lambda: world.run_row(live_run_id).polls or None)
+        incomplete = env.land("billed_usage")
+        env.simulator.faults = Faults()
+        invoices = [invoice for invoice in env.simulator.invoices() if not invoice.legacy]
+        landed = env.land("billed_usage", invoice_id=invoices[-2].invoice_id)
+        failed = env.land("billed_usage", invoice_id="G099999999")
+        cycle_id = env.post("/api/cycles")["cycle_id"]
+        env.host.wait(cycle_id)
+        env.simulator.behaviour = Behaviour(ready_after_seconds=7_200, retry_after_seconds=3_600)
+        live_run_id = env.start("unbilled_reconciliation")
+        env.host.run_until(lambda: env.run_row(live_run_id).polls or None)
         outcomes = [run["outcome"] for run in (incomplete, landed, failed)]
         assert outcomes == ["incomplete", "landed", "failed"]
-        cycle = world.get(f"/api/cycles/{cycle_id}")
-        yield Ledger(world, incomplete, landed, failed, cycle, live_run_id)
+        cycle = env.get(f"/api/cycles/{cycle_id}")
+        yield Ledger(env, incomplete, landed, failed, cycle, live_run_id)
 
 
 # question -> the column to check, and its expected values

@@ -18,7 +18,7 @@ from local.azurite import Azurite
 from local.simulator.behaviour import Behaviour
 from local.simulator.faults import FaultResponse, Faults, Match
 from local.stack import NEVER_SCHEDULE, run_stack
-from tests.support.world import World
+from tests.support.app_environment import AppEnvironment
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -68,22 +68,22 @@ def test_document_lists_all_events_with_their_fields() -> None:
 
 
 @pytest.fixture(scope="module")
-def world(azurite: Azurite) -> Iterator[World]:
-    with World(azurite, behaviour=Behaviour(retry_after_seconds=20), storage_proxy=True) as world:
-        yield world
+def env(azurite: Azurite) -> Iterator[AppEnvironment]:
+    with AppEnvironment(
+        azurite, behaviour=Behaviour(retry_after_seconds=20), storage_proxy=True
+    ) as env:
+        yield env
 
 
-def land_with_missing_blob(world: World) -> dict[str, Any]:
+def land_with_missing_blob(env: AppEnvironment) -> dict[str, Any]:
     """Run an export of which one blob cannot be read."""
-    missing = world.simulator.expected(f"billed_usage/{world.invoice_id}/full").blobs[1].name
-    world.simulator.faults.add(
+    missing = env.simulator.expected(f"billed_usage/{env.invoice_id}/full").blobs[1].name
+    env.simulator.faults.add(
         Match(operation="start", nth=(1,)), FaultResponse(status=503, headers={"Retry-After": "60"})
     )
-    world.simulator.faults.add(
-        Match(operation="blob", path=f"*{missing}"), FaultResponse(status=404)
-    )
-    run = world.land("billed_usage")
-    world.simulator.faults = Faults()
+    env.simulator.faults.add(Match(operation="blob", path=f"*{missing}"), FaultResponse(status=404))
+    run = env.land("billed_usage")
+    env.simulator.faults = Faults()
     assert run["outcome"] == "incomplete"
     return run
 
@@ -120,12 +120,12 @@ def run_commands(app_url: str, folder: Path, wait: Callable[[str], Any]) -> list
 
 
 def test_commands_in_virtual_time_recover_failed_run(
-    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    env: AppEnvironment, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "partner_billing.events")
-    failed = land_with_missing_blob(world)
+    failed = land_with_missing_blob(env)
     status, runs, run, blobs, preflight, retry, landed, catalogue = run_commands(
-        world.host.base_url, tmp_path, world.host.wait
+        env.host.base_url, tmp_path, env.host.wait
     )
     assert status["live_runs"] == [] and status["next_tick_at"]
     assert (

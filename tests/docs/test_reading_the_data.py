@@ -19,7 +19,7 @@ import pytest
 
 from local.azurite import Azurite
 from local.simulator.partner import Partner
-from tests.support.world import World
+from tests.support.app_environment import AppEnvironment
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "reading-the-data.md").read_text(
     encoding="utf-8"
@@ -35,23 +35,25 @@ def blocks(marker: str, language: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def world(azurite: Azurite) -> Iterator[World]:
-    with World(azurite, simulated_partner=Partner(currencies=("USD", "EUR"), customers=4)) as world:
-        world.land("billed_usage")
-        world.simulator.restate(f"billed_usage/{world.invoice_id}/full", amount=Decimal("12.34"))
-        world.land("billed_usage")
+def env(azurite: Azurite) -> Iterator[AppEnvironment]:
+    with AppEnvironment(
+        azurite, simulated_partner=Partner(currencies=("USD", "EUR"), customers=4)
+    ) as env:
+        env.land("billed_usage")
+        env.simulator.restate(f"billed_usage/{env.invoice_id}/full", amount=Decimal("12.34"))
+        env.land("billed_usage")
         for month, currency in (("last", "EUR"), ("last", "USD"), ("current", "USD")):
-            world.land("unbilled_usage", billing_month=month, currency_code=currency)
-        yield world
+            env.land("unbilled_usage", billing_month=month, currency_code=currency)
+        yield env
 
 
 @pytest.fixture(scope="module")
-def landing(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def landing(env: AppEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The landing as a local folder, with an incomplete version."""
     folder = tmp_path_factory.mktemp("landing")
-    files = world.landed_files()
+    files = env.landed_files()
     incomplete = (
-        f"data/billed_usage/invoice_id={world.invoice_id}/attribute_set=full"
+        f"data/billed_usage/invoice_id={env.invoice_id}/attribute_set=full"
         "/version=20261121T120000Z-00000000/part-0.json.gz"
     )
     line = {
@@ -65,11 +67,11 @@ def landing(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def expected_totals(world: World, *keys: tuple[str, str]) -> Totals:
+def expected_totals(env: AppEnvironment, *keys: tuple[str, str]) -> Totals:
     """Compute totals from the simulator's data with the standard library."""
     totals: Totals = defaultdict(lambda: (0, Decimal(0)))
     for key, month in keys:
-        for blob in world.simulator.expected(key).blobs:
+        for blob in env.simulator.expected(key).blobs:
             for text in gzip.decompress(blob.content).splitlines():
                 line = json.loads(text, parse_float=Decimal, parse_int=Decimal)
                 group = (month, line["BillingCurrency"], key.split("/")[0])
@@ -81,11 +83,11 @@ def expected_totals(world: World, *keys: tuple[str, str]) -> Totals:
 
 
 @pytest.fixture(scope="module")
-def charged(world: World) -> Totals:
+def charged(env: AppEnvironment) -> Totals:
     """The totals per month and currency: billed if available (October in EUR), else unbilled."""
     totals = expected_totals(
-        world,
-        (f"billed_usage/{world.invoice_id}/full", "2026-10"),
+        env,
+        (f"billed_usage/{env.invoice_id}/full", "2026-10"),
         ("unbilled_usage/2026-10/USD/full", "2026-10"),
         ("unbilled_usage/2026-11/USD/full", "2026-11"),
     )
@@ -140,12 +142,12 @@ def test_polars_example_returns_correct_totals(
     assert "billed_usage" in capsys.readouterr().out
 
 
-def test_event_grid_filter_selects_only_catalogue(world: World) -> None:
+def test_event_grid_filter_selects_only_catalogue(env: AppEnvironment) -> None:
     [block] = blocks("checked: Event Grid filter", "json")
     event_filter = json.loads(block)
     assert event_filter["includedEventTypes"] == ["Microsoft.Storage.BlobCreated"]
     subjects = [
-        f"/blobServices/default/containers/billing/blobs/{name}" for name in world.landed_files()
+        f"/blobServices/default/containers/billing/blobs/{name}" for name in env.landed_files()
     ]
     selected = [
         subject
@@ -155,7 +157,7 @@ def test_event_grid_filter_selects_only_catalogue(world: World) -> None:
     ]
     assert selected == [
         "/blobServices/default/containers/billing/blobs/catalogue/billed_usage"
-        f"/invoice_id={world.invoice_id}/attribute_set=full/latest.json"
+        f"/invoice_id={env.invoice_id}/attribute_set=full/latest.json"
     ]
     command = re.search(r"^az eventgrid .*?^```", DOCUMENT, flags=re.MULTILINE | re.DOTALL)
     assert (
@@ -165,13 +167,13 @@ def test_event_grid_filter_selects_only_catalogue(world: World) -> None:
     )
 
 
-def test_unchanged_run_does_not_write_catalogue(world: World) -> None:
+def test_unchanged_run_does_not_write_catalogue(env: AppEnvironment) -> None:
     before = {
-        name: body for name, body in world.landed_files().items() if name.endswith("/latest.json")
+        name: body for name, body in env.landed_files().items() if name.endswith("/latest.json")
     }
-    assert world.land("billed_usage")["outcome"] == "unchanged"
+    assert env.land("billed_usage")["outcome"] == "unchanged"
     assert {
-        name: body for name, body in world.landed_files().items() if name.endswith("/latest.json")
+        name: body for name, body in env.landed_files().items() if name.endswith("/latest.json")
     } == before
 
 

@@ -1,5 +1,6 @@
 """Bringing the past: what is asked for, what is not, kills, cancels, and what is missing for good."""
 
+import asyncio
 import dataclasses
 import threading
 from collections.abc import Iterator
@@ -11,8 +12,7 @@ from typing import Any
 import pytest
 
 from local.simulator.behaviour import Behaviour
-from shared.services import install
-from tests.support.in_memory import SMALL, MemoryWorld
+from tests.support.in_memory import SMALL, InMemoryEnvironment
 
 BEHAVIOUR = Behaviour(ready_after_polls=0)
 YEARS = dataclasses.replace(SMALL, invoice_months=36, customers=1)
@@ -20,37 +20,27 @@ START = datetime(2027, 1, 10, 6, 0, tzinfo=UTC)
 SPAN = {"from": "2024-01", "to": "2026-12", "datasets": ["billed_usage"]}
 
 
-def open_world(**more: Any) -> MemoryWorld:
-    return MemoryWorld(**{"behaviour": BEHAVIOUR, "partner": YEARS, "start": START, **more})
+def open_hooked_environment(**more: Any) -> InMemoryEnvironment:
+    return InMemoryEnvironment(**{"behaviour": BEHAVIOUR, "partner": YEARS, "start": START, **more})
 
 
-def finish(world: MemoryWorld, backfill_id: str) -> dict[str, Any]:
-    world.host.wait(backfill_id, 300)
-    return dict(world.get(f"/api/backfills/{backfill_id}"))
+def finish(env: InMemoryEnvironment, backfill_id: str) -> dict[str, Any]:
+    env.host.wait(backfill_id, 300)
+    return dict(env.get(f"/api/backfills/{backfill_id}"))
 
 
-def landed_keys(world: MemoryWorld) -> list[str]:
-    return sorted(path for path in world.landed if path.endswith("latest.json"))
-
-
-def restart(world: MemoryWorld) -> None:
-    """The process is killed and another one starts on the same state: nothing in memory survives but storage."""
-    world.host.stop(drain=False)
-    old, world.app = world.app, world.make_services()
-    install(world.app)
-    world.on_loop(old.close())
-    world.host = world.open_host()
+def landed_keys(env: InMemoryEnvironment) -> list[str]:
+    return sorted(path for path in env.landed_files() if path.endswith("latest.json"))
 
 
 @contextmanager
-def stops_at(world: MemoryWorld, name: str, call: int) -> Iterator[threading.Event]:
-    """The so-manieth call of an activity stands still until its host is killed; the event says that it is there."""
-    import asyncio
+def block_nth_call(env: InMemoryEnvironment, name: str, call: int) -> Iterator[threading.Event]:
+    """Block the nth call of an activity until its host is killed; the event is set at that call."""
+    reached, calls = threading.Event(), 0
+    function = env.host.functions.find(name)
+    assert function is not None
 
-    reached, calls, index = threading.Event(), 0, world.host.functions._by_name
-    function = index[name]
-
-    async def called(**arguments: Any) -> Any:
+    async def wrapped(**arguments: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == call:
@@ -58,11 +48,8 @@ def stops_at(world: MemoryWorld, name: str, call: int) -> Iterator[threading.Eve
             await asyncio.Event().wait()
         return await function.call(**arguments)
 
-    index[name] = dataclasses.replace(function, call=called)
-    try:
+    with env.host.functions.override(name, call=wrapped):
         yield reached
-    finally:
-        index[name] = function
 
 
 @pytest.mark.parametrize(
@@ -71,30 +58,29 @@ def stops_at(world: MemoryWorld, name: str, call: int) -> Iterator[threading.Eve
 def test_killed_at_the_17th_of_36_invoices_it_ends_at_36_keys(
     tmp_path: Path, activity: str
 ) -> None:
-    with open_world(state_dir=tmp_path) as world:
-        backfill_id = world.post("/api/backfills", SPAN)["backfill_id"]
-        with stops_at(world, activity, 17) as reached:
-            world.host.run_until(reached.is_set, 120)
-            restart(world)
-        end = finish(world, backfill_id)
+    with open_hooked_environment(state_dir=tmp_path) as env:
+        backfill_id = env.post("/api/backfills", SPAN)["backfill_id"]
+        with block_nth_call(env, activity, 17) as reached:
+            env.host.run_until(reached.is_set, 120)
+            env.restart()
+        end = finish(env, backfill_id)
         assert (end["planned"], end["landed"], end["failed"], end["waiting"]) == (36, 36, 0, 0)
-        assert len(landed_keys(world)) == 36
-        assert len(world.simulator.requests_of("start")) <= 36 + 1  # one kill
+        assert len(landed_keys(env)) == 36
+        assert len(env.simulator.requests_of("start")) <= 36 + 1  # one kill
 
 
 def test_at_most_as_many_runs_at_once_as_the_setting_says() -> None:
     slow = Behaviour(ready_after_polls=0, ready_after_seconds=600, retry_after_seconds=600)
-    with open_world(behaviour=slow, EXPORT_PARALLELISM="3") as world:
-        backfill_id = world.post("/api/backfills", {**SPAN, "from": "2026-04"})["backfill_id"]
-        world.host.advance(timedelta(minutes=5))
-        half = world.get(f"/api/backfills/{backfill_id}")
+    with open_hooked_environment(behaviour=slow, EXPORT_PARALLELISM="3") as env:
+        backfill_id = env.post("/api/backfills", {**SPAN, "from": "2026-04"})["backfill_id"]
+        env.host.advance(timedelta(minutes=5))
+        half = env.get(f"/api/backfills/{backfill_id}")
         assert (
-            len(world.simulator.requests_of("start")) == 3
-            and half["waiting"] == 9 == half["planned"]
+            len(env.simulator.requests_of("start")) == 3 and half["waiting"] == 9 == half["planned"]
         )
-        world.host.advance(timedelta(minutes=8))
-        assert world.get(f"/api/backfills/{backfill_id}")["estimated_end"] > "2027-01-10T06:30:00Z"
-        end = finish(world, backfill_id)
+        env.host.advance(timedelta(minutes=8))
+        assert env.get(f"/api/backfills/{backfill_id}")["estimated_end"] > "2027-01-10T06:30:00Z"
+        end = finish(env, backfill_id)
         assert (end["state"], end["landed"], end["estimated_end"], end["outcomes"]) == (
             "ended",
             9,
@@ -104,23 +90,21 @@ def test_at_most_as_many_runs_at_once_as_the_setting_says() -> None:
 
 
 def test_a_second_backfill_asks_only_for_what_is_missing() -> None:
-    with open_world() as world:
-        finish(world, world.post("/api/backfills", {**SPAN, "from": "2026-10"})["backfill_id"])
-        before = len(world.simulator.requests_of("start"))
-        again = finish(
-            world, world.post("/api/backfills", {**SPAN, "from": "2026-09"})["backfill_id"]
-        )
+    with open_hooked_environment() as env:
+        finish(env, env.post("/api/backfills", {**SPAN, "from": "2026-10"})["backfill_id"])
+        before = len(env.simulator.requests_of("start"))
+        again = finish(env, env.post("/api/backfills", {**SPAN, "from": "2026-09"})["backfill_id"])
         assert (again["planned"], again["landed_before"], again["landed"]) == (4, 3, 4)
-        assert len(world.simulator.requests_of("start")) == before + 1
+        assert len(env.simulator.requests_of("start")) == before + 1
 
 
 def test_old_unbilled_months_are_not_served_without_a_request_and_gaps_say_so() -> None:
-    with open_world() as world:
+    with open_hooked_environment() as env:
         order = {"from": "2026-10", "to": "2027-01", "datasets": ["billed_usage", "unbilled_usage"]}
-        end = finish(world, world.post("/api/backfills", order)["backfill_id"])
+        end = finish(env, env.post("/api/backfills", order)["backfill_id"])
         assert (end["planned"], end["landed"], end["not_served"], end["failed"]) == (7, 5, 2, 0)
-        assert len(world.simulator.requests_of("start")) == 5
-        gaps = world.get("/api/gaps?from=2026-09&to=2027-01&datasets=billed_usage,unbilled_usage")[
+        assert len(env.simulator.requests_of("start")) == 5
+        gaps = env.get("/api/gaps?from=2026-09&to=2027-01&datasets=billed_usage,unbilled_usage")[
             "gaps"
         ]
         assert {(gap["dataset"], gap["billing_month"]): gap["state"] for gap in gaps} == {
@@ -138,18 +122,14 @@ def test_old_unbilled_months_are_not_served_without_a_request_and_gaps_say_so() 
 
 
 def test_what_failed_and_what_has_no_data_is_told() -> None:
-    with open_world() as world:
-        world.simulator.behaviour = Behaviour(ready_after_polls=0, operation_end="failed_5000")
-        end = finish(
-            world, world.post("/api/backfills", {**SPAN, "from": "2026-12"})["backfill_id"]
-        )
+    with open_hooked_environment() as env:
+        env.simulator.behaviour = Behaviour(ready_after_polls=0, operation_end="failed_5000")
+        end = finish(env, env.post("/api/backfills", {**SPAN, "from": "2026-12"})["backfill_id"])
         assert (end["no_data"], end["failed"]) == (1, 0)
-        world.simulator.behaviour = Behaviour(ready_after_polls=0, permission="denied")
-        end = finish(
-            world, world.post("/api/backfills", {**SPAN, "from": "2026-11"})["backfill_id"]
-        )
+        env.simulator.behaviour = Behaviour(ready_after_polls=0, permission="denied")
+        end = finish(env, env.post("/api/backfills", {**SPAN, "from": "2026-11"})["backfill_id"])
         assert (end["planned"], end["failed"], end["outcomes"]) == (2, 2, {"failed": 2})
-        [november, december] = world.get("/api/gaps?from=2026-11&to=2026-12&datasets=billed_usage")[
+        [november, december] = env.get("/api/gaps?from=2026-11&to=2026-12&datasets=billed_usage")[
             "gaps"
         ]
         assert (
@@ -160,17 +140,16 @@ def test_what_failed_and_what_has_no_data_is_told() -> None:
 
 def test_a_cancelled_backfill_begins_no_further_run_and_keeps_what_is_landed() -> None:
     slow = Behaviour(ready_after_polls=0, ready_after_seconds=600, retry_after_seconds=600)
-    with open_world(behaviour=slow, EXPORT_PARALLELISM="2") as world:
-        backfill_id = world.post("/api/backfills", {**SPAN, "from": "2026-03"})["backfill_id"]
-        world.host.advance(timedelta(minutes=12))
-        marked = world.post(f"/api/backfills/{backfill_id}/cancel")
+    with open_hooked_environment(behaviour=slow, EXPORT_PARALLELISM="2") as env:
+        backfill_id = env.post("/api/backfills", {**SPAN, "from": "2026-03"})["backfill_id"]
+        env.host.advance(timedelta(minutes=12))
+        marked = env.post(f"/api/backfills/{backfill_id}/cancel")
         assert marked["cancel_requested_at"] and marked["landed"] == 2
-        end = finish(world, backfill_id)
+        end = finish(env, backfill_id)
         assert end["state"] == "ended" and end["outcomes"] == {"landed": 2, "cancelled": 8}
-        assert len(world.simulator.requests_of("start")) == 4
+        assert len(env.simulator.requests_of("start")) == 4
         assert (
-            world.post(f"/api/backfills/{backfill_id}/cancel", status=409)["code"]
-            == "backfill_ended"
+            env.post(f"/api/backfills/{backfill_id}/cancel", status=409)["code"] == "backfill_ended"
         )
 
 
@@ -188,13 +167,13 @@ def test_a_cancelled_backfill_begins_no_further_run_and_keeps_what_is_landed() -
     ],
 )
 def test_every_wrong_field_is_named(order: dict[str, Any], fields: set[str]) -> None:
-    with open_world() as world:
-        said = world.post("/api/backfills", order, status=400)
+    with open_hooked_environment() as env:
+        said = env.post("/api/backfills", order, status=400)
         assert (
             said["code"] == "request_invalid"
             and {error["field"] for error in said["errors"]} == fields
         )
-        assert world.simulator.requests == ()
+        assert env.simulator.requests == ()
 
 
 @pytest.mark.parametrize(
@@ -202,11 +181,11 @@ def test_every_wrong_field_is_named(order: dict[str, Any], fields: set[str]) -> 
     ["from=2022-01", "to=2027-02", "datasets=usage", "month=2026-12", "from=2027-01&to=2026-01"],
 )
 def test_wrong_questions_about_gaps_are_refused(query: str) -> None:
-    with open_world() as world:
-        assert world.get(f"/api/gaps?{query}", status=400)["code"] == "request_invalid"
+    with open_hooked_environment() as env:
+        assert env.get(f"/api/gaps?{query}", status=400)["code"] == "request_invalid"
 
 
 def test_unknown_backfills_are_unknown() -> None:
-    with open_world() as world:
+    with open_hooked_environment() as env:
         for backfill_id in ("backfill-20270110t060000z-aaaa", "nonsense", "cycle-20270110t060000z"):
-            assert world.get(f"/api/backfills/{backfill_id}", status=404)["code"] == "not_found"
+            assert env.get(f"/api/backfills/{backfill_id}", status=404)["code"] == "not_found"

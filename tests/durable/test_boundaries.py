@@ -17,9 +17,10 @@ from local.host.history import EventType
 from local.host.replay import replay_history
 from local.simulator.faults import FaultResponse, Match
 from shared.redaction import is_secret_free
-from tests.durable.scene import BEHAVIOUR, Call, around, fields_of, open_world
 from tests.histories.record import FOLDER
-from tests.support.world import ENVIRONMENT, ROOT, app_object
+from tests.support.app_environment import ENVIRONMENT, ROOT, load_function_app
+from tests.support.hooked_environment import BEHAVIOUR, Call, open_hooked_environment, wrap_function
+from tests.support.run_state import key_fields
 
 CALLS = {
     "call_activity": "activityTrigger",
@@ -41,7 +42,7 @@ SHAPES = (dict, list, str, int, float, bool, type(None))
 
 def registered() -> dict[str, str]:
     """Name -> kind of trigger, of every function of the app."""
-    app = app_object()
+    app = load_function_app()
     app.functions_bindings = {}
     return {
         function.get_function_name(): str(function.get_trigger().type)
@@ -174,7 +175,7 @@ def test_every_custom_status_that_a_replay_sets_is_a_small_dict_with_a_stage(
         monkeypatch.setenv(setting, value)
     for name, instance in recorded():
         statuses.clear()
-        replay_history(app_object(), instance["orchestrator"], instance["events"])
+        replay_history(load_function_app(), instance["orchestrator"], instance["events"])
         assert statuses, (name, instance["orchestrator"])
         for status in statuses:
             assert isinstance(status, dict) and isinstance(status["stage"], str) and status["stage"]
@@ -201,25 +202,25 @@ def test_what_activities_get_and_give_is_small_plain_and_not_secret(azurite: Azu
 
     names = [name for name, kind in registered().items() if kind.lower() == "activitytrigger"]
     with (
-        open_world(
+        open_hooked_environment(
             azurite, EXPORT_DATASETS="billed_reconciliation,unbilled_reconciliation"
-        ) as world,
+        ) as env,
         ExitStack() as stack,
     ):
         for name in names:
-            stack.enter_context(around(world, name, watch(name)))
-        cycle_id = world.post("/api/cycles")["cycle_id"]
-        world.host.wait(cycle_id, 60)
+            stack.enter_context(wrap_function(env, name, watch(name)))
+        cycle_id = env.post("/api/cycles")["cycle_id"]
+        env.host.wait(cycle_id, 60)
         key = "unbilled_usage/2026-10/USD/full"
-        world.simulator.fill(key, blobs=30, blob_bytes=64)
-        world.simulator.faults.add(
+        env.simulator.fill(key, blobs=30, blob_bytes=64)
+        env.simulator.faults.add(
             Match(operation="blob", method="GET", every=7), FaultResponse(status=403)
         )
-        assert world.land(**fields_of(key))["outcome"] == "landed"
-        world.simulator.faults.clear()
-        world.simulator.behaviour = replace(BEHAVIOUR, hostile_manifest="user_info")
-        assert world.land(**fields_of(key))["outcome"] == "failed"
-        inputs = {instance["instanceId"]: instance["input"] for instance in world.host.instances()}
+        assert env.land(**key_fields(key))["outcome"] == "landed"
+        env.simulator.faults.clear()
+        env.simulator.behaviour = replace(BEHAVIOUR, hostile_manifest="user_info")
+        assert env.land(**key_fields(key))["outcome"] == "failed"
+        inputs = {instance["instanceId"]: instance["input"] for instance in env.host.instances()}
     watched_names = {name for name, _, _ in crossings}
     assert {
         "plan_exports",

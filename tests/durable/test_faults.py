@@ -19,25 +19,26 @@ from local.azurite import Azurite
 from local.simulator.faults import FaultResponse, Faults, Match, Rule
 from shared.clock import parse_iso
 from shared.services import install
-from tests.durable.scene import (
+from tests.support.app_environment import AppEnvironment
+from tests.support.hooked_environment import (
     BEHAVIOUR,
     Call,
-    Killed,
-    around,
-    as_before,
+    WorkerKilledError,
+    block_call,
+    call_twice,
+    get_hooked_tables,
+    open_hooked_environment,
+    reset_environment,
+    run_before_call,
+    wrap_function,
+)
+from tests.support.run_state import (
     assert_ended,
     assert_landed,
     assert_sound,
-    blocked,
-    catalogue_of,
-    fields_of,
-    open_world,
-    restart,
-    tables_of,
-    then,
-    twice,
+    get_catalogue_entry,
+    key_fields,
 )
-from tests.support.world import World
 
 ACTIVITIES = (
     "claim_run",
@@ -49,7 +50,7 @@ ACTIVITIES = (
     "commit_version",
     "record_outcome",
 )
-Around = Callable[[World, str], AbstractContextManager[None]]
+Around = Callable[[AppEnvironment, str], AbstractContextManager[None]]
 
 
 def rule(operation: str, answer: FaultResponse, *nth: int, **match: Any) -> Rule:
@@ -74,7 +75,7 @@ class Row:
     name: str
     rules: tuple[Rule, ...] = ()
     behaviour: dict[str, Any] = field(default_factory=dict)
-    around: Around | None = None
+    wrap_function: Around | None = None
     dataset: str = "unbilled_reconciliation"  # of one blob; usage has several
     outcome: str = "landed"
     code: str | None = None
@@ -88,17 +89,19 @@ class Row:
 def switched(name: str, at: int, **behaviour: Any) -> Around:
     """Another behaviour from the so-manieth call of an activity on; without any, the usual one."""
 
-    def over(world: World, key: str) -> AbstractContextManager[None]:
+    def over(env: AppEnvironment, key: str) -> AbstractContextManager[None]:
         def switch() -> None:
-            world.simulator.behaviour = replace(BEHAVIOUR, **behaviour)
+            env.simulator.behaviour = replace(BEHAVIOUR, **behaviour)
 
-        return around(world, name, then(switch, at=at))
+        return wrap_function(env, name, run_before_call(switch, nth=at))
 
     return over
 
 
-def before(name: str, act: Callable[[World, str], object], at: int = 1) -> Around:
-    return lambda world, key: around(world, name, then(lambda: _ignore(act(world, key)), at=at))
+def before(name: str, act: Callable[[AppEnvironment, str], object], at: int = 1) -> Around:
+    return lambda env, key: wrap_function(
+        env, name, run_before_call(lambda: _ignore(act(env, key)), nth=at)
+    )
 
 
 def _ignore(_: object) -> None:
@@ -107,15 +110,15 @@ def _ignore(_: object) -> None:
 
 def forgotten_before(name: str, at: int) -> Around:
     """Microsoft forgets every operation just before a call of an activity."""
-    return before(name, lambda world, key: world.simulator.expire_operations(), at)
+    return before(name, lambda env, key: env.simulator.expire_operations(), at)
 
 
 def every_activity(wrap: Callable[[str], Callable[[Call], Call]]) -> Around:
     @contextmanager
-    def over(world: World, key: str) -> Iterator[None]:
+    def over(env: AppEnvironment, key: str) -> Iterator[None]:
         with ExitStack() as stack:
             for name in ACTIVITIES:
-                stack.enter_context(around(world, name, wrap(name)))
+                stack.enter_context(wrap_function(env, name, wrap(name)))
             yield
 
     return over
@@ -123,7 +126,7 @@ def every_activity(wrap: Callable[[str], Callable[[Call], Call]]) -> Around:
 
 def dying(name: str, *calls: int) -> Around:
     """These calls of an activity raise what no wall knows."""
-    return lambda world, key: around(world, name, _dying(*calls))
+    return lambda env, key: wrap_function(env, name, _dying(*calls))
 
 
 def dying_twice(name: str) -> Callable[[Call], Call]:
@@ -139,7 +142,7 @@ def _dying(*calls: int) -> Callable[[Call], Call]:
             nonlocal count
             count += 1
             if count in calls:
-                raise Killed
+                raise WorkerKilledError
             return await call(**arguments)
 
         return called
@@ -235,7 +238,7 @@ ROWS = (
     ),
     Row(
         "operations forgotten midway",
-        around=forgotten_before("check_operation", 2),
+        wrap_function=forgotten_before("check_operation", 2),
         posts=2,
         operations=2,
         made=FORGOTTEN,
@@ -243,7 +246,7 @@ ROWS = (
     Row(
         "operation failed twice",
         behaviour={"operation_end": "failed_other", "ready_after_polls": 0},
-        around=switched("check_operation", 3, ready_after_polls=0),
+        wrap_function=switched("check_operation", 3, ready_after_polls=0),
         posts=3,
         operations=3,
     ),
@@ -277,7 +280,7 @@ ROWS = (
     ),
     Row(
         "operations forgotten when it is planned",
-        around=forgotten_before("plan_copy", 1),
+        wrap_function=forgotten_before("plan_copy", 1),
         posts=2,
         operations=2,
         made=FORGOTTEN,
@@ -292,7 +295,7 @@ ROWS = (
     Row(
         "signatures expired for real in the first round",
         behaviour={"sas_lifetime_seconds": 0},
-        around=switched("plan_copy", 2),
+        wrap_function=switched("plan_copy", 2),
         dataset=SEVERAL,
         rounds=2,
     ),
@@ -371,17 +374,26 @@ ROWS = (
         "restated before the copy, and the old signatures refused",
         (rule("blob", FaultResponse(status=403), 1, per="path"),),
         behaviour={"operation_data": "newest"},
-        around=before("copy_blobs", lambda world, key: world.simulator.restate(key)),
+        wrap_function=before("copy_blobs", lambda env, key: env.simulator.restate(key)),
         dataset=SEVERAL,
         rounds=2,
     ),
     # workers
-    Row("every activity twice", around=every_activity(lambda name: twice), dataset=SEVERAL),
-    Row("every activity dies twice", around=every_activity(dying_twice), rounds=2),
-    Row("a worker dies in the fan-out", around=dying("copy_blobs", 2), dataset=SEVERAL, rounds=2),
+    Row(
+        "every activity twice",
+        wrap_function=every_activity(lambda name: call_twice),
+        dataset=SEVERAL,
+    ),
+    Row("every activity dies twice", wrap_function=every_activity(dying_twice), rounds=2),
+    Row(
+        "a worker dies in the fan-out",
+        wrap_function=dying("copy_blobs", 2),
+        dataset=SEVERAL,
+        rounds=2,
+    ),
     Row(
         "copying dies in every round",
-        around=dying("copy_blobs", *range(1, 40)),
+        wrap_function=dying("copy_blobs", *range(1, 40)),
         dataset=SEVERAL,
         outcome="incomplete",
         code="blobs_missing",
@@ -389,7 +401,7 @@ ROWS = (
     ),
     Row(
         "asking dies for good",
-        around=dying("start_export", 1, 2, 3),
+        wrap_function=dying("start_export", 1, 2, 3),
         outcome="failed",
         code="platform_fault",
         posts=0,
@@ -398,7 +410,7 @@ ROWS = (
     ),
     Row(
         "committing dies for good",
-        around=dying("commit_version", 1, 2, 3),
+        wrap_function=dying("commit_version", 1, 2, 3),
         outcome="failed",
         code="platform_fault",
     ),
@@ -406,85 +418,89 @@ ROWS = (
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["locks", "no locks"])
-def shared_world(
+def shared_env(
     azurite: Azurite, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[World]:
+) -> Iterator[AppEnvironment]:
     state = tmp_path_factory.mktemp("host")
     start = datetime(2026, 11, 9, 6, 0, tzinfo=UTC)  # long before the month's end
-    with open_world(azurite, locking=request.param, state_dir=state, start=start) as world:
-        yield world
+    with open_hooked_environment(
+        azurite, locking=request.param, state_dir=state, start=start
+    ) as env:
+        yield env
 
 
 @pytest.fixture
-def world(shared_world: World) -> Iterator[World]:
-    install(shared_world.app)
-    yield shared_world
-    as_before(shared_world)
+def env(shared_env: AppEnvironment) -> Iterator[AppEnvironment]:
+    install(shared_env.app)
+    yield shared_env
+    reset_environment(shared_env)
 
 
-def fresh(world: World, dataset: str) -> str:
-    key = [key for key in world.simulator.export_keys() if key.startswith(dataset)][-1]
-    world.simulator.restate(key)
+def fresh(env: AppEnvironment, dataset: str) -> str:
+    key = [key for key in env.simulator.export_keys() if key.startswith(dataset)][-1]
+    env.simulator.restate(key)
     return key
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in ROWS])
-def test_fault(world: World, row: Row) -> None:
-    world.simulator.behaviour = replace(BEHAVIOUR, **row.behaviour)
-    key = fresh(world, row.dataset)
-    world.simulator.faults = Faults(*row.rules)
+def test_fault(env: AppEnvironment, row: Row) -> None:
+    env.simulator.behaviour = replace(BEHAVIOUR, **row.behaviour)
+    key = fresh(env, row.dataset)
+    env.simulator.faults = Faults(*row.rules)
     asked, made, start = (
-        len(world.simulator.requests_of("start")),
-        len(world.simulator.operations),
-        world.clock.now(),
+        len(env.simulator.requests_of("start")),
+        len(env.simulator.operations),
+        env.clock.now(),
     )
-    known = world.simulator.expected(key)
-    with row.around(world, key) if row.around else ExitStack():
-        run = world.land(**fields_of(key))
-    assert_ended(world, run, row.outcome, row.code)
-    assert (run["posts"], len(world.simulator.requests_of("start")) - asked) == (
+    known = env.simulator.expected(key)
+    with row.wrap_function(env, key) if row.wrap_function else ExitStack():
+        run = env.land(**key_fields(key))
+    assert_ended(env, run, row.outcome, row.code)
+    assert (run["posts"], len(env.simulator.requests_of("start")) - asked) == (
         row.posts,
         row.posts,
     )
     assert run["operations"] == row.operations
     if row.made != FORGOTTEN:
-        assert len(world.simulator.operations) - made == (
+        assert len(env.simulator.operations) - made == (
             row.operations if row.made is None else row.made
         )
-    assert row.rounds is None or world.run_row(run["run_id"]).plan == row.rounds
-    assert world.clock.now() - start >= timedelta(seconds=row.waits)
+    assert row.rounds is None or env.run_row(run["run_id"]).plan == row.rounds
+    assert env.clock.now() - start >= timedelta(seconds=row.waits)
     assert parse_iso(run["ended_at"]) - start >= timedelta(seconds=row.waits)
-    newest = world.simulator.expected(key)
+    newest = env.simulator.expected(key)
     if row.outcome == "landed":
         assert run["version"] and run["blobs"] == {
             "total": len(newest.blobs),
             "landed": len(newest.blobs),
             "failed": 0,
         }
-        assert_landed(world, key, newest)
+        assert_landed(env, key, newest)
         return
-    assert_sound(world, key, known, newest)
-    entry = catalogue_of(world, key)
+    assert_sound(env, key, known, newest)
+    entry = get_catalogue_entry(env, key)
     assert entry is None or entry.manifest_etag not in (known.etag, newest.etag)
-    world.simulator.behaviour, world.simulator.faults = BEHAVIOUR, Faults()
-    healed = world.land(**fields_of(key))  # nothing stands in the way of the next run
-    assert_ended(world, healed, "landed")
-    assert_landed(world, key, newest)
+    env.simulator.behaviour, env.simulator.faults = BEHAVIOUR, Faults()
+    healed = env.land(**key_fields(key))  # nothing stands in the way of the next run
+    assert_ended(env, healed, "landed")
+    assert_landed(env, key, newest)
 
 
 @pytest.mark.parametrize("name", ACTIVITIES)
-def test_the_host_is_killed(world: World, name: str) -> None:
+def test_the_host_is_killed(env: AppEnvironment, name: str) -> None:
     """In the middle of an activity, before or behind its work; another process goes on with what is on disk."""
-    key = fresh(world, "unbilled_reconciliation")
-    asked, reached = len(world.simulator.requests_of("start")), threading.Event()
-    with around(world, name, blocked(world, reached, when="after" if world.locking else "before")):
-        run_id = world.start(**fields_of(key))
-        world.host.run_until(reached.is_set)
-        restart(world)
-    run = world.finish(run_id)
-    assert_ended(world, run, "landed")
-    assert_landed(world, key, world.simulator.expected(key))
-    assert (run["posts"], run["operations"], len(world.simulator.requests_of("start")) - asked) == (
+    key = fresh(env, "unbilled_reconciliation")
+    asked, reached = len(env.simulator.requests_of("start")), threading.Event()
+    with wrap_function(
+        env, name, block_call(env, reached, when="after" if env.locking else "before")
+    ):
+        run_id = env.start(**key_fields(key))
+        env.host.run_until(reached.is_set)
+        env.restart()
+    run = env.finish(run_id)
+    assert_ended(env, run, "landed")
+    assert_landed(env, key, env.simulator.expected(key))
+    assert (run["posts"], run["operations"], len(env.simulator.requests_of("start")) - asked) == (
         1,
         1,
         1,
@@ -495,9 +511,9 @@ MOST_WRITES = 5  # of one activity
 
 
 @pytest.mark.parametrize("nth", range(1, MOST_WRITES + 1))
-def test_a_worker_dies_at_a_write(world: World, nth: int) -> None:
+def test_a_worker_dies_at_a_write(env: AppEnvironment, nth: int) -> None:
     """Every activity dies before its so-manieth write to tables or landing, is called again, and dies behind it."""
-    key, current = fresh(world, "unbilled_reconciliation"), ContextVar("activity", default="")
+    key, current = fresh(env, "unbilled_reconciliation"), ContextVar("activity", default="")
     attempts, writes = Counter[str](), Counter[str]()
     killed: list[tuple[str, str]] = []
 
@@ -519,49 +535,51 @@ def test_a_worker_dies_at_a_write(world: World, nth: int) -> None:
             writes[name] += 1
         if name and writes[name] == nth and attempts[name] == (1 if at == "before" else 2):
             killed.append((name, at))
-            raise Killed
+            raise WorkerKilledError
 
-    tables_of(world).hook = kill
-    with every_activity(counted)(world, key):
-        run = world.land(**fields_of(key))
+    get_hooked_tables(env).hook = kill
+    with every_activity(counted)(env, key):
+        run = env.land(**key_fields(key))
     assert killed  # else the number is beyond every activity's writes, and this tries nothing
-    assert_ended(world, run, "landed")
-    assert_landed(world, key, world.simulator.expected(key))
+    assert_ended(env, run, "landed")
+    assert_landed(env, key, env.simulator.expected(key))
     assert run["operations"] == 1 and run["posts"] <= 3
 
 
-def test_a_throttle_holds_for_the_whole_app(world: World) -> None:
+def test_a_throttle_holds_for_the_whole_app(env: AppEnvironment) -> None:
     """One run is told to wait; another that starts meanwhile, and a third that is waiting already, leave Graph alone too."""
-    world.simulator.behaviour = replace(BEHAVIOUR, retry_after_seconds=60, ready_after_polls=3)
+    env.simulator.behaviour = replace(BEHAVIOUR, retry_after_seconds=60, ready_after_polls=3)
     waiting, told, late = (
-        fresh(world, dataset)
+        fresh(env, dataset)
         for dataset in ("billed_reconciliation", "unbilled_reconciliation", "unbilled_usage")
     )
-    first = world.start(**fields_of(waiting))
-    world.host.run_until(lambda: world.run_row(first).polls >= 1)
-    world.simulator.faults.add(
+    first = env.start(**key_fields(waiting))
+    env.host.run_until(lambda: env.run_row(first).polls >= 1)
+    env.simulator.faults.add(
         Match(operation="start", nth=(1,)), FaultResponse(status=429, headers=wait(500))
     )
-    second = world.start(**fields_of(told))
-    world.host.run_until(lambda: world.run_row(second).last_code == "graph_throttled")
-    since, asked = world.clock.now(), len(world.simulator.requests)
-    third = world.start(**fields_of(late))
-    runs = [world.finish(run_id) for run_id in (first, second, third)]
+    second = env.start(**key_fields(told))
+    env.host.run_until(lambda: env.run_row(second).last_code == "graph_throttled")
+    since, asked = env.clock.now(), len(env.simulator.requests)
+    third = env.start(**key_fields(late))
+    runs = [env.finish(run_id) for run_id in (first, second, third)]
     assert [run["outcome"] for run in runs] == ["landed"] * 3
-    next_asked = world.simulator.requests[asked].clock
+    next_asked = env.simulator.requests[asked].clock
     assert next_asked - since >= timedelta(seconds=499)
     assert [run["posts"] for run in runs] == [1, 2, 1]
 
 
-def test_a_throttle_while_the_manifest_is_read_holds_for_the_whole_app_too(world: World) -> None:
-    world.simulator.behaviour = replace(BEHAVIOUR, manifest="link")
-    told, late = fresh(world, "unbilled_reconciliation"), fresh(world, "unbilled_usage")
-    world.simulator.faults.add(
+def test_a_throttle_while_the_manifest_is_read_holds_for_the_whole_app_too(
+    env: AppEnvironment,
+) -> None:
+    env.simulator.behaviour = replace(BEHAVIOUR, manifest="link")
+    told, late = fresh(env, "unbilled_reconciliation"), fresh(env, "unbilled_usage")
+    env.simulator.faults.add(
         Match(operation="manifest", nth=(2,)), FaultResponse(status=429, headers=wait(500))
     )
-    first = world.start(**fields_of(told))
-    world.host.run_until(lambda: world.run_row(first).last_code == "graph_throttled")
-    since, asked = world.clock.now(), len(world.simulator.requests)
-    second = world.start(**fields_of(late))
-    assert [world.finish(run_id)["outcome"] for run_id in (first, second)] == ["landed", "landed"]
-    assert world.simulator.requests[asked].clock - since >= timedelta(seconds=499)
+    first = env.start(**key_fields(told))
+    env.host.run_until(lambda: env.run_row(first).last_code == "graph_throttled")
+    since, asked = env.clock.now(), len(env.simulator.requests)
+    second = env.start(**key_fields(late))
+    assert [env.finish(run_id)["outcome"] for run_id in (first, second)] == ["landed", "landed"]
+    assert env.simulator.requests[asked].clock - since >= timedelta(seconds=499)

@@ -15,7 +15,7 @@ from local.host.functions import index_app
 from local.host.history import EventType
 from local.host.replay import NonDeterminism, replay_history
 from tests.histories.record import FOLDER, RECORDINGS, record
-from tests.support.world import ENVIRONMENT, ROOT, app_object
+from tests.support.app_environment import ENVIRONMENT, ROOT, load_function_app
 
 MOST_EVENTS = 1_000  # of one execution: a replay reads them all, again and again
 FILES = sorted(FOLDER.glob("*.json"))
@@ -42,7 +42,9 @@ def all_instances() -> Iterator[Any]:
 
 
 def replay(instance: dict[str, Any]) -> Any:
-    return replay_history(app_object(), instance["orchestrator"], copy.deepcopy(instance["events"]))
+    return replay_history(
+        load_function_app(), instance["orchestrator"], copy.deepcopy(instance["events"])
+    )
 
 
 @pytest.mark.parametrize("instance", list(all_instances()))
@@ -70,7 +72,7 @@ def test_every_orchestrator_is_recorded_and_every_way_to_stand() -> None:
         for path in FILES
         for instance in instances(path)
     }
-    functions = index_app(app_object(), ENVIRONMENT, "api")
+    functions = index_app(load_function_app(), ENVIRONMENT, "api")
     assert {name for name, _ in found} == {
         function.name for function in functions.of("orchestrationTrigger")
     }

@@ -8,44 +8,44 @@ import pytest
 from local.azurite import Azurite
 from local.simulator.behaviour import Behaviour
 from shared.clock import parse_iso
-from tests.support.world import START, World
+from tests.support.app_environment import START, AppEnvironment
 
 
 def test_a_cycle_lands_all_four_datasets(azurite: Azurite) -> None:
-    with World(azurite) as world:
-        cycle = world.post("/api/cycles")
-        world.host.wait(cycle["cycle_id"], 120)
-        ended = world.get(f"/api/cycles/{cycle['cycle_id']}")
+    with AppEnvironment(azurite) as env:
+        cycle = env.post("/api/cycles")
+        env.host.wait(cycle["cycle_id"], 120)
+        ended = env.get(f"/api/cycles/{cycle['cycle_id']}")
         assert ended["state"] == "ended"
-        assert ended["outcomes"] == {"landed": len(world.simulator.export_keys())}
-        assert sorted(run["key"] for run in ended["runs"]) == sorted(world.simulator.export_keys())
-        for key in world.simulator.export_keys():
-            world.assert_whole(key)
+        assert ended["outcomes"] == {"landed": len(env.simulator.export_keys())}
+        assert sorted(run["key"] for run in ended["runs"]) == sorted(env.simulator.export_keys())
+        for key in env.simulator.export_keys():
+            env.assert_landed(key)
         billed = [run["dataset"].startswith("billed") for run in ended["runs"]]
         assert billed == sorted(billed, reverse=True)  # billed keys first
 
 
 def test_the_same_data_again_is_unchanged_and_moves_no_byte(azurite: Azurite) -> None:
-    with World(azurite) as world:
-        first = world.land()
-        files = world.landed_files()
-        second = world.land()
+    with AppEnvironment(azurite) as env:
+        first = env.land()
+        files = env.landed_files()
+        second = env.land()
         assert (first["outcome"], second["outcome"]) == ("landed", "unchanged")
         assert second["version"] == first["version"]
-        assert {path for path in world.landed_files() if not path.startswith("runs/")} == {
+        assert {path for path in env.landed_files() if not path.startswith("runs/")} == {
             path for path in files if not path.startswith("runs/")
         }
 
 
 def test_restated_data_become_a_new_version_beside_the_old(azurite: Azurite) -> None:
-    with World(azurite) as world:
-        first = world.land()
-        world.simulator.restate(first["key"])
-        world.host.advance(timedelta(days=1))
-        second = world.land()
+    with AppEnvironment(azurite) as env:
+        first = env.land()
+        env.simulator.restate(first["key"])
+        env.host.advance(timedelta(days=1))
+        second = env.land()
         assert second["outcome"] == "landed" and second["version"] != first["version"]
-        world.assert_whole(first["key"])
-        assert any(path.startswith(first["path"] + "/") for path in world.landed_files())
+        env.assert_landed(first["key"])
+        assert any(path.startswith(first["path"] + "/") for path in env.landed_files())
 
 
 @pytest.mark.parametrize("early_timers", [False, True])
@@ -55,14 +55,14 @@ def test_twelve_hours_of_retry_after_are_waited_out_in_full(
     behaviour = Behaviour(
         ready_after_polls=0, ready_after_seconds=12 * 3600, retry_after_seconds=900
     )
-    with World(azurite, behaviour=behaviour, early_timers=early_timers) as world:
-        end = world.land("unbilled_usage")
+    with AppEnvironment(azurite, behaviour=behaviour, early_timers=early_timers) as env:
+        end = env.land("unbilled_usage")
         assert end["outcome"] == "landed"
         assert parse_iso(end["ended_at"]) - START >= timedelta(hours=12)
-        looks = sorted({request.clock for request in world.simulator.requests_of("poll")})
+        looks = sorted({request.clock for request in env.simulator.requests_of("poll")})
         # the last wait is what was left; before it, none is shorter than asked
         assert len(looks) >= 48
         assert all(
             later - earlier >= timedelta(seconds=900) for earlier, later in pairwise(looks[:-1])
         )
-        assert len(world.simulator.requests_of("start")) == 1
+        assert len(env.simulator.requests_of("start")) == 1

@@ -19,8 +19,9 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.tables import Tables
 from shared.services import Services
 from shared.settings import Settings
-from tests.durable.scene import BEHAVIOUR, Call, around, assert_ended, assert_landed, lock_of
-from tests.support.world import TestClock, World
+from tests.support.app_environment import AppEnvironment, TestClock
+from tests.support.hooked_environment import BEHAVIOUR, Call, wrap_function
+from tests.support.run_state import assert_ended, assert_landed, get_lock
 
 ACTIVITY_RETRIES = timedelta(seconds=10)  # three attempts, 5 s apart (orchestrations/policies.py)
 PASSES = timedelta(minutes=10)  # two of clean_up_orphaned_runs: within these a dead run is closed
@@ -51,9 +52,9 @@ def outage_of() -> dict[str, Outage]:
 
 
 @pytest.fixture
-def world(azurite: Azurite, outage_of: dict[str, Outage]) -> Iterator[World]:
-    def services(settings: Settings, clock: TestClock, locking: bool) -> Services:
-        app, where = Services(settings, clock, locking), settings.landing_storage
+def env(azurite: Azurite, outage_of: dict[str, Outage]) -> Iterator[AppEnvironment]:
+    def create_services(settings: Settings, clock: TestClock, locking: bool) -> Services:
+        where = settings.landing_storage
         assert where is not None
         outage_of["tables"] = Outage(clock)
         tables = Tables(
@@ -62,30 +63,34 @@ def world(azurite: Azurite, outage_of: dict[str, Outage]) -> Iterator[World]:
             transport=outage_of["tables"],
             retry_backoff_factor=0,
         )  # the SDK's own repeats wait in real time
-        app._parts["ledger"] = Ledger(tables, clock, hub=settings.task_hub_name, locking=locking)
-        return app
+        ledger = Ledger(tables, clock, hub=settings.task_hub_name, locking=locking)
+        return Services(settings, clock, locking, overrides={"ledger": lambda app: ledger})
 
-    with World(
-        azurite, services=services, behaviour=BEHAVIOUR, storage_proxy=True, timers=True
-    ) as world:
-        yield world
+    with AppEnvironment(
+        azurite,
+        services_factory=create_services,
+        behaviour=BEHAVIOUR,
+        storage_proxy=True,
+        timers=True,
+    ) as env:
+        yield env
 
 
 @pytest.fixture
-def outage(world: World, outage_of: dict[str, Outage]) -> Outage:
+def outage(env: AppEnvironment, outage_of: dict[str, Outage]) -> Outage:
     return outage_of["tables"]
 
 
-def waiting(world: World) -> str:
-    run_id = world.start("billed_usage")
-    world.host.run_until(lambda: world.run_row(run_id).polls >= 1)
+def waiting(env: AppEnvironment) -> str:
+    run_id = env.start("billed_usage")
+    env.host.run_until(lambda: env.run_row(run_id).polls >= 1)
     return run_id
 
 
-def reads_of(world: World, name: str) -> int:
+def reads_of(env: AppEnvironment, name: str) -> int:
     return sum(
         name in request.path and request.method == "GET"
-        for request in world.simulator.storage_requests
+        for request in env.simulator.storage_requests
     )
 
 
@@ -93,33 +98,33 @@ def reads_of(world: World, name: str) -> int:
     "early", [timedelta(0), timedelta(seconds=3)], ids=["at the look", "before the look"]
 )
 def test_an_outage_that_the_retries_bridge_is_not_seen(
-    world: World, outage: Outage, early: timedelta
+    env: AppEnvironment, outage: Outage, early: timedelta
 ) -> None:
     """It begins while the run waits, and its next look finds no tables twice."""
-    run_id = waiting(world)
-    look = parse_iso(world.run_row(run_id).next_check_at)
+    run_id = waiting(env)
+    look = parse_iso(env.run_row(run_id).next_check_at)
     outage.lasts(look - early, ACTIVITY_RETRIES - timedelta(seconds=1) + early)
-    run = world.finish(run_id)
-    assert outage.refused >= 2 and world.clock.now() > outage.until
-    assert_ended(world, run, "landed")
+    run = env.finish(run_id)
+    assert outage.refused >= 2 and env.clock.now() > outage.until
+    assert_ended(env, run, "landed")
     assert (run["posts"], run["operations"]) == (1, 1)
-    assert_landed(world, run["key"], world.simulator.expected(run["key"]))
+    assert_landed(env, run["key"], env.simulator.expected(run["key"]))
 
 
-def test_while_they_are_away_the_api_says_so(world: World, outage: Outage) -> None:
-    run_id = waiting(world)
-    outage.lasts(world.clock.now(), timedelta(seconds=1))
-    answer = world.host.request("GET", f"/api/runs/{run_id}")
+def test_while_they_are_away_the_api_says_so(env: AppEnvironment, outage: Outage) -> None:
+    run_id = waiting(env)
+    outage.lasts(env.clock.now(), timedelta(seconds=1))
+    answer = env.host.request("GET", f"/api/runs/{run_id}")
     assert (
         answer.status == 503
         and answer.json()["code"] == "ledger_unavailable"
         and answer.header("Retry-After")
     )
-    assert world.finish(run_id)["outcome"] == "landed"
+    assert env.finish(run_id)["outcome"] == "landed"
 
 
 def test_a_longer_outage_ends_the_run_and_the_next_copies_only_what_is_missing(
-    world: World, outage: Outage
+    env: AppEnvironment, outage: Outage
 ) -> None:
     """It begins while blobs are copied, and lasts over passes of the timer that closes dead runs."""
     copied = 0
@@ -133,48 +138,48 @@ def test_a_longer_outage_ends_the_run_and_the_next_copies_only_what_is_missing(
                 result = await call(**arguments)
                 copied += 1
                 if copied == 2:
-                    outage.lasts(world.clock.now(), timedelta(minutes=17))
+                    outage.lasts(env.clock.now(), timedelta(minutes=17))
                 return result
 
         return called
 
-    with around(world, "copy_blobs", one_by_one):
-        run_id = world.start("billed_usage")
-        ended = world.host.wait(run_id)
+    with wrap_function(env, "copy_blobs", one_by_one):
+        run_id = env.start("billed_usage")
+        ended = env.host.wait(run_id)
     assert copied == 2 and outage.refused >= 3
     assert (
-        ended["runtimeStatus"] == "Failed" and world.clock.now() < outage.until
+        ended["runtimeStatus"] == "Failed" and env.clock.now() < outage.until
     )  # nobody could write how it ended
-    asked = len(world.simulator.requests)
-    world.host.advance(outage.until - world.clock.now())
-    row = world.run_row(run_id)
-    lock = lock_of(world, row.key)
+    asked = len(env.simulator.requests)
+    env.host.advance(outage.until - env.clock.now())
+    row = env.run_row(run_id)
+    lock = get_lock(env, row.key)
     assert (
         row.outcome == "" and lock is not None and lock.run_id == run_id
     )  # passes in between could not close it
 
-    world.host.advance(PASSES)
-    run = world.get(f"/api/runs/{run_id}")
-    assert_ended_by_the_timer(world, run)
-    proven = [blob["name"] for blob in world.get(f"/api/runs/{run_id}/blobs?ok=true")["blobs"]]
+    env.host.advance(PASSES)
+    run = env.get(f"/api/runs/{run_id}")
+    assert_ended_by_the_timer(env, run)
+    proven = [blob["name"] for blob in env.get(f"/api/runs/{run_id}/blobs?ok=true")["blobs"]]
     assert 2 == len(proven) == run["blobs"]["landed"] < run["blobs"]["total"]
-    assert len(world.simulator.requests) == asked  # the dead run asks Microsoft for nothing more
+    assert len(env.simulator.requests) == asked  # the dead run asks Microsoft for nothing more
 
-    before = {name: reads_of(world, name) for name in proven}
-    again = world.finish(world.post(f"/api/runs/{run_id}/retry")["run_id"])
-    assert_ended(world, again, "landed")
+    before = {name: reads_of(env, name) for name in proven}
+    again = env.finish(env.post(f"/api/runs/{run_id}/retry")["run_id"])
+    assert_ended(env, again, "landed")
     assert (
         again["version"] == run["version"]
-        and {name: reads_of(world, name) for name in proven} == before
+        and {name: reads_of(env, name) for name in proven} == before
     )
-    assert_landed(world, run["key"], world.simulator.expected(run["key"]))
+    assert_landed(env, run["key"], env.simulator.expected(run["key"]))
 
 
-def assert_ended_by_the_timer(world: World, run: dict[str, Any]) -> None:
+def assert_ended_by_the_timer(env: AppEnvironment, run: dict[str, Any]) -> None:
     assert (run["outcome"], run["code"], run["stage"]) == (
         "failed",
         "platform_fault",
         "ended",
     ) and run["remedy"]
-    lock = lock_of(world, run["key"])
+    lock = get_lock(env, run["key"])
     assert lock is not None and lock.run_id == ""

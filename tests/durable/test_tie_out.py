@@ -7,30 +7,32 @@ from typing import Any
 from local.simulator.behaviour import Behaviour
 from local.simulator.faults import FaultResponse, Faults, Match
 from shared.ledger.versions import Versions
-from tests.support.in_memory import MemoryWorld
+from tests.support.in_memory import InMemoryEnvironment
 
 BEHAVIOUR = Behaviour(ready_after_polls=0)
 
 
-def entry_of(world: MemoryWorld, key: str) -> dict[str, Any]:
-    entries = world.get(f"/api/catalogue?dataset={key.split('/')[0]}")["entries"]
+def entry_of(env: InMemoryEnvironment, key: str) -> dict[str, Any]:
+    entries = env.get(f"/api/catalogue?dataset={key.split('/')[0]}")["entries"]
     return dict(next(entry for entry in entries if entry["key"] == key))
 
 
 def test_an_invoice_ties_out_and_a_restated_one_is_off_by_what_was_added() -> None:
-    with MemoryWorld(behaviour=BEHAVIOUR) as world:
-        world.run_cycle()
-        key = f"billed_reconciliation/{world.invoice_id}/full"
-        first, total = entry_of(world, key), world.simulator.invoices()[-1].total
+    with InMemoryEnvironment(behaviour=BEHAVIOUR) as env:
+        env.run_cycle()
+        key = f"billed_reconciliation/{env.invoice_id}/full"
+        first, total = entry_of(env, key), env.simulator.invoices()[-1].total
         assert (
             first["tie_out"]["status"] == "tied_out"
             and Decimal(first["tie_out"]["listed_total"]) == total
         )
-        world.simulator.restate(key, amount=Decimal("12.34"))
-        world.pass_days(1)
-        world.run_cycle()
-        second = entry_of(world, key)
-        report = json.loads(world.landed[f"reports/tie_out/{second['path'].split('/', 1)[1]}.json"])
+        env.simulator.restate(key, amount=Decimal("12.34"))
+        env.pass_days(1)
+        env.run_cycle()
+        second = entry_of(env, key)
+        report = json.loads(
+            env.landed_files()[f"reports/tie_out/{second['path'].split('/', 1)[1]}.json"]
+        )
         assert second["version"] != first["version"] and second["tie_out"]["status"] == "off_by"
         assert Decimal(report["difference"]) == Decimal(report["sums"]["USD"]) - total != 0
         assert (report["status"], report["version"], report["difference"]) == (
@@ -38,7 +40,7 @@ def test_an_invoice_ties_out_and_a_restated_one_is_off_by_what_was_added() -> No
             second["version"],
             second["tie_out"]["difference"],
         )
-        marker = json.loads(world.landed[f"{second['path']}/_manifest.json"])
+        marker = json.loads(env.landed_files()[f"{second['path']}/_manifest.json"])
         assert (
             marker["invoice"]["total"] == str(float(total))
             and marker["invoice"]["currency"] == "USD"
@@ -49,7 +51,7 @@ def test_an_invoice_ties_out_and_a_restated_one_is_off_by_what_was_added() -> No
             "provisional",
         )
         latest = json.loads(
-            world.landed[
+            env.landed_files()[
                 f"catalogue/{second['path'].split('/', 1)[1].rsplit('/', 1)[0]}/latest.json"
             ]
         )
@@ -57,14 +59,14 @@ def test_an_invoice_ties_out_and_a_restated_one_is_off_by_what_was_added() -> No
 
 
 def test_without_a_listed_total_there_is_nothing_to_compare() -> None:
-    with MemoryWorld(
+    with InMemoryEnvironment(
         behaviour=BEHAVIOUR,
         INVOICE_SOURCE="list",
         INVOICE_IDS="G059916882",
         EXPORT_CURRENCIES="USD",
-    ) as world:
-        assert world.run_cycle()["outcome"] == "complete"
-        found = entry_of(world, "billed_reconciliation/G059916882/full")
+    ) as env:
+        assert env.run_cycle()["outcome"] == "complete"
+        found = entry_of(env, "billed_reconciliation/G059916882/full")
         assert (found["tie_out"]["status"], found["tie_out"]["code"]) == (
             "no_total",
             "invoice_total_unknown",
@@ -72,32 +74,32 @@ def test_without_a_listed_total_there_is_nothing_to_compare() -> None:
         assert (
             found["settles_on"] == "2026-12-12"
         )  # no date is known: 21 days after it first landed
-        assert entry_of(world, "billed_usage/G059916882/full")["tie_out"] is None
-        assert entry_of(world, "unbilled_usage/2026-11/USD/full")["finality"] == "open"
+        assert entry_of(env, "billed_usage/G059916882/full")["tie_out"] is None
+        assert entry_of(env, "unbilled_usage/2026-11/USD/full")["finality"] == "open"
 
 
 def test_a_comparison_that_fails_changes_no_outcome(monkeypatch: Any) -> None:
-    with MemoryWorld(behaviour=BEHAVIOUR) as world:
+    with InMemoryEnvironment(behaviour=BEHAVIOUR) as env:
 
         async def broken(self: Versions, version: Any, **columns: Any) -> Any:
             if "tie_out" in columns:
                 raise RuntimeError("no storage today")
-            return await change(self, version, **columns)
+            return await update(self, version, **columns)
 
-        change = Versions.change
-        monkeypatch.setattr(Versions, "change", broken)
-        cycle = world.run_cycle()
+        update = Versions.update
+        monkeypatch.setattr(Versions, "update", broken)
+        cycle = env.run_cycle()
         assert cycle["outcomes"] == {"landed": len(cycle["runs"])}
-        assert entry_of(world, f"billed_reconciliation/{world.invoice_id}/full")["tie_out"] is None
+        assert entry_of(env, f"billed_reconciliation/{env.invoice_id}/full")["tie_out"] is None
 
 
 def test_a_list_that_was_never_had_leaves_the_landing_alone() -> None:
     faults = Faults().add(Match(operation="invoices"), FaultResponse(status=403))
-    with MemoryWorld(behaviour=BEHAVIOUR, faults=faults, EXPORT_CURRENCIES="USD") as world:
-        cycle = world.run_cycle()
+    with InMemoryEnvironment(behaviour=BEHAVIOUR, faults=faults, EXPORT_CURRENCIES="USD") as env:
+        cycle = env.run_cycle()
         assert {key.split("_")[0] for key in (run["key"] for run in cycle["runs"])} == {"unbilled"}
-        end = world.land("billed_reconciliation", invoice_id=world.invoice_id)
+        end = env.land("billed_reconciliation", invoice_id=env.invoice_id)
         assert (
             end["outcome"] == "landed"
-            and entry_of(world, end["key"])["tie_out"]["code"] == "invoice_total_unknown"
+            and entry_of(env, end["key"])["tie_out"]["code"] == "invoice_total_unknown"
         )

@@ -5,19 +5,19 @@ from datetime import UTC, datetime
 import pytest
 
 from local.azurite import Azurite
-from tests.support.in_memory import MemoryWorld, settled_hourly
-from tests.support.world import World
+from tests.support.app_environment import AppEnvironment
+from tests.support.in_memory import InMemoryEnvironment, hourly_orphan_cleanup
 from tests.support.year import CALM, Story, landed, partner, told
 
 SIXTY = Story(datetime(2026, 11, 21, 6, 0, tzinfo=UTC), 60, ("USD", "EUR"))
 SEVEN = Story(datetime(2026, 12, 5, 6, 0, tzinfo=UTC), 7, ("USD", "EUR"))
 
 
-def hold(story: Story, world: World, spare: int = 0) -> None:
-    assert landed(world) == story.expected(world)
-    said = told(world)
+def hold(story: Story, env: AppEnvironment, spare: int = 0) -> None:
+    assert landed(env) == story.expected(env)
+    said = told(env)
     assert set(said.outcomes) <= {"landed", "unchanged", "no_data", "superseded", "timed_out"}, said
-    assert said.outcomes["landed"] == sum(len(ages) for ages in story.expected(world).values())
+    assert said.outcomes["landed"] == sum(len(ages) for ages in story.expected(env).values())
     assert said.requests <= said.budget + spare, said
     assert said.refused <= 4 * 3 * 48 + said.outcomes.total(), (
         said
@@ -25,26 +25,26 @@ def hold(story: Story, world: World, spare: int = 0) -> None:
 
 
 def test_sixty_days_across_a_years_end() -> None:
-    with MemoryWorld(
+    with InMemoryEnvironment(
         start=SIXTY.start, partner=partner(*SIXTY.currencies), behaviour=CALM, timers=True
-    ) as world:
-        SIXTY.play(world)
-        hold(SIXTY, world)
-        assert {key.split("/")[1][:7] for key in landed(world) if key.startswith("unbilled")} == {
+    ) as env:
+        SIXTY.play(env)
+        hold(SIXTY, env)
+        assert {key.split("/")[1][:7] for key in landed(env) if key.startswith("unbilled")} == {
             "2026-10",
             "2026-11",
             "2026-12",
             "2027-01",
         }
         assert (
-            told(world).outcomes["timed_out"] > 0
+            told(env).outcomes["timed_out"] > 0
         )  # there was an outage, and it left no trace in what is landed
 
 
 def test_seven_of_them_on_the_emulator(azurite: Azurite) -> None:
     with (
-        settled_hourly(),
-        World(
+        hourly_orphan_cleanup(),
+        AppEnvironment(
             azurite,
             start=SEVEN.start,
             behaviour=CALM,
@@ -52,18 +52,18 @@ def test_seven_of_them_on_the_emulator(azurite: Azurite) -> None:
             simulated_partner=partner(*SEVEN.currencies),
             INVOICE_SOURCE="partner_center",
             EXPORT_CURRENCIES="",
-        ) as world,
+        ) as env,
     ):
-        SEVEN.play(world)
+        SEVEN.play(env)
         # signatures are of real time there, and the app's clock is weeks ahead: a landing may fetch its manifest once more
-        hold(SEVEN, world, spare=told(world).outcomes["landed"])
+        hold(SEVEN, env, spare=told(env).outcomes["landed"])
 
 
 @pytest.mark.long
 def test_a_year_in_three_currencies() -> None:
     story = Story(datetime(2026, 11, 21, 6, 0, tzinfo=UTC), 365, ("USD", "EUR", "GBP"))
-    with MemoryWorld(
+    with InMemoryEnvironment(
         start=story.start, partner=partner(*story.currencies), behaviour=CALM, timers=True
-    ) as world:
-        story.play(world, seconds=3_600)
-        hold(story, world)
+    ) as env:
+        story.play(env, seconds=3_600)
+        hold(story, env)

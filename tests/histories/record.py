@@ -19,8 +19,8 @@ from typing import Any
 from local.azurite import Azurite
 from local.host import LocalHost
 from local.simulator.faults import FaultResponse, Faults, Match
-from tests.durable.scene import BEHAVIOUR, Call, around, hooked_services
-from tests.support.world import ENVIRONMENT, ROOT, World, app_object
+from tests.support.app_environment import ENVIRONMENT, ROOT, AppEnvironment, load_function_app
+from tests.support.hooked_environment import BEHAVIOUR, Call, create_hooked_services, wrap_function
 
 FOLDER = Path(__file__).resolve().parent
 START = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
@@ -30,12 +30,12 @@ LINE = re.compile(r"(\.py\\+\"), line \d+,")
 DEADLINE = "2026-11-22T06:00:00+00:00"
 
 
-class RepeatableWorld(World):
+class SequentialEnvironment(AppEnvironment):
     """One activity or episode at a time."""
 
-    def open_host(self) -> LocalHost:
+    def start_host(self) -> LocalHost:
         return LocalHost(
-            app_object(),
+            load_function_app(),
             clock=self.clock,
             early_timers=True,
             timers=False,
@@ -63,47 +63,47 @@ def run_of(key: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def started(world: World, key: str) -> str:
+def started(env: AppEnvironment, key: str) -> str:
     request = run_of(key)
-    return world.host.start_orchestration("export_run", request, request["run_id"])
+    return env.host.start_orchestration("export_run", request, request["run_id"])
 
 
 # -- the recordings
 
 
-def cycle(world: World) -> None:
+def cycle(env: AppEnvironment) -> None:
     """Two lanes, four runs that land."""
-    world.host.fire_timer("start_scheduled_cycle")
+    env.host.fire_timer("start_scheduled_cycle")
     (cycle_id,) = [
-        one["instanceId"] for one in world.host.instances() if one["name"] == "export_cycle"
+        one["instanceId"] for one in env.host.instances() if one["name"] == "export_cycle"
     ]
-    world.host.wait(cycle_id, 60)
+    env.host.wait(cycle_id, 60)
 
 
-def long_wait(world: World) -> None:
+def long_wait(env: AppEnvironment) -> None:
     """More than fifty looks: the operation's orchestration has continued as new."""
-    world.simulator.behaviour = replace(BEHAVIOUR, ready_after_polls=60, manifest="link")
-    world.host.wait(started(world, "unbilled_reconciliation/2026-10/USD/full"), 60)
+    env.simulator.behaviour = replace(BEHAVIOUR, ready_after_polls=60, manifest="link")
+    env.host.wait(started(env, "unbilled_reconciliation/2026-10/USD/full"), 60)
 
 
-def waiting(world: World) -> None:
+def waiting(env: AppEnvironment) -> None:
     """In the middle of a wait: nothing has ended."""
-    world.simulator.behaviour = replace(BEHAVIOUR, operation_end="never", retry_after_seconds=900)
-    started(world, "unbilled_reconciliation/2026-10/USD/full")
-    world.host.advance(timedelta(hours=2))
+    env.simulator.behaviour = replace(BEHAVIOUR, operation_end="never", retry_after_seconds=900)
+    started(env, "unbilled_reconciliation/2026-10/USD/full")
+    env.host.advance(timedelta(hours=2))
 
 
-def failing(world: World) -> None:
+def failing(env: AppEnvironment) -> None:
     """Microsoft loses the first operation and refuses the second export."""
-    world.simulator.faults = (
+    env.simulator.faults = (
         Faults()
         .add(Match(operation="poll", nth=(2,)), FaultResponse(status=404))
         .add(Match(operation="start", nth=(2,)), FaultResponse(status=403))
     )
-    world.host.wait(started(world, "unbilled_reconciliation/2026-10/USD/full"))
+    env.host.wait(started(env, "unbilled_reconciliation/2026-10/USD/full"))
 
 
-def platform_fault(world: World) -> None:
+def platform_fault(env: AppEnvironment) -> None:
     """An activity dies three times."""
 
     def dying(call: Call) -> Call:
@@ -112,35 +112,35 @@ def platform_fault(world: World) -> None:
 
         return called
 
-    with around(world, "plan_copy", dying):
-        world.host.wait(started(world, "unbilled_reconciliation/2026-10/USD/full"))
+    with wrap_function(env, "plan_copy", dying):
+        env.host.wait(started(env, "unbilled_reconciliation/2026-10/USD/full"))
 
 
-def two_rounds(world: World) -> None:
+def two_rounds(env: AppEnvironment) -> None:
     """Three pages; a blob is missing at first, and the second round copies just that."""
     key = "unbilled_usage/2026-10/USD/full"
-    expected = world.simulator.fill(key, blobs=230, blob_bytes=64)
-    world.simulator.faults = Faults().add(
+    expected = env.simulator.fill(key, blobs=230, blob_bytes=64)
+    env.simulator.faults = Faults().add(
         Match(operation="blob", path=f"*{expected.blobs[7].name}", nth=(1,)),
         FaultResponse(status=404),
     )
-    world.host.wait(started(world, key), 120)
+    env.host.wait(started(env, key), 120)
 
 
-def retention(world: World) -> None:
+def retention(env: AppEnvironment) -> None:
     """A day on which there is nothing to remove, after a run."""
-    world.host.wait(started(world, "unbilled_reconciliation/2026-10/USD/full"))
-    world.host.start_orchestration("retention", {"day": "2026-11-21"}, "retention-20261121")
-    world.host.wait("retention-20261121")
+    env.host.wait(started(env, "unbilled_reconciliation/2026-10/USD/full"))
+    env.host.start_orchestration("retention", {"day": "2026-11-21"}, "retention-20261121")
+    env.host.wait("retention-20261121")
 
 
-def backfill(world: World) -> None:
+def backfill(env: AppEnvironment) -> None:
     """One month, in two lanes."""
     wanted = {"from": "2026-10", "to": "2026-10", "datasets": ["billed_reconciliation"]}
-    world.host.wait(world.post("/api/backfills", wanted)["backfill_id"], 60)
+    env.host.wait(env.post("/api/backfills", wanted)["backfill_id"], 60)
 
 
-RECORDINGS: dict[str, tuple[Callable[[World], None], dict[str, str]]] = {
+RECORDINGS: dict[str, tuple[Callable[[AppEnvironment], None], dict[str, str]]] = {
     "cycle": (
         cycle,
         {
@@ -159,33 +159,33 @@ RECORDINGS: dict[str, tuple[Callable[[World], None], dict[str, str]]] = {
 
 
 @contextmanager
-def world_for(azurite: Azurite, settings: dict[str, str]) -> Iterator[World]:
-    with RepeatableWorld(
+def sequential_environment(azurite: Azurite, settings: dict[str, str]) -> Iterator[AppEnvironment]:
+    with SequentialEnvironment(
         azurite,
         start=START,
         behaviour=BEHAVIOUR,
         storage_proxy=True,
-        services=hooked_services,
+        services_factory=create_hooked_services,
         **settings,  # type: ignore[arg-type]
-    ) as world:
-        yield world
+    ) as env:
+        yield env
 
 
 def record(azurite: Azurite, name: str) -> list[dict[str, Any]]:
     """Every instance of a recording: orchestrator, how it stands, its custom status, and the events of its last execution."""
     play, settings = RECORDINGS[name]
-    with world_for(azurite, settings) as world:
-        play(world)
+    with sequential_environment(azurite, settings) as env:
+        play(env)
         found = [
             {
                 "orchestrator": instance["name"],
                 "instance_id": instance["instanceId"],
                 "status": instance["runtimeStatus"],
                 "custom_status": instance["customStatus"],
-                "events": world.host.history(instance["instanceId"]),
+                "events": env.host.history(instance["instanceId"]),
             }
             for instance in sorted(
-                world.host.instances(), key=lambda one: (one["createdTime"], one["name"])
+                env.host.instances(), key=lambda one: (one["createdTime"], one["name"])
             )
         ]
         return list(numbered(found))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.world import ENVIRONMENT
+from tests.support.app_environment import ENVIRONMENT
 
 from .conftest import ROOT, SAMPLE_APP, SETTINGS
 

@@ -27,16 +27,9 @@ from local.azurite import Azurite
 from local.host.http_messages import HostResponse
 from local.simulator.faults import FaultResponse, Faults, Match, Rule
 from local.simulator.storage import BillingStorage
-from tests.durable.scene import (
-    BEHAVIOUR,
-    Call,
-    around,
-    export_request,
-    fields_of,
-    open_world,
-    restart,
-)
-from tests.support.world import World
+from tests.support.app_environment import AppEnvironment
+from tests.support.hooked_environment import BEHAVIOUR, Call, open_hooked_environment, wrap_function
+from tests.support.run_state import create_run_request, key_fields
 
 FORBIDDEN = ("sig=", "key=", "AccountKey", "Bearer ")
 BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{12,}={0,2}")
@@ -195,15 +188,15 @@ def record_logs() -> Iterator[io.StringIO]:
 @contextmanager
 def open_recorded_world(
     azurite: Azurite, tmp_path: Path, **more: Any
-) -> Iterator[tuple[World, list[bytes], RecordingStorage]]:
+) -> Iterator[tuple[AppEnvironment, list[bytes], RecordingStorage]]:
     """Open an environment on disk that records all HTTP responses and all issued SAS."""
-    world = open_world(azurite, state_dir=tmp_path / "host", **more)
-    storage = world.simulator.storage = RecordingStorage(azurite.billing.connection_string)
+    env = open_hooked_environment(azurite, state_dir=tmp_path / "host", **more)
+    storage = env.simulator.storage = RecordingStorage(azurite.billing.connection_string)
     responses: list[bytes] = []
-    open_host = world.open_host
+    start_host = env.start_host
 
     def open_recorded_host() -> Any:
-        host = open_host()
+        host = start_host()
         send = host.request
 
         def request(*arguments: Any, **named: Any) -> HostResponse:
@@ -214,9 +207,9 @@ def open_recorded_world(
         host.request = request  # type: ignore[method-assign]
         return host
 
-    world.open_host = open_recorded_host  # type: ignore[method-assign]
-    with world:
-        yield world, responses, storage
+    env.start_host = open_recorded_host  # type: ignore[method-assign]
+    with env:
+        yield env, responses, storage
 
 
 def read_accounts(azurite: Azurite) -> dict[str, bytes]:
@@ -253,11 +246,11 @@ def read_accounts(azurite: Azurite) -> dict[str, bytes]:
     return places
 
 
-def request_everything(world: World, run_ids: list[str]) -> None:
+def request_everything(env: AppEnvironment, run_ids: list[str]) -> None:
     """Send every request about runs to the app and the host."""
     for run_id in run_ids:
         for path in (f"/api/runs/{run_id}", f"/api/runs/{run_id}/blobs"):
-            world.host.request("GET", path)
+            env.host.request("GET", path)
     for path in (
         "/api/catalogue",
         "/api/runs",
@@ -266,11 +259,11 @@ def request_everything(world: World, run_ids: list[str]) -> None:
         "/api/gaps",
         "/api/openapi.json",
     ):
-        world.host.request("GET", path)
+        env.host.request("GET", path)
     base = "/runtime/webhooks/durabletask/instances"
-    world.host.request("GET", f"{base}?showInput=true")
-    for instance in world.host.instances():
-        world.host.request(
+    env.host.request("GET", f"{base}?showInput=true")
+    for instance in env.host.instances():
+        env.host.request(
             "GET",
             f"{base}/{instance['instanceId']}?showInput=true&showHistory=true&showHistoryOutput=true",
         )
@@ -392,37 +385,37 @@ BAD_REQUESTS: list[dict[str, Any]] = [
     {},
     {"dataset": URL_WITH_SECRET},
     {URL_WITH_SECRET: 1},
-    {**fields_of(KEY), "reason": f"see {URL_WITH_SECRET}"},
-    {**fields_of(KEY), "currency_code": URL_WITH_SECRET},
+    {**key_fields(KEY), "reason": f"see {URL_WITH_SECRET}"},
+    {**key_fields(KEY), "currency_code": URL_WITH_SECRET},
 ]
 
 
-def run_scenarios(world: World) -> dict[str, str]:
+def run_scenarios(env: AppEnvironment) -> dict[str, str]:
     """Run every scenario for one export key, and return the outcomes."""
     outcomes, runs = {}, []
     for name, (behaviour, rules) in SCENARIOS.items():
-        world.simulator.restate(KEY)
-        world.simulator.behaviour, world.simulator.faults = (
+        env.simulator.restate(KEY)
+        env.simulator.behaviour, env.simulator.faults = (
             replace(BEHAVIOUR, ready_after_polls=1, **behaviour),
             Faults(*rules),
         )
-        runs.append(world.start(**fields_of(KEY), reason=f"scenario: {name.split(':')[0]}"))
-        outcomes[name] = str(world.finish(runs[-1])["outcome"])
-        world.host.advance(timedelta(minutes=5))
-    world.simulator.behaviour, world.simulator.faults = BEHAVIOUR, Faults()
-    cycle = world.post("/api/cycles")
+        runs.append(env.start(**key_fields(KEY), reason=f"scenario: {name.split(':')[0]}"))
+        outcomes[name] = str(env.finish(runs[-1])["outcome"])
+        env.host.advance(timedelta(minutes=5))
+    env.simulator.behaviour, env.simulator.faults = BEHAVIOUR, Faults()
+    cycle = env.post("/api/cycles")
     for body in BAD_REQUESTS:
-        assert world.host.request("POST", "/api/runs", json=body).status == 400
-    assert world.host.request("POST", "/api/runs", body=URL_WITH_SECRET.encode()).status == 400
-    world.host.wait(cycle["cycle_id"], 60)
-    world.get(f"/api/cycles/{cycle['cycle_id']}")
-    invalid = {**export_request(world, KEY), "key": "nonsense"}
-    world.host.start_orchestration("export_run", invalid, invalid["run_id"])
-    world.host.wait(invalid["run_id"])
-    world.host.fire_timer("clean_up_orphaned_runs")
-    restart(world)
-    runs.append(world.land(**fields_of(KEY))["run_id"])
-    request_everything(world, runs)
+        assert env.host.request("POST", "/api/runs", json=body).status == 400
+    assert env.host.request("POST", "/api/runs", body=URL_WITH_SECRET.encode()).status == 400
+    env.host.wait(cycle["cycle_id"], 60)
+    env.get(f"/api/cycles/{cycle['cycle_id']}")
+    invalid = {**create_run_request(env, KEY), "key": "nonsense"}
+    env.host.start_orchestration("export_run", invalid, invalid["run_id"])
+    env.host.wait(invalid["run_id"])
+    env.host.fire_timer("clean_up_orphaned_runs")
+    env.restart()
+    runs.append(env.land(**key_fields(KEY))["run_id"])
+    request_everything(env, runs)
     return outcomes
 
 
@@ -434,9 +427,9 @@ def test_app_in_all_scenarios_stores_no_secret(
     settings = {"EXPORT_DATASETS": "unbilled_reconciliation"}
     with (
         record_logs() as log,
-        open_recorded_world(own_azurite, tmp_path, **settings) as (world, responses, storage),
+        open_recorded_world(own_azurite, tmp_path, **settings) as (env, responses, storage),
     ):
-        outcomes = run_scenarios(world)
+        outcomes = run_scenarios(env)
         places = read_all_places(own_azurite, tmp_path, responses, log, capfd)
         secrets = get_secrets(own_azurite, storage)
     assert outcomes["nothing"] == "landed" and {"failed", "incomplete"} <= set(outcomes.values()), (
@@ -461,13 +454,13 @@ def test_app_with_server_side_copy_stores_no_secret(
             storage_proxy=False,
             COPY_MODE="server",
             PROOF="transfer",
-        ) as (world, responses, storage),
+        ) as (env, responses, storage),
     ):
-        landed = world.land(**fields_of(KEY))
-        world.simulator.restate(KEY)
-        world.simulator.behaviour = replace(BEHAVIOUR, sas_lifetime_seconds=0)
-        refused = world.land(**fields_of(KEY))
-        request_everything(world, [landed["run_id"], refused["run_id"]])
+        landed = env.land(**key_fields(KEY))
+        env.simulator.restate(KEY)
+        env.simulator.behaviour = replace(BEHAVIOUR, sas_lifetime_seconds=0)
+        refused = env.land(**key_fields(KEY))
+        request_everything(env, [landed["run_id"], refused["run_id"]])
         places = read_all_places(own_azurite, tmp_path, responses, log, capfd)
         secrets = get_secrets(own_azurite, storage)
     assert (landed["outcome"], refused["outcome"]) == ("landed", "incomplete")
@@ -483,11 +476,11 @@ def test_signature_in_orchestration_input_is_found(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The API refuses such an input, but the management API of the host accepts it."""
-    with record_logs() as log, open_recorded_world(own_azurite, tmp_path) as (world, responses, _):
-        request = export_request(world, KEY, reason=f"see {URL_WITH_SECRET}")
-        world.host.start_orchestration("export_run", request, request["run_id"])
-        assert world.host.wait(request["run_id"])["runtimeStatus"] == "Failed"
-        request_everything(world, [])
+    with record_logs() as log, open_recorded_world(own_azurite, tmp_path) as (env, responses, _):
+        request = create_run_request(env, KEY, reason=f"see {URL_WITH_SECRET}")
+        env.host.start_orchestration("export_run", request, request["run_id"])
+        assert env.host.wait(request["run_id"])["runtimeStatus"] == "Failed"
+        request_everything(env, [])
         places = read_all_places(own_azurite, tmp_path, responses, log, capfd)
     hits = find_secrets(places, {"planted": PLANTED_SECRET})
     kinds = {(place.split()[0], what) for place, what in hits}
@@ -502,7 +495,7 @@ def test_secret_in_activity_without_sanitized_exceptions_is_found(
 ) -> None:
     def leak(call: Call) -> Call:
         async def raise_with_secret(**arguments: Any) -> Any:
-            manifest = await world.app.manifests.get_manifest(arguments["request"]["operation_id"])
+            manifest = await env.app.manifests.get_manifest(arguments["request"]["operation_id"])
             # The host replaces signed URLs, so the text contains only the signature.
             (signature,) = parse_qs(manifest.sas_token)["sig"]
             raise ValueError(f"cannot read with {signature}")
@@ -511,11 +504,11 @@ def test_secret_in_activity_without_sanitized_exceptions_is_found(
 
     with (
         record_logs() as log,
-        open_recorded_world(own_azurite, tmp_path) as (world, responses, storage),
+        open_recorded_world(own_azurite, tmp_path) as (env, responses, storage),
     ):
-        with around(world, "plan_copy", leak):
-            run = world.land(**fields_of(KEY))
-        request_everything(world, [run["run_id"]])
+        with wrap_function(env, "plan_copy", leak):
+            run = env.land(**key_fields(KEY))
+        request_everything(env, [run["run_id"]])
         places = read_all_places(own_azurite, tmp_path, responses, log, capfd)
         secrets = get_secrets(own_azurite, storage)
     kinds = {(place.split()[0], what.split()[0]) for place, what in find_secrets(places, secrets)}

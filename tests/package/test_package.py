@@ -29,8 +29,8 @@ from local.package import (
 )
 from local.stack import run_stack
 from local.supply_chain import SBOM
+from tests.support.app_environment import ENVIRONMENT
 from tests.support.installed import copy_installed
-from tests.support.world import ENVIRONMENT
 
 requires_package_platform = pytest.mark.skipif(
     not can_run_package(), reason=f"the package requires Python {PYTHON} on Linux, x86-64"

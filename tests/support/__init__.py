@@ -1,1 +1,1 @@
-"""What several tiers share: the whole app on one virtual clock. No tests in here."""
+"""Fixtures and helpers that several test suites use. This package contains no tests."""

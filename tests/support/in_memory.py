@@ -1,11 +1,11 @@
-"""The app's stores in memory, with the same conditions as the real ones, so that months pass in seconds.
+"""The app with in-memory stores, so that months of virtual time take seconds.
 
-    with MemoryWorld(partner=Partner(currencies=("USD", "EUR")), timers=True) as world:
-        world.host.advance(timedelta(days=60))
+    with InMemoryEnvironment(partner=Partner(currencies=("USD", "EUR")), timers=True) as env:
+        env.host.advance(timedelta(days=60))
 
-Replaced are the transports only: tables, landing, and the bytes of a copy, which are proven by the app's own prover. What
-plans, waits, decides and records is the app; Microsoft is the simulator over HTTP. What storage really does is the
-business of the integration tests.
+The stores have the same conditional writes as Azure. The copier writes to memory and uses the
+proof of the app. The simulator serves Microsoft's APIs over HTTP. The integration tests cover the
+behaviour of real storage.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from local.host import VirtualClock
 from local.simulator.behaviour import Behaviour
 from local.simulator.data_files import BlobFile
 from local.simulator.faults import Faults
-from local.simulator.partner import Partner
+from local.simulator.partner import PARTNER_TENANT_ID, Partner
 from local.simulator.simulator import Simulator
 from local.simulator.storage import NoStorage
 from shared.landing.store import LandedBlob, LandingStore
@@ -29,7 +29,12 @@ from shared.ledger.tables import Continuation, Page, Row, RowFilter, Tables
 from shared.services import Services
 from shared.transfer.models import BlobResult, TransferRequest
 from shared.transfer.proof import create_prover
-from tests.support.world import START, World, app_object
+from tests.support.app_environment import (
+    ENVIRONMENT,
+    START,
+    AppEnvironment,
+    load_function_app,
+)
 
 
 class MemoryTables(Tables):
@@ -261,8 +266,8 @@ class MemoryClock:
         return self.virtual.now().timestamp()
 
 
-class MemoryWorld(World):
-    """A World without any storage process. Invoices are discovered in the simulated Partner Center unless told otherwise."""
+class InMemoryEnvironment(AppEnvironment):
+    """The running app with in-memory stores; the simulated Partner Center lists the invoices."""
 
     def __init__(
         self,
@@ -274,7 +279,7 @@ class MemoryWorld(World):
         timers: bool = False,
         state_dir: Any = None,
         hourly_settling: bool = True,
-        **more: str,
+        **settings: str,
     ) -> None:
         self.clock, self.name = VirtualClock(start), "memory"
         self.storage = MemoryStorage()
@@ -286,35 +291,43 @@ class MemoryWorld(World):
             partner=partner or SMALL,
         )
         self.locking, self._early, self._state_dir, self._timers = True, True, state_dir, timers
-        self._services, self._more, self._hourly = None, more, hourly_settling
+        self._services_factory, self._overridden_settings = None, settings
+        self._hourly = hourly_settling
         self._exits = ExitStack()
         self._tables: MemoryTables | None = None
-        self.kept: MemoryLanding | None = None
+        self.landing: MemoryLanding | None = None
 
-    def make_services(self) -> Services:
-        """The stores outlive a host that is killed, as storage does."""
+    def create_services(self) -> Services:
+        """Create the services; the stores remain when the host is killed."""
         clock = MemoryClock(self.clock)
-        app = Services(self.settings, clock, True)
-        self._tables, self.kept = self._tables or MemoryTables(), self.kept or MemoryLanding(clock)
-        app._parts["ledger"] = Ledger(
-            self._tables, clock, hub=self.settings.task_hub_name, locking=True
+        tables = self._tables = self._tables or MemoryTables()
+        landing = self.landing = self.landing or MemoryLanding(clock)
+        return Services(
+            self.settings,
+            clock,
+            overrides={
+                "ledger": lambda app: Ledger(
+                    tables, clock, hub=app.settings.task_hub_name, locking=True
+                ),
+                "landing": lambda _: landing,
+                "copier": lambda _: self.create_copier(landing),
+            },
         )
-        app._parts["landing"] = self.kept
-        app._parts["copier"] = MemoryCopier(self.kept, self.storage)
-        return app
 
-    def open_host(self) -> Any:
-        with settled_hourly() if self._hourly else ExitStack():
-            return super().open_host()
+    def create_copier(self, landing: MemoryLanding) -> MemoryCopier:
+        """Create the copier; subclasses replace it."""
+        return MemoryCopier(landing, self.storage)
+
+    def start_host(self) -> Any:
+        with hourly_orphan_cleanup() if self._hourly else ExitStack():
+            return super().start_host()
 
     def __exit__(self, *error: Any) -> None:
-        """Also closes what was made after a kill."""
+        """Close the services, including those created after a restart."""
         self._exits.callback(lambda: self._close(self.app))
         super().__exit__(*error)
 
     def environment(self) -> dict[str, str]:
-        from tests.support.world import ENVIRONMENT, PARTNER_TENANT_ID
-
         return {
             **ENVIRONMENT,
             "GRAPH_BASE_URL": f"{self.graph_origin}/v1.0",
@@ -324,14 +337,13 @@ class MemoryWorld(World):
             "INVOICE_SOURCE": "partner_center",
             "LANDING_STORAGE": "AccountName=memory;AccountKey=none",
             "MONTH_BOUNDARY_MINUTES": "30",
-            **self._more,
+            **self._overridden_settings,
         }
 
-    @property
-    def landed(self) -> dict[str, bytes]:
-        """Everything in the container, by path."""
-        assert self.kept is not None
-        return {path: body for path, (body, _, _) in self.kept.blobs.items()}
+    def landed_files(self) -> dict[str, bytes]:
+        """Return all blobs of the landing container by path."""
+        assert self.landing is not None
+        return {path: body for path, (body, _, _) in self.landing.blobs.items()}
 
     def run_cycle(self, seconds: float = 60) -> dict[str, Any]:
         """A cycle by hand, from POST to its end."""
@@ -349,9 +361,9 @@ SMALL = Partner(
 
 
 @contextmanager
-def settled_hourly() -> Iterator[None]:
+def hourly_orphan_cleanup() -> Iterator[None]:
     """While a host reads its functions: dead runs are looked for once an hour, so that a year has 8,760 looks, not 105,120."""
-    functions = [builder._function for builder in app_object()._function_builders]
+    functions = [builder._function for builder in load_function_app()._function_builders]
     trigger = next(
         one.get_trigger()
         for one in functions

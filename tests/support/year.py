@@ -15,7 +15,7 @@ from local.simulator.behaviour import Behaviour
 from local.simulator.faults import FaultResponse, Faults, Match
 from local.simulator.partner import Partner
 from shared.clock import parse_iso
-from tests.support.world import World
+from tests.support.app_environment import AppEnvironment
 
 TICK, DATA_AT, LISTED, MADE = (
     time(5, tzinfo=UTC),
@@ -77,8 +77,8 @@ class Story:
         """The ticks at which Microsoft is there."""
         return [tick for tick in self.ticks if not self.at(6, 4) <= tick < self.at(8, 4)]
 
-    def events(self, world: World) -> list[tuple[datetime, Callable[[], None]]]:
-        simulator = world.simulator
+    def events(self, env: AppEnvironment) -> list[tuple[datetime, Callable[[], None]]]:
+        simulator = env.simulator
 
         def key(family: str, currency: str) -> str:
             month = first_of(self.eighth.date(), -1)
@@ -131,23 +131,23 @@ class Story:
 
     def play(
         self,
-        world: World,
+        env: AppEnvironment,
         *,
         progress: Callable[[datetime], None] = lambda _: None,
         seconds: float = 600,
     ) -> None:
-        for moment, do in [*self.events(world), (self.end, lambda: None)]:
-            while world.clock.now() < moment:
-                world.host.advance_to(min(moment, world.clock.now() + timedelta(days=7)), seconds)
-                progress(world.clock.now())
+        for moment, do in [*self.events(env), (self.end, lambda: None)]:
+            while env.clock.now() < moment:
+                env.host.advance_to(min(moment, env.clock.now() + timedelta(days=7)), seconds)
+                progress(env.clock.now())
             do()
 
     # -- what must have come of it
 
-    def expected(self, world: World) -> dict[str, list[datetime]]:
+    def expected(self, env: AppEnvironment) -> dict[str, list[datetime]]:
         """Key -> the age of the data of each version, oldest first. From the calendar; the simulator gives invoice ids only."""
         found: dict[str, list[datetime]] = {}
-        for key, created in [*self._unbilled(), *self._billed(world)]:
+        for key, created in [*self._unbilled(), *self._billed(env)]:
             found.setdefault(key, []).append(created)
         return {key: sorted(set(ages)) for key, ages in found.items()}
 
@@ -164,10 +164,10 @@ class Story:
                         for family in FAMILIES:
                             yield f"unbilled_{family}/{month:%Y-%m}/{currency}/full", created
 
-    def _billed(self, world: World) -> Iterator[tuple[str, datetime]]:
+    def _billed(self, env: AppEnvironment) -> Iterator[tuple[str, datetime]]:
         """One version of each invoice that was listed at an answered tick, and the restated ones as often as that was seen."""
         hit, first, last = self.eighth, self.currencies[0], self.currencies[-1]
-        for invoice in world.simulator.invoices():
+        for invoice in env.simulator.invoices():
             late = (
                 timedelta(hours=72)
                 if self.at(25, 0) < invoice.issued < self.at(40, 0)
@@ -199,32 +199,32 @@ def void(_: Any) -> None:
     return
 
 
-def landed(world: World) -> dict[str, list[datetime]]:
+def landed(env: AppEnvironment) -> dict[str, list[datetime]]:
     """Key -> the age of each version that was completed, as the ledger has them; retention may have pruned it."""
 
     async def read() -> dict[str, list[datetime]]:
         found: dict[str, list[datetime]] = {}
         for state in ("billed", "unbilled"):
             for family in FAMILIES:
-                async for row in world.app.ledger.tables.list("versions", f"{state}_{family}"):
+                async for row in env.app.ledger.tables.list("versions", f"{state}_{family}"):
                     assert row.values["state"] in ("complete", "pruned"), row
                     found.setdefault(row.values["key"], []).append(
                         parse_iso(row.values["created_at"])
                     )
         return {key: sorted(ages) for key, ages in found.items()}
 
-    return world.on_loop(read())
+    return env.on_loop(read())
 
 
-def runs_of(world: World) -> list[Any]:
+def runs_of(env: AppEnvironment) -> list[Any]:
     async def read() -> list[Any]:
-        month, found = first_of(world.clock.now().date(), -14), list[Any]()
-        while month <= world.clock.now().date():
-            found += [run async for run in world.app.ledger.runs.list(f"{month:%Y%m}")]
+        month, found = first_of(env.clock.now().date(), -14), list[Any]()
+        while month <= env.clock.now().date():
+            found += [run async for run in env.app.ledger.runs.list(f"{month:%Y%m}")]
             month = first_of(month, 1)
         return found
 
-    return world.on_loop(read())
+    return env.on_loop(read())
 
 
 @dataclass(frozen=True)
@@ -235,15 +235,13 @@ class Told:
     budget: int
 
 
-def told(world: World) -> Told:
+def told(env: AppEnvironment) -> Told:
     """Requests to Graph, and what they may be: three for each run that asked; a refusal costs itself and one look more."""
-    asked = [run for run in runs_of(world) if run.posts]
-    requests = [
-        one for one in world.simulator.requests if one.step in ("start", "poll", "manifest")
-    ]
+    asked = [run for run in runs_of(env) if run.posts]
+    requests = [one for one in env.simulator.requests if one.step in ("start", "poll", "manifest")]
     refused = sum(one.status in (429, 503) for one in requests)
     return Told(
-        Counter(run.outcome for run in runs_of(world)),
+        Counter(run.outcome for run in runs_of(env)),
         len(requests),
         refused,
         REQUESTS_A_RUN * len(asked) + 2 * refused,

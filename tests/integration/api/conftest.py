@@ -6,8 +6,8 @@ import pytest
 
 from local.azurite import Azurite
 from local.simulator.behaviour import Behaviour
-from tests.integration.api.request_counter import RequestCounter, make_counted_world
-from tests.support.world import World
+from tests.integration.api.request_counter import RequestCounter, create_counted_environment
+from tests.support.app_environment import AppEnvironment
 
 
 @pytest.fixture(scope="session")
@@ -16,11 +16,11 @@ def request_counter() -> RequestCounter:
 
 
 @pytest.fixture(scope="module")
-def world(azurite: Azurite, request_counter: RequestCounter) -> Iterator[World]:
-    with make_counted_world(
+def env(azurite: Azurite, request_counter: RequestCounter) -> Iterator[AppEnvironment]:
+    with create_counted_environment(
         azurite,
         request_counter,
         behaviour=Behaviour(retry_after_seconds=20),
         storage_proxy=True,
-    ) as world:
-        yield world
+    ) as env:
+        yield env

@@ -9,7 +9,7 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.tables import Tables
 from shared.services import Services
 from shared.settings import Settings
-from tests.support.world import World
+from tests.support.app_environment import AppEnvironment
 
 TABLES = ("catalogue", "versions", "blobs", "locks", "runs")
 
@@ -36,18 +36,19 @@ class RequestCounter:
         return sum(self.seen.values())
 
 
-def make_counted_world(azurite: Azurite, request_counter: RequestCounter, **options: Any) -> World:
+def create_counted_environment(
+    azurite: Azurite, request_counter: RequestCounter, **options: Any
+) -> AppEnvironment:
     """Return an app whose ledger reports its requests to `request_counter`."""
 
-    def make_services(settings: Settings, clock: Any, locking: bool) -> Services:
-        app = Services(settings, clock, locking)
+    def create_services(settings: Settings, clock: Any, locking: bool) -> Services:
         assert settings.landing_storage is not None
         tables = Tables(
             settings.landing_table_prefix,
             connection_string=settings.landing_storage.get_secret_value(),
             raw_request_hook=request_counter.record,
         )
-        app._parts["ledger"] = Ledger(tables, clock, hub=settings.task_hub_name, locking=locking)
-        return app
+        ledger = Ledger(tables, clock, hub=settings.task_hub_name, locking=locking)
+        return Services(settings, clock, locking, overrides={"ledger": lambda app: ledger})
 
-    return World(azurite, services=make_services, **options)
+    return AppEnvironment(azurite, services_factory=create_services, **options)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.world import World
+from tests.support.app_environment import AppEnvironment
 from triggers.openapi import get_document
 from triggers.validation import MAX_BODY_BYTES
 
@@ -50,9 +50,11 @@ class Response:
         return {error["field"] for error in self.problem["errors"]}
 
 
-def send(world: World, method: str, path: str, body: bytes = b"", **headers: str) -> Response:
+def send(
+    env: AppEnvironment, method: str, path: str, body: bytes = b"", **headers: str
+) -> Response:
     """Send a request without normalising its path."""
-    connection = http.client.HTTPConnection(urlsplit(world.host.base_url).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(env.host.base_url).netloc, timeout=30)
     try:
         connection.putrequest(method, f"/api{path}", skip_accept_encoding=True)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
@@ -75,28 +77,28 @@ def test_document_lists_the_routes() -> None:
 @pytest.mark.parametrize("path", sorted({path for _, path in ROUTES}))
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 def test_route_wrong_method_is_rejected_by_the_platform(
-    world: World, method: str, path: str
+    env: AppEnvironment, method: str, path: str
 ) -> None:
     if (method, path) not in ROUTES:
-        assert send(world, method, fill_path(path)).status in (404, 405, 501)
+        assert send(env, method, fill_path(path)).status in (404, 405, 501)
 
 
 @pytest.mark.parametrize(("method", "path"), [route for route in ROUTES if route[1] != HEALTH])
-def test_route_unknown_parameter_is_named(world: World, method: str, path: str) -> None:
-    response = send(world, method, fill_path(path) + "?colour=red&%C3%BC=1")
+def test_route_unknown_parameter_is_named(env: AppEnvironment, method: str, path: str) -> None:
+    response = send(env, method, fill_path(path) + "?colour=red&%C3%BC=1")
     assert (response.status, response.fields >= {"colour", "ü"}) == (400, True)
 
 
-def test_health_ignores_parameters(world: World) -> None:
-    response = send(world, "GET", HEALTH + "?colour=red&%C3%BC=%00")
+def test_health_ignores_parameters(env: AppEnvironment) -> None:
+    response = send(env, "GET", HEALTH + "?colour=red&%C3%BC=%00")
     assert (response.status, response.body) == (200, b"")
 
 
 @pytest.mark.parametrize("path", POSTS)
 @pytest.mark.parametrize("size", [MAX_BODY_BYTES + 1, 5_000_000])
-def test_post_large_body_returns_413(world: World, path: str, size: int) -> None:
+def test_post_large_body_returns_413(env: AppEnvironment, path: str, size: int) -> None:
     response = send(
-        world,
+        env,
         "POST",
         fill_path(path),
         b'{"reason": "' + b"x" * (size - 14) + b'"}',
@@ -126,9 +128,9 @@ BODIES = {
 @pytest.mark.parametrize("path", POSTS)
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
 def test_post_body_other_than_a_json_object_returns_400(
-    world: World, path: str, body: bytes
+    env: AppEnvironment, path: str, body: bytes
 ) -> None:
-    response = send(world, "POST", fill_path(path), body, Content_Type="application/json")
+    response = send(env, "POST", fill_path(path), body, Content_Type="application/json")
     assert (response.status, response.problem["code"]) == (400, "request_invalid")
 
 
@@ -169,11 +171,9 @@ FIELDS = (
 
 @pytest.mark.parametrize("path", POSTS)
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:12])
-def test_post_unknown_fields_are_named(world: World, path: str, value: Any) -> None:
+def test_post_unknown_fields_are_named(env: AppEnvironment, path: str, value: Any) -> None:
     """Send the fields of all routes to each route: some are unknown, whatever their value."""
-    response = send(
-        world, "POST", fill_path(path), json.dumps(dict.fromkeys(FIELDS, value)).encode()
-    )
+    response = send(env, "POST", fill_path(path), json.dumps(dict.fromkeys(FIELDS, value)).encode())
     assert (response.status, response.problem["code"]) == (400, "request_invalid")
     assert "__class__" in response.fields and "ü" in response.fields
 
@@ -207,15 +207,19 @@ MALFORMED_IDS = [
 
 @pytest.mark.parametrize(("method", "path"), WITH_ID)
 @pytest.mark.parametrize("value", MALFORMED_IDS, ids=range(len(MALFORMED_IDS)))
-def test_route_malformed_id_is_not_found(world: World, method: str, path: str, value: str) -> None:
-    response = send(world, method, fill_path(path, value))
+def test_route_malformed_id_is_not_found(
+    env: AppEnvironment, method: str, path: str, value: str
+) -> None:
+    response = send(env, method, fill_path(path, value))
     assert response.status in (400, 404) and b"Traceback" not in response.body
     if response.content_type.startswith("application/"):
         assert response.problem["code"] == "not_found"
 
 
 @pytest.fixture(autouse=True)
-def assert_no_failure_logged(world: World, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+def assert_no_failure_logged(
+    env: AppEnvironment, caplog: pytest.LogCaptureFixture
+) -> Iterator[None]:
     """Assert that no request caused an unexpected exception."""
     yield
     assert not [record for record in caplog.records if "failed:" in record.getMessage()]

@@ -11,7 +11,7 @@ import pytest
 import schemathesis
 
 from local.simulator.behaviour import Behaviour
-from tests.support.world import World
+from tests.support.app_environment import AppEnvironment
 from triggers.openapi import ROUTES, generate_json, get_document
 from triggers.validation import get_field_names
 
@@ -31,9 +31,9 @@ MAX_SLOW_EXAMPLES = 6
 SLOW_OPERATIONS = ("preflight", "get_status", "start_cycle")
 
 
-def list_registered_routes(world: World) -> Iterator[tuple[str, str, str]]:
+def list_registered_routes(env: AppEnvironment) -> Iterator[tuple[str, str, str]]:
     """Yield (path, method, function) of every HTTP function."""
-    for function in world.host.functions.of("httpTrigger"):
+    for function in env.host.functions.of("httpTrigger"):
         assert function.route is not None
         for method in function.methods:
             yield function.route.template.removeprefix("api"), method.lower(), function.name
@@ -76,11 +76,11 @@ def assert_documented(name: str, document: dict[str, Any]) -> None:
     check(SCHEMAS[name], document, name)
 
 
-def test_document_contains_every_route(world: World) -> None:
+def test_document_contains_every_route(env: AppEnvironment) -> None:
     documented = {
         (path, method, operation["operationId"]) for path, method, operation in list_operations()
     }
-    assert documented == set(list_registered_routes(world))
+    assert documented == set(list_registered_routes(env))
 
 
 def test_document_contains_every_parameter() -> None:
@@ -102,48 +102,48 @@ def test_component_schema_is_valid_and_used(name: str) -> None:
     assert f'"#/components/schemas/{name}"' in json.dumps(get_document())
 
 
-def test_example_requests_start_a_run(world: World) -> None:
+def test_example_requests_start_a_run(env: AppEnvironment) -> None:
     operation = get_document()["paths"]["/runs"]["post"]
     examples = operation["requestBody"]["content"]["application/json"]["examples"]
     for example in examples.values():
         assert_valid("StartRunRequest", example["value"])
-        assert "request_invalid" not in str(world.post("/api/runs", example["value"]))
+        assert "request_invalid" not in str(env.post("/api/runs", example["value"]))
 
 
-def test_responses_conform_to_the_document(world: World) -> None:
-    run = world.land("unbilled_usage")
+def test_responses_conform_to_the_document(env: AppEnvironment) -> None:
+    run = env.land("unbilled_usage")
     run_id = run["run_id"]
-    failed = world.land("billed_usage", invoice_id="G099999999")
-    cycle = world.post("/api/cycles")
-    started = world.post(f"/api/runs/{run_id}/retry")
-    backfill = world.post("/api/backfills", {"from": "2026-11", "to": "2026-11"})
+    failed = env.land("billed_usage", invoice_id="G099999999")
+    cycle = env.post("/api/cycles")
+    started = env.post(f"/api/runs/{run_id}/retry")
+    backfill = env.post("/api/backfills", {"from": "2026-11", "to": "2026-11"})
     responses = {
         "RunResponse": [run, failed],
         "StartRunResponse": [started],
-        "RunListResponse": [world.get("/api/runs?limit=1")],
-        "BlobListResponse": [world.get(f"/api/runs/{run_id}/blobs")],
-        "CatalogueResponse": [world.get("/api/catalogue")],
-        "StatusResponse": [world.get("/api/status")],
+        "RunListResponse": [env.get("/api/runs?limit=1")],
+        "BlobListResponse": [env.get(f"/api/runs/{run_id}/blobs")],
+        "CatalogueResponse": [env.get("/api/catalogue")],
+        "StatusResponse": [env.get("/api/status")],
         "CycleResponse": [cycle],
         "BackfillResponse": [backfill],
-        "GapsResponse": [world.get("/api/gaps")],
-        "PreflightResponse": [world.get("/api/preflight")],
-        "CancelRunResponse": [world.post(f"/api/runs/{started['run_id']}/cancel")],
+        "GapsResponse": [env.get("/api/gaps")],
+        "PreflightResponse": [env.get("/api/preflight")],
+        "CancelRunResponse": [env.post(f"/api/runs/{started['run_id']}/cancel")],
         "ProblemResponse": [
-            world.post("/api/runs", {"a": 1}, status=400),
-            world.get("/api/runs/x", status=404),
-            world.post(f"/api/runs/{run_id}/cancel", status=409),
+            env.post("/api/runs", {"a": 1}, status=400),
+            env.get("/api/runs/x", status=404),
+            env.post(f"/api/runs/{run_id}/cancel", status=409),
         ],
     }
     for name, documents in responses.items():
         for document in documents:
             assert_valid(name, document)
             assert_documented(name, document)
-    assert world.get("/api/openapi.json") == json.loads(generate_json())
-    world.host.wait(cycle["cycle_id"])
-    assert_valid("CycleResponse", world.get(f"/api/cycles/{cycle['cycle_id']}"))
-    world.host.wait(backfill["backfill_id"])
-    assert_valid("BackfillResponse", world.get(f"/api/backfills/{backfill['backfill_id']}"))
+    assert env.get("/api/openapi.json") == json.loads(generate_json())
+    env.host.wait(cycle["cycle_id"])
+    assert_valid("CycleResponse", env.get(f"/api/cycles/{cycle['cycle_id']}"))
+    env.host.wait(backfill["backfill_id"])
+    assert_valid("BackfillResponse", env.get(f"/api/backfills/{backfill['backfill_id']}"))
 
 
 def test_assert_documented_undocumented_field_fails() -> None:
@@ -155,11 +155,11 @@ def test_assert_documented_undocumented_field_fails() -> None:
     "operation_id", [operation["operationId"] for _, _, operation in list_operations()]
 )
 def test_operation_any_input_has_a_documented_response(
-    world: World, operation_id: str, caplog: pytest.LogCaptureFixture
+    env: AppEnvironment, operation_id: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Send requests that conform to the document and requests that do not."""
     caplog.set_level(logging.ERROR)
-    world.simulator.behaviour = Behaviour(permission="denied")  # every started run ends at once
+    env.simulator.behaviour = Behaviour(permission="denied")  # every started run ends at once
     operation = next(
         item.ok()
         for item in API.get_all_operations()
@@ -167,7 +167,7 @@ def test_operation_any_input_has_a_documented_response(
     )
 
     def send(case: Any) -> None:
-        response = case.call(base_url=f"{world.host.base_url}/api")
+        response = case.call(base_url=f"{env.host.base_url}/api")
         is_problem = "application/problem+json" in response.headers["content-type"]
         if response.status_code != 404 or is_problem:  # other 404 responses are the platform's
             case.validate_response(response, checks=CHECKS)

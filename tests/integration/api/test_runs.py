@@ -20,7 +20,7 @@ from shared.ledger.keys import run_id as make_run_id
 from shared.ledger.outcomes import close_run
 from shared.ledger.runs import Run
 from tests.integration.api.request_counter import RequestCounter
-from tests.support.world import World
+from tests.support.app_environment import AppEnvironment
 from triggers.http_runs import start_run_for_key
 
 DEFAULT_BEHAVIOUR = Behaviour(retry_after_seconds=20)
@@ -28,35 +28,35 @@ SLOW = Behaviour(ready_after_seconds=3600, retry_after_seconds=600)
 
 
 @pytest.fixture(autouse=True)
-def reset_simulator(world: World) -> None:
-    world.simulator.behaviour, world.simulator.faults = DEFAULT_BEHAVIOUR, Faults()
+def reset_simulator(env: AppEnvironment) -> None:
+    env.simulator.behaviour, env.simulator.faults = DEFAULT_BEHAVIOUR, Faults()
 
 
 @pytest.fixture(scope="module")
-def landed(world: World) -> dict[str, Any]:
+def landed(env: AppEnvironment) -> dict[str, Any]:
     """A run that landed."""
-    world.simulator.behaviour, world.simulator.faults = DEFAULT_BEHAVIOUR, Faults()
-    run = world.land("billed_usage", attribute_set="basic", reason="for the list")
+    env.simulator.behaviour, env.simulator.faults = DEFAULT_BEHAVIOUR, Faults()
+    run = env.land("billed_usage", attribute_set="basic", reason="for the list")
     assert run["outcome"] == "landed"
     return run
 
 
 @pytest.fixture(scope="module")
-def incomplete(world: World) -> dict[str, Any]:
+def incomplete(env: AppEnvironment) -> dict[str, Any]:
     """A run that landed all blobs except one."""
-    world.simulator.behaviour, world.simulator.faults = DEFAULT_BEHAVIOUR, Faults()
-    blobs = world.simulator.expected(f"billed_reconciliation/{world.invoice_id}/full").blobs
-    world.simulator.faults.add(
+    env.simulator.behaviour, env.simulator.faults = DEFAULT_BEHAVIOUR, Faults()
+    blobs = env.simulator.expected(f"billed_reconciliation/{env.invoice_id}/full").blobs
+    env.simulator.faults.add(
         Match(operation="blob", path=f"*{blobs[0].name}"), FaultResponse(status=404)
     )
-    run = world.land("billed_reconciliation")
-    world.simulator.faults = Faults()
+    run = env.land("billed_reconciliation")
+    env.simulator.faults = Faults()
     assert run["outcome"] == "incomplete"
     return run
 
 
 @pytest.fixture(scope="module")
-def past_runs(world: World) -> list[Run]:
+def past_runs(env: AppEnvironment) -> list[Run]:
     """250 runs of a month, the newest first, of two datasets and with three outcomes."""
     runs = []
     start = parse_iso("2026-09-03T05:00:00Z")
@@ -76,37 +76,37 @@ def past_runs(world: World) -> list[Run]:
         )
 
     async def insert() -> None:
-        await asyncio.gather(*(world.app.ledger.runs.insert(run) for run in runs))
+        await asyncio.gather(*(env.app.ledger.runs.insert(run) for run in runs))
 
-    world.on_loop(insert())
+    env.on_loop(insert())
     return runs[::-1]
 
 
 def get_field_errors(
-    world: World, method: str, path: str, body: Any = None, status: int = 400
+    env: AppEnvironment, method: str, path: str, body: Any = None, status: int = 400
 ) -> dict[str, str]:
     """Send an invalid request and return the message for each field."""
-    response = world.host.request(method, path, json=body)
+    response = env.host.request(method, path, json=body)
     assert response.status == status, (response.status, response.body)
     errors = json.loads(response.body).get("errors", [])
     return {error["field"]: error["message"] for error in errors}
 
 
-def list_runs(world: World, **query: Any) -> dict[str, Any]:
-    return dict(world.get("/api/runs?" + urlencode(query)))
+def list_runs(env: AppEnvironment, **query: Any) -> dict[str, Any]:
+    return dict(env.get("/api/runs?" + urlencode(query)))
 
 
-def get_older_invoice(world: World) -> str:
+def get_older_invoice(env: AppEnvironment) -> str:
     """Return an invoice other than the default one."""
-    invoices = [invoice for invoice in world.simulator.invoices() if not invoice.legacy]
+    invoices = [invoice for invoice in env.simulator.invoices() if not invoice.legacy]
     return str(invoices[-2].invoice_id)
 
 
-def start_polling_run(world: World, dataset: str, **fields: Any) -> str:
+def start_polling_run(env: AppEnvironment, dataset: str, **fields: Any) -> str:
     """Start a run and return its ID when it polls Microsoft's operation, which takes an hour."""
-    world.simulator.behaviour = SLOW
-    run_id = str(world.start(dataset, **fields))
-    world.host.run_until(lambda: world.run_row(run_id).polls >= 1)
+    env.simulator.behaviour = SLOW
+    run_id = str(env.start(dataset, **fields))
+    env.host.run_until(lambda: env.run_row(run_id).polls >= 1)
     return run_id
 
 
@@ -114,24 +114,24 @@ def get_code(response: Any) -> str:
     return str(json.loads(response.body)["code"])
 
 
-def test_start_run_concurrent_requests_start_one_run(world: World) -> None:
-    world.simulator.behaviour = SLOW
+def test_start_run_concurrent_requests_start_one_run(env: AppEnvironment) -> None:
+    env.simulator.behaviour = SLOW
     request = {"dataset": "unbilled_usage", "billing_month": "current", "currency_code": "USD"}
     with ThreadPoolExecutor(50) as pool:
         responses = list(
-            pool.map(lambda _: world.host.request("POST", "/api/runs", json=request), range(50))
+            pool.map(lambda _: env.host.request("POST", "/api/runs", json=request), range(50))
         )
     assert [response.status for response in responses] == [202] * 50
     runs = [json.loads(response.body) for response in responses]
     assert sum(run["started"] for run in runs) == 1
     assert len({run["run_id"] for run in runs}) == 1
     run_id = runs[0]["run_id"]
-    world.host.run_until(lambda: world.run_row(run_id).polls >= 1)
-    listed = list_runs(world, dataset="unbilled_usage")["runs"]
+    env.host.run_until(lambda: env.run_row(run_id).polls >= 1)
+    listed = list_runs(env, dataset="unbilled_usage")["runs"]
     assert [run["run_id"] for run in listed] == [run_id]
-    assert world.run_row(run_id).posts == 1
-    world.post(f"/api/runs/{run_id}/cancel")
-    assert world.finish(run_id)["outcome"] == "cancelled"
+    assert env.run_row(run_id).posts == 1
+    env.post(f"/api/runs/{run_id}/cancel")
+    assert env.finish(run_id)["outcome"] == "cancelled"
 
 
 class FakeDurableClient:
@@ -147,70 +147,70 @@ class FakeDurableClient:
 
 @pytest.mark.parametrize("lock_request", ["POST locks", "PUT locks"], ids=["new", "existing"])
 def test_start_run_sends_three_table_requests(
-    world: World, request_counter: RequestCounter, lock_request: str
+    env: AppEnvironment, request_counter: RequestCounter, lock_request: str
 ) -> None:
     key = ExportKey.parse("unbilled_reconciliation/2026-10/USD/basic")
-    world.get("/api/status")  # creates the tables
+    env.get("/api/status")  # creates the tables
     client: Any = FakeDurableClient()
     request_counter.reset()
-    response = world.on_loop(
+    response = env.on_loop(
         start_run_for_key(client, key, force=False, reason="", requested_by="test")
     )
     assert response.status_code == 202
     assert len(client.started) == 1
     assert dict(request_counter.seen) == {"GET locks": 1, "POST runs": 1, lock_request: 1}
     cancelled = {"outcome": "cancelled", "code": "cancelled"}
-    world.on_loop(close_run(world.app.ledger, client.started[0], cancelled))
-    world.host.advance(timedelta(seconds=1))
+    env.on_loop(close_run(env.app.ledger, client.started[0], cancelled))
+    env.host.advance(timedelta(seconds=1))
 
 
-def test_get_run_has_the_fields_of_start_run(world: World) -> None:
-    world.simulator.behaviour = SLOW
-    request = {"dataset": "billed_usage", "invoice_id": world.invoice_id, "reason": "Prüfung"}
-    response = world.host.request("POST", "/api/runs", json=request)
+def test_get_run_has_the_fields_of_start_run(env: AppEnvironment) -> None:
+    env.simulator.behaviour = SLOW
+    request = {"dataset": "billed_usage", "invoice_id": env.invoice_id, "reason": "Prüfung"}
+    response = env.host.request("POST", "/api/runs", json=request)
     started = json.loads(response.body)
     run_id = started["run_id"]
     assert response.header("Location") == f"/api/runs/{run_id}"
     assert response.header("Retry-After") == "5"
     assert started.pop("started")
     assert (started["reason"], started["requested_by"]) == ("Prüfung", "function-key")
-    world.host.run_until(lambda: world.run_row(run_id).polls >= 1)
-    response = world.host.request("GET", f"/api/runs/{run_id}")
+    env.host.run_until(lambda: env.run_row(run_id).polls >= 1)
+    response = env.host.request("GET", f"/api/runs/{run_id}")
     run = json.loads(response.body)
     assert run.keys() == started.keys()
-    seconds = (parse_iso(run["next_check_at"]) - world.clock.now()).total_seconds()
+    seconds = (parse_iso(run["next_check_at"]) - env.clock.now()).total_seconds()
     assert response.header("Retry-After") == str(math.ceil(seconds))
     assert seconds > 300  # Microsoft's Retry-After is 600
-    assert world.finish(run_id)["outcome"] == "landed"
+    assert env.finish(run_id)["outcome"] == "landed"
 
 
-def test_get_run_known_etag_returns_304(world: World, landed: dict[str, Any]) -> None:
+def test_get_run_known_etag_returns_304(env: AppEnvironment, landed: dict[str, Any]) -> None:
     path = f"/api/runs/{landed['run_id']}"
-    first = world.host.request("GET", path)
+    first = env.host.request("GET", path)
     etag = first.header("ETag") or ""
     assert etag.startswith('"')
     assert first.header("Retry-After") is None
     for value in (etag, f'"other", W/{etag}'):
-        response = world.host.request("GET", path, headers={"If-None-Match": value})
+        response = env.host.request("GET", path, headers={"If-None-Match": value})
         assert (response.status, response.body, response.header("ETag")) == (304, b"", etag)
     for value in ('"other"', "*", etag.strip('"'), "\u00fc"):
-        response = world.host.request("GET", path, headers={"If-None-Match": value})
+        response = env.host.request("GET", path, headers={"If-None-Match": value})
         assert response.status == 200
 
 
-def test_get_run_etag_changes_with_the_run(world: World) -> None:
-    run_id = start_polling_run(world, "unbilled_reconciliation", billing_month="last")
+def test_get_run_etag_changes_with_the_run(env: AppEnvironment) -> None:
+    run_id = start_polling_run(env, "unbilled_reconciliation", billing_month="last")
     path = f"/api/runs/{run_id}"
-    before = world.host.request("GET", path).header("ETag") or ""
-    world.finish(run_id)
-    after = world.host.request("GET", path, headers={"If-None-Match": before})
+    before = env.host.request("GET", path).header("ETag") or ""
+    env.finish(run_id)
+    after = env.host.request("GET", path, headers={"If-None-Match": before})
     assert after.status == 200
     assert after.header("ETag") != before
 
 
-def test_list_run_blobs_returns_pages(world: World, landed: dict[str, Any]) -> None:
+def test_list_run_blobs_returns_pages(env: AppEnvironment, landed: dict[str, Any]) -> None:
     path = f"/api/runs/{landed['run_id']}/blobs"
-    response = world.get(path)
+    response = env.get(path)
     assert response["version"] == landed["version"]
     assert response["continuation"] is None
     assert len(response["blobs"]) == landed["blobs"]["landed"]
@@ -218,7 +218,7 @@ def test_list_run_blobs_returns_pages(world: World, landed: dict[str, Any]) -> N
     assert sum(blob["bytes"] for blob in response["blobs"]) == landed["bytes"]
     blobs, continuation = [], ""
     while continuation is not None:
-        page = world.get(path + "?" + urlencode({"limit": 2, "continuation": continuation}))
+        page = env.get(path + "?" + urlencode({"limit": 2, "continuation": continuation}))
         assert 1 <= len(page["blobs"]) <= 2
         blobs += page["blobs"]
         continuation = page["continuation"]
@@ -226,34 +226,36 @@ def test_list_run_blobs_returns_pages(world: World, landed: dict[str, Any]) -> N
 
 
 def test_list_run_blobs_ok_filters_by_verification(
-    world: World, incomplete: dict[str, Any]
+    env: AppEnvironment, incomplete: dict[str, Any]
 ) -> None:
     path = f"/api/runs/{incomplete['run_id']}/blobs"
-    [missing] = world.get(f"{path}?ok=false")["blobs"]
+    [missing] = env.get(f"{path}?ok=false")["blobs"]
     assert (missing["ok"], missing["code"]) == (False, "source_missing")
     assert missing["remedy"]
-    assert len(world.get(f"{path}?ok=true")["blobs"]) == incomplete["blobs"]["landed"]
+    assert len(env.get(f"{path}?ok=true")["blobs"]) == incomplete["blobs"]["landed"]
 
 
-def test_list_run_blobs_invalid_parameters_are_named(world: World, landed: dict[str, Any]) -> None:
+def test_list_run_blobs_invalid_parameters_are_named(
+    env: AppEnvironment, landed: dict[str, Any]
+) -> None:
     path = f"/api/runs/{landed['run_id']}/blobs?ok=yes&limit=0&continuation=x&name=a"
-    assert set(get_field_errors(world, "GET", path)) == {"ok", "limit", "continuation", "name"}
+    assert set(get_field_errors(env, "GET", path)) == {"ok", "limit", "continuation", "name"}
 
 
-def test_list_run_blobs_run_without_data_returns_no_blobs(world: World) -> None:
-    world.simulator.behaviour = replace(DEFAULT_BEHAVIOUR, operation_end="failed_5000")
-    run = world.land("unbilled_reconciliation", attribute_set="basic")
+def test_list_run_blobs_run_without_data_returns_no_blobs(env: AppEnvironment) -> None:
+    env.simulator.behaviour = replace(DEFAULT_BEHAVIOUR, operation_end="failed_5000")
+    run = env.land("unbilled_reconciliation", attribute_set="basic")
     assert run["outcome"] == "no_data"
-    assert world.get(f"/api/runs/{run['run_id']}/blobs")["blobs"] == []
+    assert env.get(f"/api/runs/{run['run_id']}/blobs")["blobs"] == []
 
 
 def test_list_runs_each_page_is_one_table_request(
-    world: World, request_counter: RequestCounter, past_runs: list[Run]
+    env: AppEnvironment, request_counter: RequestCounter, past_runs: list[Run]
 ) -> None:
     run_ids, continuation, sizes = [], "", []
     while continuation is not None:
         request_counter.reset()
-        page = list_runs(world, started="2026-09", continuation=continuation)
+        page = list_runs(env, started="2026-09", continuation=continuation)
         assert dict(request_counter.seen) == {"GET runs": 1}
         run_ids += [run["run_id"] for run in page["runs"]]
         sizes.append(len(page["runs"]))
@@ -273,10 +275,13 @@ def test_list_runs_each_page_is_one_table_request(
     ],
 )
 def test_list_runs_filters_in_the_table_service(
-    world: World, request_counter: RequestCounter, past_runs: list[Run], query: dict[str, str]
+    env: AppEnvironment,
+    request_counter: RequestCounter,
+    past_runs: list[Run],
+    query: dict[str, str],
 ) -> None:
     request_counter.reset()
-    page = list_runs(world, started="2026-09", limit=1000, **query)
+    page = list_runs(env, started="2026-09", limit=1000, **query)
     assert request_counter.total() == 1
     expected = [
         run.run_id
@@ -290,32 +295,36 @@ def test_list_runs_filters_in_the_table_service(
 
 
 def test_list_runs_without_month_lists_the_current_one(
-    world: World, landed: dict[str, Any]
+    env: AppEnvironment, landed: dict[str, Any]
 ) -> None:
-    page = list_runs(world)
+    page = list_runs(env)
     assert page["started"] == "2026-11"
     assert landed["run_id"] in [run["run_id"] for run in page["runs"]]
-    assert list_runs(world, started="2001-01") == {
+    assert list_runs(env, started="2001-01") == {
         "started": "2001-01",
         "runs": [],
         "continuation": None,
     }
 
 
-def test_list_runs_token_of_other_filters_is_rejected(world: World, past_runs: list[Run]) -> None:
-    token = list_runs(world, started="2026-09", limit=10)["continuation"]
+def test_list_runs_token_of_other_filters_is_rejected(
+    env: AppEnvironment, past_runs: list[Run]
+) -> None:
+    token = list_runs(env, started="2026-09", limit=10)["continuation"]
     for query in ({"started": "2026-10"}, {"outcome": "failed"}, {"dataset": "billed_usage"}):
         path = "/api/runs?" + urlencode({"started": "2026-09", **query, "continuation": token})
-        assert set(get_field_errors(world, "GET", path)) == {"continuation"}
+        assert set(get_field_errors(env, "GET", path)) == {"continuation"}
     path = "/api/catalogue?" + urlencode({"continuation": token})
-    assert set(get_field_errors(world, "GET", path)) == {"continuation"}
+    assert set(get_field_errors(env, "GET", path)) == {"continuation"}
 
 
-def test_list_runs_forged_token_causes_no_failure(world: World, past_runs: list[Run]) -> None:
+def test_list_runs_forged_token_causes_no_failure(
+    env: AppEnvironment, past_runs: list[Run]
+) -> None:
     parts = ["runs 2026-09  ", "", "forged partition", "forged row"]
     token = base64.urlsafe_b64encode(json.dumps(parts).encode()).decode()
     path = "/api/runs?" + urlencode({"started": "2026-09", "continuation": token})
-    assert world.host.request("GET", path).status in (200, 400)
+    assert env.host.request("GET", path).status in (200, 400)
 
 
 @pytest.mark.parametrize(
@@ -336,12 +345,14 @@ def test_list_runs_forged_token_causes_no_failure(world: World, past_runs: list[
         ("dataset=..%2F..", {"dataset"}),
     ],
 )
-def test_list_runs_invalid_parameters_are_named(world: World, query: str, fields: set[str]) -> None:
-    assert set(get_field_errors(world, "GET", f"/api/runs?{query}")) == fields
+def test_list_runs_invalid_parameters_are_named(
+    env: AppEnvironment, query: str, fields: set[str]
+) -> None:
+    assert set(get_field_errors(env, "GET", f"/api/runs?{query}")) == fields
 
 
-def test_list_runs_ignores_the_function_key_in_the_url(world: World) -> None:
-    assert world.host.request("GET", "/api/runs?code=abc&clientId=default").status == 200
+def test_list_runs_ignores_the_function_key_in_the_url(env: AppEnvironment) -> None:
+    assert env.host.request("GET", "/api/runs?code=abc&clientId=default").status == 200
 
 
 @pytest.mark.parametrize(
@@ -356,91 +367,93 @@ def test_list_runs_ignores_the_function_key_in_the_url(world: World) -> None:
     ],
 )
 def test_route_without_parameters_rejects_each_parameter(
-    world: World, landed: dict[str, Any], method: str, path: str
+    env: AppEnvironment, landed: dict[str, Any], method: str, path: str
 ) -> None:
     path = path.replace("{id}", landed["run_id"]) + "?pretty=1"
     body = {} if method == "POST" else None
-    assert set(get_field_errors(world, method, path, body)) == {"pretty"}
+    assert set(get_field_errors(env, method, path, body)) == {"pretty"}
 
 
-def test_cancel_run_is_effective_at_the_reported_time(world: World) -> None:
-    run_id = start_polling_run(world, "billed_usage", invoice_id=get_older_invoice(world))
+def test_cancel_run_is_effective_at_the_reported_time(env: AppEnvironment) -> None:
+    run_id = start_polling_run(env, "billed_usage", invoice_id=get_older_invoice(env))
     path = f"/api/runs/{run_id}/cancel"
-    response = world.post(path)
+    response = env.post(path)
     assert response["cancel_requested_at"]
     assert response["outcome"] is None
-    second = world.post(path)
+    second = env.post(path)
     assert second["cancel_requested_at"] == response["cancel_requested_at"]
-    request_count = len(world.simulator.requests)
-    run = world.finish(run_id)
+    request_count = len(env.simulator.requests)
+    run = env.finish(run_id)
     assert run["outcome"] == "cancelled"
     assert parse_iso(run["ended_at"]) <= parse_iso(response["effective_by"])
-    assert len(world.simulator.requests) == request_count
-    late = world.host.request("POST", path)
+    assert len(env.simulator.requests) == request_count
+    late = env.host.request("POST", path)
     assert (late.status, get_code(late)) == (409, "run_ended")
-    assert set(get_field_errors(world, "POST", path, {"why": 1})) == {"why"}
+    assert set(get_field_errors(env, "POST", path, {"why": 1})) == {"why"}
 
 
-def test_cancel_run_releases_the_key_immediately(world: World) -> None:
-    invoice_id = get_older_invoice(world)
-    first = start_polling_run(world, "billed_reconciliation", invoice_id=invoice_id)
-    world.post(f"/api/runs/{first}/cancel")
-    second = world.start("billed_reconciliation", invoice_id=invoice_id)
+def test_cancel_run_releases_the_key_immediately(env: AppEnvironment) -> None:
+    invoice_id = get_older_invoice(env)
+    first = start_polling_run(env, "billed_reconciliation", invoice_id=invoice_id)
+    env.post(f"/api/runs/{first}/cancel")
+    second = env.start("billed_reconciliation", invoice_id=invoice_id)
     assert second != first
-    assert world.finish(second)["outcome"] == "landed"
-    assert world.finish(first)["outcome"] == "cancelled"
+    assert env.finish(second)["outcome"] == "landed"
+    assert env.finish(first)["outcome"] == "cancelled"
 
 
-def test_retry_run_copies_only_the_missing_blobs(world: World, incomplete: dict[str, Any]) -> None:
-    blobs = world.get(f"/api/runs/{incomplete['run_id']}/blobs")["blobs"]
+def test_retry_run_copies_only_the_missing_blobs(
+    env: AppEnvironment, incomplete: dict[str, Any]
+) -> None:
+    blobs = env.get(f"/api/runs/{incomplete['run_id']}/blobs")["blobs"]
     verified = {blob["name"]: blob["etag"] for blob in blobs if blob["ok"]}
-    retry = world.post(f"/api/runs/{incomplete['run_id']}/retry", {"reason": "again"})
+    retry = env.post(f"/api/runs/{incomplete['run_id']}/retry", {"reason": "again"})
     assert retry["started"]
     assert not retry["force"]
     assert (retry["retry_of"], retry["reason"]) == (incomplete["run_id"], "again")
     assert retry["key"] == incomplete["key"]
-    run = world.finish(retry["run_id"])
+    run = env.finish(retry["run_id"])
     assert (run["outcome"], run["version"]) == ("landed", incomplete["version"])
     assert run["retry_of"] == incomplete["run_id"]
-    after = world.get(f"/api/runs/{run['run_id']}/blobs")["blobs"]
+    after = env.get(f"/api/runs/{run['run_id']}/blobs")["blobs"]
     assert verified.items() <= {blob["name"]: blob["etag"] for blob in after}.items()
     copied = [blob["name"] for blob in after if blob["run_id"] == run["run_id"]]
     assert copied == [blob["name"] for blob in blobs if not blob["ok"]]
 
 
-def test_retry_run_live_run_is_rejected(world: World) -> None:
-    run_id = start_polling_run(world, "unbilled_usage", attribute_set="basic")
+def test_retry_run_live_run_is_rejected(env: AppEnvironment) -> None:
+    run_id = start_polling_run(env, "unbilled_usage", attribute_set="basic")
     path = f"/api/runs/{run_id}/retry"
-    response = world.host.request("POST", path, json={})
+    response = env.host.request("POST", path, json={})
     assert (response.status, get_code(response)) == (409, "run_live")
-    world.post(f"/api/runs/{run_id}/cancel")
-    world.finish(run_id)
-    retry = world.post(path)
-    assert world.post(path)["run_id"] == retry["run_id"]
-    assert world.finish(retry["run_id"])["outcome"] == "landed"
+    env.post(f"/api/runs/{run_id}/cancel")
+    env.finish(run_id)
+    retry = env.post(path)
+    assert env.post(path)["run_id"] == retry["run_id"]
+    assert env.finish(retry["run_id"])["outcome"] == "landed"
 
 
 def test_retry_run_landed_forced_run_is_not_forced_again(
-    world: World, landed: dict[str, Any]
+    env: AppEnvironment, landed: dict[str, Any]
 ) -> None:
-    forced = world.land("billed_usage", attribute_set="basic", force=True)
+    forced = env.land("billed_usage", attribute_set="basic", force=True)
     assert (forced["outcome"], forced["version"]) == ("landed", landed["version"] + "-2")
-    retry = world.post(f"/api/runs/{forced['run_id']}/retry")
+    retry = env.post(f"/api/runs/{forced['run_id']}/retry")
     assert not retry["force"]
-    assert world.finish(retry["run_id"])["outcome"] == "unchanged"
+    assert env.finish(retry["run_id"])["outcome"] == "unchanged"
 
 
 def test_retry_run_month_that_is_no_longer_served_is_rejected(
-    world: World, past_runs: list[Run]
+    env: AppEnvironment, past_runs: list[Run]
 ) -> None:
     run = next(run for run in past_runs if run.key.startswith("unbilled"))
-    response = world.host.request("POST", f"/api/runs/{run.run_id}/retry", json={})
+    response = env.host.request("POST", f"/api/runs/{run.run_id}/retry", json={})
     assert (response.status, get_code(response)) == (409, "not_served")
 
 
-def test_retry_run_accepts_only_a_reason(world: World, landed: dict[str, Any]) -> None:
+def test_retry_run_accepts_only_a_reason(env: AppEnvironment, landed: dict[str, Any]) -> None:
     body = {"reason": 5, "force": True, "ü": 1}
-    errors = get_field_errors(world, "POST", f"/api/runs/{landed['run_id']}/retry", body)
+    errors = get_field_errors(env, "POST", f"/api/runs/{landed['run_id']}/retry", body)
     assert set(errors) == {"reason", "force", "ü"}
 
 
@@ -452,9 +465,9 @@ def test_retry_run_accepts_only_a_reason(world: World, landed: dict[str, Any]) -
     ("method", "suffix"), [("GET", ""), ("GET", "/blobs"), ("POST", "/cancel"), ("POST", "/retry")]
 )
 def test_run_route_unknown_run_is_not_found(
-    world: World, run_id: str, method: str, suffix: str
+    env: AppEnvironment, run_id: str, method: str, suffix: str
 ) -> None:
-    response = world.host.request(method, f"/api/runs/{run_id}{suffix}")
+    response = env.host.request(method, f"/api/runs/{run_id}{suffix}")
     assert (response.status, get_code(response)) == (404, "not_found")
 
 
@@ -468,5 +481,5 @@ def test_run_route_unknown_run_is_not_found(
         ("GET", "/api/nothing"),
     ],
 )
-def test_route_without_function_returns_404(world: World, method: str, path: str) -> None:
-    assert world.host.request(method, path).status == 404
+def test_route_without_function_returns_404(env: AppEnvironment, method: str, path: str) -> None:
+    assert env.host.request(method, path).status == 404

@@ -7,7 +7,7 @@ import pytest
 from local.simulator.behaviour import Behaviour
 from local.simulator.faults import FaultResponse, Match
 from tests.integration.api.request_counter import RequestCounter
-from tests.support.world import World
+from tests.support.app_environment import AppEnvironment
 
 Requests = dict[str, int]
 
@@ -27,18 +27,18 @@ def add_up(*items: tuple[int, Requests]) -> Requests:
 
 @pytest.mark.parametrize("waiting_polls", [0, 3])
 def test_run_that_lands_sends_the_expected_table_requests(
-    world: World, request_counter: RequestCounter, waiting_polls: int
+    env: AppEnvironment, request_counter: RequestCounter, waiting_polls: int
 ) -> None:
     polls = waiting_polls + 1
-    world.simulator.behaviour = Behaviour(ready_after_polls=waiting_polls, retry_after_seconds=20)
-    world.get("/api/status")
-    world.host.advance_to(world.clock.now())
+    env.simulator.behaviour = Behaviour(ready_after_polls=waiting_polls, retry_after_seconds=20)
+    env.get("/api/status")
+    env.host.advance_to(env.clock.now())
     request_counter.reset()
     month = "last" if waiting_polls else "current"
-    run_id = world.start("unbilled_usage", billing_month=month)
-    world.host.wait(run_id)
+    run_id = env.start("unbilled_usage", billing_month=month)
+    env.host.wait(run_id)
     requests = dict(request_counter.seen)
-    run = world.get(f"/api/runs/{run_id}")
+    run = env.get(f"/api/runs/{run_id}")
     blobs = run["blobs"]["total"]
     assert (run["outcome"], run["polls"]) == ("landed", polls)
     assert 0 < blobs <= 100
@@ -92,15 +92,15 @@ def test_run_that_lands_sends_the_expected_table_requests(
     )
 
 
-def test_failed_poll_sends_one_write(world: World, request_counter: RequestCounter) -> None:
-    world.simulator.behaviour = Behaviour(ready_after_polls=0, retry_after_seconds=20)
-    world.simulator.faults.add(Match(operation="poll", nth=(1, 2)), FaultResponse(status=503))
-    world.simulator.faults.add(Match(operation="start", nth=(1,)), FaultResponse(status=503))
+def test_failed_poll_sends_one_write(env: AppEnvironment, request_counter: RequestCounter) -> None:
+    env.simulator.behaviour = Behaviour(ready_after_polls=0, retry_after_seconds=20)
+    env.simulator.faults.add(Match(operation="poll", nth=(1, 2)), FaultResponse(status=503))
+    env.simulator.faults.add(Match(operation="start", nth=(1,)), FaultResponse(status=503))
     request_counter.reset()
-    run_id = world.start("unbilled_reconciliation")
-    world.host.run_until(lambda: world.run_row(run_id).version or None)
-    run = world.run_row(run_id)
+    run_id = env.start("unbilled_reconciliation")
+    env.host.run_until(lambda: env.run_row(run_id).version or None)
+    run = env.run_row(run_id)
     assert (run.posts, run.polls, run.last_code) == (2, 3, "graph_unavailable")
     writes_per_post, plan_writes = 2, 1
     assert request_counter.seen["PATCH runs"] == 2 * writes_per_post + 3 + plan_writes
-    world.finish(run_id)
+    env.finish(run_id)

@@ -16,7 +16,7 @@ from shared.messages import RunRequest
 from shared.planning.due import run_limits
 from shared.services import Services
 from shared.settings import load_settings
-from tests.support.world import World
+from tests.support.app_environment import AppEnvironment
 
 KEY = "unbilled_usage/2026-11/USD/full"
 LEASE = timedelta(hours=1)
@@ -24,16 +24,16 @@ CLEANUP_INTERVAL = timedelta(minutes=5)
 
 
 @pytest.fixture
-def other_app(world: World) -> Iterator[Services]:
+def other_app(env: AppEnvironment) -> Iterator[Services]:
     """The services of a second deployment."""
-    settings = load_settings({**world.environment(), "TASK_HUB_NAME": "Other"})
-    app = Services(settings, world.app.clock)
+    settings = load_settings({**env.environment(), "TASK_HUB_NAME": "Other"})
+    app = Services(settings, env.app.clock)
     yield app
-    world.on_loop(app.close())
+    env.on_loop(app.close())
 
 
-def make_run_request(world: World, app: Services) -> RunRequest:
-    now = world.clock.now()
+def make_run_request(env: AppEnvironment, app: Services) -> RunRequest:
+    now = env.clock.now()
     return {
         "run_id": run_id(ExportKey.parse(KEY), now, random_suffix()),
         "key": KEY,
@@ -48,11 +48,11 @@ async def get_unknown_state(run_id: str) -> InstanceState:
 
 
 def test_claim_concurrent_requests_of_two_hubs_one_succeeds(
-    world: World, other_app: Services
+    env: AppEnvironment, other_app: Services
 ) -> None:
     async def claim_concurrently() -> list[Any]:
-        apps = [world.app] * 25 + [other_app] * 25
-        runs = [create_run(make_run_request(world, app), world.clock.now()) for app in apps]
+        apps = [env.app] * 25 + [other_app] * 25
+        runs = [create_run(make_run_request(env, app), env.clock.now()) for app in apps]
         return await asyncio.gather(
             *(
                 claim(app.ledger, run, leave_trace=False)
@@ -60,34 +60,34 @@ def test_claim_concurrent_requests_of_two_hubs_one_succeeds(
             )
         )
 
-    results = world.on_loop(claim_concurrently())
+    results = env.on_loop(claim_concurrently())
     assert sorted(result["status"] for result in results) == ["claimed"] + ["superseded"] * 49
-    lock = world.on_loop(world.app.ledger.locks.get(KEY))
+    lock = env.on_loop(env.app.ledger.locks.get(KEY))
     assert lock is not None
     assert {result.get("live_run_id", lock.run_id) for result in results} == {lock.run_id}
-    world.on_loop(world.app.ledger.locks.release(KEY, lock.run_id))
+    env.on_loop(env.app.ledger.locks.release(KEY, lock.run_id))
 
 
 def test_run_of_another_hub_is_live_until_its_lease_expires(
-    world: World, other_app: Services
+    env: AppEnvironment, other_app: Services
 ) -> None:
-    request = make_run_request(world, other_app)
+    request = make_run_request(env, other_app)
     run_id = request["run_id"]
-    world.on_loop(claim(other_app.ledger, create_run(request, world.clock.now())))
-    response = world.post(
+    env.on_loop(claim(other_app.ledger, create_run(request, env.clock.now())))
+    response = env.post(
         "/api/runs",
         {"dataset": "unbilled_usage", "billing_month": "current", "currency_code": "USD"},
     )
     assert (response["started"], response["run_id"]) == (False, run_id)
-    live_runs = world.get("/api/status")["live_runs"]
+    live_runs = env.get("/api/status")["live_runs"]
     assert [run["task_hub"] for run in live_runs] == ["Other"]
 
-    world.host.advance(LEASE - timedelta(minutes=1))
-    assert world.on_loop(clean_up_orphaned_runs(world.app.ledger, get_unknown_state)) == []
-    world.host.advance(CLEANUP_INTERVAL + timedelta(minutes=1))
-    assert world.on_loop(clean_up_orphaned_runs(world.app.ledger, get_unknown_state)) == [run_id]
-    run = world.get(f"/api/runs/{run_id}")
+    env.host.advance(LEASE - timedelta(minutes=1))
+    assert env.on_loop(clean_up_orphaned_runs(env.app.ledger, get_unknown_state)) == []
+    env.host.advance(CLEANUP_INTERVAL + timedelta(minutes=1))
+    assert env.on_loop(clean_up_orphaned_runs(env.app.ledger, get_unknown_state)) == [run_id]
+    run = env.get(f"/api/runs/{run_id}")
     assert (run["outcome"], run["code"]) == ("failed", "run_lost")
     assert run["remedy"]
-    world.simulator.behaviour = Behaviour(ready_after_polls=0)
-    assert world.land("unbilled_usage")["outcome"] == "landed"
+    env.simulator.behaviour = Behaviour(ready_after_polls=0)
+    assert env.land("unbilled_usage")["outcome"] == "landed"

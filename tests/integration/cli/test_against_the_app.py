@@ -10,7 +10,7 @@ import pytest
 from local.azurite import Azurite
 from local.simulator import Behaviour
 from partner_billing import commands, common
-from tests.support.world import World
+from tests.support.app_environment import AppEnvironment
 
 Typed = Callable[..., tuple[int, Any]]
 
@@ -18,17 +18,17 @@ Typed = Callable[..., tuple[int, Any]]
 @pytest.fixture
 def typed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[[World], Typed]:
+) -> Callable[[AppEnvironment], Typed]:
     """Types a command with --json: exit code, and the document that it printed."""
 
-    def on(world: World) -> Typed:
+    def on(env: AppEnvironment) -> Typed:
         monkeypatch.setattr(
-            common, "sleep", lambda seconds: world.host.advance(timedelta(seconds=seconds))
+            common, "sleep", lambda seconds: env.host.advance(timedelta(seconds=seconds))
         )
 
         def typed(*arguments: str) -> tuple[int, Any]:
             with pytest.raises(SystemExit) as end:
-                commands.main([*arguments, "--url", world.host.base_url, "--json"])
+                commands.main([*arguments, "--url", env.host.base_url, "--json"])
             said = capsys.readouterr()
             return int(end.value.code or 0), json.loads(said.out or said.err)
 
@@ -38,21 +38,21 @@ def typed(
 
 
 def test_from_the_doctor_to_the_catalogue(
-    azurite: Azurite, typed: Callable[[World], Typed]
+    azurite: Azurite, typed: Callable[[AppEnvironment], Typed]
 ) -> None:
-    with World(azurite) as world:
-        cli = typed(world)
+    with AppEnvironment(azurite) as env:
+        cli = typed(env)
         code, report = cli("doctor")
         assert (
             code == 0 and report["status"] == "warn"
         )  # the container is not there before the first run
 
         code, run = cli(
-            "start", "billed_usage", "--invoice", world.invoice_id, "--reason", "a test", "--watch"
+            "start", "billed_usage", "--invoice", env.invoice_id, "--reason", "a test", "--watch"
         )
         assert code == 0 and run["outcome"] == "landed" and run["reason"] == "a test"
         run_id = run["run_id"]
-        assert cli("show", run_id) == (0, world.get(f"/api/runs/{run_id}"))
+        assert cli("show", run_id) == (0, env.get(f"/api/runs/{run_id}"))
         code, blobs = cli("show", run_id, "--blobs", "--limit", "2")
         assert code == 0 and len(blobs["blobs"]) == 2 and blobs["continuation"]
         code, more = cli(
@@ -80,16 +80,16 @@ def test_from_the_doctor_to_the_catalogue(
 
 
 def test_what_fails_and_what_is_cancelled(
-    azurite: Azurite, typed: Callable[[World], Typed]
+    azurite: Azurite, typed: Callable[[AppEnvironment], Typed]
 ) -> None:
-    with World(azurite, behaviour=Behaviour(permission="denied")) as world:
-        cli = typed(world)
+    with AppEnvironment(azurite, behaviour=Behaviour(permission="denied")) as env:
+        cli = typed(env)
         code, report = cli("doctor")
         assert code == 1 and report["status"] == "fail"
-        code, run = cli("start", "billed_usage", "--invoice", world.invoice_id, "--watch")
+        code, run = cli("start", "billed_usage", "--invoice", env.invoice_id, "--watch")
         assert code == 1 and run["code"] == "graph_forbidden"
 
-        world.simulator.behaviour = Behaviour(retry_after_seconds=200, ready_after_polls=9)
+        env.simulator.behaviour = Behaviour(retry_after_seconds=200, ready_after_polls=9)
         code, live = cli("start", "unbilled_usage", "--month", "current", "--currency", "USD")
         assert code == 0 and live["started"] and live["outcome"] is None
         code, marked = cli("cancel", live["run_id"])
@@ -98,9 +98,11 @@ def test_what_fails_and_what_is_cancelled(
         assert code == 1 and end["outcome"] == "cancelled"
 
 
-def test_a_cycle_is_followed_to_its_end(azurite: Azurite, typed: Callable[[World], Typed]) -> None:
-    with World(azurite, EXPORT_DATASETS="unbilled_reconciliation") as world:
-        code, cycle = typed(world)("cycle")
+def test_a_cycle_is_followed_to_its_end(
+    azurite: Azurite, typed: Callable[[AppEnvironment], Typed]
+) -> None:
+    with AppEnvironment(azurite, EXPORT_DATASETS="unbilled_reconciliation") as env:
+        code, cycle = typed(env)("cycle")
         assert (
             code == 0
             and cycle["state"] == "ended"
@@ -110,17 +112,17 @@ def test_a_cycle_is_followed_to_its_end(azurite: Azurite, typed: Callable[[World
 
 
 def test_the_past_is_fetched_and_what_is_missing_is_told(
-    azurite: Azurite, typed: Callable[[World], Typed]
+    azurite: Azurite, typed: Callable[[AppEnvironment], Typed]
 ) -> None:
-    with World(azurite, EXPORT_DATASETS="unbilled_usage") as world:
-        cli = typed(world)
+    with AppEnvironment(azurite, EXPORT_DATASETS="unbilled_usage") as env:
+        cli = typed(env)
         code, plan = cli("cycle", "--dry-run")
         assert (
             code == 0
             and plan["dry_run"]
             and [one["body"]["currencyCode"] for one in plan["requests"]]
         )
-        month = str(world.simulator.month("last"))
+        month = str(env.simulator.month("last"))
         code, end = cli("backfill", "--from", month, "--to", month, "--dataset", "unbilled_usage")
         assert code == 0 and end["state"] == "ended" and end["landed"] == end["planned"] > 0
         code, told = cli("gaps", "--from", month, "--to", month, "--dataset", "unbilled_usage")

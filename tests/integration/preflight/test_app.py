@@ -9,7 +9,7 @@ import pytest
 from local.azurite import Azurite
 from local.simulator import Behaviour
 from tests.integration.preflight.conftest import get_problems
-from tests.support.world import World
+from tests.support.app_environment import AppEnvironment
 
 
 def by_name(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -19,8 +19,8 @@ def by_name(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def test_preflight_before_and_after_first_run_reports_missing_container_then_ok(
     azurite: Azurite, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with World(azurite, COPY_MODE="server", PROOF="transfer") as world:
-        before = world.get("/api/preflight")
+    with AppEnvironment(azurite, COPY_MODE="server", PROOF="transfer") as env:
+        before = env.get("/api/preflight")
         assert (
             get_problems(before) == {"landing": "container_missing"} and before["status"] == "warn"
         )
@@ -35,15 +35,15 @@ def test_preflight_before_and_after_first_run_reports_missing_container_then_ok(
             "facts",
         }
 
-        world.land()
-        files = set(world.landed_files())
-        after = world.get("/api/preflight")
+        env.land()
+        files = set(env.landed_files())
+        after = env.get("/api/preflight")
         assert after["status"] == "ok" and by_name(after)["copy_from_url"]["status"] == "ok"
-        assert set(world.landed_files()) == files
+        assert set(env.landed_files()) == files
 
-        world.simulator.behaviour = Behaviour(permission="denied")
+        env.simulator.behaviour = Behaviour(permission="denied")
         with caplog.at_level(logging.INFO, logger="partner_billing"):
-            world.host.fire_timer("run_daily_preflight")
+            env.host.fire_timer("run_daily_preflight")
         events = [
             json.loads(record.message)
             for record in caplog.records
@@ -52,7 +52,7 @@ def test_preflight_before_and_after_first_run_reports_missing_container_then_ok(
         assert events == [
             {
                 "event": "preflight",
-                "event_id": f"preflight/{world.clock.now():%Y%m%d}",
+                "event_id": f"preflight/{env.clock.now():%Y%m%d}",
                 "status": "fail",
                 "checks": 12,
                 "failed": "graph",
@@ -72,8 +72,8 @@ def test_preflight_before_and_after_first_run_reports_missing_container_then_ok(
 
 def test_preflight_with_unreachable_copy_source_warns(azurite: Azurite) -> None:
     """The emulator copies only from itself, so it cannot read a source behind the proxy."""
-    with World(azurite, COPY_MODE="server", PROOF="transfer", storage_proxy=True) as world:
-        assert world.land()["outcome"] == "landed"
-        report = world.get("/api/preflight")
+    with AppEnvironment(azurite, COPY_MODE="server", PROOF="transfer", storage_proxy=True) as env:
+        assert env.land()["outcome"] == "landed"
+        report = env.get("/api/preflight")
         assert get_problems(report) == {"copy_from_url": "copy_refused"}
         assert report["status"] == "warn" and "sig=" not in json.dumps(report)

@@ -10,8 +10,9 @@ from local.simulator.behaviour import Behaviour
 from local.simulator.faults import FaultResponse, Faults, Match
 from shared.exports import ExportKey
 from shared.landing.layout import key_path
-from tests.durable.scene import as_before, fields_of, folders_of, open_world
-from tests.support.world import World
+from tests.support.app_environment import AppEnvironment
+from tests.support.hooked_environment import open_hooked_environment, reset_environment
+from tests.support.run_state import key_fields, list_version_folders
 
 BILLED = "billed_reconciliation"
 
@@ -33,21 +34,21 @@ class RunFault:
     where: str
     mistake: str
     here: str
-    act: Callable[[World], list[dict[str, Any]]]
+    act: Callable[[AppEnvironment], list[dict[str, Any]]]
     behaviour: dict[str, Any] = field(default_factory=dict)
     lands: bool = True
     counted: bool = True  # the requests are the same every time
 
 
 def run_fault(azurite: Azurite, fault: RunFault) -> Told:
-    with open_world(
+    with open_hooked_environment(
         azurite, behaviour=Behaviour(retry_after_seconds=20, **fault.behaviour)
-    ) as world:
-        runs = fault.act(world)
+    ) as env:
+        runs = fault.act(env)
         keys = sorted({run["key"] for run in runs})
         texts = json.dumps(runs) + "".join(
             path + body.decode("latin-1")
-            for path, body in world.landed_files().items()
+            for path, body in env.landed_files().items()
             if not path.startswith("data/") or path.endswith("_manifest.json")
         )
         assert "sig=" not in texts and "sig%3D" not in texts
@@ -55,83 +56,83 @@ def run_fault(azurite: Azurite, fault: RunFault) -> Told:
             ", ".join(
                 one["outcome"] + (f" `{one['code']}`" if one["code"] else "") for one in runs
             ),
-            len(world.simulator.storage_requests),
-            sum(len(blob.content) for key in keys for blob in world.simulator.expected(key).blobs)
+            len(env.simulator.storage_requests),
+            sum(len(blob.content) for key in keys for blob in env.simulator.expected(key).blobs)
             if fault.lands
             else 0,
             sum(
                 "_manifest.json" in blobs
                 for key in keys
-                for blobs in folders_of(world, key).values()
+                for blobs in list_version_folders(env, key).values()
             ),
         )
         if fault.lands:
             for key in keys:
-                world.assert_whole(key)
+                env.assert_landed(key)
         return told
 
 
-def keys(world: World, dataset: str = BILLED) -> list[str]:
-    return [key for key in world.simulator.export_keys() if key.startswith(dataset)]
+def keys(env: AppEnvironment, dataset: str = BILLED) -> list[str]:
+    return [key for key in env.simulator.export_keys() if key.startswith(dataset)]
 
 
-def land(world: World, key: str, **more: Any) -> dict[str, Any]:
-    return world.land(**fields_of(key), **more)
+def land(env: AppEnvironment, key: str, **more: Any) -> dict[str, Any]:
+    return env.land(**key_fields(key), **more)
 
 
-def once(world: World) -> list[dict[str, Any]]:
-    return [land(world, keys(world)[-1])]
+def once(env: AppEnvironment) -> list[dict[str, Any]]:
+    return [land(env, keys(env)[-1])]
 
 
-def empty(world: World) -> list[dict[str, Any]]:
-    world.simulator.restate(keys(world)[-1], share=0)
-    return once(world)
+def empty(env: AppEnvironment) -> list[dict[str, Any]]:
+    env.simulator.restate(keys(env)[-1], share=0)
+    return once(env)
 
 
-def twice(world: World) -> list[dict[str, Any]]:
-    return once(world) + once(world)
+def twice(env: AppEnvironment) -> list[dict[str, Any]]:
+    return once(env) + once(env)
 
 
-def two_at_once(world: World) -> list[dict[str, Any]]:
-    started = [world.start(**fields_of(key)) for key in keys(world)[-2:]]
-    return [world.finish(run_id) for run_id in started]
+def two_at_once(env: AppEnvironment) -> list[dict[str, Any]]:
+    started = [env.start(**key_fields(key)) for key in keys(env)[-2:]]
+    return [env.finish(run_id) for run_id in started]
 
 
-def month_twice(world: World) -> list[dict[str, Any]]:
-    key = keys(world, "unbilled_reconciliation")[-1]
-    return [land(world, key), land(world, key)]
+def month_twice(env: AppEnvironment) -> list[dict[str, Any]]:
+    key = keys(env, "unbilled_reconciliation")[-1]
+    return [land(env, key), land(env, key)]
 
 
-def a_blob_fails(world: World) -> list[dict[str, Any]]:
+def a_blob_fails(env: AppEnvironment) -> list[dict[str, Any]]:
     """Old data are landed; of the new ones a blob cannot be read; readers stay with the old until a run has landed all."""
-    key = keys(world)[-1]
-    first = land(world, key)
-    world.simulator.restate(key)
-    name = world.simulator.expected(key).blobs[0].name
-    world.simulator.faults.add(Match(operation="blob", path=f"*{name}"), FaultResponse(status=404))
-    failed = land(world, key)
-    latest = world.landed_files()[f"catalogue/{key_path(ExportKey.parse(key))}/latest.json"]
+    key = keys(env)[-1]
+    first = land(env, key)
+    env.simulator.restate(key)
+    name = env.simulator.expected(key).blobs[0].name
+    env.simulator.faults.add(Match(operation="blob", path=f"*{name}"), FaultResponse(status=404))
+    failed = land(env, key)
+    latest = env.landed_files()[f"catalogue/{key_path(ExportKey.parse(key))}/latest.json"]
     assert json.loads(latest)["version"] == first["version"]
-    as_before(world)
-    return [first, failed, land(world, key)]
+    reset_environment(env)
+    return [first, failed, land(env, key)]
 
 
-def gone_in_between(world: World) -> list[dict[str, Any]]:
+def gone_in_between(env: AppEnvironment) -> list[dict[str, Any]]:
     """The signature ends within the copy and the operation is forgotten: a new export, and only what is missing."""
-    key = keys(world)[-1]
-    world.simulator.fill(key, blobs=6, blob_bytes=2048)
+    key = keys(env)[-1]
+    env.simulator.fill(key, blobs=6, blob_bytes=2048)
     copied: list[str] = []
-    world.simulator.faults.add(
+    env.simulator.faults.add(
         Match(operation="blob", method="GET", from_nth=4), FaultResponse(status=403)
     )
-    run_id = world.start(**fields_of(key))
-    world.host.run_until(lambda: sum(one.fault for one in world.simulator.storage_requests) >= 3)
-    world.simulator.expire_operations()
-    world.simulator.faults = Faults()
-    run = world.finish(run_id)
+    run_id = env.start(**key_fields(key))
+    env.host.run_until(lambda: sum(one.fault for one in env.simulator.storage_requests) >= 3)
+    env.simulator.expire_operations()
+    env.simulator.faults = Faults()
+    run = env.finish(run_id)
     copied += [
         one.path
-        for one in world.simulator.storage_requests
+        for one in env.simulator.storage_requests
         if one.method == "GET" and one.status == 206
     ]
     assert len(copied) == len(set(copied)) and run["operations"] == 2, (run["operations"], copied)

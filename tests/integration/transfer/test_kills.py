@@ -25,8 +25,8 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.tables import Tables
 from shared.services import Services, install
 from shared.settings import Settings
-from tests.durable.scene import catalogue_of, container_of, export_request, lock_of, restart
-from tests.support.world import World
+from tests.support.app_environment import AppEnvironment
+from tests.support.run_state import create_run_request, get_catalogue_entry, get_container, get_lock
 
 BLOBS = 2
 READS = ("GET", "HEAD")
@@ -97,45 +97,50 @@ GATE = Gate()
 
 
 def gated(settings: Settings, clock: Any, locking: bool) -> Services:
-    app, where = Services(settings, clock, locking), settings.landing_storage
+    where = settings.landing_storage
     assert where is not None
     tables = Tables(
         settings.landing_table_prefix,
         connection_string=where.get_secret_value(),
         transport=GatedTransport(GATE),
     )
-    app._parts["ledger"] = Ledger(tables, clock, hub=settings.task_hub_name, locking=locking)
-    app._parts["landing"] = LandingStore(
+    ledger = Ledger(tables, clock, hub=settings.task_hub_name, locking=locking)
+    landing = LandingStore(
         container=settings.landing_container,
         clock=clock,
         connection_string=where.get_secret_value(),
         transport=GatedTransport(GATE),
     )
-    return app
+    return Services(
+        settings,
+        clock,
+        locking,
+        overrides={"ledger": lambda app: ledger, "landing": lambda app: landing},
+    )
 
 
 @pytest.fixture(scope="module")
-def world(azurite: Azurite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def env(azurite: Azurite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppEnvironment]:
     state = tmp_path_factory.mktemp("host")
-    with World(azurite, state_dir=state, services=gated) as world:
-        yield world
-        install(world.app)
+    with AppEnvironment(azurite, state_dir=state, services_factory=gated) as env:
+        yield env
+        install(env.app)
 
 
-def land(world: World, key: str, last: int = 0, when: str = "") -> dict[str, Any]:
+def land(env: AppEnvironment, key: str, last: int = 0, when: str = "") -> dict[str, Any]:
     """One landing of new data; with `last`, its worker is killed at that write. What remains of it, times left out."""
-    world.simulator.restate(key)
+    env.simulator.restate(key)
     GATE.arm(last, when)
-    GATE.noticed = world.host._traffic.changed  # so that run_until looks again
-    request = export_request(world, key)
-    world.host.start_orchestration("export_run", request, request["run_id"])
+    GATE.noticed = env.host.notify_changed  # so that run_until looks again
+    request = create_run_request(env, key)
+    env.host.start_orchestration("export_run", request, request["run_id"])
     if last:
-        world.host.run_until(GATE.reached.is_set)
-        restart(world)
-    run = world.finish(request["run_id"])
-    expected, key_of_run = world.simulator.expected(key), ExportKey.parse(key)
-    blobs = world.on_loop(world.app.ledger.blobs.get_by_version(key_of_run, run["version"]))
-    with container_of(world) as container:
+        env.host.run_until(GATE.reached.is_set)
+        env.restart()
+    run = env.finish(request["run_id"])
+    expected, key_of_run = env.simulator.expected(key), ExportKey.parse(key)
+    blobs = env.on_loop(env.app.ledger.blobs.get_by_version(key_of_run, run["version"]))
+    with get_container(env) as container:
         latest = json.loads(container.download_blob(latest_path(key_of_run)).readall())
         folder = version_path(key_of_run, run["version"]) + "/"
         there = {
@@ -150,7 +155,7 @@ def land(world: World, key: str, last: int = 0, when: str = "") -> dict[str, Any
         name: hashlib.sha256(body).hexdigest() for name, body in there.items()
     }
     assert latest["etag"] == marker["etag"] == expected.etag and latest["path"] + "/" == folder
-    entry, lock = catalogue_of(world, key), lock_of(world, key)
+    entry, lock = get_catalogue_entry(env, key), get_lock(env, key)
     assert entry is not None and (entry.version, entry.last_run_id) == (
         run["version"],
         run["run_id"],
@@ -175,11 +180,11 @@ def times_written(path_part: str) -> Counter[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(world: World) -> tuple[str, dict[str, Any], list[Write]]:
-    key = f"billed_usage/{world.invoice_id}/full"
-    world.simulator.fill(key, blobs=BLOBS, blob_bytes=4096)
-    land(world, key)  # tables and container are made by the first
-    state = land(world, key)
+def undisturbed(env: AppEnvironment) -> tuple[str, dict[str, Any], list[Write]]:
+    key = f"billed_usage/{env.invoice_id}/full"
+    env.simulator.fill(key, blobs=BLOBS, blob_bytes=4096)
+    land(env, key)  # tables and container are made by the first
+    state = land(env, key)
     return key, state, list(GATE.written)
 
 
@@ -200,7 +205,7 @@ def test_the_writes_of_a_landing(undisturbed: tuple[str, dict[str, Any], list[Wr
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_killed_at_every_write(
-    world: World, undisturbed: tuple[str, dict[str, Any], list[Write]], when: str
+    env: AppEnvironment, undisturbed: tuple[str, dict[str, Any], list[Write]], when: str
 ) -> None:
     """The same final state as undisturbed, and no blob is written twice, nor anything else below data/.
 
@@ -209,7 +214,7 @@ def test_killed_at_every_write(
     key, expected, written = undisturbed
     posts = []
     for number, write in enumerate(written, start=1):
-        state = land(world, key, number, when)
+        state = land(env, key, number, when)
         posts.append(state.pop("posts"))
         assert state == {name: value for name, value in expected.items() if name != "posts"}, (
             number,

@@ -1,18 +1,18 @@
-"""One world for the tests of a module; each works with keys of its own."""
+"""One environment for the tests of a module; each works with keys of its own."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from local.azurite import Azurite
-from tests.support.world import World
+from tests.support.app_environment import AppEnvironment
 from triggers import http_service
 
 
 @pytest.fixture(scope="module")
-def world(azurite: Azurite) -> Iterator[World]:
-    with World(azurite) as world:
-        yield world
+def env(azurite: Azurite) -> Iterator[AppEnvironment]:
+    with AppEnvironment(azurite) as env:
+        yield env
 
 
 @pytest.fixture(autouse=True)

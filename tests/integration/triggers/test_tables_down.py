@@ -8,24 +8,24 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from local.azurite import Azurite
-from tests.support.world import World
+from tests.support.app_environment import AppEnvironment
 
 RUN = "billed-usage-g016907411-full-20261121t060000z-aaaa"
 
 
 @pytest.fixture(scope="module")
-def world(azurite: Azurite) -> Iterator[World]:
+def env(azurite: Azurite) -> Iterator[AppEnvironment]:
     """Its tables are at a port where nobody listens."""
     connection = re.sub(
         r"TableEndpoint=[^;]+;",
         "TableEndpoint=http://127.0.0.1:9/landing;",
         azurite.landing.connection_string,
     )
-    with World(azurite, LANDING_STORAGE=connection) as world:
-        yield world
+    with AppEnvironment(azurite, LANDING_STORAGE=connection) as env:
+        yield env
 
 
-def test_every_call_says_so(world: World) -> None:
+def test_every_call_says_so(env: AppEnvironment) -> None:
     calls = [
         ("POST", "/api/runs", {"dataset": "billed_usage", "invoice_id": "G016907411"}),
         ("GET", f"/api/runs/{RUN}", None),
@@ -37,7 +37,7 @@ def test_every_call_says_so(world: World) -> None:
     began = time.monotonic()
     with ThreadPoolExecutor(len(calls)) as pool:
         responses = list(
-            pool.map(lambda call: world.host.request(call[0], call[1], json=call[2]), calls)
+            pool.map(lambda call: env.host.request(call[0], call[1], json=call[2]), calls)
         )
     assert time.monotonic() - began < 30
     *others, health = responses
@@ -52,6 +52,6 @@ def test_every_call_says_so(world: World) -> None:
     assert (health.status, health.body) == (503, b"")
 
 
-def test_what_needs_no_tables_is_answered(world: World) -> None:
-    assert world.host.request("POST", "/api/runs", json={"dataset": "x"}).status == 400
-    assert world.host.request("GET", "/api/runs/nonsense").status == 404
+def test_what_needs_no_tables_is_answered(env: AppEnvironment) -> None:
+    assert env.host.request("POST", "/api/runs", json={"dataset": "x"}).status == 400
+    assert env.host.request("GET", "/api/runs/nonsense").status == 404

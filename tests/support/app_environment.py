@@ -1,11 +1,11 @@
-"""The whole app on a laptop's parts, with one clock: real SDKs, real storage emulator, simulated Microsoft, local host.
+"""The app with the real SDKs, the Azurite emulator, the simulator and the local host, on one clock.
 
-    with World(azurite) as world:
-        run = world.post("/api/runs", {"dataset": "billed_usage", "invoice_id": world.invoice_id})
-        end = world.finish(run["run_id"])              # hours of Retry-After pass in milliseconds
-        assert end["outcome"] == "landed"
+    with AppEnvironment(azurite) as env:
+        run_id = env.start("billed_usage")
+        run = env.finish(run_id)  # hours of waiting take milliseconds
+        assert run["outcome"] == "landed"
 
-Each World has a container and tables of its own, so tests never see each other.
+Each environment has its own container and tables, so that tests do not affect each other.
 """
 
 import json
@@ -30,13 +30,14 @@ from local.simulator.simulator import Simulator
 from local.simulator.storage import BillingStorage
 from shared.ledger.runs import Run
 from shared.services import Services, install
-from shared.settings import get_settings, load_settings
+from shared.settings import Settings, get_settings, load_settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 T = TypeVar("T")
 START = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
 
-ENVIRONMENT = {  # what function_app is indexed with; every World works with settings of its own
+# The settings with which function_app is indexed. Each AppEnvironment has settings of its own.
+ENVIRONMENT = {
     "TASK_HUB_NAME": "Tests",
     "EXPORT_SCHEDULE": "0 0 5 * * *",
     "AZURE_FUNCTIONS_DURABLE_STRICT_TYPING": "1",
@@ -48,7 +49,7 @@ ENVIRONMENT = {  # what function_app is indexed with; every World works with set
 
 @dataclass(frozen=True)
 class TestClock:
-    """The app's clock: virtual for what is recorded, real for how long something took."""
+    """A clock of the app: virtual for times, and real for durations."""
 
     __test__ = False
     virtual: VirtualClock
@@ -60,8 +61,11 @@ class TestClock:
         return time.monotonic()
 
 
-def app_object() -> Any:
-    """function_app.app, unmodified; indexed once per process."""
+ServicesFactory = Callable[[Settings, TestClock, bool], Services]
+
+
+def load_function_app() -> Any:
+    """Return `function_app.app`, which is indexed once per process."""
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
     os.environ.update(ENVIRONMENT)
     try:
@@ -73,8 +77,14 @@ def app_object() -> Any:
     return function_app.app
 
 
-class World:
-    """`more` are settings of design section 11 by name. `services` replaces how the app is put together."""
+class AppEnvironment:
+    """The running app, and the simulator and storage that it uses.
+
+    Args:
+        azurite: The emulator of the landing account and of Microsoft's storage.
+        services_factory: Creates the services of the app, to replace parts of it.
+        settings: App settings by name, which override the defaults of `environment()`.
+    """
 
     def __init__(
         self,
@@ -89,9 +99,9 @@ class World:
         state_dir: Path | None = None,
         timers: bool = False,
         name: str | None = None,
-        services: Callable[[Any, Any, bool], Services] | None = None,
+        services_factory: ServicesFactory | None = None,
         simulated_partner: Partner | None = None,
-        **more: str,
+        **settings: str,
     ) -> None:
         self.azurite, self.clock, self.name = (
             azurite,
@@ -112,18 +122,18 @@ class World:
             state_dir,
             timers,
         )
-        self._services, self._more = services, more
+        self._services_factory, self._overridden_settings = services_factory, settings
         self._exits = ExitStack()
 
-    def __enter__(self) -> "World":
+    def __enter__(self) -> "AppEnvironment":
         try:
             self.graph_origin = self._exits.enter_context(self.simulator.serving())
             self.settings = load_settings(self.environment())
-            self.app = self.make_services()
+            self.app = self.create_services()
             self._exits.callback(self._close, self.app)
             install(self.app)
             self._exits.callback(install, None)
-            self.host = self.open_host()
+            self.host = self.start_host()
             self._exits.callback(lambda: self.host.stop(timeout=10))
         except BaseException:
             self._exits.close()
@@ -138,16 +148,16 @@ class World:
     ) -> None:
         self._exits.close()
 
-    def make_services(self) -> Services:
+    def create_services(self) -> Services:
         clock = TestClock(self.clock)
-        if self._services:
-            return self._services(self.settings, clock, self.locking)
+        if self._services_factory:
+            return self._services_factory(self.settings, clock, self.locking)
         return Services(self.settings, clock, self.locking)
 
-    def open_host(self) -> LocalHost:
-        """A host on this world's state; `world.host.stop(drain=False)` and a new one is a kill and a restart."""
+    def start_host(self) -> LocalHost:
+        """Start a host on the state of this environment."""
         return LocalHost(
-            app_object(),
+            load_function_app(),
             clock=self.clock,
             early_timers=self._early,
             state_dir=self._state_dir,
@@ -155,6 +165,15 @@ class World:
             host_json=ROOT / "host.json",
             settings=ENVIRONMENT | {"EXPORT_SCHEDULE": self.settings.export_schedule},
         ).start()
+
+    def restart(self) -> None:
+        """Kill the worker process, and start another one with the same stored state."""
+        self.host.stop(drain=False)
+        previous, self.app = self.app, self.create_services()
+        self._exits.callback(self._close, self.app)
+        install(self.app)
+        self.on_loop(previous.close())
+        self.host = self.start_host()
 
     def environment(self) -> dict[str, str]:
         invoices = [
@@ -173,22 +192,24 @@ class World:
             "LANDING_CONTAINER": self.name,
             "LANDING_TABLE_PREFIX": self.name,
             "MONTH_BOUNDARY_MINUTES": "0",
-            **self._more,
+            **self._overridden_settings,
         }
 
     @property
     def invoice_id(self) -> str:
-        """The newest invoice that has exports."""
+        """The ID of the newest invoice that has exports."""
         return [invoice.invoice_id for invoice in self.simulator.invoices() if not invoice.legacy][
             -1
         ]
 
     def post(self, path: str, body: Any = None, status: int = 202) -> Any:
+        """Send a POST request, and return the JSON body of the response."""
         return self._json(
             self.host.request("POST", path, json=body if body is not None else {}), status
         )
 
     def get(self, path: str, status: int = 200) -> Any:
+        """Send a GET request, and return the JSON body of the response."""
         return self._json(self.host.request("GET", path), status)
 
     def _json(self, response: Any, status: int) -> Any:
@@ -196,26 +217,27 @@ class World:
         return json.loads(response.body) if response.body else None
 
     def start(self, dataset: str = "billed_usage", **fields: Any) -> str:
-        """Starts a run by HTTP; returns its id."""
+        """Start a run with the API, and return its ID."""
         if dataset.startswith("billed"):
             fields.setdefault("invoice_id", self.invoice_id)
         else:
             fields.setdefault("billing_month", "current")
             fields.setdefault("currency_code", "USD")
-        answer = self.post("/api/runs", {"dataset": dataset, **fields})
-        assert answer["started"], answer
-        return str(answer["run_id"])
+        response = self.post("/api/runs", {"dataset": dataset, **fields})
+        assert response["started"], response
+        return str(response["run_id"])
 
     def finish(self, run_id: str, seconds: float = 60) -> dict[str, Any]:
-        """Lets virtual time pass until the run's orchestration has ended; the API's view of the run."""
+        """Advance the time until the run has ended, and return it as the API shows it."""
         self.host.wait(run_id, seconds)
         return dict(self.get(f"/api/runs/{run_id}"))
 
     def land(self, dataset: str = "billed_usage", **fields: Any) -> dict[str, Any]:
+        """Start a run, and return it when it has ended."""
         return self.finish(self.start(dataset, **fields))
 
     def on_loop(self, work: Awaitable[T], seconds: float = 60) -> T:
-        """Runs a coroutine where the app's own run: on the host's user loop."""
+        """Run a coroutine on the event loop of the app."""
 
         async def await_it() -> T:
             return await work
@@ -228,7 +250,7 @@ class World:
         return row
 
     def landed_files(self) -> dict[str, bytes]:
-        """Everything in the container, by path."""
+        """Return all blobs of the landing container by path."""
         from azure.storage.blob import BlobServiceClient
 
         with BlobServiceClient.from_connection_string(
@@ -245,15 +267,15 @@ class World:
             }
 
     def data_files(self) -> dict[str, bytes]:
-        """Microsoft's blobs as landed: name -> bytes, markers left out."""
+        """Return the landed data blobs by name, without completion markers."""
         return {
             path.rsplit("/", 1)[-1]: body
             for path, body in self.landed_files().items()
             if path.startswith("data/") and not path.rsplit("/", 1)[-1].startswith("_")
         }
 
-    def assert_whole(self, key: str) -> None:
-        """The newest version of the key is landed byte for byte, marked, pointed to and in the catalogue."""
+    def assert_landed(self, key: str) -> None:
+        """Assert that the newest version is byte-identical, complete and catalogued."""
         expected, files = self.simulator.expected(key), self.landed_files()
         pointers = [
             json.loads(body) for path, body in files.items() if path.endswith("/latest.json")
@@ -261,13 +283,13 @@ class World:
         latest = next(pointer for pointer in pointers if pointer["key"] == key)
         assert latest["etag"] == expected.etag
         folder = latest["path"] + "/"
-        there = {
+        landed = {
             path.removeprefix(folder): body
             for path, body in files.items()
             if path.startswith(folder)
         }
-        marker = json.loads(there.pop("_manifest.json"))
-        assert there == {blob.name: blob.content for blob in expected.blobs}
+        marker = json.loads(landed.pop("_manifest.json"))
+        assert landed == {blob.name: blob.content for blob in expected.blobs}
         assert marker["etag"] == expected.etag
         assert marker["totals"] == {
             "blobs": len(expected.blobs),
