@@ -110,12 +110,14 @@ class FederatedCredential:
         enable_cae: bool = False,
         **kwargs: Any,
     ) -> "AccessToken":
+        """Return a token of the app; requests the token of the identity first."""
         self._assertion = (await self._identity.get_token(EXCHANGE_SCOPE)).token
         return await self._app.get_token(
             *scopes, claims=claims, tenant_id=tenant_id, enable_cae=enable_cae, **kwargs
         )
 
     async def close(self) -> None:
+        """Close both credentials."""
         await self._app.close()
         await self._identity.close()
 
