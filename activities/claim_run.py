@@ -1,7 +1,8 @@
-"""Makes the key this run's, or says whose it is.
+"""Claims the export key for a run, unless another run holds it.
 
-Idempotent: a repeated claim finds the lock and the row its own. Re-validates the whole input, because anyone who has
-the host's key can start an orchestration with anything in it.
+Idempotent: a repeated claim finds that the run already holds the lock and has a row. The activity
+validates the whole input again, because a caller with the host key can start an orchestration with
+any input.
 """
 
 from datetime import datetime
@@ -29,31 +30,31 @@ async def claim_run(request: ClaimRequest) -> ClaimResult:
     if request["instance_id"] != request["run_id"]:
         return {"status": "refused", "code": "instance_id_mismatch"}
     app = services()
-    wanted, tick = create_run(request, app.clock.now()), started_at(request.get("cycle_id", ""))
-    if tick is not None and (shared := await reuse_recent_run(app.ledger, wanted, tick)):
-        return shared
-    claimed = await claim(app.ledger, wanted)
-    if claimed["status"] == "claimed":
+    run, tick = create_run(request, app.clock.now()), started_at(request.get("cycle_id", ""))
+    if tick is not None and (superseded := await reuse_recent_run(app.ledger, run, tick)):
+        return superseded
+    result = await claim(app.ledger, run)
+    if result["status"] == "claimed":
         emit_event(
             "run_started",
-            f"{wanted.run_id}/started/1",
-            run_id=wanted.run_id,
-            key=wanted.key,
-            force=wanted.force,
-            deadline=wanted.deadline,
-            requested_by=wanted.requested_by,
-            cycle_id=wanted.cycle_id,
-            retry_of=wanted.retry_of,
+            f"{run.run_id}/started/1",
+            run_id=run.run_id,
+            key=run.key,
+            force=run.force,
+            deadline=run.deadline,
+            requested_by=run.requested_by,
+            cycle_id=run.cycle_id,
+            retry_of=run.retry_of,
         )
-    return claimed
+    return result
 
 
 def is_valid(request: Any) -> bool:
-    """Whether this is an input that a trigger or a lane of this app makes."""
+    """Return whether a trigger or a lane of this app could have created this input."""
     try:
         key, limits = ExportKey.parse(request["key"]), request["limits"]
         deadline = datetime.fromisoformat(limits["deadline"])
-        texts = [
+        strings = [
             request.get(name, "") for name in ("requested_by", "reason", "cycle_id", "retry_of")
         ]
         numbers = {name: limits[name] for name in ("max_rounds", "max_concurrent_pages")}
@@ -66,8 +67,8 @@ def is_valid(request: Any) -> bool:
         and isinstance(request["run_id"], str)
         and is_run_id_of(request["run_id"], key)
         and deadline.tzinfo is not None
-        and all(isinstance(text, str) and len(text) <= 500 for text in texts)
-        and is_secret_free(texts)
+        and all(isinstance(text, str) and len(text) <= 500 for text in strings)
+        and is_secret_free(strings)
         and all(
             isinstance(number, int) and not isinstance(number, bool) for number in numbers.values()
         )

@@ -1,7 +1,8 @@
-"""Copies a few blobs of a planned version into the landing and proves each.
+"""Copies some blobs of a planned version into the landing and proves each of them.
 
-Idempotent: what is landed and proven is counted again, not copied again; of two workers that race, one writes and
-the other finds it done. Returns the blobs' fate and never raises it, because it runs in a fan-out.
+Idempotent: blobs that are already proven are counted, not copied. If two workers copy the same
+blob, one of them writes it. The activity runs in a fan-out, so it returns the results of the blobs
+and never raises an exception because of them.
 """
 
 import azure.durable_functions as df
@@ -20,13 +21,13 @@ bp = df.Blueprint()
 
 
 @bp.activity_trigger(input_name="request")
-@sanitize_exceptions  # no library's words leave an activity: design, section 4
+@sanitize_exceptions
 async def copy_blobs(request: CopyRequest) -> CopyResult:
     app, names = services(), request["names"]
     run = await app.ledger.holding(request["run_id"])
     if not isinstance(run, Run) or run.version != request["version"]:
         return {"landed": 0, "failed": len(names), "retry_after_seconds": 0}
-    work = TransferRequest(
+    transfer = TransferRequest(
         run_id=run.run_id,
         operation_id=run.operation_id,
         folder=version_path(run.export_key, run.version),
@@ -37,7 +38,7 @@ async def copy_blobs(request: CopyRequest) -> CopyResult:
     )
     known = await app.ledger.blobs.get_many(run.export_key, run.version, names)
     proven = {name: row.destination_etag for name, row in known.items() if row.ok}
-    results = await app.copier.copy_blobs(work, names, proven)
+    results = await app.copier.copy_blobs(transfer, names, proven)
     await app.ledger.blobs.record(
         run.export_key,
         run.version,

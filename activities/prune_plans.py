@@ -1,4 +1,4 @@
-"""Removes the plans of runs that have an outcome. Idempotent: what is gone is not listed again."""
+"""Removes the plans of ended runs. Idempotent: a removed plan is not listed again."""
 
 import azure.durable_functions as df
 
@@ -11,7 +11,7 @@ from shared.services import services
 
 bp = df.Blueprint()
 
-RUNS_A_STEP = 100
+MAX_RUNS_PER_STEP = 100
 
 
 @bp.activity_trigger(input_name="request")
@@ -25,14 +25,14 @@ async def prune_plans(request: PurgeRequest) -> RetentionResult:
     except PermanentError as error:
         if error.code != "destination_missing":
             raise
-        planned = {}  # the first run makes the container
-    removed = looked = 0
+        planned = {}  # the first run creates the container
+    removed = checked = 0
     for run_id in planned:
         run = await app.ledger.runs.get(run_id) if started_at(run_id) else None
         if run is None or run.result is None:
             continue
         removed += await prune(app.landing, run)
-        looked += 1
-        if looked == RUNS_A_STEP:
+        checked += 1
+        if checked == MAX_RUNS_PER_STEP:
             return {"more": True, "cursor": [], "removed": removed}
     return {"more": False, "cursor": [], "removed": removed}

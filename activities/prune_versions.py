@@ -1,6 +1,6 @@
-"""Removes old versions and old blob rows of a few keys, in the order of the catalogue.
+"""Removes old versions and old blob rows of some keys, in the order of the catalogue.
 
-Idempotent: what is removed already is not found again; a cursor that is used twice looks at the same keys twice.
+Idempotent: what is removed is not found again. A repeated cursor checks the same keys again.
 """
 
 from datetime import timedelta
@@ -16,7 +16,7 @@ from shared.services import services
 
 bp = df.Blueprint()
 
-KEYS_A_STEP = 20  # some hundred requests to storage at most
+MAX_KEYS_PER_STEP = 20  # at most a few hundred storage requests
 
 
 @bp.activity_trigger(input_name="request")
@@ -27,7 +27,7 @@ async def prune_versions(request: PruneRequest) -> RetentionResult:
     app, settings = services(), services().settings
     dataset, after = read(request["cursor"])
     entries, following = await app.ledger.catalogue.get_page(
-        dataset, limit=KEYS_A_STEP, continuation=after
+        dataset, limit=MAX_KEYS_PER_STEP, continuation=after
     )
     removed = 0
     for entry in entries:

@@ -1,6 +1,7 @@
-"""Forgets the orchestrations that were created on one day and have ended; the first time, on all days before it.
+"""Purges the history of ended orchestrations that were created on one day.
 
-Idempotent: the row that says how far it is moves only after the purge; a day that is purged twice is empty the second time.
+The first call purges all earlier days. Idempotent: the progress row is written after the purge,
+and a repeated purge of a day finds nothing.
 """
 
 from datetime import UTC, date, datetime, time, timedelta
@@ -28,7 +29,10 @@ ENDED = [
 async def purge_history(
     request: PurgeRequest, client: df.DurableOrchestrationClient
 ) -> RetentionResult:
-    """`more` until every day that is HISTORY_DAYS behind `day` is purged. What still runs stays, however old."""
+    """Purge one day. `more` is true until all days before `day` minus HISTORY_DAYS are purged.
+
+    Running orchestrations are kept, regardless of their age.
+    """
     app = services()
     edge = date.fromisoformat(request["day"]) - timedelta(days=app.settings.history_days)
     done = PurgedUntil(app.ledger.tables, app.ledger.hub)

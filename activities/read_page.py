@@ -1,4 +1,4 @@
-"""Reads one page of a plan: names, in batches for one activity each. Idempotent: it only reads."""
+"""Reads one page of a plan: names in batches, one per activity. Idempotent: it only reads."""
 
 import json
 
@@ -20,7 +20,7 @@ async def read_page(page: PageRequest) -> PageContentResult:
     app = services()
     run = await app.ledger.holding(page["run_id"])
     if not isinstance(run, Run):
-        return {"version": "", "batches": []}  # the run ends at its next question, and says why
+        return {"version": "", "batches": []}  # the next activity ends the run
     stored = await app.landing.read(page_path(page["run_id"], page["plan"], page["page"]))
     if stored is None:
         raise InfrastructureError("plan_missing", "Plan")

@@ -1,4 +1,7 @@
-"""Writes how a run ended: row, catalogue, event, lock. Idempotent: each step does nothing when it is done."""
+"""Records the outcome of a run: row, catalogue, event, lock.
+
+Idempotent: a finished step is not repeated.
+"""
 
 import azure.durable_functions as df
 
@@ -13,11 +16,11 @@ bp = df.Blueprint()
 @bp.activity_trigger(input_name="request")
 @sanitize_exceptions
 async def record_outcome(request: OutcomeRequest) -> RunResult:
-    end: RunResult = {"outcome": request["outcome"]}
+    result: RunResult = {"outcome": request["outcome"]}
     if "code" in request:
-        end["code"] = request["code"]
+        result["code"] = request["code"]
     if "version" in request:
-        end["version"] = request["version"]
+        result["version"] = request["version"]
     if "live_run_id" in request:
-        end["live_run_id"] = request["live_run_id"]
-    return await close_run(services().ledger, request["run_id"], end)
+        result["live_run_id"] = request["live_run_id"]
+    return await close_run(services().ledger, request["run_id"], result)

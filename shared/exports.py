@@ -1,4 +1,4 @@
-"""What can be exported, and the words for it: dataset, scope, billing month, export key. Pure; a dataset is one entry here.
+"""What can be exported: dataset, scope, billing month, export key.
 
 billed_usage/G016907411/full            dataset / invoice / attribute set
 unbilled_usage/2026-11/USD/full         dataset / billing month / currency / attribute set
@@ -16,7 +16,7 @@ MONTH = re.compile(r"(20[0-9]{2})-(0[1-9]|1[0-2])")
 
 
 class InvalidValueError(ValueError):
-    """A text that is none of the words below; says which and what is expected, never quotes more than 40 characters of it."""
+    """An invalid value. The message states the field, the expected form and the value, shortened."""
 
 
 class AttributeSet(StrEnum):
@@ -27,13 +27,15 @@ class AttributeSet(StrEnum):
 
 
 class Family(StrEnum):
-    """Daily rated Azure usage lines, or the lines of all products that make up the invoice."""
+    """Daily rated Azure usage, or the lines of all products, which add up to the invoice."""
 
     USAGE = "usage"
     RECONCILIATION = "reconciliation"
 
 
 class Dataset(StrEnum):
+    """The four exports of Microsoft Graph."""
+
     BILLED_USAGE = "billed_usage"
     UNBILLED_USAGE = "unbilled_usage"
     BILLED_RECONCILIATION = "billed_reconciliation"
@@ -41,7 +43,7 @@ class Dataset(StrEnum):
 
     @property
     def billed(self) -> bool:
-        """Asked for by invoice; otherwise by billing month and currency."""
+        """Whether the scope is an invoice; otherwise, it is a month and a currency."""
         return not self.value.startswith("unbilled")
 
     @property
@@ -71,7 +73,7 @@ class BillingMonth:
 
     @classmethod
     def of(cls, moment: datetime) -> "BillingMonth":
-        """The month that `moment` (aware) lies in, in UTC."""
+        """Return the month of an aware time, in UTC."""
         moment = moment.astimezone(UTC)
         return cls(moment.year, moment.month)
 
@@ -115,7 +117,9 @@ Scope = InvoiceScope | MonthScope
 
 @dataclass(frozen=True)
 class ExportKey:
-    """What a run lands. At most one live run per key; path, lock and run id follow from it alone.
+    """What a run lands. Each key has at most one active run.
+
+    The path, the lock and the run ID are derived from the key.
 
     >>> ExportKey.parse("unbilled_usage/2026-11/USD/full").scope
     MonthScope(month=BillingMonth(year=2026, month=11), currency='USD')
@@ -129,10 +133,10 @@ class ExportKey:
 
     def __post_init__(self) -> None:
         if self.dataset.billed != isinstance(self.scope, InvoiceScope):
-            wanted = (
+            required = (
                 "an invoice_id" if self.dataset.billed else "a billing_month and a currency_code"
             )
-            raise InvalidValueError(f"{self.dataset} is asked for by {wanted}")
+            raise InvalidValueError(f"{self.dataset} requires {required}")
 
     def __str__(self) -> str:
         return f"{self.dataset}/{self.scope}/{self.attribute_set}"
@@ -149,7 +153,7 @@ class ExportKey:
             case [dataset, month, currency, attribute_set]:
                 scope = MonthScope(BillingMonth.parse(month), parse_currency(currency))
                 return cls(parse_dataset(dataset), scope, parse_attribute_set(attribute_set))
-        raise InvalidValueError(f"an export key has 3 or 4 parts, {text[:40]!r} has not")
+        raise InvalidValueError(f"an export key must have 3 or 4 parts, not {text[:40]!r}")
 
 
 def parse_dataset(text: str) -> Dataset:
@@ -169,26 +173,27 @@ def parse_attribute_set(text: str) -> AttributeSet:
 
 
 def parse_invoice_id(text: str) -> str:
-    """Upper-cased; a letter and digits, as `G016907411`."""
-    if not text.isascii() or not INVOICE_ID.fullmatch(
-        text.upper()
-    ):  # other letters become A to Z in upper case, as ſ
+    """Return the invoice ID in upper case: a letter and digits, such as `G016907411`."""
+    # Some other letters, such as ſ, become A to Z in upper case.
+    if not text.isascii() or not INVOICE_ID.fullmatch(text.upper()):
         raise InvalidValueError(
-            f"invoice_id must be a letter and 6 to 15 digits, as G016907411, not {text[:40]!r}"
+            f"invoice_id must be a letter and 6 to 15 digits, such as G016907411, not {text[:40]!r}"
         )
     return text.upper()
 
 
 def parse_currency(text: str) -> str:
-    """Upper-cased ISO 4217 shape; whether Microsoft bills in it is Microsoft's answer to give."""
+    """Return the currency code in upper case. Only its form is checked, not its existence."""
     if not text.isascii() or not CURRENCY_CODE.fullmatch(text.upper()):
-        raise InvalidValueError(f"currency_code must be three letters, as USD, not {text[:40]!r}")
+        raise InvalidValueError(
+            f"currency_code must be three letters, such as USD, not {text[:40]!r}"
+        )
     return text.upper()
 
 
 def period_word(month: BillingMonth, now: datetime) -> Literal["current", "last"] | None:
-    """Graph's word for a month at this moment; None where the month is not served (any more, or yet)."""
-    this = BillingMonth.of(now)
-    if month == this:
+    """Return Graph's billing period for an unbilled month, or None if Graph does not serve it."""
+    this_month = BillingMonth.of(now)
+    if month == this_month:
         return "current"
-    return "last" if month == this.previous() else None
+    return "last" if month == this_month.previous() else None

@@ -1,7 +1,7 @@
-"""What is known of an invoice, and which of them have exports. Pure: the facts of the list, whoever read it.
+"""Invoices as the invoice list describes them, and which of them can be exported.
 
 G016907411   new commerce: usage and reconciliation can be exported
-D016907411   legacy commerce: named and left out
+D016907411   legacy commerce: reported as left out
 """
 
 import json
@@ -17,10 +17,12 @@ from shared.exports import BillingMonth
 
 @dataclass(frozen=True)
 class Invoice:
-    """An invoice as listed. `issued` is aware UTC; None, "" where the list does not say. `total` is Microsoft's totalCharges.
+    """An invoice of the list; None or "" for what the list does not contain.
 
-    `document_type` and `invoice_type` are in snake_case whatever the spelling: invoice, void_note, adjustment_note,
-    credit_note; recurring, one_time. `amends` is the invoice that this one replaces, `amended_by` the one that replaces it.
+    `issued` is aware and in UTC. `total` is Microsoft's totalCharges. `document_type` (invoice,
+    void_note, adjustment_note, credit_note) and `invoice_type` (recurring, one_time) are converted
+    to snake_case. `amends` is the invoice that this one replaces, and `amended_by` the one that
+    replaces it.
     """
 
     invoice_id: str
@@ -35,7 +37,7 @@ class Invoice:
 
     @property
     def legacy(self) -> bool:
-        """Legacy commerce: these exports are for new commerce, `G...` (graph-partner-billing, 6)."""
+        """Whether it is legacy commerce, which cannot be exported (graph-partner-billing, 6)."""
         return self.invoice_id.startswith("D")
 
     @property
@@ -45,7 +47,7 @@ class Invoice:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An invoice that is not asked for, or something that is wrong with the list; `code` is one of shared/errors.py."""
+    """An invoice that is not requested, or a fault of the list. `code` is from shared/errors.py."""
 
     code: str
     invoice_id: str = ""
@@ -53,7 +55,10 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class InvoiceList:
-    """Each invoice once, in the order of the list. `complete` False: this is what was known before, not what is listed now."""
+    """The invoices, each once, in the order of the list.
+
+    If `complete` is false, the list was not available, and these are the invoices known before.
+    """
 
     invoices: tuple[Invoice, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
@@ -61,7 +66,10 @@ class InvoiceList:
 
 
 def why_left_out(invoice: Invoice) -> LeftOut | None:
-    """None for an invoice that is to be asked for; an amendment is one like any other (graph-partner-billing, 10)."""
+    """Return why an invoice is not requested, or None if it is.
+
+    Amendments are requested like other invoices (graph-partner-billing, 10).
+    """
     if invoice.legacy:
         return LeftOut(code="invoice_legacy", invoice_id=invoice.invoice_id)
     if not invoice.invoice_id.startswith("G"):
@@ -72,9 +80,9 @@ def why_left_out(invoice: Invoice) -> LeftOut | None:
 
 
 def month_of(invoice: Invoice) -> BillingMonth | None:
-    """The month that it bills: that of its period, else the one before its date; None where neither is known.
+    """Return the month of the billing period, or the month before the date, or None.
 
-    The invoice of a month is issued on the 8th of the next (graph-partner-billing, 6).
+    The invoice of a month is issued on the 8th of the next month (graph-partner-billing, 6).
     """
     if invoice.period_start is not None:
         return BillingMonth.of(invoice.period_start)
@@ -82,7 +90,7 @@ def month_of(invoice: Invoice) -> BillingMonth | None:
 
 
 def settles_on(issued: datetime | None, settle_days: int) -> date | None:
-    """The day from which an invoice's data count as final."""
+    """Return the day from which the data of an invoice is considered final."""
     return (
         (issued.astimezone(UTC) + timedelta(days=settle_days)).date()
         if issued is not None
@@ -91,7 +99,7 @@ def settles_on(issued: datetime | None, settle_days: int) -> date | None:
 
 
 def facts_of(invoice: Invoice) -> dict[str, Any]:
-    """As the landing's marker and the version's row tell of it: the date, the total as a text, currency, type, what it amends."""
+    """Return the facts for the completion marker and the version row. The total is a string."""
     return {
         "date": iso(invoice.issued) if invoice.issued else None,
         "total": str(invoice.total) if invoice.total is not None else None,
@@ -102,7 +110,7 @@ def facts_of(invoice: Invoice) -> dict[str, Any]:
 
 
 def row_of(invoice: Invoice) -> dict[str, str]:
-    """As one row of text columns; invoice_of() reads it."""
+    """Return the invoice as a row of string columns, which `invoice_of` reads."""
     return {
         "invoice_id": invoice.invoice_id,
         "issued": iso(invoice.issued) if invoice.issued else "",
@@ -117,6 +125,8 @@ def row_of(invoice: Invoice) -> dict[str, str]:
 
 
 def invoice_of(row: Mapping[str, Any]) -> Invoice:
+    """Return the invoice of a row that `row_of` created."""
+
     def moment(name: str) -> datetime | None:
         return parse_iso(row[name]) if row.get(name) else None
 
@@ -141,11 +151,12 @@ def invoice_of(row: Mapping[str, Any]) -> Invoice:
 
 
 def left_out_text(left_out: tuple[LeftOut, ...]) -> str:
-    """As one column: the code and the invoice of each."""
-    return json.dumps([[one.code, one.invoice_id] for one in left_out], separators=(",", ":"))
+    """Return the value of a table column, which `read_left_out` reads."""
+    return json.dumps([[item.code, item.invoice_id] for item in left_out], separators=(",", ":"))
 
 
 def read_left_out(text: str) -> tuple[LeftOut, ...]:
+    """Return the items of a column that `left_out_text` created."""
     return tuple(
         LeftOut(code=code, invoice_id=invoice_id) for code, invoice_id in json.loads(text or "[]")
     )

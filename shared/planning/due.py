@@ -1,10 +1,11 @@
-"""What a cycle asks for, and within which limits: settings, invoices and what ran before in, export keys out. Pure.
+"""Which exports a cycle requests. Pure functions of settings, invoices and earlier runs.
 
-    unbilled   each month of EXPORT_PERIODS x currency x attribute set: every cycle
-    billed     each invoice of the look-back: every cycle up to the day it settles on, weekly after that
+    unbilled   each month of EXPORT_PERIODS x currency x attribute set: in every cycle
+    billed     each invoice of the look-back period: in every cycle until it is settled, then weekly
 
-Billed keys come first, as Microsoft gives them priority (graph-partner-billing, 6). Landed never means not due: a billed
-file can be partial at first and is restated for weeks. A settled invoice whose last run failed is due at once.
+Billed keys come first, because Microsoft gives them priority (graph-partner-billing, 6). A landed
+invoice is requested again, because billed files can be partial at first and are restated for weeks.
+A settled invoice whose newest run failed is due immediately.
 """
 
 import hashlib
@@ -31,17 +32,16 @@ T = TypeVar("T")
 MAX_ROUNDS, MAX_CONCURRENT_PAGES = 3, 4
 SPREAD_SECONDS = 120
 WEEK = timedelta(days=7)
-TICK_TOLERANCE = timedelta(hours=1)  # a tick may be served late, and the one a week later in time
-FRESH_WITHIN = timedelta(
-    days=3
-)  # usage normally needs one day (graph-partner-billing, 6); a weekend is not a stall
+TICK_TOLERANCE = timedelta(hours=1)  # one tick can be late and the one a week later on time
+# Usage normally appears after one day (graph-partner-billing, 6). A weekend is not a stall.
+MAX_DATA_AGE = timedelta(days=3)
 
 Finality = Literal["open", "provisional", "final"]
 
 
 @dataclass(frozen=True)
 class KnownKey:
-    """What the catalogue says of a key: when its data settle, None where unknown, and its newest run that ended."""
+    """What the catalogue contains for a key: the settle date, if known, and the newest ended run."""
 
     settles_on: date | None = None
     started: datetime | None = None
@@ -50,7 +50,7 @@ class KnownKey:
 
 @dataclass(frozen=True)
 class NotDue:
-    """A settled key that is not asked for in this cycle, and from when on it is again."""
+    """A settled key that this cycle does not request, and the time from which it is due again."""
 
     key: ExportKey
     next_due_at: datetime
@@ -58,33 +58,35 @@ class NotDue:
 
 @dataclass(frozen=True)
 class Due:
+    """The result of `select_due`. `left_out` contains what cannot be requested, with the reasons."""
+
     keys: tuple[ExportKey, ...]
     not_due: tuple[NotDue, ...]
     left_out: tuple[LeftOut, ...]
 
 
 def select_due(
-    settings: Settings, now: datetime, listed: InvoiceList, known: Mapping[str, KnownKey]
+    settings: Settings, now: datetime, invoices: InvoiceList, known: Mapping[str, KnownKey]
 ) -> Due:
-    """All that is due at `now`, each key once; what of the invoice list is left out is named. `known`: by export key."""
+    """Return everything that is due at `now`, each key once. The keys of `known` are export keys."""
     this_month = BillingMonth.of(now)
     recent = [
         invoice
-        for invoice in listed.invoices
+        for invoice in invoices.invoices
         if is_recent(invoice, this_month, settings.invoice_lookback_months)
     ]
-    currencies, left_out = _currencies(settings, recent), list(listed.left_out)
+    currencies, left_out = _currencies(settings, recent), list(invoices.left_out)
     keys, not_due = dict[ExportKey, None](), list[NotDue]()
     if _datasets(settings, billed=True):
         left_out += [reason for invoice in recent if (reason := why_left_out(invoice))]
     for key, invoice in _billed(settings, recent):
-        again = next_due_at(
+        due_at = next_due_at(
             invoice, known.get(str(key), KnownKey()), settings.invoice_settle_days, now
         )
-        if again is None:
+        if due_at is None:
             keys[key] = None
         elif key not in keys:
-            not_due.append(NotDue(key, again))
+            not_due.append(NotDue(key, due_at))
     if _datasets(settings, billed=False) and not currencies:
         left_out.append(LeftOut(code="currencies_unknown"))
     keys |= dict.fromkeys(_unbilled(settings, this_month, currencies))
@@ -94,7 +96,10 @@ def select_due(
 def next_due_at(
     invoice: Invoice, known: KnownKey, settle_days: int, now: datetime
 ) -> datetime | None:
-    """None: the invoice's key is due now. Without a date it settles so many days after it first landed, as the catalogue says."""
+    """Return when the key of an invoice is due again, or None if it is due now.
+
+    An invoice without a date settles `settle_days` after it landed, as the catalogue states.
+    """
     settled_on = settles_on(invoice.issued, settle_days) or known.settles_on
     if (
         settled_on is None
@@ -108,7 +113,7 @@ def next_due_at(
 
 
 def is_recent(invoice: Invoice, this_month: BillingMonth, lookback_months: int) -> bool:
-    """Issued this month or in one of the `lookback_months` before it; an invoice without a date always is."""
+    """Return whether an invoice is in the look-back period. An invoice without a date always is."""
     first = this_month
     for _ in range(lookback_months):
         first = first.previous()
@@ -116,9 +121,9 @@ def is_recent(invoice: Invoice, this_month: BillingMonth, lookback_months: int) 
 
 
 def _currencies(settings: Settings, recent: Sequence[Invoice]) -> tuple[str, ...]:
-    """As set, else those of the invoices, in their order; legacy invoices say nothing of new commerce."""
-    learned = (invoice.currency for invoice in recent if invoice.currency and not invoice.legacy)
-    return settings.export_currencies or tuple(dict.fromkeys(learned))
+    """Return the configured currencies, or those of the new-commerce invoices, in their order."""
+    currencies = (invoice.currency for invoice in recent if invoice.currency and not invoice.legacy)
+    return settings.export_currencies or tuple(dict.fromkeys(currencies))
 
 
 def _billed(settings: Settings, invoices: Sequence[Invoice]) -> Iterator[tuple[ExportKey, Invoice]]:
@@ -148,9 +153,10 @@ def _datasets(settings: Settings, *, billed: bool) -> Sequence[Dataset]:
 
 
 def export_request(key: ExportKey, now: datetime) -> dict[str, Any]:
-    """The request to Microsoft Graph that a run of this key would begin with: path below the base URL, and body.
+    """Return the first request of a run of this key: method, path below the base URL, body.
 
-    >>> export_request(ExportKey.parse("billed_usage/G016907411/full"), datetime(2026, 11, 8, tzinfo=UTC))["path"]
+    >>> key = ExportKey.parse("billed_usage/G016907411/full")
+    >>> export_request(key, datetime(2026, 11, 8, tzinfo=UTC))["path"]
     '/reports/partners/billing/usage/billed/microsoft.graph.partners.billing.export'
     """
     family = "usage" if key.dataset.family is Family.USAGE else "reconciliation"
@@ -166,7 +172,10 @@ def export_request(key: ExportKey, now: datetime) -> dict[str, Any]:
 
 
 def finality(key: ExportKey, settles: str, now: datetime) -> Finality:
-    """How much an answer on this key may still change: an unbilled month is open, an invoice final from `settles` (a date) on."""
+    """Return whether data can still change.
+
+    An unbilled month is open. An invoice is final from the ISO date `settles`, if it is not "".
+    """
     if not key.dataset.billed:
         return "open"
     return (
@@ -177,26 +186,29 @@ def finality(key: ExportKey, settles: str, now: datetime) -> Finality:
 
 
 def stalled_since(key: ExportKey, created: datetime | None, now: datetime) -> datetime | None:
-    """Since when the current month's unbilled data have not moved; None where they move, or where nothing is to be expected.
+    """Return since when the unbilled data of the current month has not changed, or None if it has.
 
-    `created`: the age of the newest data landed, from its version row; None = nothing landed yet. It is no failure: the
-    newest unbilled usage may not show until the month before is billed (graph-partner-billing, 6).
+    `created` is the creation time of the newest landed version, if there is one. A stall is not a
+    failure: Microsoft can withhold the newest unbilled usage until the previous month is billed
+    (graph-partner-billing, 6).
     """
     if not isinstance(key.scope, MonthScope) or key.scope.month != BillingMonth.of(now):
         return None
-    moved = created or key.scope.month.start() + timedelta(
-        days=1
-    )  # of a month's first day nothing is there before the second
-    return moved if now - moved > FRESH_WITHIN else None
+    # The usage of the first day of a month appears on the second day.
+    changed = created or key.scope.month.start() + timedelta(days=1)
+    return changed if now - changed > MAX_DATA_AGE else None
 
 
 def start_offset_seconds(key: ExportKey) -> int:
-    """Seconds behind the tick, 0 to 119, always the same for a key: not everything asks Microsoft at once."""
+    """Return how long after the tick a run starts: 0 to 119 s, always the same for a key.
+
+    This spreads the requests to Microsoft over time.
+    """
     return int.from_bytes(hashlib.sha256(str(key).encode()).digest()[:4], "big") % SPREAD_SECONDS
 
 
 def lanes(items: Sequence[T], width: int) -> list[list[T]]:
-    """Dealt round-robin into at most `width` lanes, none empty.
+    """Distribute items over at most `width` lanes in turn. No lane is empty.
 
     >>> lanes([1, 2, 3, 4, 5], 2), lanes([], 4)
     ([[1, 3, 5], [2, 4]], [])
@@ -205,6 +217,7 @@ def lanes(items: Sequence[T], width: int) -> list[list[T]]:
 
 
 def lane_limits(settings: Settings) -> LaneLimits:
+    """Return the limits of the runs of a lane, without a deadline."""
     return {
         "deadline_hours": settings.run_deadline_hours,
         "max_rounds": MAX_ROUNDS,
@@ -213,7 +226,7 @@ def lane_limits(settings: Settings) -> LaneLimits:
 
 
 def run_limits(settings: Settings, start: datetime) -> Limits:
-    """The limits of a run that starts now; a run of a cycle gets its deadline from its lane."""
+    """Return the limits of a run that starts at `start` and does not belong to a lane."""
     return {
         "deadline": (start + timedelta(hours=settings.run_deadline_hours)).isoformat(),
         "max_rounds": MAX_ROUNDS,

@@ -1,10 +1,11 @@
-"""What a backfill asks for, and what is missing: months x datasets in, keys and states out. Pure.
+"""Which data is missing for a range of months. Pure functions of months, datasets and states.
 
-landed         a version of it is in the catalogue
-no_data        asked for, and Microsoft had nothing
-not_served     not served any more: unbilled months before the last one, billed months before the first one served
-failed         the newest run of it failed
-never_tried    nobody has asked for it, or its invoice is not known
+landed         the catalogue contains a version
+no_data        it was requested, and Microsoft had no data
+not_served     Microsoft does not serve it: unbilled data older than the previous month, or
+billed data before `FIRST_SERVED`
+failed         its newest run failed
+never_tried    it has not been requested, or its invoice is not known
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,15 +19,17 @@ from shared.messages import FAILED_OUTCOMES
 State = Literal["landed", "no_data", "not_served", "failed", "never_tried"]
 WORST_FIRST: tuple[State, ...] = ("failed", "never_tried", "no_data", "not_served", "landed")
 
-FIRST_SERVED = BillingMonth(
-    2022, 9
-)  # billed usage; of reconciliation no depth is known (graph-partner-billing, 6)
-MOST_MONTHS = 120
+# Documented for billed usage; unknown for billed reconciliation (graph-partner-billing, 6).
+FIRST_SERVED = BillingMonth(2022, 9)
+MAX_MONTHS = 120
 
 
 @dataclass(frozen=True)
 class KeyState:
-    """`version` "" = nothing landed; `outcome` and `code` are of the newest run that ended, "" where there was none."""
+    """What the catalogue contains for a key; "" for what does not exist.
+
+    `outcome` and `code` belong to the newest run that has ended.
+    """
 
     version: str = ""
     outcome: str = ""
@@ -35,7 +38,7 @@ class KeyState:
 
 @dataclass(frozen=True)
 class Scopes:
-    """What the months can be asked by: invoices as far as they are known, currencies, attribute sets."""
+    """What exports can be requested for: known invoices, currencies, attribute sets."""
 
     invoices: Sequence[Invoice]
     currencies: Sequence[str]
@@ -44,7 +47,10 @@ class Scopes:
 
 @dataclass(frozen=True)
 class Gap:
-    """One dataset in one month; `keys` are its keys and the state of each, none where its invoice is not known."""
+    """One dataset in one month, with its keys, their states and codes.
+
+    `keys` is empty if no invoice of the month is known.
+    """
 
     dataset: Dataset
     month: BillingMonth
@@ -53,27 +59,27 @@ class Gap:
 
 
 def months_between(first: BillingMonth, last: BillingMonth) -> list[BillingMonth]:
-    """Both included; empty where `last` is before `first`.
+    """Return the months from `first` to `last`, both included.
 
     >>> [str(month) for month in months_between(BillingMonth(2026, 11), BillingMonth(2027, 1))]
     ['2026-11', '2026-12', '2027-01']
     """
     months: list[BillingMonth] = []
-    while first <= last and len(months) <= MOST_MONTHS:
+    while first <= last and len(months) <= MAX_MONTHS:
         months.append(first)
         first = first.next()
     return months
 
 
 def is_served(dataset: Dataset, month: BillingMonth, this_month: BillingMonth) -> bool:
-    """Whether asking makes sense: unbilled data are served for this month and the last, billed ones from FIRST_SERVED on."""
+    """Return whether Microsoft serves the dataset for this month."""
     if dataset.billed:
         return FIRST_SERVED <= month <= this_month
     return month in (this_month, this_month.previous())
 
 
 def keys_of(dataset: Dataset, month: BillingMonth, scopes: Scopes) -> list[ExportKey]:
-    """Every key of a dataset in a month. An invoice whose month is not known belongs to none."""
+    """Return all keys of a dataset in a month. Invoices without a month are not included."""
     if dataset.billed:
         ids = [
             invoice.invoice_id
@@ -81,8 +87,8 @@ def keys_of(dataset: Dataset, month: BillingMonth, scopes: Scopes) -> list[Expor
             if month_of(invoice) == month and why_left_out(invoice) is None
         ]
         return [
-            ExportKey(dataset, InvoiceScope(one), attributes)
-            for one in ids
+            ExportKey(dataset, InvoiceScope(invoice_id), attributes)
+            for invoice_id in ids
             for attributes in scopes.attribute_sets
         ]
     return [
@@ -93,7 +99,10 @@ def keys_of(dataset: Dataset, month: BillingMonth, scopes: Scopes) -> list[Expor
 
 
 def undated_keys(datasets: Iterable[Dataset], scopes: Scopes) -> list[ExportKey]:
-    """Of invoices that were named by hand, so that no month is known: a backfill asks for them whatever its months are."""
+    """Return the keys of invoices without a month: those that are configured by ID.
+
+    Every backfill requests them, regardless of its months.
+    """
     return [
         ExportKey(dataset, InvoiceScope(invoice.invoice_id), attributes)
         for dataset in datasets
@@ -105,14 +114,15 @@ def undated_keys(datasets: Iterable[Dataset], scopes: Scopes) -> list[ExportKey]
 
 
 def state_of(key: ExportKey, known: Mapping[str, KeyState], *, served: bool) -> State:
-    said = known.get(str(key), KeyState())
-    if said.version:
+    """Return the state of a key. `served` is the result of `is_served`."""
+    state = known.get(str(key), KeyState())
+    if state.version:
         return "landed"
-    if said.outcome in FAILED_OUTCOMES:
+    if state.outcome in FAILED_OUTCOMES:
         return "failed" if served else "not_served"
     if not served:
         return "not_served"
-    return "no_data" if said.outcome == "no_data" else "never_tried"
+    return "no_data" if state.outcome == "no_data" else "never_tried"
 
 
 def gaps(
@@ -122,8 +132,8 @@ def gaps(
     known: Mapping[str, KeyState],
     this_month: BillingMonth,
 ) -> list[Gap]:
-    """Per dataset and month, in this order; the state of a month is the worst of its keys."""
-    found = []
+    """Return one gap per dataset and month. Its state is the worst state of its keys."""
+    result = []
     for dataset in datasets:
         for month in months:
             served = is_served(dataset, month, this_month)
@@ -134,8 +144,8 @@ def gaps(
             worst: State = "never_tried" if served else "not_served"
             if keys:
                 worst = min((state for _, state, _ in keys), key=WORST_FIRST.index)
-            found.append(Gap(dataset, month, worst, keys))
-    return found
+            result.append(Gap(dataset, month, worst, keys))
+    return result
 
 
 def missing(
@@ -145,17 +155,20 @@ def missing(
     known: Mapping[str, KeyState],
     this_month: BillingMonth,
 ) -> tuple[list[ExportKey], dict[str, int]]:
-    """What a backfill has to ask for, billed keys first, and how many keys need no request because of which state."""
-    wanted, settled = dict[ExportKey, None](), dict[str, int]()
-    stated = [
+    """Return the keys that a backfill requests, billed keys first.
+
+    The second value is the number of keys that need no request, by state.
+    """
+    keys, settled = dict[ExportKey, None](), dict[str, int]()
+    states = [
         (key, state)
         for gap in gaps(months, datasets, scopes, known, this_month)
         for key, state, _ in gap.keys
     ]
-    stated += [(key, state_of(key, known, served=True)) for key in undated_keys(datasets, scopes)]
-    for key, state in stated:
+    states += [(key, state_of(key, known, served=True)) for key in undated_keys(datasets, scopes)]
+    for key, state in states:
         if state in ("landed", "not_served"):
             settled[state] = settled.get(state, 0) + 1
         else:
-            wanted[key] = None
-    return sorted(wanted, key=lambda key: not key.dataset.billed), settled
+            keys[key] = None
+    return sorted(keys, key=lambda key: not key.dataset.billed), settled

@@ -19,7 +19,7 @@ from shared.exports import BillingMonth, Dataset, parse_dataset
 from shared.ledger.backfills import Backfill
 from shared.ledger.runs import Run
 from shared.messages import FAILED_OUTCOMES
-from shared.planning.gaps import FIRST_SERVED, MOST_MONTHS, Gap, State, months_between
+from shared.planning.gaps import FIRST_SERVED, MAX_MONTHS, Gap, State, months_between
 from triggers.models.base import (
     Count,
     DatasetName,
@@ -72,8 +72,8 @@ def _check_order(value: str, info: ValidationInfo) -> str:
     first, last = BillingMonth.parse(start), BillingMonth.parse(value)
     if last < first:
         raise ValueError(f"must not be before `from`, {first}")
-    if len(months_between(first, last)) > MOST_MONTHS:
-        raise ValueError(f"must be within {MOST_MONTHS} months of `from`")
+    if len(months_between(first, last)) > MAX_MONTHS:
+        raise ValueError(f"must be within {MAX_MONTHS} months of `from`")
     return value
 
 
