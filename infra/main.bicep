@@ -7,43 +7,43 @@ targetScope = 'resourceGroup'
 // Parameters: where and how
 //==============================================================================
 
-@description('Optional. Region of all resources; it must offer Flex Consumption. Default: the resource group\'s.')
+@description('Optional. Region of all resources; it must support Flex Consumption. Default: the region of the resource group.')
 @minLength(1)
 param location string = resourceGroup().location
 
-@description('Required. Name of the environment, such as prod, of 1 to 64 characters: two in one resource group stay apart by it.')
+@description('Required. Name of the environment, such as prod, of 1 to 64 characters. It distinguishes environments in one resource group.')
 @minLength(1)
 @maxLength(64)
 param environmentName string
 
-@description('Optional. Tags of every resource.')
+@description('Optional. Tags of all resources.')
 param tags object = {}
 
 @description('Optional. Memory of one instance in MB. Default: 2048.')
 @allowed([2048, 4096])
 param instanceMemoryMB int = 2048
 
-@description('Optional. Instances at most, 40 to 1000. Default: 40, the least that the plan takes.')
+@description('Optional. Maximum number of instances, 40 to 1000. Default: 40, the minimum of the plan.')
 @minValue(40)
 @maxValue(1000)
 param maximumInstanceCount int = 40
 
-@description('Optional. Instances kept ready for orchestrations, 0 to 10. Default: 1; with 0 a cheap test environment may start runs late.')
+@description('Optional. Number of always-ready instances for orchestrations, 0 to 10. Default: 1; with 0, runs can start late.')
 @minValue(0)
 @maxValue(10)
 param alwaysReadyInstances int = 1
 
-@description('Optional. What happens to running instances on an update. Default: Recreate; RollingUpdate is a preview of Microsoft\'s.')
+@description('Optional. How an update replaces running instances. Default: Recreate; RollingUpdate is a Microsoft preview.')
 @allowed(['Recreate', 'RollingUpdate'])
 param siteUpdateStrategy string = 'Recreate'
 
-@description('Optional. Address ranges (CIDR) that may call the API. Default: all, each call with its function key.')
+@description('Optional. Address ranges (CIDR) that may call the API. Default: all addresses; every call requires a function key.')
 param allowedAddresses array = []
 
-@description('Optional. Resource ID of an existing Log Analytics workspace. Default: one is made.')
+@description('Optional. Resource ID of an existing Log Analytics workspace. Default: a new workspace.')
 param existingWorkspaceId string = ''
 
-@description('Optional. Days for which telemetry is kept, 30 to 730, where a workspace is made. Default: 90.')
+@description('Optional. Retention of telemetry in days, 30 to 730, for a new workspace. Default: 90.')
 @minValue(30)
 @maxValue(730)
 param logRetentionDays int = 90
@@ -52,43 +52,43 @@ param logRetentionDays int = 90
 // Parameters: the landing account
 //==============================================================================
 
-@description('Optional. Name of an existing storage account to land in, 24 characters at most. Default: one is made.')
+@description('Optional. Name of an existing storage account for the landing, at most 24 characters. Default: a new account.')
 @maxLength(24)
 param existingLandingAccountName string = ''
 
-@description('Optional. Resource group of the existing landing account, 90 characters at most. Default: this one.')
+@description('Optional. Resource group of the existing landing account, at most 90 characters. Default: this resource group.')
 @maxLength(90)
 param existingLandingResourceGroup string = ''
 
-@description('Optional. Subscription ID of the existing landing account, in the same tenant, 36 characters at most. Default: this one.')
+@description('Optional. Subscription ID of the existing landing account, in the same tenant, at most 36 characters. Default: this subscription.')
 @maxLength(36)
 param existingLandingSubscriptionId string = ''
 
-@description('Optional. Redundancy of a landing account that is made. Default: Standard_ZRS.')
+@description('Optional. Redundancy of a new landing account. Default: Standard_ZRS.')
 @allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS'])
 param landingSku string = 'Standard_ZRS'
 
-@description('Optional. Real folders in a landing account that is made (Fabric, Spark, access lists). Default: true; false has blob versioning instead. It can never be changed.')
+@description('Optional. Hierarchical namespace of a new landing account (for Fabric, Spark and access control lists). Default: true; false enables blob versioning instead. You cannot change it later.')
 param landingHierarchicalNamespace bool = true
 
-@description('Optional. Days for which deleted blobs and containers can be had back, 1 to 365, in a landing account that is made. Default: 14.')
+@description('Optional. Days for which deleted blobs and containers can be restored, 1 to 365, in a new landing account. Default: 14.')
 @minValue(1)
 @maxValue(365)
 param landingSoftDeleteDays int = 14
 
-@description('Optional. Days after which billed versions move to the cool tier, in a landing account that is made, 0 to 3650. Default: 0, never.')
+@description('Optional. Days after which billed versions move to the cool tier, in a new landing account, 0 to 3650. Default: 0, never.')
 @minValue(0)
 @maxValue(3650)
 param landingCoolAfterDays int = 0
 
-@description('Optional. Log reads of landed data, too, in a landing account that is made. Default: false, only writes and deletions.')
+@description('Optional. Whether reads of landed data are logged in a new landing account. Default: false, only writes and deletions.')
 param landingAuditReads bool = false
 
-@description('Optional. From which accounts storage that is made may copy by itself: AAD or PrivateLink, where a policy demands it. Default: any. With a scope the app moves the bytes itself, as it does by default.')
+@description('Optional. Permitted scope for copy operations of new storage accounts: AAD or PrivateLink, if a policy requires one. Default: unrestricted. A scope prevents server-side copies; the default copy mode streams the files and is not affected.')
 @allowed(['', 'AAD', 'PrivateLink'])
 param storageCopyScope string = ''
 
-@description('Optional. Where the identity may write tables: account, or tables for the ledger\'s five alone. Default: account; where others keep tables in the account, try tables and ask the doctor.')
+@description('Optional. Scope of the table role of the identity: account, or tables for the five tables of the ledger only. Default: account; if the account contains other tables, try tables and run the preflight.')
 @allowed(['account', 'tables'])
 param ledgerRoleScope string = 'account'
 
@@ -99,102 +99,102 @@ param landingReaderGroupIds array = []
 // Parameters: the network
 //==============================================================================
 
-@description('Optional. Reach storage by private endpoints only. Default: false, by Entra identity over the public network.')
+@description('Optional. Whether storage is reachable only through private endpoints. Default: false, through the public network with Entra identities.')
 param privateNetwork bool = false
 
-@description('Optional. Resource ID of an existing subnet for the app, delegated to Microsoft.App/environments; goes with existingEndpointSubnetId. Default: a network is made.')
+@description('Optional. Resource ID of an existing subnet for the app, delegated to Microsoft.App/environments; requires existingEndpointSubnetId. Default: a new network.')
 param existingAppSubnetId string = ''
 
-@description('Optional. Resource ID of an existing subnet for private endpoints; goes with existingAppSubnetId. Default: a network is made.')
+@description('Optional. Resource ID of an existing subnet for private endpoints; requires existingAppSubnetId. Default: a new network.')
 param existingEndpointSubnetId string = ''
 
-@description('Optional. Resource ID of the resource group that holds the privatelink DNS zones. Default: zones are made and linked.')
+@description('Optional. Resource ID of the resource group that contains the privatelink DNS zones. Default: new zones, linked to the network.')
 param existingDnsZoneGroupId string = ''
 
-@description('Optional. Address space of a network that is made, /24 or larger. Default: 10.42.0.0/24.')
+@description('Optional. Address space of a new network, /24 or larger. Default: 10.42.0.0/24.')
 param networkAddressPrefix string = '10.42.0.0/24'
 
-@description('Optional. With a private network: whether a landing account that is made answers readers outside it. Default: false.')
+@description('Optional. Whether a new landing account is reachable from outside the private network. Default: false.')
 param landingPublicAccess bool = false
 
 //==============================================================================
-// Parameters: the alarms; docs/alarms.md says what each means
+// Parameters: the alarms, see docs/alarms.md
 //==============================================================================
 
-@description('Optional. Addresses that get a mail of each alarm. Default: none, alarms are seen in the portal only.')
+@description('Optional. Email addresses that receive the alarms. Default: none; alarms are visible only in the portal.')
 param alertEmails array = []
 
-@description('Optional. Whether the alarms are at work. Default: true.')
+@description('Optional. Whether the alert rules are enabled. Default: true.')
 param alertsEnabled bool = true
 
-@description('Optional. Hours without anything good of a dataset that are silence, 2 to 47; raise it where the schedule is rarer than daily. Default: 30.')
+@description('Optional. Hours without a successful run of a dataset after which the alarm fires, 2 to 47; increase it if the schedule is less frequent than daily. Default: 30.')
 @minValue(2)
 @maxValue(47)
 param alertSilenceHours int = 30
 
-@description('Optional. Hours within which the schedule and the doctor must have fired, 2 to 47. Default: 26.')
+@description('Optional. Hours within which the schedule and the daily preflight must have run, 2 to 47. Default: 26.')
 @minValue(2)
 @maxValue(47)
 param alertTimerHours int = 26
 
-@description('Optional. Minutes within which what was asked for must have begun, 5 to 720. Default: 15.')
+@description('Optional. Minutes within which a requested run or cycle must have started, 5 to 720. Default: 15.')
 @minValue(5)
 @maxValue(720)
 param alertPendingMinutes int = 15
 
-@description('Optional. Hours before its deadline at which a run that has not ended is told of, 1 to 24. Default: 2.')
+@description('Optional. Hours before its deadline at which an active run is reported, 1 to 24. Default: 2.')
 @minValue(1)
 @maxValue(24)
 param alertDeadlineHours int = 2
 
-@description('Optional. Percent of the planned copies of a run that may fail, 1 to 100. Default: 5.')
+@description('Optional. Percentage of the planned copies of a run that can fail, 1 to 100. Default: 5.')
 @minValue(1)
 @maxValue(100)
 param alertFailedPercent int = 5
 
-@description('Optional. Percent of the trailing mean below which rows or bytes are told of, 0 to 99. Default: 50.')
+@description('Optional. Percentage of the trailing mean below which rows or bytes are reported, 0 to 99. Default: 50.')
 @minValue(0)
 @maxValue(99)
 param alertLowPercent int = 50
 
-@description('Optional. Percent of the trailing mean above which rows or bytes are told of, 101 to 10000. Default: 300.')
+@description('Optional. Percentage of the trailing mean above which rows or bytes are reported, 101 to 10000. Default: 300.')
 @minValue(101)
 @maxValue(10000)
 param alertHighPercent int = 300
 
 //==============================================================================
-// Parameters: the settings of the app, one each; docs/settings.md has more on every one
+// Parameters: the settings of the app, see docs/settings.md
 //==============================================================================
 
-@description('Required. Entra tenant ID of the partner, a GUID of 36 characters: data of another tenant is refused.')
+@description('Required. Entra tenant ID of the partner, a GUID of 36 characters. The app rejects data of other tenants.')
 @minLength(36)
 @maxLength(36)
 param partnerTenantId string
 
-@description('Optional. Client ID of the app that stands for the identity at Microsoft Graph, where the subscription is not in the partner tenant, 36 characters at most. Default: the identity itself.')
+@description('Optional. Client ID of the app that calls Microsoft Graph if the subscription is not in the partner tenant, at most 36 characters. Default: the identity.')
 @maxLength(36)
 param partnerAppClientId string = ''
 
-@description('Optional. Client ID of the app that stands for the identity at Partner Center, 36 characters at most. Default: the identity itself.')
+@description('Optional. Client ID of the app that calls Partner Center, at most 36 characters. Default: the identity.')
 @maxLength(36)
 param partnerCenterAppClientId string = ''
 
-@description('Optional. Where billed exports take their invoices from. Default: partner_center.')
+@description('Optional. Source of the invoices of billed exports. Default: partner_center.')
 @allowed(['partner_center', 'list', 'none'])
 param invoiceSource string = 'partner_center'
 
-@description('Optional. The invoices, where invoiceSource is list. Default: none.')
+@description('Optional. Invoice IDs if invoiceSource is list. Default: none.')
 param invoiceIds array = []
 
-@description('Optional. Microsoft Graph: v1.0 or beta. Default: v1.0.')
+@description('Optional. Base URL of Microsoft Graph: v1.0 or beta. Default: v1.0.')
 @allowed(['https://graph.microsoft.com/v1.0', 'https://graph.microsoft.com/beta'])
 param graphBaseUrl string = 'https://graph.microsoft.com/v1.0'
 
-@description('Optional. Partner Center; there is only this one. Default: the public address.')
+@description('Optional. Base URL of Partner Center; only one is allowed. Default: the public URL.')
 @allowed(['https://api.partnercenter.microsoft.com'])
 param partnerCenterBaseUrl string = 'https://api.partnercenter.microsoft.com'
 
-@description('Optional. Task hub: 3 to 45 letters and digits, beginning with a letter. Another name is a new world without the old one\'s runs. Default: PartnerBilling.')
+@description('Optional. Task hub: 3 to 45 letters and digits, starting with a letter. Orchestrations of the previous task hub do not continue in a new one. Default: PartnerBilling.')
 @minLength(3)
 @maxLength(45)
 param taskHubName string = 'PartnerBilling'
@@ -204,53 +204,53 @@ param taskHubName string = 'PartnerBilling'
 @maxLength(63)
 param landingContainer string = 'billing'
 
-@description('Optional. Folder in the container, 250 characters at most, without a slash at either end. Default: none.')
+@description('Optional. Folder in the container, at most 250 characters, without a slash at either end. Default: none.')
 @maxLength(250)
 param landingPrefix string = ''
 
-@description('Optional. What the names of the ledger\'s tables begin with: 1 to 50 letters and digits. Default: billing.')
+@description('Optional. Prefix of the names of the ledger tables: 1 to 50 letters and digits. Default: billing.')
 @minLength(1)
 @maxLength(50)
 param landingTablePrefix string = 'billing'
 
-@description('Optional. When a cycle starts: NCRONTAB of six fields, in UTC. Default: daily at five.')
+@description('Optional. Schedule of the cycles: six-field NCRONTAB, in UTC. Default: daily at 05:00.')
 @minLength(11)
 param exportSchedule string = '0 0 5 * * *'
 
-@description('Optional. Datasets that cycles ask for. Default: all four.')
+@description('Optional. Datasets that cycles request. Default: all four.')
 @allowed(['billed_usage', 'unbilled_usage', 'billed_reconciliation', 'unbilled_reconciliation'])
 @minLength(1)
 param exportDatasets array = ['billed_usage', 'unbilled_usage', 'billed_reconciliation', 'unbilled_reconciliation']
 
-@description('Optional. Attribute sets that cycles ask for. Default: full.')
+@description('Optional. Attribute sets that cycles request. Default: full.')
 @allowed(['full', 'basic'])
 @minLength(1)
 param exportAttributeSets array = ['full']
 
-@description('Optional. Months that unbilled exports ask for. Default: current and last.')
+@description('Optional. Months that unbilled exports request. Default: current and last.')
 @allowed(['current', 'last'])
 @minLength(1)
 param exportPeriods array = ['current', 'last']
 
-@description('Optional. Currencies of unbilled exports, such as USD. Default: those of the invoices in the look-back.')
+@description('Optional. Currencies of unbilled exports, such as USD. Default: the currencies of the invoices in the look-back period.')
 param exportCurrencies array = []
 
-@description('Optional. Runs at once in a cycle, 1 to 32. Default: 4.')
+@description('Optional. Number of concurrent runs of a cycle, 1 to 32. Default: 4.')
 @minValue(1)
 @maxValue(32)
 param exportParallelism int = 4
 
-@description('Optional. Months back for which invoices are asked for, 1 to 60. Default: 3.')
+@description('Optional. Number of earlier months whose invoices are requested, 1 to 60. Default: 3.')
 @minValue(1)
 @maxValue(60)
 param invoiceLookbackMonths int = 3
 
-@description('Optional. Days after its date for which an invoice is asked for every cycle, 0 to 365. Default: 21.')
+@description('Optional. Days after its date for which every cycle requests an invoice, 0 to 365. Default: 21.')
 @minValue(0)
 @maxValue(365)
 param invoiceSettleDays int = 21
 
-@description('Optional. Seconds between two looks at an operation at least, 1 to 3600. Default: 10.')
+@description('Optional. Minimum number of seconds between two polls of an operation, 1 to 3600. Default: 10.')
 @minValue(1)
 @maxValue(3600)
 param pollMinSeconds int = 10
@@ -260,44 +260,44 @@ param pollMinSeconds int = 10
 @maxValue(336)
 param runDeadlineHours int = 24
 
-@description('Optional. Minutes around the turn of a UTC month without unbilled exports, 0 to 720. Default: 30.')
+@description('Optional. Minutes around the boundary of a UTC month without unbilled exports, 0 to 720. Default: 30.')
 @minValue(0)
 @maxValue(720)
 param monthBoundaryMinutes int = 30
 
-@description('Optional. What the host names of Microsoft\'s files must end in. Default: Azure\'s blob storage.')
+@description('Optional. Allowed suffixes of the host names of Microsoft\'s files. Default: Azure Blob Storage.')
 @minLength(1)
 param sourceAllowed array = ['.blob.${environment().suffixes.storage}', '.blob.storage.azure.net']
 
-@description('Optional. Who moves the bytes. Default: auto, what works, cheapest first.')
+@description('Optional. How files are copied. Default: auto, which streams them if proof is content and otherwise uses server-side copy.')
 @allowed(['auto', 'server', 'stream'])
 param copyMode string = 'auto'
 
-@description('Optional. Blobs in flight at most in one instance, 1 to 512. Default: 64.')
+@description('Optional. Maximum number of concurrent blob copies per instance, 1 to 512. Default: 64.')
 @minValue(1)
 @maxValue(512)
 param copyConcurrency int = 64
 
-@description('Optional. What a landed file must prove: content reads all of it, transfer sizes and MD5. Default: content.')
+@description('Optional. How landed files are verified: content reads every file completely, transfer compares size and MD5 hash. Default: content.')
 @allowed(['content', 'transfer'])
 param proof string = 'content'
 
-@description('Optional. Versions of a billed export that are kept, 0 to 10000. Default: 0, all.')
+@description('Optional. Number of versions to keep of a billed export, 0 to 10000. Default: 0, all.')
 @minValue(0)
 @maxValue(10000)
 param keepVersionsBilled int = 0
 
-@description('Optional. Versions of an unbilled export that are kept, 0 to 10000; 0 is all. Default: 7.')
+@description('Optional. Number of versions to keep of an unbilled export, 0 to 10000; 0 is all. Default: 7.')
 @minValue(0)
 @maxValue(10000)
 param keepVersionsUnbilled int = 7
 
-@description('Optional. Hours for which readers may go on with a superseded version, 1 to 8760. Default: 72.')
+@description('Optional. Hours for which readers can continue to read a superseded version, 1 to 8760. Default: 72.')
 @minValue(1)
 @maxValue(8760)
 param pruneGraceHours int = 72
 
-@description('Optional. Days for which orchestrations that ended are remembered, 15 to 3650. Default: 30.')
+@description('Optional. Days for which the history of completed orchestrations is kept, 15 to 3650. Default: 30.')
 @minValue(15)
 @maxValue(3650)
 param historyDays int = 30
@@ -324,7 +324,7 @@ var makeNetwork = privateNetwork && empty(existingAppSubnetId)
 var hostPublicNetworkAccess = privateNetwork ? 'Disabled' : 'Enabled'
 var landingPublicNetworkAccess = privateNetwork && !landingPublicAccess ? 'Disabled' : 'Enabled'
 
-// Empty values are the same as none; docs/settings.md says what each means. WEBSITE_TIME_ZONE stays out: the plan does not support it.
+// An empty value has the same effect as no value. The plan does not support WEBSITE_TIME_ZONE.
 var settings = {
   AzureWebJobsStorage__accountName: hostStorage.outputs.name
   AzureWebJobsStorage__credential: 'managedidentity'
@@ -475,7 +475,7 @@ module privateEndpoints 'modules/private-endpoints.bicep' = if (privateNetwork) 
   }
 }
 
-// The host reads its storage and its package when it starts, so the roles and the ways there come first.
+// The host reads its storage and its package when it starts, so it requires the roles and the network.
 module functionApp 'modules/function-app.bicep' = {
   name: 'function-app'
   params: {
@@ -536,14 +536,14 @@ module workbook 'modules/workbook.bicep' = {
 @description('Name of the function app, to deploy the package to.')
 output functionAppName string = functionApp.outputs.name
 
-@description('Address of the API.')
+@description('Base URL of the API.')
 output functionAppUri string = functionApp.outputs.uri
 
-@description('Object ID of the identity, which the Graph permission is granted to.')
+@description('Object ID of the identity, to which an administrator grants the Graph permission.')
 output identityPrincipalId string = identity.outputs.principalId
 
-@description('Client ID of the identity, by which an administrator finds it.')
+@description('Client ID of the identity, for administrators.')
 output identityClientId string = identity.outputs.clientId
 
-@description('Name of the account that holds the landed data and the ledger.')
+@description('Name of the account that contains the landed data and the ledger.')
 output landingAccountName string = landingAccountName

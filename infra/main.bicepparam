@@ -1,7 +1,7 @@
 using 'main.bicep'
 
 // Values come from the environment: `azd env set NAME value`, or `export NAME=value` before `az deployment`.
-// Every other parameter of main.bicep has a default; name it below to set it, for example
+// All other parameters of main.bicep have defaults. To set one, add a line such as
 //   param exportSchedule = '0 30 4 * * *'
 
 param environmentName = readEnvironmentVariable('AZURE_ENV_NAME', 'prod')

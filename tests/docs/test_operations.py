@@ -97,7 +97,7 @@ def run_commands(app_url: str, folder: Path, wait: Callable[[str], Any]) -> list
     variables = folder / "variables"
     variables.touch()
     for block in re.findall(
-        r"^```bash\n(.*?)^```", section("The night"), flags=re.MULTILINE | re.DOTALL
+        r"^```bash\n(.*?)^```", section("Recover from a failed run"), flags=re.MULTILINE | re.DOTALL
     ):
         program = (
             f"set -eu\n. ./variables\n{block}\n"
@@ -143,7 +143,7 @@ def test_commands_in_virtual_time_recover_failed_run(
 @pytest.mark.long
 def test_commands_on_local_stack_recover_failed_run(tmp_path: Path) -> None:
     """The same in real time, with the fault file that the document uses."""
-    faults = re.search(r"FAULTS=(\S+)", section("The night"))
+    faults = re.search(r"FAULTS=(\S+)", section("Recover from a failed run"))
     assert faults
     with run_stack(
         tmp_path / "state", settings={"EXPORT_SCHEDULE": NEVER_SCHEDULE}, faults=ROOT / faults[1]

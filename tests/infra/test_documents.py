@@ -1,4 +1,4 @@
-"""What the documents say of the templates is so."""
+"""Documents and templates agree."""
 
 import json
 import re
@@ -15,7 +15,7 @@ DOCUMENTS = [
     *(ROOT / "docs" / f"{name}.md" for name in ("deploy", "upgrade", "cost")),
 ]
 MAIN = templates()["main.bicep"]
-NOT_OURS = {  # of Azure, host.json or Entra
+EXTERNAL_NAMES = {  # of Azure, host.json or Entra
     "allowedCopyScope",
     "defaultVersion",
     "versionMatchStrategy",
@@ -27,41 +27,41 @@ CAMEL = re.compile(r"`([a-z]+[A-Z]\w*)(?: ?= ?[^`]*)?`|param (\w+) =")
 
 
 @pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: str(file.relative_to(ROOT)))
-def test_every_parameter_and_output_that_is_named_exists(file: Path) -> None:
+def test_document_parameters_and_outputs_exist(file: Path) -> None:
     named = {first or second for first, second in CAMEL.findall(file.read_text(encoding="utf-8"))}
     known = {
         name
         for template in templates().values()
         for name in (*template.parameters, *template.outputs)
     }
-    assert named <= known | NOT_OURS
+    assert named <= known | EXTERNAL_NAMES
 
 
-def test_every_output_is_wanted_by_somebody() -> None:
+def test_main_template_outputs_are_documented_or_used() -> None:
     readers = "".join(
         file.read_text(encoding="utf-8") for file in (*DOCUMENTS, INFRA / "hooks" / "hook.py")
     )
     assert {name for name in MAIN.outputs if name not in readers} == set()
 
 
-def test_the_tables_of_the_readme_have_the_defaults() -> None:
+def test_readme_parameter_table_has_defaults_of_main_template() -> None:
     text = (INFRA / "README.md").read_text(encoding="utf-8")
     rows = re.findall(
         r"^\| `(\w+)` \| ([^\s|,]+)[^|]*\| ",
-        text.partition("## What you may choose")[2],
+        text.partition("## Parameters")[2],
         flags=re.MULTILINE,
     )
-    told = {name: value.strip("`,") for name, value in rows}
-    assert len(told) > 8
-    for name, value in told.items():
+    documented = {name: value.strip("`,") for name, value in rows}
+    assert "partnerTenantId" in documented and "keepVersionsUnbilled" in documented
+    for name, value in documented.items():
         default = MAIN.parameters[name].get("default")
-        said = {"None": "none", "[]": "none", "": "one", "True": "true", "False": "false"}.get(
+        expected = {"None": "none", "[]": "none", "": "new", "True": "true", "False": "false"}.get(
             str(default), str(default)
         )
-        assert value == said, name
+        assert value == expected, name
 
 
-def test_every_module_is_in_the_readme() -> None:
+def test_readme_lists_every_module() -> None:
     text = (INFRA / "README.md").read_text(encoding="utf-8")
     assert {path for _, path, _ in modules_of(MAIN) if f"]({path})" not in text} == set()
 
@@ -74,15 +74,15 @@ def test_every_module_is_in_the_readme() -> None:
         flags=re.MULTILINE,
     ),
 )
-def test_the_example_is_calculated_right(row: tuple[str, str]) -> None:
+def test_cost_example_products_are_correct(row: tuple[str, str]) -> None:
     product = 1.0
     for factor in row[0].split("×"):
         product *= float(factor)
     assert f"{product:.2f}" == row[1]
 
 
-def test_the_example_is_of_the_template() -> None:
-    """A day less two busy hours, for a month, with the memory and the instances of the defaults."""
+def test_cost_example_uses_defaults_of_main_template() -> None:
+    """The idle time is 22 hours a day for 30 days, with the default memory and instances."""
     instances, memory = (
         MAIN.parameters["alwaysReadyInstances"]["default"],
         MAIN.parameters["instanceMemoryMB"]["default"] // 1024,
@@ -91,12 +91,12 @@ def test_the_example_is_of_the_template() -> None:
     assert idle in (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
 
 
-def test_the_example_pays_for_every_alarm() -> None:
+def test_cost_example_includes_every_alert_rule() -> None:
     rules = json.loads((INFRA / "alerts" / "rules.json").read_text(encoding="utf-8"))
     assert f"| {len(rules)} × " in (ROOT / "docs" / "cost.md").read_text(encoding="utf-8")
 
 
-def test_host_json_and_the_template_agree() -> None:
+def test_host_json_and_main_template_agree() -> None:
     host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))["extensions"]["durableTask"]
     hub = MAIN.parameters["taskHubName"]
     assert host["hubName"] == "%TASK_HUB_NAME%" and (
@@ -106,13 +106,13 @@ def test_host_json_and_the_template_agree() -> None:
     assert host["tracing"]["version"] == "V2" and host["tracing"]["traceInputsAndOutputs"] is False
     assert (
         host["storageProvider"]["type"] == "AzureStorage"
-    )  # what the roles on the host's account are for
+    )  # determines the roles on the host account
     assert (host["versionMatchStrategy"], host["versionFailureStrategy"]) == (
         "CurrentOrOlder",
         "Reject",
     )
 
 
-def test_what_is_deployed_is_what_the_hooks_and_documents_name() -> None:
+def test_hooks_and_documents_name_the_deployment_package() -> None:
     for file in ("azure.yaml", "docs/deploy.md", "infra/hooks/hook.py"):
         assert "dist/partner-billing-export.zip" in (ROOT / file).read_text(encoding="utf-8"), file
