@@ -186,7 +186,7 @@ def record_logs() -> Iterator[io.StringIO]:
 
 
 @contextmanager
-def open_recorded_world(
+def open_recorded_environment(
     azurite: Azurite, tmp_path: Path, **more: Any
 ) -> Iterator[tuple[AppEnvironment, list[bytes], RecordingStorage]]:
     """Open an environment on disk that records all HTTP responses and all issued SAS."""
@@ -427,7 +427,7 @@ def test_app_in_all_scenarios_stores_no_secret(
     settings = {"EXPORT_DATASETS": "unbilled_reconciliation"}
     with (
         record_logs() as log,
-        open_recorded_world(own_azurite, tmp_path, **settings) as (env, responses, storage),
+        open_recorded_environment(own_azurite, tmp_path, **settings) as (env, responses, storage),
     ):
         outcomes = run_scenarios(env)
         places = read_all_places(own_azurite, tmp_path, responses, log, capfd)
@@ -448,7 +448,7 @@ def test_app_with_server_side_copy_stores_no_secret(
     """The signed URL is then in requests to the landing account and in its errors."""
     with (
         record_logs() as log,
-        open_recorded_world(
+        open_recorded_environment(
             own_azurite,
             tmp_path,
             storage_proxy=False,
@@ -476,7 +476,10 @@ def test_signature_in_orchestration_input_is_found(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The API refuses such an input, but the management API of the host accepts it."""
-    with record_logs() as log, open_recorded_world(own_azurite, tmp_path) as (env, responses, _):
+    with (
+        record_logs() as log,
+        open_recorded_environment(own_azurite, tmp_path) as (env, responses, _),
+    ):
         request = create_run_request(env, KEY, reason=f"see {URL_WITH_SECRET}")
         env.host.start_orchestration("export_run", request, request["run_id"])
         assert env.host.wait(request["run_id"])["runtimeStatus"] == "Failed"
@@ -504,7 +507,7 @@ def test_secret_in_activity_without_sanitized_exceptions_is_found(
 
     with (
         record_logs() as log,
-        open_recorded_world(own_azurite, tmp_path) as (env, responses, storage),
+        open_recorded_environment(own_azurite, tmp_path) as (env, responses, storage),
     ):
         with wrap_function(env, "plan_copy", leak):
             run = env.land(**key_fields(KEY))
