@@ -5,31 +5,31 @@ It knows nothing of the app it runs. See README.md for what is supported, what i
 
 from .clock import Clock, SystemClock, VirtualClock
 from .errors import (
-    AppRefused,
-    FunctionFailed,
+    FunctionFailedError,
     HostError,
-    InstanceAlive,
-    StateInUse,
-    UnknownOrchestrator,
-    WaitTimedOut,
+    InstanceExistsError,
+    StateInUseError,
+    UnknownOrchestratorError,
+    UnsupportedAppError,
+    WaitTimeoutError,
 )
 from .http_messages import HostResponse
 from .local_host import LocalHost
-from .replay import NonDeterminism, replay_history
+from .replay import NonDeterminismError, replay_history
 
 __all__ = [
-    "AppRefused",
     "Clock",
-    "FunctionFailed",
+    "FunctionFailedError",
     "HostError",
     "HostResponse",
-    "InstanceAlive",
+    "InstanceExistsError",
     "LocalHost",
-    "NonDeterminism",
-    "StateInUse",
+    "NonDeterminismError",
+    "StateInUseError",
     "SystemClock",
-    "UnknownOrchestrator",
+    "UnknownOrchestratorError",
+    "UnsupportedAppError",
     "VirtualClock",
-    "WaitTimedOut",
+    "WaitTimeoutError",
     "replay_history",
 ]

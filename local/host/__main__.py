@@ -78,9 +78,9 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
             flush=True,
         )
-    print("\n".join(host.described_functions()))
+    print("\n".join(host.list_functions()))
     print(f"Listening on {host.base_url}", flush=True)
-    signals.asked_to_stop.wait()
+    signals.stop_requested.wait()
     if signals.failure is not None:
         host.stop(drain=False)
         return 1
@@ -96,7 +96,7 @@ class _Signals:
     """SIGTERM and SIGINT ask for an orderly end; the second one does not wait for it."""
 
     def __init__(self) -> None:
-        self.asked_to_stop = threading.Event()
+        self.stop_requested = threading.Event()
         self.failure: str | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._received)
@@ -104,12 +104,12 @@ class _Signals:
     def fail(self, reason: str) -> None:
         """Something without which the host is of no use has ended."""
         self.failure = reason
-        self.asked_to_stop.set()
+        self.stop_requested.set()
 
     def _received(self, number: int, frame: FrameType | None) -> None:
-        if self.asked_to_stop.is_set():
+        if self.stop_requested.is_set():
             os._exit(128 + number)
-        self.asked_to_stop.set()
+        self.stop_requested.set()
 
 
 if __name__ == "__main__":

@@ -31,11 +31,11 @@ class Finished:
     error: str | None = None
 
 
-class NonDeterminism(Exception):
+class NonDeterminismError(Exception):
     """The code no longer makes the decisions that its history holds."""
 
 
-class ImpossibleAction(Exception):
+class UnsupportedActionError(Exception):
     """An action the engine cannot carry out, such as an activity that does not exist."""
 
 
@@ -172,16 +172,16 @@ class ActionReplay:
         before = f"A previous execution of this orchestration scheduled {noun} task with"
         named = f" named '{name}'" if name is not None else ""
         if decision is None:
-            raise NonDeterminism(
+            raise NonDeterminismError(
                 f"{before} {ident.format(**event)} the current replay execution hasn't (yet?) scheduled this task. {CHANGED}"
             )
         if not isinstance(decision, expected):
-            raise NonDeterminism(
+            raise NonDeterminismError(
                 f"{before} sequence number {task_id}{named}, but the current orchestration replay instead produced a "
                 f"{decision.net_type} action with this sequence number. {CHANGED}"
             )
         if not isinstance(decision, CreateTimer) and decision.name.lower() != str(name).lower():
-            raise NonDeterminism(
+            raise NonDeterminismError(
                 f"{before} sequence number {task_id}{named}, but the current orchestration replay instead scheduled {noun} task "
                 f"named '{decision.name}' with this sequence number.  {CHANGED}"
             )
@@ -221,7 +221,7 @@ class ActionReplay:
             case 11 | 12 as compound:
                 return self._compound(action["compoundActions"], need_all=compound == 12)
             case other:
-                raise ImpossibleAction(
+                raise UnsupportedActionError(
                     f"The local host does not support {_UNSUPPORTED.get(other, f'actions of type {other}')}."
                 )
 
@@ -241,7 +241,7 @@ class ActionReplay:
         name, given_id = action["functionName"], action.get("instanceId")
         self._must_exist("orchestrator", name)
         if given_id and given_id in (self._instance_id, self._parent_id):
-            raise ImpossibleAction(
+            raise UnsupportedActionError(
                 "The instance ID of a sub-orchestration must be different than the instance ID of a parent orchestration."
             )
         return self._open(
@@ -298,19 +298,19 @@ class ActionReplay:
         outcome = Wait(done=need_all and not children)
         left = len(children) if need_all else 1
 
-        def one_done() -> None:
+        def on_one_done() -> None:
             nonlocal left
             left -= 1
             if left == 0:
                 outcome.finish()
 
         for child in children:
-            child.on_done(one_done)
+            child.on_done(on_one_done)
         return outcome
 
     def _must_exist(self, kind: FunctionKind, name: str) -> None:
         if not self._exists(kind, name):
-            raise ImpossibleAction(
+            raise UnsupportedActionError(
                 f"{no_such_function(kind, name)} (Azure would not say so: the instance would stay Running for ever.)"
             )
 

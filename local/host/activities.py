@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from . import failure_texts, history
-from .calls import Calls, WorkerLost
+from .calls import Calls, WorkerLostError
 from .clock import Clock
 from .functions import FunctionIndex
 from .history import Event
@@ -43,14 +43,14 @@ class Activities:
         self._lock = threading.Lock()
         self._queue: deque[Work] = deque()
         self._active: set[int] = set()
-        self._unfinished_of: Counter[str] = Counter()  # by instance
+        self._unfinished_by_instance: Counter[str] = Counter()  # by instance
         self._results: deque[tuple[Work, Event]] = deque()
         self.stopping = False
 
     def add(self, work: list[Work]) -> None:
         with self._lock:
             self._queue.extend(work)
-            self._unfinished_of.update(item.instance_id for item in work)
+            self._unfinished_by_instance.update(item.instance_id for item in work)
 
     @property
     def busy(self) -> bool:
@@ -61,8 +61,8 @@ class Activities:
     def under_way(self) -> int:
         return len(self._active)
 
-    def unfinished_of(self, instance_id: str) -> bool:
-        return instance_id in self._unfinished_of
+    def has_unfinished(self, instance_id: str) -> bool:
+        return instance_id in self._unfinished_by_instance
 
     def start(self, limit: int) -> None:
         """Starts what waits, in its order, until `limit` are under way."""
@@ -82,36 +82,36 @@ class Activities:
                 work, history.task_failed(self._clock.now(), work.task_id, reason, details)
             )
             return
-        began = time.monotonic()
+        started_at = time.monotonic()
         future = self._invoker.activity(function, work.input)
-        future.add_done_callback(lambda done: self._done(work, done, began))
+        future.add_done_callback(lambda done: self._done(work, done, started_at))
 
-    def _done(self, work: Work, future: "Future[str | None]", began: float) -> None:
+    def _done(self, work: Work, future: "Future[str | None]", started_at: float) -> None:
         if self.stopping and future.cancelled():
             return
-        if not future.cancelled() and isinstance(future.exception(), WorkerLost):
+        if not future.cancelled() and isinstance(future.exception(), WorkerLostError):
             self._run_again(work)
             return
-        took = time.monotonic() - began
+        elapsed_seconds = time.monotonic() - started_at
         error = (
             RuntimeError("the activity was cancelled") if future.cancelled() else future.exception()
         )
         if error is None:
-            self._log(logging.INFO, work, "done", took)
+            self._log(logging.INFO, work, "done", elapsed_seconds)
             event = history.task_completed(self._clock.now(), work.task_id, future.result())
         else:
             reason, details = failure_texts.activity_failure(work.name, error)
-            self._log(logging.WARNING, work, f"failed: {reason}", took)
+            self._log(logging.WARNING, work, f"failed: {reason}", elapsed_seconds)
             event = history.task_failed(self._clock.now(), work.task_id, reason, details)
         self._finish(work, event)
 
-    def _log(self, level: int, work: Work, outcome: str, took: float) -> None:
+    def _log(self, level: int, work: Work, outcome: str, elapsed_seconds: float) -> None:
         if log.isEnabledFor(level):
             fields = {
                 "instance": work.instance_id,
                 "activity": work.name,
                 "task": work.task_id,
-                "seconds": round(took, 6),
+                "seconds": round(elapsed_seconds, 6),
             }
             log.log(
                 level,
@@ -119,7 +119,7 @@ class Activities:
                 work.name,
                 work.instance_id,
                 outcome,
-                took * 1000,
+                elapsed_seconds * 1000,
                 extra={"fields": fields},
             )
 
@@ -153,6 +153,6 @@ class Activities:
         with self._lock:
             for work in finished:
                 self._active.discard(work.id)
-                self._unfinished_of[work.instance_id] -= 1
-                if not self._unfinished_of[work.instance_id]:
-                    del self._unfinished_of[work.instance_id]
+                self._unfinished_by_instance[work.instance_id] -= 1
+                if not self._unfinished_by_instance[work.instance_id]:
+                    del self._unfinished_by_instance[work.instance_id]

@@ -24,7 +24,7 @@ class Calls(Protocol):
         """`abandon`: what still runs is cut off, or left to itself."""
 
 
-class FailedElsewhere(Exception):
+class RemoteFunctionError(Exception):
     """A function failed in the worker process. `kind`, `str()` and `stack` are those of the exception there."""
 
     def __init__(self, kind: str, message: str, stack: str) -> None:
@@ -32,9 +32,9 @@ class FailedElsewhere(Exception):
         self.kind, self.stack = kind, stack
 
 
-class EndedByHost(Exception):
+class FunctionTerminatedError(Exception):
     """The worker process ended while the function ran, or the function took too long; the text is that of the Azure host."""
 
 
-class WorkerLost(Exception):
+class WorkerLostError(Exception):
     """The worker process ended because of another function: this one may run again."""

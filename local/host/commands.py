@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from . import history
 from .clock import Clock
 from .engine import Engine
-from .errors import CommandRefused, InstanceAlive, UnknownOrchestrator
+from .errors import InstanceExistsError, InvalidCommandError, UnknownOrchestratorError
 from .functions import FunctionIndex
 from .history import Event, EventType
 from .new_instances import client_instance, new_id
@@ -44,7 +44,7 @@ class Commands:
                 f"'{orchestrator.name}'"
                 for orchestrator in self.functions.of("orchestrationTrigger")
             )
-            raise UnknownOrchestrator(
+            raise UnknownOrchestratorError(
                 f"The function '{name}' doesn't exist, is disabled, or is not an orchestrator function. Additional info: "
                 f"The following are the known orchestrator functions: {known}."
             )
@@ -60,7 +60,7 @@ class Commands:
         )
         with self.traffic.passing():
             if (status := self.store.create(new)) is not None:
-                raise InstanceAlive(
+                raise InstanceExistsError(
                     f"An Orchestration instance with the status {status} already exists."
                 )
             log.info("%s %s starts", instance_id, function.name)
@@ -183,10 +183,10 @@ def _generic(event: Event) -> Event:
 
 def _check_id(instance_id: str) -> None:
     if not instance_id or instance_id.startswith("@"):
-        raise CommandRefused(
+        raise InvalidCommandError(
             "instanceId (Parameter 'Orchestration instance ids must not start with @.')"
         )
     if any(character in "/\\#?" or not character.isprintable() for character in instance_id):
-        raise CommandRefused(
+        raise InvalidCommandError(
             "instanceId (Parameter 'Orchestration instance ids must not contain /, \\, #, ?, or control characters.')"
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 from .errors import HostError
 
 SCHEMA_VERSION = 1
-LOCK_SECONDS = 5.0
+LOCK_TIMEOUT_SECONDS = 5.0
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS instances(
   iid TEXT PRIMARY KEY, eid TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, status TEXT NOT NULL, input TEXT,
@@ -26,16 +26,19 @@ CREATE TABLE IF NOT EXISTS schedules(name TEXT PRIMARY KEY, last INTEGER, next I
 """
 
 
-def opened(path: Path | None) -> sqlite3.Connection:
+def open_database(path: Path | None) -> sqlite3.Connection:
     """`path` None: in memory. HostError if the file is no database, is damaged, or was written by another version of the host."""
     db = sqlite3.connect(
-        path or ":memory:", check_same_thread=False, isolation_level=None, timeout=LOCK_SECONDS
+        path or ":memory:",
+        check_same_thread=False,
+        isolation_level=None,
+        timeout=LOCK_TIMEOUT_SECONDS,
     )
     try:
         _prepare(db, path)
     except sqlite3.Error as error:
         db.close()
-        raise HostError(trouble(path, error)) from None
+        raise HostError(database_error_text(path, error)) from None
     except BaseException:
         db.close()
         raise
@@ -54,21 +57,21 @@ def _prepare(db: sqlite3.Connection, path: Path | None) -> None:
     if found not in (0, SCHEMA_VERSION):
         raise HostError(
             f"The state database {path} was written by another version of the host (schema {found}). "
-            f"{start_anew(path)}"
+            f"{describe_state_reset(path)}"
         )
     db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
     db.execute("COMMIT")
 
 
-def start_anew(path: Path | None) -> str:
+def describe_state_reset(path: Path | None) -> str:
     return f"To keep it and start anew: mv {path} {path}.old; rm -f {path}-wal {path}-shm"
 
 
-def trouble(path: Path | None, error: sqlite3.Error) -> str:
+def database_error_text(path: Path | None, error: sqlite3.Error) -> str:
     """What is wrong with the database and what to do about it, in one line."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return f"The state database {path} is damaged ({error}). {start_anew(path)}"
+        return f"The state database {path} is damaged ({error}). {describe_state_reset(path)}"
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return f"The state database {path} is locked by another program. Nothing is lost: end that one and start the host again."
     return f"The state database {path} cannot be written ({error}). Nothing is lost: make room and start the host again."

@@ -10,7 +10,7 @@ from .functions import HTTP_METHODS, AppFunction, FunctionIndex, TimerOptions, t
 from .routes import Route
 
 
-def described(function: AppFunction) -> dict[str, Any]:
+def describe_function(function: AppFunction) -> dict[str, Any]:
     timer = function.timer
     return {
         "name": function.name,
@@ -40,7 +40,7 @@ def _function(description: dict[str, Any]) -> AppFunction:
             "client_parameters": tuple(values["client_parameters"]),
             "methods": tuple(values["methods"]),
         },
-        call=_elsewhere,
+        call=_call_not_available,
         route=Route.parse(route, "", str(values["name"])) if route is not None else None,
         timer=TimerOptions(
             timer[0], ncrontab.parse(timer[0], time_zone(os.environ)), timer[1], timer[2]
@@ -50,7 +50,7 @@ def _function(description: dict[str, Any]) -> AppFunction:
     )
 
 
-def _elsewhere(*_: object, **__: object) -> NoReturn:
+def _call_not_available(*_: object, **__: object) -> NoReturn:
     raise RuntimeError("this function lives in the worker process")
 
 

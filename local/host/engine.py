@@ -19,7 +19,7 @@ from datetime import datetime
 from . import history
 from .action_replay import no_such_function
 from .activities import Activities
-from .calls import Calls, WorkerLost
+from .calls import Calls, WorkerLostError
 from .clock import Clock, SystemClock
 from .episode import Identity, run_episode, version_mismatch
 from .functions import FunctionIndex
@@ -27,14 +27,14 @@ from .history import Event
 from .records import Instance, Step, Written
 from .schedules import Schedules
 from .steps import StepPlanner, describe
-from .store import Store, StoreClosed
+from .store import Store, StoreClosedError
 from .timestamps import from_micros, to_micros
 from .traffic import Traffic
 from .versions import VersionRule
 
 log = logging.getLogger(__name__)
-LONGEST_WAIT = 5.0  # seconds; bounds what a jump of the system's clock can do
-LONGEST_PAUSE = (
+MAX_WAIT_SECONDS = 5.0  # seconds; bounds what a jump of the system's clock can do
+MAX_PAUSE_SECONDS = (
     0.25  # seconds between two episodes of an instance, while its activities are under way
 )
 EPISODE_THREADS = 4
@@ -111,7 +111,7 @@ class Engine:
 
     def start(self) -> None:
         """Takes up whatever the database holds: that is all the recovery there is."""
-        self._ready.update(dict.fromkeys(self._store.instances_with_mail()))
+        self._ready.update(dict.fromkeys(self._store.instances_with_messages()))
         self._activities.add(self._store.unfinished_work())
         self._next_timer = self._store.next_due(0)
         self._thread.start()
@@ -168,7 +168,7 @@ class Engine:
             version = self._traffic.version
             try:
                 self._write_results()
-            except StoreClosed:
+            except StoreClosedError:
                 drain = False
                 break
             with self._lock:
@@ -187,7 +187,7 @@ class Engine:
             self._wake.clear()
             try:
                 timeout = self._seconds_to_next_due(self._dispatch())
-            except StoreClosed:
+            except StoreClosedError:
                 return
             self._traffic.changed()
             self._wake.wait(timeout)
@@ -200,7 +200,7 @@ class Engine:
                     due for due in (self._next_timer, self._schedules.next_due()) if due is not None
                 ]
             waits += [
-                LONGEST_WAIT,
+                MAX_WAIT_SECONDS,
                 *((due - to_micros(self._clock.now())) / 1e6 for due in moments),
             ]
         return (
@@ -255,7 +255,7 @@ class Engine:
             if (
                 past is not None
                 and past.pause_until > now
-                and self._activities.unfinished_of(instance_id)
+                and self._activities.has_unfinished(instance_id)
             ):
                 pauses[instance_id] = past.pause_until
         return pauses
@@ -272,9 +272,9 @@ class Engine:
         written = Written()
         try:
             written = self._step(instance_id)
-        except StoreClosed:
+        except StoreClosedError:
             return
-        except WorkerLost:
+        except WorkerLostError:
             written = Written(ready=[] if self._stopping else [instance_id])
         except (
             BaseException
@@ -318,7 +318,7 @@ class Engine:
                 self._versions.current,
             )
             return Written()
-        past, began = self._past_of(instance), time.monotonic()
+        past, started_at = self._past_of(instance), time.monotonic()
         fresh = [history.orchestrator_started(now), *(message.event for message in mine)]
         who = Identity(
             instance_id,
@@ -347,20 +347,20 @@ class Engine:
             instance, [message.id for message in messages], past.events, fresh, outcome, now
         )
         written = self._store.commit_step(step)
-        took = time.monotonic() - began
-        self._remember(instance, past, step, took)
+        elapsed_seconds = time.monotonic() - started_at
+        self._remember(instance, past, step, elapsed_seconds)
         level = logging.WARNING if step.status == "Failed" else logging.INFO
         if log.isEnabledFor(level):
             log.log(
                 level,
                 "%s",
-                describe(step, past.events, fresh, outcome, took),
+                describe(step, past.events, fresh, outcome, elapsed_seconds),
                 extra={
                     "fields": {
                         "instance": instance_id,
                         "orchestrator": instance.name,
                         "status": step.status,
-                        "seconds": round(took, 6),
+                        "seconds": round(elapsed_seconds, 6),
                     }
                 },
             )
@@ -380,13 +380,15 @@ class Engine:
             past = PastEvents(instance.execution_id, [json.loads(text) for text in texts], texts)
         return past
 
-    def _remember(self, instance: Instance, past: PastEvents, step: Step, took: float) -> None:
+    def _remember(
+        self, instance: Instance, past: PastEvents, step: Step, elapsed_seconds: float
+    ) -> None:
         if step.continued is not None or step.status in ("Completed", "Failed", "Terminated"):
             self._past.pop(instance.instance_id, None)
             return
         past.events.extend(step.appended)
         past.texts.extend(step.texts)
-        past.pause_until = time.monotonic() + min(took, LONGEST_PAUSE)
+        past.pause_until = time.monotonic() + min(elapsed_seconds, MAX_PAUSE_SECONDS)
         self._past[instance.instance_id] = past
 
     def forget(self, instance_id: str) -> None:

@@ -9,8 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import failure_texts
-from .action_replay import ActionReplay, Finished, FunctionKind, ImpossibleAction, NonDeterminism
-from .calls import WorkerLost
+from .action_replay import (
+    ActionReplay,
+    Finished,
+    FunctionKind,
+    NonDeterminismError,
+    UnsupportedActionError,
+)
+from .calls import WorkerLostError
 from .decisions import Decision
 from .history import Event, EventType, compact_json
 from .timestamps import rewrite_offsets
@@ -37,7 +43,7 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Answer:
+class OrchestratorResult:
     """What the orchestrator function returned, or what its exception carried."""
 
     actions: list[Event] = field(default_factory=list)
@@ -73,7 +79,7 @@ def run_episode(
     exists: Callable[[FunctionKind, str], bool],
 ) -> Outcome:
     """`history` is everything, fresh events last; `past_texts` are the events before those, already as JSON."""
-    answer = ask_orchestrator(handle, context_json(who, history, past_texts))
+    answer = call_orchestrator(handle, context_json(who, history, past_texts))
     replay = ActionReplay(
         instance_id=who.instance_id,
         execution_id=who.execution_id,
@@ -86,9 +92,9 @@ def run_episode(
     try:
         for event in history:
             replay.feed(event)
-    except NonDeterminism as mismatch:
+    except NonDeterminismError as mismatch:
         failure = failure_texts.non_deterministic(str(mismatch))
-    except ImpossibleAction as impossible:
+    except UnsupportedActionError as impossible:
         error = str(impossible)
         failure = failure_texts.orchestrator_failure(who.name, error)
     return conclude(who, history, answer, replay, failure, error)
@@ -97,7 +103,7 @@ def run_episode(
 def conclude(
     who: Identity,
     history: Sequence[Event],
-    answer: Answer,
+    answer: OrchestratorResult,
     replay: ActionReplay,
     failure: str | None,
     error: str | None,
@@ -157,17 +163,17 @@ def context_json(who: Identity, history: Sequence[Event], past_texts: Sequence[s
     return '{"history": [' + ", ".join(texts) + "], " + rest[1:]
 
 
-def ask_orchestrator(handle: Callable[[str], str], context: str) -> Answer:
+def call_orchestrator(handle: Callable[[str], str], context: str) -> OrchestratorResult:
     try:
         return _read_state(json.loads(handle(context)))
-    except WorkerLost:
+    except WorkerLostError:
         raise  # nobody has answered: it is asked again
     except Exception as error:
         text = failure_texts.sanitize(str(error))
         state = _carried_state(text)
         if state is None:
             hidden = failure_texts.unreadable_orchestrator_failure(error)
-            return Answer(
+            return OrchestratorResult(
                 finished=Finished(error=hidden),
                 hidden_error=failure_texts.one_line(error).partition(STATE_MARK)[0],
             )
@@ -184,7 +190,7 @@ def _carried_state(text: str) -> dict[str, Any] | None:
     return parsed if isinstance(parsed, dict) else None
 
 
-def _read_state(state: dict[str, Any]) -> Answer:
+def _read_state(state: dict[str, Any]) -> OrchestratorResult:
     custom_status = None
     if state.get("customStatus") is not None:
         custom_status = compact_json(state["customStatus"])
@@ -194,10 +200,12 @@ def _read_state(state: dict[str, Any]) -> Answer:
                 "The UTF-16 size of the JSON-serialized payload must not exceed 16 KB. "
                 f"The current payload size is {size // 1024} KB."
             )
-            return Answer(finished=Finished(error=error), hidden_error=f"custom status: {error}")
+            return OrchestratorResult(
+                finished=Finished(error=error), hidden_error=f"custom status: {error}"
+            )
     actions = (state.get("actions") or [[]])[0]
     if state.get("error"):
-        return Answer(actions, Finished(error=str(state["error"])), custom_status)
+        return OrchestratorResult(actions, Finished(error=str(state["error"])), custom_status)
     if state.get("isDone"):
-        return Answer(actions, Finished(output=state.get("output")), custom_status)
-    return Answer(actions, None, custom_status)
+        return OrchestratorResult(actions, Finished(output=state.get("output")), custom_status)
+    return OrchestratorResult(actions, None, custom_status)

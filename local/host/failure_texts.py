@@ -8,7 +8,7 @@ import json
 import re
 import traceback
 
-from .calls import EndedByHost, FailedElsewhere
+from .calls import FunctionTerminatedError, RemoteFunctionError
 
 HIDDEN = "[Hidden Credential]"
 CREDENTIAL_TOKENS = (
@@ -52,16 +52,16 @@ def sanitize(text: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    if isinstance(error, FailedElsewhere):
+    if isinstance(error, RemoteFunctionError):
         return f"{error.kind}: {error}"
-    if isinstance(error, EndedByHost):
+    if isinstance(error, FunctionTerminatedError):
         return str(error)
     return f"{type(error).__name__}: {error}"
 
 
 def stack_of(error: BaseException) -> str:
     """The Python frames of the app: those of this host and of the thread pool are left out."""
-    if isinstance(error, FailedElsewhere):
+    if isinstance(error, RemoteFunctionError):
         return error.stack
     frames = [
         frame
@@ -80,7 +80,9 @@ def _is_plumbing(filename: str) -> bool:
 def activity_failure(name: str, error: BaseException) -> tuple[str, str]:
     """(Reason, Details) of TaskFailed. The two blanks are the engine's."""
     message, stack = sanitize(one_line(error)), stack_of(error)
-    if isinstance(error, EndedByHost):  # the host's own exception, not one that the worker reports
+    if isinstance(
+        error, FunctionTerminatedError
+    ):  # the host's own exception, not one that the worker reports
         return f"Activity function '{name}' failed: {message}", _net_exception(message, "")
     return f"Activity function '{name}' failed:  {message}", _net_exception(message, stack)
 

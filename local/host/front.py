@@ -5,14 +5,14 @@ import logging
 import re
 from urllib.parse import unquote
 
-from .calls import Calls, EndedByHost, WorkerLost
+from .calls import Calls, FunctionTerminatedError, WorkerLostError
 from .client_binding import RPC, WEBHOOKS
 from .functions import AppFunction, FunctionIndex
 from .http_messages import HostRequest, HostResponse, json_response
 from .management import Management
 from .routes import best_match
 from .schedules import Schedules
-from .store import StoreClosed
+from .store import StoreClosedError
 from .traffic import Traffic
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Front:
         with self._traffic.passing():
             try:
                 return await self._answer(request)
-            except StoreClosed:
+            except StoreClosedError:
                 return HostResponse(503)
 
     async def _answer(self, request: HostRequest) -> HostResponse:
@@ -120,7 +120,7 @@ class Front:
             response: HostResponse = await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             raise
-        except (EndedByHost, WorkerLost) as ended:
+        except (FunctionTerminatedError, WorkerLostError) as ended:
             log.error("%s %s: function %s: %s", request.method, request.path, function.name, ended)
             return HostResponse(500)
         except Exception:

@@ -18,7 +18,7 @@ from azure.functions import FunctionRegister, get_binding_registry
 import ncrontab
 
 from .action_replay import FunctionKind
-from .errors import AppRefused
+from .errors import UnsupportedAppError
 from .routes import Route
 from .settings import resolve
 
@@ -74,7 +74,7 @@ class FunctionIndex:
         self._by_name: dict[str, AppFunction] = {}
         for function in self.all:
             if function.name.lower() in self._by_name:
-                raise AppRefused(
+                raise UnsupportedAppError(
                     f"Two functions are named '{function.name}'; names must differ, also in more than their case."
                 )
             self._by_name[function.name.lower()] = function
@@ -120,7 +120,7 @@ class FunctionIndex:
             for method in function.methods:
                 other = seen.setdefault((function.route.shape, method), function.name)
                 if other != function.name:
-                    raise AppRefused(
+                    raise UnsupportedAppError(
                         f"The functions '{other}' and '{function.name}' both answer {method} /{function.route.template}."
                     )
 
@@ -131,7 +131,7 @@ _loaded: dict[
 
 
 @contextmanager
-def name_lent() -> Iterator[None]:
+def temporary_module_name() -> Iterator[None]:
     """Gives `function_app` back to the module that had the name before."""
     before = sys.modules.get("function_app")
     try:
@@ -149,7 +149,7 @@ def load_app(root: Path) -> FunctionRegister:
     """Imports `function_app` from the folder, which must be on sys.path already, and returns its one app object."""
     script = root / "function_app.py"
     if not script.exists():
-        raise AppRefused(f"There is no function_app.py in {root}.")
+        raise UnsupportedAppError(f"There is no function_app.py in {root}.")
     module = _loaded.get(script.resolve())
     if module is not None:
         sys.modules["function_app"] = module
@@ -161,7 +161,7 @@ def load_app(root: Path) -> FunctionRegister:
     try:
         module = _loaded[script.resolve()] = importlib.import_module("function_app")
     except Exception as error:
-        raise AppRefused(
+        raise UnsupportedAppError(
             f"function_app.py cannot be imported: {_where(error, root)}{type(error).__name__}: {error}"
         ) from error
     return _only_app(module)
@@ -183,7 +183,7 @@ def _only_app(module: ModuleType) -> FunctionRegister:
         id(value): value for value in vars(module).values() if isinstance(value, FunctionRegister)
     }
     if len(apps) != 1:
-        raise AppRefused(
+        raise UnsupportedAppError(
             f"function_app.py must hold exactly one FunctionApp or DFApp at module level; it holds {len(apps)}."
         )
     return next(iter(apps.values()))
@@ -199,7 +199,7 @@ def index_app(
     try:
         functions = app.get_functions()
     except Exception as error:
-        raise AppRefused(f"The app cannot be indexed: {error}") from error
+        raise UnsupportedAppError(f"The app cannot be indexed: {error}") from error
     zone = time_zone(environ)
     return FunctionIndex(
         _read_function(function, environ, route_prefix, zone) for function in functions
@@ -214,7 +214,7 @@ def time_zone(environ: Mapping[str, str]) -> tzinfo:
     try:
         return ZoneInfo(name.lstrip(":"))
     except (ZoneInfoNotFoundError, ValueError):
-        raise AppRefused(
+        raise UnsupportedAppError(
             f"The time zone '{name}' (WEBSITE_TIME_ZONE or TZ) is not an IANA name such as Europe/Berlin."
         ) from None
 
@@ -225,7 +225,7 @@ def _read_function(
     name: str = function.get_function_name()
     bindings: list[dict[str, Any]] = function.get_bindings_dict()["bindings"]
     if function.get_setting("retry_policy") is not None:
-        raise AppRefused(
+        raise UnsupportedAppError(
             f"Function '{name}' has a retry policy: the local host does not support retry policies of triggers."
         )
     trigger = next(
@@ -234,12 +234,12 @@ def _read_function(
     if trigger is None or trigger["type"] not in TRIGGERS:
         kind = str(trigger["type"]) if trigger else "none"
         feature = _REFUSED.get(kind, f"the trigger {kind}")
-        raise AppRefused(
+        raise UnsupportedAppError(
             f"Function '{name}' uses {feature}, which the local host does not support."
         )
     alias = trigger.get("activity") or trigger.get("orchestration")
     if alias is not None and alias.lower() != name.lower():
-        raise AppRefused(
+        raise UnsupportedAppError(
             f"Function '{name}' is called '{alias}' in its trigger; the local host needs both names to be equal."
         )
     clients = []
@@ -247,7 +247,7 @@ def _read_function(
         if binding["type"] == "durableClient":
             clients.append(str(binding["name"]))
         elif binding is not trigger and binding["type"] != "http":
-            raise AppRefused(
+            raise UnsupportedAppError(
                 f"Function '{name}' uses the binding {binding['type']}, which the local host does not support."
             )
     call: Callable[..., Any] = function.get_user_function()
@@ -290,11 +290,11 @@ def _check_parameters(
         return False  # the SDK has wrapped the orchestrator; its one parameter is named `context`
     parameters = set(inspect.signature(call).parameters)
     if unbound := sorted(parameters - bound - {"context"}):
-        raise AppRefused(
+        raise UnsupportedAppError(
             f"Function '{name}' has parameters without a binding: {', '.join(unbound)}."
         )
     if missing := sorted(bound - parameters):
-        raise AppRefused(
+        raise UnsupportedAppError(
             f"Function '{name}' has bindings without a parameter: {', '.join(missing)}."
         )
     return "context" in parameters and "context" not in bound
@@ -305,7 +305,7 @@ def _check_return(name: str, call: Callable[..., Any]) -> None:
     try:
         hints = typing.get_type_hints(call)
     except Exception as error:
-        raise AppRefused(
+        raise UnsupportedAppError(
             f"Function '{name}' has an annotation that cannot be read: {error}"
         ) from error
     if "return" not in hints:
@@ -313,7 +313,7 @@ def _check_return(name: str, call: Callable[..., Any]) -> None:
     returned, http = hints["return"], get_binding_registry().get("http")
     if not isinstance(returned, type) or not http.check_output_type_annotation(returned):
         shown = getattr(returned, "__name__", returned)
-        raise AppRefused(
+        raise UnsupportedAppError(
             f"Function '{name}' says that it returns {shown}, which does not match its binding http; Azure would "
             "not load it. Leave the annotation out, or return func.HttpResponse or str."
         )
@@ -333,7 +333,7 @@ def _timer_options(
     try:
         schedule = ncrontab.parse(text, zone)
     except ncrontab.InvalidScheduleError as error:
-        raise AppRefused(
+        raise UnsupportedAppError(
             f"Function '{name}' has a schedule that cannot be used, '{text}': {error}."
         ) from None
     return TimerOptions(

@@ -1,7 +1,7 @@
 """`python -m local.host inspect --state-dir DIR [INSTANCE]`: what the database holds, readable, also while a host runs.
 
 Without an instance it lists all of them; with one it shows its history as a tree: activities, children with theirs, waits,
-retries and events, each with the moment it began and what it took.
+retries and events, each with its start time and duration.
 """
 
 import argparse
@@ -25,7 +25,7 @@ DEEPEST = 20
 class Entry:
     """One line of the tree."""
 
-    began: datetime
+    started_at: datetime
     what: str
     outcome: str = "under way"
     ended: datetime | None = None
@@ -102,7 +102,7 @@ class Reader:
         self.open[task_id] = entry
 
     def _timer(self, timer_id: int, at: datetime, fire_at: datetime) -> None:
-        what = f"wait {took(fire_at - (self.now or at))}"
+        what = f"wait {format_duration(fire_at - (self.now or at))}"
         if self.failed and not self.due:
             name, attempt = next(iter(self.failed.items()))
             del self.failed[name]
@@ -147,18 +147,18 @@ class State:
         if row is None:
             yield f"{indent}{instance_id} is no longer there"
             return
-        began = from_micros(row["created"])
+        started_at = from_micros(row["created"])
         yield f"{indent}{summary(row)}"
         reader = Reader()
         for event in self.events(row):
             reader.read(event)
         for entry in reader.entries:
             length = (
-                took(entry.ended - entry.began)
-                if entry.ended and entry.ended != entry.began
+                format_duration(entry.ended - entry.started_at)
+                if entry.ended and entry.ended != entry.started_at
                 else ""
             )
-            yield f"{indent}    {offset(entry.began - began):>12}  {entry.what:<44} {length:>9}  {entry.outcome}".rstrip()
+            yield f"{indent}    {offset(entry.started_at - started_at):>12}  {entry.what:<44} {length:>9}  {entry.outcome}".rstrip()
             if entry.child is not None and depth < DEEPEST:
                 yield from self.tree(entry.child, depth + 2)
         if row["output"] is not None:
@@ -166,15 +166,15 @@ class State:
 
 
 def summary(row: sqlite3.Row) -> str:
-    length = took(from_micros(row["updated"]) - from_micros(row["created"]))
-    began = from_micros(row["created"]).strftime("%Y-%m-%d %H:%M:%S")
-    return f"{row['iid']}  {row['name']}  {row['status']}  began {began}, {length}"
+    length = format_duration(from_micros(row["updated"]) - from_micros(row["created"]))
+    started_at = from_micros(row["created"]).strftime("%Y-%m-%d %H:%M:%S")
+    return f"{row['iid']}  {row['name']}  {row['status']}  started {started_at}, {length}"
 
 
-def took(span: timedelta) -> str:
+def format_duration(span: timedelta) -> str:
     """As short as it is clear.
 
-    >>> [took(timedelta(seconds=s)) for s in (0.0042, 3.25, 90, 7_205, 180_000)]
+    >>> [format_duration(timedelta(seconds=s)) for s in (0.0042, 3.25, 90, 7_205, 180_000)]
     ['4 ms', '3.2 s', '1 min 30 s', '2 h 0 min', '2 d 2 h']
     """
     seconds = span.total_seconds()

@@ -23,9 +23,9 @@ from .commands import Commands
 from .descriptions import listed
 from .digest import status_body
 from .engine import Engine, Limits
-from .errors import FunctionFailed, HostError
+from .errors import FunctionFailedError, HostError
 from .front import Front
-from .functions import FunctionIndex, index_app, load_app, name_lent
+from .functions import FunctionIndex, index_app, load_app, temporary_module_name
 from .history import Event
 from .http_messages import HostRequest, HostResponse
 from .invocation import Invoker
@@ -45,8 +45,8 @@ from .waiting import Found, Waiting
 from .worker import Worker
 
 log = logging.getLogger(__name__)
-DRAIN_SECONDS = 30.0
-REQUEST_SECONDS = 120.0
+DRAIN_TIMEOUT_SECONDS = 30.0
+REQUEST_TIMEOUT_SECONDS = 120.0
 
 
 class LocalHost:
@@ -171,7 +171,7 @@ class LocalHost:
             self._store,
             options.hub_name,
             options.connection_name,
-            self._waiting.for_end_of,
+            self._waiting.wait_for_end,
         )
         self._front = Front(
             functions=self.functions,
@@ -218,7 +218,7 @@ class LocalHost:
         path = str(root)
         sys.path.insert(0, path)
         self._exits.callback(sys.path.remove, path)
-        self._exits.enter_context(name_lent())
+        self._exits.enter_context(temporary_module_name())
         return load_app(root)
 
     def _open_store(self, hub_name: str) -> Store:
@@ -233,7 +233,7 @@ class LocalHost:
         self._exits.callback(store.close)
         return store
 
-    def stop(self, *, drain: bool = True, timeout: float = DRAIN_SECONDS) -> bool:
+    def stop(self, *, drain: bool = True, timeout: float = DRAIN_TIMEOUT_SECONDS) -> bool:
         """Ends the host. `drain` False is the in-process likeness of a kill: what runs is cut off, its result not written.
 
         False: something did not end in time; it runs again at the next start.
@@ -297,7 +297,7 @@ class LocalHost:
         """All instances, in the order of their ids."""
         return [status_body(instance) for instance in self._store.instances(Filter())]
 
-    def described_functions(self) -> list[str]:
+    def list_functions(self) -> list[str]:
         """The list that the command line prints: a line for each HTTP and timer trigger, one for all of each other kind."""
         return listed(self.functions, self.base_url if self._server.port else "")
 
@@ -341,15 +341,15 @@ class LocalHost:
             all_headers.setdefault("Content-Type", "application/json")
         origin = self.base_url if self._server.port else "http://localhost"
         request = HostRequest.of(method, path, tuple(all_headers.items()), body, origin)
-        return self._server.submit(self._front.handle(request)).result(REQUEST_SECONDS)
+        return self._server.submit(self._front.handle(request)).result(REQUEST_TIMEOUT_SECONDS)
 
     def fire_timer(self, name: str) -> None:
-        """Runs a timer function now and waits for its end; FunctionFailed if it raised."""
+        """Runs a timer function now and waits for its end; FunctionFailedError if it raised."""
         future = self._schedules.fire_by_hand(name)
         if future is None:
             raise LookupError(f"no timer trigger named {name}")
-        if (error := future.exception(REQUEST_SECONDS)) is not None:
-            raise FunctionFailed(f"timer {name}: {type(error).__name__}: {error}") from error
+        if (error := future.exception(REQUEST_TIMEOUT_SECONDS)) is not None:
+            raise FunctionFailedError(f"timer {name}: {type(error).__name__}: {error}") from error
 
     # -- waiting --------------------------------------------------------------
 
@@ -360,7 +360,7 @@ class LocalHost:
         *,
         within: timedelta | None = None,
     ) -> dict[str, Any]:
-        """Waits for the end of an instance and returns its status body. WaitTimedOut if it does not come.
+        """Waits for the end of an instance and returns its status body. WaitTimeoutError if it does not come.
 
         On a virtual clock time passes as it is needed, at most `within`.
         """

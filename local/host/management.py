@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from .client_binding import check_status_links
 from .commands import Commands
 from .digest import history_events, status_body
-from .errors import CommandRefused, InstanceAlive
+from .errors import InstanceExistsError, InvalidCommandError
 from .history import compact_json
 from .http_messages import HostRequest, HostResponse, json_response
 from .records import STATUSES, Filter, Instance
@@ -50,9 +50,9 @@ class Management:
                     return self._raise_event(request, instance_id, name)
                 case "POST", ["instances", instance_id, operation]:
                     return self._operate(request, instance_id, operation)
-        except InstanceAlive as error:
+        except InstanceExistsError as error:
             return _error(409, WENT_WRONG, error)
-        except CommandRefused as error:
+        except InvalidCommandError as error:
             return _error(400, BAD_ARGUMENT, error)
         return HostResponse(404)
 
@@ -158,7 +158,7 @@ class Management:
             return _error(
                 400,
                 "InstanceId does not match a valid orchestration instance.",
-                CommandRefused(text),
+                InvalidCommandError(text),
             )
         in_place = _false(request.query.get("restartWithNewInstanceId"))
         return self._accepted(
@@ -182,7 +182,9 @@ class Management:
         top = _whole_number(query.get("top"))
         if top is not None and top < 1:
             return _error(
-                400, BAD_ARGUMENT, CommandRefused("Take count must be positive and greater than 0.")
+                400,
+                BAD_ARGUMENT,
+                InvalidCommandError("Take count must be positive and greater than 0."),
             )
         size = top or PAGE
         after = _read_token(request.header("x-ms-continuation-token"))

@@ -8,13 +8,13 @@ from typing import Any
 from azure.functions import FunctionRegister
 
 from . import failure_texts, sdk_patches
-from .action_replay import FunctionKind, NonDeterminism
+from .action_replay import FunctionKind, NonDeterminismError
 from .decisions import Decision
 from .episode import Identity, Outcome, run_episode
 from .functions import FunctionIndex, index_app
 from .history import NEVER_PLAYED, Event, EventType
 
-__all__ = ["NonDeterminism", "replay_history"]
+__all__ = ["NonDeterminismError", "replay_history"]
 
 
 def replay_history(
@@ -29,7 +29,7 @@ def replay_history(
 
     `history_events`: raw events, as `LocalHost.history` returns them. `input` None: the input that the history holds, else
     the value to start with instead. Returns the decisions that follow the history (new work that it does not hold yet) and
-    the outcome of its last episode. Raises NonDeterminism if the code no longer makes the decisions of the history, or no
+    the outcome of its last episode. Raises NonDeterminismError if the code no longer makes the decisions of the history, or no
     longer ends as it did.
     """
     sdk_patches.install()
@@ -60,7 +60,7 @@ def replay_history(
             failure_texts.non_deterministic("")
         ):
             reason = f" ({outcome.hidden_error})" if outcome.hidden_error else ""
-            raise NonDeterminism(f"{orchestrator_name}: {outcome.output}{reason}")
+            raise NonDeterminismError(f"{orchestrator_name}: {outcome.output}{reason}")
         _compare_decisions(orchestrator_name, outcome, events[end:])
     _compare_ending(orchestrator_name, outcome, events)
     return ([] if events[end:] else outcome.decisions), outcome
@@ -74,7 +74,7 @@ def _orchestrator(
         return app, lambda kind, name: True
     index: FunctionIndex = index_app(app, os.environ, "api")
     if not index.exists("orchestrator", name):
-        raise NonDeterminism(f"the app has no orchestrator named {name}")
+        raise NonDeterminismError(f"the app has no orchestrator named {name}")
     function = index.find(name)
     assert function is not None
     return function.call, index.exists
@@ -113,7 +113,7 @@ def _compare_decisions(name: str, outcome: Outcome, following: Sequence[Event]) 
         for decision in outcome.decisions
     ]
     if outcome.status in (None, "Completed", "ContinuedAsNew") and made != recorded:
-        raise NonDeterminism(
+        raise NonDeterminismError(
             f"{name}: the history goes on with {_shown(recorded)}, the code now with {_shown(made)}"
         )
 
@@ -124,7 +124,7 @@ def _compare_ending(name: str, outcome: Outcome, events: Sequence[Event]) -> Non
     )
     now = outcome.status or "unfinished"
     if ended is not None and now != ended["OrchestrationStatus"]:
-        raise NonDeterminism(
+        raise NonDeterminismError(
             f"{name}: the recorded run ended {ended['OrchestrationStatus']}, the code now leaves it {now}"
         )
 

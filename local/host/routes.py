@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import unquote
 
-from .errors import AppRefused
+from .errors import UnsupportedAppError
 
 _CONSTRAINTS = {
     "int": r"[+-]?\d+",
@@ -41,7 +41,7 @@ class Route:
     def parse(cls, template: str, prefix: str, function: str) -> "Route":
         whole = "/".join(part for part in (prefix, template.strip("/")) if part)
         if not prefix and template.strip("/").split("/")[0].lower() in ("admin", "runtime"):
-            raise AppRefused(
+            raise UnsupportedAppError(
                 f"Function '{function}': routes may not begin with 'admin' or 'runtime'."
             )
         return cls(whole, tuple(_segment(part, function) for part in whole.split("/") if part))
@@ -87,14 +87,14 @@ def _segment(part: str, function: str) -> Segment:
         return Segment(_FIXED, unquote(part).lower())
     found = _PARAMETER.fullmatch(part)
     if found is None:
-        raise AppRefused(
+        raise UnsupportedAppError(
             f"Function '{function}': the local host does not support the route segment '{part}'."
         )
     if found["rest"]:
         return Segment(_REST, found["name"], optional=True)
     constraint = found["constraint"]
     if constraint is not None and constraint not in _CONSTRAINTS:
-        raise AppRefused(
+        raise UnsupportedAppError(
             f"Function '{function}': the local host does not support the route constraint '{constraint}' "
             f"(it knows {', '.join(_CONSTRAINTS)})."
         )

@@ -13,13 +13,13 @@ from ncrontab import Crontab
 from .calls import Calls
 from .clock import Clock
 from .functions import AppFunction
-from .store import Store, StoreClosed
+from .store import Store, StoreClosedError
 from .timestamps import EPOCH, from_micros, to_micros
 from .traffic import Traffic
 
 log = logging.getLogger(__name__)
-SHORTEST_MONITORED = timedelta(minutes=1)
-EARLY = timedelta(milliseconds=500)
+MIN_MONITORED_INTERVAL = timedelta(minutes=1)
+MAX_EARLY_FIRING = timedelta(milliseconds=500)
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Schedules:
         """`active` False: nothing fires by itself. `early`: ticks come a little before their time, as in Azure they may."""
         self._store, self._invoker, self._clock, self._traffic = store, invoker, clock, traffic
         self._lock = threading.Lock()
-        now, lead = clock.now(), to_micros(EPOCH + EARLY) if early else 0
+        now, lead = clock.now(), to_micros(EPOCH + MAX_EARLY_FIRING) if early else 0
         self._timers = [
             self._restored(function, now, lead)
             if active
@@ -67,7 +67,7 @@ class Schedules:
         first = function.timer.schedule.next_after(now)
         monitored = (
             function.timer.use_monitor
-            and function.timer.schedule.next_after(first) - first >= SHORTEST_MONITORED
+            and function.timer.schedule.next_after(first) - first >= MIN_MONITORED_INTERVAL
         )
         timer = TimerTrigger(function, monitored, next=to_micros(first), early=early)
         if monitored:
@@ -127,7 +127,7 @@ class Schedules:
             try:
                 if timer.monitored:
                     self._store.save_schedule(timer.function.name, timer.last, timer.next)
-            except StoreClosed:
+            except StoreClosedError:
                 return
             done()
 

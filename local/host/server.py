@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from .errors import PortTaken
+from .errors import PortInUseError
 from .front import Front, host_allowed
 from .http_messages import HostRequest, HostResponse
 
@@ -61,7 +61,7 @@ class Server:
             await web.TCPSite(self._runner, "127.0.0.1", port).start()
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
-            raise PortTaken(f"Port {port} on 127.0.0.1 cannot be opened: {reason}.") from None
+            raise PortInUseError(f"Port {port} on 127.0.0.1 cannot be opened: {reason}.") from None
         return int(self._runner.addresses[0][1])
 
     def stop(self) -> None:
@@ -117,7 +117,7 @@ async def _body(request: web.Request, limit: int | None) -> bytes | None:
     return b"".join(parts)
 
 
-class _OneLine(logging.Filter):
+class _OneLineFilter(logging.Filter):
     """What is no HTTP, and a caller that has gone, are not worth a stack trace."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -135,7 +135,7 @@ class _OneLine(logging.Filter):
 def _server_log() -> logging.Logger:
     server_log = logging.getLogger(f"{__name__}.http")
     if not server_log.filters:
-        server_log.addFilter(_OneLine())
+        server_log.addFilter(_OneLineFilter())
     return server_log
 
 

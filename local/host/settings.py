@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import AppRefused
+from .errors import UnsupportedAppError
 from .versions import FAILURES, STRATEGIES, VersionRule
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def read_host_json(
         )
     hub_name = resolve(str(durable.get("hubName", DEFAULT_HUB)), environ, "host.json: hubName")
     if not _HUB_NAME.fullmatch(hub_name):
-        raise AppRefused(
+        raise UnsupportedAppError(
             f"host.json: the task hub name '{hub_name}' is not valid: 3 to 45 letters and digits, a letter first."
         )
     return HostOptions(
@@ -118,7 +118,7 @@ def _timeout(text: Any) -> float | None:
     parts = [float(part or 0) for part in found.groups()] if found else [0.0] * 4
     seconds = sum(part * size for part, size in zip(parts, (86_400, 3_600, 60, 1), strict=True))
     if not seconds:
-        raise AppRefused(
+        raise UnsupportedAppError(
             f"host.json: functionTimeout must be a time span such as 00:10:00, or -1 for no limit, not {text!r}."
         )
     return seconds
@@ -127,7 +127,7 @@ def _timeout(text: Any) -> float | None:
 def _limit(durable: Mapping[str, Any], name: str) -> int:
     value = durable.get(name, DEFAULT_LIMIT)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise AppRefused(
+        raise UnsupportedAppError(
             f"host.json: extensions.durableTask.{name} must be a whole number of at least 1, not {value!r}."
         )
     return value
@@ -138,7 +138,7 @@ def _choice(durable: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> 
     for choice in allowed:
         if value.lower() == choice.lower():
             return choice
-    raise AppRefused(
+    raise UnsupportedAppError(
         f"host.json: extensions.durableTask.{name} must be one of {', '.join(allowed)}, not {value!r}."
     )
 
@@ -146,7 +146,7 @@ def _choice(durable: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> 
 def _section(content: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     section = content.get(name) or {}
     if not isinstance(section, Mapping):
-        raise AppRefused(f"host.json: {name} must be an object.")
+        raise UnsupportedAppError(f"host.json: {name} must be an object.")
     return section
 
 
@@ -154,9 +154,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as error:
-        raise AppRefused(f"{path.name} is not valid JSON: {error}") from None
+        raise UnsupportedAppError(f"{path.name} is not valid JSON: {error}") from None
     if not isinstance(content, dict):
-        raise AppRefused(f"{path.name} must hold a JSON object.")
+        raise UnsupportedAppError(f"{path.name} must hold a JSON object.")
     return content
 
 
@@ -169,7 +169,9 @@ def resolve(text: str, environ: Mapping[str, str], where: str) -> str:
 
     def value(found: re.Match[str]) -> str:
         if found[1] not in environ:
-            raise AppRefused(f"{where} refers to the setting {found[1]}, which is not set.")
+            raise UnsupportedAppError(
+                f"{where} refers to the setting {found[1]}, which is not set."
+            )
         return environ[found[1]]
 
     return _SETTING.sub(value, text)
@@ -181,7 +183,9 @@ def read_local_settings(path: Path) -> dict[str, str]:
         return {}
     content = _read_json(path)
     if content.get("IsEncrypted"):
-        raise AppRefused("local.settings.json is encrypted; the local host reads plain files only.")
+        raise UnsupportedAppError(
+            "local.settings.json is encrypted; the local host reads plain files only."
+        )
     return {str(name): str(value) for name, value in (content.get("Values") or {}).items()}
 
 

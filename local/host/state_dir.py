@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
-from .errors import HostError, StateInUse
+from .errors import HostError, StateInUseError
 
 
 class StateDir:
@@ -25,7 +25,9 @@ class StateDir:
         if not _lock(self._file):
             holder = self._holder()
             self._file.close()
-            raise StateInUse(f"The state folder {path} is in use by another local host: {holder}.")
+            raise StateInUseError(
+                f"The state folder {path} is in use by another local host: {holder}."
+            )
         self.announce(None)
 
     def database(self, hub: str) -> Path:

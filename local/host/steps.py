@@ -12,7 +12,7 @@ from .new_instances import child_instance, next_generation
 from .records import Instance, Message, Step, Work
 from .timestamps import parse_utc, to_micros
 
-SHOWN = 5
+MAX_SHOWN_EVENTS = 5
 
 
 @dataclass(frozen=True)
@@ -120,19 +120,19 @@ def describe(
         for event in past
         if "Name" in event and event["EventId"] >= 0
     }
-    heard = [_heard(event, names) for event in fresh[1:]]
+    heard = [_describe_event(event, names) for event in fresh[1:]]
     counted = [
         f"{heard.count(text)} x {text}" if heard.count(text) > 1 else text
         for text in dict.fromkeys(heard)
     ]
-    wants = [_wanted(decision, step) for decision in outcome.decisions]
+    wants = [_describe_decision(decision, step) for decision in outcome.decisions]
     wanted = [
         f"{wants.count(text)} x {text}" if wants.count(text) > 1 else text
         for text in dict.fromkeys(wants)
     ]
     for texts in (counted, wanted):
-        if len(texts) > SHOWN:
-            texts[SHOWN:] = [f"{len(texts) - SHOWN} more"]
+        if len(texts) > MAX_SHOWN_EVENTS:
+            texts[MAX_SHOWN_EVENTS:] = [f"{len(texts) - MAX_SHOWN_EVENTS} more"]
     ended = outcome.status or ("Suspended" if outcome.suspended else "")
     following = ", ".join([*wanted, ended] if ended else wanted) or "waits"
     text = f": {str(outcome.output)[:300]}" if outcome.status == "Failed" else ""
@@ -142,17 +142,17 @@ def describe(
     )
 
 
-def _heard(event: Event, names: dict[int, str]) -> str:
+def _describe_event(event: Event, names: dict[int, str]) -> str:
     kind = EventType(event["EventType"])
     if (task_id := event.get("TaskScheduledId")) is not None:
         failed = kind in (EventType.TASK_FAILED, EventType.SUB_ORCHESTRATION_FAILED)
         return f"{names.get(task_id, '?')} {'failed' if failed else 'done'}"
     if kind == EventType.EVENT_RAISED:
         return f"event {event['Name']}"
-    return _HEARD.get(kind, kind.name.lower())
+    return _EVENT_DESCRIPTIONS.get(kind, kind.name.lower())
 
 
-def _wanted(decision: Decision, step: Step) -> str:
+def _describe_decision(decision: Decision, step: Step) -> str:
     match decision:
         case ScheduleActivity():
             return f"activity {decision.name}"
@@ -171,7 +171,7 @@ def _wanted(decision: Decision, step: Step) -> str:
             return f"wait {max(0.0, (decision.fire_at - now).total_seconds()):g} s"
 
 
-_HEARD = {
+_EVENT_DESCRIPTIONS = {
     EventType.EXECUTION_STARTED: "starts",
     EventType.TIMER_FIRED: "wait over",
     EventType.EXECUTION_TERMINATED: "terminate",

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .database import opened, trouble
+from .database import database_error_text, open_database
 from .history import Event
 from .records import LIVE, Filter, Instance, Message, NewInstance, Parent, Step, Work, Written
 
@@ -27,7 +27,7 @@ _DELETIONS = tuple(
 )
 
 
-class StoreClosed(Exception):
+class StoreClosedError(Exception):
     """The host has stopped; what was to be written stays undone, as after a kill."""
 
 
@@ -44,7 +44,7 @@ class Store:
         """
         self._closed_because = "the host has stopped"
         self._path, self._now, self._failed, self._lock = path, now, failed, threading.RLock()
-        self._db: sqlite3.Connection | None = opened(path)
+        self._db: sqlite3.Connection | None = open_database(path)
 
     def close(self) -> None:
         with self._lock:
@@ -56,7 +56,7 @@ class Store:
     def _reading(self) -> Iterator[sqlite3.Connection]:
         with self._lock:
             if self._db is None:
-                raise StoreClosed(self._closed_because)
+                raise StoreClosedError(self._closed_because)
             yield self._db
 
     @contextmanager
@@ -67,19 +67,19 @@ class Store:
                 yield db
                 db.execute("COMMIT")
             except sqlite3.Error as error:
-                self._give_up(db, error)
+                self._fail(db, error)
             except BaseException:
                 db.execute("ROLLBACK")
                 raise
 
-    def _give_up(self, db: sqlite3.Connection, error: sqlite3.Error) -> NoReturn:
+    def _fail(self, db: sqlite3.Connection, error: sqlite3.Error) -> NoReturn:
         """What is on disk is whole, as after a kill; to go on with half of it in memory would not be."""
         db.close()  # undoes what was not committed
         self._db = None
-        text = self._closed_because = trouble(self._path, error)
+        text = self._closed_because = database_error_text(self._path, error)
         if self._failed is not None:
             self._failed(text)
-        raise StoreClosed(text) from error
+        raise StoreClosedError(text) from error
 
     # -- reading --------------------------------------------------------------
 
@@ -117,7 +117,7 @@ class Store:
                 for row_id, eid, due, body in rows
             ]
 
-    def instances_with_mail(self) -> list[str]:
+    def instances_with_messages(self) -> list[str]:
         with self._reading() as db:
             return [
                 iid

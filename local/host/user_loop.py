@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
-CLOSING_SECONDS = 10.0
+CLOSE_TIMEOUT_SECONDS = 10.0
 SDK_HTTP_MODULE = "azure.durable_functions.models.utils.http_utils"
 
 
@@ -60,7 +60,7 @@ class UserLoop:
 
     def _close_session(self) -> None:
         try:
-            self.submit(_close_sdk_session()).result(CLOSING_SECONDS)
+            self.submit(_close_sdk_session()).result(CLOSE_TIMEOUT_SECONDS)
         except TimeoutError:
             log.warning(
                 "async code of the app blocks its event loop; the SDK's HTTP session stays open"
@@ -71,7 +71,7 @@ class UserLoop:
             return
         self._close_session()
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(CLOSING_SECONDS)
+        self._thread.join(CLOSE_TIMEOUT_SECONDS)
         if not self._thread.is_alive():
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
             self.loop.close()

@@ -8,13 +8,13 @@ from typing import TypeVar
 
 from .clock import Clock, VirtualClock
 from .engine import Engine
-from .errors import WaitTimedOut
+from .errors import WaitTimeoutError
 from .records import Filter
 from .store import Store
 from .traffic import Traffic
 
 Found = TypeVar("Found")
-LISTED = 10
+MAX_LISTED_INSTANCES = 10
 
 
 class Waiting:
@@ -55,7 +55,7 @@ class Waiting:
             if found := predicate():
                 return found
             if time.monotonic() > deadline:
-                raise self._in_vain(what)
+                raise self._timeout_error(what)
             if (
                 isinstance(self._clock, VirtualClock)
                 and self.idle()
@@ -63,9 +63,11 @@ class Waiting:
             ):
                 due = self._engine.next_due()
                 if limit is not None and (due is None or due > limit):
-                    raise WaitTimedOut(f"Waited until {limit} for {what}. {self._live_instances()}")
+                    raise WaitTimeoutError(
+                        f"Waited until {limit} for {what}. {self._live_instances()}"
+                    )
                 if due is None:
-                    raise WaitTimedOut(
+                    raise WaitTimeoutError(
                         f"Waited for {what}, but nothing is left to happen. {self._live_instances()}"
                     )
                 self._jump(self._clock, due)
@@ -92,10 +94,10 @@ class Waiting:
 
     def _wait_for_change(self, version: int, deadline: float, what: str) -> None:
         if not self._traffic.wait_beyond(version, max(0.0, deadline - time.monotonic())):
-            raise self._in_vain(what)
+            raise self._timeout_error(what)
 
-    def _in_vain(self, what: str) -> WaitTimedOut:
-        return WaitTimedOut(
+    def _timeout_error(self, what: str) -> WaitTimeoutError:
+        return WaitTimeoutError(
             f"Waited in vain for {what}; the host's clock shows {self._clock.now()}. {self._live_instances()}"
         )
 
@@ -103,11 +105,11 @@ class Waiting:
         live = [instance for instance in self._store.instances(Filter()) if instance.live]
         listed = ", ".join(
             f"{instance.instance_id} ({instance.name}, {instance.status})"
-            for instance in live[:LISTED]
+            for instance in live[:MAX_LISTED_INSTANCES]
         )
-        return f"Live instances: {listed or 'none'}{', ...' if len(live) > LISTED else ''}."
+        return f"Live instances: {listed or 'none'}{', ...' if len(live) > MAX_LISTED_INSTANCES else ''}."
 
-    async def for_end_of(self, instance_id: str, seconds: float) -> None:
+    async def wait_for_end(self, instance_id: str, seconds: float) -> None:
         """Returns when the instance has ended or the (real) time is over; for the start-and-wait call, on the server loop."""
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()

@@ -15,12 +15,12 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from .calls_under_way import Call, CallsUnderWay
 from .descriptions import index_of
-from .errors import AppRefused, HostError
+from .errors import HostError, UnsupportedAppError
 from .frames import Header, Sender, packed, received
 from .functions import AppFunction, FunctionIndex
 from .http_messages import HostRequest, HostResponse
+from .pending_calls import Call, PendingCalls
 from .worker_main import WorkerOptions
 
 log = logging.getLogger(__name__)
@@ -36,8 +36,8 @@ from {PACKAGE}.worker_main import main
 sys.path.remove({IMPORT_ROOT!r})
 main()
 """
-MOST_FAILED_STARTS = 3
-END_SECONDS = 10.0
+MAX_FAILED_STARTS = 3
+EXIT_TIMEOUT_SECONDS = 10.0
 
 
 class Worker:
@@ -56,7 +56,7 @@ class Worker:
             client_binding,
             gone_for_good,
         )
-        self._under_way = CallsUnderWay(timeout, self._kill)
+        self._under_way = PendingCalls(timeout, self._kill)
         self._lock = threading.Lock()
         self._stopping = False
         self._failed_starts = 0
@@ -106,7 +106,7 @@ class Worker:
         if "functions" in header:
             return index_of(header["functions"])
         code = self._reap()
-        raise AppRefused(
+        raise UnsupportedAppError(
             header.get("refused")
             or f"The app ended the worker process while it was imported: {exit_text(code)}."
         )
@@ -134,7 +134,7 @@ class Worker:
         self._frames.close()
         self._connection.close()
         try:
-            return self._process.wait(END_SECONDS)
+            return self._process.wait(EXIT_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             self._kill()
             return self._process.wait()
@@ -168,7 +168,7 @@ class Worker:
     def _start_again(self) -> bool:
         self._failed_starts += 1
         try:
-            if self._failed_starts > MOST_FAILED_STARTS:
+            if self._failed_starts > MAX_FAILED_STARTS:
                 raise HostError(
                     f"The worker process ended {self._failed_starts} times without finishing a call."
                 )

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import failure_texts, logs, sdk_patches
-from .descriptions import described
-from .errors import AppRefused
+from .descriptions import describe_function
+from .errors import UnsupportedAppError
 from .frames import Header, Sender, packed, received
 from .functions import FunctionIndex, index_app, load_app
 from .http_messages import HostRequest, HostResponse
@@ -26,7 +26,7 @@ from .invocation import Invoker
 from .user_loop import UserLoop
 
 EPISODE_THREADS = 4
-FIRST_TO_KILL = "1000"
+MAX_OOM_SCORE = "1000"
 running: contextvars.ContextVar[int | None] = contextvars.ContextVar("running", default=None)
 
 
@@ -59,12 +59,12 @@ def main() -> None:
     sender = Sender(connection)
     try:
         index = _load(options)
-    except AppRefused as refused:
+    except UnsupportedAppError as refused:
         sender.send(packed({"refused": str(refused)}))
         sender.close()
         connection.close()
         return
-    sender.send(packed({"functions": [described(function) for function in index.all]}))
+    sender.send(packed({"functions": [describe_function(function) for function in index.all]}))
     _Worker(Path(options.root), index, sender).serve(connection)
 
 
@@ -80,7 +80,7 @@ def _limit_memory(megabytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (megabytes * 2**20, megabytes * 2**20))
     score = Path("/proc/self/oom_score_adj")
     if score.exists():
-        score.write_text(FIRST_TO_KILL, encoding="ascii")
+        score.write_text(MAX_OOM_SCORE, encoding="ascii")
 
 
 class _Worker:

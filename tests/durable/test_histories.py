@@ -13,7 +13,7 @@ import pytest
 from local.azurite import Azurite
 from local.host.functions import index_app
 from local.host.history import EventType
-from local.host.replay import NonDeterminism, replay_history
+from local.host.replay import NonDeterminismError, replay_history
 from tests.histories.record import FOLDER, RECORDINGS, record
 from tests.support.app_environment import ENVIRONMENT, ROOT, load_function_app
 
@@ -138,7 +138,7 @@ def test_a_changed_orchestrator_is_found(
     name: str, orchestrator: str, kind: EventType, number: int, changes: Any
 ) -> None:
     """The history of a version that decided otherwise does not replay: so neither would today's after such a change."""
-    with pytest.raises(NonDeterminism):
+    with pytest.raises(NonDeterminismError):
         replay(tampered(one_of(name, orchestrator), kind, number, **changes))
 
 
@@ -146,7 +146,7 @@ def test_a_missing_step_is_found() -> None:
     run = copy.deepcopy(one_of("two_rounds", "export_run"))
     scheduled = [event for event in run["events"] if event["EventType"] == EventType.TASK_SCHEDULED]
     run["events"].remove(scheduled[-1])
-    with pytest.raises(NonDeterminism):
+    with pytest.raises(NonDeterminismError):
         replay(run)
 
 
@@ -157,7 +157,7 @@ def test_another_ending_is_found() -> None:
     )
     ended["OrchestrationStatus"] = "Completed"
     with pytest.raises(
-        NonDeterminism, match="the recorded run ended Completed, the code now leaves it Failed"
+        NonDeterminismError, match="the recorded run ended Completed, the code now leaves it Failed"
     ):
         replay(run)
 

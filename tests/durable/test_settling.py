@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from local.azurite import Azurite
-from local.host.errors import FunctionFailed
+from local.host.errors import FunctionFailedError
 from shared.ledger.claims import claim, create_run
 from shared.ledger.outcomes import close_run
 from shared.services import install
@@ -494,7 +494,7 @@ def test_one_lock_that_cannot_be_judged_does_not_keep_the_others_from_it(
 
     killed = False
     get_hooked_tables(env).hook = kill
-    with pytest.raises(FunctionFailed):  # the operator is told
+    with pytest.raises(FunctionFailedError):  # the operator is told
         settle(env)
     get_hooked_tables(env).hook = None
     assert {view(env, run_id)["outcome"] for run_id in (first, second)} == {None, "failed"}

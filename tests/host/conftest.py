@@ -33,7 +33,7 @@ SETTINGS = {
 
 
 @dataclass
-class Answer:
+class HttpResult:
     status: int
     headers: dict[str, str]
     body: bytes
@@ -48,7 +48,7 @@ def call(
     path: str,
     content: Any = None,
     headers: dict[str, str] | None = None,
-) -> Answer:
+) -> HttpResult:
     """One request over a real connection. `content` is sent as JSON, bytes as they are."""
     connection = http.client.HTTPConnection(urlsplit(base_url).netloc, timeout=30)
     body, all_headers = content, dict(headers or {})
@@ -58,7 +58,7 @@ def call(
     try:
         connection.request(method, path, body, all_headers)
         response = connection.getresponse()
-        return Answer(
+        return HttpResult(
             response.status,
             {name.lower(): value for name, value in response.getheaders()},
             response.read(),
@@ -78,7 +78,7 @@ class Web:
 
     def call(
         self, method: str, path: str, content: Any = None, headers: dict[str, str] | None = None
-    ) -> Answer:
+    ) -> HttpResult:
         return call(self.base_url, method, path, content, headers)
 
     def start(self, name: str, content: Any = None, instance_id: str | None = None) -> str:
@@ -90,7 +90,7 @@ class Web:
 
     def manage(
         self, method: str, path: str, content: Any = None, headers: dict[str, str] | None = None
-    ) -> Answer:
+    ) -> HttpResult:
         return self.call(method, f"{MANAGEMENT}/{path}", content, headers)
 
     def status(self, instance_id: str, query: str = "") -> Any:

@@ -52,7 +52,7 @@ def test_a_full_disk_ends_in_one_message_and_a_consistent_state(tmp_path: Path) 
 
 
 def test_a_locked_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("local.host.database.LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("local.host.database.LOCK_TIMEOUT_SECONDS", 0.05)
     reasons: list[str] = []
     with LocalHost(app, state_dir=tmp_path, failed=reasons.append) as host:
         other = sqlite3.connect(tmp_path / HUB, isolation_level=None)

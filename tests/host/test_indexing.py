@@ -11,7 +11,7 @@ import azure.durable_functions as df
 import azure.functions as func
 import pytest
 
-from local.host import AppRefused, HostError, LocalHost
+from local.host import HostError, LocalHost, UnsupportedAppError
 from local.host.settings import read_host_json
 
 from .conftest import ROOT
@@ -20,7 +20,7 @@ from .conftest import ROOT
 def refused(build: Callable[[df.DFApp], object], **options: object) -> str:
     app = df.DFApp()
     build(app)
-    with pytest.raises(AppRefused) as found:
+    with pytest.raises(UnsupportedAppError) as found:
         LocalHost(app, **options).start()  # type: ignore[arg-type]
     return str(found.value)
 
@@ -100,7 +100,7 @@ def same_routes(app: df.DFApp) -> None:
         (queue, "Function 'on_message' uses queue triggers"),
         (blob_input, "Function 'read' uses the binding blob"),
         (retry_policy, "Function 'nightly' has a retry policy"),
-        (bad_schedule, "'0 0 25 * * *': 25 is no hour: it must be 0 to 23"),
+        (bad_schedule, "'0 0 25 * * *': 25 is not a valid hour: it must be from 0 to 23"),
         (missing_setting, "its schedule refers to the setting NO_SUCH_SETTING, which is not set"),
         (unbound_parameter, "Function 'handler' has parameters without a binding: other"),
         (wrong_parameter, "Function 'act' has parameters without a binding: other"),
@@ -143,7 +143,7 @@ def test_host_json(content: dict[str, object], text: str | None) -> None:
     if text is None:
         assert read_host_json(content, {}).route_prefix == "api"
         return
-    with pytest.raises(AppRefused, match=text):
+    with pytest.raises(UnsupportedAppError, match=text):
         read_host_json(content, {})
 
 
@@ -207,5 +207,5 @@ def test_a_return_annotation_that_azure_would_not_load() -> None:
     def silent(req: func.HttpRequest) -> None:
         return None
 
-    with pytest.raises(AppRefused, match="'silent' says that it returns NoneType"):
+    with pytest.raises(UnsupportedAppError, match="'silent' says that it returns NoneType"):
         LocalHost(app).start()

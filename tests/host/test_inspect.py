@@ -56,14 +56,14 @@ def test_the_tree_of_an_instance(state: Path, capsys: pytest.CaptureFixture[str]
     assert main(["inspect", "--state-dir", str(state), "the-family"]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert lines == [
-        "the-family family Completed began 2026-01-01 00:00:00, 5 min 0 s",
+        "the-family family Completed started 2026-01-01 00:00:00, 5 min 0 s",
         "+0.000 s activity shaky failed: Activity function 'shaky' failed: ValueError: planned",
         "+0.000 s wait 30.0 s after a failure of shaky 30.0 s over",
         "+30.000 s activity shaky, attempt 2 failed: Activity function 'shaky' failed: ValueError: planned",
         "+30.000 s wait 30.0 s after a failure of shaky 30.0 s over",
         "+0:01:00 activity shaky, attempt 3 7",
         '+0:01:00 child kid 2 min 0 s "grown"',
-        "the-kid kid Completed began 2026-01-01 00:01:00, 2 min 0 s",
+        "the-kid kid Completed started 2026-01-01 00:01:00, 2 min 0 s",
         "+0.000 s wait 2 min 0 s 2 min 0 s over",
         'output: "grown"',
         '+0:05:00 event go {"a": 1}',
@@ -78,8 +78,8 @@ def test_the_list_of_instances(state: Path, capsys: pytest.CaptureFixture[str]) 
         assert main(["inspect", "--state-dir", str(state)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "testhubname: 2 instances",
-        "  the-family  family  Completed  began 2026-01-01 00:00:00, 5 min 0 s",
-        "    the-kid  kid  Completed  began 2026-01-01 00:01:00, 2 min 0 s",
+        "  the-family  family  Completed  started 2026-01-01 00:00:00, 5 min 0 s",
+        "    the-kid  kid  Completed  started 2026-01-01 00:01:00, 2 min 0 s",
     ]
 
 

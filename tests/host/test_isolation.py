@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from local.host import AppRefused, LocalHost
-from local.host.calls import EndedByHost
+from local.host import LocalHost, UnsupportedAppError
+from local.host.calls import FunctionTerminatedError
 from local.host.isolation import Isolation
 from local.host.worker import exit_text
 
@@ -165,14 +165,14 @@ def test_an_app_that_cannot_be_loaded_is_refused_from_there_too(tmp_path: Path) 
     (tmp_path / "function_app.py").write_text(
         "import azure.functions as func\napp = func.FunctionApp()\n1 / 0\n"
     )
-    with pytest.raises(AppRefused, match=r"function_app.py:3: ZeroDivisionError"):
+    with pytest.raises(UnsupportedAppError, match=r"function_app.py:3: ZeroDivisionError"):
         LocalHost(tmp_path, isolated=Isolation()).start()
 
 
 def test_an_app_that_ends_its_process_on_import(tmp_path: Path) -> None:
     (tmp_path / "function_app.py").write_text("import os\nos._exit(4)\n")
     with pytest.raises(
-        AppRefused,
+        UnsupportedAppError,
         match=r"ended the worker process while it was imported: python exited with code 4",
     ):
         LocalHost(tmp_path, isolated=Isolation()).start()
@@ -200,7 +200,7 @@ def test_exit_texts() -> None:
         "python exited with code 1 (0x1)",
         "python exited with code 137 (0x89)",
     ]
-    assert str(EndedByHost("x")) == "x"
+    assert str(FunctionTerminatedError("x")) == "x"
 
 
 def test_the_sample_app_runs_in_a_worker_as_it_does_here() -> None:

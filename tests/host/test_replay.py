@@ -7,7 +7,7 @@ from typing import Any
 import azure.durable_functions as df
 import pytest
 
-from local.host import LocalHost, NonDeterminism, VirtualClock, replay_history
+from local.host import LocalHost, NonDeterminismError, VirtualClock, replay_history
 from local.host.history import EventType
 
 from .conftest import START, sample_host
@@ -89,7 +89,7 @@ def test_the_same_code_replays(recorded: list[dict[str, Any]]) -> None:
 def test_changed_code_is_found(
     recorded: list[dict[str, Any]], changed: Callable[[Any], Any], text: str
 ) -> None:
-    with pytest.raises(NonDeterminism, match=text):
+    with pytest.raises(NonDeterminismError, match=text):
         replay_history(app_with(changed), "work", recorded)
 
 
@@ -101,7 +101,7 @@ def test_a_change_behind_the_recorded_part_is_allowed(recorded: list[dict[str, A
     waiting = recorded[: created + 2]
     decisions, outcome = replay_history(app_with(wider), "work", waiting)
     assert decisions == [] and outcome.status is None
-    with pytest.raises(NonDeterminism):
+    with pytest.raises(NonDeterminismError):
         replay_history(app_with(without_timer), "work", waiting)
 
 
@@ -114,7 +114,7 @@ def test_an_unfinished_history_gives_the_next_decisions(recorded: list[dict[str,
 
 
 def test_unknown_orchestrator(recorded: list[dict[str, Any]]) -> None:
-    with pytest.raises(NonDeterminism, match="no orchestrator named other"):
+    with pytest.raises(NonDeterminismError, match="no orchestrator named other"):
         replay_history(app_with(original), "other", recorded)
 
 

@@ -9,7 +9,7 @@ import azure.durable_functions as df
 import azure.functions as func
 import pytest
 
-from local.host import LocalHost, StateInUse, VirtualClock
+from local.host import LocalHost, StateInUseError, VirtualClock
 
 from .conftest import START
 
@@ -115,7 +115,7 @@ def test_one_host_for_each_state_folder(tmp_path: Path) -> None:
     gated = GatedApp()
     with (
         LocalHost(gated.app, state_dir=tmp_path),
-        pytest.raises(StateInUse, match="in use by another local host: process"),
+        pytest.raises(StateInUseError, match="in use by another local host: process"),
     ):
         LocalHost(gated.app, state_dir=tmp_path).start()
     with LocalHost(gated.app, state_dir=tmp_path):

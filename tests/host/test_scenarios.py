@@ -10,7 +10,7 @@ from typing import Any
 import azure.durable_functions as df
 import pytest
 
-from local.host import InstanceAlive, LocalHost, UnknownOrchestrator
+from local.host import InstanceExistsError, LocalHost, UnknownOrchestratorError
 from local.host.engine import EPISODE_THREADS
 from local.host.history import EventType
 
@@ -174,7 +174,7 @@ def test_24_unknown_orchestrator(host: LocalHost, web: Web) -> None:
     assert answer.json()["ExceptionMessage"].startswith(
         "The function 'nobody' doesn't exist, is disabled, or is not an orchestr"
     )
-    with pytest.raises(UnknownOrchestrator):
+    with pytest.raises(UnknownOrchestratorError):
         host.start_orchestration("inc")
 
 
@@ -218,7 +218,7 @@ def test_27_fixed_ids(host: LocalHost, web: Web) -> None:
         answer.json()["ExceptionMessage"]
         == "An Orchestration instance with the status Running already exists."
     )
-    with pytest.raises(InstanceAlive):
+    with pytest.raises(InstanceExistsError):
         host.start_orchestration("chain", 1, "fixed")
     assert host.wait("fixed")["output"] == {"won": "timer"}
     assert web.call("POST", "/api/start-once/chain/fixed", 2).status == 202

@@ -2,8 +2,8 @@
 
 import pytest
 
-from local.host import FunctionFailed, LocalHost
-from local.host.errors import AppRefused
+from local.host import FunctionFailedError, LocalHost
+from local.host.errors import UnsupportedAppError
 from local.host.routes import Route, best_match
 
 from .conftest import Web, call, sample_host
@@ -79,9 +79,9 @@ def test_routes() -> None:
     assert best_match(routes, "/runs") == []
     assert best_match(routes, "/api/runs/a%2Fb")[0][1] == {"id": "a/b"}
     for bad in ("runs/{id:regex(x)}", "runs/a{id}", "runs/{id"):
-        with pytest.raises(AppRefused):
+        with pytest.raises(UnsupportedAppError):
             Route.parse(bad, "api", "f")
-    with pytest.raises(AppRefused):
+    with pytest.raises(UnsupportedAppError):
         Route.parse("admin/x", "", "f")
 
 
@@ -144,5 +144,5 @@ def test_failing_timer_is_reported() -> None:
 
     with LocalHost(app) as host:
         for name, text in (("bad", "RuntimeError: as asked"), ("talks", "returned a value")):
-            with pytest.raises(FunctionFailed, match=text):
+            with pytest.raises(FunctionFailedError, match=text):
                 host.fire_timer(name)

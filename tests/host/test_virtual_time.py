@@ -7,7 +7,7 @@ from typing import Any
 import azure.durable_functions as df
 import pytest
 
-from local.host import LocalHost, VirtualClock, WaitTimedOut
+from local.host import LocalHost, VirtualClock, WaitTimeoutError
 
 from .conftest import START, sample_host
 
@@ -119,15 +119,15 @@ def test_waits_that_end_in_vain() -> None:
     with LocalHost(deterministic_app(), clock=VirtualClock(START)) as host:
         with pytest.raises(LookupError):
             host.wait("nobody")
-        with pytest.raises(WaitTimedOut, match="nothing is left to happen"):
+        with pytest.raises(WaitTimeoutError, match="nothing is left to happen"):
             host.run_until(lambda: False)
         host.start_orchestration("worker", 3600, "slow")
-        with pytest.raises(WaitTimedOut, match="slow \\(worker, Running\\)"):
+        with pytest.raises(WaitTimeoutError, match="slow \\(worker, Running\\)"):
             host.wait("slow", within=timedelta(minutes=30))
         assert host.wait("slow", within=timedelta(hours=4))["output"] == "done"
     with LocalHost(deterministic_app()) as real:
         real.start_orchestration("worker", 3600, "slow")
-        with pytest.raises(WaitTimedOut, match="Waited in vain for instance slow to end"):
+        with pytest.raises(WaitTimeoutError, match="Waited in vain for instance slow to end"):
             real.wait("slow", timeout_real_seconds=0.1)
         with pytest.raises(TypeError):
             real.advance(timedelta(seconds=1))

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from .calls import EndedByHost, FailedElsewhere, WorkerLost
+from .calls import FunctionTerminatedError, RemoteFunctionError, WorkerLostError
 
-FOR_GOOD = (
+NON_REPEATABLE_KINDS = (
     "activity",
     "timer",
     "http",
@@ -27,17 +27,17 @@ class Call:
     future: "Future[Any]" = field(default_factory=Future)
 
     def fail_elsewhere(self, kind: str, message: str, stack: str) -> None:
-        self.future.set_exception(FailedElsewhere(kind, message, stack))
+        self.future.set_exception(RemoteFunctionError(kind, message, stack))
 
 
-class CallsUnderWay:
+class PendingCalls:
     def __init__(self, timeout: float | None, kill_worker: Callable[[], None]) -> None:
         """`timeout`: functionTimeout in seconds; None: functions may take as long as they like."""
         self._timeout, self._kill_worker = timeout, kill_worker
         self._changed = threading.Condition()
         self._calls: dict[int, Call] = {}  # in the order of their deadlines
         self._ids = itertools.count(1)
-        self._guilty: tuple[int, str | None] | None = (
+        self._cause: tuple[int, str | None] | None = (
             None  # the call that ends the worker, and what it is told
         )
         self._closed: str | None = None
@@ -48,7 +48,7 @@ class CallsUnderWay:
         with self._changed:
             call = Call(next(self._ids), kind, name, time.monotonic() + (self._timeout or 0))
             if self._closed is not None:
-                call.future.set_exception(WorkerLost(self._closed))
+                call.future.set_exception(WorkerLostError(self._closed))
                 return call
             self._calls[call.id] = call
             if len(self._calls) == 1:
@@ -63,7 +63,7 @@ class CallsUnderWay:
         """This call has asked for the end of the process."""
         with self._changed:
             if call_id is not None:
-                self._guilty = (call_id, None)
+                self._cause = (call_id, None)
 
     def take_all(self) -> list[Call]:
         with self._changed:
@@ -76,18 +76,18 @@ class CallsUnderWay:
         Where nobody knows what ended it, a signal of the kernel for instance, all that acts fails, as in Azure.
         """
         with self._changed:
-            guilty, self._guilty = self._guilty, None
+            guilty, self._cause = self._cause, None
             self._changed.notify_all()
         if guilty is None:
-            acting = [call for call in calls if call.kind in FOR_GOOD] or calls
+            acting = [call for call in calls if call.kind in NON_REPEATABLE_KINDS] or calls
             failing = {call.id: exit_text for call in acting}
         else:
             failing = {guilty[0]: guilty[1] or exit_text}
         for call in calls:
             if (text := failing.get(call.id)) is not None:
-                call.future.set_exception(EndedByHost(text))
+                call.future.set_exception(FunctionTerminatedError(text))
             else:
-                call.future.set_exception(WorkerLost(f"the worker process ended: {exit_text}"))
+                call.future.set_exception(WorkerLostError(f"the worker process ended: {exit_text}"))
 
     def close(self, reason: str) -> None:
         """Nothing will be answered any more."""
@@ -96,7 +96,7 @@ class CallsUnderWay:
             calls, self._calls = list(self._calls.values()), {}
             self._changed.notify_all()
         for call in calls:
-            call.future.set_exception(WorkerLost(reason))
+            call.future.set_exception(WorkerLostError(reason))
 
     def _watch(self) -> None:
         assert self._timeout is not None
@@ -104,13 +104,13 @@ class CallsUnderWay:
         with self._changed:
             while self._closed is None:
                 first = next(iter(self._calls.values()), None)
-                if first is None or self._guilty is not None:
+                if first is None or self._cause is not None:
                     self._changed.wait()
                 elif (left := first.deadline - time.monotonic()) > 0:
                     self._changed.wait(left)
                 else:
                     text = f"Timeout value of {_clock(limit)} was exceeded by function: Functions.{first.name}"
-                    self._guilty = (first.id, text)
+                    self._cause = (first.id, text)
                     self._kill_worker()
 
 
