@@ -72,8 +72,8 @@ def files_of_container(connection_string: str, container: str, prefix: str) -> F
 
 def exports_in(files: Files) -> Iterator[LandedExport]:
     """Every key once, in the version that counts."""
-    found: dict[tuple[str, str, str, str], dict[str, dict[str, Callable[[], bytes]]]] = defaultdict(
-        lambda: defaultdict(dict)
+    files_by_key: dict[tuple[str, str, str, str], dict[str, dict[str, Callable[[], bytes]]]] = (
+        defaultdict(lambda: defaultdict(dict))
     )
     latest: dict[tuple[str, str, str, str], str] = {}
     for path, read in files.items():
@@ -88,8 +88,8 @@ def exports_in(files: Files) -> Iterator[LandedExport]:
         if part["name"] == "latest.json" and not part["version"]:
             latest[key] = str(json.loads(read())["version"])
         else:
-            found[key][part["version"] or ""][part["name"]] = read
-    for key, versions in sorted(found.items()):
+            files_by_key[key][part["version"] or ""][part["name"]] = read
+    for key, versions in sorted(files_by_key.items()):
         version = _applicable_version(versions, latest.get(key))
         blobs = versions[version]
         lines = {

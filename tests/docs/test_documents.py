@@ -50,7 +50,7 @@ def anchors(file: Path) -> set[str]:
 
 
 def diagrams() -> list[tuple[str, str]]:
-    found = [
+    diagrams_by_name = [
         (name_of(file), block)
         for file in DOCUMENTS
         for block in re.findall(
@@ -59,7 +59,7 @@ def diagrams() -> list[tuple[str, str]]:
             flags=re.MULTILINE | re.DOTALL,
         )
     ]
-    return [(f"{name}-{number}", block) for number, (name, block) in enumerate(found)]
+    return [(f"{name}-{number}", block) for number, (name, block) in enumerate(diagrams_by_name)]
 
 
 def targets() -> set[str]:

@@ -112,7 +112,7 @@ def test_called_functions_contain_activities_and_orchestrations() -> None:
 
 @pytest.mark.parametrize(("file", "kind", "name"), called_functions())
 def test_called_function_is_registered(file: str, kind: str, name: str) -> None:
-    """With an unknown name, the instance would keep the status Running for ever."""
+    """With an unknown name, the instance would keep the status Running forever."""
     assert index_app()["functions"].get(name) == kind
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,18 +15,6 @@ from msgraph.generated.models.partners.billing.attribute_set import AttributeSet
 from msgraph.generated.models.partners.billing.billing_period import BillingPeriod
 from msgraph.generated.models.partners.billing.manifest import Manifest
 from msgraph.generated.models.partners.billing.running_operation import RunningOperation
-from msgraph.generated.reports.partners.billing.reconciliation.billed.microsoft_graph_partners_billing_export import (
-    export_post_request_body as billed_reconciliation,
-)
-from msgraph.generated.reports.partners.billing.reconciliation.unbilled.microsoft_graph_partners_billing_export import (
-    export_post_request_body as unbilled_reconciliation,
-)
-from msgraph.generated.reports.partners.billing.usage.billed.microsoft_graph_partners_billing_export import (
-    export_post_request_body as billed_usage,
-)
-from msgraph.generated.reports.partners.billing.usage.unbilled.microsoft_graph_partners_billing_export import (
-    export_post_request_body as unbilled_usage,
-)
 from msgraph_core import GraphClientFactory
 
 NO_RETRY = RetryHandlerOption(max_retries=0, should_retry=False)
@@ -53,12 +42,10 @@ async def start(client: GraphServiceClient, key: str, current_month: str) -> str
     billing: Any = client.reports.partners.billing
     state, family = dataset.split("_")
     node = getattr(getattr(billing, family), state).microsoft_graph_partners_billing_export
-    module: Any = {
-        "billed_usage": billed_usage,
-        "unbilled_usage": unbilled_usage,
-        "billed_reconciliation": billed_reconciliation,
-        "unbilled_reconciliation": unbilled_reconciliation,
-    }[dataset]
+    module: Any = import_module(
+        f"msgraph.generated.reports.partners.billing.{family}.{state}"
+        ".microsoft_graph_partners_billing_export.export_post_request_body"
+    )
     body = module.ExportPostRequestBody(attribute_set=AttributeSet(attribute_set))
     if state == "billed":
         body.invoice_id = scope[0]
