@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import azure.durable_functions as df
 
-from shared.ledger.retention import EPOCH, PurgedUntil
+from shared.ledger.retention import FIRST_DAY, PurgedUntil
 from shared.messages import PurgeRequest, RetentionResult
 from shared.redaction import sanitize_exceptions
 from shared.services import services
@@ -39,7 +39,7 @@ async def purge_history(
     start = await done.get()
     if start >= edge:
         return {"more": False, "cursor": [], "removed": 0}
-    end = edge - timedelta(days=1) if start == EPOCH else start + timedelta(days=1)
+    end = edge - timedelta(days=1) if start == FIRST_DAY else start + timedelta(days=1)
     purged = await client.purge_instance_history_by(
         created_time_from=midnight(start),
         created_time_to=midnight(end) - timedelta(milliseconds=1),

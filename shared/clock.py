@@ -1,4 +1,4 @@
-"""What time it is: the only place outside tests that asks the operating system."""
+"""The clock of the app, and the format of times. Tests replace the clock."""
 
 import time
 from datetime import UTC, datetime
@@ -6,25 +6,33 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """`now` for what is recorded or compared with Microsoft's words; `monotonic` (seconds) for how long something took."""
+    """A source of time."""
 
     def now(self) -> datetime:
-        """Aware, in UTC."""
+        """Return the current time with the UTC time zone."""
         ...
 
-    def monotonic(self) -> float: ...
+    def monotonic(self) -> float:
+        """Return seconds from an arbitrary start, for the measurement of durations."""
+        ...
 
 
 class SystemClock:
+    """The clock of the operating system."""
+
     def now(self) -> datetime:
+        """Return the current time with the UTC time zone."""
         return datetime.now(UTC)
 
     def monotonic(self) -> float:
+        """Return seconds from an arbitrary start."""
         return time.monotonic()
 
 
 def iso(moment: datetime) -> str:
-    """`2026-11-08T09:37:00Z`, with a fraction only where there is one; sorts as text within one precision.
+    """Return a time as ISO 8601 in UTC, with a fraction only if it is not zero.
+
+    Strings of the same precision sort by time.
 
     >>> iso(datetime(2026, 11, 8, 9, 37, tzinfo=UTC))
     '2026-11-08T09:37:00Z'
@@ -33,6 +41,6 @@ def iso(moment: datetime) -> str:
 
 
 def parse_iso(text: str) -> datetime:
-    """The moment that iso() wrote, or any ISO 8601 time; one without a zone is UTC."""
+    """Return the time of an ISO 8601 string; a string without a time zone is in UTC."""
     moment = datetime.fromisoformat(text)
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Optimistic concurrency: read an item, write it only if nobody changed it, and retry on conflict."""
+"""Optimistic concurrency: conditional writes that are retried after a conflict."""
 
 import asyncio
 import random

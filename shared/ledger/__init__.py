@@ -1,1 +1,1 @@
-"""What happened: the tables in the partner's account. Locks, runs, versions, blobs, catalogue. Knows nothing of blobs' bytes."""
+"""The tables in the partner's storage account: runs, cycles, versions, blobs, catalogue and locks."""

@@ -1,4 +1,4 @@
-"""The backfill rows, beside the run rows: what was asked for, which runs it became, whether it is to end early."""
+"""The backfill rows in the runs table: the request, its runs, and whether it is cancelled."""
 
 import json
 from dataclasses import dataclass, field
@@ -12,7 +12,23 @@ from shared.ledger.tables import Tables
 
 @dataclass(frozen=True)
 class Backfill:
-    """`state`: starting, running, ended. `runs`: in the order of the plan. `settled`: keys that needed no run, by state."""
+    """A backfill.
+
+    Attributes:
+        backfill_id: The ID of the backfill, which is also its orchestration instance.
+        state: `starting`, `running` or `ended`.
+        first_month: The first billing month.
+        last_month: The last billing month, included.
+        datasets: The requested datasets.
+        requested_by: The caller.
+        started_at: ISO 8601 in UTC.
+        ended_at: ISO 8601 in UTC, or "".
+        cancel_requested_at: ISO 8601 in UTC, or "".
+        left_out: The invoices without a request and the reasons, as JSON; see shared/invoices.py.
+        runs: The run IDs, in the order of the plan.
+        settled: The number of export keys that needed no run, by state.
+        outcomes: The number of runs by outcome.
+    """
 
     backfill_id: str
     state: str
@@ -30,14 +46,18 @@ class Backfill:
 
     @property
     def cancelled(self) -> bool:
+        """Whether cancellation was requested."""
         return bool(self.cancel_requested_at)
 
 
 class Backfills:
+    """Access to the backfill rows."""
+
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
     async def insert(self, backfill: Backfill) -> bool:
+        """Insert a new backfill, and return False if its row already exists."""
         values = {
             "backfill_id": backfill.backfill_id,
             "state": backfill.state,
@@ -55,7 +75,7 @@ class Backfills:
     async def save_plan(
         self, backfill_id: str, runs: list[str], settled: dict[str, int], left_out: str
     ) -> None:
-        """Repeated, it writes the same."""
+        """Store the plan of a backfill. Idempotent."""
         await plan_lists.save(
             self._tables,
             *backfill_keys(backfill_id),
@@ -66,6 +86,7 @@ class Backfills:
         )
 
     async def save_result(self, backfill_id: str, outcomes: dict[str, int], at: str) -> None:
+        """Store the number of runs by outcome, and the end of the backfill."""
         await self._tables.merge(
             "runs",
             *backfill_keys(backfill_id),
@@ -73,18 +94,19 @@ class Backfills:
         )
 
     async def mark_cancelled(self, backfill_id: str, at: datetime) -> None:
-        """A mark that each lane reads before it begins a run; a second one changes nothing that matters."""
+        """Request the cancellation, which each lane reads before it starts a run. Idempotent."""
         await self._tables.merge(
             "runs", *backfill_keys(backfill_id), {"cancel_requested_at": iso(at)}
         )
 
     async def get(self, backfill_id: str) -> Backfill | None:
+        """Return a backfill, or None if it does not exist."""
         row = await self._tables.get("runs", *backfill_keys(backfill_id))
         if row is None:
             return None
         values = row.values
         runs, left_out = await plan_lists.load(self._tables, backfill_keys(backfill_id)[1], values)
-        texts = ("requested_by", "started_at", "ended_at", "cancel_requested_at")
+        optional = ("requested_by", "started_at", "ended_at", "cancel_requested_at")
         return Backfill(
             backfill_id=values["backfill_id"],
             state=values["state"],
@@ -95,5 +117,5 @@ class Backfills:
             runs=runs,
             settled=json.loads(values.get("settled", "{}")),
             outcomes=json.loads(values.get("outcomes", "{}")),
-            **{name: values.get(name, "") for name in texts},
+            **{name: values.get(name, "") for name in optional},
         )

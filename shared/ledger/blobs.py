@@ -1,4 +1,4 @@
-"""The blob rows: one per blob of a version, with what proves it. One transaction for the blobs of one activity."""
+"""The blob rows: the blobs of a version, with the facts that prove their content."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,12 +8,16 @@ from shared.exports import ExportKey
 from shared.ledger.keys import blob_partition, blob_row
 from shared.ledger.tables import Continuation, Row, RowFilter, Tables
 
-ROWS_A_QUERY = 10
+MAX_ROWS_PER_QUERY = 10  # a filter is limited to 15 comparisons
 
 
 @dataclass(frozen=True)
 class BlobRow:
-    """`ok` = proven; then all facts but md5 and columns are there. Sizes in bytes; md5 base64, sha256 hex."""
+    """A blob of a version.
+
+    If `ok` is true, the content of the blob is proven, and all facts except `md5` and `columns`
+    are set. Sizes are in bytes; `md5` is base64 and `sha256` hexadecimal.
+    """
 
     name: str
     ok: bool
@@ -25,15 +29,13 @@ class BlobRow:
     sha256: str = ""
     source_etag: str = ""
     encoding: str = ""
-    columns: str = ""  # names in the first line, comma-separated
+    columns: str = ""  # the column names in the first line, comma-separated
     copy_method: str = ""
     tries: int = 0
     seconds: float = 0.0
     code: str = ""
-    detail: str = ""  # one sentence: what went wrong, or why it was streamed
-    row_etag: str = field(
-        default="", compare=False
-    )  # of the row that was read; "" for one that is to be written
+    detail: str = ""  # why the copy failed, or why the blob was streamed
+    row_etag: str = field(default="", compare=False)  # not a column; "" for a new row
 
 
 FACTS = tuple(name for name in BlobRow.__dataclass_fields__ if name != "row_etag")
@@ -41,12 +43,14 @@ FACTS = tuple(name for name in BlobRow.__dataclass_fields__ if name != "row_etag
 
 @dataclass(frozen=True)
 class BlobTotals:
+    """The number of proven blobs, and the sums of their bytes and rows."""
+
     blobs: int
     bytes: int
     rows: int
 
 
-def _blob(row: Row) -> BlobRow:
+def _blob_from_row(row: Row) -> BlobRow:
     return BlobRow(
         **{fact: row.values[fact] for fact in FACTS if fact in row.values}, row_etag=row.etag
     )
@@ -57,10 +61,13 @@ def _values(row: BlobRow) -> dict[str, Any]:
 
 
 class Blobs:
+    """Access to the blob rows."""
+
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
     async def record(self, key: ExportKey, version: str, rows: Iterable[BlobRow]) -> None:
+        """Insert or update rows, in one transaction per 100 rows."""
         values: dict[str, Mapping[str, Any]] = {blob_row(row.name): _values(row) for row in rows}
         if values:
             await self._tables.upsert_many("blobs", blob_partition(key, version), values)
@@ -68,9 +75,19 @@ class Blobs:
     async def record_failure(
         self, key: ExportKey, version: str, row: BlobRow, known: BlobRow | None
     ) -> bool:
-        """Over the row that was `known` when the work began, or where there was none; False where somebody was quicker.
+        """Store the failure of a blob, unless the row was changed in the meantime.
 
-        An activity may run twice, and the slower one may fail where the other has landed: what is proven stays so.
+        An activity can run twice, and the slower execution can fail after the other one has
+        copied the blob. The row of a proven blob therefore stays.
+
+        Args:
+            key: The export key.
+            version: The version.
+            row: The row with the failure.
+            known: The row as it was read before the copy, or None if there was none.
+
+        Returns:
+            False if the row was changed since it was read.
         """
         partition, name = blob_partition(key, version), blob_row(row.name)
         if known is None:
@@ -81,9 +98,10 @@ class Blobs:
         )
 
     async def get_by_version(self, key: ExportKey, version: str) -> dict[str, BlobRow]:
-        """By name."""
+        """Return the rows of a version by blob name."""
         rows = [
-            _blob(row) async for row in self._tables.list("blobs", blob_partition(key, version))
+            _blob_from_row(row)
+            async for row in self._tables.list("blobs", blob_partition(key, version))
         ]
         return {row.name: row for row in rows}
 
@@ -96,39 +114,50 @@ class Blobs:
         limit: int,
         continuation: Continuation | None = None,
     ) -> tuple[list[BlobRow], Continuation | None]:
-        """In the order of the names' hashes, in one request. `ok`: only the proven ones, or only the others."""
-        where = RowFilter(equal={} if ok is None else {"ok": ok})
+        """Return a page of the rows of a version, ordered by the hash of the name.
+
+        Args:
+            key: The export key.
+            version: The version.
+            ok: Return only proven blobs (True) or only the others (False).
+            limit: The maximum number of rows.
+            continuation: The continuation of the previous page.
+        """
+        row_filter = RowFilter(equal={} if ok is None else {"ok": ok})
         page = await self._tables.get_page(
             "blobs",
             blob_partition(key, version),
-            where=where,
+            where=row_filter,
             limit=limit,
             continuation=continuation,
         )
-        return [_blob(row) for row in page.rows], page.continuation
+        return [_blob_from_row(row) for row in page.rows], page.continuation
 
     async def get(self, key: ExportKey, version: str, name: str) -> BlobRow | None:
+        """Return the row of a blob, or None if there is none."""
         row = await self._tables.get("blobs", blob_partition(key, version), blob_row(name))
-        return _blob(row) if row else None
+        return _blob_from_row(row) if row else None
 
     async def get_many(
         self, key: ExportKey, version: str, names: Sequence[str]
     ) -> dict[str, BlobRow]:
-        """By name, those of `names` that have a row; ten of them to a request."""
-        if len(names) == 1:  # by its keys: the cheapest there is
+        """Return the existing rows of some blobs by name, with one request per ten names."""
+        if len(names) == 1:  # a read by key is cheaper than a query
             row = await self.get(key, version, names[0])
             return {row.name: row} if row else {}
-        found = {}
-        for first in range(0, len(names), ROWS_A_QUERY):
-            where = RowFilter(
-                row_keys=[blob_row(name) for name in names[first : first + ROWS_A_QUERY]]
+        rows = {}
+        for first in range(0, len(names), MAX_ROWS_PER_QUERY):
+            row_filter = RowFilter(
+                row_keys=[blob_row(name) for name in names[first : first + MAX_ROWS_PER_QUERY]]
             )
-            async for read in self._tables.list("blobs", blob_partition(key, version), where=where):
-                found[read.values["name"]] = _blob(read)
-        return found
+            async for row_read in self._tables.list(
+                "blobs", blob_partition(key, version), where=row_filter
+            ):
+                rows[row_read.values["name"]] = _blob_from_row(row_read)
+        return rows
 
     async def totals(self, key: ExportKey, version: str) -> BlobTotals:
-        """Of the proven blobs so far: one request per thousand."""
+        """Return the totals of the proven blobs, with one request per 1,000 rows."""
         blobs = size = lines = 0
         async for row in self._tables.list(
             "blobs", blob_partition(key, version), select=("ok", "bytes", "rows")

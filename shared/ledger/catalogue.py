@@ -1,24 +1,29 @@
-"""The catalogue rows: what is landed, the newest version of every key. Derived from the version rows, so never wrong for long."""
+"""The catalogue table: the newest landed version and the last outcome of each export key.
+
+The rows are derived from the version rows, and every run that ends refreshes the row of its key.
+"""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, fields
 from typing import Any
 
 from shared.clock import parse_iso
-from shared.errors import InfrastructureError
 from shared.exports import Dataset, ExportKey, MonthScope
 from shared.ledger.keys import scope_key
 from shared.ledger.runs import Run
 from shared.ledger.tables import Continuation, Row, RowFilter, Tables
 from shared.ledger.versions import Version
 from shared.manifest import billing_month
-
-MOST_TRIES = 50
+from shared.optimistic_concurrency import CONFLICT, Conflict, update
 
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """`version` "" = nothing landed yet. `last_*` speak of the newest run that ended, whatever became of it."""
+    """A row of the catalogue table.
+
+    `version` is "" if no version has landed. The `last_*` columns describe the run that ended
+    last, whatever its outcome.
+    """
 
     key: str
     version: str = ""
@@ -43,31 +48,47 @@ class CatalogueEntry:
 
 
 COLUMNS = tuple(field.name for field in fields(CatalogueEntry))
+LAST_RUN_COLUMNS = ("last_outcome", "last_code", "last_run_id", "last_ended_at")
 
 
 class Catalogue:
+    """Access to the catalogue rows."""
+
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
     async def refresh(self, key: ExportKey, newest: Version | None, run: Run) -> None:
-        """Makes the row say what the version rows and this ended run say; repeated, it changes nothing."""
-        partition, row = key.dataset.value, scope_key(key)
-        for _ in range(MOST_TRIES):
-            there = await self._tables.get("catalogue", partition, row)
-            said = dict(there.values) if there else {}
-            wanted = _entry(key, newest, run, said)
-            if there is None:
-                if await self._tables.insert("catalogue", partition, row, wanted):
-                    return
-            elif all(said.get(name) == value for name, value in wanted.items()):
-                return
-            elif await self._tables.replace("catalogue", partition, row, wanted, there.etag):
-                return
-        raise InfrastructureError("catalogue_contended", "Catalogue")
+        """Update the row of an export key after a run has ended. Idempotent.
+
+        Args:
+            key: The export key.
+            newest: The newest complete version of the key.
+            run: The run that ended.
+        """
+        partition, row_key = key.dataset.value, scope_key(key)
+
+        async def write(row: Row | None) -> Conflict | None:
+            current = dict(row.values) if row else {}
+            values = _merge_values(key, newest, run, current)
+            if row is None:
+                etag = await self._tables.insert("catalogue", partition, row_key, values)
+            elif all(current.get(name) == value for name, value in values.items()):
+                return None
+            else:
+                etag = await self._tables.replace("catalogue", partition, row_key, values, row.etag)
+            return None if etag else CONFLICT
+
+        await update(
+            lambda: self._tables.get("catalogue", partition, row_key),
+            write,
+            contended_code="catalogue_contended",
+            component="Catalogue",
+        )
 
     async def get(self, key: ExportKey) -> CatalogueEntry | None:
+        """Return the entry of an export key, or None if no run of the key has ended."""
         row = await self._tables.get("catalogue", key.dataset.value, scope_key(key))
-        return _read(row) if row else None
+        return _entry_from_row(row) if row else None
 
     async def get_page(
         self,
@@ -77,31 +98,33 @@ class Catalogue:
         limit: int,
         continuation: Continuation | None = None,
     ) -> tuple[list[CatalogueEntry], Continuation | None]:
-        """The keys of a dataset in the order of their scopes, in one request."""
-        where = RowFilter(equal={"billing_month": billing_month} if billing_month else {})
+        """Return a page of the entries of a dataset, ordered by scope, in one request."""
+        row_filter = RowFilter(equal={"billing_month": billing_month} if billing_month else {})
         page = await self._tables.get_page(
-            "catalogue", dataset.value, where=where, limit=limit, continuation=continuation
+            "catalogue", dataset.value, where=row_filter, limit=limit, continuation=continuation
         )
-        return [_read(row) for row in page.rows], page.continuation
+        return [_entry_from_row(row) for row in page.rows], page.continuation
 
     async def list_by_dataset(self, dataset: Dataset) -> AsyncIterator[CatalogueEntry]:
+        """List the entries of a dataset, ordered by scope."""
         async for row in self._tables.list("catalogue", dataset.value):
-            yield _read(row)
+            yield _entry_from_row(row)
 
 
-def _read(row: Row) -> CatalogueEntry:
+def _entry_from_row(row: Row) -> CatalogueEntry:
     return CatalogueEntry(**{name: row.values[name] for name in COLUMNS if name in row.values})
 
 
-def _entry(
-    key: ExportKey, newest: Version | None, run: Run, said: dict[str, Any]
+def _merge_values(
+    key: ExportKey, newest: Version | None, run: Run, current: dict[str, Any]
 ) -> dict[str, Any]:
+    """Return the columns of the row after `run` has ended."""
     entry: dict[str, Any] = {"key": str(key), "attribute_set": key.attribute_set.value}
     if isinstance(key.scope, MonthScope):
         entry |= {"billing_month": str(key.scope.month), "currency_code": key.scope.currency}
     else:
         entry["invoice_id"] = key.scope.invoice_id
-    if newest is not None and not _is_behind(newest, said):
+    if newest is not None and not _is_older(newest, current):
         entry |= {
             "version": newest.version,
             "manifest_etag": newest.manifest_etag,
@@ -116,17 +139,12 @@ def _entry(
             "tie_out": newest.tie_out,
         }
         month = billing_month(run.root_directory) if run.version == newest.version else None
-        if month is not None:  # of a billed key, only its files' own directory says which
+        if month is not None:  # for billed keys, only the root directory contains the month
             entry.setdefault("billing_month", str(month))
-    entry = said | entry  # what is written replaces the row
-    ended = said.get("last_ended_at")
-    if ended and parse_iso(ended) > parse_iso(
-        run.ended_at
-    ):  # a run that was closed late says nothing new
-        return entry | {
-            name: said.get(name, "")
-            for name in ("last_outcome", "last_code", "last_run_id", "last_ended_at")
-        }
+    entry = current | entry  # `replace` deletes the columns that are not written
+    last_ended_at = current.get("last_ended_at")
+    if last_ended_at and parse_iso(last_ended_at) > parse_iso(run.ended_at):
+        return entry | {name: current.get(name, "") for name in LAST_RUN_COLUMNS}
     return entry | {
         "last_outcome": run.outcome,
         "last_code": run.code,
@@ -135,8 +153,8 @@ def _entry(
     }
 
 
-def _is_behind(newest: Version, said: dict[str, Any]) -> bool:
-    """Whether the row tells of a newer version than this caller saw: it moves forward only, as latest.json does."""
-    if not said.get("version"):
+def _is_older(version: Version, current: dict[str, Any]) -> bool:
+    """Return whether the row already contains a newer version than `version`."""
+    if not current.get("version"):
         return False
-    return newest.age[:2] < (parse_iso(said["created_at"]), parse_iso(said["first_seen"]))
+    return version.age[:2] < (parse_iso(current["created_at"]), parse_iso(current["first_seen"]))

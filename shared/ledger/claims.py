@@ -1,10 +1,9 @@
-"""Who may run: a run begins by claiming its key, from the HTTP starter and again, harmlessly, from its first activity."""
+"""The claim of an export key by a run, from the HTTP trigger and from the first activity."""
 
 from dataclasses import replace
 from datetime import datetime
 
 from shared.clock import iso
-from shared.errors import InfrastructureError
 from shared.ledger.ledger import Ledger
 from shared.ledger.locks import Lock
 from shared.ledger.outcomes import close_run
@@ -16,13 +15,12 @@ from shared.messages import (
     RunRequest,
     SupersededResult,
 )
+from shared.optimistic_concurrency import CONFLICT, Conflict, update
 from shared.telemetry import APP_VERSION
-
-MOST_TRIES = 50
 
 
 def create_run(request: RunRequest, now: datetime) -> Run:
-    """The first form of the run's row."""
+    """Return the run row for a request, as it is inserted."""
     return Run(
         run_id=request["run_id"],
         key=request["key"],
@@ -38,62 +36,71 @@ def create_run(request: RunRequest, now: datetime) -> Run:
 
 
 async def claim(
-    ledger: Ledger, wanted: Run, *, leave_trace: bool = True
+    ledger: Ledger, new_run: Run, *, leave_trace: bool = True
 ) -> ClaimedResult | EndedResult | CancelledResult | SupersededResult:
-    """Makes the key `wanted`'s, writes its row and says so; or says why not.
+    """Acquire the lock of the run's key and insert the run row. Idempotent.
 
-    Idempotent: the lock's row says whose the key is and the run's row is inserted once, so a repeated claim finds its
-    own. A crash between the two leaves a lock without a row; the next claim of the same run writes it. With
-    `leave_trace` a run that may not go on gets its row and outcome here; without, nothing of it remains.
+    If the process ends between the two writes, the lock exists without a run row, and the next
+    claim of the same run inserts the row.
+
+    Args:
+        ledger: The ledger.
+        new_run: The run; see `create_run`.
+        leave_trace: Whether a run that cannot claim its key gets a run row with its outcome. False
+            for an ID that was just generated, which also saves the request for an existing row.
+
+    Returns:
+        Whether the run holds its key, and otherwise the reason.
     """
     now = ledger.clock.now()
-    known = (
-        await ledger.runs.get(wanted.run_id) if leave_trace else None
-    )  # a starter has made the id just now
-    if known is not None and known.result is not None:
-        return {"status": "ended", "result": await close_run(ledger, wanted.run_id, known.result)}
-    if known is not None and known.cancelled:
-        await close_run(ledger, wanted.run_id, {"outcome": "cancelled", "code": "cancelled"})
+    existing = await ledger.runs.get(new_run.run_id) if leave_trace else None
+    if existing is not None and existing.result is not None:
+        result = await close_run(ledger, new_run.run_id, existing.result)
+        return {"status": "ended", "result": result}
+    if existing is not None and existing.cancelled:
+        await close_run(ledger, new_run.run_id, {"outcome": "cancelled", "code": "cancelled"})
         return {"status": "cancelled"}
     epoch = 0
     if ledger.locking:
         lock = await ledger.locks.acquire(
-            wanted.key,
-            wanted.run_id,
+            new_run.key,
+            new_run.run_id,
             ledger.hub,
             now,
-            lambda lock: _is_being_cancelled(ledger, lock),
+            lambda lock: _is_holder_cancelled(ledger, lock),
         )
-        if lock.run_id != wanted.run_id:
+        if lock.run_id != new_run.run_id:
             if leave_trace:
-                await ledger.runs.insert(replace(wanted, hub=ledger.hub))
+                await ledger.runs.insert(replace(new_run, hub=ledger.hub))
                 await close_run(
-                    ledger, wanted.run_id, {"outcome": "superseded", "live_run_id": lock.run_id}
+                    ledger, new_run.run_id, {"outcome": "superseded", "live_run_id": lock.run_id}
                 )
             return {"status": "superseded", "live_run_id": lock.run_id}
         epoch = lock.epoch
-        if known is not None and known.epoch == epoch:
-            return {"status": "claimed"}  # the starter did it all
-    if not await ledger.runs.insert(replace(wanted, hub=ledger.hub, epoch=epoch)):
-        await _adopt(ledger, wanted.run_id, epoch)
+        if existing is not None and existing.epoch == epoch:
+            return {"status": "claimed"}  # by the HTTP trigger
+    if not await ledger.runs.insert(replace(new_run, hub=ledger.hub, epoch=epoch)):
+        await _set_epoch(ledger, new_run.run_id, epoch)
     return {"status": "claimed"}
 
 
-async def _adopt(ledger: Ledger, run_id: str, epoch: int) -> None:
-    """The lock was freed between a first claim and its row, and is this run's again: its row must name the epoch of now."""
-    for _ in range(MOST_TRIES):
-        run = await ledger.runs.get(run_id)
-        if (
-            run is None
-            or run.result is not None
-            or run.epoch == epoch
-            or await ledger.runs.merge_if_unchanged(run, epoch=epoch)
-        ):
-            return
-    raise InfrastructureError("run_contended", "Run")
+async def _set_epoch(ledger: Ledger, run_id: str, epoch: int) -> None:
+    """Store the epoch of a lock that was released and acquired again before its run row existed."""
+
+    async def write(run: Run | None) -> Conflict | None:
+        if run is None or run.result is not None or run.epoch == epoch:
+            return None
+        return None if await ledger.runs.merge_if_unchanged(run, epoch=epoch) else CONFLICT
+
+    await update(
+        lambda: ledger.runs.get(run_id), write, contended_code="run_contended", component="Run"
+    )
 
 
-async def _is_being_cancelled(ledger: Ledger, lock: Lock) -> bool:
-    """A key whose live run is marked may be taken at once: the marked run ends at its next look and touches only its row."""
+async def _is_holder_cancelled(ledger: Ledger, lock: Lock) -> bool:
+    """Return whether the run that holds the lock is being cancelled.
+
+    Such a run can be replaced at once: its next activity ends it, and it writes only its own row.
+    """
     run = await ledger.runs.get(lock.run_id)
     return run is not None and run.cancelled

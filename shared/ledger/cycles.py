@@ -1,4 +1,4 @@
-"""The cycle rows, beside the run rows: which runs a cycle started and how they ended."""
+"""The cycle rows in the runs table: the runs that a cycle started, and their outcomes."""
 
 import json
 from dataclasses import dataclass, field
@@ -10,7 +10,19 @@ from shared.ledger.tables import Row, RowFilter, Tables
 
 @dataclass(frozen=True)
 class Cycle:
-    """`state`: starting, running, ended. `runs`: run ids in the order of the plan."""
+    """A cycle.
+
+    Attributes:
+        cycle_id: The ID of the cycle, which is also its orchestration instance.
+        state: `starting`, `running` or `ended`.
+        tick: The scheduled time.
+        requested_by: The caller, or "" for a scheduled cycle.
+        started_at: ISO 8601 in UTC.
+        ended_at: ISO 8601 in UTC, or "".
+        left_out: The invoices without a request and the reasons, as JSON; see shared/invoices.py.
+        runs: The run IDs, in the order of the plan.
+        outcomes: The number of runs by outcome.
+    """
 
     cycle_id: str
     state: str
@@ -18,18 +30,19 @@ class Cycle:
     requested_by: str = ""
     started_at: str = ""
     ended_at: str = ""
-    left_out: str = (
-        ""  # what of the invoice list is not asked for, and why: shared/invoices.py reads it
-    )
+    left_out: str = ""
     runs: list[str] = field(default_factory=list)
     outcomes: dict[str, int] = field(default_factory=dict)
 
 
 class Cycles:
+    """Access to the cycle rows."""
+
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
     async def insert(self, cycle: Cycle) -> bool:
+        """Insert a new cycle, and return False if its row already exists."""
         values = {
             "cycle_id": cycle.cycle_id,
             "state": cycle.state,
@@ -40,10 +53,11 @@ class Cycles:
         return await self._tables.insert("runs", *cycle_keys(cycle.cycle_id), values) is not None
 
     async def save_plan(self, cycle_id: str, runs: list[str], left_out: str = "") -> None:
-        """Repeated, it writes the same."""
+        """Store the runs of a cycle. Idempotent."""
         await plan_lists.save(self._tables, *cycle_keys(cycle_id), runs, left_out, state="running")
 
     async def save_result(self, cycle_id: str, outcomes: dict[str, int], at: str) -> None:
+        """Store the number of runs by outcome, and the end of the cycle."""
         await self._tables.merge(
             "runs",
             *cycle_keys(cycle_id),
@@ -51,15 +65,16 @@ class Cycles:
         )
 
     async def get(self, cycle_id: str) -> Cycle | None:
+        """Return a cycle, or None if it does not exist."""
         row = await self._tables.get("runs", *cycle_keys(cycle_id))
-        return None if row is None else await self._read(row)
+        return None if row is None else await self._cycle_from_row(row)
 
     async def newest(self, month: str) -> Cycle | None:
-        """The last cycle that began in a month (`yyyymm`), if one did."""
+        """Return the last cycle that started in a month (`yyyymm`), or None."""
         page = await self._tables.get_page("runs", f"cycle-{month}", where=RowFilter(), limit=1)
-        return await self._read(page.rows[0]) if page.rows else None
+        return await self._cycle_from_row(page.rows[0]) if page.rows else None
 
-    async def _read(self, row: Row) -> Cycle:
+    async def _cycle_from_row(self, row: Row) -> Cycle:
         values = row.values
         runs, left_out = await plan_lists.load(
             self._tables, cycle_keys(values["cycle_id"])[1], values

@@ -1,6 +1,7 @@
-"""The invoices as they were last listed: beside the catalogue's datasets, in a partition of their own.
+"""The invoices as they were last listed, in their own partition of the catalogue table.
 
-What cycles fall back on while Partner Center does not answer, and what tells a landed version its invoice's date and total.
+Cycles use them while Partner Center is unavailable, and landed versions take the date and the
+total of their invoice from them.
 """
 
 from collections.abc import Iterable
@@ -12,11 +13,13 @@ PARTITION = "invoices"
 
 
 class Invoices:
+    """Access to the invoice rows."""
+
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
     async def save(self, invoices: Iterable[Invoice]) -> None:
-        """Repeated, it writes the same; an invoice that is listed no more stays."""
+        """Store the listed invoices; invoices that are no longer listed stay. Idempotent."""
         rows = {invoice.invoice_id: row_of(invoice) for invoice in invoices}
         known = {invoice.invoice_id: row_of(invoice) for invoice in await self.list()}
         changed = {
@@ -26,14 +29,20 @@ class Invoices:
             await self._tables.upsert_many("catalogue", PARTITION, changed)
 
     async def get(self, invoice_id: str) -> Invoice | None:
+        """Return an invoice, or None if it was never listed."""
         row = await self._tables.get("catalogue", PARTITION, invoice_id)
         return invoice_of(row.values) if row else None
 
     async def list(self) -> list[Invoice]:
-        """Newest first, those without a date at the end."""
-        found = [invoice_of(row.values) async for row in self._tables.list("catalogue", PARTITION)]
+        """Return all invoices, newest first; invoices without a date are last."""
+        invoices = [
+            invoice_of(row.values) async for row in self._tables.list("catalogue", PARTITION)
+        ]
         return sorted(
-            found,
-            key=lambda one: (one.issued.timestamp() if one.issued else 0.0, one.invoice_id),
+            invoices,
+            key=lambda invoice: (
+                invoice.issued.timestamp() if invoice.issued else 0.0,
+                invoice.invoice_id,
+            ),
             reverse=True,
         )

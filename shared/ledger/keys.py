@@ -1,10 +1,10 @@
-"""The keys of the tables, and the run id they follow from. Pure.
+"""The partition keys and row keys of the tables, and the run IDs that they contain.
 
-run id       unbilled-usage-2026-11-usd-full-20261108t093700z          scheduled: the tick being served
-             billed-usage-g016907411-full-20261108t093700z-x7qa        manual: and four random characters
-runs         202611 / 8205833579-{run id}                              newest first
-versions     billed_usage / G016907411~full~3f9a1c20~1                 n from 1: the folder's suffix
-blobs        billed_usage~G016907411~full~{version} / first 32 hex of SHA-256(name)
+run ID       unbilled-usage-2026-11-usd-full-20261108t093700z        scheduled: the scheduled time
+             billed-usage-g016907411-full-20261108t093700z-x7qa      manual: four random characters
+runs         202611 / 8205833579-{run ID}                            newest first
+versions     billed_usage / G016907411~full~3f9a1c20~1               n starts at 1
+blobs        billed_usage~G016907411~full~{version} / first 32 hex digits of SHA-256(name)
 """
 
 import hashlib
@@ -20,84 +20,97 @@ NEWEST_FIRST = 9_999_999_999
 
 
 def stamp(moment: datetime) -> str:
+    """Return a time as it appears in IDs, such as `20261108t093700z`."""
     return moment.astimezone(UTC).strftime("%Y%m%dt%H%M%Sz")
 
 
 def random_suffix() -> str:
-    """Four characters of base32, lower case."""
+    """Return four lower-case base32 characters."""
     return "".join(secrets.choice("abcdefghijklmnopqrstuvwxyz234567") for _ in range(4))
 
 
 def run_id(key: ExportKey, moment: datetime, suffix: str = "") -> str:
-    """>>> run_id(ExportKey.parse("unbilled_usage/2026-11/USD/full"), datetime(2026, 11, 8, 9, 37, tzinfo=UTC), "x7qa")
+    """Return the ID of a run of an export key.
+
+    >>> key = ExportKey.parse("unbilled_usage/2026-11/USD/full")
+    >>> run_id(key, datetime(2026, 11, 8, 9, 37, tzinfo=UTC), "x7qa")
     'unbilled-usage-2026-11-usd-full-20261108t093700z-x7qa'
     """
     words = str(key).lower().replace("_", "-").replace("/", "-")
     return f"{words}-{stamp(moment)}" + (f"-{suffix}" if suffix else "")
 
 
-def started_at(id_of_run_or_cycle: str) -> datetime | None:
-    """The moment in a run's or cycle's id; None where there is none: then it is nobody's id."""
-    found = STAMP.search(id_of_run_or_cycle)
-    if (
-        not RUN_ID.fullmatch(id_of_run_or_cycle)
-        or not found
-        or found.end() != len(id_of_run_or_cycle)
-    ):
+def started_at(instance_id: str) -> datetime | None:
+    """Return the time in the ID of a run, cycle or backfill, or None if the ID is invalid."""
+    match = STAMP.search(instance_id)
+    if not RUN_ID.fullmatch(instance_id) or not match or match.end() != len(instance_id):
         return None
     try:
-        return datetime.strptime(found[1], "%Y%m%dt%H%M%Sz").replace(tzinfo=UTC)
+        return datetime.strptime(match[1], "%Y%m%dt%H%M%Sz").replace(tzinfo=UTC)
     except ValueError:
         return None
 
 
-def is_run_id_of(id_of_run: str, key: ExportKey) -> bool:
-    """Whether the id is one that run_id() makes for this key."""
-    moment = started_at(id_of_run)
-    return moment is not None and id_of_run.startswith(run_id(key, moment))
+def is_run_id_of(instance_id: str, key: ExportKey) -> bool:
+    """Return whether `run_id()` can have returned the ID for this export key."""
+    moment = started_at(instance_id)
+    return moment is not None and instance_id.startswith(run_id(key, moment))
 
 
-def run_keys(id_of_run: str) -> tuple[str, str]:
-    """Partition and row. Raises ValueError where started_at() gives None."""
-    moment = started_at(id_of_run)
+def run_keys(instance_id: str) -> tuple[str, str]:
+    """Return the partition key and row key of a run.
+
+    Raises:
+        ValueError: The ID is not the ID of a run.
+    """
+    moment = started_at(instance_id)
     if moment is None:
-        raise ValueError("not the id of a run")
-    return moment.strftime("%Y%m"), f"{NEWEST_FIRST - int(moment.timestamp()):010}-{id_of_run}"
+        raise ValueError("The ID is not the ID of a run.")
+    return moment.strftime("%Y%m"), f"{NEWEST_FIRST - int(moment.timestamp()):010}-{instance_id}"
 
 
 def cycle_keys(cycle_id: str) -> tuple[str, str]:
+    """Return the partition key and row key of a cycle."""
     partition, row = run_keys(cycle_id)
     return f"cycle-{partition}", row
 
 
 def backfill_keys(backfill_id: str) -> tuple[str, str]:
+    """Return the partition key and row key of a backfill."""
     partition, row = run_keys(backfill_id)
     return f"backfill-{partition}", row
 
 
 def flatten_key(key: ExportKey) -> str:
-    """The key as one word of a table key: `billed_usage~G016907411~full`; an export key holds nothing that needs escaping."""
+    """Return an export key as part of a table key, such as `billed_usage~G016907411~full`.
+
+    Export keys contain no characters that must be escaped.
+    """
     return str(key).replace("/", "~")
 
 
 def scope_key(key: ExportKey) -> str:
-    """The key without its dataset, which is the partition: `G016907411~full`."""
+    """Return an export key without its dataset, such as `G016907411~full`."""
     return flatten_key(key).split("~", 1)[1]
 
 
 def version_row(key: ExportKey, etag: str, n: int) -> str:
+    """Return the row key of a version; its partition key is the dataset."""
     return f"{scope_key(key)}~{short_etag_hash(etag)}~{n}"
 
 
 def short_etag_hash(etag: str) -> str:
+    """Return the first 8 hex digits of the SHA-256 hash of an ETag."""
     return hashlib.sha256(etag.encode()).hexdigest()[:8]
 
 
 def blob_partition(key: ExportKey, version: str) -> str:
+    """Return the partition key of the blobs of a version."""
     return f"{flatten_key(key)}~{version}"
 
 
 def blob_row(name: str) -> str:
+    """Return the row key of a blob."""
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 

@@ -1,4 +1,4 @@
-"""The ledger as the rest of the app sees it: the tables' parts, and the question every activity begins with."""
+"""The ledger: all tables, and the check at the start of every activity."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +20,10 @@ from shared.messages import StoppedResult
 
 
 class Ledger:
-    """`locking` False takes the locks away; the outcomes must be the same, at the price of work done twice."""
+    """The tables of the app, for one task hub.
+
+    Without `locking`, concurrent runs of a key repeat work, but the outcomes are the same.
+    """
 
     def __init__(self, tables: Tables, clock: Clock, *, hub: str, locking: bool = True) -> None:
         self.tables, self.clock, self.hub, self.locking = tables, clock, hub, locking
@@ -30,7 +33,11 @@ class Ledger:
         self.throttle = Throttle(tables, clock)
 
     async def holding(self, run_id: str) -> Run | StoppedResult:
-        """The run, if it may go on: it lives, nobody cancelled it, and its key is its own. Else the answer to give."""
+        """Return the run if it can continue, and otherwise the result of the activity.
+
+        A run can continue if it has not ended, is not cancelled and holds its key. The lease of
+        its key is renewed if necessary.
+        """
         run = await self.runs.get(run_id)
         if run is None:
             return {"status": "superseded", "live_run_id": ""}
@@ -46,9 +53,14 @@ class Ledger:
             return replace(run, lock=lock)
         return run
 
-    async def extend_lease(self, run: Run, quiet_seconds: int) -> None:
-        """Before a wait: the lease must outlast it. Takes the lock as holding() saw it, and looks again where it has moved."""
-        until = self.clock.now() + timedelta(seconds=quiet_seconds)
+    async def extend_lease(self, run: Run, wait_seconds: int) -> None:
+        """Extend the lease of the run's key until after a wait.
+
+        Args:
+            run: The run as `holding` returned it.
+            wait_seconds: The time without activity of the run.
+        """
+        until = self.clock.now() + timedelta(seconds=wait_seconds)
         if run.lock is not None and await self.locks.renew(run.lock, until):
             return
         lock = await self.locks.get(run.key) if self.locking else None
@@ -65,4 +77,5 @@ class Ledger:
         return dict(Counter(absent if row is None else row.outcome or "lost" for row in rows))
 
     async def close(self) -> None:
+        """Close the connections to the tables."""
         await self.tables.close()

@@ -1,6 +1,8 @@
-"""Who holds a key. A lock saves work; correctness rests on conditional writes alone (design, section 6).
+"""The locks table: the run that holds each export key.
 
-A freed lock stays, without a run, and its epoch only grows: to hold a key is to be named there with one's epoch.
+Locks avoid duplicate work. Correctness depends only on conditional writes. A released lock keeps
+its row without a run, and its epoch only increases: a run holds a key if the row contains both the
+run ID and the epoch of the run.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -8,17 +10,27 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from shared.clock import iso, parse_iso
-from shared.errors import InfrastructureError
 from shared.ledger.tables import Row, RowFilter, Tables
+from shared.optimistic_concurrency import CONFLICT, Conflict, update
 
-LEASE = timedelta(hours=1)  # beyond the next expected sign of life
-SPARE = timedelta(minutes=30)  # less than this left beyond that sign: write again
-MOST_TRIES = 200  # each lost try means that somebody else got on
+LEASE = timedelta(hours=1)  # after the next expected activity of the run
+MIN_LEASE_LEFT = timedelta(minutes=30)  # renewals with more time left than this are skipped
+COLUMNS = ("key", "run_id", "hub", "epoch", "lease_until", "unknown_since")
 
 
 @dataclass(frozen=True)
 class Lock:
-    """`run_id` "" = free. Times are ISO 8601 in UTC; `unknown_since`: when the engine first did not know the run."""
+    """The lock of an export key.
+
+    Attributes:
+        key: The export key.
+        run_id: The run that holds the key, or "" if the key is free.
+        hub: The task hub of the run.
+        epoch: The number of times that the key was acquired.
+        lease_until: The end of the lease, ISO 8601 in UTC.
+        unknown_since: When the task hub first returned no instance for the run, or "".
+        etag: The ETag of the row; not a column.
+    """
 
     key: str
     run_id: str
@@ -30,12 +42,15 @@ class Lock:
 
 
 class Locks:
+    """Access to the rows of locks."""
+
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
     async def get(self, key: str) -> Lock | None:
-        row = await self._tables.get("locks", "lock", _word(key))
-        return _lock(row) if row else None
+        """Return the lock of an export key, or None if the key was never acquired."""
+        row = await self._tables.get("locks", "lock", _row_key(key))
+        return _lock_from_row(row) if row else None
 
     async def acquire(
         self,
@@ -43,69 +58,95 @@ class Locks:
         run_id: str,
         hub: str,
         now: datetime,
-        may_take_over: Callable[[Lock], Awaitable[bool]],
+        can_take_over: Callable[[Lock], Awaitable[bool]],
     ) -> Lock:
-        """The lock as it stands now: this run's, or that of the one who keeps it."""
-        wanted = Lock(key, run_id, hub, 1, iso(now + LEASE))
-        for _ in range(MOST_TRIES):
-            lock = await self.get(key)
-            if lock is None:
-                if etag := await self._tables.insert("locks", "lock", _word(key), _values(wanted)):
-                    return replace(wanted, etag=etag)
-            elif lock.run_id == run_id or (lock.run_id and not await may_take_over(lock)):
-                return lock
-            elif taken := await self._replace(replace(wanted, epoch=lock.epoch + 1), lock.etag):
-                return taken
-        raise InfrastructureError("lock_contended", "Locks")
+        """Acquire the lock of an export key for a run, if possible. Idempotent.
 
-    async def renew(self, lock: Lock, sign_of_life: datetime) -> bool:
-        """Prolongs the lease where less than half an hour beyond the next sign of life is left. False: it has moved."""
-        if parse_iso(lock.lease_until) >= sign_of_life + SPARE:
+        Args:
+            key: The export key.
+            run_id: The run that acquires the lock.
+            hub: The task hub of the run.
+            now: The start of the lease.
+            can_take_over: Returns whether the run can replace the current holder.
+
+        Returns:
+            The current lock. It contains another run ID if another run holds the key.
+        """
+        first = Lock(key, run_id, hub, 1, iso(now + LEASE))
+
+        async def write(lock: Lock | None) -> Lock | Conflict:
+            if lock is None:
+                values = _values(first)
+                etag = await self._tables.insert("locks", "lock", _row_key(key), values)
+                return replace(first, etag=etag) if etag else CONFLICT
+            if lock.run_id == run_id or (lock.run_id and not await can_take_over(lock)):
+                return lock
+            return await self._replace(replace(first, epoch=lock.epoch + 1), lock.etag) or CONFLICT
+
+        return await update(
+            lambda: self.get(key), write, contended_code="lock_contended", component="Locks"
+        )
+
+    async def renew(self, lock: Lock, next_activity: datetime) -> bool:
+        """Extend the lease to an hour after `next_activity`, if less than 30 minutes are left.
+
+        Returns:
+            False if the row was changed since it was read.
+        """
+        if parse_iso(lock.lease_until) >= next_activity + MIN_LEASE_LEFT:
             return True
-        renewed = replace(lock, lease_until=iso(sign_of_life + LEASE), unknown_since="")
+        renewed = replace(lock, lease_until=iso(next_activity + LEASE), unknown_since="")
         return await self._replace(renewed, lock.etag) is not None
 
     async def set_unknown_since(self, lock: Lock, since: str) -> None:
+        """Store when the task hub first returned no instance, if the row is unchanged."""
         await self._replace(replace(lock, unknown_since=since), lock.etag)
 
-    async def release(self, key: str, run_id: str, seen: Lock | None = None) -> None:
-        """Empties the lock where it names this run; harmless when repeated. `seen`: as it was a moment ago."""
-        for _ in range(MOST_TRIES):
-            lock, seen = seen or await self.get(key), None
-            if lock is None or lock.run_id != run_id:
-                return
-            if await self._replace(replace(lock, run_id="", unknown_since=""), lock.etag):
-                return
-        raise InfrastructureError("lock_contended", "Locks")
+    async def release(self, key: str, run_id: str, lock: Lock | None = None) -> None:
+        """Release the lock if the run holds it. Idempotent.
+
+        Args:
+            key: The export key.
+            run_id: The run that releases the lock.
+            lock: The lock, if the caller has just read it; saves the first request.
+        """
+        last_read = lock
+
+        async def read() -> Lock | None:
+            nonlocal last_read
+            current, last_read = last_read or await self.get(key), None
+            return current
+
+        async def write(current: Lock | None) -> Conflict | None:
+            if current is None or current.run_id != run_id:
+                return None
+            released = replace(current, run_id="", unknown_since="")
+            return None if await self._replace(released, current.etag) else CONFLICT
+
+        await update(read, write, contended_code="lock_contended", component="Locks")
 
     async def list_held(self) -> AsyncIterator[Lock]:
-        """Every key that names a run: what may be dead."""
-        async for row in self._tables.list("locks", "lock", where=RowFilter(non_empty=("run_id",))):
-            if row.values.get(
-                "run_id"
-            ):  # freed between the filter and the reading: the emulator has been seen to show it
-                yield _lock(row)
+        """List the locks that a run holds."""
+        row_filter = RowFilter(non_empty=("run_id",))
+        async for row in self._tables.list("locks", "lock", where=row_filter):
+            # Azurite can return a row that was released after the filter was applied.
+            if row.values.get("run_id"):
+                yield _lock_from_row(row)
 
     async def _replace(self, lock: Lock, etag: str) -> Lock | None:
-        written = await self._tables.replace("locks", "lock", _word(lock.key), _values(lock), etag)
+        written = await self._tables.replace(
+            "locks", "lock", _row_key(lock.key), _values(lock), etag
+        )
         return replace(lock, etag=written) if written else None
 
 
 def _values(lock: Lock) -> dict[str, str | int]:
-    return {
-        "key": lock.key,
-        "run_id": lock.run_id,
-        "hub": lock.hub,
-        "epoch": lock.epoch,
-        "lease_until": lock.lease_until,
-        "unknown_since": lock.unknown_since,
-    }
+    return {name: getattr(lock, name) for name in COLUMNS}
 
 
-def _lock(row: Row) -> Lock:
-    columns = ("key", "run_id", "hub", "epoch", "lease_until", "unknown_since")
-    return Lock(**{name: row.values.get(name, "") for name in columns}, etag=row.etag)
+def _lock_from_row(row: Row) -> Lock:
+    return Lock(**{name: row.values.get(name, "") for name in COLUMNS}, etag=row.etag)
 
 
-def _word(key: str) -> str:
+def _row_key(key: str) -> str:
     return key.replace("/", "~")

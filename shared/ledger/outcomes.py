@@ -1,7 +1,7 @@
-"""How runs end: by their last activity, or, when nobody is left to do it, by the one judge of death.
+"""How runs end: by their last activity, or by the orphaned-run cleanup.
 
-Both call close_run(), whose steps each do nothing when done: the run's row, the catalogue, the event, the lock, in this
-order; so whatever it finds half done, it finishes.
+Both call `close_run`. It writes the run row, the catalogue, the event and the lock, in this order,
+and each step is idempotent, so that a repeated call completes an interrupted one.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,34 +15,39 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.locks import Lock
 from shared.ledger.runs import Run, seconds_between
 from shared.messages import RunResult
+from shared.optimistic_concurrency import CONFLICT, Conflict, update
 from shared.telemetry import emit_event
 
-MOST_TRIES = 50
-UNKNOWN_FOR = timedelta(minutes=5)
-DEAD = frozenset(
-    {"terminated", "run_lost", "platform_fault"}
-)  # it has not waited until somebody found it
-TOLERANCE = timedelta(seconds=30)  # a timer that looks every five minutes is not exact
+MIN_UNKNOWN_TIME = timedelta(minutes=5)
+TIMER_TOLERANCE = timedelta(seconds=30)  # the cleanup timer does not fire exactly every 5 minutes
+# The orchestration was gone before the cleanup found it, so the time since then is no wait.
+ORPHANED_RUN_CODES = frozenset({"terminated", "run_lost", "platform_fault"})
 
 InstanceState = Literal["live", "unknown", "terminated", "over"]
-"""What the engine says of an instance; pending and suspended live; over = completed or failed."""
+"""The state of an instance in the task hub.
+
+"live" includes pending and suspended instances; "over" means completed or failed.
+"""
+
+GetInstanceState = Callable[[str], Awaitable[InstanceState]]
 
 
-async def close_run(ledger: Ledger, run_id: str, end: RunResult) -> RunResult:
-    """Writes how a run ended, once, and puts everything in order behind it. Returns how it really ended.
+async def close_run(ledger: Ledger, run_id: str, result: RunResult) -> RunResult:
+    """Write the outcome of a run, and update the catalogue and the lock. Idempotent.
 
-    A run that has an outcome keeps it. One whose version is complete and its own has landed, whatever was said of it.
+    An outcome that is already stored stays. If the run has completed its version, its outcome is
+    `landed`, whatever `result` contains.
+
+    Returns:
+        The stored result.
     """
-    run = await _write_outcome(ledger, run_id, end)
+    run = await _write_outcome(ledger, run_id, result)
     assert run.result is not None
     lock = await ledger.locks.get(run.key) if ledger.locking else None
-    own = not ledger.locking or (
-        lock is not None and lock.run_id == run_id and lock.epoch == run.epoch
-    )
-    if own:
-        await ledger.catalogue.refresh(
-            run.export_key, await ledger.versions.get_newest_complete(run.export_key), run
-        )
+    holds_lock = lock is not None and lock.run_id == run_id and lock.epoch == run.epoch
+    if holds_lock or not ledger.locking:
+        newest = await ledger.versions.get_newest_complete(run.export_key)
+        await ledger.catalogue.refresh(run.export_key, newest, run)
     emit_event(
         "run_ended",
         f"{run_id}/ended/1",
@@ -64,37 +69,36 @@ async def close_run(ledger: Ledger, run_id: str, end: RunResult) -> RunResult:
         remedy=get_remedy(run.code) if run.code else None,
     )
     if ledger.locking:
-        await ledger.locks.release(
-            run.key, run_id, lock
-        )  # only where it names this run, of whatever epoch: nobody else would
+        # Releases the lock of any epoch that contains this run: no other caller would.
+        await ledger.locks.release(run.key, run_id, lock)
     return run.result
 
 
-async def _write_outcome(ledger: Ledger, run_id: str, end: RunResult) -> Run:
-    for _ in range(MOST_TRIES):
-        run = await ledger.runs.get(run_id)
-        if run is None:
-            raise InfrastructureError(
-                "run_unknown", "Run"
-            )  # every run is inserted before anything can end it
+async def _write_outcome(ledger: Ledger, run_id: str, result: RunResult) -> Run:
+    async def write(run: Run | None) -> Run | Conflict:
+        if run is None:  # a run cannot end before its row is inserted
+            raise InfrastructureError("run_unknown", "Run")
         if run.result is not None:
             return run
-        columns = await _final_columns(ledger, run, end)
-        if await ledger.runs.merge_if_unchanged(run, **columns):
-            return replace(run, **columns)
-    raise InfrastructureError("run_contended", "Run")
+        columns = await _get_final_columns(ledger, run, result)
+        is_written = await ledger.runs.merge_if_unchanged(run, **columns)
+        return replace(run, **columns) if is_written else CONFLICT
+
+    return await update(
+        lambda: ledger.runs.get(run_id), write, contended_code="run_contended", component="Run"
+    )
 
 
-async def _final_columns(ledger: Ledger, run: Run, end: RunResult) -> dict[str, Any]:
+async def _get_final_columns(ledger: Ledger, run: Run, result: RunResult) -> dict[str, Any]:
     columns: dict[str, Any] = {
         "stage": "ended",
-        "outcome": end["outcome"],
-        "code": end.get("code", ""),
-        "live_run_id": end.get("live_run_id", ""),
+        "outcome": result["outcome"],
+        "code": result.get("code", ""),
+        "live_run_id": result.get("live_run_id", ""),
         "ended_at": iso(ledger.clock.now()),
         "next_check_at": "",
     }
-    if columns["code"] not in DEAD:
+    if columns["code"] not in ORPHANED_RUN_CODES:
         columns |= run.get_wait_columns(ledger.clock.now())
     if not run.version:
         return columns
@@ -120,61 +124,65 @@ async def _final_columns(ledger: Ledger, run: Run, end: RunResult) -> dict[str, 
     }
 
 
-async def clean_up_orphaned_runs(
-    ledger: Ledger, look: Callable[[str], Awaitable[InstanceState]]
-) -> list[str]:
-    """Closes the runs that hold a key and that nobody works on any more; returns their ids. `look` asks our own engine.
+async def clean_up_orphaned_runs(ledger: Ledger, get_instance_state: GetInstanceState) -> list[str]:
+    """Close the runs that hold a key and whose orchestration is gone.
 
-    What goes wrong with one key is raised when all have been looked at: it must not leave the dead of others unburied.
+    An error of one key does not stop the cleanup of the others: it is raised at the end.
+
+    Args:
+        ledger: The ledger.
+        get_instance_state: Returns the state of an instance in the task hub of this app.
+
+    Returns:
+        The IDs of the closed runs.
     """
     closed = []
-    failed: Exception | None = None
+    last_error: Exception | None = None
     async for lock in ledger.locks.list_held():
         try:
-            if await _settle(ledger, lock, look):
+            if await _close_if_orphaned(ledger, lock, get_instance_state):
                 closed.append(lock.run_id)
         except Exception as error:
-            failed = error
-    if failed is not None:
-        raise failed
+            last_error = error
+    if last_error is not None:
+        raise last_error
     return closed
 
 
-async def _settle(
-    ledger: Ledger, lock: Lock, look: Callable[[str], Awaitable[InstanceState]]
+async def _close_if_orphaned(
+    ledger: Ledger, lock: Lock, get_instance_state: GetInstanceState
 ) -> bool:
-    """Whether the holder was dead, and is closed now."""
-    code = await _death(ledger, lock, look)
+    """Close the run that holds the lock if it is orphaned, and return whether it was."""
+    code = await _get_orphan_code(ledger, lock, get_instance_state)
     if code is None:
         return False
     run = await ledger.runs.get(lock.run_id)
-    if run is None:  # claimed by a starter that died before it wrote the run's row
+    if run is None:  # the process of the HTTP trigger ended before it inserted the run row
         await ledger.locks.release(lock.key, lock.run_id)
-    else:
-        end: RunResult = (
-            {"outcome": "cancelled", "code": "cancelled"}
-            if run.cancelled
-            else {"outcome": "failed", "code": code}
-        )
-        await close_run(ledger, lock.run_id, end)
+        return True
+    result: RunResult = {"outcome": "failed", "code": code}
+    if run.cancelled:
+        result = {"outcome": "cancelled", "code": "cancelled"}
+    await close_run(ledger, lock.run_id, result)
     return True
 
 
-async def _death(
-    ledger: Ledger, lock: Lock, look: Callable[[str], Awaitable[InstanceState]]
+async def _get_orphan_code(
+    ledger: Ledger, lock: Lock, get_instance_state: GetInstanceState
 ) -> str | None:
-    """The code of a dead run's outcome; None while it lives, or may."""
+    """Return the error code of an orphaned run, or None if its orchestration can be live."""
     now = ledger.clock.now()
     if lock.hub != ledger.hub:
         return "run_lost" if parse_iso(lock.lease_until) < now else None
-    match await look(lock.run_id):
+    min_unknown_time = MIN_UNKNOWN_TIME - TIMER_TOLERANCE
+    match await get_instance_state(lock.run_id):
         case "terminated":
             return "terminated"
         case "over":
             return "platform_fault"
         case "unknown" if not lock.unknown_since:
             await ledger.locks.set_unknown_since(lock, iso(now))
-        case "unknown" if now - parse_iso(lock.unknown_since) >= UNKNOWN_FOR - TOLERANCE:
+        case "unknown" if now - parse_iso(lock.unknown_since) >= min_unknown_time:
             return "run_lost"
         case "live" if lock.unknown_since:
             await ledger.locks.set_unknown_since(lock, "")

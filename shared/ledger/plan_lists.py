@@ -1,32 +1,34 @@
-"""The lists of a cycle or a backfill: its runs, and what of the invoice list it leaves out.
+"""The lists of a cycle or a backfill: its runs, and the invoices that it leaves out.
 
-A column holds 64 KiB and an entity 1 MiB (Understanding the Table service data model), a partner may have thousands of
-keys. What fits lies in the row itself, `runs_0`, `runs_1` ... and `left_out`; the rest in rows of a partition beside it,
-`more~{cycle_id}`, written before the row that counts them. A plan that is repeated writes over both, and the counts in
-the row say how much of what lies there is this plan's.
+A column is limited to 64 KiB and an entity to 1 MiB, and a partner can have thousands of export
+keys. The row of the cycle contains what fits, in the columns `runs_0`, `runs_1` and so on and
+`left_out`. The rest is in rows of the partition `more~{cycle_id}`, which are written before the row
+that contains their number. A repeated plan overwrites both, and the numbers in the row determine
+which of the other rows belong to the plan.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shared.ledger.tables import LONGEST_TEXT, Tables
+from shared.ledger.tables import MAX_TEXT_LENGTH, Tables
 
-RUNS_PER_COLUMN = 250  # a run id has at most 100 characters, and a text 30,000
+RUNS_PER_COLUMN = 250  # a run ID has at most 100 characters, a column 30,000
 COLUMNS_PER_ROW = 8  # 2,000 runs: half a MiB of UTF-16 at most
 RUNS_PER_ROW = RUNS_PER_COLUMN * COLUMNS_PER_ROW
 Lists = tuple[list[str], str]
-"""Run ids in the order of the plan, and what is left out, as one text."""
+"""The run IDs in the order of the plan, and the invoices left out, as one string."""
 
 
 async def save(
     tables: Tables, partition: str, row: str, runs: Sequence[str], left_out: str, **columns: Any
 ) -> None:
-    """Merges `columns` and the lists into the row, the rest of them first."""
-    owner, texts = (
-        _owner(row),
-        [left_out[first : first + LONGEST_TEXT] for first in range(0, len(left_out), LONGEST_TEXT)],
-    )
+    """Store the lists and other columns in the row of a cycle or a backfill. Idempotent."""
+    partition_of_rest = _overflow_partition(row)
+    texts = [
+        left_out[first : first + MAX_TEXT_LENGTH]
+        for first in range(0, len(left_out), MAX_TEXT_LENGTH)
+    ]
     more = {
         f"runs-{number:04}": _runs_columns(rest)
         for number, rest in enumerate(_rows(runs))
@@ -37,8 +39,11 @@ async def save(
         for number, text in enumerate(texts)
         if len(texts) > 1
     }
-    for name, values in more.items():  # each by itself: a transaction has 4 MiB
-        await tables.upsert_many("runs", owner, {name: values})
+    for (
+        name,
+        values,
+    ) in more.items():  # one transaction each, because transactions are limited to 4 MiB
+        await tables.upsert_many("runs", partition_of_rest, {name: values})
     await tables.merge(
         "runs",
         partition,
@@ -54,11 +59,17 @@ async def save(
 
 
 async def load(tables: Tables, row: str, values: Mapping[str, Any]) -> Lists:
-    """As keep() was given them; a row that was never planned has none. One request more where they are long."""
+    """Return the lists that `save` stored; they are empty before the plan is stored.
+
+    Lists that do not fit in the row need one more request.
+    """
     count, texts = int(values.get("run_count", 0)), int(values.get("left_out_rows", 0))
     runs, left_out = _runs_of(values), str(values.get("left_out", ""))
     if count > RUNS_PER_ROW or texts:
-        more = {one.values["RowKey"]: one.values async for one in tables.list("runs", _owner(row))}
+        more = {
+            other.values["RowKey"]: other.values
+            async for other in tables.list("runs", _overflow_partition(row))
+        }
         for number in range(1, len(_rows(range(count)))):
             runs += _runs_of(more[f"runs-{number:04}"])
         left_out = (
@@ -86,6 +97,6 @@ def _runs_of(values: Mapping[str, Any]) -> list[str]:
     return [run for name in columns for run in json.loads(values[name])]
 
 
-def _owner(row: str) -> str:
-    """The partition of what did not fit: `more~` and the row's key without its leading number."""
+def _overflow_partition(row: str) -> str:
+    """Return the partition of the lists that do not fit: the row key without its number."""
     return f"more~{row.split('-', 1)[1]}"

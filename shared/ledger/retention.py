@@ -1,4 +1,4 @@
-"""What the ledger forgets: rows of single blobs when they are old. Runs, versions and the catalogue are never forgotten."""
+"""Retention of the ledger: blob rows are deleted; runs, versions and the catalogue are kept."""
 
 from datetime import date, timedelta
 
@@ -8,21 +8,31 @@ from shared.ledger.keys import blob_partition, blob_row
 from shared.ledger.ledger import Ledger
 from shared.ledger.tables import Tables
 
-EPOCH = date(2024, 1, 1)  # before the first release: nothing of this app is older
+FIRST_DAY = date(2024, 1, 1)  # before the first release, so that no history is older
 
 
 async def remove_blob_rows(ledger: Ledger, key: ExportKey, older_than: timedelta) -> int:
-    """The blob rows of versions that were last planned so long ago; how many. Idempotent; the version's row says it is done.
+    """Delete the blob rows of old versions of an export key. Idempotent.
 
-    A version that is still landing keeps them: they are what makes the next run copy only the rest.
+    Versions that are still landing keep their blob rows, because the next run uses them to copy
+    only the remaining blobs. A key that a run holds is skipped.
+
+    Args:
+        ledger: The ledger.
+        key: The export key.
+        older_than: The minimum time since a version was last planned.
+
+    Returns:
+        The number of deleted rows.
     """
     removed, now = 0, ledger.clock.now()
     lock = await ledger.locks.get(str(key))
     if lock is not None and lock.run_id:
         return 0
     async for version in ledger.versions.list_by_key(key):
-        last = parse_iso(version.last_planned_at or version.first_seen)
-        if version.state == "landing" or version.blob_rows_removed_at or now - last <= older_than:
+        last_planned = parse_iso(version.last_planned_at or version.first_seen)
+        is_recent = now - last_planned <= older_than
+        if version.state == "landing" or version.blob_rows_removed_at or is_recent:
             continue
         names = list(await ledger.blobs.get_by_version(key, version.version))
         await ledger.tables.delete(
@@ -34,16 +44,18 @@ async def remove_blob_rows(ledger: Ledger, key: ExportKey, older_than: timedelta
 
 
 class PurgedUntil:
-    """How far orchestration history is purged: one row, moved a day at a time, so that a purge goes on where it stopped."""
+    """The day until which orchestration history is purged, so that a purge can be resumed."""
 
     def __init__(self, tables: Tables, hub: str) -> None:
         self._tables, self._row = tables, f"history~{hub}"
 
     async def get(self) -> date:
+        """Return the stored day, or a day before the first release."""
         row = await self._tables.get("locks", "retention", self._row)
-        return date.fromisoformat(row.values["until"]) if row else EPOCH
+        return date.fromisoformat(row.values["until"]) if row else FIRST_DAY
 
     async def set(self, until: date) -> None:
+        """Store the day."""
         await self._tables.upsert_many(
             "locks", "retention", {self._row: {"until": until.isoformat()}}
         )

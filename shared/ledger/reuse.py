@@ -1,4 +1,4 @@
-"""Cycles that overlap share their runs: what one has done since the other's tick is not asked for again."""
+"""Reuse of recent runs: overlapping cycles do not request the same export twice."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -12,21 +12,28 @@ from shared.messages import SupersededResult
 SUCCESSFUL_OUTCOMES = frozenset({"landed", "unchanged", "no_data"})
 
 
-async def reuse_recent_run(ledger: Ledger, wanted: Run, tick: datetime) -> SupersededResult | None:
-    """Ends `wanted` in favour of a run of its key that ended well since `tick`, and names that one; None where there is none.
+async def reuse_recent_run(
+    ledger: Ledger, new_run: Run, since: datetime
+) -> SupersededResult | None:
+    """End a new run if another run of its key has succeeded since a time.
 
-    A run that has a row already goes its way: it has been claimed, and the answer is claim()'s to give.
+    Args:
+        ledger: The ledger.
+        new_run: The run to start.
+        since: The scheduled time of the cycle.
+
+    Returns:
+        A result with the ID of the other run. None if there is no such run, or if `new_run`
+        already has a row: then it was claimed before, and `claim` determines its result.
     """
-    entry = await ledger.catalogue.get(wanted.export_key)
-    if (
-        entry is None
-        or entry.last_outcome not in SUCCESSFUL_OUTCOMES
-        or parse_iso(entry.last_ended_at) < tick
-    ):
+    entry = await ledger.catalogue.get(new_run.export_key)
+    if entry is None or entry.last_outcome not in SUCCESSFUL_OUTCOMES:
         return None
-    if not await ledger.runs.insert(replace(wanted, hub=ledger.hub)):
+    if parse_iso(entry.last_ended_at) < since:
+        return None
+    if not await ledger.runs.insert(replace(new_run, hub=ledger.hub)):
         return None
     await close_run(
-        ledger, wanted.run_id, {"outcome": "superseded", "live_run_id": entry.last_run_id}
+        ledger, new_run.run_id, {"outcome": "superseded", "live_run_id": entry.last_run_id}
     )
     return {"status": "superseded", "live_run_id": entry.last_run_id}

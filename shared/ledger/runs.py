@@ -1,7 +1,8 @@
-"""The run rows: what was asked, how far it is, how it ended. One row a run; its columns are the API's words.
+"""The run rows: the request, the progress and the outcome of each run.
 
-Who writes what: claim_run inserts; the activity at work merges its own columns; only an outcome is written by
-If-Match, because it is written once. A cancel is a column of its own, so that it can never lose a race.
+`claim_run` inserts a row, and the current activity merges its own columns without a condition. Only
+the outcome is written on the condition that the row is unchanged, because it is written once.
+Cancellation has its own columns, so that it cannot conflict with other writers.
 """
 
 import asyncio
@@ -17,13 +18,13 @@ from shared.ledger.locks import Lock
 from shared.ledger.tables import Continuation, Row, RowFilter, Tables
 from shared.messages import Outcome, RunResult
 
-MOST_REQUEST_IDS = 10
+MAX_REQUEST_IDS = 10
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One row of the runs table. Times are ISO 8601 in UTC, "" where there is none; sizes are bytes."""
+    """A row of the runs table. Times are ISO 8601 in UTC, or ""; sizes are in bytes."""
 
     run_id: str
     key: str
@@ -51,10 +52,10 @@ class Run:
     posts: int = 0
     polls: int = 0
     last_code: str = ""
-    detail: str = ""  # one sentence on the rule that was broken, where one was
+    detail: str = ""  # the rule that the data breaks, if any
     request_ids: str = ""
     next_check_at: str = ""
-    waited_seconds: int = 0  # in all, for Microsoft and between rounds; see waits()
+    waited_seconds: int = 0  # see get_wait_columns()
     waiting_since: str = ""
     plan: int = 0
     version: str = ""
@@ -68,50 +69,53 @@ class Run:
     bytes: int = 0
     rows: int = 0
     path: str = ""
-    etag: str = ""  # the row's, not a column
-    lock: Lock | None = field(
-        default=None, compare=False
-    )  # its key's, as holding() saw it; not a column
+    etag: str = ""  # not a column
+    # The lock of the key, as `Ledger.holding` read it; not a column.
+    lock: Lock | None = field(default=None, compare=False)
 
     @property
     def export_key(self) -> ExportKey:
+        """The parsed export key."""
         return ExportKey.parse(self.key)
 
     @property
     def cancelled(self) -> bool:
+        """Whether cancellation was requested."""
         return bool(self.cancel_requested_at)
 
     @property
     def result(self) -> RunResult | None:
-        """How it ended, in the form that orchestrators return; None while it lives."""
+        """The result of the orchestration, or None if the run has not ended."""
         if not self.outcome:
             return None
-        end: RunResult = {"outcome": _outcome(self.outcome)}
+        result: RunResult = {"outcome": _outcome(self.outcome)}
         if self.code:
-            end["code"] = self.code
+            result["code"] = self.code
         if self.version and self.outcome in ("landed", "unchanged"):
-            end["version"] = self.version
+            result["version"] = self.version
         if self.live_run_id:
-            end["live_run_id"] = self.live_run_id
-        return end
+            result["live_run_id"] = self.live_run_id
+        return result
 
     def get_wait_columns(self, now: datetime, *, is_waiting: bool = False) -> dict[str, Any]:
-        """The columns that say how long it has waited by now; `is_waiting`: and waits again from here.
+        """Return the columns with the time that the run has waited so far.
 
-        Absolute, so that an activity that runs twice counts nothing twice.
+        The values are absolute, so that an activity that runs twice counts no wait twice.
+
+        Args:
+            now: The current time.
+            is_waiting: Whether another wait starts now.
         """
         since = parse_iso(self.waiting_since) if self.waiting_since else now
         waited = self.waited_seconds + max(0, round((now - since).total_seconds()))
         return {"waited_seconds": waited, "waiting_since": iso(now) if is_waiting else ""}
 
     def with_request_id(self, request_id: str | None) -> str:
-        """The column with one more of Microsoft's request ids, the newest kept."""
-        known = [one for one in self.request_ids.split(",") if one]
-        return ",".join(
-            [*known, *([request_id] if request_id and request_id not in known else [])][
-                -MOST_REQUEST_IDS:
-            ]
-        )
+        """Return the `request_ids` column with one more request ID; the oldest is dropped."""
+        request_ids = [known for known in self.request_ids.split(",") if known]
+        if request_id and request_id not in request_ids:
+            request_ids.append(request_id)
+        return ",".join(request_ids[-MAX_REQUEST_IDS:])
 
 
 COLUMNS = tuple(field.name for field in fields(Run) if field.name not in ("etag", "lock"))
@@ -131,39 +135,50 @@ def _outcome(text: str) -> Outcome:
     return known[text]
 
 
-def run_of(row: Row) -> Run:
+def run_from_row(row: Row) -> Run:
+    """Return the run in a row."""
     return Run(**{name: row.values[name] for name in COLUMNS if name in row.values}, etag=row.etag)
 
 
 class Runs:
+    """Access to the run rows."""
+
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
     async def get(self, run_id: str) -> Run | None:
+        """Return a run, or None if it does not exist."""
         row = await self._tables.get("runs", *run_keys(run_id))
-        return run_of(row) if row else None
+        return run_from_row(row) if row else None
 
     async def get_many(self, run_ids: Sequence[str]) -> dict[str, Run]:
-        """By id, those that have a row. Runs of one moment, as all of a cycle are, come in one request for each thousand."""
-        moments = dict[tuple[str, str], list[str]]()
+        """Return the existing runs by ID.
+
+        Runs with the same start time, such as those of a cycle, need one request per 1,000 rows.
+        """
+        groups = dict[tuple[str, str], list[str]]()
         for run_id in run_ids:
             partition, row = run_keys(run_id)
-            moments.setdefault((partition, row.removesuffix(run_id)), []).append(run_id)
-        found = await asyncio.gather(
-            *(self._of_moment(*moment, ids) for moment, ids in moments.items())
+            groups.setdefault((partition, row.removesuffix(run_id)), []).append(run_id)
+        runs_by_group = await asyncio.gather(
+            *(self._get_same_start(*group, ids) for group, ids in groups.items())
         )
-        return {run.run_id: run for runs in found for run in runs}
+        return {run.run_id: run for runs in runs_by_group for run in runs}
 
-    async def _of_moment(self, partition: str, start: str, run_ids: Sequence[str]) -> list[Run]:
+    async def _get_same_start(
+        self, partition: str, start: str, run_ids: Sequence[str]
+    ) -> list[Run]:
         if len(run_ids) == 1:
             run = await self.get(run_ids[0])
             return [run] if run else []
-        wanted = frozenset(run_ids)
-        runs = [run_of(row) async for row in self._tables.list("runs", partition, prefix=start)]
-        return [run for run in runs if run.run_id in wanted]
+        requested = frozenset(run_ids)
+        runs = [
+            run_from_row(row) async for row in self._tables.list("runs", partition, prefix=start)
+        ]
+        return [run for run in runs if run.run_id in requested]
 
     async def insert(self, run: Run) -> bool:
-        """False where the run has a row already."""
+        """Insert a run, and return False if its row already exists."""
         values = {name: getattr(run, name) for name in COLUMNS if getattr(run, name) not in ("", 0)}
         return (
             await self._tables.insert(
@@ -173,16 +188,17 @@ class Runs:
         )
 
     async def merge(self, run_id: str, **columns: Any) -> None:
-        """Sets columns that only the activity at work writes."""
+        """Update columns without a condition; only the current activity of the run writes them."""
         await self._tables.merge("runs", *run_keys(run_id), columns)
 
     async def merge_if_unchanged(self, run: Run, **columns: Any) -> bool:
-        """Sets columns only if the row is still as `run` was read."""
+        """Update columns, and return False if the row was changed since it was read."""
         return (
             await self._tables.merge("runs", *run_keys(run.run_id), columns, run.etag) is not None
         )
 
     async def mark_cancelled(self, run_id: str, at: datetime, by: str) -> None:
+        """Request the cancellation of a run."""
         await self.merge(run_id, cancel_requested_at=iso(at), cancel_requested_by=by)
 
     async def get_page(
@@ -194,24 +210,24 @@ class Runs:
         limit: int,
         continuation: Continuation | None = None,
     ) -> tuple[list[Run], Continuation | None]:
-        """The runs of a month (`yyyymm`), newest first, in one request; the filters are the service's work."""
-        where = RowFilter(
+        """Return a page of the runs that started in a month (`yyyymm`), newest first."""
+        row_filter = RowFilter(
             equal={"outcome": outcome} if outcome else {},
             starts_with={"key": f"{dataset}/"} if dataset else {},
         )
         page = await self._tables.get_page(
-            "runs", month, where=where, limit=limit, continuation=continuation
+            "runs", month, where=row_filter, limit=limit, continuation=continuation
         )
-        return [run_of(row) for row in page.rows], page.continuation
+        return [run_from_row(row) for row in page.rows], page.continuation
 
     async def list(self, month: str) -> AsyncIterator[Run]:
-        """The runs of a month (`yyyymm`), newest first."""
+        """List the runs that started in a month (`yyyymm`), newest first."""
         async for row in self._tables.list("runs", month):
-            yield run_of(row)
+            yield run_from_row(row)
 
 
 def seconds_between(run: Run, now: datetime) -> float:
-    """How long the run took, or has taken so far."""
+    """Return the seconds from the start of the run to its end, or to `now`."""
     if not run.started_at:
         return 0.0
     return (

@@ -1,8 +1,9 @@
-"""The table service, reduced to what correctness rests on: insert if absent, replace or merge if unchanged, read, list.
+"""Access to Azure Table Storage, reduced to the operations on which correctness depends.
 
-A `None` or False answer means that somebody else was first: the caller reads again and decides. The SDK repeats
-requests that got no answer, so a write that succeeded may be reported as lost to somebody else; every caller therefore
-looks whether what it finds is its own. All other errors are raised as they are and stopped by the wall.
+A conditional write returns None if another writer was first; the caller then reads the row and
+decides again. The SDK retries requests without a response, so a write that succeeded can be
+reported as None. Callers must therefore check whether the row that they read contains their own
+write. All other errors are raised unchanged.
 """
 
 from __future__ import annotations
@@ -20,22 +21,23 @@ if TYPE_CHECKING:
     from azure.data.tables.aio import TableClient, TableServiceClient
 
 TABLES = ("catalogue", "versions", "runs", "blobs", "locks")
-LONGEST_TEXT = 30_000  # UTF-16 units; a property holds 64 KiB of them (blob-copy, 1.1)
-MOST_IN_TRANSACTION = 100
-MOST_BYTES = 900_000  # of a transaction's rows as JSON; the service takes 4 MiB, aiohttp warns of bodies above one
+MAX_TEXT_LENGTH = 30_000  # UTF-16 code units; a string property is limited to 64 KiB
+MAX_ROWS_IN_TRANSACTION = 100
+# As JSON. The service accepts 4 MiB, but aiohttp warns about bodies of more than 1 MiB.
+MAX_TRANSACTION_BYTES = 900_000
 
 
 class InvalidContinuationError(Exception):
-    """The service did not make this continuation, or cannot read it any more."""
+    """The service does not accept the continuation."""
 
 
 Continuation = tuple[str, str]
-"""RowFilter the service goes on: its next partition and row key, encoded by the service, opaque to us."""
+"""The next partition key and row key, in the encoding of the service."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One entity: its values without the system's own, and the ETag to change it by."""
+    """An entity: its values without the system properties, and its ETag."""
 
     values: Mapping[str, Any]
     etag: str
@@ -43,7 +45,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Page:
-    """One answer of the service. It may hold fewer rows than asked for, even none, and still go on."""
+    """A page of a query. It can be empty although more pages follow."""
 
     rows: list[Row]
     continuation: Continuation | None
@@ -51,41 +53,51 @@ class Page:
 
 @dataclass(frozen=True)
 class RowFilter:
-    """What the service is to filter by, beside the partition: columns equal to a value, or beginning with a text."""
+    """A server-side filter for the rows of a partition.
+
+    Attributes:
+        equal: Columns that must have a value.
+        starts_with: Columns that must start with a prefix.
+        non_empty: Columns that must contain a non-empty string.
+        row_keys: The row keys to select. A filter is limited to 15 comparisons.
+    """
 
     equal: Mapping[str, str | bool] = field(default_factory=dict)
     starts_with: Mapping[str, str] = field(default_factory=dict)
-    non_empty: Sequence[str] = ()  # columns that hold some text
-    row_keys: Sequence[
-        str
-    ] = ()  # any of these row keys: a dozen at most, a filter has 15 comparisons (Query limits)
+    non_empty: Sequence[str] = ()
+    row_keys: Sequence[str] = ()
 
     def query(self, partition: str) -> tuple[str, dict[str, Any]]:
-        """The filter and its parameters, which the SDK quotes."""
-        texts: list[str] = ["PartitionKey eq @partition"]
+        """Return the filter expression and its parameters, which the SDK quotes."""
+        conditions: list[str] = ["PartitionKey eq @partition"]
         values: dict[str, Any] = {"partition": partition}
         for name, value in self.equal.items():
-            texts.append(f"{name} eq @{name}")
+            conditions.append(f"{name} eq @{name}")
             values[name] = value
         for name, start in self.starts_with.items():
-            texts.append(f"{name} ge @{name}_first and {name} lt @{name}_behind")
+            conditions.append(f"{name} ge @{name}_start and {name} lt @{name}_end")
             values |= {
-                f"{name}_first": start,
-                f"{name}_behind": start[:-1] + chr(ord(start[-1]) + 1),
+                f"{name}_start": start,
+                f"{name}_end": start[:-1] + chr(ord(start[-1]) + 1),
             }
-        texts += [f"{name} gt ''" for name in self.non_empty]
+        conditions += [f"{name} gt ''" for name in self.non_empty]
         if self.row_keys:
-            texts.append(
+            conditions.append(
                 "( " + " or ".join(f"RowKey eq @row{n}" for n in range(len(self.row_keys))) + " )"
             )
             values |= {f"row{n}": row for n, row in enumerate(self.row_keys)}
-        return " and ".join(texts), values
+        return " and ".join(conditions), values
 
 
 class Tables:
-    """The tables of one prefix. Exactly one of `connection_string` and `endpoint` with `credential`.
+    """The tables with one name prefix.
 
-    `client_settings` go to the SDK's client (tests count and disturb requests there).
+    Args:
+        prefix: The prefix of the table names.
+        connection_string: The connection string, if `endpoint` and `credential` are not given.
+        endpoint: The URL of the table service.
+        credential: The credential for `endpoint`.
+        client_settings: Options for the SDK client, for tests.
     """
 
     def __init__(
@@ -106,15 +118,14 @@ class Tables:
         self._client_settings = client_settings
         self._service: TableServiceClient | None = None
         self._clients: dict[str, TableClient] = {}
-        self._ensuring: asyncio.Task[None] | None = None
+        self._creation: asyncio.Task[None] | None = None
 
     def _open(self) -> TableServiceClient:
         if self._service is None:
-            from azure.data.tables.aio import (
-                TableServiceClient,
-            )  # at first use: 0.1 s that a cold start should not pay
+            # Imported at the first use, because the import adds 0.1 s to a cold start.
+            from azure.data.tables.aio import TableServiceClient
 
-            bounds: dict[str, Any] = {
+            options: dict[str, Any] = {
                 "connection_timeout": 10,
                 "read_timeout": 30,
                 "retry_total": 3,
@@ -124,42 +135,46 @@ class Tables:
             }
             if self._connection_string is not None:
                 self._service = TableServiceClient.from_connection_string(
-                    self._connection_string, **bounds
+                    self._connection_string, **options
                 )
             else:
                 assert self._endpoint is not None and self._credential is not None
                 self._service = TableServiceClient(
-                    self._endpoint, credential=self._credential, **bounds
+                    self._endpoint, credential=self._credential, **options
                 )
         return self._service
 
     async def _table(self, name: str) -> TableClient:
-        if self._ensuring is None:
-            self._ensuring = asyncio.ensure_future(self._ensure())
+        if self._creation is None:
+            self._creation = asyncio.ensure_future(self._create_tables())
         try:
-            await asyncio.shield(self._ensuring)
+            await asyncio.shield(self._creation)
         except Exception:
-            self._ensuring = None  # the next call tries again
+            self._creation = None  # the next call tries again
             raise
         if name not in self._clients:
             self._clients[name] = self._open().get_table_client(self._prefix + name)
         return self._clients[name]
 
-    async def _ensure(self) -> None:
+    async def _create_tables(self) -> None:
         service = self._open()
-        await asyncio.gather(*(self._make(service, self._prefix + name) for name in TABLES))
+        await asyncio.gather(*(self._create_table(service, self._prefix + name) for name in TABLES))
 
-    async def _make(self, service: TableServiceClient, name: str) -> None:
-        """A role on the five tables alone does not cover making them: then whoever deployed the app has, and a look tells."""
+    async def _create_table(self, service: TableServiceClient, name: str) -> None:
+        """Create a table if it does not exist.
+
+        A role assignment on the existing tables does not include the permission to create tables.
+        A 403 response is therefore ignored if the table can be read.
+        """
         from azure.core.exceptions import HttpResponseError
 
         try:
             await service.create_table_if_not_exists(name)
         except HttpResponseError as error:
-            if error.status_code != 403 or not await self._may_read(service, name):
+            if error.status_code != 403 or not await self._can_read(service, name):
                 raise
 
-    async def _may_read(self, service: TableServiceClient, name: str) -> bool:
+    async def _can_read(self, service: TableServiceClient, name: str) -> bool:
         from azure.core.exceptions import HttpResponseError
 
         try:
@@ -168,19 +183,19 @@ class Tables:
             ):
                 break
         except HttpResponseError:
-            return False  # the refusal that led here is the one to tell
+            return False  # the caller raises its own error, which states the cause
         return True
 
     async def insert(
         self, table: str, partition: str, row: str, values: Mapping[str, Any]
     ) -> str | None:
-        """The new row's ETag; None where there is a row already."""
+        """Insert a row and return its ETag, or None if the row already exists."""
         from azure.core.exceptions import HttpResponseError
 
         try:
             answer = await (await self._table(table)).create_entity(_entity(partition, row, values))
         except HttpResponseError as error:
-            if _is(error, 409, "EntityAlreadyExists"):
+            if _has_code(error, 409, "EntityAlreadyExists"):
                 return None
             raise
         return str(answer["etag"])
@@ -193,7 +208,7 @@ class Tables:
         values: Mapping[str, Any],
         etag: str,
     ) -> str | None:
-        """The new ETag; None where the row is not what `etag` says any more."""
+        """Replace a row and return its new ETag, or None if its ETag is not `etag`."""
         return await self._update(table, _entity(partition, row, values), etag, "replace")
 
     async def merge(
@@ -204,7 +219,11 @@ class Tables:
         changes: Mapping[str, Any],
         etag: str | None = None,
     ) -> str | None:
-        """Changes some columns. With `etag` only if the row is unchanged, else if it is there; None where it is not."""
+        """Update some columns of a row.
+
+        Returns:
+            The new ETag, or None if the row does not exist or, with `etag`, has another ETag.
+        """
         return await self._update(table, _entity(partition, row, changes), etag, "merge")
 
     async def _update(
@@ -222,7 +241,7 @@ class Tables:
                 entity, mode=UpdateMode(mode), **condition
             )
         except HttpResponseError as error:
-            if _is(error, 412, "UpdateConditionNotSatisfied") or _is(
+            if _has_code(error, 412, "UpdateConditionNotSatisfied") or _has_code(
                 error, 404, "ResourceNotFound"
             ):
                 return None
@@ -230,12 +249,13 @@ class Tables:
         return str(answer["etag"])
 
     async def get(self, table: str, partition: str, row: str) -> Row | None:
+        """Return a row, or None if it does not exist."""
         from azure.core.exceptions import HttpResponseError
 
         try:
             entity = await (await self._table(table)).get_entity(partition, row)
         except HttpResponseError as error:
-            if _is(error, 404, "ResourceNotFound"):
+            if _has_code(error, 404, "ResourceNotFound"):
                 return None
             raise
         return _row(entity)
@@ -249,7 +269,15 @@ class Tables:
         select: Sequence[str] | None = None,
         where: RowFilter | None = None,
     ) -> AsyncIterator[Row]:
-        """The rows of one partition whose row key starts_with with `prefix`, in the order of the keys: a request a thousand."""
+        """List the rows of a partition, ordered by row key, with one request per 1,000 rows.
+
+        Args:
+            table: The table, without the prefix.
+            partition: The partition key.
+            prefix: The prefix of the row keys to return.
+            select: The columns to return; all by default.
+            where: A filter.
+        """
         where = where or RowFilter()
         query, values = replace(
             where, starts_with={**where.starts_with, **({"RowKey": prefix} if prefix else {})}
@@ -269,11 +297,15 @@ class Tables:
         limit: int,
         continuation: Continuation | None = None,
     ) -> Page:
-        """At most `limit` rows of one partition, in the order of the keys, in one request. Raises BadContinuation."""
+        """Return a page of the rows of a partition, ordered by row key, in one request.
+
+        Raises:
+            InvalidContinuationError: The service does not accept the continuation.
+        """
         from azure.core.exceptions import HttpResponseError
 
         query, values = where.query(partition)
-        found = (await self._table(table)).query_entities(
+        entities = (await self._table(table)).query_entities(
             query, parameters=values, results_per_page=limit
         )
         after: Any = (
@@ -281,7 +313,7 @@ class Tables:
             if continuation
             else None
         )
-        pages: Any = found.by_page(after)
+        pages: Any = entities.by_page(after)
         try:
             rows = [_row(entity) async for entity in await anext(pages)]
         except HttpResponseError as error:
@@ -292,53 +324,60 @@ class Tables:
         return Page(rows, (token["PartitionKey"] or "", token["RowKey"] or "") if token else None)
 
     async def delete(self, table: str, partition: str, rows: Sequence[str]) -> None:
-        """Rows of one partition, whatever they hold, each hundred in one transaction; none of them may be gone already."""
+        """Delete rows of a partition, in one transaction per 100 rows.
+
+        All rows must exist; otherwise, the service rejects the transaction.
+        """
         from azure.data.tables import TransactionOperation
 
         client = await self._table(table)
-        for first in range(0, len(rows), MOST_IN_TRANSACTION):
+        for first in range(0, len(rows), MAX_ROWS_IN_TRANSACTION):
             await client.submit_transaction(
                 [
                     (TransactionOperation.DELETE, {"PartitionKey": partition, "RowKey": row})
-                    for row in rows[first : first + MOST_IN_TRANSACTION]
+                    for row in rows[first : first + MAX_ROWS_IN_TRANSACTION]
                 ]
             )
 
     async def upsert_many(
         self, table: str, partition: str, rows: Mapping[str, Mapping[str, Any]]
     ) -> None:
-        """Writes the rows of one partition, each hundred (or 0.9 MB) in one transaction; what is there is merged into."""
+        """Insert or merge rows of a partition, in one transaction per 100 rows or 0.9 MB."""
         from azure.data.tables import TransactionOperation, UpdateMode
 
         client = await self._table(table)
-        for some in _transactions(
+        for entities in _split_into_transactions(
             [_entity(partition, row, values) for row, values in rows.items()]
         ):
             await client.submit_transaction(
                 [
                     (TransactionOperation.UPSERT, entity, {"mode": UpdateMode.MERGE})
-                    for entity in some
+                    for entity in entities
                 ]
             )
 
     async def close(self) -> None:
+        """Close all connections. The next operation opens them again."""
         if self._service is not None:
             for client in self._clients.values():
                 await client.close()
             await self._service.close()
-        self._service, self._clients, self._ensuring = None, {}, None
+        self._service, self._clients, self._creation = None, {}, None
 
 
 def _entity(partition: str, row: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """None is left out: a table knows no empty column, and a merge would keep the old value; clear with ""."""
+    """Return an entity without the values that are None.
+
+    Table Storage has no null values: a merge keeps the column. Use "" to clear a column.
+    """
     from azure.data.tables import EdmType
 
     def stored(value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int | str):
             return value
         if isinstance(value, int):
-            return (value, EdmType.INT64)  # bytes and rows outgrow the default 32 bits
-        return _fitting(value)
+            return (value, EdmType.INT64)  # byte and row counts exceed 32 bits
+        return _truncate(value)
 
     return {name: stored(value) for name, value in values.items() if value is not None} | {
         "PartitionKey": partition,
@@ -346,28 +385,29 @@ def _entity(partition: str, row: str, values: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def _transactions(entities: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    """In their order, each as large as one request may be."""
-    some, size = list[dict[str, Any]](), 0
+def _split_into_transactions(entities: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Split entities into transactions of the maximum size, in order."""
+    transaction, size = list[dict[str, Any]](), 0
     for entity in entities:
-        more = len(json.dumps(entity, default=str))
-        if some and (len(some) == MOST_IN_TRANSACTION or size + more > MOST_BYTES):
-            yield some
-            some, size = [], 0
-        some.append(entity)
-        size += more
-    if some:
-        yield some
+        entity_size = len(json.dumps(entity, default=str))
+        is_full = len(transaction) == MAX_ROWS_IN_TRANSACTION
+        if transaction and (is_full or size + entity_size > MAX_TRANSACTION_BYTES):
+            yield transaction
+            transaction, size = [], 0
+        transaction.append(entity)
+        size += entity_size
+    if transaction:
+        yield transaction
 
 
-def _fitting(text: str) -> str:
-    """Cut where it is too long. Characters beyond U+FFFF count twice in UTF-16."""
-    if len(text) * 2 <= LONGEST_TEXT:
+def _truncate(text: str) -> str:
+    """Truncate a string to the maximum number of UTF-16 code units."""
+    if len(text) * 2 <= MAX_TEXT_LENGTH:
         return text
     units = text.encode("utf-16-le", "surrogatepass")
-    if len(units) <= LONGEST_TEXT * 2:
+    if len(units) <= MAX_TEXT_LENGTH * 2:
         return text
-    return units[: LONGEST_TEXT * 2 - 2].decode("utf-16-le", "ignore") + "…"
+    return units[: MAX_TEXT_LENGTH * 2 - 2].decode("utf-16-le", "ignore") + "…"
 
 
 def _row(entity: Any) -> Row:
@@ -379,18 +419,25 @@ def _row(entity: Any) -> Row:
     return Row(values, str(entity.metadata.get("etag", "")))
 
 
-def _is(error: Any, status: int, code: str) -> bool:
-    """By storage's error code: a class or a status alone would take a table being deleted for a row that is there."""
-    return error.status_code == status and _code(error) == code
+def _has_code(error: Any, status: int, code: str) -> bool:
+    """Return whether a response has a status and an error code.
+
+    The status alone is ambiguous: a 409 response, for example, can also mean that the table is
+    being deleted.
+    """
+    return error.status_code == status and _get_code(error) == code
 
 
-def _code(error: Any) -> str | None:
-    """The SDK decodes it everywhere but in create_entity, which raises the bare answer (12.7, its source)."""
-    said = getattr(error, "error_code", None)
-    if said is not None:
-        return str(getattr(said, "value", said))
+def _get_code(error: Any) -> str | None:
+    """Return the error code of a response.
+
+    The SDK (12.7) does not decode it in `create_entity`, which raises the original response.
+    """
+    error_code = getattr(error, "error_code", None)
+    if error_code is not None:
+        return str(getattr(error_code, "value", error_code))
     try:
-        found = json.loads(error.response.body())["odata.error"]["code"]
+        body_code = json.loads(error.response.body())["odata.error"]["code"]
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    return str(found)
+    return str(body_code)

@@ -1,9 +1,11 @@
-"""What a landed version is compared with: the mean of those before it.
+"""The average size of earlier versions, with which a landed version is compared.
 
-An alert query sees two days of log, so the event that tells of a landing carries the mean; nothing is decided by it.
+An alert query covers only two days of logs, so the event of a landed version contains the
+averages. The app makes no decisions based on them.
 
-    unbilled   the versions of the same key before it: a month that grows
-    billed     the newest version of each other invoice of the dataset, attribute set and, where known, currency
+    unbilled   earlier versions of the same key, whose month is still growing
+    billed     the newest version of each other invoice with the same dataset, attribute set and,
+               where known, currency
 """
 
 from dataclasses import dataclass
@@ -16,12 +18,12 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.versions import Version
 
 MAX_VERSIONS = 7
-LANDED = frozenset({"complete", "pruned"})  # what retention removed keeps its totals
+LANDED_STATES = frozenset({"complete", "pruned"})  # pruned versions keep their totals
 
 
 @dataclass(frozen=True)
 class _Totals:
-    """`age`: of the data, then of the day they were first seen."""
+    """The totals of a version; `age` sorts by the time of the data, then by when it was seen."""
 
     age: tuple[datetime, datetime]
     rows: int
@@ -30,7 +32,7 @@ class _Totals:
 
 @dataclass(frozen=True)
 class TrailingAverages:
-    """`compared` versions had so many rows and bytes on average; 0, None, None where there is nothing to compare with."""
+    """The average rows and bytes of `compared` versions; None if there are no such versions."""
 
     compared: int = 0
     rows: float | None = None
@@ -38,40 +40,38 @@ class TrailingAverages:
 
 
 async def get_trailing_averages(ledger: Ledger, version: Version) -> TrailingAverages:
-    """The newest 7 at most of those that `version` is like."""
+    """Return the averages of the newest 7 versions that are comparable with `version`."""
     key = ExportKey.parse(version.key)
-    alike = await (
-        _invoices(ledger, key)
-        if isinstance(key.scope, InvoiceScope)
-        else _before(ledger, key, version)
-    )
-    newest = sorted(alike, key=lambda one: one.age, reverse=True)[:MAX_VERSIONS]
+    if isinstance(key.scope, InvoiceScope):
+        comparable = await _get_other_invoices(ledger, key, key.scope)
+    else:
+        comparable = await _get_earlier_versions(ledger, key, version)
+    newest = sorted(comparable, key=lambda totals: totals.age, reverse=True)[:MAX_VERSIONS]
     if not newest:
         return TrailingAverages()
     return TrailingAverages(
         len(newest),
-        round(fmean(one.rows for one in newest), 1),
-        round(fmean(one.bytes for one in newest), 1),
+        round(fmean(totals.rows for totals in newest), 1),
+        round(fmean(totals.bytes for totals in newest), 1),
     )
 
 
-async def _before(ledger: Ledger, key: ExportKey, version: Version) -> list[_Totals]:
+async def _get_earlier_versions(ledger: Ledger, key: ExportKey, version: Version) -> list[_Totals]:
     return [
-        _Totals(one.age[:2], one.rows, one.bytes)
-        async for one in ledger.versions.list_by_key(key)
-        if one.state in LANDED and one.age < version.age
+        _Totals(earlier.age[:2], earlier.rows, earlier.bytes)
+        async for earlier in ledger.versions.list_by_key(key)
+        if earlier.state in LANDED_STATES and earlier.age < version.age
     ]
 
 
-async def _invoices(ledger: Ledger, key: ExportKey) -> list[_Totals]:
-    assert isinstance(key.scope, InvoiceScope)
+async def _get_other_invoices(ledger: Ledger, key: ExportKey, scope: InvoiceScope) -> list[_Totals]:
     currencies = {invoice.invoice_id: invoice.currency for invoice in await ledger.invoices.list()}
-    own = currencies.get(key.scope.invoice_id, "")
+    currency = currencies.get(scope.invoice_id, "")
     return [
-        _Totals((parse_iso(one.created_at), parse_iso(one.first_seen)), one.rows, one.bytes)
-        async for one in ledger.catalogue.list_by_dataset(key.dataset)
-        if one.version
-        and one.key != str(key)
-        and one.attribute_set == key.attribute_set.value
-        and currencies.get(one.invoice_id, "") == own
+        _Totals((parse_iso(entry.created_at), parse_iso(entry.first_seen)), entry.rows, entry.bytes)
+        async for entry in ledger.catalogue.list_by_dataset(key.dataset)
+        if entry.version
+        and entry.key != str(key)
+        and entry.attribute_set == key.attribute_set.value
+        and currencies.get(entry.invoice_id, "") == currency
     ]

@@ -1,4 +1,7 @@
-"""The version rows: one per eTag of a key (and per forced repetition of it). They fix the folder's name and are never deleted."""
+"""The version rows: one per manifest ETag of an export key, and one per forced repetition.
+
+A version row determines the folder name of its version. Version rows are never deleted.
+"""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, fields, replace
@@ -10,20 +13,21 @@ from shared.exports import ExportKey
 from shared.ledger.keys import scope_key, short_etag_hash, version_row
 from shared.ledger.tables import Row, Tables
 
-ABSENT = frozenset(
-    {"pruned", "abandoned"}
-)  # states whose folder is gone: the eTag would be landed anew
+ABSENT = frozenset({"pruned", "abandoned"})  # without a folder: the ETag can land again
 
 
 @dataclass(frozen=True)
 class Version:
-    """One row of the versions table. `version` is the folder's name without `version=`; times are ISO 8601 in UTC."""
+    """A row of the versions table.
+
+    `version` is the folder name without `version=`. Times are ISO 8601 in UTC.
+    """
 
     key: str
     manifest_etag: str
     n: int
     version: str
-    created_at: str  # the manifest's: the age of the data
+    created_at: str  # from the manifest; the time of the data
     first_seen: str
     state: str = "landing"  # landing, complete, abandoned, pruned
     run_id: str = ""
@@ -32,20 +36,20 @@ class Version:
     path: str = ""
     supersedes: str = ""
     proof: str = ""
-    settles_on: str = ""  # a date; "" where unknown, and of unbilled data
-    invoice: str = ""  # its facts as listed, JSON; see shared/invoices.py
-    tie_out: str = ""  # how its sum compares with the invoice's total, JSON; see shared/tie_out.py
+    settles_on: str = ""  # a date; "" if unknown, and for unbilled data
+    invoice: str = ""  # the listed invoice, JSON; see shared/invoices.py
+    tie_out: str = ""  # JSON; see shared/tie_out.py
     blobs: int = 0
     bytes: int = 0
     rows: int = 0
-    pruned_at: str = ""  # when retention gave it up
-    emptied_at: str = ""  # when nothing of it was left in its folder
-    blob_rows_removed_at: str = ""  # by retention: the marker stands for them
-    etag: str = ""  # the row's, not a column
+    pruned_at: str = ""  # when retention started to delete the folder
+    emptied_at: str = ""  # when the folder was empty
+    blob_rows_removed_at: str = ""  # by retention; the completion marker replaces them
+    etag: str = ""  # not a column
 
     @property
     def age(self) -> tuple[datetime, datetime, int]:
-        """Sorts versions of one key from old to new."""
+        """A sort key that orders the versions of an export key from old to new."""
         return parse_iso(self.created_at), parse_iso(self.first_seen), self.n
 
 
@@ -53,28 +57,38 @@ COLUMNS = tuple(field.name for field in fields(Version) if field.name != "etag")
 
 
 def version_from_row(row: Row) -> Version:
+    """Return the version in a row."""
     return Version(
         **{name: row.values[name] for name in COLUMNS if name in row.values}, etag=row.etag
     )
 
 
 class Versions:
+    """Access to the version rows."""
+
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
     async def list_by_etag(self, key: ExportKey, manifest_etag: str) -> list[Version]:
-        """All rows of this eTag, n ascending; the stored eTag is compared in full."""
+        """Return the versions of a manifest ETag, ordered by `n`."""
         return [
             row
-            for row in await self._alike(key, manifest_etag)
+            for row in await self._list_by_short_hash(key, manifest_etag)
             if row.manifest_etag == manifest_etag
         ]
 
     async def get_next_n(self, key: ExportKey, manifest_etag: str) -> int:
-        """The number of a new row: rows and folders of two eTags whose short hashes are alike must not be the same."""
-        return max((row.n for row in await self._alike(key, manifest_etag)), default=0) + 1
+        """Return the `n` of a new version.
 
-    async def _alike(self, key: ExportKey, manifest_etag: str) -> list[Version]:
+        It is unique among all ETags with the same short hash, so that their rows and folders
+        differ.
+        """
+        return (
+            max((row.n for row in await self._list_by_short_hash(key, manifest_etag)), default=0)
+            + 1
+        )
+
+    async def _list_by_short_hash(self, key: ExportKey, manifest_etag: str) -> list[Version]:
         rows = [
             version_from_row(row)
             async for row in self._tables.list(
@@ -86,6 +100,7 @@ class Versions:
         return sorted(rows, key=lambda row: row.n)
 
     async def list_by_key(self, key: ExportKey) -> AsyncIterator[Version]:
+        """List all versions of an export key."""
         async for row in self._tables.list(
             "versions", key.dataset.value, prefix=f"{scope_key(key)}~"
         ):
@@ -94,7 +109,7 @@ class Versions:
     async def get_newest_complete(
         self, key: ExportKey, *, before: Version | None = None
     ) -> Version | None:
-        """With `before`: of those that are older than it."""
+        """Return the newest complete version, or the newest one that is older than `before`."""
         complete = [
             version
             async for version in self.list_by_key(key)
@@ -103,18 +118,19 @@ class Versions:
         return max(complete, key=lambda version: version.age, default=None)
 
     async def insert(self, version: Version) -> Version | None:
-        """The row with its ETag; None where the row is there already."""
+        """Insert a version and return it with its ETag, or None if the row already exists."""
         etag = await self._tables.insert("versions", *self._keys(version), _values(version))
         return replace(version, etag=etag) if etag else None
 
     async def get(self, key: ExportKey, manifest_etag: str, n: int) -> Version | None:
+        """Return a version, or None if it does not exist."""
         row = await self._tables.get(
             "versions", key.dataset.value, version_row(key, manifest_etag, n)
         )
         return version_from_row(row) if row else None
 
     async def update(self, version: Version, **columns: Any) -> Version | None:
-        """The row with these columns changed, only if it is still as `version` was read; else None."""
+        """Update columns and return the new version, or None if the row was changed meanwhile."""
         etag = await self._tables.merge("versions", *self._keys(version), columns, version.etag)
         return replace(version, **columns, etag=etag) if etag else None
 
@@ -137,6 +153,7 @@ def new_version(
     now: datetime,
     run_id: str,
 ) -> Version:
+    """Return a version that starts to land."""
     return Version(
         key=str(key),
         manifest_etag=manifest_etag,

@@ -17,7 +17,7 @@ from shared.ledger.cycles import Cycle
 from shared.ledger.keys import run_id, run_keys
 from shared.ledger.ledger import Ledger
 from shared.ledger.plan_lists import RUNS_PER_ROW
-from shared.ledger.runs import MOST_REQUEST_IDS, Run
+from shared.ledger.runs import MAX_REQUEST_IDS, Run
 from shared.manifest import LONGEST_ETAG, LONGEST_NAME, LONGEST_ROOT
 from tests.integration.ledger.standing import KEY, START, a_run, complete
 
@@ -137,7 +137,7 @@ async def test_a_run_with_all_at_its_longest(ledger: Ledger, azurite: Azurite, p
         reason="ü" * 200,
         root_directory="r" * LONGEST_ROOT,
         manifest_etag="e" * LONGEST_ETAG,
-        request_ids=",".join(["i" * 100] * MOST_REQUEST_IDS),
+        request_ids=",".join(["i" * 100] * MAX_REQUEST_IDS),
         detail="d" * 200_000,
     )
     await ledger.runs.insert(run)

@@ -7,7 +7,7 @@ import pytest
 
 from shared.clock import parse_iso
 from shared.ledger.ledger import Ledger
-from shared.ledger.locks import LEASE, SPARE, Lock
+from shared.ledger.locks import LEASE, MIN_LEASE_LEFT, Lock
 from tests.integration.ledger.standing import StandingClock
 
 KEY = "billed_usage/G016907411/full"
@@ -101,7 +101,7 @@ async def test_the_lease_is_written_only_when_little_is_left(
     after = await held(ledger)
     assert (after.etag != lock.etag) == writes
     assert parse_iso(after.lease_until) == (sign_of_life + LEASE if writes else clock.now() + LEASE)
-    assert parse_iso(after.lease_until) >= sign_of_life + SPARE
+    assert parse_iso(after.lease_until) >= sign_of_life + MIN_LEASE_LEFT
 
 
 async def test_a_lost_race_for_the_lease_changes_nothing(

@@ -180,7 +180,7 @@ async def test_a_run_that_lost_its_key_touches_only_its_own_row(ledger: Ledger) 
     )
 
 
-@pytest.mark.parametrize("step", ["catalogue", "free"])
+@pytest.mark.parametrize("step", ["catalogue", "release"])
 async def test_what_is_half_done_is_finished(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -194,7 +194,7 @@ async def test_what_is_half_done_is_finished(
             *(
                 (ledger.catalogue, "refresh", crash)
                 if step == "catalogue"
-                else (ledger.locks, "free", crash)
+                else (ledger.locks, "release", crash)
             )
         )
         with pytest.raises(RuntimeError):

@@ -10,7 +10,7 @@ from shared.ledger.claims import claim
 from shared.ledger.keys import run_id
 from shared.ledger.ledger import Ledger
 from shared.ledger.outcomes import close_run
-from shared.ledger.runs import COLUMNS, MOST_REQUEST_IDS, Run, seconds_between
+from shared.ledger.runs import COLUMNS, MAX_REQUEST_IDS, Run, seconds_between
 from tests.integration.ledger.standing import KEY, OTHER, START, StandingClock, a_run
 
 
@@ -96,10 +96,10 @@ async def test_a_month_is_listed_newest_first(ledger: Ledger) -> None:
 
 
 def test_request_ids_are_kept_newest_last_and_once() -> None:
-    run = a_run(request_ids=",".join(f"r{n}" for n in range(MOST_REQUEST_IDS)))
-    assert run.with_request_id("new").split(",") == [
-        f"r{n}" for n in range(1, MOST_REQUEST_IDS)
-    ] + ["new"]
+    run = a_run(request_ids=",".join(f"r{n}" for n in range(MAX_REQUEST_IDS)))
+    assert run.with_request_id("new").split(",") == [f"r{n}" for n in range(1, MAX_REQUEST_IDS)] + [
+        "new"
+    ]
     assert run.with_request_id("r3") == run.with_request_id(None) == run.request_ids
     assert a_run().with_request_id(None) == "" and a_run().with_request_id("a") == "a"
 
@@ -149,7 +149,7 @@ async def test_who_may_go_on(ledger: Ledger, clock: StandingClock) -> None:
     await close_run(ledger, run.run_id, {"outcome": "cancelled", "code": "cancelled"})
     assert await ledger.holding(run.run_id) == {
         "status": "ended",
-        "end": {"outcome": "cancelled", "code": "cancelled"},
+        "result": {"outcome": "cancelled", "code": "cancelled"},
     }
 
 

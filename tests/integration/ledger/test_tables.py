@@ -10,7 +10,7 @@ from azure.data.tables.aio import TableClient
 from azure.data.tables.aio import TableServiceClient as AsyncTableServiceClient
 
 from local.azurite import Azurite
-from shared.ledger.tables import LONGEST_TEXT, TABLES, Tables
+from shared.ledger.tables import MAX_TEXT_LENGTH, TABLES, Tables
 
 VALUES = {
     "text": "ü\n😀",
@@ -88,20 +88,20 @@ async def test_of_racing_changes_one_wins(tables: Tables) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["x" * 100_000, "😀" * 40_000, "x" + "😀" * 40_000, "é" * LONGEST_TEXT]
+    "text", ["x" * 100_000, "😀" * 40_000, "x" + "😀" * 40_000, "é" * MAX_TEXT_LENGTH]
 )
 async def test_a_text_that_is_too_long_is_cut(tables: Tables, text: str) -> None:
     await tables.insert("runs", "p", "r", {"text": text})
     row = await tables.get("runs", "p", "r")
     assert row is not None
     kept = row.values["text"]
-    assert len(kept.encode("utf-16-le")) <= LONGEST_TEXT * 2
+    assert len(kept.encode("utf-16-le")) <= MAX_TEXT_LENGTH * 2
     assert (
         kept == text
-        if len(text) == LONGEST_TEXT
+        if len(text) == MAX_TEXT_LENGTH
         else (kept[-1] == "…" and text.startswith(kept[:-1]))
     )
-    assert len(kept.encode("utf-16-le")) >= LONGEST_TEXT * 2 - 4
+    assert len(kept.encode("utf-16-le")) >= MAX_TEXT_LENGTH * 2 - 4
 
 
 async def test_a_list_is_one_partition_in_the_order_of_its_keys(tables: Tables) -> None:
@@ -255,14 +255,14 @@ async def test_when_the_first_call_fails_the_next_one_tries_again(
 ) -> None:
     tables = Tables(prefix, connection_string=azurite.landing.connection_string)
     failing = [ServiceRequestError("no way"), None]
-    ensure = Tables._ensure
+    create_tables = Tables._create_tables
 
     async def sometimes(self: Tables) -> None:
         if (error := failing.pop(0)) is not None:
             raise error
-        await ensure(self)
+        await create_tables(self)
 
-    monkeypatch.setattr(Tables, "_ensure", sometimes)
+    monkeypatch.setattr(Tables, "_create_tables", sometimes)
     results = await asyncio.gather(
         *(tables.get("runs", "p", "r") for _ in range(3)), return_exceptions=True
     )

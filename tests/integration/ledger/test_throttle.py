@@ -6,7 +6,7 @@ import pytest
 
 from shared.errors import ThrottledError, UnavailableError
 from shared.ledger.ledger import Ledger
-from shared.ledger.throttle import WITHOUT_HEADER, Throttle
+from shared.ledger.throttle import DEFAULT_WAIT_SECONDS, Throttle
 from tests.integration.ledger.standing import StandingClock
 
 
@@ -93,6 +93,6 @@ async def test_only_a_429_is_told_to_all(ledger: Ledger, other: Throttle) -> Non
     assert await ledger.throttle.seconds_left() == 20
     assert (
         await ledger.throttle.record_error(ThrottledError("graph_throttled"))
-        == WITHOUT_HEADER
+        == DEFAULT_WAIT_SECONDS
         == await ledger.throttle.seconds_left()
     )

@@ -60,7 +60,7 @@ async def test_etags_whose_short_hashes_are_alike_are_told_apart(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (keys, versions):
-        monkeypatch.setattr(module, "etag8", lambda etag: "3f9a1c20")
+        monkeypatch.setattr(module, "short_etag_hash", lambda etag: "3f9a1c20")
     one = await ledger.versions.insert(a_version("e1"))
     assert one is not None and await ledger.versions.list_by_etag(KEY, "e2") == []
     assert (

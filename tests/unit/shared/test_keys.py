@@ -68,7 +68,7 @@ def test_the_newest_run_comes_first(one: datetime, other: datetime) -> None:
 def test_any_text_is_an_id_or_nobodys(text: str) -> None:
     moment = started_at(text)
     if moment is None:
-        with pytest.raises(ValueError, match="not the id of a run"):
+        with pytest.raises(ValueError, match="not the ID of a run"):
             run_keys(text)
     else:
         assert text.isascii() and stamp(moment) in text and run_keys(text)[1].endswith(text)
