@@ -9,7 +9,8 @@ import azure.durable_functions as df
 from shared.errors import InvalidDataError, OperationGoneError, RequestRefusedError, TransientError
 from shared.graph.throttled_client import RequestNotSentError
 from shared.ledger.runs import Run
-from shared.messages import CheckResult, OperationRequest
+from shared.messages import CheckResult, OperationRequest, StoppedResult
+from shared.optimistic_concurrency import CONFLICT, Conflict, update
 from shared.planning.waits import record_wait, wait_seconds
 from shared.redaction import sanitize_exceptions
 from shared.services import Services, services
@@ -102,11 +103,19 @@ async def wait(
 
 async def abandon_operation(app: Services, run: Run, operation_id: str, code: str) -> CheckResult:
     """Remove the operation from the run row, so that start_export requests a new one."""
-    while run.operation_id == operation_id:
-        if await app.ledger.runs.merge_if_unchanged(run, operation_id="", last_code=code):
-            break
-        current = await app.ledger.holding(run.run_id)
+
+    async def remove(current: Run | StoppedResult) -> CheckResult | Conflict:
         if not isinstance(current, Run):
             return current
-        run = current
-    return {"status": "gone", "wait_seconds": 0}
+        if current.operation_id == operation_id and not await app.ledger.runs.merge_if_unchanged(
+            current, operation_id="", last_code=code
+        ):
+            return CONFLICT
+        return {"status": "gone", "wait_seconds": 0}
+
+    return await update(
+        lambda: app.ledger.holding(run.run_id),
+        remove,
+        contended_code="run_contended",
+        component="Run",
+    )

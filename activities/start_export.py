@@ -15,7 +15,8 @@ from shared.errors import RequestRefusedError, TransientError
 from shared.exports import BillingMonth, MonthScope, period_word
 from shared.graph.throttled_client import RequestNotSentError
 from shared.ledger.runs import Run
-from shared.messages import OperationRequest, StartResult, WaitingResult
+from shared.messages import OperationRequest, StartResult, StoppedResult, WaitingResult
+from shared.optimistic_concurrency import CONFLICT, Conflict, update
 from shared.planning.waits import record_wait, wait_seconds
 from shared.redaction import sanitize_exceptions
 from shared.services import Services, services
@@ -124,13 +125,13 @@ async def post(app: Services, run: Run, request: OperationRequest) -> StartResul
 
 async def store_operation(app: Services, run_id: str, accepted: "ExportAccepted") -> StartResult:
     """Store the operation ID, unless another attempt has already stored one, which then applies."""
-    while True:
-        run = await app.ledger.holding(run_id)
+
+    async def store(run: Run | StoppedResult) -> StartResult | Conflict:
         if not isinstance(run, Run):
             return run
         if run.operation_id:
             return {"status": "started", "operation_id": run.operation_id}
-        if await app.ledger.runs.merge_if_unchanged(
+        if not await app.ledger.runs.merge_if_unchanged(
             run,
             stage="waiting",
             operation_id=accepted.operation_id,
@@ -138,13 +139,21 @@ async def store_operation(app: Services, run_id: str, accepted: "ExportAccepted"
             request_ids=run.with_request_id(accepted.request_id),
             **run.get_wait_columns(app.clock.now(), is_waiting=True),
         ):
-            emit_event(
-                "operation_started",
-                f"{run_id}/operation/{run.operations + 1}",
-                run_id=run_id,
-                key=run.key,
-                posts=run.posts,
-                operations=run.operations + 1,
-                request_id=accepted.request_id,
-            )
-            return {"status": "started", "operation_id": accepted.operation_id}
+            return CONFLICT
+        emit_event(
+            "operation_started",
+            f"{run_id}/operation/{run.operations + 1}",
+            run_id=run_id,
+            key=run.key,
+            posts=run.posts,
+            operations=run.operations + 1,
+            request_id=accepted.request_id,
+        )
+        return {"status": "started", "operation_id": accepted.operation_id}
+
+    return await update(
+        lambda: app.ledger.holding(run_id),
+        store,
+        contended_code="run_contended",
+        component="Run",
+    )

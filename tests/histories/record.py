@@ -1,9 +1,10 @@
 """Records the histories that tests/durable/test_histories.py replays: `python -m tests.histories.record [NAME ...]`.
 
-A history stands for instances that run while a new version is deployed. So old recordings stay: record anew only what is
-new, and after a change that no running instance could survive (it needs another defaultVersion in host.json), all.
+A history represents an instance that runs while a new version is deployed. Keep existing
+recordings, and record only new ones. Record all of them again only with a new `defaultVersion` in
+host.json, after a change that running instances cannot survive.
 
-Virtual time and one thing after the other make a recording repeatable; ids that are random are numbered.
+Recordings are repeatable: time is virtual, one function runs at a time, and random IDs are numbered.
 """
 
 import json

@@ -38,7 +38,7 @@ from tests.support.app_environment import (
 
 
 class MemoryTables(Tables):
-    """Inserts if absent, changes if unchanged. Nothing awaits between a look and a write, so each is one step."""
+    """Tables with conditional writes. Each operation is atomic, because none of them awaits."""
 
     def __init__(self) -> None:
         super().__init__("memory", connection_string="none")
@@ -109,7 +109,7 @@ class MemoryTables(Tables):
         limit: int,
         continuation: Continuation | None = None,
     ) -> Page:
-        """All of it at once, whatever `limit` says, but in order."""
+        """Return all rows in order, regardless of `limit`."""
         rows = [row async for row in self.list(table, partition, where=where)]
         return Page(rows[:limit] if limit == 1 else rows, None)
 
@@ -140,7 +140,7 @@ def _fits(row: Row, where: RowFilter) -> bool:
 
 
 class MemoryLanding(LandingStore):
-    """A container as a dict: path -> bytes, ETag, metadata."""
+    """A landing container, as a dictionary of content, ETag and metadata by path."""
 
     def __init__(self, clock: Any) -> None:
         super().__init__(container="memory", connection_string="none", clock=clock)
@@ -198,7 +198,7 @@ class MemoryLanding(LandingStore):
 
 @dataclass(frozen=True)
 class MemoryStorage(NoStorage):
-    """Microsoft's account as a dict: URL below the account -> file."""
+    """The source account, as a dictionary of files by path."""
 
     files: dict[str, BlobFile] = field(default_factory=dict)
 
@@ -217,7 +217,7 @@ class MemoryStorage(NoStorage):
 
 
 class MemoryCopier:
-    """Copies from the one dict to the other; what is proven, and by what, is as in the app."""
+    """Copies from the source to the landing dictionary, with the proof of the app."""
 
     def __init__(self, landing: MemoryLanding, source: MemoryStorage) -> None:
         self._landing, self._source, self.copied = landing, source, 0
@@ -255,7 +255,7 @@ class MemoryCopier:
 
 @dataclass(frozen=True)
 class MemoryClock:
-    """One time for everything: what is kept for two seconds is not kept over a virtual hour."""
+    """A clock whose monotonic time is virtual, so that caches expire in virtual time."""
 
     virtual: VirtualClock
 
@@ -346,7 +346,7 @@ class InMemoryEnvironment(AppEnvironment):
         return {path: body for path, (body, _, _) in self.landing.blobs.items()}
 
     def run_cycle(self, seconds: float = 60) -> dict[str, Any]:
-        """A cycle by hand, from POST to its end."""
+        """Start a cycle with the API, and return it when it has ended."""
         started = self.post("/api/cycles")
         self.host.wait(started["cycle_id"], seconds)
         return dict(self.get(f"/api/cycles/{started['cycle_id']}"))

@@ -1,4 +1,4 @@
-"""The dependencies of a package from this environment: no network. For tests alone, as nobody can say what was changed here."""
+"""Copies the dependencies of a package from this environment, for tests without a network."""
 
 import shutil
 from importlib.metadata import distribution

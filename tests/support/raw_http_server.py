@@ -1,4 +1,4 @@
-"""A double of storage that answers what a test wants, byte by byte: for what no emulator does."""
+"""An HTTP server that returns scripted bytes, for responses that no emulator sends."""
 
 import asyncio
 import re
@@ -18,14 +18,14 @@ class Asked:
 
     @property
     def span(self) -> tuple[int, int]:
-        """First and last byte of the range asked for."""
+        """The first and last byte of the requested range."""
         found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["range"])
         assert found
         return int(found[1]), int(found[2])
 
 
 def answer(status: int, body: bytes = b"", **headers: object) -> bytes:
-    """A whole answer; `Content-Length` may be set to something else than the truth. Underscores become dashes."""
+    """Return a response. Headers use underscores for dashes; `Content-Length` can be wrong."""
     lines = {
         "Content-Length": len(body),
         **{name.replace("_", "-"): value for name, value in headers.items()},

@@ -1,7 +1,8 @@
-"""Months of a partner's life on one virtual clock, and what must have come of them, worked out from the calendar alone.
+"""A scenario of several months, and the expected versions, derived from the calendar alone.
 
-an invoice a month and currency on the 8th, unbilled data every day, and on the way:
-one invoice partial at first, one restated twice, two days without Microsoft, a day of 429s, the next invoices late
+Each month has one invoice per currency, on the 8th, and unbilled data every day. One invoice is
+partial at first, one is restated twice, Microsoft is unavailable for two days and throttles for one
+day, and the invoices of one month are late.
 """
 
 from collections import Counter
@@ -57,7 +58,7 @@ class Story:
 
     @property
     def eighth(self) -> datetime:
-        """When the first invoice of the story is listed."""
+        """The time at which the first invoice is listed."""
         month = first_of(self.start.date(), 0 if self.start.day < 8 else 1)
         return datetime.combine(month.replace(day=8), LISTED)
 
@@ -74,7 +75,7 @@ class Story:
 
     @property
     def answered(self) -> list[datetime]:
-        """The ticks at which Microsoft is there."""
+        """The ticks at which Microsoft is available."""
         return [tick for tick in self.ticks if not self.at(6, 4) <= tick < self.at(8, 4)]
 
     def events(self, env: AppEnvironment) -> list[tuple[datetime, Callable[[], None]]]:
@@ -145,14 +146,17 @@ class Story:
     # -- what must have come of it
 
     def expected(self, env: AppEnvironment) -> dict[str, list[datetime]]:
-        """Key -> the age of the data of each version, oldest first. From the calendar; the simulator gives invoice ids only."""
+        """Return when the data of each version was created, by key and oldest first.
+
+        Only the invoice IDs come from the simulator.
+        """
         found: dict[str, list[datetime]] = {}
         for key, created in [*self._unbilled(), *self._billed(env)]:
             found.setdefault(key, []).append(created)
         return {key: sorted(set(ages)) for key, ages in found.items()}
 
     def _unbilled(self) -> Iterator[tuple[str, datetime]]:
-        """At a tick there is what was used up to the day before; the month before is there whole, and stays as it is."""
+        """Yield the unbilled versions: data up to the previous day, and the complete last month."""
         for tick in self.answered:
             yesterday, this = tick.date() - timedelta(days=1), first_of(tick.date())
             for month, until in ((this, yesterday), (first_of(this, -1), this - timedelta(days=1))):
@@ -200,7 +204,7 @@ def void(_: Any) -> None:
 
 
 def landed(env: AppEnvironment) -> dict[str, list[datetime]]:
-    """Key -> the age of each version that was completed, as the ledger has them; retention may have pruned it."""
+    """Return when the data of each complete version was created, by key, from the ledger."""
 
     async def read() -> dict[str, list[datetime]]:
         found: dict[str, list[datetime]] = {}
@@ -236,7 +240,10 @@ class Told:
 
 
 def told(env: AppEnvironment) -> Told:
-    """Requests to Graph, and what they may be: three for each run that asked; a refusal costs itself and one look more."""
+    """Return the requests to Graph and their budget.
+
+    A run may send three requests; each refused request adds itself and one more poll.
+    """
     asked = [run for run in runs_of(env) if run.posts]
     requests = [one for one in env.simulator.requests if one.step in ("start", "poll", "manifest")]
     refused = sum(one.status in (429, 503) for one in requests)
