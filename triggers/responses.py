@@ -68,6 +68,6 @@ def cacheable_response(
 
 
 def get_if_none_match(request: func.HttpRequest) -> set[str]:
-    """Return the ETags of `If-None-Match`; weak ETags compare like strong ones (RFC 9110, 13.1.2)."""
+    """Return the ETags of `If-None-Match`, without the prefix of weak ETags."""
     value = request.headers.get("if-none-match", "")[:MAX_HEADER_CHARACTERS]
     return {etag.strip().removeprefix("W/") for etag in value.split(",")}

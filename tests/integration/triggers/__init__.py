@@ -1,1 +1,1 @@
-"""The HTTP API through the host: status codes, headers, bodies, and what is said when the app cannot."""
+"""The HTTP API through the host: status codes, headers, bodies and failures of the app."""

@@ -1,4 +1,4 @@
-"""One environment for the tests of a module; each works with keys of its own."""
+"""An app for each module; the tests of a module use different export keys."""
 
 from collections.abc import Iterator
 
@@ -16,6 +16,5 @@ def env(azurite: Azurite) -> Iterator[AppEnvironment]:
 
 
 @pytest.fixture(autouse=True)
-def health_is_not_known() -> None:
-    """It is kept for a minute, by the process."""
+def clear_cached_health() -> None:
     http_service._cached_health.clear()

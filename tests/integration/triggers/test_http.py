@@ -1,3 +1,5 @@
+"""Runs, cycles and health over HTTP."""
+
 import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -12,138 +14,124 @@ from shared.exports import ExportKey
 from shared.ledger.keys import RUN_ID, is_run_id_of, started_at
 from tests.support.app_environment import AppEnvironment
 
-numbers = itertools.count(100_000_000)
+invoice_numbers = itertools.count(100_000_000)
+
+FORBIDDEN_TEXTS = (
+    "sig=",
+    "code=",
+    "key=",
+    "token",
+    "webhooks",
+    "sas",
+    "http://",
+    "accountkey",
+)
 
 
-def an_invoice() -> dict[str, str]:
-    """An order of its own: an invoice that no other test asks for. Microsoft does not know it."""
-    return {"dataset": "billed_usage", "invoice_id": f"G{next(numbers)}"}
+def make_unique_request() -> dict[str, str]:
+    """Return a request for an invoice that no other test uses and that Microsoft does not know."""
+    return {"dataset": "billed_usage", "invoice_id": f"G{next(invoice_numbers)}"}
 
 
-def problem(response: HostResponse, status: int, code: str) -> dict[str, Any]:
+def read_problem(response: HostResponse, status: int, code: str) -> dict[str, Any]:
+    """Return the problem document after checking its status, its code and its common fields."""
     assert response.status == status, (response.status, response.body)
     assert (response.header("Content-Type") or "").startswith("application/problem+json")
-    body: dict[str, Any] = response.json()
-    assert (
-        (body["status"], body["code"], body["type"]) == (status, code, "about:blank")
-        and body["title"]
-        and body["remedy"]
-    )
-    return body
+    document: dict[str, Any] = response.json()
+    assert (document["status"], document["code"]) == (status, code)
+    assert document["type"] == "about:blank"
+    assert document["title"]
+    assert document["remedy"]
+    return document
 
 
 def is_json(response: HostResponse) -> bool:
     return (response.header("Content-Type") or "").startswith("application/json")
 
 
-def test_a_run_is_accepted_shown_and_ends(env: AppEnvironment) -> None:
-    response = env.host.request(
-        "POST",
-        "/api/runs",
-        json={
-            "dataset": "billed_usage",
-            "invoice_id": env.invoice_id.lower(),
-            "reason": "Prüfung",
-        },
-    )
-    body = response.json()
+def get_retry_after(response: HostResponse) -> int:
+    """Return the seconds of `Retry-After`, or 0 without the header."""
+    return int(response.header("Retry-After") or 0)
+
+
+def test_start_run_returns_202_and_the_run_lands(env: AppEnvironment) -> None:
+    request = {
+        "dataset": "billed_usage",
+        "invoice_id": env.invoice_id.lower(),
+        "reason": "Prüfung",
+    }
+    response = env.host.request("POST", "/api/runs", json=request)
+    run = response.json()
+    run_id = run["run_id"]
     key = ExportKey.parse(f"billed_usage/{env.invoice_id}/full")
-    assert response.status == 202 and is_json(response) and body["started"] is True
-    assert RUN_ID.fullmatch(body["run_id"]) and is_run_id_of(body["run_id"], key)
-    assert (
-        response.header("Location") == f"/api/runs/{body['run_id']}"
-        and int(response.header("Retry-After") or 0) > 0
-    )
-    assert (body["key"], body["dataset"], body["invoice_id"], body["attribute_set"]) == (
-        str(key),
-        "billed_usage",
-        env.invoice_id,
-        "full",
-    )
-    assert (body["stage"], body["outcome"], body["reason"], body["requested_by"]) == (
-        "starting",
-        None,
-        "Prüfung",
-        "function-key",
-    )
-    ended = env.finish(body["run_id"])
-    assert (
-        ended["outcome"] == "landed"
-        and ended["blobs"]["landed"] == ended["blobs"]["total"] > 0
-        and ended["rows"] > 0
-    )
-    shown = env.host.request("GET", f"/api/runs/{body['run_id']}")
-    assert shown.status == 200 and is_json(shown) and shown.header("Retry-After") is None
-    assert {
-        "run_id",
-        "key",
-        "stage",
-        "outcome",
-        "code",
-        "remedy",
-        "next_check_at",
-        "blobs",
-        "bytes",
-        "rows",
-        "version",
-        "path",
-    } <= set(ended)
+    assert response.status == 202
+    assert is_json(response)
+    assert response.header("Location") == f"/api/runs/{run_id}"
+    assert get_retry_after(response) > 0
+    assert RUN_ID.fullmatch(run_id)
+    assert is_run_id_of(run_id, key)
+    expected = {
+        "started": True,
+        "key": str(key),
+        "dataset": "billed_usage",
+        "invoice_id": env.invoice_id,
+        "attribute_set": "full",
+        "stage": "starting",
+        "outcome": None,
+        "reason": "Prüfung",
+        "requested_by": "function-key",
+    }
+    assert {name: run[name] for name in expected} == expected
+    ended = env.finish(run_id)
+    assert ended["outcome"] == "landed"
+    assert ended["blobs"]["landed"] == ended["blobs"]["total"] > 0
+    assert ended["rows"] > 0
+    response = env.host.request("GET", f"/api/runs/{run_id}")
+    assert response.status == 200
+    assert is_json(response)
+    assert response.header("Retry-After") is None
 
 
-def test_a_live_run_is_shown_with_when_to_ask_again(env: AppEnvironment) -> None:
+def test_start_run_live_run_of_the_key_is_returned(env: AppEnvironment) -> None:
     run_id = env.start("unbilled_usage")
-    shown = env.host.request("GET", f"/api/runs/{run_id}")
-    assert (
-        shown.status == 200
-        and int(shown.header("Retry-After") or 0) > 0
-        and shown.json()["outcome"] is None
-    )
-    again = env.host.request(
-        "POST",
-        "/api/runs",
-        json={"dataset": "unbilled_usage", "billing_month": "2026-11", "currency_code": "usd"},
-    )
-    body = again.json()
-    assert again.status == 202 and (body["started"], body["run_id"]) == (False, run_id)
-    assert (
-        again.header("Location") == f"/api/runs/{run_id}"
-        and int(again.header("Retry-After") or 0) > 0
-    )
+    response = env.host.request("GET", f"/api/runs/{run_id}")
+    assert response.status == 200
+    assert response.json()["outcome"] is None
+    assert get_retry_after(response) > 0
+    request = {"dataset": "unbilled_usage", "billing_month": "2026-11", "currency_code": "usd"}
+    response = env.host.request("POST", "/api/runs", json=request)
+    assert response.status == 202
+    assert (response.json()["started"], response.json()["run_id"]) == (False, run_id)
+    assert response.header("Location") == f"/api/runs/{run_id}"
+    assert get_retry_after(response) > 0
     assert env.finish(run_id)["outcome"] == "landed"
 
 
-def test_of_fifty_at_once_one_starts(env: AppEnvironment) -> None:
-    order = an_invoice()
+def test_start_run_concurrent_requests_start_one_run(env: AppEnvironment) -> None:
+    request = make_unique_request()
     with ThreadPoolExecutor(50) as pool:
         responses = list(
-            pool.map(lambda _: env.host.request("POST", "/api/runs", json=order), range(50))
+            pool.map(lambda _: env.host.request("POST", "/api/runs", json=request), range(50))
         )
     assert {response.status for response in responses} == {202}
-    bodies = [response.json() for response in responses]
-    assert (
-        sum(body["started"] for body in bodies) == 1
-        and len({body["run_id"] for body in bodies}) == 1
-    )
-    ended = env.finish(bodies[0]["run_id"])
-    assert ended["outcome"] == "failed" and ended["code"] and ended["remedy"] and ended["cause"]
+    runs = [response.json() for response in responses]
+    assert sum(run["started"] for run in runs) == 1
+    assert len({run["run_id"] for run in runs}) == 1
+    ended = env.finish(runs[0]["run_id"])
+    assert ended["outcome"] == "failed"
+    assert all(ended[name] for name in ("code", "cause", "remedy"))
 
 
-def test_what_is_wrong_is_told_at_once(env: AppEnvironment) -> None:
-    body = problem(
-        env.host.request(
-            "POST",
-            "/api/runs",
-            json={
-                "dataset": "unbilled_usage",
-                "billing_month": "2020-01",
-                "colour": "red",
-                "force": "yes",
-            },
-        ),
-        400,
-        "request_invalid",
-    )
-    assert {fault["field"] for fault in body["errors"]} == {
+def test_start_run_every_invalid_field_is_named(env: AppEnvironment) -> None:
+    request = {
+        "dataset": "unbilled_usage",
+        "billing_month": "2020-01",
+        "colour": "red",
+        "force": "yes",
+    }
+    response = env.host.request("POST", "/api/runs", json=request)
+    errors = read_problem(response, 400, "request_invalid")["errors"]
+    assert {error["field"] for error in errors} == {
         "billing_month",
         "currency_code",
         "colour",
@@ -163,11 +151,13 @@ def test_what_is_wrong_is_told_at_once(env: AppEnvironment) -> None:
         (b" " * 70_000, 413, "request_too_large"),
     ],
 )
-def test_bodies_that_are_no_order(env: AppEnvironment, body: bytes, status: int, code: str) -> None:
-    problem(env.host.request("POST", "/api/runs", body=body), status, code)
+def test_start_run_invalid_body_is_rejected(
+    env: AppEnvironment, body: bytes, status: int, code: str
+) -> None:
+    read_problem(env.host.request("POST", "/api/runs", body=body), status, code)
 
 
-UNKNOWN = [
+UNKNOWN_IDS = [
     "nonsense",
     "..",
     "%2e%2e",
@@ -182,18 +172,18 @@ UNKNOWN = [
 ]
 
 
-@pytest.mark.parametrize("unknown", UNKNOWN)
+@pytest.mark.parametrize("unknown_id", UNKNOWN_IDS)
 @pytest.mark.parametrize(
     ("method", "path"),
     [("GET", "/api/runs/{}"), ("POST", "/api/runs/{}/cancel"), ("GET", "/api/cycles/{}")],
 )
-def test_unknown_ids_are_not_found(
-    env: AppEnvironment, method: str, path: str, unknown: str
+def test_route_unknown_id_is_not_found(
+    env: AppEnvironment, method: str, path: str, unknown_id: str
 ) -> None:
-    response = env.host.request(method, path.format(unknown))
+    response = env.host.request(method, path.format(unknown_id))
     assert response.status == 404
-    if is_json(response) or response.body[:1] == b"{":  # else it never came to a function
-        problem(response, 404, "not_found")
+    if is_json(response) or response.body[:1] == b"{":  # else the platform found no route
+        read_problem(response, 404, "not_found")
 
 
 @pytest.mark.parametrize(
@@ -209,118 +199,100 @@ def test_unknown_ids_are_not_found(
         ("POST", "/api/nothing"),
     ],
 )
-def test_wrong_methods_and_ways_are_refused(env: AppEnvironment, method: str, path: str) -> None:
+def test_route_without_function_is_rejected(env: AppEnvironment, method: str, path: str) -> None:
     assert env.host.request(method, path).status in (404, 405)
 
 
-def test_a_run_is_cancelled_by_a_mark(env: AppEnvironment) -> None:
-    run_id = env.start(**an_invoice())
-    response = env.host.request(
-        "POST",
-        f"/api/runs/{run_id}/cancel",
-        headers={"x-ms-client-principal-name": "ada@contoso.com"},
-    )
-    body = response.json()
-    assert (
-        response.status == 202
-        and is_json(response)
-        and response.header("Location") == f"/api/runs/{run_id}"
-    )
-    assert body["cancel_requested_at"] and body["effective_by"] >= body["cancel_requested_at"]
-    again = env.post(f"/api/runs/{run_id}/cancel")
-    assert again["cancel_requested_at"] == body["cancel_requested_at"]
+def test_cancel_run_live_run_ends_as_cancelled(env: AppEnvironment) -> None:
+    run_id = env.start(**make_unique_request())
+    path = f"/api/runs/{run_id}/cancel"
+    headers = {"x-ms-client-principal-name": "ada@contoso.com"}
+    response = env.host.request("POST", path, headers=headers)
+    run = response.json()
+    assert response.status == 202
+    assert is_json(response)
+    assert response.header("Location") == f"/api/runs/{run_id}"
+    assert run["cancel_requested_at"]
+    assert run["effective_by"] >= run["cancel_requested_at"]
+    assert env.post(path)["cancel_requested_at"] == run["cancel_requested_at"]
     assert env.run_row(run_id).cancel_requested_by == "ada@contoso.com"
     ended = env.finish(run_id)
     assert (ended["outcome"], ended["code"]) == ("cancelled", "cancelled")
-    late = problem(env.host.request("POST", f"/api/runs/{run_id}/cancel"), 409, "run_ended")
-    assert late["outcome"] == "cancelled" and late["run_id"] == run_id
+    problem = read_problem(env.host.request("POST", path), 409, "run_ended")
+    assert (problem["outcome"], problem["run_id"]) == ("cancelled", run_id)
 
 
-def test_a_cancelled_key_may_be_asked_for_at_once(env: AppEnvironment) -> None:
-    order = an_invoice()
-    first = env.start(**order)
+def test_start_run_key_of_a_cancelled_run_is_available(env: AppEnvironment) -> None:
+    request = make_unique_request()
+    first = env.start(**request)
     env.post(f"/api/runs/{first}/cancel")
-    second = env.start(**order)
+    second = env.start(**request)
     assert second != first
-    assert env.finish(first)["outcome"] == "cancelled" and env.finish(second)["outcome"] == "failed"
+    assert env.finish(first)["outcome"] == "cancelled"
+    assert env.finish(second)["outcome"] == "failed"
 
 
-def test_a_cycle_is_accepted_and_shown(env: AppEnvironment) -> None:
+def test_start_cycle_returns_202_and_the_cycle_ends(env: AppEnvironment) -> None:
     response = env.host.request("POST", "/api/cycles", json={})
-    body = response.json()
-    assert response.status == 202 and is_json(response) and started_at(body["cycle_id"]) is not None
-    assert (
-        response.header("Location") == f"/api/cycles/{body['cycle_id']}"
-        and int(response.header("Retry-After") or 0) > 0
-    )
-    shown = env.host.request("GET", f"/api/cycles/{body['cycle_id']}")
-    assert (
-        shown.status == 200
-        and shown.json()["state"] in ("starting", "running")
-        and int(shown.header("Retry-After") or 0) > 0
-    )
-    env.host.wait(body["cycle_id"], 60)
-    ended = env.host.request("GET", f"/api/cycles/{body['cycle_id']}")
-    assert ended.json()["state"] == "ended" and ended.header("Retry-After") is None
-    assert sum(ended.json()["outcomes"].values()) == len(ended.json()["runs"]) > 0
+    cycle_id = response.json()["cycle_id"]
+    assert response.status == 202
+    assert is_json(response)
+    assert started_at(cycle_id) is not None
+    assert response.header("Location") == f"/api/cycles/{cycle_id}"
+    assert get_retry_after(response) > 0
+    response = env.host.request("GET", f"/api/cycles/{cycle_id}")
+    assert response.status == 200
+    assert response.json()["state"] in ("starting", "running")
+    assert get_retry_after(response) > 0
+    env.host.wait(cycle_id, 60)
+    response = env.host.request("GET", f"/api/cycles/{cycle_id}")
+    cycle = response.json()
+    assert cycle["state"] == "ended"
+    assert response.header("Retry-After") is None
+    assert sum(cycle["outcomes"].values()) == len(cycle["runs"]) > 0
 
 
-def test_a_cycle_takes_no_nonsense(env: AppEnvironment) -> None:
-    body = problem(
-        env.host.request("POST", "/api/cycles", json={"nonsense": 1}), 400, "request_invalid"
-    )
-    assert [fault["field"] for fault in body["errors"]] == ["nonsense"]
+def test_start_cycle_unknown_field_is_named(env: AppEnvironment) -> None:
+    response = env.host.request("POST", "/api/cycles", json={"nonsense": 1})
+    [error] = read_problem(response, 400, "request_invalid")["errors"]
+    assert error == {"field": "nonsense", "message": "Unknown field. Allowed: dry_run."}
 
 
-def test_health_says_nothing_but_a_number(env: AppEnvironment) -> None:
+def test_health_returns_only_a_status(env: AppEnvironment) -> None:
     response = env.host.request("GET", "/api/health")
-    assert (response.status, response.body, response.header("Cache-Control")) == (
-        200,
-        b"",
-        "no-store",
-    )
+    assert (response.status, response.body) == (200, b"")
+    assert response.header("Cache-Control") == "no-store"
 
 
-def test_no_answer_holds_a_secret_or_the_engines_addresses(env: AppEnvironment) -> None:
+def test_responses_contain_no_secret_or_internal_url(env: AppEnvironment) -> None:
     run = env.land("billed_reconciliation")
     for path in (f"/api/runs/{run['run_id']}", "/api/cycles/x", "/api/runs/x"):
-        text = env.host.request("GET", path).body.decode().lower()
-        assert not any(
-            word in text
-            for word in (
-                "sig=",
-                "code=",
-                "key=",
-                "token",
-                "webhooks",
-                "sas",
-                "http://",
-                "accountkey",
-            )
-        ), text
+        body = env.host.request("GET", path).body.decode().lower()
+        assert [text for text in FORBIDDEN_TEXTS if text in body] == []
 
 
-def test_when_the_task_hub_takes_nothing_the_claim_stays_and_is_settled(
+def test_start_run_unavailable_task_hub_returns_503_and_the_claim_is_cleaned_up(
     env: AppEnvironment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order = an_invoice()
+    request = make_unique_request()
 
-    async def refuse(*_: Any, **__: Any) -> str:
-        raise Exception("the engine's words: https://hub.example/?code=TOPSECRET")
+    async def fail(*_: Any, **__: Any) -> str:
+        raise Exception("task hub error: https://hub.example/?code=TOPSECRET")
 
     with monkeypatch.context() as patch:
-        patch.setattr(df.DurableOrchestrationClient, "start_new", refuse)
-        response = env.host.request("POST", "/api/runs", json=order)
-        body = problem(response, 503, "start_failed")
-        assert response.header("Retry-After") and "TOPSECRET" not in json.dumps(body)
-        cycle = problem(env.host.request("POST", "/api/cycles", json={}), 503, "start_failed")
-        assert "TOPSECRET" not in json.dumps(cycle)
-    again = env.post("/api/runs", order)
-    assert again["started"] is False
-    lost = again["run_id"]
+        patch.setattr(df.DurableOrchestrationClient, "start_new", fail)
+        response = env.host.request("POST", "/api/runs", json=request)
+        problem = read_problem(response, 503, "start_failed")
+        assert response.header("Retry-After")
+        assert "TOPSECRET" not in json.dumps(problem)
+        response = env.host.request("POST", "/api/cycles", json={})
+        assert "TOPSECRET" not in json.dumps(read_problem(response, 503, "start_failed"))
+    run = env.post("/api/runs", request)
+    assert run["started"] is False
     env.host.fire_timer("clean_up_orphaned_runs")
     env.host.advance(timedelta(minutes=5, seconds=1))
     env.host.fire_timer("clean_up_orphaned_runs")
-    ended = env.get(f"/api/runs/{lost}")
-    assert (ended["outcome"], ended["code"]) == ("failed", "run_lost") and ended["remedy"]
-    assert env.post("/api/runs", order)["started"] is True
+    ended = env.get(f"/api/runs/{run['run_id']}")
+    assert (ended["outcome"], ended["code"]) == ("failed", "run_lost")
+    assert ended["remedy"]
+    assert env.post("/api/runs", request)["started"] is True
