@@ -8,14 +8,13 @@ and never raises an exception because of them.
 import azure.durable_functions as df
 
 from shared.landing.layout import version_path
-from shared.ledger.blobs import BlobRow
 from shared.ledger.keys import blob_row as row_key
 from shared.ledger.runs import Run
 from shared.messages import CopyRequest, CopyResult
 from shared.redaction import sanitize_exceptions
 from shared.services import services
 from shared.telemetry import emit_event
-from shared.transfer.models import BlobResult, TransferRequest
+from shared.transfer.models import TransferRequest
 
 bp = df.Blueprint()
 
@@ -42,16 +41,12 @@ async def copy_blobs(request: CopyRequest) -> CopyResult:
     await app.ledger.blobs.record(
         run.export_key,
         run.version,
-        [
-            blob_row(result, run.run_id)
-            for result in results
-            if result.proven and not result.unchanged
-        ],
+        [result.to_row(run.run_id) for result in results if result.proven and not result.unchanged],
     )
     for result in results:
         if not result.proven:
             await app.ledger.blobs.record_failure(
-                run.export_key, run.version, blob_row(result, run.run_id), known.get(result.name)
+                run.export_key, run.version, result.to_row(run.run_id), known.get(result.name)
             )
             emit_event(
                 "blob_failed",
@@ -69,24 +64,3 @@ async def copy_blobs(request: CopyRequest) -> CopyResult:
         "failed": sum(not result.proven for result in results),
         "retry_after_seconds": max((result.retry_after_seconds for result in results), default=0),
     }
-
-
-def blob_row(result: BlobResult, run_id: str) -> BlobRow:
-    return BlobRow(
-        name=result.name,
-        ok=result.proven,
-        run_id=run_id,
-        destination_etag=result.destination_etag or "",
-        bytes=result.bytes or 0,
-        rows=result.rows or 0,
-        md5=result.md5 or "",
-        sha256=result.sha256 or "",
-        source_etag=result.source_etag or "",
-        encoding=result.encoding or "",
-        columns=",".join(result.columns),
-        copy_method=result.copy_method or "",
-        tries=result.tries,
-        seconds=round(result.seconds, 3),
-        code=result.code or "",
-        detail=result.detail,
-    )

@@ -12,18 +12,18 @@ import azure.durable_functions as df
 from shared.clock import iso
 from shared.errors import BillingExportError, InfrastructureError
 from shared.exports import Dataset, InvoiceScope
-from shared.landing.layout import MANIFEST, blob_path, report_path, version_path
+from shared.landing.layout import COMPLETION_MARKER, blob_path, report_path, version_path
 from shared.ledger.runs import Run
 from shared.ledger.versions import Version
 from shared.messages import TieOutRequest, TieOutResult
 from shared.redaction import sanitize_exceptions
 from shared.services import Services, services
-from shared.tie_out import BlobTotalReader, LineTotals, compare, short
+from shared.tie_out import BlobTotalReader, LineTotals, compare, to_row_json
 
 bp = df.Blueprint()
 
 PART = 4 * 1024 * 1024  # bytes in memory at a time
-MOST_TRIES = 20
+MAX_ATTEMPTS = 20
 
 
 @bp.activity_trigger(input_name="request")
@@ -66,7 +66,7 @@ async def compared(app: Services, run: Run, version: Version) -> TieOutResult:
     await app.landing.put(
         report_path("tie_out", key, version.version), json.dumps(report, indent=1).encode() + b"\n"
     )
-    await note(app, run, short(said))
+    await note(app, run, to_row_json(said))
     answer: TieOutResult = {"status": said["status"]}
     if "difference" in said:
         answer["difference"] = said["difference"]
@@ -79,7 +79,7 @@ async def sums_of(app: Services, run: Run) -> LineTotals:
     """Over every blob of the landed version, piece by piece, each in exactly the state that was listed."""
     sums = LineTotals()
     for blob in await app.landing.list(version_path(run.export_key, run.version)):
-        if blob.name == MANIFEST:
+        if blob.name == COMPLETION_MARKER:
             continue
         path, adding = blob_path(run.export_key, run.version, blob.name), BlobTotalReader(sums)
         for start in range(0, blob.size, PART):
@@ -92,7 +92,7 @@ async def sums_of(app: Services, run: Run) -> LineTotals:
 
 
 async def note(app: Services, run: Run, text: str) -> None:
-    for _ in range(MOST_TRIES):
+    for _ in range(MAX_ATTEMPTS):
         version = await app.ledger.versions.get(run.export_key, run.manifest_etag, run.version_n)
         if (
             version is None

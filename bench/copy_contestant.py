@@ -96,9 +96,10 @@ async def copy(options: dict[str, Any]) -> dict[str, Any]:
 
     clock = SystemClock()
     landing = LandingStore(container=options["container"], connection_string=options["landing"])
-    copier = Copier(landing, ManifestCache(fetch_manifest, clock), clock)
-    if "block" in options:
-        copier._server_side = ServerSideCopier(clock, block=options["block"])
+    server_side = (
+        ServerSideCopier(clock, block_bytes=options["block"]) if "block" in options else None
+    )
+    copier = Copier(landing, ManifestCache(fetch_manifest, clock), clock, server_side=server_side)
     work = TransferRequest(
         "run",
         "operation",

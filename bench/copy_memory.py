@@ -22,7 +22,7 @@ from shared.landing.store import LandingStore
 from shared.manifest import Manifest
 from shared.transfer.copier import Copier, TransferRequest
 from shared.transfer.manifest_cache import ManifestCache
-from shared.transfer.models import Proof
+from shared.transfer.models import ProofMode
 
 MAX_GROWTH_MB = 130
 MEMBER_LINES = 120_000
@@ -98,7 +98,7 @@ def sas(azurite: Azurite) -> str:
     )
 
 
-async def land(azurite: Azurite, proof: Proof) -> bool:
+async def land(azurite: Azurite, proof: ProofMode) -> bool:
     root = f"{azurite.billing.blob_url}/exports/root"
 
     async def fetch_manifest(_: str) -> Manifest:
@@ -135,7 +135,7 @@ async def land(azurite: Azurite, proof: Proof) -> bool:
 def main() -> bool:
     """Run the benchmark and return whether it meets its goal."""
     size = int(float(sys.argv[1]) * 1e6) if len(sys.argv) > 1 else 512_000_000
-    proof: Proof = "transfer" if "transfer" in sys.argv else "content"
+    proof: ProofMode = "transfer" if "transfer" in sys.argv else "content"
     with Azurite() as azurite:
         child = multiprocessing.get_context("spawn").Process(
             target=upload_source_in_child, args=(azurite.billing.connection_string, size)

@@ -166,7 +166,10 @@ class Services:
             from shared.transfer.copier import Copier
 
             return Copier(
-                self.landing, self.manifests, self.clock, concurrency=self.settings.copy_concurrency
+                self.landing,
+                self.manifests,
+                self.clock,
+                max_concurrency=self.settings.copy_concurrency,
             )
 
         return self._part("copier", create)

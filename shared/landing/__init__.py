@@ -1,1 +1,1 @@
-"""What lies in the partner's container: names, marker, catalogue entry, and the store for them. Copies no data."""
+"""The landing container: its layout, its documents, and a client for small blobs."""

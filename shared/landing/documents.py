@@ -1,6 +1,6 @@
-"""The two documents that readers of the landing rely on: a version's `_manifest.json` and a key's `latest.json`. Pure.
+"""The documents for readers: `_manifest.json` of a version and `latest.json` of an export key.
 
-`format` counts up when a member changes its meaning; readers ignore members they do not know.
+`format` increases when the meaning of a member changes. Readers must ignore unknown members.
 """
 
 import json
@@ -16,7 +16,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class MarkerBlob:
-    """One proven blob, as the marker tells of it. Sizes in bytes; md5 base64, sha256 hex; "" where unknown."""
+    """One proven blob in a completion marker.
+
+    `bytes` is the size, `md5` base64 and `sha256` hexadecimal; an empty string means unknown.
+    """
 
     name: str
     partition_value: str
@@ -29,8 +32,8 @@ class MarkerBlob:
     columns: tuple[str, ...]
 
 
-def key_members(key: ExportKey) -> dict[str, Any]:
-    """The key's parts under the names that paths, API and documents share."""
+def get_key_members(key: ExportKey) -> dict[str, Any]:
+    """Return the parts of the key under the names that paths, API and documents use."""
     scope: dict[str, Any]
     match key.scope:
         case InvoiceScope(invoice_id):
@@ -45,31 +48,40 @@ def key_members(key: ExportKey) -> dict[str, Any]:
     }
 
 
-def marker(
+def build_completion_marker(
     key: ExportKey,
     *,
     version: Mapping[str, Any],
     source: Mapping[str, Any],
-    asked: Mapping[str, Any],
+    request: Mapping[str, Any],
     run: Mapping[str, Any],
     proof: str,
     blobs: Iterable[MarkerBlob],
     invoice: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """`_manifest.json`: all of the version is here and proven. Never holds a SAS.
+    """Return `_manifest.json`, which states that the version is complete and proven.
 
-    version: version, etag, created_at, first_seen, landed_at, supersedes, path. source: schema_version,
-    partner_tenant_id, manifest_id. asked: period, asked_at, operation_id, request_ids. run: run_id, app_version.
-    invoice: date, total, currency, type, amends, as listed; None for unbilled data and where the list is not known.
+    It never contains a SAS token.
+
+    Args:
+        key: The export key.
+        version: version, etag, created_at, first_seen, landed_at, supersedes, path.
+        source: schema_version, partner_tenant_id, manifest_id.
+        request: period, requested_at, operation_id, request_ids.
+        run: run_id, app_version.
+        proof: The proof mode.
+        blobs: The proven blobs.
+        invoice: date, total, currency, type, amends, as listed; None for unbilled data and if the
+            invoice list is unknown.
     """
     listed = sorted(blobs, key=lambda blob: blob.name)
-    return _line(
+    return _to_json(
         {
             "format": FORMAT,
-            **key_members(key),
+            **get_key_members(key),
             **version,
             **source,
-            "asked": dict(asked),
+            "request": dict(request),
             **run,
             "invoice": dict(invoice) if invoice else None,
             "proof": proof,
@@ -98,25 +110,29 @@ def marker(
     )
 
 
-def latest(
+def build_latest(
     key: ExportKey,
     *,
     billing_month: BillingMonth | None,
     version: Mapping[str, Any],
     totals: Mapping[str, int],
 ) -> bytes:
-    """`latest.json`, one line: which version readers take.
+    """Return `latest.json`, one line that names the version for readers.
 
-    version: version, path, etag, created_at, landed_at, first_seen, settles_on, supersedes. totals: blobs, bytes, rows.
+    Args:
+        key: The export key.
+        billing_month: The billing month, if known.
+        version: version, path, etag, created_at, landed_at, first_seen, settles_on, supersedes.
+        totals: blobs, bytes, rows.
     """
-    members = key_members(key)
+    members = get_key_members(key)
     if billing_month is not None:
         members.setdefault("billing_month", str(billing_month))
-    return _line({"format": FORMAT, **members, **version, **totals})
+    return _to_json({"format": FORMAT, **members, **version, **totals})
 
 
 def parse_latest(body: bytes) -> dict[str, Any] | None:
-    """What a `latest.json` says; None where it is not one, whoever wrote it."""
+    """Return the members of a `latest.json`, or None if it is invalid."""
     try:
         document = json.loads(body)
         _age(document)
@@ -125,16 +141,21 @@ def parse_latest(body: bytes) -> dict[str, Any] | None:
     return dict(document)
 
 
-def is_newer(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
-    """Whether `latest.json` moves from `theirs` to `ours`: by the age of the data, then by when it was first seen."""
-    return _age(ours) > _age(theirs)
+def is_newer(candidate: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
+    """Return whether `candidate` replaces `current` in `latest.json`.
+
+    The order is that of the data creation, then of the first observation.
+    """
+    return _age(candidate) > _age(current)
 
 
 def parse_latest_version(latest: bytes) -> str | None:
-    """The version that a latest.json names; None where it is none of ours.
+    """Return the version that a `latest.json` names, or None if it is invalid.
 
-    >>> parse_latest_version(b'{"format": 1, "version": "20261108T093700Z-3f9a1c20"}'), parse_latest_version(b"[]")
-    ('20261108T093700Z-3f9a1c20', None)
+    >>> parse_latest_version(b'{"format": 1, "version": "20261108T093700Z-3f9a1c20"}')
+    '20261108T093700Z-3f9a1c20'
+    >>> parse_latest_version(b"[]") is None
+    True
     """
     try:
         version = json.loads(latest)["version"]
@@ -151,7 +172,7 @@ def _age(document: Mapping[str, Any]) -> tuple[Any, Any, str]:
     )
 
 
-def _line(document: Mapping[str, Any], indent: int | None = None) -> bytes:
+def _to_json(document: Mapping[str, Any], indent: int | None = None) -> bytes:
     separators = (",", ": ") if indent else (",", ":")
     return (
         json.dumps(document, ensure_ascii=False, indent=indent, separators=separators) + "\n"

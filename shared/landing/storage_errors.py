@@ -1,7 +1,8 @@
-"""What an answer of the partner's storage means: status and error code in, one of shared.errors out. Pure.
+"""Maps errors of the partner's storage account to the exceptions of `shared.errors`.
 
-Neither the exception's class nor its text decides (reference: blob-copy, 5): the SDK raises ResourceExistsError for a
-full account and ResourceNotFoundError for a copy source that may not be read; its texts hold signed URLs.
+The mapping uses only the HTTP status and the error code. The exception types of the SDK are
+misleading: it raises ResourceExistsError for a full account and ResourceNotFoundError for a copy
+source without read permission. Its messages contain signed URLs and must not be used.
 """
 
 import re
@@ -16,10 +17,10 @@ from shared.errors import (
 )
 from shared.retry_after import retry_after_seconds
 
-BUSY = (429, 500, 503)
-WORD = re.compile(r"[A-Za-z0-9_-]{1,100}")
-GONE_CONTAINER = ("ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled")
-NOT_OURS = (
+THROTTLING_STATUSES = (429, 500, 503)
+SAFE_CODE = re.compile(r"[A-Za-z0-9_-]{1,100}")
+MISSING_CONTAINER = ("ContainerNotFound", "ContainerBeingDeleted", "ContainerDisabled")
+NO_ACCESS = (
     "LeaseIdMissing",
     "LeaseAlreadyPresent",
     "LeaseIdMismatchWithBlobOperation",
@@ -27,83 +28,93 @@ NOT_OURS = (
 )
 
 
-def status_of(error: BaseException) -> int | None:
-    """The HTTP status of a library's error; None where there was no answer at all."""
+def get_status(error: BaseException) -> int | None:
+    """Return the HTTP status of an SDK error, or None if there was no response."""
     status = getattr(error, "status_code", None)
     return status if isinstance(status, int) else None
 
 
-def code_of(error: BaseException) -> str | None:
-    """Storage's error code, as `BlobAlreadyExists`; the SDK gives an enum for those it knows and a text for others."""
+def get_error_code(error: BaseException) -> str | None:
+    """Return the error code of storage, for example `BlobAlreadyExists`.
+
+    The SDK stores known codes as an enumeration and all others as a string.
+    """
     code = getattr(error, "error_code", None)
-    return word(getattr(code, "value", code))
+    return safe_code(getattr(code, "value", code))
 
 
-def header_of(error: BaseException, name: str) -> str | None:
+def get_header(error: BaseException, name: str) -> str | None:
+    """Return a header of the response that caused the error."""
     value = (getattr(getattr(error, "response", None), "headers", None) or {}).get(name)
     return value if isinstance(value, str) else None
 
 
-def word(said: object) -> str | None:
-    """An error code or request id as services send them; None for anything else: it goes into logs and rows.
+def safe_code(value: object) -> str | None:
+    """Return an error code or request ID if it is safe for logs and rows, otherwise None.
 
-    >>> word("ServerBusy"), word("7d8f0fae-101e-0071"), word("https://a.example/?sig=x"), word(None)
-    ('ServerBusy', '7d8f0fae-101e-0071', None, None)
+    >>> safe_code("ServerBusy"), safe_code("7d8f0fae-101e-0071")
+    ('ServerBusy', '7d8f0fae-101e-0071')
+    >>> safe_code("https://a.example/?sig=x"), safe_code(None)
+    (None, None)
     """
-    return said if isinstance(said, str) and WORD.fullmatch(said) else None
+    return value if isinstance(value, str) and SAFE_CODE.fullmatch(value) else None
 
 
-def from_library(error: BaseException) -> bool:
-    """Whether storage or the way to it said so; anything else is a mistake of ours and stays what it is."""
+def is_library_error(error: BaseException) -> bool:
+    """Return whether storage, the SDK or the network caused the error.
+
+    Any other error is a defect of the app and must not be mapped.
+    """
     return (
-        status_of(error) is not None
+        get_status(error) is not None
         or isinstance(error, OSError | TimeoutError)
         or (type(error).__module__.partition(".")[0] in ("azure", "aiohttp"))
     )
 
 
-def landing_error(error: BaseException, now: datetime) -> BillingExportError:
-    """`error` of any library as one of ours. `now` (aware) is what a Retry-After date is counted from."""
+def to_landing_error(error: BaseException, now: datetime) -> BillingExportError:
+    """Map a library error to an exception of this app.
+
+    Args:
+        error: Any error for which `is_library_error` is true.
+        now: The current time, aware; a date in Retry-After is relative to it.
+    """
     status, code, request_id = (
-        status_of(error),
-        code_of(error),
-        word(header_of(error, "x-ms-request-id")),
+        get_status(error),
+        get_error_code(error),
+        safe_code(get_header(error, "x-ms-request-id")),
     )
-    if status in BUSY:
+    if status in THROTTLING_STATUSES:
         return ThrottledError(
             "storage_busy",
-            retry_after_seconds=retry_after_seconds(header_of(error, "Retry-After"), now),
+            retry_after_seconds=retry_after_seconds(get_header(error, "Retry-After"), now),
             http_status=status,
             error_code=code,
             request_id=request_id,
         )
+    # azure-identity raises these without a response, so only the type name identifies them.
     if status is None and type(error).__name__ in (
         "ClientAuthenticationError",
         "CredentialUnavailableError",
     ):
-        return UnavailableError(
-            "identity_unavailable"
-        )  # azure-identity: no answer of storage, so nothing but the name tells
-    terminal = None if status is None else _terminal_code(status, code)
-    if terminal is None:
+        return UnavailableError("identity_unavailable")
+    permanent = None if status is None else _permanent_code(status, code)
+    if permanent is None:
         return UnavailableError(
             "destination_unreachable", http_status=status, error_code=code, request_id=request_id
         )
-    kind = RequestRefusedError if terminal == "destination_forbidden" else PermanentError
-    return kind(terminal, http_status=status, error_code=code, request_id=request_id)
+    error_type = RequestRefusedError if permanent == "destination_forbidden" else PermanentError
+    return error_type(permanent, http_status=status, error_code=code, request_id=request_id)
 
 
-def _terminal_code(status: int, code: str | None) -> str | None:
-    """None: asking again may well give another answer."""
-    if code in GONE_CONTAINER or status == 404:
+def _permanent_code(status: int, code: str | None) -> str | None:
+    """Return the code of a permanent error, or None if a retry can succeed."""
+    if code in MISSING_CONTAINER or status == 404:
         return "destination_missing"
-    if code in NOT_OURS or status in (401, 403):
+    if code in NO_ACCESS or status in (401, 403):
         return "destination_forbidden"
-    if status in (
-        409,
-        413,
-        507,
-    ):  # MemoryExtentStoreAtSizeLimit, AccountBeingCreated, BlobImmutableDueToPolicy, ...
+    # For example MemoryExtentStoreAtSizeLimit, AccountBeingCreated, BlobImmutableDueToPolicy.
+    if status in (409, 413, 507):
         return "destination_full"
     if status < 400 or status in (408, 412) or status > 500:
         return None

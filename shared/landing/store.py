@@ -1,11 +1,12 @@
-"""Reads and writes of small things in the partner's container: plans, markers, catalogue entries, listings.
+"""Client for small blobs in the partner's container: plans, completion markers, catalogue entries.
 
-Paths are those of shared.landing.layout, without container and prefix. Every write that may not overwrite says so in
-the request itself (If-None-Match, If-Match): storage decides who was first, never a look before the write. The data
-themselves pass through shared.transfer, which asks here for a client of their path.
+Paths are those of `shared.landing.layout`, without the container and the prefix. Writes that must not
+overwrite use a condition in the request (If-None-Match, If-Match), so storage determines the winner of
+a race. `shared.transfer` writes the data and requests a client for each path here.
 
-Each call raises shared.errors only: storage_busy (Throttled), destination_unreachable (Unavailable),
-destination_missing, destination_forbidden, destination_full, copy_failed (Terminal).
+All methods raise exceptions of `shared.errors`: `storage_busy` (ThrottledError),
+`destination_unreachable` (UnavailableError), and `destination_missing`, `destination_forbidden`,
+`destination_full` or `copy_failed` (PermanentError).
 """
 
 import base64
@@ -18,7 +19,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from shared.clock import Clock, SystemClock
 from shared.errors import BillingExportError, PermanentError
-from shared.landing.storage_errors import code_of, from_library, landing_error, status_of
+from shared.landing.storage_errors import (
+    get_error_code,
+    get_status,
+    is_library_error,
+    to_landing_error,
+)
 from shared.proxies import use_env_settings
 
 if TYPE_CHECKING:
@@ -30,17 +36,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 CONNECT_SECONDS, READ_SECONDS = 10, 60
-SENT_AT_ONCE = 256 * 1024  # bytes
-COPY_READ_SECONDS = (
-    120  # a block of 8 MiB on a slow day; server-side copies ask for more themselves
-)
+SEND_BYTES = 256 * 1024
+# For a block of 8 MiB over a slow connection; server-side copies set a longer timeout.
+COPY_READ_SECONDS = 120
 
 
 @dataclass(frozen=True)
 class LandedBlob:
-    """One blob as storage describes it. `name` is relative to the folder listed (head: the path), `etag` in quotes.
+    """The properties of one blob.
 
-    `md5` is the Content-MD5 property in base64, set by whoever wrote the blob; None where there is none.
+    In a listing, `name` is relative to the folder; otherwise it is the path. `etag` includes its
+    quotes. `md5` is the Content-MD5 property in base64, which the writer of the blob has set, or None.
     """
 
     name: str
@@ -50,11 +56,11 @@ class LandedBlob:
     metadata: Mapping[str, str]
     content_type: str | None = None
     content_encoding: str | None = None
-    being_copied: bool = False  # storage began a copy by itself and has not ended it: nothing of the rest is true yet
+    has_pending_copy: bool = False  # if true, the other properties are not final
 
 
 def quoted(etag: str) -> str:
-    """An ETag as headers carry it; listings leave the quotes out.
+    """Return an ETag with the quotes that listings omit.
 
     >>> quoted("0x8DE"), quoted('"0x8DE"')
     ('"0x8DE"', '"0x8DE"')
@@ -62,7 +68,7 @@ def quoted(etag: str) -> str:
     return etag if etag.endswith('"') else f'"{etag}"'
 
 
-def _own_errors(
+def _map_errors(
     method: "Callable[Concatenate[LandingStore, P], Coroutine[Any, Any, R]]",
 ) -> "Callable[Concatenate[LandingStore, P], Coroutine[Any, Any, R]]":
     @functools.wraps(method)
@@ -72,18 +78,20 @@ def _own_errors(
         except BillingExportError:
             raise
         except Exception as error:
-            if not from_library(error):
+            if not is_library_error(error):
                 raise
-            said = landing_error(error, self.now())
-        raise said  # out here, so that the library's words are not even its __context__
+            failure = to_landing_error(error, self.now())
+        # Outside of the handler, so that the library error is not attached as its context.
+        raise failure
 
     return wrapped
 
 
 class LandingStore:
-    """Construct with a connection string (Azurite, a key) or with `account_url` and an async credential. One per process.
+    """The landing container.
 
-    `client_settings` go to the SDK's clients (tests count and disturb requests there).
+    Create it with a connection string (emulator or account key) or with `account_url` and an async
+    credential. `client_settings` are passed to the SDK clients; tests use them to observe requests.
     """
 
     def __init__(
@@ -98,7 +106,7 @@ class LandingStore:
         **client_settings: Any,
     ) -> None:
         assert (connection_string is None) != (account_url is None), (
-            "either a connection string or an account URL"
+            "Specify either a connection string or an account URL"
         )
         self._container, self._prefix = container, prefix.strip("/")
         self._connection_string, self._account_url, self._credential = (
@@ -113,78 +121,95 @@ class LandingStore:
         return f"LandingStore(container={self._container!r}, prefix={self._prefix!r})"
 
     def now(self) -> datetime:
+        """Return the current time of the store's clock."""
         return self._clock.now()
 
-    @_own_errors
+    @_map_errors
     async def ensure_container(self) -> None:
-        """Made if it is missing and the identity may; else raises destination_missing or destination_forbidden."""
+        """Create the container if it does not exist.
+
+        Raises:
+            PermanentError: `destination_missing` or `destination_forbidden` if the container cannot
+                be read or created.
+        """
         try:
             await self._client().get_container_properties()
             return
         except Exception as error:
-            if status_of(error) != 404:
+            if get_status(error) != 404:
                 raise
         try:
             await self._client().create_container()
         except Exception as error:
-            if code_of(error) == "ContainerAlreadyExists":
+            if get_error_code(error) == "ContainerAlreadyExists":
                 return
-            if status_of(error) != 403:
+            if get_status(error) != 403:
                 raise
             missing = PermanentError(
-                "destination_missing", http_status=403, error_code=code_of(error)
+                "destination_missing", http_status=403, error_code=get_error_code(error)
             )
         else:
             return
         raise missing
 
     async def put(self, path: str, body: bytes, *, content_type: str = "application/json") -> str:
-        """Writes, whatever is there: for plans, which only their own run writes. Returns the ETag."""
+        """Write a blob, overwrite an existing one, and return the ETag.
+
+        Suitable for plans, which only one run writes.
+        """
         return await self._upload(path, body, content_type, {"overwrite": True})
 
     async def create(
         self, path: str, body: bytes, *, content_type: str = "application/json"
     ) -> str | None:
-        """Writes if nothing is there; None = something is. That may be our own write, whose answer was lost: read it."""
+        """Write a blob if it does not exist, and return its ETag.
+
+        Returns None if it exists. The existing blob can result from this call: the SDK repeats a
+        write whose response was lost. Read the blob to find out.
+        """
         return await self.put_if_match(path, body, None, content_type=content_type)
 
     async def put_if_match(
         self, path: str, body: bytes, etag: str | None, *, content_type: str = "application/json"
     ) -> str | None:
-        """Writes over the blob of this ETag, or, with None, where there is none. Returns the new ETag; None = not first.
+        """Overwrite the blob with this ETag, or with None create it, and return the new ETag.
 
-        As with create(), None may stand for our own write: the SDK repeats a write whose answer was lost.
+        Returns None if the condition is not met. As with `create`, this call itself can be the reason.
         """
         try:
             return await self._upload(
                 path, body, content_type, {"overwrite": etag is not None, **_if_match(etag)}
             )
         except BillingExportError as error:
-            lost = error.error_code in ("BlobAlreadyExists", "ConditionNotMet") or (
+            is_condition_unmet = error.error_code in ("BlobAlreadyExists", "ConditionNotMet") or (
                 etag is not None
                 and error.http_status == 404
                 and error.error_code != "ContainerNotFound"
-            )  # gone meanwhile
-            if lost:
+            )  # deleted meanwhile
+            if is_condition_unmet:
                 return None
             raise
 
-    @_own_errors
+    @_map_errors
     async def read(self, path: str) -> tuple[bytes, str] | None:
-        """The blob's bytes as stored and its ETag; None = absent. For small blobs: all of it is in memory."""
+        """Return the stored bytes and the ETag of a small blob, or None if it does not exist."""
         try:
             stream = await self.get_blob_client(path, for_transfer=False).download_blob(
                 decompress=False
             )
             return await stream.readall(), quoted(stream.properties.etag)
         except Exception as error:
-            if _absent(error):
+            if _is_missing(error):
                 return None
             raise
 
-    @_own_errors
+    @_map_errors
     async def read_range(self, path: str, start: int, length: int, etag: str) -> bytes:
-        """Bytes of a blob as stored, in exactly this state of it. Raises destination_unreachable where it has changed."""
+        """Return a range of the stored bytes.
+
+        Raises:
+            UnavailableError: `destination_unreachable` if the blob has another ETag.
+        """
         from azure.core import MatchConditions
 
         stream = await self.get_blob_client(path, for_transfer=False).download_blob(
@@ -197,34 +222,40 @@ class LandingStore:
         data: bytes = await stream.readall()
         return data
 
-    @_own_errors
-    async def head(self, path: str, *, for_transfer: bool = False) -> LandedBlob | None:
-        """`copying`: asked once, by a caller that repeats by itself."""
+    @_map_errors
+    async def get_properties(self, path: str, *, for_transfer: bool = False) -> LandedBlob | None:
+        """Return the properties of a blob, or None if it does not exist.
+
+        With `for_transfer`, the request is not retried, because the caller retries.
+        """
         try:
-            return _landed(
+            return _to_landed_blob(
                 path,
                 await self.get_blob_client(path, for_transfer=for_transfer).get_blob_properties(),
             )
         except Exception as error:
-            if _absent(error):
+            if _is_missing(error):
                 return None
             raise
 
-    @_own_errors
+    @_map_errors
     async def list(self, folder: str) -> builtins.list[LandedBlob]:
-        """All blobs below the folder, in any depth, with metadata; folder stubs of hierarchical accounts are passed over."""
+        """Return all blobs below a folder, at any depth, with their metadata.
+
+        The directory entries of accounts with a hierarchical namespace are omitted.
+        """
         start = self._path(folder).rstrip("/") + "/"
         return [
-            _landed(found.name.removeprefix(start), found)
-            async for found in self._client().list_blobs(
+            _to_landed_blob(blob.name.removeprefix(start), blob)
+            async for blob in self._client().list_blobs(
                 name_starts_with=start, include=["metadata"]
             )
-            if (found.metadata or {}).get("hdi_isfolder") != "true"
+            if (blob.metadata or {}).get("hdi_isfolder") != "true"
         ]
 
-    @_own_errors
-    async def names(self, folder: str) -> set[str]:
-        """The names below the folder; asked once, for a caller that repeats by itself."""
+    @_map_errors
+    async def list_names(self, folder: str) -> set[str]:
+        """Return the names below a folder, without retries, because the caller retries."""
         start = self._path(folder).rstrip("/") + "/"
         try:
             return {
@@ -234,29 +265,37 @@ class LandingStore:
                 )
             }
         except Exception as error:
-            if _absent(error):
+            if _is_missing(error):
                 return set()
             raise
 
-    @_own_errors
+    @_map_errors
     async def delete(self, path: str, etag: str | None = None) -> bool:
-        """Whether this call deleted it. With an ETag: only that state of it; False also where it is absent or another."""
+        """Delete a blob and return whether this call deleted it.
+
+        With an ETag, the blob is deleted only if its ETag matches. Returns False if it does not match
+        or the blob does not exist.
+        """
         try:
             await self.get_blob_client(path, for_transfer=False).delete_blob(**_if_match(etag))
             return True
         except Exception as error:
-            if _absent(error) or code_of(error) == "ConditionNotMet":
+            if _is_missing(error) or get_error_code(error) == "ConditionNotMet":
                 return False
             raise
 
     def get_blob_client(self, path: str, *, for_transfer: bool = True) -> "BlobClient":
-        """A client of one path; it shares the store's connections, so it need not be closed.
+        """Return an SDK client for one path.
 
-        For copying the SDK repeats nothing: its pauses last up to 40 s and ignore Retry-After (blob-copy, 6).
+        It shares the connections of the store and need not be closed.
+
+        With `for_transfer`, the retries of the SDK are disabled; they ignore Retry-After and take up
+        to 40 s.
         """
         return self._client(for_transfer).get_blob_client(self._path(path))
 
     async def close(self) -> None:
+        """Close all connections."""
         clients, self._clients = self._clients, {}
         for client in clients.values():
             await client.close()
@@ -265,7 +304,7 @@ class LandingStore:
         return f"{self._prefix}/{path}" if self._prefix else path
 
     def _client(self, for_transfer: bool = False) -> "ContainerClient":
-        kind = "copying" if for_transfer else "small"
+        kind = "transfer" if for_transfer else "small"
         if kind not in self._clients:
             self._clients[kind] = self._connect(for_transfer)
         return self._clients[kind]
@@ -275,7 +314,8 @@ class LandingStore:
 
         settings: dict[str, Any] = {
             "use_env_settings": use_env_settings(),
-            "permit_redirects": False,  # the SDK would follow one to any host, with our bytes (design, 12)
+            # A redirect would send the content to an arbitrary host.
+            "permit_redirects": False,
             "connection_timeout": CONNECT_SECONDS,
             "read_timeout": COPY_READ_SECONDS if for_transfer else READ_SECONDS,
             "retry_policy": (
@@ -296,38 +336,38 @@ class LandingStore:
         )
 
     def _before_request(self, request: Any) -> None:
-        """The HTTP library would copy a large body of bytes, or a file of them, as a whole (aiohttp 3.14)."""
+        """Send a large body in pieces, because aiohttp 3.14 would copy it as a whole."""
         body = request.http_request.data
-        if isinstance(body, bytes) and len(body) > SENT_AT_ONCE:
-            request.http_request.data = _Body(body)
+        if isinstance(body, bytes) and len(body) > SEND_BYTES:
+            request.http_request.data = _ChunkedBody(body)
         if (hook := self._client_settings.get("raw_request_hook")) is not None:
             hook(request)
 
-    @_own_errors
+    @_map_errors
     async def _upload(
         self, path: str, body: bytes, content_type: str, conditions: Mapping[str, Any]
     ) -> str:
         from azure.storage.blob import ContentSettings
 
-        written = await self.get_blob_client(path, for_transfer=False).upload_blob(
+        response = await self.get_blob_client(path, for_transfer=False).upload_blob(
             body,
             length=len(body),
             validate_content="md5",
             content_settings=ContentSettings(content_type=content_type),
             **conditions,
         )
-        return quoted(written["etag"])
+        return quoted(response["etag"])
 
 
-class _Body:
-    """Bytes that are sent piece by piece; begun anew by every try."""
+class _ChunkedBody:
+    """A body that is sent in pieces, from the start for every attempt."""
 
     def __init__(self, data: bytes) -> None:
         self._data = memoryview(data)
 
     async def __aiter__(self) -> AsyncIterator[memoryview]:
-        for at in range(0, len(self._data), SENT_AT_ONCE):
-            yield self._data[at : at + SENT_AT_ONCE]
+        for start in range(0, len(self._data), SEND_BYTES):
+            yield self._data[start : start + SEND_BYTES]
 
 
 def _if_match(etag: str | None) -> dict[str, Any]:
@@ -338,19 +378,19 @@ def _if_match(etag: str | None) -> dict[str, Any]:
     return {"etag": quoted(etag), "match_condition": MatchConditions.IfNotModified}
 
 
-def _absent(error: BaseException) -> bool:
-    return status_of(error) == 404 and code_of(error) != "ContainerNotFound"
+def _is_missing(error: BaseException) -> bool:
+    return get_status(error) == 404 and get_error_code(error) != "ContainerNotFound"
 
 
-def _landed(name: str, found: "BlobProperties") -> LandedBlob:
-    md5 = found.content_settings.content_md5
+def _to_landed_blob(name: str, properties: "BlobProperties") -> LandedBlob:
+    md5 = properties.content_settings.content_md5
     return LandedBlob(
         name=name,
-        etag=quoted(found.etag),
-        size=found.size,
+        etag=quoted(properties.etag),
+        size=properties.size,
         md5=base64.b64encode(md5).decode() if md5 else None,
-        metadata={key.lower(): value for key, value in (found.metadata or {}).items()},
-        content_type=found.content_settings.content_type,
-        content_encoding=found.content_settings.content_encoding or None,
-        being_copied=found.copy is not None and found.copy.status == "pending",
+        metadata={key.lower(): value for key, value in (properties.metadata or {}).items()},
+        content_type=properties.content_settings.content_type,
+        content_encoding=properties.content_settings.content_encoding or None,
+        has_pending_copy=properties.copy is not None and properties.copy.status == "pending",
     )

@@ -1,9 +1,9 @@
-"""JSON lines, counted and looked at as they stream by. Pure; bounded memory whatever the lines are like.
+"""Counts and checks JSON lines in bounded memory, whatever their length.
 
-Every line that is not blank must begin with `{` and end with `}`, JSON's white space aside; the first of them must be a
-whole JSON object, whose member names become the columns. The other lines are not parsed: that costs several times the
-inflating (reference: blob-copy, 9), and what a line holds is the reader's business. A byte order mark, blank lines, a
-missing last newline and no line at all are accepted: Microsoft's files have been seen with each.
+Every nonblank line must start with `{` and end with `}`, ignoring JSON white space. The first
+nonblank line must be a JSON object; its member names are the columns. The other lines are not parsed:
+parsing costs several times as much as decompression. Blank lines, a missing last newline and an empty
+text are valid, because Microsoft's files contain each of them.
 """
 
 import json
@@ -11,90 +11,87 @@ import re
 
 from shared.errors import InvalidDataError
 
-BLANK = b" \t\r"
+JSON_WHITESPACE = b" \t\r"
 NEWLINES = re.compile(rb"\n*")
-BOM = b"\xef\xbb\xbf"
-LONGEST_FIRST_LINE = 16 * 1024 * 1024  # bytes; only this line is ever kept
-WIDE = 300  # bytes
+MAX_FIRST_LINE_BYTES = 16 * 1024 * 1024  # only the first nonblank line is kept in memory
+MIN_WIDE_LINE_BYTES = 300  # from this average length, searching is faster than splitting
 OPENING, CLOSING, NONE = ord("{"), ord("}"), -1
 
 
 class JsonLineCounter:
-    """Feed it the text in pieces of any size, then finish(). Raises Rejected(proof_lines); the error names a line's number."""
+    """Counts the lines of a text that arrives in pieces of any size.
+
+    `rows` is the number of nonblank lines, `columns` the member names of the first one. Error messages
+    contain the number of the invalid line.
+    """
 
     def __init__(self) -> None:
         self.rows = 0
         self.columns: tuple[str, ...] = ()
-        self._wide = False  # the lines of the last piece
-        self._lines = 0  # ended ones, blank or not
-        self._start: bytearray | None = (
-            bytearray()
-        )  # of the text, until it is known whether a mark is there
-        self._first_line: bytearray | None = (
-            bytearray()
-        )  # None once the first line that is not blank is parsed
-        self._opening = self._closing = (
-            NONE  # the first and the last byte of the unfinished line that are not blank
-        )
+        self._has_wide_lines = False  # in the last piece
+        self._lines = 0  # complete lines, including blank ones
+        # None once the first nonblank line has been parsed.
+        self._first_line: bytearray | None = bytearray()
+        # The first and the last byte of the incomplete line that are not white space.
+        self._opening = self._closing = NONE
 
     def feed(self, piece: bytes) -> None:
-        if self._start is not None:
-            self._start += piece
-            if len(self._start) < len(BOM):
-                return
-            piece, self._start = bytes(self._start).removeprefix(BOM), None
-        at = 0
-        while self._first_line is not None and at < len(piece):
-            if not self._first_line:  # millions of empty lines must not cost a look each
-                at, before = _behind_newlines(piece, at), at
-                self._lines += at - before
-            end = piece.find(b"\n", at)
-            self._continue(piece[at : end if end >= 0 else len(piece)])
+        """Count the next piece of text.
+
+        Raises:
+            InvalidDataError: `proof_lines`.
+        """
+        position = 0
+        while self._first_line is not None and position < len(piece):
+            if not self._first_line:  # skip millions of empty lines in one step
+                start, position = position, _skip_newlines(piece, position)
+                self._lines += position - start
+            end = piece.find(b"\n", position)
+            self._extend_line(piece[position : end if end >= 0 else len(piece)])
             if end < 0:
                 return
             self._end_line()
-            at = end + 1
-        if at < len(piece):
-            self._many(piece[at:] if at else piece)
+            position = end + 1
+        if position < len(piece):
+            self._count(piece[position:] if position else piece)
 
     def finish(self) -> None:
-        if self._start:
-            piece, self._start = bytes(self._start).removeprefix(BOM) + b"\n", None
-            self.feed(piece)
-        elif self._opening != NONE:
+        """Count the last line if it has no newline."""
+        if self._opening != NONE:
             self._end_line()
 
-    def _many(self, piece: bytes) -> None:
-        """The bulk: whole lines are only looked at, and told apart one by one where something is not as usual."""
+    def _count(self, piece: bytes) -> None:
+        """Count the lines after the first one: in bulk, or one by one if a line is unusual."""
         first, last = piece.find(b"\n"), piece.rfind(b"\n")
         if first < 0:
-            self._continue(piece)
+            self._extend_line(piece)
             return
-        self._continue(piece[:first])
+        self._extend_line(piece[:first])
         self._end_line()
         if first < last:
-            usual = (_usual_wide if self._wide else _usual)(piece, first, last)
-            if usual is None:
+            count = _count_wide_lines if self._has_wide_lines else _count_lines
+            rows = count(piece, first, last)
+            if rows is None:
                 for line in piece[first + 1 : last].split(b"\n"):
                     if line:
-                        self._continue(line)
+                        self._extend_line(line)
                         self._end_line()
                     else:
                         self._lines += 1
             else:
-                self.rows += usual
-                self._lines += usual
-                self._wide = last - first > WIDE * usual
-        self._continue(piece[last + 1 :])
+                self.rows += rows
+                self._lines += rows
+                self._has_wide_lines = last - first > MIN_WIDE_LINE_BYTES * rows
+        self._extend_line(piece[last + 1 :])
 
-    def _continue(self, part: bytes) -> None:
+    def _extend_line(self, part: bytes) -> None:
         if self._first_line is not None:
             self._first_line += part
-            if len(self._first_line) > LONGEST_FIRST_LINE:
+            if len(self._first_line) > MAX_FIRST_LINE_BYTES:
                 raise InvalidDataError(
-                    "proof_lines", f"line {self._lines + 1} is longer than any billing line"
+                    "proof_lines", f"Line {self._lines + 1} exceeds {MAX_FIRST_LINE_BYTES} bytes"
                 )
-        if part := part.strip(BLANK):
+        if part := part.strip(JSON_WHITESPACE):
             self._opening = part[0] if self._opening == NONE else self._opening
             self._closing = part[-1]
 
@@ -102,36 +99,40 @@ class JsonLineCounter:
         self._lines += 1
         if self._opening != NONE:
             if self._opening != OPENING or self._closing != CLOSING:
-                raise InvalidDataError("proof_lines", f"line {self._lines} is not a JSON object")
+                raise InvalidDataError("proof_lines", f"Line {self._lines} is not a JSON object")
             self.rows += 1
             if self._first_line is not None:
-                self._parse_first(bytes(self._first_line))
+                self._parse_columns(bytes(self._first_line))
         if self._first_line is not None:
             self._first_line = bytearray() if self._opening == NONE else None
         self._opening = self._closing = NONE
 
-    def _parse_first(self, line: bytes) -> None:
+    def _parse_columns(self, line: bytes) -> None:
         try:
             value = json.loads(line.decode())
         except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
-            raise InvalidDataError("proof_lines", f"line {self._lines} is not a JSON object")
+            raise InvalidDataError("proof_lines", f"Line {self._lines} is not a JSON object")
         self.columns = tuple(value)
 
 
-def _usual(piece: bytes, first: int, last: int) -> int | None:
-    """How many lines lie between two line ends; None if one of them is blank, or not `{...}` to the very byte."""
+def _count_lines(piece: bytes, first: int, last: int) -> int | None:
+    """Return the number of lines between two newlines.
+
+    Returns None if a line is blank or does not start with `{` and end with `}` exactly.
+    """
     lines = piece[first + 1 : last].split(b"\n")
-    return (
-        None
-        if any(not line or line[0] != OPENING or line[-1] != CLOSING for line in lines)
-        else len(lines)
-    )
+    if any(not line or line[0] != OPENING or line[-1] != CLOSING for line in lines):
+        return None
+    return len(lines)
 
 
-def _usual_wide(piece: bytes, first: int, last: int) -> int | None:
-    """The same without a copy of each line: 1.5 times as fast for lines of a billing file's width, slower for short ones."""
+def _count_wide_lines(piece: bytes, first: int, last: int) -> int | None:
+    """Return the same as `_count_lines` without a copy of each line.
+
+    This is 1.5 times as fast for lines as long as those of a billing file, and slower for short lines.
+    """
     find, lines = piece.find, 0
     while first < last:
         end = find(b"\n", first + 1)
@@ -141,6 +142,6 @@ def _usual_wide(piece: bytes, first: int, last: int) -> int | None:
     return lines
 
 
-def _behind_newlines(piece: bytes, at: int) -> int:
-    found = NEWLINES.match(piece, at)
-    return found.end() if found else at
+def _skip_newlines(piece: bytes, position: int) -> int:
+    newlines = NEWLINES.match(piece, position)
+    return newlines.end() if newlines else position

@@ -13,7 +13,13 @@ from urllib.parse import quote
 
 from shared.errors import BillingExportError, OperationGoneError
 from shared.graph.client import OperationSucceeded
-from shared.landing.storage_errors import code_of, from_library, header_of, landing_error, status_of
+from shared.landing.storage_errors import (
+    get_error_code,
+    get_header,
+    get_status,
+    is_library_error,
+    to_landing_error,
+)
 from shared.ledger.runs import Run
 from shared.manifest import Manifest, validate_names, validate_source
 from shared.preflight.context import PreflightContext
@@ -45,7 +51,7 @@ async def _find_manifest(context: PreflightContext) -> Manifest | None:
         try:
             runs, _ = await context.ledger.runs.get_page(month, limit=MAX_RUNS)
         except Exception as error:
-            if not from_library(error):
+            if not is_library_error(error):
                 raise
             return None
         for run in runs:
@@ -76,11 +82,11 @@ async def _copy_one_byte(context: PreflightContext, manifest: Manifest) -> Findi
     try:
         await target.stage_block_from_url(base64.b64encode(b"probe").decode(), source_url, 0, 1)
     except Exception as error:
-        if not from_library(error):
+        if not is_library_error(error):
             raise
         if (finding := _to_finding(error)) is not None:
             return finding
-        failure = landing_error(error, context.clock.now())
+        failure = to_landing_error(error, context.clock.now())
     else:
         # Writing the blob discards the uncommitted block, which storage otherwise keeps for a week.
         await context.landing.put(path, PROBE_CONTENT)
@@ -92,9 +98,9 @@ async def _copy_one_byte(context: PreflightContext, manifest: Manifest) -> Findi
 
 def _to_finding(error: BaseException) -> Finding | None:
     """Return the finding for a failed copy, or None if the error is not specific to copies."""
-    status, code = status_of(error), code_of(error)
-    source_status = header_of(error, "x-ms-copy-source-status-code")
-    source_code = header_of(error, "x-ms-copy-source-error-code")
+    status, code = get_status(error), get_error_code(error)
+    source_status = get_header(error, "x-ms-copy-source-status-code")
+    source_code = get_header(error, "x-ms-copy-source-error-code")
     if "InvalidRange" in (code, source_code):
         return ok()  # the account read the source, which is empty
     if code == "ContainerNotFound":

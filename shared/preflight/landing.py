@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from shared.errors import BillingExportError
-from shared.landing.storage_errors import code_of, from_library, status_of
+from shared.landing.storage_errors import get_error_code, get_status, is_library_error
 from shared.ledger.keys import random_suffix, stamp, started_at
 from shared.preflight.context import PreflightContext
 from shared.preflight.findings import Finding, fail, from_error, ok, unknown, warn
@@ -84,7 +84,7 @@ async def check_tables(context: PreflightContext) -> Finding:
         finally:
             await _delete_row(context, row_key)
     except Exception as error:
-        if not from_library(error):
+        if not is_library_error(error):
             raise
         return _to_table_finding(error, progress.step)
     if not is_unchanged:
@@ -114,12 +114,12 @@ async def _delete_row(context: PreflightContext, row_key: str) -> None:
     try:
         await context.ledger.tables.delete(PROBE_TABLE, PROBE_FOLDER, [row_key])
     except Exception as error:
-        if status_of(error) != 404:
+        if get_status(error) != 404:
             raise
 
 
 def _to_table_finding(error: BaseException, step: str) -> Finding:
-    status, code = status_of(error), code_of(error)
+    status, code = get_status(error), get_error_code(error)
     if status is None and type(error).__name__ in AUTHENTICATION_ERRORS:
         return fail("identity_unavailable")
     values: dict[str, Any] = {"failed_step": step, "http_status": status, "error_code": code}
@@ -143,7 +143,7 @@ async def check_clock(context: PreflightContext) -> Finding:
             raw_response_hook=keep_date
         )
     except Exception as error:
-        if not from_library(error):
+        if not is_library_error(error):
             raise
     after = context.machine_clock.now()
     try:

@@ -1,7 +1,8 @@
-"""Writes data into the landing: Put Blob, or blocks and their list, each only where nothing is.
+"""Writes blobs to the landing: Put Blob, or blocks and a block list, only if the blob does not exist.
 
-The metadata say whose a blob is: source ETag, manifest eTag and run, in the same write as the bytes. They are percent
-encoded, so that any eTag is one header of ASCII, and compared in that form.
+The metadata, written in the same request as the content, identify the origin of a blob: source ETag,
+manifest eTag and run. They are percent-encoded, so that every eTag is a valid ASCII header, and are
+compared in this form.
 """
 
 import base64
@@ -12,7 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from shared.errors import BillingExportError, UnavailableError
-from shared.landing.storage_errors import code_of, from_library, landing_error, status_of
+from shared.landing.storage_errors import (
+    get_error_code,
+    get_status,
+    is_library_error,
+    to_landing_error,
+)
 from shared.landing.store import LandedBlob, LandingStore, quoted
 from shared.transfer.concurrency_limiter import ConcurrencyLimiter
 from shared.transfer.models import TransferRequest
@@ -23,30 +29,42 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 CONTENT_TYPE = "application/gzip"
-# A rival's Put Blob or commit throws the staged blocks of others away: their list is invalid then, not only too late.
-BEATEN = ("BlobAlreadyExists", "InvalidBlockList", "InvalidBlobOrBlock", "TargetConditionNotMet")
+# If another writer creates the blob first, storage discards the uncommitted blocks of this one, so
+# its block list becomes invalid.
+BLOB_EXISTS = (
+    "BlobAlreadyExists",
+    "InvalidBlockList",
+    "InvalidBlobOrBlock",
+    "TargetConditionNotMet",
+)
 
 
 class BlobExistsError(Exception):
-    """Somebody, perhaps this process in a write whose answer was lost, has written the blob."""
+    """The blob exists. This process may have written it in a request whose response was lost."""
 
 
-def marks(work: TransferRequest, source_etag: str) -> dict[str, str]:
+def origin_metadata(request: TransferRequest, source_etag: str) -> dict[str, str]:
+    """Return the metadata that identify the origin of a blob."""
     return {
         "sourceetag": quote(source_etag, safe=""),
-        "manifestetag": quote(work.manifest_etag, safe=""),
-        "runid": work.run_id,
+        "manifestetag": quote(request.manifest_etag, safe=""),
+        "runid": request.run_id,
     }
 
 
-def is_ours(metadata: Mapping[str, str], work: TransferRequest, source_etag: str) -> bool:
-    """Whether the blob was made by this app from this very source blob, by whichever run."""
-    expected = marks(work, source_etag)
+def has_same_origin(
+    metadata: Mapping[str, str], request: TransferRequest, source_etag: str
+) -> bool:
+    """Return whether this app copied the blob from this state of the source, in any run."""
+    expected = origin_metadata(request, source_etag)
     return all(metadata.get(name) == expected[name] for name in ("sourceetag", "manifestetag"))
 
 
-def settings(md5: str | None) -> "ContentSettings":
-    """The same whatever the source says: readers see gzip files, and no client unpacks them on the way (design, 8)."""
+def content_settings(md5: str | None) -> "ContentSettings":
+    """Return the properties of a landed blob, which do not depend on those of the source.
+
+    There is no Content-Encoding, so that no client decompresses the file in transit.
+    """
     from azure.storage.blob import ContentSettings
 
     return ContentSettings(
@@ -55,102 +73,115 @@ def settings(md5: str | None) -> "ContentSettings":
 
 
 class BlobWriter:
-    """Writes one blob once. `repeats` counts what had to be repeated. Raises AlreadyThere or an error of shared.errors.
+    """Writes one blob once.
 
-    `marks` is asked when the blob is written: by then its source is pinned.
+    `retries` counts the repeated requests. `get_metadata` is called when the blob is written, because
+    the ETag of the source is known only then. All methods raise BlobExistsError or an exception of
+    `shared.errors`.
     """
 
     def __init__(
         self,
         landing: LandingStore,
-        pressure: ConcurrencyLimiter,
+        limiter: ConcurrencyLimiter,
         path: str,
-        marks: Callable[[], dict[str, str]],
+        get_metadata: Callable[[], dict[str, str]],
     ) -> None:
-        self._landing, self._pressure, self._marks = landing, pressure, marks
+        self._landing, self._limiter, self._get_metadata = landing, limiter, get_metadata
         self.client = landing.get_blob_client(path)
-        self.repeats = 0
+        self.retries = 0
 
     @property
     def metadata(self) -> dict[str, str]:
-        return self._marks()
+        """The metadata of the blob."""
+        return self._get_metadata()
 
     @cached_property
-    def _attempt(self) -> str:
-        """Blocks of another attempt, cut otherwise, must never be taken for ours."""
+    def _block_id_prefix(self) -> str:
+        """A random prefix; blocks of another attempt can have other boundaries."""
         return secrets.token_hex(8)
 
     async def put(self, data: bytes, md5: str) -> str:
-        """The whole blob in one write, refused by storage if it arrives with another MD5 (base64); its ETag."""
-        written = await self.persistently(
+        """Write the whole blob in one request and return its ETag.
+
+        Storage rejects the content if its MD5 hash differs from `md5` (base64).
+        """
+        response = await self.retry(
             lambda: self.client.upload_blob(
                 data,
                 length=len(data),
                 overwrite=False,
                 metadata=self.metadata,
-                content_settings=settings(md5),
+                content_settings=content_settings(md5),
                 transactional_content_md5=base64.b64decode(md5),
             )
         )
-        return quoted(str(written["etag"]))
+        return quoted(str(response["etag"]))
 
     async def stage(self, index: int, data: bytes, md5: bytes) -> None:
-        """With the block's MD5 (its 16 bytes): storage refuses bytes that changed on the way."""
-        await self.persistently(
+        """Write one block; storage rejects it if its MD5 hash differs from `md5` (16 bytes)."""
+        await self.retry(
             lambda: self.client.stage_block(
                 self.block_id(index), data, length=len(data), transactional_content_md5=md5
             )
         )
 
     async def commit(self, blocks: int, md5: str | None) -> str:
+        """Commit the staged blocks and return the ETag of the blob."""
         from azure.core import MatchConditions
         from azure.storage.blob import BlobBlock
 
-        written = await self.persistently(
+        response = await self.retry(
             lambda: self.client.commit_block_list(
                 [BlobBlock(self.block_id(index)) for index in range(blocks)],
                 metadata=self.metadata,
-                content_settings=settings(md5),
+                content_settings=content_settings(md5),
                 match_condition=MatchConditions.IfMissing,
             )
         )
-        return quoted(str(written["etag"]))
+        return quoted(str(response["etag"]))
 
     def block_id(self, index: int) -> str:
-        """Of one length for all blocks of a blob, as storage demands; there are at most 50,000."""
-        return f"{self._attempt}{index:05}"
+        """Return the ID of a block. All IDs of a blob have the same length, as storage requires."""
+        return f"{self._block_id_prefix}{index:05}"  # a blob has at most 50,000 blocks
 
-    async def persistently(self, write: Callable[[], Awaitable[R]]) -> R:
-        """Repeats a write that got no answer, met a busy storage, or whose bytes arrived damaged."""
+    async def retry(self, write: Callable[[], Awaitable[R]]) -> R:
+        """Run a write and repeat it if it was throttled, corrupted in transit, or not answered."""
 
-        async def once() -> R:
+        async def attempt() -> R:
             try:
                 return await write()
             except Exception as error:
-                said = self._judge(error)
-            raise said  # out here, so that the library's words are not even its __context__
+                failure = self._map_error(error)
+            # Outside of the handler, so that the library error is not attached as its context.
+            raise failure
 
-        return await self._pressure.persist(once, self._repeated)
+        return await self._limiter.retry(attempt, self._count_retry)
 
-    def _repeated(self) -> None:
-        self.repeats += 1
+    def _count_retry(self) -> None:
+        self.retries += 1
 
-    def _judge(self, error: Exception) -> Exception:
-        if isinstance(error, BillingExportError) or not from_library(error):
+    def _map_error(self, error: Exception) -> Exception:
+        if isinstance(error, BillingExportError) or not is_library_error(error):
             return error
-        if code_of(error) in BEATEN:
+        if get_error_code(error) in BLOB_EXISTS:
             return BlobExistsError()
-        if status_of(error) == 400 and code_of(error) in ("Md5Mismatch", "Crc64Mismatch"):
+        if get_status(error) == 400 and get_error_code(error) in ("Md5Mismatch", "Crc64Mismatch"):
             return UnavailableError(
-                "destination_unreachable", http_status=400, error_code=code_of(error)
+                "destination_unreachable", http_status=400, error_code=get_error_code(error)
             )
-        return landing_error(error, self._landing.now())
+        return to_landing_error(error, self._landing.now())
 
 
-async def read_back(
+async def read_landed_range(
     landing: LandingStore, blob: LandedBlob, path: str, start: int, length: int
 ) -> bytes:
-    """Bytes of a landed blob in exactly this state, as stored. Raises Unavailable(destination_unreachable) if it has changed."""
+    """Read stored bytes of a landed blob.
+
+    Raises:
+        UnavailableError: `destination_unreachable` if the blob is missing or has another ETag.
+        BillingExportError: Any other error of the landing.
+    """
     from azure.core import MatchConditions
 
     try:
@@ -163,17 +194,18 @@ async def read_back(
         )
         data: bytes = await stream.readall()
     except Exception as error:
-        said: BillingExportError = landing_error(error, landing.now())
+        failure: BillingExportError = to_landing_error(error, landing.now())
     else:
         if len(data) == length:
             return data
-        said = UnavailableError("destination_unreachable")
-    if said.http_status == 404:  # a rival found it damaged and removed it
-        said = UnavailableError("destination_unreachable", http_status=404)
-    raise said
+        failure = UnavailableError("destination_unreachable")
+    if failure.http_status == 404:  # another writer found it corrupt and deleted it
+        failure = UnavailableError("destination_unreachable", http_status=404)
+    raise failure
 
 
-def has_our_properties(blob: LandedBlob, md5: str | None) -> bool:
+def has_expected_properties(blob: LandedBlob, md5: str | None) -> bool:
+    """Return whether the blob has the properties that `content_settings` specifies."""
     return (
         blob.content_type == CONTENT_TYPE
         and blob.content_encoding is None
@@ -183,17 +215,20 @@ def has_our_properties(blob: LandedBlob, md5: str | None) -> bool:
 
 async def set_properties(
     landing: LandingStore,
-    pressure: ConcurrencyLimiter,
+    limiter: ConcurrencyLimiter,
     blob: LandedBlob,
     path: str,
     md5: str | None,
 ) -> str:
-    """Sets what its writer could not, on exactly this state of the blob; its new ETag."""
+    """Set the properties that the copy method could not set, and return the new ETag.
+
+    The request fails if the blob has changed.
+    """
     from azure.core import MatchConditions
 
-    writer = BlobWriter(landing, pressure, path, dict)
+    writer = BlobWriter(landing, limiter, path, dict)
     options: dict[str, Any] = {"etag": blob.etag, "match_condition": MatchConditions.IfNotModified}
-    written: Mapping[str, Any] = await writer.persistently(
-        lambda: writer.client.set_http_headers(settings(blob.md5 or md5), **options)
+    response: Mapping[str, Any] = await writer.retry(
+        lambda: writer.client.set_http_headers(content_settings(blob.md5 or md5), **options)
     )
-    return quoted(str(written["etag"]))
+    return quoted(str(response["etag"]))

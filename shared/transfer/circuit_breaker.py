@@ -1,8 +1,10 @@
-"""Stops asking accounts that refuse everything: a policy, a missing right or an outage is not cured by a thousand requests.
+"""Circuit breaker for storage accounts that reject every request.
 
-After `REFUSALS` blobs in a row that ended in a refusal of a whole account, further blobs are answered in its place with
-the same code. When the time is over one blob is let through: lands it, all may go on; else the next pause is longer.
-What is wrong with one blob only (missing, changed, foreign, damaged) counts neither way.
+A policy, a missing permission or an outage affects all blobs of an account. After `MAX_FAILURES`
+consecutive account errors, the circuit opens: further blobs fail immediately with the same code. After
+the pause, one blob is admitted as a probe. If it is transferred, the circuit closes; otherwise the
+next pause is twice as long. Errors that concern a single blob (missing, changed, foreign, corrupt) do
+not count.
 """
 
 import math
@@ -11,10 +13,10 @@ from dataclasses import dataclass
 
 from shared.clock import Clock
 
-REFUSALS = 8
-OPEN_SECONDS, LONGEST_OPEN_SECONDS = 30.0, 480.0  # doubled each time
-KEPT = 16  # pairs of accounts
-OF_AN_ACCOUNT = frozenset(
+MAX_FAILURES = 8
+MIN_OPEN_SECONDS, MAX_OPEN_SECONDS = 30.0, 480.0
+MAX_ACCOUNTS = 16  # accounts whose state is kept
+ACCOUNT_ERRORS = frozenset(
     {
         "destination_missing",
         "destination_forbidden",
@@ -30,7 +32,7 @@ OF_AN_ACCOUNT = frozenset(
 
 
 class CircuitOpenError(Exception):
-    """The circuit is open: `code` is what the account said last, ask again after `retry_after_seconds`."""
+    """The circuit is open. `code` is the last account error."""
 
     def __init__(self, code: str, retry_after_seconds: int) -> None:
         super().__init__(code)
@@ -38,50 +40,60 @@ class CircuitOpenError(Exception):
 
 
 @dataclass
-class _State:
-    refusals: int = 0
+class _Circuit:
+    failures: int = 0
     code: str = ""
-    seconds: float = 0.0  # of the pause; 0 = closed
+    pause_seconds: float = 0.0  # 0 while the circuit is closed
     open_until: float = 0.0
 
 
 class CircuitBreakers:
-    """One circuit for each account that is read from; the account written to is the same for all."""
+    """One circuit for each source account; all of them share the destination account."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._states: OrderedDict[str, _State] = OrderedDict()
+        self._circuits: OrderedDict[str, _Circuit] = OrderedDict()
 
     def enter(self, account: str) -> bool:
-        """Whether this blob is the one let through after a pause: it keeps all others out until it has reported.
+        """Admit a blob.
 
-        Raises NotAsked.
+        Returns:
+            True if the blob is the probe after a pause. No other blob is admitted until the probe has
+            reported its result.
+
+        Raises:
+            CircuitOpenError: The circuit is open.
         """
-        state = self._states.get(account)
-        if state is None or not state.seconds:
+        circuit = self._circuits.get(account)
+        if circuit is None or not circuit.pause_seconds:
             return False
         now = self._clock.monotonic()
-        if now < state.open_until:
-            raise CircuitOpenError(state.code, math.ceil(state.open_until - now))
-        state.open_until = now + state.seconds
+        if now < circuit.open_until:
+            raise CircuitOpenError(circuit.code, math.ceil(circuit.open_until - now))
+        circuit.open_until = now + circuit.pause_seconds
         return True
 
-    def landed(self, account: str) -> None:
-        self._states.pop(account, None)
+    def record_success(self, account: str) -> None:
+        """Close the circuit after a transferred blob."""
+        self._circuits.pop(account, None)
 
-    def failed(self, account: str, code: str, *, let_through: bool) -> None:
-        """`let_through` is what enter() said. The others that were under way when it opened change nothing."""
-        state = self._states.setdefault(account, _State())
-        if code not in OF_AN_ACCOUNT:
-            if let_through:
-                state.open_until = (
-                    self._clock.monotonic()
-                )  # it says nothing of the account: the next one is let through
+    def record_failure(self, account: str, code: str, *, is_probe: bool) -> None:
+        """Count a failed blob.
+
+        `is_probe` is the return value of `enter`. Failures of other blobs that were in progress when
+        the circuit opened do not extend the pause.
+        """
+        circuit = self._circuits.setdefault(account, _Circuit())
+        if code not in ACCOUNT_ERRORS:
+            if is_probe:  # inconclusive, so the next blob becomes the probe
+                circuit.open_until = self._clock.monotonic()
             return
-        state.refusals, state.code = state.refusals + 1, code
-        if let_through or (not state.seconds and state.refusals >= REFUSALS):
-            state.seconds = min(LONGEST_OPEN_SECONDS, 2 * state.seconds or OPEN_SECONDS)
-            state.open_until = self._clock.monotonic() + state.seconds
-        self._states.move_to_end(account)
-        while len(self._states) > KEPT:
-            self._states.popitem(last=False)
+        circuit.failures, circuit.code = circuit.failures + 1, code
+        if is_probe or (not circuit.pause_seconds and circuit.failures >= MAX_FAILURES):
+            circuit.pause_seconds = min(
+                MAX_OPEN_SECONDS, 2 * circuit.pause_seconds or MIN_OPEN_SECONDS
+            )
+            circuit.open_until = self._clock.monotonic() + circuit.pause_seconds
+        self._circuits.move_to_end(account)
+        while len(self._circuits) > MAX_ACCOUNTS:
+            self._circuits.popitem(last=False)

@@ -1,10 +1,10 @@
-"""How many blobs at once, by what storage says of the load: one limit for the process.
+"""Limits the number of concurrent blobs according to the load that storage reports.
 
-Busy (429, 500, 503): the limit is halved, once for all that was under way together. Every blob that lands raises it
-again by a little. What storage asks to wait is waited here while it is short, by everybody; a longer wait is not for an
-activity: who comes within it is told at once, and the orchestration waits in its place (design, section 5).
+A 429, 500 or 503 response halves the limit, once for all requests that were in progress. Every
+transferred blob raises it slightly. A short Retry-After wait takes place here and applies to all
+blobs; a longer wait fails the blob immediately, and the orchestration waits instead.
 
-The SDK's own repeats are switched off for copies: they ignore Retry-After and last up to 40 s (reference: blob-copy, 6).
+The retries of the SDK are disabled for copies because they ignore Retry-After and take up to 40 s.
 """
 
 import asyncio
@@ -17,112 +17,120 @@ from typing import TypeVar
 
 from shared.clock import Clock
 from shared.errors import ThrottledError, UnavailableError
-from shared.transfer.limits import CONCURRENCY
+from shared.transfer.limits import MAX_CONCURRENT_BLOBS
 
 R = TypeVar("R")
 
-PAUSES = (0.2, 1.0)  # seconds before the second and third try of what broke
-BUSY_PAUSES = (1.0, 2.0, 4.0)  # the same for what storage was too busy for and named no wait
-PATIENCE = 15.0  # seconds; the longest wait within an activity
-GROWTH = 2.0  # by so much the limit rises in the time in which as many blobs land as it lets in
+UNAVAILABLE_RETRY_SECONDS = (0.2, 1.0)  # before the second and the third attempt
+THROTTLED_RETRY_SECONDS = (1.0, 2.0, 4.0)  # in addition to Retry-After
+MAX_WAIT_SECONDS = 15.0  # within an activity
+# The increase of the limit after as many blobs as the limit admits.
+LIMIT_INCREASE = 2.0
 
 
 class ConcurrencyLimiter:
-    """`most` blobs at once when nothing is wrong. `sleep` is asyncio.sleep but in tests, as `clock` is theirs."""
+    """Shared by all copies of a process."""
 
     def __init__(
         self,
         clock: Clock,
         *,
-        most: int = CONCURRENCY,
-        patience: float = PATIENCE,
+        max_concurrency: int = MAX_CONCURRENT_BLOBS,
+        max_wait_seconds: float = MAX_WAIT_SECONDS,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._clock, self._most, self._patience, self._sleep = clock, most, patience, sleep
-        self.limit = float(most)
+        """Create a limiter; tests replace `clock` and `sleep` together."""
+        self._clock, self._sleep = clock, sleep
+        self._max_concurrency, self._max_wait_seconds = max_concurrency, max_wait_seconds
+        self.limit = float(max_concurrency)
         self._running = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiters: deque[asyncio.Future[None]] = deque()
         self._lowered_at = float("-inf")
-        self._quiet_until = float("-inf")
+        self._throttled_until = float("-inf")
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """One blob's turn. Raises Throttled where storage wants to be left alone for longer than an activity may wait."""
-        await self._turn()
+        """Hold one of the concurrent slots.
+
+        Raises:
+            ThrottledError: Storage requires a longer wait than an activity can make.
+        """
+        await self._acquire()
         try:
-            quiet = self.quiet_seconds()
-            if quiet > self._patience:
-                raise ThrottledError("storage_busy", retry_after_seconds=math.ceil(quiet))
-            if quiet > 0:
-                await self._sleep(quiet)
+            wait = self.remaining_wait_seconds()
+            if wait > self._max_wait_seconds:
+                raise ThrottledError("storage_busy", retry_after_seconds=math.ceil(wait))
+            if wait > 0:
+                await self._sleep(wait)
             yield
         finally:
             self._running -= 1
             self._admit()
 
-    def quiet_seconds(self) -> float:
-        """For how long storage still wants to be left alone."""
-        return max(0.0, self._quiet_until - self._clock.monotonic())
+    def remaining_wait_seconds(self) -> float:
+        """Return the rest of the wait that storage requested."""
+        return max(0.0, self._throttled_until - self._clock.monotonic())
 
-    def landed(self) -> None:
-        """A blob went through."""
-        self.limit = min(float(self._most), self.limit + GROWTH / self.limit)
+    def record_success(self) -> None:
+        """Raise the limit after a transferred blob."""
+        self.limit = min(float(self._max_concurrency), self.limit + LIMIT_INCREASE / self.limit)
         self._admit()
 
-    async def persist(self, ask: Callable[[], Awaitable[R]], repeated: Callable[[], None]) -> R:
-        """Repeats what broke (Unavailable), and what storage was too busy for (Throttled) if the wait is short.
+    async def retry(self, operation: Callable[[], Awaitable[R]], on_retry: Callable[[], None]) -> R:
+        """Run an operation, and repeat it after an UnavailableError or a short throttling wait.
 
-        `repeated` is called before each repeat. Raises the last error, and all others at once.
+        `on_retry` is called before each repetition. After the last attempt its error is raised; all
+        other errors are raised immediately.
         """
-        broken, busy = iter(PAUSES), iter(BUSY_PAUSES)
+        unavailable_waits = iter(UNAVAILABLE_RETRY_SECONDS)
+        throttled_waits = iter(THROTTLED_RETRY_SECONDS)
         while True:
-            began = self._clock.monotonic()
-            said: ThrottledError | UnavailableError
+            started_at = self._clock.monotonic()
+            failure: ThrottledError | UnavailableError
             try:
-                return await ask()
+                return await operation()
             except ThrottledError as error:
-                said, own = error, next(busy, None)
-                self._busy(error.retry_after_seconds, began)
-                # with some chance in it: those who wait for one moment must not all come back in it
+                failure, extra = error, next(throttled_waits, None)
+                self._throttle(error.retry_after_seconds, started_at)
+                # Jitter, so that the waiting operations do not all continue at the same moment.
                 wait = (
                     None
-                    if own is None
+                    if extra is None
                     else (error.retry_after_seconds or 0)
-                    + own * secrets.SystemRandom().uniform(0.5, 1)
+                    + extra * secrets.SystemRandom().uniform(0.5, 1)
                 )
             except UnavailableError as error:
-                said, wait = error, next(broken, None)
-            if wait is None or wait > self._patience:
+                failure, wait = error, next(unavailable_waits, None)
+            if wait is None or wait > self._max_wait_seconds:
                 break
-            repeated()
+            on_retry()
             await self._sleep(wait)
-        raise said
+        raise failure
 
-    def _busy(self, retry_after_seconds: int | None, began: float) -> None:
+    def _throttle(self, retry_after_seconds: int | None, started_at: float) -> None:
         now = self._clock.monotonic()
-        if (
-            began > self._lowered_at
-        ):  # else the question was under way when the limit was lowered: one sign, not two
+        # Requests that were in progress when the limit was lowered report the same overload.
+        if started_at > self._lowered_at:
             self.limit, self._lowered_at = max(1.0, self.limit / 2), now
-        self._quiet_until = max(self._quiet_until, now + (retry_after_seconds or 0))
+        self._throttled_until = max(self._throttled_until, now + (retry_after_seconds or 0))
 
-    async def _turn(self) -> None:
-        if self._running < int(self.limit) and not self._waiting:
+    async def _acquire(self) -> None:
+        if self._running < int(self.limit) and not self._waiters:
             self._running += 1
             return
         granted = asyncio.get_running_loop().create_future()
-        self._waiting.append(granted)
+        self._waiters.append(granted)
         try:
             await granted
         except asyncio.CancelledError:
-            if not granted.cancelled():  # granted in the moment of the cancellation
+            if not granted.cancelled():  # granted at the moment of the cancellation
                 self._running -= 1
                 self._admit()
             raise
 
     def _admit(self) -> None:
-        while self._waiting and (self._waiting[0].done() or self._running < int(self.limit)):
-            granted = self._waiting.popleft()
-            if not granted.done():  # else its waiter was cancelled
+        while self._waiters and (self._waiters[0].done() or self._running < int(self.limit)):
+            granted = self._waiters.popleft()
+            if not granted.done():  # it is done if the waiter was cancelled
                 self._running += 1
                 granted.set_result(None)

@@ -1,47 +1,53 @@
-"""Lands blobs: looks what is there, copies what is not, proves it. One fate each, and nothing raised for it.
+"""Copies blobs to the landing and proves them. Every blob has a result; no error is raised.
 
-- what lies at the destination with the ETag recorded as proven is left alone, without a look at the source;
-- what lies there with our marks (source ETag and manifest eTag) is proven where it lies, not copied again;
-- what lies there without them is foreign: neither overwritten nor deleted;
-- what is not there is copied on the first rung that works, and proven.
+- A blob at the destination with the ETag that was recorded after its proof is left unchanged; the
+  source is not read.
+- A blob at the destination whose metadata match the source is proven there, not copied again.
+- Any other blob at the destination is foreign. It is neither overwritten nor deleted.
+- A missing blob is copied and proven.
 
-A copy that fails its proof leaves nothing: streamed, it was never committed; fetched by storage, it is deleted again
-in exactly the state that was looked at.
+A copy that fails its proof leaves nothing behind: a streamed blob is not committed, and a blob that
+storage copied is deleted under the condition that its ETag has not changed.
 """
 
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from shared.clock import Clock
 from shared.errors import (
     BillingExportError,
     InvalidDataError,
-    PermanentError,
     TransientError,
     UnavailableError,
 )
-from shared.landing.storage_errors import word
+from shared.landing.storage_errors import safe_code
 from shared.landing.store import LandedBlob, LandingStore, quoted
 from shared.manifest import DifferentMonthError
 from shared.redaction import format_traceback, to_infrastructure_error
 from shared.transfer.blob_writer import (
     BlobExistsError,
     BlobWriter,
-    has_our_properties,
-    is_ours,
-    marks,
-    read_back,
+    has_expected_properties,
+    has_same_origin,
+    origin_metadata,
+    read_landed_range,
     set_properties,
 )
 from shared.transfer.circuit_breaker import CircuitBreakers, CircuitOpenError
 from shared.transfer.concurrency_limiter import ConcurrencyLimiter
 from shared.transfer.copy_source_errors import CopySourceUnreadableError
 from shared.transfer.folder_listings import FolderListings
-from shared.transfer.limits import BLOCK, CONCURRENCY, IN_FLIGHT, BytesInFlight, Threads
+from shared.transfer.limits import (
+    BLOCK_BYTES,
+    MAX_BYTES_IN_FLIGHT,
+    MAX_CONCURRENT_BLOBS,
+    BytesInFlight,
+    WorkerThreads,
+)
 from shared.transfer.manifest_cache import ManifestCache
 from shared.transfer.models import BlobResult, TransferRequest
 from shared.transfer.proof import ContentSummary, verify
@@ -49,107 +55,101 @@ from shared.transfer.server_side import ServerSideCopier
 from shared.transfer.source_reader import PinnedSource, SourceReader
 from shared.transfer.stream import Streamer
 
-__all__ = ["BlobResult", "Copier", "TransferRequest"]
-
 logger = logging.getLogger("partner_billing.copying")
 
 
-@dataclass(frozen=True)
-class _Landed:
-    """`etag` is the destination's; `why` it was streamed where that was not the plan."""
-
-    etag: str
-    proven: ContentSummary
-    copy_method: str
-    transferred: bool
-    why: str = ""
-
-
 class Copier:
-    """One per process: its limits are the process's. `concurrency` blobs at once, `bytes_in_flight` in memory.
+    """The copier of one process, with the limits that all its copies share.
 
-    A blob of more than `block` bytes is read and written in blocks of that size.
+    At most `max_concurrency` blobs are copied at the same time, and at most `max_bytes_in_flight`
+    bytes of content are in memory. A blob of more than `block_bytes` is read and written in blocks of
+    this size.
     """
 
     def __init__(
         self,
         landing: LandingStore,
-        sources: ManifestCache,
+        manifests: ManifestCache,
         clock: Clock,
         *,
-        concurrency: int = CONCURRENCY,
-        bytes_in_flight: int = IN_FLIGHT,
-        block: int = BLOCK,
+        max_concurrency: int = MAX_CONCURRENT_BLOBS,
+        max_bytes_in_flight: int = MAX_BYTES_IN_FLIGHT,
+        block_bytes: int = BLOCK_BYTES,
         reader: SourceReader | None = None,
         limiter: ConcurrencyLimiter | None = None,
+        server_side: ServerSideCopier | None = None,
     ) -> None:
         self._landing, self._clock = landing, clock
-        self._reader = reader or SourceReader(sources, clock)
-        self._pressure = limiter or ConcurrencyLimiter(clock, most=concurrency)
+        self._reader = reader or SourceReader(manifests, clock)
+        self._limiter = limiter or ConcurrencyLimiter(clock, max_concurrency=max_concurrency)
         self._circuits = CircuitBreakers(clock)
-        self._folders = FolderListings(self._names_in)
-        self._threads = Threads()
-        self._streamer = Streamer(BytesInFlight(bytes_in_flight), self._threads, block=block)
-        self._server_side = ServerSideCopier(clock)
+        self._folders = FolderListings(self._list_names)
+        self._threads = WorkerThreads()
+        self._streamer = Streamer(
+            BytesInFlight(max_bytes_in_flight), self._threads, block_bytes=block_bytes
+        )
+        self._server_side = server_side or ServerSideCopier(clock)
 
     async def copy_blobs(
-        self, work: TransferRequest, names: Sequence[str], proven: Mapping[str, str]
+        self, request: TransferRequest, names: Sequence[str], proven_etags: Mapping[str, str]
     ) -> list[BlobResult]:
-        """The fate of each name, in their order; `proven`: name -> destination ETag recorded as proven. Raises for none."""
+        """Copy blobs and return one result for each name, in the same order. Never raises.
+
+        Args:
+            request: The version that contains the blobs.
+            names: The names of the blobs.
+            proven_etags: The destination ETags of blobs that were proven before, by name.
+        """
         return await asyncio.gather(
-            *(self._fate(work, name, proven.get(name), may_copy=True) for name in names)
+            *(self._copy_blob(request, name, proven_etags.get(name)) for name in names)
         )
 
-    async def prove_in_place(self, work: TransferRequest, name: str) -> BlobResult:
-        """A blob without a row: proven where it lies, not copied. `copy_failed` where it does not lie there at all."""
-        return await self._fate(work, name, None, may_copy=False)
-
     async def close(self) -> None:
-        """Ends its threads and connections to the source; the landing store is the caller's."""
+        """Close the threads and the connections to the source, but not the landing store."""
         self._threads.close()
         await self._reader.close()
 
-    async def _fate(
-        self, work: TransferRequest, name: str, recorded: str | None, *, may_copy: bool
+    async def _copy_blob(
+        self, request: TransferRequest, name: str, proven_etag: str | None
     ) -> BlobResult:
-        account, began = urlsplit(work.root_directory).netloc, self._clock.monotonic()
-        source = PinnedSource(self._reader, self._pressure, work, name)
-        let_through = False
+        account, started_at = urlsplit(request.root_directory).netloc, self._clock.monotonic()
+        source = PinnedSource(self._reader, self._limiter, request, name)
+        is_probe = False
         try:
-            async with self._pressure.slot():
-                let_through, began = self._circuits.enter(account), self._clock.monotonic()
-                result = await self._land(work, source, recorded, may_copy)
-        except CircuitOpenError as closed:
+            async with self._limiter.slot():
+                is_probe, started_at = self._circuits.enter(account), self._clock.monotonic()
+                result = await self._land(request, source, proven_etag)
+        except CircuitOpenError as error:
             return BlobResult(
                 name,
                 False,
-                closed.code,
-                "not asked again so soon: the account refused all blobs before it",
-                retry_after_seconds=closed.retry_after_seconds,
+                error.code,
+                "Not attempted: the storage account rejected all previous blobs",
+                retry_after_seconds=error.retry_after_seconds,
             )
         except BillingExportError as error:
-            result = self._failed(work, source, error)
+            result = self._to_failed_result(request, source, error)
         except DifferentMonthError:
             result = BlobResult(name, False, "source_changed")
         except Exception as error:
             logger.warning(
-                "blob %s of run %s: copy_failed (%s at %s)",
+                "Copying blob %s of run %s failed: copy_failed (%s at %s)",
                 name,
-                work.run_id,
+                request.run_id,
                 to_infrastructure_error(error),
                 format_traceback(error),
             )
             result = BlobResult(name, False, "copy_failed", source_etag=source.etag)
         if result.transferred:
-            self._folders.landed(work, name)
-            self._pressure.landed()
-            self._circuits.landed(account)
+            self._folders.add(request, name)
+            self._limiter.record_success()
+            self._circuits.record_success(account)
         else:
-            self._circuits.failed(account, result.code or "", let_through=let_through)
-        return replace(result, tries=source.tries, seconds=self._clock.monotonic() - began)
+            self._circuits.record_failure(account, result.code or "", is_probe=is_probe)
+        return replace(result, tries=source.tries, seconds=self._clock.monotonic() - started_at)
 
-    def _failed(
-        self, work: TransferRequest, source: PinnedSource, error: BillingExportError
+    def _to_failed_result(
+        self, request: TransferRequest, source: PinnedSource, error: BillingExportError
     ) -> BlobResult:
         wait = error.retry_after_seconds if isinstance(error, TransientError) else None
         detail = (
@@ -157,7 +157,13 @@ class Copier:
             if isinstance(error, InvalidDataError)
             else str(to_infrastructure_error(error))
         )
-        logger.warning("blob %s of run %s: %s (%s)", source.name, work.run_id, error.code, detail)
+        logger.warning(
+            "Copying blob %s of run %s failed: %s (%s)",
+            source.name,
+            request.run_id,
+            error.code,
+            detail,
+        )
         return BlobResult(
             source.name,
             False,
@@ -168,150 +174,162 @@ class Copier:
         )
 
     async def _land(
-        self, work: TransferRequest, source: PinnedSource, recorded: str | None, may_copy: bool
+        self, request: TransferRequest, source: PinnedSource, proven_etag: str | None
     ) -> BlobResult:
-        path = f"{work.folder}/{source.name}"
-        there = None
-        if recorded is not None or not may_copy or await self._folders.may_hold(work, source.name):
-            there = await self._head(path)
-        if there is not None and recorded is not None and there.etag == quoted(recorded):
+        path = f"{request.folder}/{source.name}"
+        existing = None
+        if proven_etag is not None or await self._folders.may_contain(request, source.name):
+            existing = await self._find_landed(path)
+        if existing is None:
+            return await self._copy(request, source, path)
+        if proven_etag is not None and existing.etag == quoted(proven_etag):
             return BlobResult(
                 source.name,
                 True,
-                bytes=there.size,
-                md5=there.md5,
-                destination_etag=there.etag,
+                bytes=existing.size,
+                md5=existing.md5,
+                destination_etag=existing.etag,
                 copy_method="in_place",
                 unchanged=True,
             )
-        if there is not None:
-            await source.look()
-            landed = await self._in_place(work, source, path, there)
-        elif may_copy:
-            landed = await self._copy(work, source, path)
-        else:
-            raise PermanentError("copy_failed", error_code="BlobNotFound")
-        found = landed.proven
-        return BlobResult(
-            source.name,
-            True,
-            detail=landed.why,
-            bytes=found.bytes,
-            rows=found.rows,
-            md5=found.md5 or None,
-            sha256=found.sha256,
-            source_etag=source.facts.etag,
-            destination_etag=landed.etag,
-            encoding=found.encoding,
-            columns=found.columns,
-            copy_method=landed.copy_method,
-            transferred=landed.transferred,
-        )
+        await source.fetch_properties()
+        return await self._prove_in_place(request, source, path, existing)
 
-    async def _copy(self, work: TransferRequest, source: PinnedSource, path: str) -> _Landed:
-        """On the first rung that works. AlreadyThere on any of them: what lies there now is proven instead."""
-        why = ""
+    async def _copy(self, request: TransferRequest, source: PinnedSource, path: str) -> BlobResult:
+        """Copy a blob with the first method that works.
+
+        If another writer creates the blob meanwhile, that blob is proven instead.
+        """
+        reason = ""
         try:
-            if await self._fetches(work, source):
+            if await self._uses_server_side_copy(request, source):
                 try:
-                    copy_method = await self._server_side.copy(
-                        work, source, lambda: self._target(work, source, path)
+                    method = await self._server_side.copy(
+                        request, source, lambda: self._create_writer(request, source, path)
                     )
-                    landed = await self._in_place(work, source, path, await self._landed(path))
-                    return replace(landed, copy_method=copy_method, transferred=True)
-                except CopySourceUnreadableError as cannot:
-                    why = cannot.why
+                    result = await self._prove_in_place(
+                        request, source, path, await self._get_landed(path)
+                    )
+                    return replace(result, copy_method=method, transferred=True)
+                except CopySourceUnreadableError as error:
+                    reason = error.reason
                     logger.warning(
-                        "blob %s of run %s is streamed: %s", source.name, work.run_id, why
+                        "Streaming blob %s of run %s: %s", source.name, request.run_id, reason
                     )
-            with self._target(work, source, path) as target:
-                etag, proven = await self._streamer.copy(source, target, work.proof)
-            return _Landed(etag, proven, "stream", True, why)
+            with self._create_writer(request, source, path) as target:
+                etag, summary = await self._streamer.copy(source, target, request.proof)
+            return replace(
+                _to_proven_result(source, etag, summary, "stream"), transferred=True, detail=reason
+            )
         except BlobExistsError:
-            return await self._in_place(work, source, path, await self._landed(path))
+            return await self._prove_in_place(request, source, path, await self._get_landed(path))
 
     @contextmanager
-    def _target(
-        self, work: TransferRequest, source: PinnedSource, path: str
+    def _create_writer(
+        self, request: TransferRequest, source: PinnedSource, path: str
     ) -> Iterator[BlobWriter]:
-        """One for each rung: a block that storage is still fetching must not replace one of the same id staged later."""
-        target = BlobWriter(
-            self._landing, self._pressure, path, lambda: marks(work, source.facts.etag)
+        writer = BlobWriter(
+            self._landing,
+            self._limiter,
+            path,
+            lambda: origin_metadata(request, source.properties.etag),
         )
         try:
-            yield target
+            yield writer
         finally:
-            source.tries += target.repeats
+            source.tries += writer.retries
 
-    async def _fetches(self, work: TransferRequest, source: PinnedSource) -> bool:
-        """Whether storage is to fetch the blob itself. A content proof needs every byte here anyway, and streaming reads
-        it once, before anything is visible; so `auto` leaves it to storage only where no byte need be looked at.
+    async def _uses_server_side_copy(self, request: TransferRequest, source: PinnedSource) -> bool:
+        """Return whether storage copies the blob.
+
+        A content proof reads every byte anyway. Streaming reads the blob once and proves it before it
+        becomes visible, so the mode `auto` uses server-side copy only with the proof "transfer".
         """
-        if work.mode == "stream" or (work.mode == "auto" and work.proof == "content"):
+        if request.mode == "stream" or (request.mode == "auto" and request.proof == "content"):
             return False
-        return (await source.look()).size > 0
+        return (await source.fetch_properties()).size > 0
 
-    async def _names_in(self, folder: str) -> set[str]:
-        return await self._pressure.persist(lambda: self._landing.names(folder), lambda: None)
+    async def _list_names(self, folder: str) -> set[str]:
+        return await self._limiter.retry(lambda: self._landing.list_names(folder), _ignore_retry)
 
-    async def _head(self, path: str) -> LandedBlob | None:
-        return await self._pressure.persist(
-            lambda: self._landing.head(path, for_transfer=True), lambda: None
+    async def _find_landed(self, path: str) -> LandedBlob | None:
+        return await self._limiter.retry(
+            lambda: self._landing.get_properties(path, for_transfer=True), _ignore_retry
         )
 
-    async def _landed(self, path: str) -> LandedBlob:
-        there = await self._head(path)
-        if there is None:  # written, and gone again: a rival found it damaged
+    async def _get_landed(self, path: str) -> LandedBlob:
+        blob = await self._find_landed(path)
+        if blob is None:  # another writer found it corrupt and deleted it
             raise UnavailableError("destination_unreachable", http_status=404)
-        return there
+        return blob
 
-    async def _in_place(
-        self, work: TransferRequest, source: PinnedSource, path: str, there: LandedBlob
-    ) -> _Landed:
-        """Proves a blob of ours where it lies. One that fails is removed, in exactly the state that was looked at."""
-        if not is_ours(there.metadata, work, source.facts.etag):
-            raise InvalidDataError("foreign_blob", whose(there))
+    async def _prove_in_place(
+        self, request: TransferRequest, source: PinnedSource, path: str, blob: LandedBlob
+    ) -> BlobResult:
+        """Prove an existing blob; delete it if the proof fails and its ETag has not changed."""
+        if not has_same_origin(blob.metadata, request, source.properties.etag):
+            raise InvalidDataError("foreign_blob", describe_foreign_blob(blob))
         try:
-            proven = await self._look_at(work, source, path, there)
+            summary = await self._summarize_landed(request, source, path, blob)
         except InvalidDataError as error:
             if error.code.startswith("proof_"):
-                await self._landing.delete(path, there.etag)
+                await self._landing.delete(path, blob.etag)
             raise
-        etag = there.etag
-        if not has_our_properties(
-            there, proven.md5
-        ):  # a rung cannot set them all, or was cut off before it had
+        etag = blob.etag
+        # A server-side copy cannot set all properties, or was interrupted before it did.
+        if not has_expected_properties(blob, summary.md5):
             etag = await set_properties(
-                self._landing, self._pressure, there, path, proven.md5 or source.facts.md5
+                self._landing, self._limiter, blob, path, summary.md5 or source.properties.md5
             )
-        return _Landed(etag, proven, "in_place", False)
+        return _to_proven_result(source, etag, summary, "in_place")
 
-    async def _look_at(
-        self, work: TransferRequest, source: PinnedSource, path: str, there: LandedBlob
+    async def _summarize_landed(
+        self, request: TransferRequest, source: PinnedSource, path: str, blob: LandedBlob
     ) -> ContentSummary:
-        size, md5 = source.facts.size, source.facts.md5
-        if there.being_copied:
-            raise InvalidDataError("proof_size", "storage has only begun the copy")
-        if (
-            work.proof == "transfer" or there.size != size
-        ):  # by what storage says of both; nothing is read
-            proven = ContentSummary(there.size, there.md5 or "")
-            verify(proven, size, md5 if there.md5 is not None else None)
-            return proven
+        size, md5 = source.properties.size, source.properties.md5
+        if blob.has_pending_copy:
+            raise InvalidDataError("proof_size", "Storage has not completed the copy")
+        if request.proof == "transfer" or blob.size != size:
+            # The properties are sufficient; the content is not read.
+            summary = ContentSummary(blob.size, blob.md5 or "")
+            verify(summary, size, md5 if blob.md5 is not None else None)
+            return summary
 
         async def read(start: int, length: int) -> bytes:
-            return await self._pressure.persist(
-                lambda: read_back(self._landing, there, path, start, length), lambda: None
+            return await self._limiter.retry(
+                lambda: read_landed_range(self._landing, blob, path, start, length), _ignore_retry
             )
 
-        proven = await self._streamer.prove(size, read, work.proof)
-        verify(proven, size, md5)
-        return proven
+        summary = await self._streamer.prove(size, read, request.proof)
+        verify(summary, size, md5)
+        return summary
 
 
-def whose(blob: LandedBlob) -> str:
-    """Of a blob in our way: what it says of itself."""
-    run = word(blob.metadata.get("runid"))
-    if run is None or "sourceetag" not in blob.metadata:
-        return f"a blob of {blob.size} bytes lies there without the marks of this app"
-    return f"a blob of {blob.size} bytes lies there that run {run} landed from another state of the source"
+def _to_proven_result(
+    source: PinnedSource, etag: str, summary: ContentSummary, copy_method: str
+) -> BlobResult:
+    return BlobResult(
+        source.name,
+        True,
+        bytes=summary.bytes,
+        rows=summary.rows,
+        md5=summary.md5 or None,
+        sha256=summary.sha256,
+        source_etag=source.properties.etag,
+        destination_etag=etag,
+        encoding=summary.encoding,
+        columns=summary.columns,
+        copy_method=copy_method,
+    )
+
+
+def _ignore_retry() -> None:
+    """Do nothing; these retries are not counted in `tries`."""
+
+
+def describe_foreign_blob(blob: LandedBlob) -> str:
+    """Return the error detail for a blob of another origin."""
+    run_id = safe_code(blob.metadata.get("runid"))
+    if run_id is None or "sourceetag" not in blob.metadata:
+        return f"A blob of {blob.size} bytes without the metadata of this app exists"
+    return f"Run {run_id} landed a blob of {blob.size} bytes from another state of the source"

@@ -1,21 +1,24 @@
-"""What the landing account says when it was told to fetch a blob by itself: of the source, of the method, or of itself. Pure.
+"""Maps errors of the Put/Copy From URL operations to causes: the source, the method, or the landing.
 
-Azure names the real cause in two headers of its own; the emulator never sends them, and says 501 or an empty 500 for
-what it does not know (reference: blob-copy, 5).
+Azure reports the cause in two headers. The emulator does not send them, and returns 501 or an empty
+500 response for operations that it does not support.
 """
 
 from datetime import datetime
 
 from shared.errors import BillingExportError, InvalidDataError, PermanentError, ThrottledError
-from shared.landing.storage_errors import code_of, from_library, header_of, status_of, word
+from shared.landing.storage_errors import (
+    get_error_code,
+    get_header,
+    get_status,
+    is_library_error,
+    safe_code,
+)
 from shared.retry_after import retry_after_seconds
 
 SOURCE_BUSY = ("ServerBusy", "InternalError", "OperationTimedOut")
-SOURCE_CHANGED = (
-    "SourceConditionNotMet",
-    "ConditionNotMet",
-)  # the latter is the emulator's for a copy
-OF_THE_LANDING = (  # never of the source, whatever the status says
+SOURCE_CHANGED = ("SourceConditionNotMet", "ConditionNotMet")  # the latter is the emulator's code
+LANDING_ERRORS = (  # never caused by the source, whatever the status is
     "ContainerNotFound",
     "BlobAlreadyExists",
     "InvalidBlockList",
@@ -25,51 +28,58 @@ OF_THE_LANDING = (  # never of the source, whatever the status says
 
 
 class CopySourceUnreadableError(Exception):
-    """The partner's storage cannot read the source, or not fetch at all. `why`: words of ours, for log and row."""
+    """Storage cannot read the source, or supports no copy method; the blob must be streamed.
 
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
+    `reason` is safe for logs and rows.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class CopyMethodUnsupportedError(Exception):
-    """The service does not know the method (`for_good`), or not for this blob: the next rung is tried."""
+    """The service does not support the copy method, in general (`is_permanent`) or for this blob."""
 
-    def __init__(self, *, for_good: bool) -> None:
-        super().__init__("the service does not offer the method")
-        self.for_good = for_good
+    def __init__(self, *, is_permanent: bool) -> None:
+        super().__init__("The service does not support the copy method")
+        self.is_permanent = is_permanent
 
 
 def copy_source_error(error: Exception, now: datetime) -> Exception | None:
-    """None where storage speaks of the destination, got no answer, or no library said it: landing_error judges that."""
-    if isinstance(error, BillingExportError) or not from_library(error):
+    """Return the mapped error.
+
+    Returns None if the error concerns the destination, if there was no response, or if it is not a
+    library error. `to_landing_error` maps these.
+    """
+    if isinstance(error, BillingExportError) or not is_library_error(error):
         return None
-    status, code = status_of(error), code_of(error)
-    cause_status = word(header_of(error, "x-ms-copy-source-status-code"))
-    cause = word(header_of(error, "x-ms-copy-source-error-code"))
-    if cause_status in ("429", "503") or cause in SOURCE_BUSY:
-        wait = retry_after_seconds(header_of(error, "Retry-After"), now)
+    status, code = get_status(error), get_error_code(error)
+    source_status = safe_code(get_header(error, "x-ms-copy-source-status-code"))
+    source_code = safe_code(get_header(error, "x-ms-copy-source-error-code"))
+    if source_status in ("429", "503") or source_code in SOURCE_BUSY:
+        wait = retry_after_seconds(get_header(error, "Retry-After"), now)
         return ThrottledError(
-            "storage_busy", retry_after_seconds=wait, http_status=status, error_code=cause
+            "storage_busy", retry_after_seconds=wait, http_status=status, error_code=source_code
         )
-    if (status == 412 and code in SOURCE_CHANGED) or cause_status == "412":
+    if (status == 412 and code in SOURCE_CHANGED) or source_status == "412":
         return PermanentError("source_changed", http_status=status, error_code=code)
-    if code in OF_THE_LANDING:
+    if code in LANDING_ERRORS:
         return None
     if status == 400 and code == "Md5Mismatch":
-        return InvalidDataError("proof_md5", "another MD5 than the source's, said storage")
-    if status == 501 or status == 405 or (status == 500 and code is None):
-        return CopyMethodUnsupportedError(for_good=True)
-    if status in (400, 413) and code != "InvalidHeaderValue":
-        return CopyMethodUnsupportedError(for_good=False)
-    if code == "CannotVerifyCopySource" or status in (401, 403, 404):
-        cause_said = (
-            f", of the source {cause_status or ''} {cause or ''}".rstrip()
-            if cause_status or cause
-            else ""
+        return InvalidDataError(
+            "proof_md5", "Storage reported that the MD5 hash differs from the hash of the source"
         )
+    if status == 501 or status == 405 or (status == 500 and code is None):
+        return CopyMethodUnsupportedError(is_permanent=True)
+    if status in (400, 413) and code != "InvalidHeaderValue":
+        return CopyMethodUnsupportedError(is_permanent=False)
+    if code == "CannotVerifyCopySource" or status in (401, 403, 404):
+        response = f"{status} {code or 'without an error code'}"
+        if source_status or source_code:
+            response += f"; source: {source_status or ''} {source_code or ''}".rstrip()
         return CopySourceUnreadableError(
-            f"storage could not read the source by itself ({status} {code or 'without a code'}{cause_said}) though this app can: "
-            "its network or its permitted scope for copies"
+            f"Storage could not read the source ({response}), although the app can. Check the "
+            "network rules and the permitted scope for copy operations of the storage account"
         )
     return None

@@ -1,7 +1,7 @@
-"""What lies in the folders that are being filled: one listing for a run and process instead of a look at each blob.
+"""Lists each destination folder once per run and process, instead of one HEAD request per blob.
 
-Only a hint, which saves requests. A blob that somebody else has landed since is met when it is written: every write is
-refused where something lies (blob-copy, 4), and what lies there is looked at then.
+A listing is only a hint that saves requests. A blob that another process has written since is found by
+the conditional write, which fails if the blob exists; the copier then examines the existing blob.
 """
 
 import asyncio
@@ -10,32 +10,36 @@ from collections.abc import Awaitable, Callable
 
 from shared.transfer.models import TransferRequest
 
-KEPT = 8  # runs; the names of 100,000 blobs take some 10 MB
+MAX_FOLDERS = 8  # the names of 100,000 blobs take about 10 MB
 
-Names = Callable[[str], Awaitable[set[str]]]  # folder -> names in it, relative to it
+ListNames = Callable[[str], Awaitable[set[str]]]  # folder -> names relative to it
 
 
 class FolderListings:
-    """One per process. What `names_in` raises is passed on, and the next one to ask lists again."""
+    """The cached listings of one process."""
 
-    def __init__(self, names_in: Names) -> None:
-        self._names_in = names_in
-        self._known: OrderedDict[tuple[str, str], set[str]] = OrderedDict()
-        self._listing = asyncio.Lock()
+    def __init__(self, list_names: ListNames) -> None:
+        self._list_names = list_names
+        self._names: OrderedDict[tuple[str, str], set[str]] = OrderedDict()
+        self._lock = asyncio.Lock()
 
-    async def may_hold(self, work: TransferRequest, name: str) -> bool:
-        of = (work.run_id, work.folder)
-        if of not in self._known:
-            async with self._listing:
-                if of not in self._known:
-                    self._known[of] = await self._names_in(work.folder)
-                    while len(self._known) > KEPT:
-                        self._known.popitem(last=False)
-        self._known.move_to_end(of)
-        return name in self._known[of]
+    async def may_contain(self, request: TransferRequest, name: str) -> bool:
+        """Return whether the folder contained the blob when it was listed.
 
-    def landed(self, work: TransferRequest, name: str) -> None:
-        """So that an activity that is repeated in this process looks before it copies."""
-        names = self._known.get((work.run_id, work.folder))
+        An error of `list_names` is raised to the caller, and the next call lists the folder again.
+        """
+        key = (request.run_id, request.folder)
+        if key not in self._names:
+            async with self._lock:
+                if key not in self._names:
+                    self._names[key] = await self._list_names(request.folder)
+                    while len(self._names) > MAX_FOLDERS:
+                        self._names.popitem(last=False)
+        self._names.move_to_end(key)
+        return name in self._names[key]
+
+    def add(self, request: TransferRequest, name: str) -> None:
+        """Add a written blob, so that an activity that is repeated in this process finds it."""
+        names = self._names.get((request.run_id, request.folder))
         if names is not None:
             names.add(name)

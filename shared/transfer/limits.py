@@ -1,7 +1,7 @@
-"""What one process may hold and do at once, over all its copies: bytes in memory first of all.
+"""Limits that all copies of a process share: bytes in memory, threads and concurrent tasks.
 
-Many activities copy side by side in a worker, and each would be modest by itself; only a limit they share bounds what
-the worker takes (reference: blob-copy, 3: 8 blocks of 8 MiB in flight are the knee of the curve).
+Many activities copy at the same time in one worker, so only a shared limit bounds its memory. The
+throughput hardly increases beyond 8 blocks of 8 MiB in flight.
 """
 
 import asyncio
@@ -14,52 +14,57 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-BLOCK = (
-    8 * 1024 * 1024
-)  # bytes read and written at once; a blob of that size or less is written by one Put Blob
-IN_FLIGHT = 8 * BLOCK  # bytes of blobs in memory
-CONCURRENCY = 64  # blobs at once
+# The size of one read and one write. A blob of at most this size is written by one Put Blob request.
+BLOCK_BYTES = 8 * 1024 * 1024
+MAX_BYTES_IN_FLIGHT = 8 * BLOCK_BYTES
+MAX_CONCURRENT_BLOBS = 64
 
 
 class BytesInFlight:
-    """A semaphore of bytes; first come, first served, so that a big block is not passed over for ever by small ones."""
+    """A semaphore of bytes. It is fair, so that small blocks cannot starve a large one."""
 
-    def __init__(self, most: int = IN_FLIGHT) -> None:
-        self._most = self._free = most
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+    def __init__(self, max_bytes: int = MAX_BYTES_IN_FLIGHT) -> None:
+        self._max_bytes = self._free = max_bytes
+        self._waiters: deque[tuple[int, asyncio.Future[None]]] = deque()
 
-    async def take(self, size: int) -> int:
-        """Waits until `size` bytes, or all there are if it is more, are free; returns what to give back."""
-        size = min(size, self._most)
-        if not self._waiting and self._free >= size:
+    async def acquire(self, size: int) -> int:
+        """Wait until `size` bytes are free, at most the maximum.
+
+        Returns:
+            The number of bytes to pass to `release`.
+        """
+        size = min(size, self._max_bytes)
+        if not self._waiters and self._free >= size:
             self._free -= size
             return size
         granted = asyncio.get_running_loop().create_future()
-        self._waiting.append((size, granted))
+        self._waiters.append((size, granted))
         try:
             await granted
         except asyncio.CancelledError:
-            if not granted.cancelled():
-                self.give(size)  # granted in the moment of the cancellation
+            if not granted.cancelled():  # granted at the moment of the cancellation
+                self.release(size)
             raise
         return size
 
-    def give(self, size: int) -> None:
+    def release(self, size: int) -> None:
+        """Return acquired bytes."""
         self._free += size
-        while self._waiting and (self._waiting[0][1].done() or self._waiting[0][0] <= self._free):
-            size, granted = self._waiting.popleft()
-            if not granted.done():  # else its taker was cancelled
+        while self._waiters and (self._waiters[0][1].done() or self._waiters[0][0] <= self._free):
+            size, granted = self._waiters.popleft()
+            if not granted.done():  # it is done if the waiter was cancelled
                 self._free -= size
                 granted.set_result(None)
 
 
-class Threads:
-    """A few threads for hashing and inflating, so that the event loop goes on; made at first use."""
+class WorkerThreads:
+    """A small thread pool for hashing and decompression, created at the first use."""
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a function in a thread and return its result."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(
                 max(2, min(4, os.cpu_count() or 1)), thread_name_prefix="proof"
@@ -69,25 +74,27 @@ class Threads:
         )
 
     def close(self) -> None:
+        """Cancel the queued functions and end the threads."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
 
 
-async def together(*parts: Coroutine[Any, Any, None]) -> None:
-    """All of them side by side; the first that fails ends the others, and its error is raised as it is."""
+async def run_concurrently(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Run all coroutines; if one fails, cancel the others and raise its error."""
     try:
         async with asyncio.TaskGroup() as group:
-            for part in parts:
-                group.create_task(part)
+            for coroutine in coroutines:
+                group.create_task(coroutine)
     except BaseExceptionGroup as errors:
-        first = first_of(errors)
+        error = first_error(errors)
     else:
         return
-    raise first
+    raise error
 
 
-def first_of(errors: BaseException) -> BaseException:
-    while isinstance(errors, BaseExceptionGroup):
-        errors = errors.exceptions[0]
-    return errors
+def first_error(error: BaseException) -> BaseException:
+    """Return the first error of an exception group that is not a group itself."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

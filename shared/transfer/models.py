@@ -1,17 +1,21 @@
-"""What the copier is asked for and what it answers: plain values, without bytes, URLs or signatures."""
+"""Input and result of the copier. Neither contains content, URLs or signatures."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-Proof = Literal["content", "transfer"]
-Mode = Literal["auto", "server", "stream"]
-Encoding = Literal["gzip", "identity"]
+from shared.ledger.blobs import BlobRow
+from shared.lines.text_reader import Encoding
+
+ProofMode = Literal["content", "transfer"]
+CopyMode = Literal["auto", "server", "stream"]
 
 
 @dataclass(frozen=True)
 class TransferRequest:
-    """One version to land. `folder` is its path as layout.version_path gives it; `root_directory` as planned: where the
-    manifest of now names another root or eTag, every blob fails with source_changed.
+    """One version to copy.
+
+    `folder` is the path that `layout.version_path` returns. If the current manifest has another
+    `manifest_etag` or `root_directory`, every blob fails with `source_changed`.
     """
 
     run_id: str
@@ -19,19 +23,23 @@ class TransferRequest:
     folder: str
     manifest_etag: str
     root_directory: str
-    proof: Proof = "content"
-    mode: Mode = "auto"
+    proof: ProofMode = "content"
+    mode: CopyMode = "auto"
 
 
 @dataclass(frozen=True)
 class BlobResult:
-    """How it ended for one blob. `proven` or a `code` of shared.errors, never both.
+    """The result for one blob: either `proven`, or a `code` from `shared.errors`.
 
-    `bytes` and `rows` are of the blob as landed; `md5` base64, `sha256` hex, both of the stored bytes; ETags in quotes.
-    Only what was proven in this call has rows, hashes and columns: with proof "transfer" there is an MD5 at most, and a
-    blob that is `unchanged` (its recorded ETag is still there) keeps what its row says. `transferred`: bytes were
-    written by this call. `detail`: a sentence of ours on what went wrong, or on why the blob was streamed. `tries` counts
-    the reads and writes that had to be repeated, from 1. `seconds` is wall time.
+    `bytes` and `rows` describe the blob at the destination. `md5` is base64 and `sha256` hexadecimal,
+    both of the stored bytes. ETags include their quotes.
+
+    Only a blob that was proven in this call has rows, hashes and columns; with the proof mode
+    "transfer" it has an MD5 hash at most. For an `unchanged` blob, whose recorded ETag still matches,
+    the ledger row remains valid.
+
+    `transferred` is true if this call wrote the blob. `detail` explains a failure, or why the blob was
+    streamed. `tries` starts at 1 and counts repeated reads and writes. `seconds` is wall-clock time.
     """
 
     name: str
@@ -52,3 +60,24 @@ class BlobResult:
     transferred: bool = False
     retry_after_seconds: int = 0
     unchanged: bool = False
+
+    def to_row(self, run_id: str) -> BlobRow:
+        """Return the ledger row for this result."""
+        return BlobRow(
+            name=self.name,
+            ok=self.proven,
+            run_id=run_id,
+            destination_etag=self.destination_etag or "",
+            bytes=self.bytes or 0,
+            rows=self.rows or 0,
+            md5=self.md5 or "",
+            sha256=self.sha256 or "",
+            source_etag=self.source_etag or "",
+            encoding=self.encoding or "",
+            columns=",".join(self.columns),
+            copy_method=self.copy_method or "",
+            tries=self.tries,
+            seconds=round(self.seconds, 3),
+            code=self.code or "",
+            detail=self.detail,
+        )

@@ -1,155 +1,178 @@
-"""Lets the partner's storage fetch a blob itself: no byte of it passes through this process.
+"""Copies a blob within storage: the landing account reads the source, no content passes this process.
 
-The ladder (reference: blob-copy, 2), each rung only where nothing is and pinned to the source's ETag:
+Each method writes only if the destination does not exist, and is pinned to the ETag of the source:
 
-    put_blob_from_url      one atomic write, up to 5,000 MiB
-    put_block_from_url     blocks and their list, any size; the condition on every block, else a source that is overwritten
-                           between two of them gives a mixture of two versions and no error
-    copy_blob_from_url     synchronous, up to 256 MiB, for services that have neither
+    put_blob_from_url    One atomic write of up to 5,000 MiB.
+    put_block_from_url   Blocks and a block list, for any size. Every block has the ETag condition;
+                         otherwise a source that is overwritten in between results in a mixture of two
+                         versions without an error.
+    copy_blob_from_url   Synchronous copy of up to 256 MiB, for services that support neither.
 
-Never the plain asynchronous copy: it promises no end. A rung that storage does not offer is not tried again in the same
-run; nor is any, where storage cannot read the source though this process can. What arrived is proven by the caller.
+Asynchronous copy is not used because the service does not guarantee its completion. A method that
+storage does not support is not tried again in the same run, and none is tried again if storage cannot
+read the source although the app can. The caller proves the result.
 """
 
 import asyncio
 import base64
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from shared.clock import Clock
-from shared.transfer.blob_writer import BlobWriter, settings
+from shared.transfer.blob_writer import BlobWriter, content_settings
 from shared.transfer.copy_source_errors import (
     CopyMethodUnsupportedError,
     CopySourceUnreadableError,
     copy_source_error,
 )
-from shared.transfer.limits import first_of
+from shared.transfer.limits import first_error
 from shared.transfer.models import TransferRequest
 from shared.transfer.source_reader import PinnedSource
-from shared.transfer.stream import blocks_of
+from shared.transfer.stream import split_blocks
 
 MIB = 1024 * 1024
-WHOLE_MOST = 5_000 * MIB  # bytes of one Put Blob From URL
-COPY_MOST = (
-    256 * MIB
-)  # bytes of one Copy Blob From URL; the emulator does not hold it, so it is held here
-FETCHED_BLOCK = 64 * MIB  # bytes; at most 50,000 of them
-FETCHES = 32  # blocks at once in this process; each is one small request here, and a read and a write at storage
-FETCH_SECONDS = (
-    900  # storage answers when it has copied; the SDK's usual 60 s are too short (blob-copy, 6)
-)
-LONGEST_URL = 2048  # with signature: a limit of storage's
-KEPT = 32  # runs
+MAX_PUT_BLOB_BYTES = 5_000 * MIB
+# The emulator does not enforce this limit of Copy Blob From URL.
+MAX_COPY_BLOB_BYTES = 256 * MIB
+BLOCK_BYTES = 64 * MIB  # at most 50,000 blocks
+# Per process. Each block is a small request here, and a read and a write within storage.
+MAX_CONCURRENT_BLOCKS = 32
+# Storage responds when the copy is complete; the default of the SDK (60 s) is too short.
+COPY_SECONDS = 900
+MAX_SOURCE_URL_LENGTH = 2048  # including the SAS token; a limit of storage
+MAX_RUNS = 32  # runs whose capabilities are kept
 
-Climb = Callable[[PinnedSource, BlobWriter], Awaitable[None]]
-Target = Callable[[], Any]  # a context manager that gives a BlobWriter
+CopyMethod = Callable[[PinnedSource, BlobWriter], Awaitable[None]]
+CreateWriter = Callable[[], AbstractContextManager[BlobWriter]]
 
 
 @dataclass
-class Ladder:
-    """What a run has learned. `blocked` says why storage cannot fetch for it at all, "" while it can."""
+class Capabilities:
+    """What storage supports for one run. `unreadable_reason` is empty while it can read the source."""
 
-    not_offered: set[str] = field(default_factory=set)
-    blocked: str = ""
+    unsupported_methods: set[str] = field(default_factory=set)
+    unreadable_reason: str = ""
 
 
 class ServerSideCopier:
-    """Shared by all copies of the process."""
+    """Shared by all copies of a process."""
 
-    def __init__(self, clock: Clock, *, block: int = FETCHED_BLOCK, abreast: int = FETCHES) -> None:
-        self._clock, self._block = clock, block
-        self._gate = asyncio.Semaphore(abreast)
-        self._ladders: OrderedDict[str, Ladder] = OrderedDict()
-        self._rungs: tuple[tuple[str, int | None, Climb], ...] = (
-            ("put_blob_from_url", WHOLE_MOST, self._put_blob),
-            ("put_block_from_url", None, self._put_blocks),
-            ("copy_blob_from_url", COPY_MOST, self._copy_blob),
-        )
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        block_bytes: int = BLOCK_BYTES,
+        max_concurrent_blocks: int = MAX_CONCURRENT_BLOCKS,
+    ) -> None:
+        self._clock, self._block_bytes = clock, block_bytes
+        self._semaphore = asyncio.Semaphore(max_concurrent_blocks)
+        self._capabilities: OrderedDict[str, Capabilities] = OrderedDict()
 
-    def ladder(self, run_id: str) -> Ladder:
-        known = self._ladders.setdefault(run_id, Ladder())
-        self._ladders.move_to_end(run_id)
-        while len(self._ladders) > KEPT:
-            self._ladders.popitem(last=False)
-        return known
+    def get_capabilities(self, run_id: str) -> Capabilities:
+        """Return the capabilities that were observed in a run."""
+        capabilities = self._capabilities.setdefault(run_id, Capabilities())
+        self._capabilities.move_to_end(run_id)
+        while len(self._capabilities) > MAX_RUNS:
+            self._capabilities.popitem(last=False)
+        return capabilities
 
-    async def copy(self, work: TransferRequest, source: PinnedSource, target: Target) -> str:
-        """The rung that copied it. Raises CannotFetch where it has to be streamed, AlreadyThere, and what reading and
-        writing raise. Each rung has a target of its own: a block that storage is still fetching must not replace one.
+    async def copy(
+        self, request: TransferRequest, source: PinnedSource, create_writer: CreateWriter
+    ) -> str:
+        """Copy a blob and return the name of the method.
+
+        Each method uses its own writer, because a block that storage is still copying must not
+        replace a block with the same ID that was staged later.
+
+        Raises:
+            CopySourceUnreadableError: The blob must be streamed.
+            BlobExistsError: The destination exists.
+            BillingExportError: Reading or writing failed.
         """
-        ladder = self.ladder(work.run_id)
+        capabilities = self.get_capabilities(request.run_id)
+        methods: tuple[tuple[str, int | None, CopyMethod], ...] = (
+            ("put_blob_from_url", MAX_PUT_BLOB_BYTES, self._put_blob),
+            ("put_block_from_url", None, self._put_blocks),
+            ("copy_blob_from_url", MAX_COPY_BLOB_BYTES, self._copy_blob),
+        )
         try:
-            if ladder.blocked:
-                raise CopySourceUnreadableError(ladder.blocked)
-            for name, most, climb in self._rungs:
-                if name in ladder.not_offered or (most is not None and source.facts.size > most):
+            if capabilities.unreadable_reason:
+                raise CopySourceUnreadableError(capabilities.unreadable_reason)
+            for name, max_bytes, copy in methods:
+                if name in capabilities.unsupported_methods or (
+                    max_bytes is not None and source.properties.size > max_bytes
+                ):
                     continue
                 try:
-                    with target() as writer:
-                        await climb(source, writer)
-                except CopyMethodUnsupportedError as refused:
-                    if refused.for_good:
-                        ladder.not_offered.add(name)
+                    with create_writer() as writer:
+                        await copy(source, writer)
+                except CopyMethodUnsupportedError as error:
+                    if error.is_permanent:
+                        capabilities.unsupported_methods.add(name)
                 else:
                     return name
-            raise CopySourceUnreadableError("the landing account offers no copy from a URL")
-        except CopySourceUnreadableError as cannot:
-            ladder.blocked = cannot.why
+            raise CopySourceUnreadableError(
+                "The landing account supports no method to copy a blob from a URL"
+            )
+        except CopySourceUnreadableError as error:
+            capabilities.unreadable_reason = error.reason
             raise
 
     async def _put_blob(self, source: PinnedSource, target: BlobWriter) -> None:
         from azure.core import MatchConditions
 
-        md5 = source.facts.md5
-        more: dict[str, Any] = (
+        md5 = source.properties.md5
+        # Storage compares the copied content with `source_content_md5`. The property of the blob needs
+        # a header, because the SDK ignores the hash in the content settings.
+        options: dict[str, Any] = (
             {}
             if md5 is None
-            else {  # storage holds what it fetched against the first; the SDK drops
-                "source_content_md5": base64.b64decode(
-                    md5
-                ),  # the second where it is part of the content settings
+            else {
+                "source_content_md5": base64.b64decode(md5),
                 "headers": {"x-ms-blob-content-md5": md5},
             }
         )
-        await self._signed(
+        await self._send(
             source,
             target,
             lambda url: target.client.upload_blob_from_url(
                 url,
                 overwrite=False,
                 include_source_blob_properties=False,
-                content_settings=settings(None),
+                content_settings=content_settings(None),
                 metadata=target.metadata,
-                source_etag=source.facts.etag,
+                source_etag=source.properties.etag,
                 source_match_condition=MatchConditions.IfNotModified,
-                read_timeout=FETCH_SECONDS,
-                **more,
+                read_timeout=COPY_SECONDS,
+                **options,
             ),
         )
 
     async def _put_blocks(self, source: PinnedSource, target: BlobWriter) -> None:
-        blocks = blocks_of(source.facts.size, self._block)
+        blocks = split_blocks(source.properties.size, self._block_bytes)
         try:
             async with asyncio.TaskGroup() as group:
                 for index, (start, length) in enumerate(blocks):
-                    await self._gate.acquire()
+                    await self._semaphore.acquire()
                     task = group.create_task(self._put_block(source, target, index, start, length))
-                    task.add_done_callback(lambda _: self._gate.release())
+                    task.add_done_callback(lambda _: self._semaphore.release())
         except BaseExceptionGroup as errors:
-            failed = first_of(errors)
+            error = first_error(errors)
         else:
-            await target.commit(len(blocks), source.facts.md5)
+            await target.commit(len(blocks), source.properties.md5)
             return
-        raise failed
+        raise error
 
     async def _put_block(
         self, source: PinnedSource, target: BlobWriter, index: int, start: int, length: int
     ) -> None:
-        condition = {"x-ms-source-if-match": source.facts.etag}  # the method has no keyword for it
-        await self._signed(
+        # The SDK method has no parameter for this condition.
+        condition = {"x-ms-source-if-match": source.properties.etag}
+        await self._send(
             source,
             target,
             lambda url: target.client.stage_block_from_url(
@@ -158,58 +181,60 @@ class ServerSideCopier:
                 start,
                 length,
                 headers=dict(condition),
-                read_timeout=FETCH_SECONDS,
+                read_timeout=COPY_SECONDS,
             ),
         )
 
     async def _copy_blob(self, source: PinnedSource, target: BlobWriter) -> None:
         from azure.core import MatchConditions
 
-        await self._signed(
+        await self._send(
             source,
             target,
             lambda url: target.client.start_copy_from_url(
                 url,
                 requires_sync=True,
                 metadata=target.metadata,
-                source_etag=source.facts.etag,
+                source_etag=source.properties.etag,
                 source_match_condition=MatchConditions.IfNotModified,
                 match_condition=MatchConditions.IfMissing,
-                read_timeout=FETCH_SECONDS,
+                read_timeout=COPY_SECONDS,
             ),
         )
 
-    async def _signed(
-        self, source: PinnedSource, target: BlobWriter, ask: Callable[[str], Awaitable[Any]]
+    async def _send(
+        self, source: PinnedSource, target: BlobWriter, copy: Callable[[str], Awaitable[Any]]
     ) -> None:
-        """One request that names the source; where storage cannot read it, one direct look decides (blob-copy, 2, rung 4)."""
-        directory = await source.directory()
+        """Send a request that contains the source URL.
+
+        If storage cannot read the source, a direct request determines the reason: it fails, renews an
+        expired SAS token, or shows that only storage has no access.
+        """
+        directory = await source.get_directory()
         for _ in range(2):
             url = directory.blob_url(source.name)
-            if len(url) > LONGEST_URL:
-                raise CopySourceUnreadableError("the source's address is longer than storage takes")
+            if len(url) > MAX_SOURCE_URL_LENGTH:
+                raise CopySourceUnreadableError(
+                    f"The URL of the source exceeds {MAX_SOURCE_URL_LENGTH} characters"
+                )
             try:
-                await target.persistently(partial(self._ask, ask, url))
+                await target.retry(partial(self._attempt, copy, url))
                 return
             except CopySourceUnreadableError as error:
-                why = error.why
-            await (
-                source.look()
-            )  # raises what is wrong with the source; renews a signature that has expired
-            newer = await source.directory()
-            if (
-                newer == directory
-            ):  # this process may read it with this very signature, storage may not
+                reason = error.reason
+            await source.fetch_properties()
+            renewed = await source.get_directory()
+            if renewed == directory:  # the app can read the source with this token, storage cannot
                 break
-            directory = newer
-        raise CopySourceUnreadableError(why)
+            directory = renewed
+        raise CopySourceUnreadableError(reason)
 
-    async def _ask(self, ask: Callable[[str], Awaitable[Any]], url: str) -> None:
+    async def _attempt(self, copy: Callable[[str], Awaitable[Any]], url: str) -> None:
         try:
-            await ask(url)
+            await copy(url)
         except Exception as error:
-            if (said := copy_source_error(error, self._clock.now())) is None:
+            if (failure := copy_source_error(error, self._clock.now())) is None:
                 raise
         else:
             return
-        raise said
+        raise failure

@@ -1,8 +1,8 @@
-"""Copies a blob through this process, and proves it on the way: nothing is committed before all of it is proven.
+"""Copies a blob through this process and proves it before it is committed.
 
-Up to 8 MiB are one read, one look, one Put Blob. More go in blocks of 8 MiB: read side by side, inspected one after
-another, staged side by side, and committed when the proof of the whole holds. Blocks that are staged are invisible
-until then, so a blob that fails leaves nothing behind.
+A blob of at most one block is read, proven and written with a single Put Blob request. The blocks of a
+larger blob are read and staged concurrently, proven in order, and committed when the proof of the
+whole blob succeeds. Staged blocks are invisible, so a failed copy leaves nothing behind.
 """
 
 import asyncio
@@ -12,118 +12,148 @@ from functools import partial
 from typing import Any
 
 from shared.transfer.blob_writer import BlobWriter
-from shared.transfer.limits import BLOCK, BytesInFlight, Threads, first_of, together
-from shared.transfer.models import Proof
+from shared.transfer.limits import (
+    BLOCK_BYTES,
+    BytesInFlight,
+    WorkerThreads,
+    first_error,
+    run_concurrently,
+)
+from shared.transfer.models import ProofMode
 from shared.transfer.proof import ContentSummary, Prover, create_prover, verify
 from shared.transfer.source_reader import PinnedSource
 
-Read = Callable[[int, int], Awaitable[bytes]]  # start, length
-Write = Callable[[int, bytes, bytes], Coroutine[Any, Any, None]]  # index, bytes, their MD5
+ReadRange = Callable[[int, int], Awaitable[bytes]]  # start, length
+WriteBlock = Callable[[int, bytes, bytes], Coroutine[Any, Any, None]]  # index, content, its MD5
 
 
-def blocks_of(size: int, block: int) -> list[tuple[int, int]]:
-    """Start and length of each.
+def split_blocks(size: int, block_bytes: int) -> list[tuple[int, int]]:
+    """Return the start and the length of each block.
 
-    >>> blocks_of(20, 8), blocks_of(0, 8)
+    >>> split_blocks(20, 8), split_blocks(0, 8)
     ([(0, 8), (8, 8), (16, 4)], [])
     """
-    return [(start, min(block, size - start)) for start in range(0, size, block)]
+    return [(start, min(block_bytes, size - start)) for start in range(0, size, block_bytes)]
 
 
 class Streamer:
-    """Shared by all copies of the process."""
+    """Shared by all copies of a process."""
 
-    def __init__(self, in_flight: BytesInFlight, threads: Threads, *, block: int = BLOCK) -> None:
-        self._in_flight, self._threads, self._block_size = in_flight, threads, block
+    def __init__(
+        self,
+        in_flight: BytesInFlight,
+        threads: WorkerThreads,
+        *,
+        block_bytes: int = BLOCK_BYTES,
+    ) -> None:
+        self._in_flight, self._threads, self._block_bytes = in_flight, threads, block_bytes
 
     async def copy(
-        self, source: PinnedSource, target: BlobWriter, proof: Proof
+        self, source: PinnedSource, target: BlobWriter, proof: ProofMode
     ) -> tuple[str, ContentSummary]:
-        """Destination ETag and what was proven. Raises Rejected(proof_...), AlreadyThere and what reading and writing raise.
+        """Copy a blob and return its destination ETag and summary.
 
-        The first request reads as much as a small blob has, and tells size and ETag of any.
+        The first request reads up to one block and returns size and ETag of the source as well.
+
+        Raises:
+            InvalidDataError: A proof failed (`proof_*`).
+            BlobExistsError: The destination exists.
+            BillingExportError: Reading or writing failed.
         """
-        taken = await self._in_flight.take(self._block_size)
+        acquired = await self._in_flight.acquire(self._block_bytes)
         try:
-            await source.begin(self._block_size)
-            size = source.facts.size
-            if size <= self._block_size:
-                self._in_flight.give(taken - min(size, taken))
-                taken = min(size, taken)
+            await source.read_start(self._block_bytes)
+            size = source.properties.size
+            if size <= self._block_bytes:
+                self._in_flight.release(acquired - min(size, acquired))
+                acquired = min(size, acquired)
                 return await self._copy_small(source, target, proof)
-            begun, taken = taken, 0  # its first block's task gives it back
-            proven = await self.prove(size, source.read, proof, target.stage, begun)
+            first_block, acquired = acquired, 0  # released by the task of the first block
+            summary = await self.prove(size, source.read, proof, target.stage, first_block)
         finally:
-            self._in_flight.give(taken)
-        verify(proven, size, source.facts.md5)
-        return await target.commit(len(blocks_of(size, self._block_size)), proven.md5), proven
+            self._in_flight.release(acquired)
+        verify(summary, size, source.properties.md5)
+        blocks = len(split_blocks(size, self._block_bytes))
+        return await target.commit(blocks, summary.md5), summary
 
     async def _copy_small(
-        self, source: PinnedSource, target: BlobWriter, proof: Proof
+        self, source: PinnedSource, target: BlobWriter, proof: ProofMode
     ) -> tuple[str, ContentSummary]:
-        size = source.facts.size
+        size = source.properties.size
         data = await source.read(0, size) if size else b""
-        proven = await self._threads.run(_prove_whole, create_prover(proof), data)
-        verify(proven, size, source.facts.md5)
-        return await target.put(data, proven.md5), proven
+        summary = await self._threads.run(_prove, create_prover(proof), data)
+        verify(summary, size, source.properties.md5)
+        return await target.put(data, summary.md5), summary
 
     async def prove(
-        self, size: int, read: Read, proof: Proof, write: Write | None = None, begun: int = 0
+        self,
+        size: int,
+        read: ReadRange,
+        proof: ProofMode,
+        write: WriteBlock | None = None,
+        acquired_bytes: int = 0,
     ) -> ContentSummary:
-        """Reads all blocks, feeds them to the proof in their order, and hands each to `write`, too.
+        """Read all blocks, prove them in order, and pass each one to `write`.
 
-        `begun`: what is taken of the bytes in flight already, for the first block.
+        `acquired_bytes` have already been acquired for the first block.
         """
-        looking, before = create_prover(proof), asyncio.Event()
-        before.set()
+        prover, previous_done = create_prover(proof), asyncio.Event()
+        previous_done.set()
         try:
             async with asyncio.TaskGroup() as group:
-                for index, (start, length) in enumerate(blocks_of(size, self._block_size)):
-                    taken = begun if begun and index == 0 else await self._in_flight.take(length)
-                    after = asyncio.Event()
-                    task = group.create_task(
-                        self._block(index, start, length, read, write, looking, before, after)
+                for index, (start, length) in enumerate(split_blocks(size, self._block_bytes)):
+                    acquired = (
+                        acquired_bytes
+                        if acquired_bytes and index == 0
+                        else await self._in_flight.acquire(length)
                     )
-                    # not in the task: one that is cancelled before its first step would never give anything back
-                    task.add_done_callback(partial(self._give, taken))
-                    before = after
+                    done = asyncio.Event()
+                    task = group.create_task(
+                        self._transfer_block(
+                            index, start, length, read, write, prover, previous_done, done
+                        )
+                    )
+                    # Not within the task: if it is cancelled before its first step, none of its
+                    # code runs.
+                    task.add_done_callback(partial(self._release, acquired))
+                    previous_done = done
         except BaseExceptionGroup as errors:
-            failed = first_of(errors)
+            error = first_error(errors)
         else:
-            return await self._threads.run(looking.finish)
-        raise failed
+            return await self._threads.run(prover.finish)
+        raise error
 
-    def _give(self, taken: int, _: asyncio.Task[None]) -> None:
-        self._in_flight.give(taken)
+    def _release(self, acquired: int, _: asyncio.Task[None]) -> None:
+        self._in_flight.release(acquired)
 
-    async def _block(
+    async def _transfer_block(
         self,
         index: int,
         start: int,
         length: int,
-        read: Read,
-        write: Write | None,
-        looking: Prover,
-        before: asyncio.Event,
-        after: asyncio.Event,
+        read: ReadRange,
+        write: WriteBlock | None,
+        prover: Prover,
+        previous_done: asyncio.Event,
+        done: asyncio.Event,
     ) -> None:
         data = await read(start, length)
 
-        async def look() -> None:
-            await before.wait()
-            await self._threads.run(looking.feed, data)
-            after.set()
+        async def prove() -> None:
+            await previous_done.wait()
+            await self._threads.run(prover.feed, data)
+            done.set()
 
-        async def send(write: Write) -> None:
+        async def send(write: WriteBlock) -> None:
             await write(index, data, await self._threads.run(_md5, data))
 
-        await (together(look(), send(write)) if write is not None else look())
+        await (run_concurrently(prove(), send(write)) if write is not None else prove())
 
 
 def _md5(data: bytes) -> bytes:
     return hashlib.md5(data, usedforsecurity=False).digest()
 
 
-def _prove_whole(looking: Prover, data: bytes) -> ContentSummary:
-    looking.feed(data)
-    return looking.finish()
+def _prove(prover: Prover, data: bytes) -> ContentSummary:
+    prover.feed(data)
+    return prover.finish()

@@ -1,7 +1,7 @@
-"""Proves that all of a version is landed, and says so to readers: marker, latest.json, version row, in this order.
+"""Commits a version after all of its blobs are proven: completion marker, latest.json, version row.
 
-Every step may be repeated, by this run or another: each is a conditional write that leaves what is done already.
-A version is complete when its marker and its row say so.
+Every step is a conditional write that can be repeated, by this run or another one. A version is
+complete when both its completion marker and its row exist in that state.
 """
 
 import asyncio
@@ -14,8 +14,20 @@ from shared.clock import iso, parse_iso
 from shared.errors import InfrastructureError, InvalidDataError
 from shared.exports import InvoiceScope
 from shared.invoices import facts_of, settles_on
-from shared.landing.documents import MarkerBlob, is_newer, latest, marker, parse_latest
-from shared.landing.layout import MANIFEST, latest_path, marker_path, names_path, version_path
+from shared.landing.documents import (
+    MarkerBlob,
+    build_completion_marker,
+    build_latest,
+    is_newer,
+    parse_latest,
+)
+from shared.landing.layout import (
+    COMPLETION_MARKER,
+    latest_path,
+    marker_path,
+    names_path,
+    version_path,
+)
 from shared.landing.store import LandedBlob, LandingStore
 from shared.ledger.blobs import BlobRow
 from shared.ledger.ledger import Ledger
@@ -23,14 +35,18 @@ from shared.ledger.runs import Run
 from shared.ledger.versions import Version
 from shared.manifest import billing_month
 from shared.telemetry import APP_VERSION
-from shared.versions.plan import folder, is_proven, told_by
+from shared.versions.plan import is_proven, list_version_blobs, parse_marker_blobs
 
-MOST_TRIES = 20
+MAX_ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
 class CommitOutcome:
-    """`missing` 0: the version is complete. Else so many blobs are not landed and proven. `row` is the version's, as it is."""
+    """The result of a commit.
+
+    `missing` is the number of blobs that are not landed and proven; if it is 0, the version is
+    complete. `row` is the current version row.
+    """
 
     row: Version
     missing: int
@@ -44,165 +60,174 @@ async def commit_version(
     proof: str,
     settle_days: int = 21,
 ) -> CommitOutcome:
-    """Commits what plan `number` of the run planned; billed data settle `settle_days` after their invoice's date, or after
-    they first landed where that is not known. Raises Rejected(foreign_blob).
+    """Commit the version that plan `number` of the run contains.
+
+    Billed data settles `settle_days` after the invoice date, or after it first landed if the date is
+    unknown.
+
+    Raises:
+        InvalidDataError: `foreign_blob` if the folder contains a blob that the manifest does not.
+        InfrastructureError: The plan or the version row is missing, or other runs change the row.
     """
     stored = await landing.read(names_path(run.run_id, number))
     if stored is None:
         raise InfrastructureError("plan_missing", "Plan")
     names = json.loads(stored[0])
-    for _ in range(MOST_TRIES):
+    for _ in range(MAX_ATTEMPTS):
         version = await ledger.versions.get(run.export_key, run.manifest_etag, run.version_n)
-        if version is None:
-            raise InfrastructureError(
-                "version_unknown", "Version"
-            )  # version rows are never deleted
-        if (
-            version.state == "complete"
-        ):  # by an earlier attempt of this activity, or by another run of the key
-            await _point(landing, run, version)
+        if version is None:  # version rows are never deleted
+            raise InfrastructureError("version_unknown", "Version")
+        if version.state == "complete":
+            # An earlier attempt of the activity or another run of the key has committed it.
+            await _publish(landing, run, version)
             return CommitOutcome(version, 0)
-        facts = await _proven(ledger, landing, run, version, dict(names["blobs"]))
-        if version.state != "landing" or len(facts) < len(names["blobs"]):
-            return CommitOutcome(version, max(1, len(names["blobs"]) - len(facts)))
-        if landed := await _complete(
-            ledger, landing, run, version, names, facts, proof, settle_days
-        ):
-            return CommitOutcome(landed, 0)
+        blobs = await _list_proven(ledger, landing, run, version, dict(names["blobs"]))
+        if version.state != "landing" or len(blobs) < len(names["blobs"]):
+            return CommitOutcome(version, max(1, len(names["blobs"]) - len(blobs)))
+        committed = await _commit(ledger, landing, run, version, names, blobs, proof, settle_days)
+        if committed:
+            return CommitOutcome(committed, 0)
     raise InfrastructureError("version_contended", "Version")
 
 
-async def _proven(
+async def _list_proven(
     ledger: Ledger,
     landing: LandingStore,
     run: Run,
     version: Version,
-    wanted: Mapping[str, str],
+    partition_values: Mapping[str, str],
 ) -> list[MarkerBlob]:
-    """The wanted blobs (name -> partition value) that are landed and proven. Raises Rejected(foreign_blob)."""
-    there, rows = await asyncio.gather(
-        folder(landing, run, version), ledger.blobs.get_by_version(run.export_key, version.version)
+    """Return the landed and proven blobs among `partition_values`, which is keyed by blob name."""
+    landed, rows = await asyncio.gather(
+        list_version_blobs(landing, run, version),
+        ledger.blobs.get_by_version(run.export_key, version.version),
     )
-    if foreign := sorted(there.keys() - wanted.keys() - {MANIFEST}):
-        raise InvalidDataError("foreign_blob", _whose(there[foreign[0]], len(foreign)))
+    if foreign := sorted(landed.keys() - partition_values.keys() - {COMPLETION_MARKER}):
+        raise InvalidDataError("foreign_blob", _describe_foreign(landed[foreign[0]], len(foreign)))
     return [
-        _fact(rows[name], value)
-        for name, value in wanted.items()
-        if is_proven(there.get(name), rows.get(name))
+        _to_marker_blob(rows[name], value)
+        for name, value in partition_values.items()
+        if is_proven(landed.get(name), rows.get(name))
     ]
 
 
-async def _complete(
+async def _commit(
     ledger: Ledger,
     landing: LandingStore,
     run: Run,
     version: Version,
     names: Mapping[str, Any],
-    facts: list[MarkerBlob],
+    blobs: list[MarkerBlob],
     proof: str,
     settle_days: int,
 ) -> Version | None:
-    """Row, marker, latest.json, row. None where another run changed the row meanwhile: look again."""
-    before = await ledger.versions.get_newest_complete(run.export_key, before=version)
+    """Write the row, the marker, latest.json and the final state of the row.
+
+    Returns None if another run changed the row meanwhile.
+    """
+    previous = await ledger.versions.get_newest_complete(run.export_key, before=version)
     landed_at = version.landed_at or iso(ledger.clock.now())
     claimed = await ledger.versions.update(
         version,
         run_id=run.run_id,
         landed_at=landed_at,
         proof=proof,
-        **await _invoiced(ledger, run, before, landed_at, settle_days),
+        **await _get_invoice_columns(ledger, run, previous, landed_at, settle_days),
         path=version_path(run.export_key, version.version),
-        supersedes=before.version if before else "",
-        blobs=len(facts),
-        bytes=sum(fact.bytes for fact in facts),
-        rows=sum(fact.rows for fact in facts),
+        supersedes=previous.version if previous else "",
+        blobs=len(blobs),
+        bytes=sum(blob.bytes for blob in blobs),
+        rows=sum(blob.rows for blob in blobs),
     )
     if claimed is None:
         return None
-    await _mark(landing, run, claimed, names, facts)
-    await _point(landing, run, claimed)
+    await _write_marker(landing, run, claimed, names, blobs)
+    await _publish(landing, run, claimed)
     return await ledger.versions.update(claimed, state="complete")
 
 
-async def _invoiced(
+async def _get_invoice_columns(
     ledger: Ledger,
     run: Run,
-    before: Version | None,
+    previous: Version | None,
     landed_at: str,
     settle_days: int,
 ) -> dict[str, str]:
-    """What the invoice, as it was last listed, adds to a billed version's row; nothing for an unbilled one."""
+    """Return the columns that the invoice, as last listed, adds to the row of a billed version."""
     scope = run.export_key.scope
     if not isinstance(scope, InvoiceScope):
         return {}
     invoice = await ledger.invoices.get(scope.invoice_id)
     day = settles_on(invoice.issued if invoice else None, settle_days)
-    known = str(day) if day else before.settles_on if before else ""
+    known = str(day) if day else previous.settles_on if previous else ""
     return {
         "settles_on": known or str(settles_on(parse_iso(landed_at), settle_days)),
         "invoice": json.dumps(facts_of(invoice)) if invoice else "",
     }
 
 
-async def _mark(
+async def _write_marker(
     landing: LandingStore,
     run: Run,
     version: Version,
     names: Mapping[str, Any],
-    facts: list[MarkerBlob],
+    blobs: list[MarkerBlob],
 ) -> None:
-    body = marker(
+    body = build_completion_marker(
         run.export_key,
-        version={**_told(version), "path": version.path},
+        version={**_to_document(version), "path": version.path},
         source={
             name: names[name] for name in ("manifest_id", "schema_version", "partner_tenant_id")
         },
-        asked={
+        request={
             "period": run.asked_period or None,
-            "asked_at": run.asked_at,
+            "requested_at": run.asked_at,
             "operation_id": run.operation_id,
-            "request_ids": [one for one in run.request_ids.split(",") if one],
+            "request_ids": [value for value in run.request_ids.split(",") if value],
         },
         run={"run_id": run.run_id, "app_version": APP_VERSION},
         proof=version.proof,
-        blobs=facts,
+        blobs=blobs,
         invoice=json.loads(version.invoice) if version.invoice else None,
     )
     path = marker_path(run.export_key, version.version)
     if await landing.create(path, body) is None:
-        there = await landing.read(path)
-        if there is None or told_by(there[0], version) is None:
+        existing = await landing.read(path)
+        if existing is None or parse_marker_blobs(existing[0], version) is None:
             raise InvalidDataError(
-                "foreign_blob", f"{MANIFEST} is there, and is not of this version"
+                "foreign_blob", f"{COMPLETION_MARKER} exists but belongs to another version"
             )
 
 
-async def _point(landing: LandingStore, run: Run, version: Version) -> None:
-    """Moves latest.json to this version, unless it names it or a newer one."""
-    path, told = latest_path(run.export_key), _told(version)
-    body = latest(
+async def _publish(landing: LandingStore, run: Run, version: Version) -> None:
+    """Point latest.json to this version, unless it names this version or a newer one."""
+    path, document = latest_path(run.export_key), _to_document(version)
+    body = build_latest(
         run.export_key,
         billing_month=billing_month(run.root_directory),
-        version={**told, "path": version.path, "settles_on": version.settles_on or None},
+        version={**document, "path": version.path, "settles_on": version.settles_on or None},
         totals={"blobs": version.blobs, "bytes": version.bytes, "rows": version.rows},
     )
-    for _ in range(MOST_TRIES):
-        there = await landing.read(path)
-        says = parse_latest(there[0]) if there else None
-        if says is not None and not is_newer(told, says):
+    for _ in range(MAX_ATTEMPTS):
+        stored = await landing.read(path)
+        latest = parse_latest(stored[0]) if stored else None
+        if latest is not None and not is_newer(document, latest):
             return
-        if await landing.put_if_match(path, body, there[1] if there else None) is not None:
+        if await landing.put_if_match(path, body, stored[1] if stored else None) is not None:
             return
     raise InfrastructureError("latest_contended", "Latest")
 
 
-def _whose(blob: LandedBlob, foreign: int) -> str:
-    """Names in the partner's own container are no secret; what no operator could read is left out of them."""
-    name = "".join(one for one in blob.name[:200] if one.isprintable())
-    return f"{foreign} in the version's folder that the manifest does not name; the first: {name}, {blob.size} bytes"
+def _describe_foreign(blob: LandedBlob, count: int) -> str:
+    """Return the error detail. Names in the partner's container are not secret."""
+    name = "".join(character for character in blob.name[:200] if character.isprintable())
+    return (
+        f"The folder of the version contains {count} blobs that the manifest does not name. "
+        f"The first one is {name} ({blob.size} bytes)"
+    )
 
 
-def _told(version: Version) -> dict[str, Any]:
+def _to_document(version: Version) -> dict[str, Any]:
     return {
         "version": version.version,
         "etag": version.manifest_etag,
@@ -213,7 +238,7 @@ def _told(version: Version) -> dict[str, Any]:
     }
 
 
-def _fact(row: BlobRow, partition_value: str) -> MarkerBlob:
+def _to_marker_blob(row: BlobRow, partition_value: str) -> MarkerBlob:
     return MarkerBlob(
         name=row.name,
         partition_value=partition_value,
@@ -223,5 +248,5 @@ def _fact(row: BlobRow, partition_value: str) -> MarkerBlob:
         sha256=row.sha256,
         source_etag=row.source_etag,
         encoding=row.encoding,
-        columns=tuple(one for one in row.columns.split(",") if one),
+        columns=tuple(column for column in row.columns.split(",") if column),
     )

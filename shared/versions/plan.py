@@ -1,7 +1,8 @@
-"""What is to be copied: the version that a manifest stands for, and which of its blobs are not landed and proven yet.
+"""Plans the copy of a version: finds its row, and lists the blobs that are not landed and proven.
 
-Idempotent: the first run that sees an eTag inserts the version's row and so fixes its folder; a repeated plan finds the
-row and overwrites its own pages. names.json and the pages are written first, the run's row last.
+Planning is idempotent. The first run that observes an eTag inserts the version row, which determines
+the folder; a repeated plan finds the row and overwrites its own pages. names.json and the pages are
+written first, the row of the run last.
 """
 
 import asyncio
@@ -28,16 +29,21 @@ from shared.ledger.runs import Run
 from shared.ledger.versions import ABSENT, Version, new_version
 from shared.manifest import Manifest
 
-PAGE = 100  # names
-SMALL = 200  # up to so many blobs in all, each is an activity of its own
-BATCH = 10  # above that, so many to an activity
-MOST_TRIES = 20
-WRITES_AT_ONCE = 16
+PAGE_BLOBS = 100
+# Up to this number of blobs, each one has its own activity; above it, an activity copies a batch.
+MAX_SINGLE_BLOBS = 200
+BATCH_BLOBS = 10
+MAX_ATTEMPTS = 20
+MAX_CONCURRENT_WRITES = 16
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`pages` 0: nothing is missing. `complete`: the version is landed already, and whole."""
+    """The result of planning.
+
+    `pages` is 0 if no blob is missing. `complete` is true if the version has already been committed
+    and is undamaged.
+    """
 
     version: Version
     pages: int
@@ -48,40 +54,40 @@ class Plan:
 async def plan_copy(
     ledger: Ledger, landing: LandingStore, run: Run, manifest: Manifest, number: int
 ) -> Plan:
-    """Plans `manifest` (which has passed the guards) for `run`; `number` is the round, from 1."""
+    """Plan the copy of a validated manifest for a run. `number` is the round, starting at 1."""
     await landing.ensure_container()
     version = await find_version(ledger, run, manifest)
     if version.state == "complete":
-        marker = await landing.read(
-            marker_path(run.export_key, version.version)
-        )  # before the listing: see reopen()
+        # Read before the folder is listed; see reopen().
+        marker = await landing.read(marker_path(run.export_key, version.version))
         if marker is not None and not await is_damaged(
             landing, ledger, run, version, manifest, marker[0]
         ):
-            await _note(ledger, run, version, manifest, number)
+            await _save_to_run(ledger, run, version, manifest, number)
             return Plan(version, 0, 0, complete=True)
         version = await reopen(ledger, landing, run, version, marker[1] if marker else None)
-    missing = await unproven(landing, ledger, run, version, manifest)
-    pages = list(_pages(missing))
-    await _write(landing, run, version, manifest, number, pages)
-    await _note(ledger, run, version, manifest, number)
+    missing = await list_unproven(landing, ledger, run, version, manifest)
+    pages = list(_split_pages(missing))
+    await _write_plan(landing, run, version, manifest, number, pages)
+    await _save_to_run(ledger, run, version, manifest, number)
     return Plan(version, len(pages), len(missing), complete=False)
 
 
 async def find_version(ledger: Ledger, run: Run, manifest: Manifest) -> Version:
-    """The row to land into: the complete one of this eTag, the one still landing, or a new one.
+    """Return the version row to copy into: a complete one, one in progress, or a new one.
 
-    By force: never a complete one, unless this very run has completed it.
+    A run with `force` ignores complete versions, except one that it has completed itself.
     """
-    for _ in range(MOST_TRIES):
-        # the number first: a row that a rival inserts behind it is seen in `known`, or keeps ours of the same number out
+    for _ in range(MAX_ATTEMPTS):
+        # The number is read first: a row that another run inserts afterwards is either included in
+        # `existing` or has this number, so that the insert fails.
         n = await ledger.versions.get_next_n(run.export_key, manifest.etag)
-        known = await ledger.versions.list_by_etag(run.export_key, manifest.etag)
-        landing = [one for one in known if one.state == "landing"]
+        existing = await ledger.versions.list_by_etag(run.export_key, manifest.etag)
+        landing = [version for version in existing if version.state == "landing"]
         complete = [
-            one
-            for one in known
-            if one.state == "complete" and (not run.force or one.run_id == run.run_id)
+            version
+            for version in existing
+            if version.state == "complete" and (not run.force or version.run_id == run.run_id)
         ]
         if complete:
             return complete[-1]
@@ -90,14 +96,16 @@ async def find_version(ledger: Ledger, run: Run, manifest: Manifest) -> Version:
                 landing[-1], run_id=run.run_id, last_planned_at=iso(ledger.clock.now())
             )
         else:
-            assert all(one.state in ABSENT or one.state == "complete" for one in known)
-            planned = await ledger.versions.insert(_new(ledger, run, manifest, n))
+            assert all(
+                version.state in ABSENT or version.state == "complete" for version in existing
+            )
+            planned = await ledger.versions.insert(_create_version(ledger, run, manifest, n))
         if planned is not None:
             return planned
     raise InfrastructureError("version_contended", "Version")
 
 
-def _new(ledger: Ledger, run: Run, manifest: Manifest, n: int) -> Version:
+def _create_version(ledger: Ledger, run: Run, manifest: Manifest, n: int) -> Version:
     return new_version(
         run.export_key,
         manifest.etag,
@@ -109,36 +117,39 @@ def _new(ledger: Ledger, run: Run, manifest: Manifest, n: int) -> Version:
     )
 
 
-async def unproven(
+async def list_unproven(
     landing: LandingStore, ledger: Ledger, run: Run, version: Version, manifest: Manifest
 ) -> list[str]:
-    """The names that are not in the folder, or whose row does not prove the very state that lies there."""
-    there, rows = await asyncio.gather(
-        folder(landing, run, version), ledger.blobs.get_by_version(run.export_key, version.version)
+    """Return the names of the blobs that are missing or whose current state is not proven."""
+    landed, rows = await asyncio.gather(
+        list_version_blobs(landing, run, version),
+        ledger.blobs.get_by_version(run.export_key, version.version),
     )
     return [
         blob.name
         for blob in manifest.blobs
-        if not is_proven(there.get(blob.name), rows.get(blob.name))
+        if not is_proven(landed.get(blob.name), rows.get(blob.name))
     ]
 
 
-async def folder(landing: LandingStore, run: Run, version: Version) -> dict[str, LandedBlob]:
-    """What lies in the version's folder, by name."""
+async def list_version_blobs(
+    landing: LandingStore, run: Run, version: Version
+) -> dict[str, LandedBlob]:
+    """Return the blobs in the folder of a version, by name."""
     return {
         blob.name: blob
         for blob in await landing.list(version_path(run.export_key, version.version))
     }
 
 
-def is_proven(there: LandedBlob | None, row: BlobRow | None) -> bool:
-    """Proven once, and the same state of the blob still lies there."""
+def is_proven(landed: LandedBlob | None, row: BlobRow | None) -> bool:
+    """Return whether the row proves the current state of the blob."""
     return (
-        there is not None
+        landed is not None
         and row is not None
         and row.ok
-        and row.destination_etag == there.etag
-        and row.bytes == there.size
+        and row.destination_etag == landed.etag
+        and row.bytes == landed.size
     )
 
 
@@ -150,36 +161,49 @@ async def is_damaged(
     manifest: Manifest,
     marker: bytes,
 ) -> bool:
-    """Whether anything is not as it was when the version was completed; the marker stands in for rows that retention removed."""
-    told = told_by(marker, version)
-    if told is None or not await is_pointed_to(landing, run, version):
+    """Return whether a complete version has changed since its commit.
+
+    The completion marker replaces the blob rows that retention has deleted.
+    """
+    marker_blobs = parse_marker_blobs(marker, version)
+    if marker_blobs is None or not await is_published(landing, run, version):
         return True
-    there, rows = await asyncio.gather(
-        folder(landing, run, version), ledger.blobs.get_by_version(run.export_key, version.version)
+    landed, rows = await asyncio.gather(
+        list_version_blobs(landing, run, version),
+        ledger.blobs.get_by_version(run.export_key, version.version),
     )
     return any(
-        not is_proven(there.get(blob.name), rows.get(blob.name))
-        and not (blob.name not in rows and is_as_told(there.get(blob.name), told.get(blob.name)))
+        not is_proven(landed.get(blob.name), rows.get(blob.name))
+        and not (
+            blob.name not in rows
+            and matches_marker(landed.get(blob.name), marker_blobs.get(blob.name))
+        )
         for blob in manifest.blobs
     )
 
 
-async def is_pointed_to(landing: LandingStore, run: Run, version: Version) -> bool:
-    """Whether readers find this version, or a newer one: a complete one always was, so else somebody took latest.json away."""
-    there = await landing.read(latest_path(run.export_key))
-    says = parse_latest(there[0]) if there else None
-    return says is not None and not is_newer(
+async def is_published(landing: LandingStore, run: Run, version: Version) -> bool:
+    """Return whether `latest.json` names this version or a newer one.
+
+    It does for every complete version, unless someone has deleted or changed the file.
+    """
+    stored = await landing.read(latest_path(run.export_key))
+    latest = parse_latest(stored[0]) if stored else None
+    return latest is not None and not is_newer(
         {
             "created_at": version.created_at,
             "first_seen": version.first_seen,
             "version": version.version,
         },
-        says,
+        latest,
     )
 
 
-def told_by(marker: bytes, version: Version) -> dict[str, dict[str, Any]] | None:
-    """The blobs that a marker tells of, by name; None where it is not the marker of this version, or not whole."""
+def parse_marker_blobs(marker: bytes, version: Version) -> dict[str, dict[str, Any]] | None:
+    """Return the blobs in a completion marker, by name.
+
+    Returns None if the marker is invalid or belongs to another version.
+    """
     try:
         document = json.loads(marker)
         blobs = {
@@ -191,42 +215,43 @@ def told_by(marker: bytes, version: Version) -> dict[str, dict[str, Any]] | None
         return None
 
 
-def is_as_told(there: LandedBlob | None, told: dict[str, Any] | None) -> bool:
+def matches_marker(landed: LandedBlob | None, expected: dict[str, Any] | None) -> bool:
+    """Return whether size and MD5 hash of a blob equal those in the completion marker."""
     return (
-        there is not None
-        and told is not None
-        and there.size == told["bytes"]
-        and (there.md5 or "") == told["md5"] != ""
+        landed is not None
+        and expected is not None
+        and landed.size == expected["bytes"]
+        and (landed.md5 or "") == expected["md5"] != ""
     )
 
 
 async def reopen(
     ledger: Ledger, landing: LandingStore, run: Run, version: Version, marker_etag: str | None
 ) -> Version:
-    """A complete version that somebody damaged: back to landing, and its marker away, before anything is copied into it.
+    """Set a damaged version back to "landing" and delete its completion marker before the copy.
 
-    `marker_etag` was read before the folder was listed: a marker that was written since is another repair's, and stays.
+    `marker_etag` was read before the folder was listed. A marker that was written since then belongs
+    to the repair of another run and is not deleted.
     """
     changed = await ledger.versions.update(
         version, state="landing", run_id=run.run_id, last_planned_at=iso(ledger.clock.now())
     )
     if changed is None:
-        raise InfrastructureError(
-            "version_contended", "Version"
-        )  # another run repairs it: the repeat sees what became of it
+        # Another run repairs the version; the retry of the activity observes its result.
+        raise InfrastructureError("version_contended", "Version")
     if marker_etag is not None:
         await landing.delete(marker_path(run.export_key, version.version), marker_etag)
     return changed
 
 
-def _pages(missing: Sequence[str]) -> Iterator[list[list[str]]]:
-    width = 1 if len(missing) <= SMALL else BATCH
-    for first in range(0, len(missing), PAGE):
-        page = missing[first : first + PAGE]
-        yield [list(page[start : start + width]) for start in range(0, len(page), width)]
+def _split_pages(missing: Sequence[str]) -> Iterator[list[list[str]]]:
+    batch_size = 1 if len(missing) <= MAX_SINGLE_BLOBS else BATCH_BLOBS
+    for first in range(0, len(missing), PAGE_BLOBS):
+        page = missing[first : first + PAGE_BLOBS]
+        yield [list(page[start : start + batch_size]) for start in range(0, len(page), batch_size)]
 
 
-async def _write(
+async def _write_plan(
     landing: LandingStore,
     run: Run,
     version: Version,
@@ -242,20 +267,20 @@ async def _write(
         "partner_tenant_id": manifest.partner_tenant_id,
         "blobs": [[blob.name, blob.partition_value] for blob in manifest.blobs],
     }
-    await landing.put(names_path(run.run_id, number), _json(names))
-    gate = asyncio.Semaphore(WRITES_AT_ONCE)
+    await landing.put(names_path(run.run_id, number), _to_json(names))
+    semaphore = asyncio.Semaphore(MAX_CONCURRENT_WRITES)
 
     async def write(page: int) -> None:
-        async with gate:
+        async with semaphore:
             await landing.put(
                 page_path(run.run_id, number, page),
-                _json({"version": version.version, "batches": pages[page]}),
+                _to_json({"version": version.version, "batches": pages[page]}),
             )
 
     await asyncio.gather(*(write(page) for page in range(len(pages))))
 
 
-async def _note(
+async def _save_to_run(
     ledger: Ledger, run: Run, version: Version, manifest: Manifest, number: int
 ) -> None:
     await ledger.runs.merge(
@@ -273,5 +298,5 @@ async def _note(
     )
 
 
-def _json(value: object) -> bytes:
+def _to_json(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

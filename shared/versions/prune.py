@@ -1,14 +1,16 @@
-"""Removes what retention need not keep of one key: old versions, and folders that no run will finish.
+"""Deletes what retention does not keep of an export key: old versions, and abandoned folders.
 
-For the retention timer. The row goes first, by If-Match, then the marker, then the blobs: from the first step on nobody
-takes the version for complete, and whatever is left of its folder is removed by the next call, however often one is cut
-off or refused (a policy, a legal hold). A row says with `emptied_at` that nothing is left. Nothing is removed of
+The row is changed first (If-Match), then the completion marker and the blobs are deleted. From the
+first step on, the version does not count as complete, and the next call deletes the remaining blobs if
+a call was interrupted or rejected (policy, legal hold). `emptied_at` in the row means that nothing is
+left. The following are never deleted:
 
-- the version that latest.json names, of any version if latest.json cannot be read, and of any newer than it;
-- a key whose lock is held: a run is at work there;
-- a blob without this app's marks: somebody else's.
+- The version that latest.json names, all newer versions, and all versions if latest.json is invalid.
+- The versions of a key whose lock is held by a run.
+- Blobs without the metadata of this app.
 
-Ages come from rows, never from storage's dates: those change when an account is copied or restored.
+Ages are determined from the rows, not from the dates of storage, which change when an account is
+copied or restored.
 """
 
 from collections.abc import AsyncIterator
@@ -21,19 +23,29 @@ from shared.clock import iso, parse_iso
 from shared.errors import BillingExportError
 from shared.exports import ExportKey
 from shared.landing.documents import parse_latest_version
-from shared.landing.layout import MANIFEST, latest_path, marker_path, run_path, version_path
+from shared.landing.layout import (
+    COMPLETION_MARKER,
+    latest_path,
+    marker_path,
+    run_path,
+    version_path,
+)
 from shared.landing.store import LandedBlob, LandingStore
 from shared.ledger.ledger import Ledger
 from shared.ledger.runs import Run
 from shared.ledger.versions import ABSENT, Version
-from shared.versions.plan import told_by
+from shared.versions.plan import parse_marker_blobs
 
 ABANDONED_AFTER = timedelta(days=7)
 
 
 @dataclass(frozen=True)
 class PrunedVersion:
-    """What became of one version. `removed` blobs with the marker; `left`: refused, or not ours; `code`: of the last refusal."""
+    """The result for one version.
+
+    `removed` is the number of deleted blobs including the marker, `left` the number of blobs that are
+    foreign or could not be deleted, and `code` the last error.
+    """
 
     version: str
     state: Literal["pruned", "abandoned"]
@@ -51,37 +63,42 @@ async def prune_key(
     grace: timedelta,
     abandoned_after: timedelta = ABANDONED_AFTER,
 ) -> list[PrunedVersion]:
-    """`keep` versions that are complete, the newest ones; 0 = all. `grace`: how long readers may go on with an old one.
+    """Delete the old and the abandoned versions of a key. Idempotent.
 
-    Raises what reading raises; a refusal to delete is in the answer. Idempotent: what is done is not done again.
+    Errors of reading are raised; errors of deleting are part of the result.
+
+    Args:
+        ledger: The ledger.
+        landing: The landing container.
+        key: The export key.
+        keep: The number of complete versions to keep, newest first; 0 keeps all.
+        grace: How long readers can use a version after a newer one has landed.
+        abandoned_after: The age at which an incomplete version is abandoned.
     """
-    if await _is_held(ledger, key):
+    if await _is_locked(ledger, key):
         return []
-    now, newest = ledger.clock.now(), await _newest(landing, key)
+    now, latest = ledger.clock.now(), await _read_latest_version(landing, key)
     versions = sorted(
-        [one async for one in ledger.versions.list_by_key(key)],
-        key=lambda one: one.age,
+        [version async for version in ledger.versions.list_by_key(key)],
+        key=lambda version: version.age,
         reverse=True,
     )
-    done = []
+    results = []
     for version in versions:
-        if version.state in ABSENT:
-            gone: Version | None = (
-                None if version.emptied_at else version
-            )  # an earlier call was cut off or refused
-        elif _is_old(version, versions, newest, now, keep, grace):
-            gone = await ledger.versions.update(version, state="pruned", pruned_at=iso(now))
-        elif await _is_abandoned(landing, key, version, newest, now, abandoned_after):
-            gone = await ledger.versions.update(version, state="abandoned", pruned_at=iso(now))
-        else:
-            gone = None
-        if gone is not None:
-            done.append(await _empty(ledger, landing, key, gone))
-    return done
+        removable: Version | None = None
+        if version.state in ABSENT:  # an earlier call may have been interrupted or rejected
+            removable = None if version.emptied_at else version
+        elif _is_old(version, versions, latest, now, keep, grace):
+            removable = await ledger.versions.update(version, state="pruned", pruned_at=iso(now))
+        elif await _is_abandoned(landing, key, version, latest, now, abandoned_after):
+            removable = await ledger.versions.update(version, state="abandoned", pruned_at=iso(now))
+        if removable is not None:
+            results.append(await _delete_blobs(ledger, landing, key, removable))
+    return results
 
 
 async def prune_plans(landing: LandingStore, run: Run) -> int:
-    """The plans of a run that has an outcome; how many files. Raises what deleting raises; the next call goes on."""
+    """Delete the plans of a finished run and return the number of files. Idempotent."""
     if run.result is None:
         return 0
     files = await landing.list(run_path(run.run_id))
@@ -90,13 +107,13 @@ async def prune_plans(landing: LandingStore, run: Run) -> int:
     return len(files)
 
 
-async def _is_held(ledger: Ledger, key: ExportKey) -> bool:
+async def _is_locked(ledger: Ledger, key: ExportKey) -> bool:
     lock = await ledger.locks.get(str(key))
     return lock is not None and lock.run_id != ""
 
 
-async def _newest(landing: LandingStore, key: ExportKey) -> str | None:
-    """The version that readers are pointed to; None where nothing can be told, and so nothing may go."""
+async def _read_latest_version(landing: LandingStore, key: ExportKey) -> str | None:
+    """Return the version that latest.json names, or None if it is missing or invalid."""
     latest = await landing.read(latest_path(key))
     return parse_latest_version(latest[0]) if latest is not None else None
 
@@ -104,76 +121,81 @@ async def _newest(landing: LandingStore, key: ExportKey) -> str | None:
 def _is_old(
     version: Version,
     versions: list[Version],
-    newest: str | None,
+    latest: str | None,
     now: datetime,
     keep: int,
     grace: timedelta,
 ) -> bool:
-    """`versions` from new to old."""
-    if version.state != "complete" or keep <= 0 or newest is None or version.version == newest:
+    """Return whether a complete version can be deleted. `versions` are sorted newest first."""
+    if version.state != "complete" or keep <= 0 or latest is None or version.version == latest:
         return False
-    complete = [one for one in versions if one.state == "complete"]
-    newer = [one for one in complete if one.age > version.age]
-    pointed = next((one for one in complete if one.version == newest), None)
-    if len(newer) < keep or pointed is None or pointed.age < version.age:
+    complete = [other for other in versions if other.state == "complete"]
+    newer = [other for other in complete if other.age > version.age]
+    published = next((other for other in complete if other.version == latest), None)
+    if len(newer) < keep or published is None or published.age < version.age:
         return False
-    superseded = max(parse_iso(version.landed_at), min(parse_iso(one.landed_at) for one in newer))
-    return now - superseded > grace
+    superseded_at = max(
+        parse_iso(version.landed_at), min(parse_iso(other.landed_at) for other in newer)
+    )
+    return now - superseded_at > grace
 
 
 async def _is_abandoned(
     landing: LandingStore,
     key: ExportKey,
     version: Version,
-    newest: str | None,
+    latest: str | None,
     now: datetime,
-    after: timedelta,
+    abandoned_after: timedelta,
 ) -> bool:
-    """A marker means that all is there: the next run of the key completes the row, however old it is."""
-    if version.state != "landing" or version.version == newest:
+    """Return whether no run will complete the version.
+
+    If the completion marker exists, the next run of the key completes the row, however old it is.
+    """
+    if version.state != "landing" or version.version == latest:
         return False
-    if now - parse_iso(version.last_planned_at or version.first_seen) <= after:
+    if now - parse_iso(version.last_planned_at or version.first_seen) <= abandoned_after:
         return False
     marker = await landing.read(marker_path(key, version.version))
-    return marker is None or told_by(marker[0], version) is None
+    return marker is None or parse_marker_blobs(marker[0], version) is None
 
 
-async def _empty(
+async def _delete_blobs(
     ledger: Ledger, landing: LandingStore, key: ExportKey, version: Version
 ) -> PrunedVersion:
-    result = PrunedVersion(
-        version.version, "pruned" if version.state == "pruned" else "abandoned", 0
-    )
-    again = False
-    async for blob, ours in _of_folder(landing, key, version):
-        if not ours:
+    state: Literal["pruned", "abandoned"] = "pruned" if version.state == "pruned" else "abandoned"
+    result = PrunedVersion(version.version, state, 0)
+    has_remaining = False
+    async for blob, is_own in _list_blobs(landing, key, version):
+        if not is_own:
             result = replace(result, left=result.left + 1)
             continue
         try:
-            gone = await landing.delete(
+            deleted = await landing.delete(
                 f"{version_path(key, version.version)}/{blob.name}", blob.etag
             )
-        except (
-            BillingExportError
-        ) as error:  # a policy, a legal hold, a missing right: the others may go all the same
-            result, again = replace(result, left=result.left + 1, code=error.code), True
-            if blob.name == MANIFEST:
-                break  # nobody must find a marker over half of its blobs
+        except BillingExportError as error:
+            # A policy, a legal hold or a missing permission can affect single blobs only.
+            result = replace(result, left=result.left + 1, code=error.code)
+            has_remaining = True
+            if blob.name == COMPLETION_MARKER:
+                break  # a marker must never exist without its blobs
         else:
-            result, again = replace(result, removed=result.removed + gone), again or not gone
-    if not again:
+            result = replace(result, removed=result.removed + deleted)
+            has_remaining = has_remaining or not deleted
+    if not has_remaining:
         await ledger.versions.update(version, emptied_at=iso(ledger.clock.now()))
     return result
 
 
-async def _of_folder(
+async def _list_blobs(
     landing: LandingStore, key: ExportKey, version: Version
 ) -> AsyncIterator[tuple[LandedBlob, bool]]:
-    """What lies in the version's folder and whether it is ours: the marker first, then the blobs."""
+    """Yield the blobs of a version, the marker first, and whether this app wrote each of them."""
     blobs = await landing.list(version_path(key, version.version))
-    for blob in sorted(blobs, key=lambda blob: (blob.name != MANIFEST, blob.name)):
+    for blob in sorted(blobs, key=lambda blob: (blob.name != COMPLETION_MARKER, blob.name)):
         yield (
             blob,
-            blob.name == MANIFEST
+            blob.name == COMPLETION_MARKER
             or blob.metadata.get("manifestetag") == quote(version.manifest_etag, safe=""),
         )

@@ -122,7 +122,9 @@ def create_hooked_services(settings: Settings, test_clock: TestClock, locking: b
             ),
             "landing": lambda app: landing,
             # Whether a signature is renewed must not depend on the speed of the machine.
-            "manifests": lambda app: ManifestCache(app.fetch_manifest, clock, pause=0),
+            "manifests": lambda app: ManifestCache(
+                app.fetch_manifest, clock, min_fetch_interval_seconds=0
+            ),
             "copier": lambda app: Copier(
                 app.landing,
                 app.manifests,

@@ -168,7 +168,7 @@ class MemoryLanding(LandingStore):
         there = self.blobs.get(path)
         return (there[0], there[1]) if there else None
 
-    async def head(self, path: str) -> LandedBlob | None:
+    async def get_properties(self, path: str) -> LandedBlob | None:
         there = self.blobs.get(path)
         return LandedBlob(path, there[1], len(there[0]), None, there[2]) if there else None
 

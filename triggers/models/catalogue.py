@@ -8,7 +8,7 @@ from pydantic import Field
 
 from shared.errors import get_remedy
 from shared.exports import ExportKey
-from shared.landing.documents import key_members
+from shared.landing.documents import get_key_members
 from shared.ledger.catalogue import CatalogueEntry
 from shared.planning.due import finality
 from triggers.models.base import (
@@ -77,7 +77,7 @@ class CatalogueEntryResponse(KeyFields):
         return cls.model_validate(
             {
                 **values,
-                **key_members(key),
+                **get_key_members(key),
                 "billing_month": entry.billing_month,
                 "etag": entry.manifest_etag,
                 "finality": finality(key, entry.settles_on, now),

@@ -13,7 +13,7 @@ from shared.exports import (
     InvoiceScope,
     MonthScope,
 )
-from shared.landing.documents import key_members
+from shared.landing.documents import get_key_members
 from shared.ledger.blobs import BlobRow, BlobTotals
 from shared.ledger.ledger import Ledger
 from shared.ledger.runs import Run
@@ -214,7 +214,7 @@ class RunResponse(KeyFields, CodeFields):
         return cls.model_validate(
             {
                 **values,
-                **key_members(run.export_key),
+                **get_key_members(run.export_key),
                 **explain(run.code),
                 "request_ids": [value for value in run.request_ids.split(",") if value],
                 "blobs": {

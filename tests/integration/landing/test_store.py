@@ -44,7 +44,7 @@ async def test_no_answer_is_unreachable(container: str) -> None:
     connection = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=a2V5;BlobEndpoint=http://127.0.0.1:9/a;"
     store = LandingStore(container=container, connection_string=connection)
     with pytest.raises(UnavailableError) as unreachable:
-        await store.head("x")
+        await store.get_properties("x")
     await store.close()
     assert unreachable.value.code == "destination_unreachable"
 
@@ -97,14 +97,14 @@ async def test_head_and_list_describe_blobs(
     assert found["deep/a.gz"].etag == etags["deep/a.gz"] and found["b.gz"].metadata == {
         "sourceetag": "%220x1%22"
     }
-    head = await store.head("data/v/b.gz")
+    head = await store.get_properties("data/v/b.gz")
     assert head and (head.size, head.etag, head.md5, head.metadata) == (
         2,
         found["b.gz"].etag,
         found["b.gz"].md5,
         found["b.gz"].metadata,
     )
-    assert head.md5 is not None and await store.head("data/v/absent") is None
+    assert head.md5 is not None and await store.get_properties("data/v/absent") is None
 
 
 async def test_delete_only_the_state_that_is_meant(store: LandingStore) -> None:

@@ -24,12 +24,14 @@ from shared.landing.store import LandedBlob, LandingStore
 from shared.manifest import Manifest
 from shared.transfer.copier import Copier, TransferRequest
 from shared.transfer.manifest_cache import ManifestCache
+from shared.transfer.server_side import ServerSideCopier
 from shared.transfer.source_reader import SourceReader
 
 FOLDER = (
     "data/billed_usage/invoice_id=G016907411/attribute_set=full/version=20261108T093700Z-3f9a1c20"
 )
 BLOCK = 512 * 1024  # bytes; "large" in these tests is what takes more than one
+SERVER_SIDE_BLOCK = 1_000_000
 ETAG = 'W/"ünïque-eTag"'
 
 
@@ -77,7 +79,9 @@ class World:
         )
         self.etag, self.sas_seconds, self.fetches = ETAG, 3600.0, 0
         self.permission = ContainerSasPermissions(read=True)
-        self.sources = ManifestCache(self.fetch_manifest, SystemClock(), pause=0.2)
+        self.sources = ManifestCache(
+            self.fetch_manifest, SystemClock(), min_fetch_interval_seconds=0.2
+        )
         self.written: list[str] = []  # method and comp of every request to the landing account
         self.landing = LandingStore(
             container=container,
@@ -93,10 +97,11 @@ class World:
             self.sources,
             SystemClock(),
             reader=self.reader,
-            block=BLOCK,
-            bytes_in_flight=4 * BLOCK,
+            block_bytes=BLOCK,
+            max_bytes_in_flight=4 * BLOCK,
+            server_side=ServerSideCopier(SystemClock(), block_bytes=SERVER_SIDE_BLOCK),
         )
-        self.rival = Copier(self.landing, self.sources, SystemClock(), block=BLOCK)
+        self.rival = Copier(self.landing, self.sources, SystemClock(), block_bytes=BLOCK)
         self.work = TransferRequest("run-1", "operation-1", FOLDER, ETAG, self.root)
 
     async def __aenter__(self) -> "World":
@@ -155,7 +160,7 @@ class World:
 
     async def landed(self, name: str) -> tuple[bytes, LandedBlob] | None:
         path = f"{FOLDER}/{name}"
-        read, head = await self.landing.read(path), await self.landing.head(path)
+        read, head = await self.landing.read(path), await self.landing.get_properties(path)
         return (read[0], head) if read and head else None
 
     async def land(self, names: Iterable[str], **changes: Any) -> Any:

@@ -107,7 +107,7 @@ class Cost:
 async def blob_fault(fault: Fault) -> Cost:
     """Injects, lands, heals, lands again. Raises AssertionError where anything is not as it has to be."""
     async with Scene(
-        abreast=1
+        max_concurrent_blocks=1
     ) as scene:  # one block at a time, so that the counts are the same every time
         scene.offer(content=fault.content)
         fault.inject(scene)

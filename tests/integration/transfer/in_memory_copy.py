@@ -50,18 +50,18 @@ class Scene:
         *,
         patience: float = 15,
         concurrency: int = 8,
-        fetched_block: int = BLOCK,
-        abreast: int = 4,
+        server_side_block: int = BLOCK,
+        max_concurrent_blocks: int = 4,
     ) -> None:
         self.source, self.landing, self.clock = Account("billing"), Account("landing"), SleptClock()
         self.landing.reads_from = self.source
         self.signatures, self.fetches = [SECRET], 0
         self.manifest_etag, self.gone = "etag", False
-        self._patience, self._concurrency, self._fetched_block, self._abreast = (
+        self._patience, self._concurrency, self._server_side_block, self._max_concurrent_blocks = (
             patience,
             concurrency,
-            fetched_block,
-            abreast,
+            server_side_block,
+            max_concurrent_blocks,
         )
         self._exits = AsyncExitStack()
 
@@ -72,21 +72,26 @@ class Scene:
             container="lake", connection_string=self.landing.connection_string, clock=self.clock
         )
         self._exits.push_async_callback(self.store.close)
-        sources = ManifestCache(self._manifest, self.clock, pause=0)
+        sources = ManifestCache(self._manifest, self.clock, min_fetch_interval_seconds=0)
         self.pressure = ConcurrencyLimiter(
-            self.clock, most=self._concurrency, patience=self._patience, sleep=self.clock.sleep
+            self.clock,
+            max_concurrency=self._concurrency,
+            max_wait_seconds=self._patience,
+            sleep=self.clock.sleep,
         )
         self.copier = Copier(
             self.store,
             sources,
             self.clock,
             limiter=self.pressure,
-            block=BLOCK,
-            bytes_in_flight=self._abreast * BLOCK,
-            reader=SourceReader(sources, self.clock, silence=0.3),
-        )
-        self.copier._server_side = ServerSideCopier(
-            self.clock, block=self._fetched_block, abreast=self._abreast
+            block_bytes=BLOCK,
+            max_bytes_in_flight=self._max_concurrent_blocks * BLOCK,
+            reader=SourceReader(sources, self.clock, idle_seconds=0.3),
+            server_side=ServerSideCopier(
+                self.clock,
+                block_bytes=self._server_side_block,
+                max_concurrent_blocks=self._max_concurrent_blocks,
+            ),
         )
         self._exits.push_async_callback(self.copier.close)
         root = f"{self.source.origin}/billing/{ROOT}"

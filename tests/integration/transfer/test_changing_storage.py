@@ -11,13 +11,11 @@ from azure.storage.blob import BlobServiceClient as SyncService
 from azure.storage.blob import ContainerSasPermissions
 from azure.storage.blob.aio import BlobServiceClient
 
-from shared.clock import SystemClock
-from shared.transfer.models import Mode
-from shared.transfer.server_side import ServerSideCopier
+from shared.transfer.models import CopyMode
 from tests.integration.transfer.azurite_copy import BLOCK, FOLDER, World, members, rows
 
-STREAM: Mode = "stream"
-SERVER: Mode = "server"
+STREAM: CopyMode = "stream"
+SERVER: CopyMode = "server"
 SMALL = gzip.compress(rows(200))
 DAMAGED = {
     "cut short": SMALL[:-5],
@@ -264,7 +262,6 @@ async def test_storage_fetches_with_a_renewed_signature(world: World) -> None:
 
 async def test_storage_never_mixes_two_versions(world: World) -> None:
     await world.offer("a.json.gz", members(3_000_000))
-    world.copier._server_side = ServerSideCopier(SystemClock(), block=1_000_000)
     path = "PartnerTenantId=0f1c/InvoiceId=G016907411/a.json.gz"
 
     def replaced() -> None:

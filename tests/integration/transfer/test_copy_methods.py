@@ -114,8 +114,8 @@ async def test_what_is_refused_for_one_blob_is_tried_for_the_next(scene: Scene) 
 
 
 async def test_limits_of_the_rungs_are_kept(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_side, "WHOLE_MOST", 1)
-    monkeypatch.setattr(server_side, "COPY_MOST", len(SMALL))
+    monkeypatch.setattr(server_side, "MAX_PUT_BLOB_BYTES", 1)
+    monkeypatch.setattr(server_side, "MAX_COPY_BLOB_BYTES", len(SMALL))
     async with Scene() as small:
         small.offer()
         small.offer("more.gz", SMALL + SMALL)
@@ -192,7 +192,7 @@ async def test_a_signature_that_has_ended_is_renewed_and_the_rung_goes_on(scene:
 
 @pytest.mark.parametrize("fetched_block", [BLOCK, 10**9])
 async def test_a_source_that_changed_is_never_landed(fetched_block: int) -> None:
-    async with Scene(fetched_block=fetched_block) as scene:
+    async with Scene(server_side_block=fetched_block) as scene:
         scene.offer(content=LARGE)
         if fetched_block == BLOCK:
             scene.landing.faults = [on("PUT from URL", error(501, "APINotImplemented"))]

@@ -27,8 +27,8 @@ Respond = Callable[[Asked], Answer]
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(concurrency_limiter, "PAUSES", (0, 0))
-    monkeypatch.setattr(concurrency_limiter, "BUSY_PAUSES", ())
+    monkeypatch.setattr(concurrency_limiter, "UNAVAILABLE_RETRY_SECONDS", (0, 0))
+    monkeypatch.setattr(concurrency_limiter, "THROTTLED_RETRY_SECONDS", ())
 
 
 def good(asked: Asked) -> bytes:
@@ -92,9 +92,9 @@ class Stand:
                 return Manifest("1", "e", datetime.now(UTC), "2", "t", root, (), 0, sas)
 
             clock = SystemClock()
-            sources = ManifestCache(fetch_manifest, clock, pause=0)
+            sources = ManifestCache(fetch_manifest, clock, min_fetch_interval_seconds=0)
             copier = Copier(
-                self.landing, sources, clock, reader=SourceReader(sources, clock, silence=0.3)
+                self.landing, sources, clock, reader=SourceReader(sources, clock, idle_seconds=0.3)
             )
             work = TransferRequest("run", "operation", FOLDER, "e", root, **settings)
             results = [

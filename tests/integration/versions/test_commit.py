@@ -7,7 +7,7 @@ import pytest
 
 from shared.errors import InfrastructureError, PermanentError
 from shared.landing.layout import latest_path, marker_path, version_path
-from shared.versions.commit import MOST_TRIES, CommitOutcome
+from shared.versions.commit import MAX_ATTEMPTS, CommitOutcome
 from tests.integration.ledger.standing import KEY
 from tests.integration.versions.version_workspace import Killed, Scene, manifest, parts
 
@@ -45,8 +45,8 @@ async def test_a_whole_version_is_shown(scene: Scene) -> None:
         marker["etag"],
         marker["run_id"],
         marker["totals"],
-        marker["asked"]["operation_id"],
-        marker["asked"]["request_ids"],
+        marker["request"]["operation_id"],
+        marker["request"]["request_ids"],
     ) == ("e1", run, {"blobs": 2, "bytes": 36, "rows": 2}, "o-1", ["r-1", "r-2"])
     assert marker["created_at"] == latest["created_at"] == "2026-11-08T09:37:00Z" and marker[
         "columns"
@@ -295,7 +295,7 @@ async def test_who_never_gets_through_says_so_and_a_repeat_ends_it(
 ) -> None:
     run = await ready(scene)
     with monkeypatch.context() as patch:
-        await interrupted(scene, patch, [pointer(1)] * (MOST_TRIES + 5))
+        await interrupted(scene, patch, [pointer(1)] * (MAX_ATTEMPTS + 5))
         with pytest.raises(InfrastructureError, match="latest_contended"):
             await scene.commit(run)
     assert (await scene.versions())[0].state == "landing"

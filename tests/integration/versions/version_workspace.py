@@ -33,7 +33,7 @@ from tests.integration.ledger.standing import KEY, StandingClock, a_run
 ROOT = "https://acct.blob.core.windows.net/c/v1/PartnerTenantId=t/BillingMonth=202610/InvoiceId=G016907411/Fragment=full"
 WRITES = {
     "landing": ("put", "create", "put_if_match", "delete"),
-    "tables": ("insert", "replace", "merge", "upsert_all"),
+    "tables": ("insert", "replace", "merge", "upsert_many"),
 }
 
 
@@ -100,7 +100,7 @@ class Scene:
         for name in names:
             path, data = f"{version_path(KEY, run.version)}/{name}", body(name)
             await self.landing.put(path, data)
-            there = await self.landing.head(path)
+            there = await self.landing.get_properties(path)
             assert there is not None
             rows.append(
                 BlobRow(

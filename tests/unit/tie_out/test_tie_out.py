@@ -1,4 +1,4 @@
-"""Lines of every kind, summed exactly and in little memory; and what a sum means beside a listed total."""
+"""The tie-out: amounts of single lines, sums over blobs, and the comparison with the listed total."""
 
 import gzip
 import json
@@ -10,22 +10,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.errors import CATALOGUE
-from shared.tie_out import BlobTotalReader, LineTotals, compare, parse_amount, short
+from shared.errors import CATALOGUE, InvalidDataError
+from shared.tie_out import BlobTotalReader, LineTotals, compare, parse_amount, to_row_json
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-def summed(*blobs: bytes, step: int = 1 << 16) -> LineTotals:
-    sums = LineTotals()
+def total_up(*blobs: bytes, step: int = 1 << 16) -> LineTotals:
+    """Return the totals over all blobs, each read in pieces of `step` bytes."""
+    totals = LineTotals()
     for blob in blobs:
-        adding = BlobTotalReader(sums)
+        reader = BlobTotalReader(totals)
         for start in range(0, len(blob), step):
-            adding.feed(blob[start : start + step])
-        adding.finish()
-    return sums
+            reader.feed(blob[start : start + step])
+        reader.finish()
+    return totals
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ('{"Total": 12.30, "Currency": "USD"}', ("USD", "12.30")),
         ('{"Total":"12.30","Currency":"USD"}', ("USD", "12.30")),
@@ -60,16 +63,19 @@ def summed(*blobs: bytes, step: int = 1 << 16) -> LineTotals:
         ("nonsense", None),
     ],
 )
-def test_what_a_line_adds(line: str, said: tuple[str, str] | None) -> None:
-    assert parse_amount(line.encode()) == (None if said is None else (said[0], Decimal(said[1])))
+def test_parse_amount_returns_currency_and_total(
+    line: str, expected: tuple[str, str] | None
+) -> None:
+    amount = None if expected is None else (expected[0], Decimal(expected[1]))
+    assert parse_amount(line.encode()) == amount
 
 
-def test_money_stays_exact_where_floats_would_not() -> None:
+def test_line_totals_add_without_rounding() -> None:
     lines = (
         b"".join(b'{"Total": 0.1, "Currency": "USD"}\n' for _ in range(1_000))
         + b'{"Total": 1e14, "Currency": "USD"}\n'
     )
-    assert summed(lines).by_currency == {"USD": Decimal("100000000000100.0")}
+    assert total_up(lines).by_currency == {"USD": Decimal("100000000000100.0")}
 
 
 ROWS = st.lists(
@@ -84,7 +90,7 @@ ROWS = st.lists(
 
 
 @given(ROWS, st.integers(1, 500), st.sampled_from(["plain", "gzip", "members", "bom"]))
-def test_however_it_is_packed_and_cut(
+def test_blob_total_reader_is_independent_of_packing_and_piece_size(
     rows: list[tuple[Decimal, str, bool, bool]], step: int, packing: str
 ) -> None:
     lines = []
@@ -100,57 +106,73 @@ def test_however_it_is_packed_and_cut(
         "bom": b"\xef\xbb\xbf" + text,
         "members": b"".join(gzip.compress(line) for line in lines),
     }[packing]
-    sums, expected = summed(blob, step=step), dict[str, Decimal]()
+    totals, expected = total_up(blob, step=step), dict[str, Decimal]()
     for total, currency, _, _ in rows:
         expected[currency] = expected.get(currency, Decimal(0)) + total
-    assert (sums.by_currency, sums.rows, sums.unread) == (expected, len(rows), 0)
+    assert (totals.by_currency, totals.rows, totals.unread) == (expected, len(rows), 0)
 
 
-def test_blank_lines_a_missing_newline_and_several_blobs() -> None:
-    sums = summed(
+def test_blob_total_reader_accepts_blank_lines_and_a_missing_newline() -> None:
+    totals = total_up(
         b'{"Total":1,"Currency":"USD"}\n\n \n{"Total":2,"Currency":"USD"}',
         gzip.compress(b'{"Total":3,"Currency":"USD"}'),
         b"",
     )
-    assert (sums.by_currency, sums.rows) == ({"USD": Decimal(6)}, 3)
+    assert (totals.by_currency, totals.rows) == ({"USD": Decimal(6)}, 3)
 
 
-def test_memory_is_bounded_whatever_the_size() -> None:
+def test_blob_total_reader_removes_the_byte_order_mark_of_every_blob() -> None:
+    line = b'{"Total":1,"Currency":"USD"}\n'
+    totals = total_up(
+        BYTE_ORDER_MARK + line,
+        BYTE_ORDER_MARK + b"\n" + line,
+        gzip.compress(BYTE_ORDER_MARK + b"\n" + line),
+        BYTE_ORDER_MARK,
+    )
+    assert (totals.by_currency, totals.rows, totals.unread) == ({"USD": Decimal(3)}, 3, 0)
+
+
+def test_blob_total_reader_uses_bounded_memory() -> None:
     line = json.dumps({"Filler": "x" * 1_000, "Total": 1, "Currency": "USD"}).encode() + b"\n"
     packed = gzip.compress(line * 60_000)  # 60 MB of text
     tracemalloc.start()
-    sums = summed(packed, step=4 * 1024 * 1024)
+    totals = total_up(packed, step=4 * 1024 * 1024)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert sums.by_currency == {"USD": Decimal(60_000)} and peak < 12 * 1024 * 1024
+    assert totals.by_currency == {"USD": Decimal(60_000)} and peak < 12 * 1024 * 1024
 
 
-def test_a_line_without_end_is_given_up() -> None:
-    with pytest.raises(ValueError, match="longer"):
-        summed(b"x" * (17 * 1024 * 1024))
+def test_blob_total_reader_rejects_a_line_that_is_too_long() -> None:
+    with pytest.raises(InvalidDataError, match="proof_lines"):
+        total_up(b"x" * (17 * 1024 * 1024))
 
 
-def test_a_blob_of_one_letter_is_a_line() -> None:
-    assert summed(b"x").unread == 1
+def test_blob_total_reader_rejects_a_truncated_gzip_member() -> None:
+    with pytest.raises(InvalidDataError, match="proof_gzip"):
+        total_up(gzip.compress(b'{"Total":1,"Currency":"USD"}')[:-1])
 
 
-def of(**sums: str) -> LineTotals:
+def test_blob_total_reader_counts_a_blob_of_one_byte_as_a_line() -> None:
+    assert total_up(b"x").unread == 1
+
+
+def totals_of(**sums: str) -> LineTotals:
     return LineTotals(rows=3, by_currency={code: Decimal(total) for code, total in sums.items()})
 
 
 @pytest.mark.parametrize(
-    ("sums", "listed", "currency", "status", "difference", "code"),
+    ("totals", "listed", "currency", "status", "difference", "code"),
     [
-        (of(USD="10.00"), "10", "USD", "tied_out", None, None),
-        (of(USD="10.004"), "10", "USD", "tied_out", None, None),
-        (of(USD="10.005"), "10", "USD", "off_by", "0.005", None),
-        (of(USD="9.99"), "10.00", "USD", "off_by", "-0.01", None),
-        (of(), "10.00", "USD", "off_by", "-10.00", None),
-        (of(USD="10", EUR="0"), "10", "USD", "tied_out", None, None),
-        (of(USD="10", EUR="1"), "10", "USD", "off_by", "0", None),
-        (of(), "0", "USD", "tied_out", None, None),
-        (of(USD="10"), None, "USD", "no_total", None, "invoice_total_unknown"),
-        (of(USD="10"), "10", "", "no_total", None, "invoice_total_unknown"),
+        (totals_of(USD="10.00"), "10", "USD", "tied_out", None, None),
+        (totals_of(USD="10.004"), "10", "USD", "tied_out", None, None),
+        (totals_of(USD="10.005"), "10", "USD", "off_by", "0.005", None),
+        (totals_of(USD="9.99"), "10.00", "USD", "off_by", "-0.01", None),
+        (totals_of(), "10.00", "USD", "off_by", "-10.00", None),
+        (totals_of(USD="10", EUR="0"), "10", "USD", "tied_out", None, None),
+        (totals_of(USD="10", EUR="1"), "10", "USD", "off_by", "0", None),
+        (totals_of(), "0", "USD", "tied_out", None, None),
+        (totals_of(USD="10"), None, "USD", "no_total", None, "invoice_total_unknown"),
+        (totals_of(USD="10"), "10", "", "no_total", None, "invoice_total_unknown"),
         (
             LineTotals(2, 1, {"USD": Decimal(10)}),
             "10",
@@ -161,10 +183,15 @@ def of(**sums: str) -> LineTotals:
         ),
     ],
 )
-def test_what_a_sum_means(
-    sums: LineTotals, listed: str | None, currency: str, status: str, difference: Any, code: Any
+def test_compare_returns_the_status(
+    totals: LineTotals, listed: str | None, currency: str, status: str, difference: Any, code: Any
 ) -> None:
-    said = compare(sums, Decimal(listed) if listed else None, currency)
-    assert (said["status"], said.get("difference"), said.get("code")) == (status, difference, code)
+    report = compare(totals, Decimal(listed) if listed else None, currency)
+    assert (report["status"], report.get("difference"), report.get("code")) == (
+        status,
+        difference,
+        code,
+    )
     assert code is None or code in CATALOGUE
-    assert json.loads(short(said))["status"] == status and "sums" not in short(said)
+    assert json.loads(to_row_json(report))["status"] == status
+    assert "sums" not in to_row_json(report)

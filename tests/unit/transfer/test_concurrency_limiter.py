@@ -1,4 +1,4 @@
-"""Back-pressure and the circuit on a clock that only sleeping moves."""
+"""Concurrency limiter and circuit breaker, on a clock that advances only by sleeping."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -10,16 +10,20 @@ from hypothesis import strategies as st
 
 from shared.errors import RequestRefusedError, ThrottledError, UnavailableError
 from shared.transfer.circuit_breaker import (
-    LONGEST_OPEN_SECONDS,
-    OPEN_SECONDS,
-    REFUSALS,
+    MAX_FAILURES,
+    MAX_OPEN_SECONDS,
+    MIN_OPEN_SECONDS,
     CircuitBreakers,
     CircuitOpenError,
 )
-from shared.transfer.concurrency_limiter import BUSY_PAUSES, PATIENCE, ConcurrencyLimiter
+from shared.transfer.concurrency_limiter import (
+    MAX_WAIT_SECONDS,
+    THROTTLED_RETRY_SECONDS,
+    ConcurrencyLimiter,
+)
 
 
-class SleptClock:
+class SleepingClock:
     def __init__(self) -> None:
         self.seconds = 1000.0
         self.slept: list[float] = []
@@ -37,138 +41,146 @@ class SleptClock:
 
 
 @pytest.fixture
-def clock() -> SleptClock:
-    return SleptClock()
+def clock() -> SleepingClock:
+    return SleepingClock()
 
 
-def pressure_of(clock: SleptClock, most: int = 64) -> ConcurrencyLimiter:
-    return ConcurrencyLimiter(clock, most=most, sleep=clock.sleep)
+def create_limiter(clock: SleepingClock, max_concurrency: int = 64) -> ConcurrencyLimiter:
+    return ConcurrencyLimiter(clock, max_concurrency=max_concurrency, sleep=clock.sleep)
 
 
-def answers(*said: Exception | str) -> Callable[[], Awaitable[str]]:
-    """One after another."""
-    left = list(said)
+def operation_with(*results: Exception | str) -> Callable[[], Awaitable[str]]:
+    """Return an operation that returns or raises the results one after another."""
+    remaining = list(results)
 
-    async def ask() -> str:
+    async def operation() -> str:
         await asyncio.sleep(0)
-        answer = left.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        result = remaining.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
-    return ask
+    return operation
 
 
-def busy(seconds: int | None = None) -> ThrottledError:
+def throttled(seconds: int | None = None) -> ThrottledError:
     return ThrottledError("storage_busy", retry_after_seconds=seconds)
 
 
-async def test_a_busy_answer_halves_the_limit_and_landings_raise_it_again(
-    clock: SleptClock,
+async def test_retry_halves_the_limit_and_successes_raise_it_again(
+    clock: SleepingClock,
 ) -> None:
-    pressure, repeats = pressure_of(clock), list[int]()
-    assert await pressure.persist(answers(busy(), "done"), lambda: repeats.append(1)) == "done"
-    assert pressure.limit == 32 and len(repeats) == 1
+    limiter, retries = create_limiter(clock), list[int]()
+    assert (
+        await limiter.retry(operation_with(throttled(), "done"), lambda: retries.append(1))
+        == "done"
+    )
+    assert limiter.limit == 32 and len(retries) == 1
     landings = 0
-    while pressure.limit < 64:
-        pressure.landed()
+    while limiter.limit < 64:
+        limiter.record_success()
         landings += 1
     assert 32 / 2 * 32 < landings < 64 / 2 * 64  # two more with every round of blobs
-    pressure.landed()
-    assert pressure.limit == 64
+    limiter.record_success()
+    assert limiter.limit == 64
 
 
-async def test_what_was_under_way_together_is_one_sign(clock: SleptClock) -> None:
-    pressure = pressure_of(clock)
+async def test_retry_halves_the_limit_once_for_concurrent_operations(clock: SleepingClock) -> None:
+    limiter = create_limiter(clock)
     await asyncio.gather(
-        *(pressure.persist(answers(busy(), "done"), lambda: None) for _ in range(40))
+        *(limiter.retry(operation_with(throttled(), "done"), lambda: None) for _ in range(40))
     )
-    assert pressure.limit == 32
+    assert limiter.limit == 32
     for _ in range(20):
-        await pressure.persist(answers(busy(), "done"), lambda: None)
-    assert pressure.limit == 1  # and never less: something must find out that it is over
+        await limiter.retry(operation_with(throttled(), "done"), lambda: None)
+    assert limiter.limit == 1
 
 
-@pytest.mark.parametrize("asked", [None, 0, 5, 10])
-async def test_the_wait_is_what_storage_asked_for_or_more(
-    clock: SleptClock, asked: int | None
+@pytest.mark.parametrize("requested", [None, 0, 5, 10])
+async def test_retry_waits_at_least_the_requested_time(
+    clock: SleepingClock, requested: int | None
 ) -> None:
-    await pressure_of(clock).persist(answers(busy(asked), busy(asked), "done"), lambda: None)
+    await create_limiter(clock).retry(
+        operation_with(throttled(requested), throttled(requested), "done"), lambda: None
+    )
     assert len(clock.slept) == 2 and all(
-        (asked or 0) < one <= (asked or 0) + BUSY_PAUSES[1] for one in clock.slept
+        (requested or 0) < one <= (requested or 0) + THROTTLED_RETRY_SECONDS[1]
+        for one in clock.slept
     )
 
 
-async def test_a_long_wait_is_not_an_activitys(clock: SleptClock) -> None:
-    """It is raised at once, and whoever comes within it is told how much of it is left; then all goes on."""
-    pressure = pressure_of(clock)
-    with pytest.raises(ThrottledError) as said:
-        await pressure.persist(answers(busy(300)), lambda: None)
-    assert said.value.retry_after_seconds == 300 and clock.slept == []
+async def test_retry_raises_if_the_requested_wait_is_long(clock: SleepingClock) -> None:
+    """The following slots fail with the remaining wait until it is short."""
+    limiter = create_limiter(clock)
+    with pytest.raises(ThrottledError) as raised:
+        await limiter.retry(operation_with(throttled(300)), lambda: None)
+    assert raised.value.retry_after_seconds == 300 and clock.slept == []
     clock.seconds += 100
-    with pytest.raises(ThrottledError) as said:
-        async with pressure.slot():
-            pytest.fail("storage was asked")
-    assert said.value.retry_after_seconds == 200
-    clock.seconds += 200 - PATIENCE + 1
-    async with pressure.slot():
-        assert clock.slept == [pytest.approx(PATIENCE - 1)]
+    with pytest.raises(ThrottledError) as raised:
+        async with limiter.slot():
+            pytest.fail("The slot must not be granted")
+    assert raised.value.retry_after_seconds == 200
+    clock.seconds += 200 - MAX_WAIT_SECONDS + 1
+    async with limiter.slot():
+        assert clock.slept == [pytest.approx(MAX_WAIT_SECONDS - 1)]
 
 
-async def test_a_storage_that_stays_busy_is_given_up(clock: SleptClock) -> None:
+async def test_retry_raises_after_the_last_attempt(clock: SleepingClock) -> None:
     with pytest.raises(ThrottledError):
-        await pressure_of(clock).persist(answers(*[busy()] * (len(BUSY_PAUSES) + 1)), lambda: None)
-    assert len(clock.slept) == len(BUSY_PAUSES)
+        await create_limiter(clock).retry(
+            operation_with(*[throttled()] * (len(THROTTLED_RETRY_SECONDS) + 1)), lambda: None
+        )
+    assert len(clock.slept) == len(THROTTLED_RETRY_SECONDS)
 
 
-async def test_what_broke_is_repeated_and_what_is_refused_is_not(clock: SleptClock) -> None:
-    pressure, broken = pressure_of(clock), UnavailableError("source_unreachable")
-    assert await pressure.persist(answers(broken, broken, "done"), lambda: None) == "done"
-    assert pressure.limit == 64 and clock.slept == [0.2, 1.0]
-    for error in (RequestRefusedError("destination_forbidden"), KeyError("ours")):
+async def test_retry_repeats_only_transient_errors(clock: SleepingClock) -> None:
+    limiter, broken = create_limiter(clock), UnavailableError("source_unreachable")
+    assert await limiter.retry(operation_with(broken, broken, "done"), lambda: None) == "done"
+    assert limiter.limit == 64 and clock.slept == [0.2, 1.0]
+    for error in (RequestRefusedError("destination_forbidden"), KeyError("key")):
         with pytest.raises(type(error)):
-            await pressure.persist(answers(error, "done"), lambda: None)
+            await limiter.retry(operation_with(error, "done"), lambda: None)
     assert len(clock.slept) == 2
 
 
-async def test_a_lower_limit_lets_fewer_in_and_a_risen_one_more(clock: SleptClock) -> None:
-    pressure, inside, most = pressure_of(clock, 8), 0, 0
+async def test_slot_admits_as_many_blobs_as_the_limit(clock: SleepingClock) -> None:
+    limiter, running, maximum = create_limiter(clock, 8), 0, 0
 
     async def blob() -> None:
-        nonlocal inside, most
-        async with pressure.slot():
-            inside += 1
-            most = max(most, inside)
+        nonlocal running, maximum
+        async with limiter.slot():
+            running += 1
+            maximum = max(maximum, running)
             for _ in range(3):
                 await asyncio.sleep(0)
-            inside -= 1
+            running -= 1
 
-    await pressure.persist(answers(busy(), "done"), lambda: None)
+    await limiter.retry(operation_with(throttled(), "done"), lambda: None)
     await asyncio.gather(*(blob() for _ in range(30)))
-    assert most == 4 == pressure.limit
+    assert maximum == 4 == limiter.limit
     for _ in range(100):
-        pressure.landed()
+        limiter.record_success()
     await asyncio.gather(*(blob() for _ in range(30)))
-    assert most == 8
+    assert maximum == 8
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=20), st.integers(1, 4))
-async def test_no_slot_is_lost_whoever_is_cancelled_when(
-    users: list[tuple[int, bool]], most: int
+async def test_slot_is_released_after_cancellations(
+    users: list[tuple[int, bool]], maximum: int
 ) -> None:
-    pressure, inside = pressure_of(SleptClock(), most), 0
+    limiter, running = create_limiter(SleepingClock(), maximum), 0
 
     async def use(turns: int) -> None:
-        nonlocal inside
-        async with pressure.slot():
-            inside += 1
+        nonlocal running
+        async with limiter.slot():
+            running += 1
             try:
-                assert inside <= most
+                assert running <= maximum
                 for _ in range(turns):
                     await asyncio.sleep(0)
             finally:
-                inside -= 1
+                running -= 1
 
     tasks = []
     for turns, cancel in users:
@@ -178,58 +190,58 @@ async def test_no_slot_is_lost_whoever_is_cancelled_when(
                 await asyncio.sleep(0)
             tasks[len(tasks) // 2].cancel()
     await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 5)
-    assert inside == 0 == pressure._running
-    await asyncio.wait_for(asyncio.gather(*(use(1) for _ in range(most + 3))), 5)
+    assert running == 0
+    await asyncio.wait_for(asyncio.gather(*(use(1) for _ in range(maximum + 3))), 5)
 
 
-def refuse(
+def fail(
     circuits: CircuitBreakers, times: int, code: str = "destination_forbidden", account: str = "a"
 ) -> None:
     for _ in range(times):
-        circuits.failed(account, code, let_through=circuits.enter(account))
+        circuits.record_failure(account, code, is_probe=circuits.enter(account))
 
 
-def test_an_account_that_refuses_everything_is_left_alone(clock: SleptClock) -> None:
+def test_circuit_opens_after_consecutive_failures(clock: SleepingClock) -> None:
     circuits = CircuitBreakers(clock)
-    refuse(circuits, REFUSALS)
-    with pytest.raises(CircuitOpenError) as said:
+    fail(circuits, MAX_FAILURES)
+    with pytest.raises(CircuitOpenError) as raised:
         circuits.enter("a")
-    assert (said.value.code, said.value.retry_after_seconds) == (
+    assert (raised.value.code, raised.value.retry_after_seconds) == (
         "destination_forbidden",
-        OPEN_SECONDS,
+        MIN_OPEN_SECONDS,
     )
     assert circuits.enter("b") is False
-    for _ in range(50):  # those that were under way say the same, late
-        circuits.failed("a", "destination_forbidden", let_through=False)
-    clock.seconds += OPEN_SECONDS
+    for _ in range(50):  # blobs that were in progress
+        circuits.record_failure("a", "destination_forbidden", is_probe=False)
+    clock.seconds += MIN_OPEN_SECONDS
     assert circuits.enter("a") is True
-    with pytest.raises(CircuitOpenError):  # one at a time
+    with pytest.raises(CircuitOpenError):  # only one probe at a time
         circuits.enter("a")
-    circuits.landed("a")
+    circuits.record_success("a")
     assert [circuits.enter("a") for _ in range(3)] == [False] * 3
 
 
-def test_each_pause_is_longer_up_to_a_limit(clock: SleptClock) -> None:
+def test_circuit_doubles_the_pause_up_to_the_maximum(clock: SleepingClock) -> None:
     circuits, pauses = CircuitBreakers(clock), list[float]()
-    refuse(circuits, REFUSALS)
+    fail(circuits, MAX_FAILURES)
     for _ in range(7):
-        with pytest.raises(CircuitOpenError) as said:
+        with pytest.raises(CircuitOpenError) as raised:
             circuits.enter("a")
-        pauses.append(said.value.retry_after_seconds)
-        clock.seconds += said.value.retry_after_seconds
-        refuse(circuits, 1)
-    assert pauses == [30, 60, 120, 240, 480, 480, LONGEST_OPEN_SECONDS]
+        pauses.append(raised.value.retry_after_seconds)
+        clock.seconds += raised.value.retry_after_seconds
+        fail(circuits, 1)
+    assert pauses == [30, 60, 120, 240, 480, 480, MAX_OPEN_SECONDS]
 
 
-def test_one_that_lands_begins_the_count_anew(clock: SleptClock) -> None:
+def test_circuit_success_resets_the_count(clock: SleepingClock) -> None:
     circuits = CircuitBreakers(clock)
     for _ in range(5):
-        refuse(circuits, REFUSALS - 1)
-        circuits.landed("a")
+        fail(circuits, MAX_FAILURES - 1)
+        circuits.record_success("a")
     assert circuits.enter("a") is False
 
 
-def test_what_is_wrong_with_a_blob_says_nothing_of_the_account(clock: SleptClock) -> None:
+def test_circuit_ignores_errors_of_single_blobs(clock: SleepingClock) -> None:
     circuits = CircuitBreakers(clock)
     for code in (
         "proof_gzip",
@@ -239,10 +251,10 @@ def test_what_is_wrong_with_a_blob_says_nothing_of_the_account(clock: SleptClock
         "copy_failed",
         "",
     ):
-        refuse(circuits, 3 * REFUSALS, code)
+        fail(circuits, 3 * MAX_FAILURES, code)
     assert circuits.enter("a") is False
-    refuse(circuits, REFUSALS)
-    clock.seconds += OPEN_SECONDS
+    fail(circuits, MAX_FAILURES)
+    clock.seconds += MIN_OPEN_SECONDS
     assert circuits.enter("a") is True
-    circuits.failed("a", "source_missing", let_through=True)
-    assert circuits.enter("a") is True  # the next one finds out
+    circuits.record_failure("a", "source_missing", is_probe=True)
+    assert circuits.enter("a") is True  # the next blob is the probe

@@ -1,3 +1,5 @@
+"""Cached manifests and SAS tokens, on a clock that the test advances."""
+
 import asyncio
 import pickle
 from datetime import UTC, datetime, timedelta
@@ -7,7 +9,7 @@ import pytest
 from shared.errors import UnavailableError
 from shared.manifest import Manifest
 from shared.transfer.manifest_cache import (
-    KEPT,
+    MAX_OPERATIONS,
     ManifestCache,
     SourceDirectory,
     StorageTime,
@@ -29,27 +31,27 @@ class Clock:
     def monotonic(self) -> float:
         return self.ticks
 
-    def pass_(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         self.wall += timedelta(seconds=seconds)
         self.ticks += seconds
 
 
-class Graph:
+class FakeGraph:
     def __init__(self, clock: Clock, lifetime: float = 3600) -> None:
-        self.clock, self.lifetime, self.asked, self.failure = clock, lifetime, 0, None
+        self.clock, self.lifetime, self.requests, self.failure = clock, lifetime, 0, None
         self.same: str | None = None
 
     failure: Exception | None
 
     async def __call__(self, operation_id: str) -> Manifest:
-        self.asked += 1
+        self.requests += 1
         await asyncio.sleep(0)
         if self.failure is not None:
             raise self.failure
         ends = (self.clock.now() + timedelta(seconds=self.lifetime)).strftime(
             "%Y-%m-%dT%H%%3A%M%%3A%SZ"
         )
-        sas = self.same or f"sv=1&se={ends}&sig=secret{self.asked}"
+        sas = self.same or f"sv=1&se={ends}&sig=secret{self.requests}"
         return Manifest(
             "1", "etag", NOON, "2", "t", "https://m.blob.core.windows.net/c/r", (), 0, sas
         )
@@ -81,14 +83,12 @@ def test_the_expiry_is_read_from_the_signature(sas: str, expected: datetime | No
     assert sas_expiry(sas) == expected
 
 
-def test_no_signature_is_shown() -> None:
+def test_source_directory_does_not_show_the_sas_token() -> None:
     directory = SourceDirectory("etag", "https://m.blob.core.windows.net/c/r", "sig=secret")
     assert "secret" not in f"{directory!r} {directory!s} {directory:}" and "secret" not in repr(
         [{"d": directory}]
     )
-    assert "sig=" in directory.blob_url("a") and b"secret" in pickle.dumps(
-        directory
-    )  # it can hold it; it does not show it
+    assert "sig=" in directory.blob_url("a") and b"secret" in pickle.dumps(directory)
 
 
 @pytest.mark.parametrize(
@@ -111,139 +111,141 @@ def test_no_signature_is_shown() -> None:
         ),
     ],
 )
-def test_names_are_encoded_and_the_signature_is_left_alone(root: str, name: str, url: str) -> None:
+def test_blob_url_encodes_the_name_but_not_the_sas_token(root: str, name: str, url: str) -> None:
     assert SourceDirectory("etag", root, "sig=%2B").blob_url(name) == url
 
 
-async def test_many_ask_and_one_fetches(clock: Clock) -> None:
-    graph = Graph(clock)
-    sources = ManifestCache(graph, clock)
+async def test_manifest_cache_sends_one_request_for_concurrent_callers(clock: Clock) -> None:
+    graph = FakeGraph(clock)
+    cache = ManifestCache(graph, clock)
     found = await asyncio.gather(
-        *(sources.get_directory("o") for _ in range(50)),
-        *(sources.get_manifest("o") for _ in range(50)),
+        *(cache.get_directory("o") for _ in range(50)),
+        *(cache.get_manifest("o") for _ in range(50)),
     )
-    assert graph.asked == 1 and len({id(one) for one in found}) == 2
-    await sources.get_directory("another")
-    assert graph.asked == 2
+    assert graph.requests == 1 and len({id(one) for one in found}) == 2
+    await cache.get_directory("another")
+    assert graph.requests == 2
 
 
-async def test_a_hundred_refusals_are_one_renewal(clock: Clock) -> None:
-    graph = Graph(clock)
-    sources = ManifestCache(graph, clock)
-    stale = await sources.get_directory("o")
-    clock.pass_(10)
-    found = await asyncio.gather(*(sources.renew_directory("o", stale) for _ in range(100)))
-    assert graph.asked == 2 and {one.sas for one in found} == {found[0].sas} and found[0] != stale
+async def test_renew_directory_sends_one_request_for_concurrent_callers(clock: Clock) -> None:
+    graph = FakeGraph(clock)
+    cache = ManifestCache(graph, clock)
+    stale = await cache.get_directory("o")
+    clock.advance(10)
+    found = await asyncio.gather(*(cache.renew_directory("o", stale) for _ in range(100)))
+    assert (
+        graph.requests == 2 and {one.sas for one in found} == {found[0].sas} and found[0] != stale
+    )
 
 
-async def test_a_refusal_right_after_a_fetch_asks_for_no_other(clock: Clock) -> None:
-    graph = Graph(clock)
-    sources = ManifestCache(graph, clock, pause=2)
-    stale = await sources.get_directory("o")
-    clock.pass_(1.9)
-    assert await sources.renew_directory("o", stale) == stale and graph.asked == 1
-    clock.pass_(0.2)
-    assert await sources.renew_directory("o", stale) != stale and graph.asked == 2
+async def test_renew_directory_within_the_interval_returns_the_same_directory(clock: Clock) -> None:
+    graph = FakeGraph(clock)
+    cache = ManifestCache(graph, clock, min_fetch_interval_seconds=2)
+    stale = await cache.get_directory("o")
+    clock.advance(1.9)
+    assert await cache.renew_directory("o", stale) == stale and graph.requests == 1
+    clock.advance(0.2)
+    assert await cache.renew_directory("o", stale) != stale and graph.requests == 2
 
 
-async def test_it_is_renewed_five_minutes_ahead(clock: Clock) -> None:
-    graph = Graph(clock, 3600)
-    sources = ManifestCache(graph, clock)
-    first = await sources.get_directory("o")
-    clock.pass_(3600 - 301)
-    assert await sources.get_directory("o") == first
-    clock.pass_(2)
-    assert await sources.get_directory("o") != first and graph.asked == 2
+async def test_get_directory_renews_the_token_five_minutes_before_its_expiry(clock: Clock) -> None:
+    graph = FakeGraph(clock, 3600)
+    cache = ManifestCache(graph, clock)
+    first = await cache.get_directory("o")
+    clock.advance(3600 - 301)
+    assert await cache.get_directory("o") == first
+    clock.advance(2)
+    assert await cache.get_directory("o") != first and graph.requests == 2
 
 
-async def test_a_short_one_is_renewed_after_three_quarters(clock: Clock) -> None:
-    graph = Graph(clock, 60)
-    sources = ManifestCache(graph, clock)
-    first = await sources.get_directory("o")
-    clock.pass_(44)
-    assert await sources.get_directory("o") == first
-    clock.pass_(2)
-    assert await sources.get_directory("o") != first
+async def test_get_directory_renews_a_short_lived_token_after_three_quarters(clock: Clock) -> None:
+    graph = FakeGraph(clock, 60)
+    cache = ManifestCache(graph, clock)
+    first = await cache.get_directory("o")
+    clock.advance(44)
+    assert await cache.get_directory("o") == first
+    clock.advance(2)
+    assert await cache.get_directory("o") != first
 
 
-async def test_graph_is_not_pestered_where_it_has_no_newer_one(clock: Clock) -> None:
-    graph = Graph(clock)
+async def test_get_directory_limits_the_requests_if_graph_has_no_newer_token(clock: Clock) -> None:
+    graph = FakeGraph(clock)
     graph.same = "se=2026-11-08T13:00:00Z&sig=secret"
-    sources = ManifestCache(graph, clock)
+    cache = ManifestCache(graph, clock)
     for _ in range(3600):
-        await sources.get_directory("o")
-        clock.pass_(1)
-    assert graph.asked < 12
+        await cache.get_directory("o")
+        clock.advance(1)
+    assert graph.requests < 12
 
 
-async def test_the_clock_of_storage_counts_not_ours(clock: Clock) -> None:
-    graph = Graph(clock, 3600)
-    sources = ManifestCache(graph, clock)
-    first = await sources.get_directory("o")
-    sources.storage_time.heard("Sun, 08 Nov 2026 12:56:00 GMT")  # ours is slow by 56 minutes
-    assert await sources.get_directory("o") == first  # within the pause
-    clock.pass_(3)
-    assert await sources.get_directory("o") != first
+async def test_get_directory_uses_the_time_of_storage(clock: Clock) -> None:
+    graph = FakeGraph(clock, 3600)
+    cache = ManifestCache(graph, clock)
+    first = await cache.get_directory("o")
+    cache.storage_time.update("Sun, 08 Nov 2026 12:56:00 GMT")  # the local clock is 56 minutes slow
+    assert await cache.get_directory("o") == first  # within the minimum interval
+    clock.advance(3)
+    assert await cache.get_directory("o") != first
 
 
-def test_storage_time_goes_on_by_the_monotonic_clock(clock: Clock) -> None:
+def test_storage_time_advances_with_the_monotonic_clock(clock: Clock) -> None:
     time = StorageTime(clock)
     assert time.now() == NOON
-    time.heard("Sun, 08 Nov 2026 15:00:00 GMT")
+    time.update("Sun, 08 Nov 2026 15:00:00 GMT")
     clock.ticks += 30
     clock.wall -= timedelta(days=1)
     assert time.now() == NOON + timedelta(hours=3, seconds=31)
-    for nonsense in (
+    for invalid in (
         None,
         "",
         "yesterday",
         "Sun, 99 Nov 2026 15:00:00 GMT",
         "Sun, 08 Nov 2026 15:00:00",
     ):
-        time.heard(nonsense)
+        time.update(invalid)
     assert time.now() == NOON + timedelta(hours=3, seconds=31)
 
 
-async def test_a_failure_is_given_again_for_a_moment(clock: Clock) -> None:
-    graph = Graph(clock)
+async def test_get_directory_within_the_interval_raises_the_same_error(clock: Clock) -> None:
+    graph = FakeGraph(clock)
     graph.failure = UnavailableError("graph_unavailable")
-    sources = ManifestCache(graph, clock)
+    cache = ManifestCache(graph, clock)
     failures = await asyncio.gather(
-        *(sources.get_directory("o") for _ in range(20)), return_exceptions=True
+        *(cache.get_directory("o") for _ in range(20)), return_exceptions=True
     )
-    assert graph.asked == 1 and {type(one) for one in failures} == {UnavailableError}
+    assert graph.requests == 1 and {type(one) for one in failures} == {UnavailableError}
     graph.failure = None
-    clock.pass_(3)
-    assert (await sources.get_directory("o")).sas.endswith("secret2")
+    clock.advance(3)
+    assert (await cache.get_directory("o")).sas.endswith("secret2")
 
 
-async def test_a_cancelled_fetch_is_done_by_the_next(clock: Clock) -> None:
-    graph = Graph(clock)
-    sources = ManifestCache(graph, clock)
+async def test_get_directory_after_a_cancelled_request_sends_another_one(clock: Clock) -> None:
+    graph = FakeGraph(clock)
+    cache = ManifestCache(graph, clock)
     first, second = (
-        asyncio.create_task(sources.get_directory("o")),
-        asyncio.create_task(sources.get_directory("o")),
+        asyncio.create_task(cache.get_directory("o")),
+        asyncio.create_task(cache.get_directory("o")),
     )
     await asyncio.sleep(0)
     first.cancel()
-    assert (await second).sas and graph.asked == 2
+    assert (await second).sas and graph.requests == 2
     with pytest.raises(asyncio.CancelledError):
         await first
 
 
-async def test_a_fresh_manifest_is_asked_for(clock: Clock) -> None:
-    graph = Graph(clock)
-    sources = ManifestCache(graph, clock)
-    await sources.get_manifest("o")
-    clock.pass_(60)
-    assert (await sources.get_manifest("o")).sas_token.endswith("secret1")
-    assert (await sources.get_manifest("o", fresh=True)).sas_token.endswith("secret2")
+async def test_get_manifest_with_fresh_sends_a_request(clock: Clock) -> None:
+    graph = FakeGraph(clock)
+    cache = ManifestCache(graph, clock)
+    await cache.get_manifest("o")
+    clock.advance(60)
+    assert (await cache.get_manifest("o")).sas_token.endswith("secret1")
+    assert (await cache.get_manifest("o", fresh=True)).sas_token.endswith("secret2")
 
 
-async def test_only_the_last_few_operations_are_kept(clock: Clock) -> None:
-    graph = Graph(clock)
-    sources = ManifestCache(graph, clock)
-    for number in range(KEPT + 5):
-        await sources.get_manifest(f"o{number}")
-    await sources.get_manifest("o0")
-    assert graph.asked == KEPT + 6 and len(sources._known) == KEPT
+async def test_manifest_cache_keeps_the_last_operations(clock: Clock) -> None:
+    graph = FakeGraph(clock)
+    cache = ManifestCache(graph, clock)
+    for number in range(MAX_OPERATIONS + 5):
+        await cache.get_manifest(f"o{number}")
+    await cache.get_manifest("o0")
+    assert graph.requests == MAX_OPERATIONS + 6

@@ -1,3 +1,5 @@
+"""The proofs of transferred content: gzip, JSON lines, hashes and sizes."""
+
 import gzip
 import hashlib
 import json
@@ -11,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import InvalidDataError
+from shared.lines import text_reader
 from shared.lines.json_lines import JsonLineCounter
-from shared.transfer import proof
 from shared.transfer.proof import ContentProof, ContentSummary, TransferProof, verify
 
 ROWS = b"".join(
@@ -28,11 +30,11 @@ def prove(data: bytes, cuts: tuple[int, ...] = ()) -> ContentSummary:
     return content.finish()
 
 
-def refusal(data: bytes) -> str:
-    with pytest.raises(InvalidDataError) as refused:
+def error_code(data: bytes) -> str:
+    with pytest.raises(InvalidDataError) as error:
         prove(data)
-    assert "G016907411" not in f"{refused.value} {refused.value.detail}"
-    return refused.value.code
+    assert "G016907411" not in f"{error.value} {error.value.detail}"
+    return error.value.code
 
 
 cuts = st.lists(st.integers(0, 4000), max_size=8).map(tuple)
@@ -51,69 +53,69 @@ blank = st.sampled_from([b"", b" ", b"\t\r", b"\r"])
     st.booleans(),
     st.sampled_from([b"\n", b"\r\n"]),
 )
-def test_rows_and_columns_whatever_the_members_marks_and_cuts(
+def test_content_proof_is_independent_of_packing_and_piece_size(
     lines: list[bytes],
     breaks: list[int],
     cuts: tuple[int, ...],
-    mark: bool,
-    last_newline: bool,
+    has_mark: bool,
+    has_last_newline: bool,
     newline: bytes,
 ) -> None:
     text = (
-        (b"\xef\xbb\xbf" if mark else b"")
+        (b"\xef\xbb\xbf" if has_mark else b"")
         + newline.join(lines)
-        + (newline if last_newline and lines else b"")
+        + (newline if has_last_newline and lines else b"")
     )
     edges = [0, *sorted(min(at * 7, len(text)) for at in breaks), len(text)]
     packed = b"".join(gzip.compress(text[start:end]) for start, end in pairwise(edges))
-    rows = [one for one in lines if one.strip()]
+    rows = [line for line in lines if line.strip()]
     for data, encoding in ((packed, "gzip"), (text, "identity")):
-        proven = prove(data, cuts)
-        assert (proven.rows, proven.encoding, proven.bytes) == (len(rows), encoding, len(data))
-        assert proven.columns == (tuple(json.loads(rows[0])) if rows else ())
-        assert proven.sha256 == hashlib.sha256(data).hexdigest()
-        assert proven.md5 == b64encode(hashlib.md5(data).digest()).decode()
+        summary = prove(data, cuts)
+        assert (summary.rows, summary.encoding, summary.bytes) == (len(rows), encoding, len(data))
+        assert summary.columns == (tuple(json.loads(rows[0])) if rows else ())
+        assert summary.sha256 == hashlib.sha256(data).hexdigest()
+        assert summary.md5 == b64encode(hashlib.md5(data).digest()).decode()
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(1, len(gzip.compress(ROWS)) - 1), st.booleans())
-def test_no_truncation_passes(at: int, second_member: bool) -> None:
+def test_content_proof_rejects_every_truncation(at: int, second_member: bool) -> None:
     packed = gzip.compress(ROWS, mtime=0)
     data = packed + packed[:at] if second_member else packed[:at]
-    if data[:2] == proof.MAGIC:
-        assert refusal(data) in ("proof_gzip", "proof_lines")
+    if data[:2] == text_reader.GZIP_MAGIC:
+        assert error_code(data) in ("proof_gzip", "proof_lines")
     else:  # a single byte of the magic
-        assert refusal(data) == "proof_lines"
+        assert error_code(data) == "proof_lines"
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, len(gzip.compress(ROWS, mtime=0)) * 8 - 1))
-def test_no_flipped_bit_of_data_or_trailer_passes(bit: int) -> None:
-    """Some bits carry no data: time and OS of the header, the fill behind the last block. Then the content is whole."""
+def test_content_proof_rejects_every_flipped_bit_of_the_data(bit: int) -> None:
+    """Bits without data are exempt: time and OS in the header, and the padding after the last block."""
     data = bytearray(gzip.compress(ROWS, mtime=0))
     data[bit // 8] ^= 1 << bit % 8
     try:
-        proven = prove(bytes(data))
-    except InvalidDataError as refused:
-        assert refused.code in ("proof_gzip", "proof_lines")
+        summary = prove(bytes(data))
+    except InvalidDataError as error:
+        assert error.code in ("proof_gzip", "proof_lines")
     else:
-        assert proven.rows == 500 and gzip.decompress(bytes(data)) == ROWS
+        assert summary.rows == 500 and gzip.decompress(bytes(data)) == ROWS
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(min_size=1, max_size=40))
-def test_nothing_may_follow_the_last_member(garbage: bytes) -> None:
+def test_content_proof_rejects_random_data_after_the_last_member(garbage: bytes) -> None:
     try:
         gzip.decompress(garbage.rstrip(b"\0"))
         assert not garbage.rstrip(b"\0")
     except (OSError, EOFError, zlib.error):
         pass
-    assert refusal(gzip.compress(ROWS) + garbage) == "proof_gzip"
+    assert error_code(gzip.compress(ROWS) + garbage) == "proof_gzip"
 
 
 @pytest.mark.parametrize("garbage", [b"\0", b"\0" * 600, b"\x1f", b"\x1f\x8b", b"garbage", ROWS])
-def test_garbage_is_named(garbage: bytes) -> None:
-    assert refusal(gzip.compress(ROWS) + garbage) == "proof_gzip"
+def test_content_proof_rejects_data_after_the_last_member(garbage: bytes) -> None:
+    assert error_code(gzip.compress(ROWS) + garbage) == "proof_gzip"
 
 
 @pytest.mark.parametrize(
@@ -138,8 +140,8 @@ def test_garbage_is_named(garbage: bytes) -> None:
         b"{}\n{}\n{",
     ],
 )
-def test_what_is_not_json_lines_is_named(text: bytes) -> None:
-    assert refusal(text) == refusal(gzip.compress(text)) == "proof_lines"
+def test_content_proof_rejects_text_that_is_not_json_lines(text: bytes) -> None:
+    assert error_code(text) == error_code(gzip.compress(text)) == "proof_lines"
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_what_is_not_json_lines_is_named(text: bytes) -> None:
         (b"{}\n\n{}\n{}", 3),
     ],
 )
-def test_what_is_accepted(text: bytes, rows: int) -> None:
+def test_content_proof_counts_the_rows_of_valid_text(text: bytes, rows: int) -> None:
     assert (
         prove(text).rows
         == prove(gzip.compress(text)).rows
@@ -167,7 +169,7 @@ def test_what_is_accepted(text: bytes, rows: int) -> None:
     )
 
 
-def test_every_cut_of_a_small_file_gives_the_same() -> None:
+def test_content_proof_is_independent_of_the_position_of_the_cut() -> None:
     packed = (
         gzip.compress(b'\xef\xbb\xbf{"a": 1}\n') + gzip.compress(b"") + gzip.compress(b"{}\n{}")
     )
@@ -178,7 +180,7 @@ def test_every_cut_of_a_small_file_gives_the_same() -> None:
     )
 
 
-def test_headers_with_names_and_comments_are_gzip_too() -> None:
+def test_content_proof_accepts_gzip_headers_with_names_and_comments() -> None:
     plain = gzip.compress(ROWS, mtime=0)
     named = (
         plain[:3]
@@ -192,14 +194,16 @@ def test_headers_with_names_and_comments_are_gzip_too() -> None:
     assert prove(named, tuple(range(40))).rows == 500
 
 
-def test_an_empty_blob_is_plain_and_has_no_row() -> None:
+def test_content_proof_of_an_empty_blob_has_no_rows() -> None:
     assert prove(b"") == ContentSummary(
         0, "1B2M2Y8AsgTpgAmY7PhCfg==", hashlib.sha256(b"").hexdigest(), 0, "identity", ()
     )
 
 
-def test_a_bomb_is_given_up_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proof, "RATIO_FROM", 1024 * 1024)
+def test_content_proof_rejects_a_bomb_before_it_is_decompressed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(text_reader, "MIN_RATIO_CHECK_BYTES", 1024 * 1024)
     seen = 0
 
     def feed(self: JsonLineCounter, piece: bytes) -> None:
@@ -207,38 +211,38 @@ def test_a_bomb_is_given_up_before_it_is_unpacked(monkeypatch: pytest.MonkeyPatc
         seen += len(piece)
 
     monkeypatch.setattr(JsonLineCounter, "feed", feed)
-    assert refusal(gzip.compress(b" " * (80 * 1024 * 1024), 9)) == "proof_bomb"
+    assert error_code(gzip.compress(b" " * (80 * 1024 * 1024), 9)) == "proof_bomb"
     assert seen < 80 * 1024 * 1024
-    monkeypatch.setattr(proof, "LARGEST", 1000)
-    assert refusal(gzip.compress(random.Random(1).randbytes(2000))) == "proof_bomb"
+    monkeypatch.setattr(text_reader, "MAX_TEXT_BYTES", 1000)
+    assert error_code(gzip.compress(random.Random(1).randbytes(2000))) == "proof_bomb"
 
 
 @pytest.mark.parametrize("width", [1, 290, 310, 2000])
 @pytest.mark.parametrize("fault", [b"", b" {} ", b"[]", b"{", b"}", b"{}x", b"x{}"])
-def test_lines_of_any_width_are_looked_at(width: int, fault: bytes) -> None:
+def test_json_line_counter_checks_lines_of_any_width(width: int, fault: bytes) -> None:
     lines = [b'{"a": "%s"}' % (b"x" * width)] * 2000
     lines[1500] = fault
     text = b"\n".join(lines)
-    looked = JsonLineCounter()
+    counter = JsonLineCounter()
     try:
-        for at in range(0, len(text), 50_000):
-            looked.feed(text[at : at + 50_000])
-        looked.finish()
-    except InvalidDataError as refused:
-        assert fault not in (b"", b" {} ") and refused.detail == "line 1501 is not a JSON object"
+        for start in range(0, len(text), 50_000):
+            counter.feed(text[start : start + 50_000])
+        counter.finish()
+    except InvalidDataError as error:
+        assert fault not in (b"", b" {} ") and error.detail == "Line 1501 is not a JSON object"
     else:
-        assert fault in (b"", b" {} ") and looked.rows == 2000 - (fault == b"")
+        assert fault in (b"", b" {} ") and counter.rows == 2000 - (fault == b"")
 
 
-def test_a_first_line_without_end_is_given_up() -> None:
-    assert refusal(b'{"a": "' + b"x" * (17 * 1024 * 1024)) == "proof_lines"
+def test_content_proof_rejects_a_first_line_that_is_too_long() -> None:
+    assert error_code(b'{"a": "' + b"x" * (17 * 1024 * 1024)) == "proof_lines"
 
 
-def test_a_later_line_may_be_of_any_length() -> None:
+def test_content_proof_accepts_later_lines_of_any_length() -> None:
     assert prove(gzip.compress(b"{}\n{" + b" " * (3 * 1024 * 1024) + b"}")).rows == 2
 
 
-def test_transfer_is_size_and_md5_alone() -> None:
+def test_transfer_proof_returns_size_and_md5_only() -> None:
     transfer = TransferProof()
     transfer.feed(b"any")
     transfer.feed(b"thing")
@@ -247,14 +251,14 @@ def test_transfer_is_size_and_md5_alone() -> None:
     )
 
 
-def test_the_source_has_the_last_word() -> None:
-    proven = prove(ROWS)
-    verify(proven, len(ROWS), None)
-    verify(proven, len(ROWS), proven.md5)
+def test_verify_raises_if_size_or_md5_differs_from_the_source() -> None:
+    summary = prove(ROWS)
+    verify(summary, len(ROWS), None)
+    verify(summary, len(ROWS), summary.md5)
     for size, md5, code in (
         (len(ROWS) + 1, None, "proof_size"),
         (len(ROWS), "1B2M2Y8AsgTpgAmY7PhCfg==", "proof_md5"),
     ):
-        with pytest.raises(InvalidDataError) as refused:
-            verify(proven, size, md5)
-        assert refused.value.code == code
+        with pytest.raises(InvalidDataError) as error:
+            verify(summary, size, md5)
+        assert error.value.code == code

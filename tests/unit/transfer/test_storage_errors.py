@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from shared.errors import PermanentError, RequestRefusedError, ThrottledError, TransientError
-from shared.landing.storage_errors import landing_error
+from shared.landing.storage_errors import to_landing_error
 
 NOW = datetime(2026, 11, 8, 9, 37, tzinfo=UTC)
 
@@ -43,7 +43,7 @@ class LibraryError(Exception):
 def test_status_and_code_decide(
     status: int | None, code: str | None, said: str, kind: type[Exception]
 ) -> None:
-    error = landing_error(LibraryError(status, code), NOW)
+    error = to_landing_error(LibraryError(status, code), NOW)
     assert error.code == said and isinstance(error, kind) and "sig=" not in str(error)
 
 
@@ -51,5 +51,5 @@ def test_status_and_code_decide(
     ("header", "seconds"), [("7", 7), ("Sun, 08 Nov 2026 09:38:30 GMT", 90), ("soon", None)]
 )
 def test_a_busy_storage_names_its_wait(header: str, seconds: int | None) -> None:
-    error = landing_error(LibraryError(503, "ServerBusy", Retry_After=header), NOW)
+    error = to_landing_error(LibraryError(503, "ServerBusy", Retry_After=header), NOW)
     assert isinstance(error, ThrottledError) and error.retry_after_seconds == seconds

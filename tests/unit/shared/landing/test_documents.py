@@ -1,4 +1,4 @@
-"""The two documents of the landing hold what readers are promised, and tell old from new."""
+"""The documents for readers of the landing: completion marker and latest.json."""
 
 import json
 from typing import Any
@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.exports import BillingMonth, ExportKey
-from shared.landing.documents import FORMAT, MarkerBlob, is_newer, key_members, latest, marker
+from shared.landing.documents import (
+    FORMAT,
+    MarkerBlob,
+    build_completion_marker,
+    build_latest,
+    get_key_members,
+    is_newer,
+)
 
 BILLED = ExportKey.parse("billed_usage/G016907411/full")
 UNBILLED = ExportKey.parse("unbilled_usage/2026-11/USD/basic")
@@ -21,43 +28,41 @@ VERSION = {
     "supersedes": None,
     "path": "data/x",
 }
-FACTS = [
+BLOBS = [
     MarkerBlob("part-1.json.gz", "default", 20, 2, "bWQ1", "ab", '"0x2"', "gzip", ("B", "A")),
     MarkerBlob("part-0.json.gz", "default", 10, 1, "", "cd", '"0x1"', "identity", ("A", "C")),
 ]
 
 
-def marked(key: ExportKey = BILLED, facts: list[MarkerBlob] = FACTS) -> dict[str, Any]:
-    body = marker(
+def parse_marker(key: ExportKey = BILLED, blobs: list[MarkerBlob] = BLOBS) -> dict[str, Any]:
+    body = build_completion_marker(
         key,
         version=VERSION,
         source={"manifest_id": "m", "schema_version": "2", "partner_tenant_id": "t"},
-        asked={
+        request={
             "period": "current",
-            "asked_at": "2026-11-08T09:40:00Z",
+            "requested_at": "2026-11-08T09:40:00Z",
             "operation_id": "o",
             "request_ids": ["r"],
         },
         run={"run_id": "run-1", "app_version": "0.1.0"},
         proof="content",
-        blobs=facts,
+        blobs=blobs,
     )
     assert body.endswith(b"}\n")
     return dict(json.loads(body))
 
 
-def pointed(key: ExportKey, month: BillingMonth | None = None) -> dict[str, Any]:
-    body = latest(
+def parse_latest(key: ExportKey, month: BillingMonth | None = None) -> dict[str, Any]:
+    body = build_latest(
         key, billing_month=month, version=VERSION, totals={"blobs": 2, "bytes": 30, "rows": 3}
     )
-    assert body.count(b"\n") == 1 and body.endswith(
-        b"\n"
-    )  # one line: readers take it as one row of JSON lines
+    assert body.count(b"\n") == 1 and body.endswith(b"\n")
     return dict(json.loads(body))
 
 
-def test_the_marker_has_every_member() -> None:
-    document = marked()
+def test_completion_marker_contains_every_member() -> None:
+    document = parse_marker()
     assert {
         "format",
         "key",
@@ -74,7 +79,7 @@ def test_the_marker_has_every_member() -> None:
         "schema_version",
         "partner_tenant_id",
         "manifest_id",
-        "asked",
+        "request",
         "run_id",
         "app_version",
         "proof",
@@ -84,7 +89,7 @@ def test_the_marker_has_every_member() -> None:
         "invoice",
     } == set(document)
     assert document["format"] == FORMAT == 1
-    assert set(document["asked"]) == {"period", "asked_at", "operation_id", "request_ids"}
+    assert set(document["request"]) == {"period", "requested_at", "operation_id", "request_ids"}
     assert document["totals"] == {"blobs": 2, "bytes": 30, "rows": 3} and document["columns"] == [
         "A",
         "B",
@@ -104,10 +109,10 @@ def test_the_marker_has_every_member() -> None:
     }
 
 
-def test_latest_has_every_member() -> None:
+def test_latest_contains_every_member() -> None:
     billed, unbilled = (
-        pointed(BILLED, BillingMonth(2026, 10)),
-        pointed(UNBILLED, BillingMonth(2026, 11)),
+        parse_latest(BILLED, BillingMonth(2026, 10)),
+        parse_latest(UNBILLED, BillingMonth(2026, 11)),
     )
     common = {
         "format",
@@ -131,22 +136,22 @@ def test_latest_has_every_member() -> None:
     assert (billed["blobs"], billed["bytes"], billed["rows"]) == (2, 30, 3)
 
 
-def test_a_month_that_is_not_known_is_left_out() -> None:
-    assert "billing_month" not in pointed(BILLED)
+def test_latest_omits_an_unknown_billing_month() -> None:
+    assert "billing_month" not in parse_latest(BILLED)
 
 
-def test_the_month_of_an_unbilled_key_is_that_of_the_key() -> None:
-    assert pointed(UNBILLED, None)["billing_month"] == "2026-11"
+def test_latest_of_an_unbilled_key_uses_the_month_of_the_key() -> None:
+    assert parse_latest(UNBILLED, None)["billing_month"] == "2026-11"
 
 
-def test_key_members_are_the_words_of_paths_and_api() -> None:
-    assert key_members(BILLED) == {
+def test_get_key_members_returns_the_names_of_paths_and_api() -> None:
+    assert get_key_members(BILLED) == {
         "key": "billed_usage/G016907411/full",
         "dataset": "billed_usage",
         "invoice_id": "G016907411",
         "attribute_set": "full",
     }
-    assert key_members(UNBILLED) == {
+    assert get_key_members(UNBILLED) == {
         "key": "unbilled_usage/2026-11/USD/basic",
         "dataset": "unbilled_usage",
         "billing_month": "2026-11",
@@ -155,15 +160,15 @@ def test_key_members_are_the_words_of_paths_and_api() -> None:
     }
 
 
-def test_texts_are_utf_8_and_not_escaped() -> None:
-    assert "é".encode() in latest(BILLED, billing_month=None, version=VERSION, totals={})
+def test_latest_is_unescaped_utf_8() -> None:
+    assert "é".encode() in build_latest(BILLED, billing_month=None, version=VERSION, totals={})
 
 
-def test_no_blobs_at_all() -> None:
-    assert marked(facts=[])["totals"] == {"blobs": 0, "bytes": 0, "rows": 0}
+def test_completion_marker_without_blobs_has_zero_totals() -> None:
+    assert parse_marker(blobs=[])["totals"] == {"blobs": 0, "bytes": 0, "rows": 0}
 
 
-def told(created: str, seen: str, version: str = "v") -> dict[str, str]:
+def latest_of(created: str, seen: str, version: str = "v") -> dict[str, str]:
     return {"created_at": created, "first_seen": seen, "version": version}
 
 
@@ -171,53 +176,57 @@ def told(created: str, seen: str, version: str = "v") -> dict[str, str]:
     ("ours", "theirs", "newer"),
     [
         (
-            told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"),
-            told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"),
+            latest_of("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"),
+            latest_of("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"),
             False,
         ),
         (
-            told("2026-11-08T09:37:01Z", "2026-11-01T00:00:00Z"),
-            told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"),
+            latest_of("2026-11-08T09:37:01Z", "2026-11-01T00:00:00Z"),
+            latest_of("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"),
             True,
         ),
         (
-            told("2026-11-08T09:37:00Z", "2026-11-09T00:00:00Z"),
-            told("2026-11-08T09:37:01Z", "2026-11-08T10:00:00Z"),
+            latest_of("2026-11-08T09:37:00Z", "2026-11-09T00:00:00Z"),
+            latest_of("2026-11-08T09:37:01Z", "2026-11-08T10:00:00Z"),
             False,
         ),
         (
-            told("2026-11-08T09:37:00Z", "2026-11-08T10:00:01Z"),
-            told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"),
+            latest_of("2026-11-08T09:37:00Z", "2026-11-08T10:00:01Z"),
+            latest_of("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"),
             True,
         ),
         (
-            told("2026-11-08T09:37:00.5Z", "2026-11-08T10:00:00Z"),
-            told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"),
+            latest_of("2026-11-08T09:37:00.5Z", "2026-11-08T10:00:00Z"),
+            latest_of("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"),
             True,
         ),
         (
-            told("2026-11-08T10:37:00+01:00", "2026-11-08T10:00:00Z"),
-            told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"),
+            latest_of("2026-11-08T10:37:00+01:00", "2026-11-08T10:00:00Z"),
+            latest_of("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z"),
             False,
         ),
         (
-            told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z", "w"),
-            told("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z", "v"),
+            latest_of("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z", "w"),
+            latest_of("2026-11-08T09:37:00Z", "2026-11-08T10:00:00Z", "v"),
             True,
         ),
     ],
 )
-def test_which_is_newer(ours: dict[str, str], theirs: dict[str, str], newer: bool) -> None:
+def test_is_newer_compares_creation_then_first_observation(
+    ours: dict[str, str], theirs: dict[str, str], newer: bool
+) -> None:
     assert is_newer(ours, theirs) is newer
     assert not (is_newer(ours, theirs) and is_newer(theirs, ours))
 
 
 times = st.sampled_from(["2026-11-08T09:37:00Z", "2026-11-08T09:37:00.5Z", "2026-11-09T09:37:00Z"])
-documents = st.builds(told, times, times, st.sampled_from("ab"))
+documents = st.builds(latest_of, times, times, st.sampled_from("ab"))
 
 
 @given(documents, documents, documents)
-def test_newer_is_an_order(one: dict[str, str], two: dict[str, str], three: dict[str, str]) -> None:
+def test_is_newer_is_a_strict_order(
+    one: dict[str, str], two: dict[str, str], three: dict[str, str]
+) -> None:
     assert is_newer(one, two) + is_newer(two, one) == (one != two)
     if is_newer(one, two) and is_newer(two, three):
         assert is_newer(one, three)

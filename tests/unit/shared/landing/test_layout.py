@@ -1,4 +1,4 @@
-"""Where things lie: one place for each key, nothing that a reader could take for something else."""
+"""The paths in the landing container."""
 
 import re
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ COLUMNS = {
 }
 
 
-def test_the_paths_are_the_documented_ones() -> None:
+def test_paths_match_the_documentation() -> None:
     data = "data/unbilled_usage/billing_month=2026-11/currency_code=USD/attribute_set=full"
     version = version_id(MOMENT, "WYjLro78HdMg6vUWR")
     assert version == "20261108T093700Z-2808d6a5"
@@ -54,16 +54,16 @@ def test_the_paths_are_the_documented_ones() -> None:
 
 
 @given(export_keys, export_keys)
-def test_different_keys_lie_in_different_places(one: ExportKey, other: ExportKey) -> None:
+def test_key_path_is_unique_without_case(one: ExportKey, other: ExportKey) -> None:
     if one != other:
         assert key_path(one) != key_path(other) and key_path(one).lower() != key_path(other).lower()
         assert not key_path(one).startswith(key_path(other) + "/")
 
 
 @given(export_keys)
-def test_no_partition_word_is_a_column(key: ExportKey) -> None:
-    words = [segment.partition("=")[0] for segment in (*key_path(key).split("/")[1:], "version=x")]
-    assert len(words) == len(set(words)) and not {word.lower() for word in words} & COLUMNS
+def test_key_path_has_no_partition_named_like_a_column(key: ExportKey) -> None:
+    names = [segment.partition("=")[0] for segment in (*key_path(key).split("/")[1:], "version=x")]
+    assert len(names) == len(set(names)) and not {name.lower() for name in names} & COLUMNS
 
 
 @given(
@@ -72,7 +72,7 @@ def test_no_partition_word_is_a_column(key: ExportKey) -> None:
     st.text(st.characters(codec="utf-8"), max_size=20),
     st.integers(1, 20),
 )
-def test_a_path_is_short_plain_and_hidden_from_no_reader(
+def test_version_path_is_short_and_visible_to_readers(
     key: ExportKey, created: datetime, etag: str, n: int
 ) -> None:
     path = version_path(key, version_id(created, etag, n))
@@ -81,19 +81,19 @@ def test_a_path_is_short_plain_and_hidden_from_no_reader(
 
 
 @given(st.datetimes(timezones=st.just(UTC)), st.datetimes(timezones=st.just(UTC)))
-def test_versions_sort_by_the_age_of_the_data(one: datetime, other: datetime) -> None:
+def test_version_id_sorts_by_the_creation_of_the_data(one: datetime, other: datetime) -> None:
     one, other = one.replace(microsecond=0), other.replace(microsecond=0)
     if one != other:
         assert (version_id(one, "e") < version_id(other, "e")) == (one < other)
 
 
-def test_forced_versions_have_their_number() -> None:
+def test_version_id_of_a_forced_version_has_its_number() -> None:
     assert [
         version_id(MOMENT, "e", n).removeprefix(version_id(MOMENT, "e")) for n in (1, 2, 3)
     ] == ["", "-2", "-3"]
 
 
 @pytest.mark.parametrize("key", [KEY, BILLED])
-def test_plans_lie_outside_of_the_data(key: ExportKey) -> None:
+def test_plans_and_latest_are_outside_of_the_data(key: ExportKey) -> None:
     assert not names_path(run_id(key, MOMENT), 1).startswith(("data/", "catalogue/"))
     assert not latest_path(key).startswith("data/")
