@@ -34,7 +34,7 @@ def find(option: str | None, environment: Mapping[str, str], folder: Path) -> Ad
         if (above / LOCAL).is_file():
             return Address(checked((above / LOCAL).read_text(encoding="utf-8").strip()))
     raise WrongUsage(
-        "Nobody said where the app is.",
+        "No app URL configured.",
         f"Set {URL} (and {KEY}), give --url, or start a local stack with `make run`.",
     )
 
@@ -49,17 +49,18 @@ def checked(text: str) -> str:
         url = httpx.URL("")
     if url.scheme not in ("http", "https") or not url.host:
         raise WrongUsage(
-            "The address is not one of http or https.", "Give it as https://APP.azurewebsites.net."
+            "The URL does not start with http:// or https://.",
+            "Use a URL such as https://APP.azurewebsites.net.",
         )
     if url.query or url.userinfo or url.fragment:
         raise WrongUsage(
-            "The address holds more than a host and a path.",
-            f"Leave the key out of it, and put it into {KEY}.",
+            "The URL contains more than a host and a path.",
+            f"Remove the key from the URL and set {KEY} instead.",
         )
     if url.scheme == "http" and not is_this_machine(url.host):
         raise WrongUsage(
-            "Plain http is for this machine only.",
-            "Use https: the key would be readable on the way.",
+            "HTTP without TLS is allowed only for the local machine.",
+            "Use https, because http would send the key unencrypted.",
         )
     return str(url).rstrip("/").removesuffix("/api")
 

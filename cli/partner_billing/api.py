@@ -50,7 +50,7 @@ class Api:
             )
         except UnicodeEncodeError:
             raise Refused(
-                f"{KEY} holds characters that no key has.",
+                f"{KEY} contains characters that are not allowed in a key.",
                 f"Set {KEY} to a function key of the app.",
             ) from None
 
@@ -66,7 +66,7 @@ class Api:
         self._http.close()
         if kind is KeyboardInterrupt:
             raise Interrupted(
-                "Interrupted; what was started goes on.", "Follow it with `partner-billing watch`."
+                "Interrupted. The run continues.", "To follow it, run `partner-billing watch`."
             ) from None
 
     def get(self, path: str, **query: str | int | None) -> Answer:
@@ -84,7 +84,7 @@ class Api:
                 for chunk in response.iter_bytes():
                     content += chunk
                     if len(content) > LARGEST:
-                        raise strange("It answered more than this program reads.")
+                        raise strange("The response is too large.")
         except (httpx.HTTPError, OSError) as error:
             failure = unreached(error)
         else:
@@ -110,11 +110,11 @@ def failure_of(status: int, problem: dict[str, Any] | None) -> Failure:
             )
         if status >= 500:
             return Unreachable(
-                "The app cannot answer just now.",
-                "Ask again; if it lasts, look at its log.",
+                "The app is temporarily unavailable.",
+                "Try again. If the error persists, check the logs of the app.",
                 http_status=status,
             )
-        return strange(f"It answered with status {status}.")
+        return strange(f"The response has status {status}.")
     members = {name: value for name, value in problem.items() if name not in PROBLEM}
     kind = Unreachable if status >= 500 else UnknownId if status == 404 else Refused
     return kind(
@@ -129,7 +129,7 @@ def failure_of(status: int, problem: dict[str, Any] | None) -> Failure:
 def strange(what: str) -> Unreachable:
     return Unreachable(
         f"This is not the API of Partner Billing Export. {what}",
-        "Check the address: it is the app's, without a path.",
+        "Check the URL: it must be the URL of the app without a path.",
     )
 
 
@@ -137,17 +137,17 @@ def unreached(error: Exception) -> Unreachable:
     """In our words: those of the library name the request."""
     if isinstance(error, httpx.TimeoutException):
         return Unreachable(
-            "The app did not answer in time.",
-            "Ask again; an app that has slept needs a while to wake up.",
+            "The app did not respond in time.",
+            "Try again. A cold start of the app can take a while.",
         )
     if isinstance(error, httpx.ConnectError):
         return Unreachable(
-            "Nobody answers at the app's address.",
-            "Check the address and the network; a local stack is started by `make run`.",
+            "Could not connect to the app.",
+            "Check the URL and the network. To start a local stack, run `make run`.",
         )
     return Unreachable(
-        "The connection to the app broke off.",
-        "Ask again: starting the same export twice starts it once.",
+        "The connection to the app was closed.",
+        "Try again. Starting the same export twice has no additional effect.",
     )
 
 

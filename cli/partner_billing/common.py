@@ -116,7 +116,7 @@ def told(console: Console, end: dict[str, Any]) -> None:
 def goes_on(found: Answer) -> None:
     if found.body.get("continuation"):
         terminal().print(
-            f"There are more: --continuation {found.body['continuation']}",
+            f"More results: --continuation {found.body['continuation']}",
             highlight=False,
             markup=False,
             soft_wrap=True,

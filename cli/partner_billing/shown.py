@@ -99,7 +99,7 @@ def catalogue(console: Console, entries: Sequence[Mapping[str, Any]]) -> None:
             text(entry.get("finality")),
             text(tie_out(entry.get("tie_out"))),
         )
-    console.print(table if entries else "Nothing is landed, or nothing of what was asked for.")
+    console.print(table if entries else "No matching exports have landed.")
 
 
 def money(text: str) -> str:

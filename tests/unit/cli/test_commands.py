@@ -292,14 +292,14 @@ REFUSALS = [
     (problem(500, "internal"), 3, "internal"),
     (answer(401), 4, "PARTNER_BILLING_KEY"),
     (answer(403), 4, "PARTNER_BILLING_KEY"),
-    (answer(502), 3, "cannot answer"),
+    (answer(502), 3, "temporarily unavailable"),
     (answer(404, kind="text/html"), 3, "not the API"),
     (answer(200, [1]), 3, "not the API"),
     (answer(200, None, "application/json"), 3, "not the API"),
     (answer(302, Location="https://elsewhere.example/"), 3, "not the API"),
-    (httpx.ConnectError("SENTINEL"), 3, "Nobody answers"),
+    (httpx.ConnectError("SENTINEL"), 3, "Could not connect"),
     (httpx.ReadTimeout("SENTINEL"), 3, "in time"),
-    (httpx.RemoteProtocolError("SENTINEL"), 3, "broke off"),
+    (httpx.RemoteProtocolError("SENTINEL"), 3, "was closed"),
 ]
 
 
