@@ -10,12 +10,12 @@ extension microsoftGraphV1
 @maxLength(36)
 param identityPrincipalId string
 
-@description('Optional. What the administrators of the partner tenant see. Default: Partner Billing Export.')
+@description('Optional. Display name for the administrators of the partner tenant. Default: Partner Billing Export.')
 @minLength(1)
 @maxLength(120)
 param displayName string = 'Partner Billing Export'
 
-@description('Optional. What makes the app the same one at the next deployment. Default: partner-billing-export.')
+@description('Optional. Unique name that identifies the app in later deployments. Default: partner-billing-export.')
 @minLength(1)
 @maxLength(120)
 param uniqueName string = 'partner-billing-export'
@@ -41,5 +41,5 @@ resource principal 'Microsoft.Graph/servicePrincipals@v1.0' = {
 
 // Outputs
 
-@description('Client ID of the app: PARTNER_APP_CLIENT_ID, and what the partner tenant takes in.')
+@description('Client ID of the app: the value of PARTNER_APP_CLIENT_ID, which is added to the partner tenant.')
 output clientId string = app.appId

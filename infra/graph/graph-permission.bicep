@@ -5,7 +5,7 @@ extension microsoftGraphV1
 
 // Parameters
 
-@description('Required. Object ID, in the partner tenant, of the service principal that asks for exports: the app\'s identity, or the app that stands for it.')
+@description('Required. Object ID, in the partner tenant, of the service principal that requests exports: the managed identity, or the federated app.')
 @minLength(36)
 @maxLength(36)
 param principalId string
@@ -29,5 +29,5 @@ resource grant 'Microsoft.Graph/appRoleAssignedTo@v1.0' = {
 
 // Outputs
 
-@description('ID of the grant, by which it can be taken away.')
+@description('ID of the grant, with which it can be removed.')
 output grantId string = grant.id

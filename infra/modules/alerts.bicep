@@ -9,66 +9,66 @@ param location string
 @description('Required. Tags of all resources.')
 param tags object
 
-@description('Required. Resource ID of the Log Analytics workspace that takes in the telemetry of the app.')
+@description('Required. Resource ID of the Log Analytics workspace that receives the telemetry of the app.')
 param logAnalyticsWorkspaceId string
 
-@description('Required. Name of the function app: events of another app in the same workspace are left out.')
+@description('Required. Name of the function app. Events of other apps in the workspace are excluded.')
 param functionAppName string
 
 @description('Required. Name of the action group.')
 @maxLength(260)
 param actionGroupName string
 
-@description('Optional. Addresses that get a mail of each alarm, its end included. Default: none, alarms are seen in the portal only.')
+@description('Optional. Email addresses that are notified when an alarm fires or resolves. Default: none; alarms are visible only in the portal.')
 param actionGroupEmails array = []
 
-@description('Optional. Whether the rules are at work. Default: true.')
+@description('Optional. Whether the rules are enabled. Default: true.')
 param enabled bool = true
 
-@description('Optional. Datasets that must not be silent: those that cycles ask for. Default: all four.')
+@description('Optional. Datasets that the alarm on silence monitors: those that cycles request. Default: all four.')
 param datasets array = ['billed_usage', 'unbilled_usage', 'billed_reconciliation', 'unbilled_reconciliation']
 
-@description('Optional. Hours without anything good of a dataset that are silence, 2 to 47. Default: 30, a daily schedule and six hours of grace.')
+@description('Optional. Hours without a successful run of a dataset after which the alarm fires, 2 to 47. Default: 30, for a daily schedule with a margin of six hours.')
 @minValue(2)
 @maxValue(47)
 param silenceHours int = 30
 
-@description('Optional. Hours within which the schedule and the doctor must have fired, 2 to 47. Default: 26, a daily schedule and two hours of grace.')
+@description('Optional. Hours within which the schedule and the daily preflight must have run, 2 to 47. Default: 26, for a daily schedule with a margin of two hours.')
 @minValue(2)
 @maxValue(47)
 param timerHours int = 26
 
-@description('Optional. Minutes within which what was asked for must have begun, 5 to 720. Default: 15.')
+@description('Optional. Minutes within which a requested run or cycle must have started, 5 to 720. Default: 15.')
 @minValue(5)
 @maxValue(720)
 param pendingMinutes int = 15
 
-@description('Optional. Hours before its deadline at which a run that has not ended is told of, 1 to 24. Default: 2.')
+@description('Optional. Hours before its deadline at which an active run is reported, 1 to 24. Default: 2.')
 @minValue(1)
 @maxValue(24)
 param deadlineHours int = 2
 
-@description('Optional. Percent of the planned copies of a run that may fail, 1 to 100. Default: 5.')
+@description('Optional. Percentage of the planned copies of a run that can fail, 1 to 100. Default: 5.')
 @minValue(1)
 @maxValue(100)
 param failedPercent int = 5
 
-@description('Optional. Planned copies below which a run is too small for that, 1 to 100000. Default: 20.')
+@description('Optional. Minimum number of planned copies of a run for this alarm, 1 to 100000. Default: 20.')
 @minValue(1)
 @maxValue(100000)
 param plannedLeast int = 20
 
-@description('Optional. Percent of the trailing mean below which rows or bytes are told of, 0 to 99. Default: 50.')
+@description('Optional. Percentage of the trailing mean below which rows or bytes are reported, 0 to 99. Default: 50.')
 @minValue(0)
 @maxValue(99)
 param lowPercent int = 50
 
-@description('Optional. Percent of the trailing mean above which rows or bytes are told of, 101 to 10000. Default: 300; a month that grows evenly stays below 200.')
+@description('Optional. Percentage of the trailing mean above which rows or bytes are reported, 101 to 10000. Default: 300; a month that grows evenly stays below 200.')
 @minValue(101)
 @maxValue(10000)
 param highPercent int = 300
 
-@description('Optional. Versions that a mean must be of before it counts, 1 to 7. Default: 3.')
+@description('Optional. Minimum number of versions in a trailing mean, 1 to 7. Default: 3.')
 @minValue(1)
 @maxValue(7)
 param comparedLeast int = 3
@@ -78,7 +78,7 @@ param comparedLeast int = 3
 var datasetNames = join(datasets, ',')
 var rules = loadJsonContent('../alerts/rules.json')
 
-// The first lines of a query are its thresholds with their defaults, so that it can be tried in the portal as it is.
+// The first lines of a query define its thresholds, so that it can run unchanged in the portal.
 var queries = {
   'run-failed': loadTextContent('../alerts/run-failed.kql')
   silence: replace(replace(loadTextContent('../alerts/silence.kql'), 'let silence_hours = 30;', 'let silence_hours = ${silenceHours};'), 'let datasets = \'billed_usage,unbilled_usage,billed_reconciliation,unbilled_reconciliation\';', 'let datasets = \'${datasetNames}\';')
@@ -107,7 +107,7 @@ resource actionGroup 'Microsoft.Insights/actionGroups@2023-01-01' = {
   }
 }
 
-// Two days is the most that a rule can look back, whatever its query says. A rule resolves itself, so one incident is one mail.
+// A rule evaluates at most two days of logs. It resolves automatically, so one incident sends one notification.
 resource alarms 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for rule in rules: {
   name: '${functionAppName}-${rule.name}'
   location: location

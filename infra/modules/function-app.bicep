@@ -26,24 +26,24 @@ param settings object
 @allowed([2048, 4096])
 param instanceMemoryMB int
 
-@description('Required. Instances at most; 40 is the least that the plan takes.')
+@description('Required. Maximum number of instances; the plan requires at least 40.')
 @minValue(40)
 @maxValue(1000)
 param maximumInstanceCount int
 
-@description('Required. Instances that are kept ready for orchestrations and activities.')
+@description('Required. Number of always-ready instances for orchestrations and activities.')
 @minValue(0)
 @maxValue(10)
 param alwaysReadyInstances int
 
-@description('Required. What happens to running instances when code or settings change.')
+@description('Required. How an update of code or settings replaces running instances.')
 @allowed(['Recreate', 'RollingUpdate'])
 param siteUpdateStrategy string
 
-@description('Required. Address ranges (CIDR) that may call the API; none means all, and each call needs its function key either way.')
+@description('Required. Address ranges (CIDR) that may call the API; an empty array allows all. Every call requires a function key.')
 param allowedAddresses array
 
-@description('Required. Resource ID of the subnet that the app goes out by; empty is the public network.')
+@description('Required. Resource ID of the subnet for outbound traffic of the app; an empty string means the public network.')
 param subnetId string
 
 @description('Required. Resource ID of the Log Analytics workspace for metrics.')
@@ -133,5 +133,5 @@ resource metrics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
 @description('Name of the function app, to deploy to.')
 output name string = app.name
 
-@description('Address of the API, without a slash at its end.')
+@description('Base URL of the API, without a trailing slash.')
 output uri string = 'https://${app.properties.defaultHostName}'

@@ -13,11 +13,11 @@ param name string
 @maxLength(63)
 param packageContainer string
 
-@description('Required. Whether the account answers outside the private network.')
+@description('Required. Whether the account is reachable from outside the private network.')
 @allowed(['Enabled', 'Disabled'])
 param publicNetworkAccess string
 
-@description('Required. From which accounts storage may copy by itself; empty is any, AAD those of this tenant, PrivateLink those of this network.')
+@description('Required. Permitted scope for copy operations; empty: unrestricted, AAD: accounts of this tenant, PrivateLink: accounts of this network.')
 @allowed(['', 'AAD', 'PrivateLink'])
 param copyScope string
 

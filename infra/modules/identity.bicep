@@ -24,11 +24,11 @@ resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' 
 
 // Outputs
 
-@description('Resource ID of the identity, by which the function app is given it.')
+@description('Resource ID of the identity, for the function app.')
 output id string = identity.id
 
-@description('Client ID of the identity: the app asks for tokens by it.')
+@description('Client ID of the identity, with which the app requests tokens.')
 output clientId string = identity.properties.clientId
 
-@description('Object ID of the identity: roles and the Graph permission are granted to it.')
+@description('Object ID of the identity, for role assignments and the Graph permission.')
 output principalId string = identity.properties.principalId

@@ -13,12 +13,12 @@ param accountName string
 @maxLength(63)
 param containerName string
 
-@description('Required. What the names of the ledger\'s tables begin with.')
+@description('Required. Prefix of the names of the ledger tables.')
 @minLength(1)
 @maxLength(50)
 param tablePrefix string
 
-@description('Required. Where the identity may write tables: in the whole account, or in the ledger\'s tables alone.')
+@description('Required. Scope of the table role of the identity: the account, or only the tables of the ledger.')
 @allowed(['account', 'tables'])
 param ledgerRoleScope string
 
@@ -63,7 +63,7 @@ resource tables 'Microsoft.Storage/storageAccounts/tableServices/tables@2023-05-
   name: '${tablePrefix}${tableName}'
 }]
 
-// This container and no other.
+// The role applies to this container only.
 resource writesBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(container.id, principalId, blobDataContributor)
   scope: container
@@ -84,7 +84,7 @@ resource writesAllTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = 
   }
 }
 
-// These tables and no others. A role on a table does not cover making it: that is why they are made here.
+// The roles apply to these tables only. A role on a table does not allow its creation, so the template creates the tables.
 resource writesTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for (tableName, i) in tablesWithRole: {
   name: guid(tables[i].id, principalId, tableDataContributor)
   scope: tables[i]
@@ -107,10 +107,10 @@ resource readsBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for 
 
 // Outputs
 
-@description('Address of the account\'s blob service, which the app lands in.')
+@description('URL of the blob service of the account.')
 output blobServiceUri string = account.properties.primaryEndpoints.blob
 
-@description('Address of the account\'s table service, where the ledger is.')
+@description('URL of the table service of the account.')
 output tableServiceUri string = account.properties.primaryEndpoints.table
 
 @description('Resource ID of the account, for private endpoints.')

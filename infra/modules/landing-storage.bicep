@@ -12,10 +12,10 @@ param name string
 @allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS'])
 param sku string
 
-@description('Required. Whether folders are real (Fabric, Spark, access lists); false turns on blob versioning instead: an account cannot have both.')
+@description('Required. Whether the account has a hierarchical namespace (for Fabric, Spark and access control lists); false enables blob versioning instead, because Azure does not support both.')
 param hierarchicalNamespace bool
 
-@description('Required. Days for which deleted blobs and containers can be had back.')
+@description('Required. Days for which deleted blobs and containers can be restored.')
 @minValue(1)
 @maxValue(365)
 param softDeleteDays int
@@ -29,19 +29,19 @@ param containerName string
 @maxLength(250)
 param prefix string
 
-@description('Required. Days after which billed versions move to the cool tier; 0 leaves them hot.')
+@description('Required. Days after which billed versions move to the cool tier; 0 disables the rule.')
 @minValue(0)
 @maxValue(3650)
 param coolAfterDays int
 
-@description('Required. Whether reads of landed data are written to the workspace too, not only writes and deletions.')
+@description('Required. Whether reads of landed data are logged in addition to writes and deletions.')
 param auditReads bool
 
-@description('Required. Whether the account answers outside the private network.')
+@description('Required. Whether the account is reachable from outside the private network.')
 @allowed(['Enabled', 'Disabled'])
 param publicNetworkAccess string
 
-@description('Required. From which accounts storage may copy by itself; empty is any, AAD those of this tenant, PrivateLink those of this network.')
+@description('Required. Permitted scope for copy operations; empty: unrestricted, AAD: accounts of this tenant, PrivateLink: accounts of this network.')
 @allowed(['', 'AAD', 'PrivateLink'])
 param copyScope string
 
@@ -65,7 +65,7 @@ var audited = auditReads ? concat(changes, [{ category: 'StorageRead', enabled: 
 
 // Resources
 
-// Microsoft's billing storage is in another tenant: with a copy scope, storage refuses to fetch from it, and the app streams.
+// Microsoft's billing storage is in another tenant: a copy scope prevents server-side copies from it, and the app streams.
 resource account 'Microsoft.Storage/storageAccounts@2023-05-01' = {
   name: name
   location: location
@@ -105,7 +105,7 @@ resource tables 'Microsoft.Storage/storageAccounts/tableServices@2023-05-01' = {
   name: 'default'
 }
 
-// Unbilled versions are left out: retention removes them within days, and the cool tier charges for 30 at least.
+// Unbilled versions are excluded: retention removes them within days, and the cool tier charges for at least 30 days.
 resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2023-05-01' = if (coolAfterDays > 0) {
   parent: account
   name: 'default'

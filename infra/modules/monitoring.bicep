@@ -7,15 +7,15 @@ metadata description = 'Application Insights, to which only Entra identities may
 @maxLength(260)
 param applicationInsightsName string
 
-@description('Required. Name of the Log Analytics workspace, where one is made.')
+@description('Required. Name of a new Log Analytics workspace.')
 @minLength(4)
 @maxLength(63)
 param workspaceName string
 
-@description('Required. Resource ID of an existing workspace; empty makes one.')
+@description('Required. Resource ID of an existing workspace; an empty string creates one.')
 param existingWorkspaceId string
 
-@description('Required. Days for which the workspace keeps what it takes in, where one is made.')
+@description('Required. Retention of a new workspace in days.')
 @minValue(30)
 @maxValue(730)
 param retentionDays int
@@ -63,5 +63,5 @@ output workspaceId string = empty(existingWorkspaceId) ? workspace.id : existing
 @description('Name of Application Insights, for the role assignment.')
 output applicationInsightsName string = applicationInsights.name
 
-@description('Where telemetry goes. Not a secret here: without an Entra identity nothing is taken in.')
+@description('Connection string of Application Insights. It is not a secret, because ingestion requires an Entra identity.')
 output connectionString string = applicationInsights.properties.ConnectionString

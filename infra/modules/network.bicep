@@ -88,7 +88,7 @@ resource network 'Microsoft.Network/virtualNetworks@2024-05-01' = {
 @description('Resource ID of the network, for links of private DNS zones.')
 output networkId string = network.id
 
-@description('Resource ID of the subnet that the app goes out by.')
+@description('Resource ID of the subnet for outbound traffic of the app.')
 output appSubnetId string = '${network.id}/subnets/${appSubnet}'
 
 @description('Resource ID of the subnet of the private endpoints.')

@@ -3,7 +3,7 @@ metadata description = 'The ways into both storage accounts from the network, an
 
 // Parameters
 
-@description('Required. What the names of the endpoints begin with.')
+@description('Required. Prefix of the names of the endpoints.')
 @maxLength(40)
 param namePrefix string
 
@@ -13,7 +13,7 @@ param subnetId string
 @description('Required. Resource ID of the network that new DNS zones are linked to; not used with existing zones.')
 param networkId string
 
-@description('Required. Resource ID of the resource group that holds the private DNS zones; empty makes zones.')
+@description('Required. Resource ID of the resource group that contains the private DNS zones; an empty string creates zones.')
 param existingDnsZoneGroupId string
 
 @description('Required. Resource ID of the host\'s storage account.')
@@ -22,7 +22,7 @@ param hostAccountId string
 @description('Required. Resource ID of the landing account.')
 param landingAccountId string
 
-@description('Required. Services of the landing account that get an endpoint: blob and table for the app, dfs for readers of folders; none where the account has endpoints already.')
+@description('Required. Services of the landing account that get an endpoint: blob and table for the app, dfs for readers of folders; an empty array if the account already has endpoints.')
 param landingServices array
 
 @description('Required. Region of the endpoints.')

@@ -16,7 +16,7 @@ param applicationInsightsName string
 
 // Variables
 
-// What the Functions host and Durable Functions need of their own account, as Microsoft documents it for identity-based connections.
+// Roles that the Functions host and Durable Functions require for identity-based connections.
 var hostRoles = {
   blobDataOwner: 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'
   queueDataContributor: '974c5e8b-45b9-4653-ba55-5f855dd0fb88'

@@ -9,13 +9,13 @@ param location string
 @description('Required. Tags of the workbook.')
 param tags object
 
-@description('Required. Resource ID of the Log Analytics workspace that takes in the telemetry of the app.')
+@description('Required. Resource ID of the Log Analytics workspace that receives the telemetry of the app.')
 param logAnalyticsWorkspaceId string
 
-@description('Required. Name of the function app: events of another app in the same workspace are left out.')
+@description('Required. Name of the function app. Events of other apps in the workspace are excluded.')
 param functionAppName string
 
-@description('Required. Address of the app\'s API, which each run links to.')
+@description('Required. Base URL of the API, for the links of runs.')
 param functionAppUri string
 
 @description('Optional. Title of the workbook. Default: Partner billing exports.')
