@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
         isolated=None
         if options.in_process
         else Isolation(options.worker_memory, options.json_log, colour),
-        failed=signals.fail,
+        on_failure=signals.fail,
     )
     try:
         host.start()

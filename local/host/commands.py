@@ -58,7 +58,7 @@ class Commands:
             self.clock.now(),
             self._generation_of(instance_id),
         )
-        with self.traffic.passing():
+        with self.traffic.track():
             if (status := self.store.create(new)) is not None:
                 raise InstanceExistsError(
                     f"An Orchestration instance with the status {status} already exists."
@@ -80,7 +80,7 @@ class Commands:
         self, instance_id: str, event: Event, *, allowed: frozenset[str] = LIVE
     ) -> str | None:
         """The instance's status when the event was offered; None: no such instance."""
-        with self.traffic.passing():
+        with self.traffic.track():
             status = self.store.post(instance_id, event, allowed=allowed)
             if status in allowed:
                 self.engine.notify(instance_id)
@@ -116,7 +116,7 @@ class Commands:
 
     def purge(self, chosen: Filter) -> int:
         """Deletes finished instances; children stay. Returns how many."""
-        finished = [instance for instance in self.store.instances(chosen) if not instance.live]
+        finished = [instance for instance in self.store.instances(chosen) if not instance.is_live]
         for instance in finished:
             self.purge_one(instance.instance_id)
         return len(finished)
@@ -132,7 +132,7 @@ class Commands:
         As in the engine, failed tasks and their scheduling become generic events, failed children are rewound
         themselves, and an instance that used a retry ends as non-deterministic: its timers stay.
         """
-        with self.traffic.passing():
+        with self.traffic.track():
             for instance_id in self._rewind(instance, reason):
                 self.engine.forget(instance_id)
                 self.engine.notify(instance_id)

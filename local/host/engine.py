@@ -24,7 +24,7 @@ from .clock import Clock, SystemClock
 from .episode import Identity, run_episode, version_mismatch
 from .functions import FunctionIndex
 from .history import Event
-from .records import Instance, Step, Written
+from .records import CommitResult, Instance, Step
 from .schedules import Schedules
 from .steps import StepPlanner, describe
 from .store import Store, StoreClosedError
@@ -175,7 +175,7 @@ class Engine:
                 drained = not self._running and not self._activities.under_way
             if drained:
                 break
-            if not self._traffic.wait_beyond(version, max(0.0, deadline - time.monotonic())):
+            if not self._traffic.wait_for_change(version, max(0.0, deadline - time.monotonic())):
                 drain = False
         self._episodes.shutdown(wait=drain, cancel_futures=True)
         return drain
@@ -269,13 +269,13 @@ class Engine:
     # -- episodes -------------------------------------------------------------
 
     def _run_step(self, instance_id: str) -> None:
-        written = Written()
+        written = CommitResult()
         try:
             written = self._step(instance_id)
         except StoreClosedError:
             return
         except WorkerLostError:
-            written = Written(ready=[] if self._stopping else [instance_id])
+            written = CommitResult(ready=[] if self._stopping else [instance_id])
         except (
             BaseException
         ):  # also SystemExit, raised by an orchestrator: nobody else would hear of it
@@ -294,7 +294,7 @@ class Engine:
                 )
             self._wake_up()
 
-    def _step(self, instance_id: str) -> Written:
+    def _step(self, instance_id: str) -> CommitResult:
         instance = self._store.instance(instance_id)
         now = self._clock.now()
         messages = self._store.messages(instance_id, to_micros(now))
@@ -302,12 +302,12 @@ class Engine:
             message
             for message in messages
             if instance is not None
-            and instance.live
+            and instance.is_live
             and message.execution_id in (None, instance.execution_id)
         ]
         if instance is None or not mine:
             self._store.delete_messages([message.id for message in messages])
-            return Written()
+            return CommitResult()
         if not self._versions.accepts(instance.version) and self._versions.failure == "Reject":
             self._rejected.add(instance_id)
             log.warning(
@@ -317,7 +317,7 @@ class Engine:
                 instance.version,
                 self._versions.current,
             )
-            return Written()
+            return CommitResult()
         past, started_at = self._past_of(instance), time.monotonic()
         fresh = [history.orchestrator_started(now), *(message.event for message in mine)]
         who = Identity(

@@ -45,12 +45,12 @@ class Front:
         ]
 
     @staticmethod
-    def largest_body(path: str) -> int | None:
+    def max_body_bytes(path: str) -> int | None:
         """In bytes; None: as large as it likes."""
         return None if path.lower().startswith((f"{WEBHOOKS}/", f"{RPC}/")) else MAX_TRIGGER_BODY
 
     async def handle(self, request: HostRequest) -> HostResponse:
-        with self._traffic.passing():
+        with self._traffic.track():
             try:
                 return await self._answer(request)
             except StoreClosedError:
@@ -74,7 +74,7 @@ class Front:
             case "POST", ["admin", "functions", name]:
                 if self._functions.find(name) is None:
                     return HostResponse(404)
-                if self._schedules.fire_by_hand(name) is None:
+                if self._schedules.fire_now(name) is None:
                     return json_response(
                         400,
                         {

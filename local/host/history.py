@@ -190,11 +190,11 @@ def generic_event(at: datetime, data: str | None) -> Event:
     return _event(EventType.GENERIC_EVENT, at, {"Data": data})
 
 
-def consumed(event: Event) -> Event:
+def mark_played(event: Event) -> Event:
     """The event as later episodes see it."""
     return {**event, "IsPlayed": event["EventType"] not in NEVER_PLAYED}
 
 
-def carried_over(event: Event) -> Event:
+def mark_carried_over(event: Event) -> Event:
     """An event that continue_as_new hands to the next generation counts as played there."""
     return {**event, "IsPlayed": True}

@@ -27,7 +27,7 @@ def request_datum(request: HostRequest, parameters: dict[str, str]) -> Datum:
     )
 
 
-def response_of(function: AppFunction) -> Callable[[Any], HostResponse]:
+def response_encoder(function: AppFunction) -> Callable[[Any], HostResponse]:
     def encode(result: Any) -> HostResponse:
         if not function.returns_http:
             if result is None:
@@ -39,12 +39,14 @@ def response_of(function: AppFunction) -> Callable[[Any], HostResponse]:
             raise TypeError(
                 'unable to encode outgoing TypedData: unsupported type "http" for Python type "NoneType"'
             )
-        return answer_of(func.get_binding_registry().get("http").encode(result, expected_type=None))
+        return response_from_datum(
+            func.get_binding_registry().get("http").encode(result, expected_type=None)
+        )
 
     return encode
 
 
-def answer_of(encoded: Datum) -> HostResponse:
+def response_from_datum(encoded: Datum) -> HostResponse:
     if encoded.type == "string":
         return HostResponse(
             200, (("Content-Type", "text/plain; charset=utf-8"),), encoded.value.encode()

@@ -17,7 +17,7 @@ class HostRequest:
     origin: str = "http://localhost"  # scheme and host as the caller wrote them
 
     @classmethod
-    def of(
+    def from_target(
         cls, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes, origin: str
     ) -> "HostRequest":
         parts = urlsplit(target)

@@ -19,7 +19,7 @@ import azure.functions as func
 from azure.functions.meta import Datum
 
 from .functions import AppFunction
-from .http_calls import request_datum, response_of
+from .http_calls import request_datum, response_encoder
 from .http_messages import HostRequest, HostResponse
 from .user_loop import UserLoop
 
@@ -147,7 +147,7 @@ class Invoker:
         return self.invoke(
             function,
             lambda: converter("httpTrigger").decode(datum, trigger_metadata=None),
-            response_of(function),
+            response_encoder(function),
         )
 
     def orchestrator(self, function: AppFunction, context: str) -> str:

@@ -22,7 +22,7 @@ class Isolation:
         root: Path,
         options: HostOptions,
         client_binding: Callable[[], str],
-        gone_for_good: Callable[[str], None],
+        on_unrecoverable: Callable[[str], None],
     ) -> Worker:
         said = WorkerOptions(
             str(root), options.route_prefix, self.json_log, self.colour, self.memory_mb
@@ -31,5 +31,5 @@ class Isolation:
             said,
             timeout=options.function_timeout,
             client_binding=client_binding,
-            gone_for_good=gone_for_good,
+            on_unrecoverable=on_unrecoverable,
         )

@@ -79,7 +79,7 @@ class LocalHost:
         timers: bool = True,
         serial: bool = False,
         isolated: Isolation | None = None,
-        failed: Callable[[str], None] | None = None,
+        on_failure: Callable[[str], None] | None = None,
     ) -> None:
         self._app, self._state_path = app, Path(state_dir) if state_dir is not None else None
         self.clock: Clock = clock or SystemClock()
@@ -90,7 +90,7 @@ class LocalHost:
             timers,
         )
         self._settings, self._host_json, self._serial = dict(settings or {}), host_json, serial
-        self._isolated, self._tell_failed = isolated, failed
+        self._isolated, self._on_failure = isolated, on_failure
         self.failure: str | None = None
         self._exits = ExitStack()
         self._stop_lock = threading.Lock()
@@ -197,8 +197,8 @@ class LocalHost:
     def _fail(self, reason: str) -> None:
         self.failure = reason
         log.error("%s", reason)
-        if self._tell_failed is not None:
-            self._tell_failed(reason)
+        if self._on_failure is not None:
+            self._on_failure(reason)
         self._traffic.changed()
 
     def _index(self, root: Path | None, route_prefix: str) -> FunctionIndex:
@@ -340,12 +340,12 @@ class LocalHost:
             body = _json_bytes(json)
             all_headers.setdefault("Content-Type", "application/json")
         origin = self.base_url if self._server.port else "http://localhost"
-        request = HostRequest.of(method, path, tuple(all_headers.items()), body, origin)
+        request = HostRequest.from_target(method, path, tuple(all_headers.items()), body, origin)
         return self._server.submit(self._front.handle(request)).result(REQUEST_TIMEOUT_SECONDS)
 
     def fire_timer(self, name: str) -> None:
         """Runs a timer function now and waits for its end; FunctionFailedError if it raised."""
-        future = self._schedules.fire_by_hand(name)
+        future = self._schedules.fire_now(name)
         if future is None:
             raise LookupError(f"no timer trigger named {name}")
         if (error := future.exception(REQUEST_TIMEOUT_SECONDS)) is not None:
@@ -369,7 +369,7 @@ class LocalHost:
             instance = self._store.instance(instance_id)
             if instance is None:
                 raise LookupError(f"no instance {instance_id}")
-            return None if instance.live else status_body(instance)
+            return None if instance.is_live else status_body(instance)
 
         return self._waiting.until(
             ended, timeout_real_seconds, f"instance {instance_id} to end", within

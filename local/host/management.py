@@ -76,7 +76,7 @@ class Management:
         if (timeout := _number(request.query.get("timeout"))) is not None:
             await self._wait_for_end(instance_id, timeout)
             instance = self._store.instance(instance_id)
-            if instance is not None and not instance.live:
+            if instance is not None and not instance.is_live:
                 body = status_body(instance)
                 return json_response(
                     200, body["output"] if instance.status == "Completed" else body
@@ -101,7 +101,7 @@ class Management:
             body["historyEvents"] = history_events(
                 events, show_output=_true(query.get("showHistoryOutput"))
             )
-        if instance.live:
+        if instance.is_live:
             return json_response(202, body, ("Location", request.url), ("Retry-After", "5"))
         failed = instance.status == "Failed" and _true(
             query.get("returnInternalServerErrorOnFailure")
@@ -169,7 +169,7 @@ class Management:
         instance = self._store.instance(instance_id)
         if instance is None:
             return HostResponse(404)
-        if instance.live:
+        if instance.is_live:
             text = f"Cannot purge the orchestration instance {instance_id} because it is in the {instance.status} state."
             return _error(412, WENT_WRONG, ValueError(text), "System.InvalidOperationException")
         self._commands.purge_one(instance_id)

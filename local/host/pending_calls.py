@@ -59,7 +59,7 @@ class PendingCalls:
         with self._changed:
             return self._calls.pop(call_id, None)
 
-    def blame(self, call_id: int | None) -> None:
+    def set_exiting_call(self, call_id: int | None) -> None:
         """This call has asked for the end of the process."""
         with self._changed:
             if call_id is not None:
@@ -70,7 +70,7 @@ class PendingCalls:
             calls, self._calls = list(self._calls.values()), {}
         return calls
 
-    def lost(self, calls: list[Call], exit_text: str) -> None:
+    def fail_unanswered(self, calls: list[Call], exit_text: str) -> None:
         """The worker process has ended: fails what ended it; what did not may run again.
 
         Where nobody knows what ended it, a signal of the kernel for instance, all that acts fails, as in Azure.

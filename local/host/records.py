@@ -42,7 +42,7 @@ class Instance:
     parent: Parent | None = None
 
     @property
-    def live(self) -> bool:
+    def is_live(self) -> bool:
         return self.status in LIVE
 
 
@@ -107,7 +107,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Written:
+class CommitResult:
     """What the engine has to do after a transaction: activities to run, instances that have mail, the next timer to mind."""
 
     work: list[Work] = field(default_factory=list)

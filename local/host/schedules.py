@@ -165,7 +165,7 @@ class Schedules:
                 exc_info=error,
             )
 
-    def fire_by_hand(self, name: str) -> "Future[None] | None":
+    def fire_now(self, name: str) -> "Future[None] | None":
         """Runs a timer function now, beside its schedule; None if there is no such function."""
         for timer in self._timers:
             if timer.function.name.lower() == name.lower():

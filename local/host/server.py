@@ -91,10 +91,12 @@ def _handler(front: Front) -> Any:
             )
         headers = [(name, value) for name, value in request.headers.items()]
         try:
-            asked = HostRequest.of(request.method, request.raw_path, headers, b"", f"http://{host}")
+            asked = HostRequest.from_target(
+                request.method, request.raw_path, headers, b"", f"http://{host}"
+            )
         except ValueError:  # a target that is no URL
             return web.Response(status=400)
-        body = await _body(request, front.largest_body(asked.path))
+        body = await _body(request, front.max_body_bytes(asked.path))
         if body is None:
             return web.Response(status=413, headers={"Connection": "close"})
         return _web_response(await front.handle(replace(asked, body=body)))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UnsupportedAppError
-from .versions import FAILURES, STRATEGIES, VersionRule
+from .versions import FAILURE_STRATEGIES, MATCH_STRATEGIES, VersionRule
 
 log = logging.getLogger(__name__)
 DEFAULT_LIMIT = 20
@@ -95,8 +95,8 @@ def read_host_json(
         ),
         versions=VersionRule(
             str(durable.get("defaultVersion") or ""),
-            _choice(durable, "versionMatchStrategy", STRATEGIES),
-            _choice(durable, "versionFailureStrategy", FAILURES),
+            _choice(durable, "versionMatchStrategy", MATCH_STRATEGIES),
+            _choice(durable, "versionFailureStrategy", FAILURE_STRATEGIES),
         ),
         max_activities=_limit(durable, "maxConcurrentActivityFunctions"),
         max_orchestrators=_limit(durable, "maxConcurrentOrchestratorFunctions"),

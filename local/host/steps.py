@@ -41,7 +41,7 @@ class StepPlanner:
         )
         if outcome.status == "ContinuedAsNew":
             return self._continued(step, [*past, *fresh], outcome, now)
-        step.appended.extend(history.consumed(event) for event in fresh)
+        step.appended.extend(history.mark_played(event) for event in fresh)
         for decision in outcome.decisions:
             match decision:
                 case ScheduleActivity():
@@ -74,7 +74,8 @@ class StepPlanner:
         )
         new = next_generation(step.instance, started["ParentInstance"], outcome.next_input, now)
         carried = [
-            Message(new.instance_id, None, history.carried_over(event)) for event in outcome.carried
+            Message(new.instance_id, None, history.mark_carried_over(event))
+            for event in outcome.carried
         ]
         return replace(step, continued=new, messages=carried)
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from .database import database_error_text, open_database
 from .history import Event
-from .records import LIVE, Filter, Instance, Message, NewInstance, Parent, Step, Work, Written
+from .records import LIVE, CommitResult, Filter, Instance, Message, NewInstance, Parent, Step, Work
 
 _INSTANCE = (
     "iid, eid, name, version, status, input, output, custom_status, created, updated, parent_iid, parent_eid, "
@@ -36,14 +36,19 @@ class Store:
         self,
         path: Path | None,
         now: Callable[[], int],
-        failed: Callable[[str], None] | None = None,
+        on_failure: Callable[[str], None] | None = None,
     ) -> None:
         """`path` None keeps everything in memory. `failed` is told, once, when the database can no longer be written.
 
         Raises HostError if the file is no database, is damaged, or was written by another version of the host.
         """
         self._closed_because = "the host has stopped"
-        self._path, self._now, self._failed, self._lock = path, now, failed, threading.RLock()
+        self._path, self._now, self._on_failure, self._lock = (
+            path,
+            now,
+            on_failure,
+            threading.RLock(),
+        )
         self._db: sqlite3.Connection | None = open_database(path)
 
     def close(self) -> None:
@@ -77,8 +82,8 @@ class Store:
         db.close()  # undoes what was not committed
         self._db = None
         text = self._closed_because = database_error_text(self._path, error)
-        if self._failed is not None:
-            self._failed(text)
+        if self._on_failure is not None:
+            self._on_failure(text)
         raise StoreClosedError(text) from error
 
     # -- reading --------------------------------------------------------------
@@ -185,14 +190,14 @@ class Store:
 
     # -- the engine's writes --------------------------------------------------
 
-    def commit_step(self, step: Step) -> Written:
+    def commit_step(self, step: Step) -> CommitResult:
         """All that an episode leads to, at once."""
         iid, eid, now = step.instance.instance_id, step.instance.execution_id, self._now()
         with self._transaction() as db:
             db.executemany("DELETE FROM inbox WHERE id=?", [(row_id,) for row_id in step.consumed])
             current = db.execute("SELECT eid FROM instances WHERE iid=?", (iid,)).fetchone()
             if current is None or current[0] != eid:
-                return Written()
+                return CommitResult()
             if step.continued is not None:
                 return self._commit_generation(db, step, step.continued)
             self._append(db, iid, eid, step.texts)
@@ -208,7 +213,7 @@ class Store:
                 if message.due == 0:
                     ready.append(message.instance_id)
             work = [self._insert_work(db, item) for item in step.work]
-        return Written(
+        return CommitResult(
             work,
             ready + [child.instance_id for child in step.children],
             min((message.due for message in step.messages if message.due), default=None),
@@ -278,7 +283,9 @@ class Store:
             else:
                 self._create(db, child)
 
-    def _commit_generation(self, db: sqlite3.Connection, step: Step, new: NewInstance) -> Written:
+    def _commit_generation(
+        self, db: sqlite3.Connection, step: Step, new: NewInstance
+    ) -> CommitResult:
         """Continue-as-new: an empty history, a new execution id; commands that wait in the inbox stay, the rest is stale."""
         iid, old = step.instance.instance_id, step.instance.execution_id
         db.execute("DELETE FROM history WHERE iid=? AND eid=?", (iid, old))
@@ -290,7 +297,7 @@ class Store:
         self._insert_message(db, Message(iid, new.execution_id, new.started), first=True)
         for message in step.messages:
             self._insert_message(db, message, first=True)
-        return Written(ready=[iid])
+        return CommitResult(ready=[iid])
 
     def _insert_message(
         self, db: sqlite3.Connection, message: Message, *, first: bool = False

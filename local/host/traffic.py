@@ -55,14 +55,14 @@ class Traffic:
             self._changed.notify_all()
 
     @contextmanager
-    def passing(self) -> Iterator[None]:
+    def track(self) -> Iterator[None]:
         self.enter()
         try:
             yield
         finally:
             self.leave()
 
-    def wait_beyond(self, version: int, timeout: float | None) -> bool:
+    def wait_for_change(self, version: int, timeout: float | None) -> bool:
         """Waits until something has changed since `version`; False after `timeout` real seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: self._version != version, timeout)

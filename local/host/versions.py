@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-STRATEGIES = ("None", "Strict", "CurrentOrOlder")
-FAILURES = ("Reject", "Fail")
+MATCH_STRATEGIES = ("None", "Strict", "CurrentOrOlder")
+FAILURE_STRATEGIES = ("Reject", "Fail")
 
 
 @dataclass(frozen=True)

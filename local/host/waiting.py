@@ -93,7 +93,7 @@ class Waiting:
         self._engine.notify()
 
     def _wait_for_change(self, version: int, deadline: float, what: str) -> None:
-        if not self._traffic.wait_beyond(version, max(0.0, deadline - time.monotonic())):
+        if not self._traffic.wait_for_change(version, max(0.0, deadline - time.monotonic())):
             raise self._timeout_error(what)
 
     def _timeout_error(self, what: str) -> WaitTimeoutError:
@@ -102,7 +102,7 @@ class Waiting:
         )
 
     def _live_instances(self) -> str:
-        live = [instance for instance in self._store.instances(Filter()) if instance.live]
+        live = [instance for instance in self._store.instances(Filter()) if instance.is_live]
         listed = ", ".join(
             f"{instance.instance_id} ({instance.name}, {instance.status})"
             for instance in live[:MAX_LISTED_INSTANCES]
@@ -116,7 +116,7 @@ class Waiting:
 
         def look() -> None:
             instance = self._store.instance(instance_id)
-            if instance is None or not instance.live:
+            if instance is None or not instance.is_live:
                 loop.call_soon_threadsafe(ended.set)
 
         with self._traffic.watched(look):

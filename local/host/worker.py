@@ -49,12 +49,12 @@ class Worker:
         *,
         timeout: float | None,
         client_binding: Callable[[], str],
-        gone_for_good: Callable[[str], None],
+        on_unrecoverable: Callable[[str], None],
     ) -> None:
         self._options, self._client_binding, self._gone_for_good = (
             options,
             client_binding,
-            gone_for_good,
+            on_unrecoverable,
         )
         self._under_way = PendingCalls(timeout, self._kill)
         self._lock = threading.Lock()
@@ -92,7 +92,7 @@ class Worker:
                     "-c",
                     BOOT,
                     str(theirs.fileno()),
-                    self._options.as_text(),
+                    self._options.to_json(),
                     packages,
                 ],
                 stdin=subprocess.DEVNULL,
@@ -148,18 +148,18 @@ class Worker:
         while True:
             for header, body in self._frames:
                 if "exits" in header:
-                    self._under_way.blame(header["exits"])
+                    self._under_way.set_exiting_call(header["exits"])
                 elif (call := self._under_way.take(header["id"])) is not None:
                     self._failed_starts = 0
                     _finish(call, header, body)
             unanswered = self._disconnect()
             code = self._reap()
             if self._stopping:
-                self._under_way.lost(unanswered, exit_text(code))
+                self._under_way.fail_unanswered(unanswered, exit_text(code))
                 return
             log.error("the worker process ended (%s); it is started again", exit_text(code))
             again = self._start_again()
-            self._under_way.lost(
+            self._under_way.fail_unanswered(
                 unanswered, exit_text(code)
             )  # only now: what runs again finds a worker
             if not again:

@@ -41,15 +41,15 @@ class WorkerOptions:
     memory_mb: int  # 0: no limit
 
     @classmethod
-    def of(cls, text: str) -> "WorkerOptions":
+    def from_json(cls, text: str) -> "WorkerOptions":
         return cls(**json.loads(text))
 
-    def as_text(self) -> str:
+    def to_json(self) -> str:
         return json.dumps(asdict(self))
 
 
 def main() -> None:
-    options = WorkerOptions.of(sys.argv[2])
+    options = WorkerOptions.from_json(sys.argv[2])
     connection = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(
         signal.SIGINT, signal.SIG_IGN

@@ -21,7 +21,7 @@ from azure.functions.meta import Datum
 
 from local.host import sdk_patches
 from local.host.functions import AppFunction, index_app, load_app
-from local.host.http_calls import answer_of, request_datum
+from local.host.http_calls import request_datum, response_from_datum
 from local.host.http_messages import HostRequest, HostResponse
 from local.host.invocation import Invoker
 from local.host.user_loop import UserLoop
@@ -61,7 +61,7 @@ class Theirs:
         if not ok:
             return {"error": error}
         if function.trigger == "httpTrigger":
-            return shown(answer_of(datum))
+            return shown(response_from_datum(datum))
         return {"result": None if datum is None or datum.value is None else json.loads(datum.value)}
 
 
@@ -105,7 +105,7 @@ BINDING = json.dumps(
 
 def request_of(given: dict[str, Any]) -> HostRequest:
     headers = [(name, value) for name, value in given["headers"]]
-    return HostRequest.of(
+    return HostRequest.from_target(
         given["method"], given["path"], headers, given["body"].encode(), "http://host"
     )
 

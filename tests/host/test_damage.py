@@ -36,7 +36,7 @@ def test_a_full_disk_ends_in_one_message_and_a_consistent_state(tmp_path: Path) 
         for iid, nodes in plans.items():
             host.start_orchestration("plan", nodes, iid)
         host.stop(drain=False)
-    with OnFullDisk(app, state_dir=tmp_path, failed=reasons.append) as host:
+    with OnFullDisk(app, state_dir=tmp_path, on_failure=reasons.append) as host:
         with pytest.raises(Exception, match="cannot be written"):
             for n in range(1000):  # fills what the plans leave
                 host.start_orchestration("plan", [], f"filler-{n}")
@@ -54,7 +54,7 @@ def test_a_full_disk_ends_in_one_message_and_a_consistent_state(tmp_path: Path) 
 def test_a_locked_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("local.host.database.LOCK_TIMEOUT_SECONDS", 0.05)
     reasons: list[str] = []
-    with LocalHost(app, state_dir=tmp_path, failed=reasons.append) as host:
+    with LocalHost(app, state_dir=tmp_path, on_failure=reasons.append) as host:
         other = sqlite3.connect(tmp_path / HUB, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(Exception, match="is locked by another program"):

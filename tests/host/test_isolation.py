@@ -183,7 +183,7 @@ def test_a_worker_that_cannot_start_again_ends_the_host(tmp_path: Path) -> None:
     (tmp_path / "function_app.py").write_text(script)
     reasons: list[str] = []
     with LocalHost(
-        tmp_path, settings=NEVER, isolated=Isolation(), listen=True, failed=reasons.append
+        tmp_path, settings=NEVER, isolated=Isolation(), listen=True, on_failure=reasons.append
     ) as host:
         (tmp_path / "function_app.py").write_text("broken\n")
         iid = host.start_orchestration("one", "exit")

@@ -86,8 +86,8 @@ def test_event_shapes_are_the_engine_s() -> None:
         *tail,
     ]
     assert (
-        history.consumed(started)["IsPlayed"]
-        and not history.consumed(history.orchestrator_started(at))["IsPlayed"]
+        history.mark_played(started)["IsPlayed"]
+        and not history.mark_played(history.orchestrator_started(at))["IsPlayed"]
     )
 
 

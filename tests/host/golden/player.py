@@ -170,7 +170,7 @@ class Player:
         while self._more_until(until):
             self._episode(self.pending.pop(0))
             instance = self.store.instance(instance_id)
-            if instance is not None and not instance.live:
+            if instance is not None and not instance.is_live:
                 return
 
     async def _act(self, action: dict[str, Any]) -> None:
@@ -205,7 +205,7 @@ class Player:
         ):
             return
         instance = self.store.instance(shown["instanceId"])
-        if instance is not None and instance.live:
+        if instance is not None and instance.is_live:
             messages = self.store.messages(instance.instance_id, FAR)
             events = [
                 orchestrator_started(self.clock.now()),
@@ -231,7 +231,9 @@ class Player:
             headers.append(("x-ms-continuation-token", self.token))
         body = (action.get("body") or "").encode()
         target = self._in_our_words(action["path"])
-        request = HostRequest.of(action["method"], WEBHOOKS + target, headers, body, "http://HOST")
+        request = HostRequest.from_target(
+            action["method"], WEBHOOKS + target, headers, body, "http://HOST"
+        )
         answer = await self.management.handle(request, request.path.removeprefix(WEBHOOKS))
         self.token = answer.header("x-ms-continuation-token") or ""
         recorded = action["answer"]
@@ -398,7 +400,7 @@ class Player:
     async def _compare_endings(self) -> None:
         for iid, instance in self.trace["instances"].items():
             query = "showInput=true&showHistory=true&showHistoryOutput=true"
-            request = HostRequest.of(
+            request = HostRequest.from_target(
                 "GET", f"/instances/{self._in_our_words(iid)}?{query}", [], b"", "http://HOST"
             )
             answer = await self.management.handle(request, request.path)
