@@ -34,10 +34,9 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.runs import Run
 from shared.ledger.versions import Version
 from shared.manifest import billing_month
+from shared.optimistic_concurrency import CONFLICT, Conflict, update
 from shared.telemetry import APP_VERSION
 from shared.versions.plan import is_proven, list_version_blobs, parse_marker_blobs
-
-MAX_ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
@@ -73,10 +72,14 @@ async def commit_version(
     if stored is None:
         raise InfrastructureError("plan_missing", "Plan")
     names = json.loads(stored[0])
-    for _ in range(MAX_ATTEMPTS):
+
+    async def read() -> Version:
         version = await ledger.versions.get(run.export_key, run.manifest_etag, run.version_n)
         if version is None:  # version rows are never deleted
             raise InfrastructureError("version_unknown", "Version")
+        return version
+
+    async def write(version: Version) -> CommitOutcome | Conflict:
         if version.state == "complete":
             # An earlier attempt of the activity or another run of the key has committed it.
             await _publish(landing, run, version)
@@ -85,9 +88,9 @@ async def commit_version(
         if version.state != "landing" or len(blobs) < len(names["blobs"]):
             return CommitOutcome(version, max(1, len(names["blobs"]) - len(blobs)))
         committed = await _commit(ledger, landing, run, version, names, blobs, proof, settle_days)
-        if committed:
-            return CommitOutcome(committed, 0)
-    raise InfrastructureError("version_contended", "Version")
+        return CommitOutcome(committed, 0) if committed else CONFLICT
+
+    return await update(read, write, contended_code="version_contended", component="Version")
 
 
 async def _list_proven(
@@ -208,14 +211,17 @@ async def _publish(landing: LandingStore, run: Run, version: Version) -> None:
         version={**document, "path": version.path, "settles_on": version.settles_on or None},
         totals={"blobs": version.blobs, "bytes": version.bytes, "rows": version.rows},
     )
-    for _ in range(MAX_ATTEMPTS):
-        stored = await landing.read(path)
+
+    async def write(stored: tuple[bytes, str] | None) -> Conflict | None:
         latest = parse_latest(stored[0]) if stored else None
         if latest is not None and not is_newer(document, latest):
-            return
-        if await landing.put_if_match(path, body, stored[1] if stored else None) is not None:
-            return
-    raise InfrastructureError("latest_contended", "Latest")
+            return None
+        etag = await landing.put_if_match(path, body, stored[1] if stored else None)
+        return CONFLICT if etag is None else None
+
+    await update(
+        lambda: landing.read(path), write, contended_code="latest_contended", component="Latest"
+    )
 
 
 def _describe_foreign(blob: LandedBlob, count: int) -> str:

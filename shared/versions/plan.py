@@ -28,12 +28,12 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.runs import Run
 from shared.ledger.versions import ABSENT, Version, new_version
 from shared.manifest import Manifest
+from shared.optimistic_concurrency import CONFLICT, Conflict, update
 
 PAGE_BLOBS = 100
 # Up to this number of blobs, each one has its own activity; above it, an activity copies a batch.
 MAX_SINGLE_BLOBS = 200
 BATCH_BLOBS = 10
-MAX_ATTEMPTS = 20
 MAX_CONCURRENT_WRITES = 16
 
 
@@ -78,11 +78,15 @@ async def find_version(ledger: Ledger, run: Run, manifest: Manifest) -> Version:
 
     A run with `force` ignores complete versions, except one that it has completed itself.
     """
-    for _ in range(MAX_ATTEMPTS):
+
+    async def read() -> tuple[int, list[Version]]:
         # The number is read first: a row that another run inserts afterwards is either included in
-        # `existing` or has this number, so that the insert fails.
+        # the list or has this number, so that the insert fails.
         n = await ledger.versions.get_next_n(run.export_key, manifest.etag)
-        existing = await ledger.versions.list_by_etag(run.export_key, manifest.etag)
+        return n, await ledger.versions.list_by_etag(run.export_key, manifest.etag)
+
+    async def write(current: tuple[int, list[Version]]) -> Version | Conflict:
+        n, existing = current
         landing = [version for version in existing if version.state == "landing"]
         complete = [
             version
@@ -92,17 +96,16 @@ async def find_version(ledger: Ledger, run: Run, manifest: Manifest) -> Version:
         if complete:
             return complete[-1]
         if landing:
-            planned = await ledger.versions.update(
-                landing[-1], run_id=run.run_id, last_planned_at=iso(ledger.clock.now())
+            return (
+                await ledger.versions.update(
+                    landing[-1], run_id=run.run_id, last_planned_at=iso(ledger.clock.now())
+                )
+                or CONFLICT
             )
-        else:
-            assert all(
-                version.state in ABSENT or version.state == "complete" for version in existing
-            )
-            planned = await ledger.versions.insert(_create_version(ledger, run, manifest, n))
-        if planned is not None:
-            return planned
-    raise InfrastructureError("version_contended", "Version")
+        assert all(version.state in ABSENT or version.state == "complete" for version in existing)
+        return await ledger.versions.insert(_create_version(ledger, run, manifest, n)) or CONFLICT
+
+    return await update(read, write, contended_code="version_contended", component="Version")
 
 
 def _create_version(ledger: Ledger, run: Run, manifest: Manifest, n: int) -> Version:

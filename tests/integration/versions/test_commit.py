@@ -7,7 +7,8 @@ import pytest
 
 from shared.errors import InfrastructureError, PermanentError
 from shared.landing.layout import latest_path, marker_path, version_path
-from shared.versions.commit import MAX_ATTEMPTS, CommitOutcome
+from shared.optimistic_concurrency import MAX_ATTEMPTS
+from shared.versions.commit import CommitOutcome
 from tests.integration.ledger.standing import KEY
 from tests.integration.versions.version_workspace import Killed, Scene, manifest, parts
 
@@ -295,6 +296,7 @@ async def test_who_never_gets_through_says_so_and_a_repeat_ends_it(
 ) -> None:
     run = await ready(scene)
     with monkeypatch.context() as patch:
+        patch.setattr("shared.optimistic_concurrency.backoff_seconds", lambda conflicts: 0.0)
         await interrupted(scene, patch, [pointer(1)] * (MAX_ATTEMPTS + 5))
         with pytest.raises(InfrastructureError, match="latest_contended"):
             await scene.commit(run)
