@@ -102,12 +102,12 @@ class Account:
                 return b""
             if said:
                 return said
-        reply = self._serve(request)
+        reply = self.serve(request)
         if self.after is not None:
             self.after(request)
         return reply
 
-    def _serve(self, request: Request) -> bytes:
+    def serve(self, request: Request) -> bytes:
         if refused := self._refused(request):
             return refused
         match request.kind:

@@ -3,10 +3,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from local.azurite import Azurite
-from tests.integration.transfer.azurite_copy import World
+from tests.integration.transfer.azurite_transfer import AzuriteTransfer
 
 
 @pytest.fixture
-async def world(azurite: Azurite, container: str) -> AsyncIterator[World]:
-    async with World(azurite, container) as world:
-        yield world
+async def transfer(azurite: Azurite, container: str) -> AsyncIterator[AzuriteTransfer]:
+    async with AzuriteTransfer(azurite, container) as transfer:
+        yield transfer

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.integration.transfer.azurite_copy import FOLDER, members
-from tests.integration.transfer.in_memory_copy import BLOCK, NAME, SMALL, Scene
+from tests.integration.transfer.azurite_transfer import FOLDER, gzip_members
+from tests.integration.transfer.in_memory_transfer import BLOCK, NAME, SMALL, InMemoryTransfer
 from tests.support.fake_storage_account import NOTHING, Request, error, of_source
 from tests.support.raw_http_server import answer
 
-LARGE = members(3 * BLOCK)
+LARGE = gzip_members(3 * BLOCK)
 PATH = f"lake/{FOLDER}/{NAME}"
 WHOLE, BLOCKS, COPY = "PUT from URL", "PUT block from URL", "COPY"
 REDIRECT = answer(302, Location="http://127.0.0.1:9/elsewhere")
@@ -25,7 +25,7 @@ class Fault:
 
     where: str
     what: str
-    inject: Callable[[Scene], None]
+    inject: Callable[[InMemoryTransfer], None]
     code: str | None = None
     copy_method: str = "stream"
     mode: str = "stream"
@@ -34,11 +34,13 @@ class Fault:
     kept: bool = False
 
 
-def says(side: str, kind: str, said: bytes, times: int = 10**9) -> Callable[[Scene], None]:
+def says(
+    side: str, kind: str, said: bytes, times: int = 10**9
+) -> Callable[[InMemoryTransfer], None]:
     """An account answers the first so many requests of a kind so."""
 
-    def inject(scene: Scene) -> None:
-        account: Any = getattr(scene, side)
+    def inject(transfer: InMemoryTransfer) -> None:
+        account: Any = getattr(transfer, side)
         account.faults.append(
             lambda request: said if request.kind == kind and request.nth <= times else b""
         )
@@ -46,133 +48,133 @@ def says(side: str, kind: str, said: bytes, times: int = 10**9) -> Callable[[Sce
     return inject
 
 
-def refuses(*kinds: str) -> Callable[[Scene], None]:
+def refuses(*kinds: str) -> Callable[[InMemoryTransfer], None]:
     return together(*(says("landing", kind, error(501, "APINotImplemented")) for kind in kinds))
 
 
-def together(*parts: Callable[[Scene], None]) -> Callable[[Scene], None]:
-    def inject(scene: Scene) -> None:
+def together(*parts: Callable[[InMemoryTransfer], None]) -> Callable[[InMemoryTransfer], None]:
+    def inject(transfer: InMemoryTransfer) -> None:
         for part in parts:
-            part(scene)
+            part(transfer)
 
     return inject
 
 
 def when(
-    side: str, kind: str, nth: int, act: Callable[[Scene], Any], said: bytes = b""
-) -> Callable[[Scene], None]:
+    side: str, kind: str, nth: int, act: Callable[[InMemoryTransfer], Any], said: bytes = b""
+) -> Callable[[InMemoryTransfer], None]:
     """Something happens in the moment that a request comes in."""
 
-    def inject(scene: Scene) -> None:
+    def inject(transfer: InMemoryTransfer) -> None:
         def rule(request: Request) -> bytes:
             if (request.kind, request.nth) != (kind, nth):
                 return b""
-            act(scene)
+            act(transfer)
             return said
 
-        account: Any = getattr(scene, side)
+        account: Any = getattr(transfer, side)
         account.faults.append(rule)
 
     return inject
 
 
-def expires(scene: Scene) -> None:
-    scene.source.signature = "new"
+def expires(transfer: InMemoryTransfer) -> None:
+    transfer.source.signature = "new"
 
 
-def renewable(scene: Scene) -> None:
-    scene.signatures = ["old", "new"]
+def renewable(transfer: InMemoryTransfer) -> None:
+    transfer.signatures = ["old", "new"]
 
 
-def signed(scene: Scene) -> None:
-    scene.signatures, scene.source.signature = ["old", "new"], "old"
+def signed(transfer: InMemoryTransfer) -> None:
+    transfer.signatures, transfer.source.signature = ["old", "new"], "old"
 
 
-def replaced(scene: Scene) -> None:
-    scene.offer(content=scene.source.blobs[f"exports/root/{NAME}"].content[:-1] + b"x")
+def replaced(transfer: InMemoryTransfer) -> None:
+    transfer.put_source(content=transfer.source.blobs[f"exports/root/{NAME}"].content[:-1] + b"x")
 
 
-def foreign(scene: Scene) -> None:
-    scene.landing.put(PATH, b"somebody's own")
+def foreign(transfer: InMemoryTransfer) -> None:
+    transfer.landing.put(PATH, b"somebody's own")
 
 
-def other_invoice(scene: Scene) -> None:
-    scene.landing.put(PATH.replace("G016907411", "G059916882"), b"another invoice's")
+def other_invoice(transfer: InMemoryTransfer) -> None:
+    transfer.landing.put(PATH.replace("G016907411", "G059916882"), b"another invoice's")
 
 
-def already(scene: Scene) -> None:
+def already(transfer: InMemoryTransfer) -> None:
     """A rival has written the very blob in the meantime."""
-    scene.landing.put(
-        PATH, scene.source.blobs[f"exports/root/{NAME}"].content, Content_Type="application/gzip"
+    transfer.landing.put(
+        PATH, transfer.source.blobs[f"exports/root/{NAME}"].content, Content_Type="application/gzip"
     ).metadata = {"sourceetag": "%220x0001%22", "manifestetag": "etag", "runid": "rival"}
 
 
-def served_but_lost(kind: str) -> Callable[[Scene], None]:
+def served_but_lost(kind: str) -> Callable[[InMemoryTransfer], None]:
     """The write takes effect; its answer does not arrive."""
 
-    def inject(scene: Scene) -> None:
+    def inject(transfer: InMemoryTransfer) -> None:
         def rule(request: Request) -> bytes:
             if (request.kind, request.nth) != (kind, 1):
                 return b""
-            scene.landing._serve(request)
+            transfer.landing.serve(request)
             return NOTHING
 
-        scene.landing.faults.append(rule)
+        transfer.landing.faults.append(rule)
 
     return inject
 
 
-def begun(scene: Scene) -> None:
+def begun(transfer: InMemoryTransfer) -> None:
     def after(request: Request) -> None:
         if request.kind == COPY:
-            scene.landing.blobs[PATH].properties |= {
+            transfer.landing.blobs[PATH].properties |= {
                 "x-ms-copy-status": "pending",
                 "x-ms-copy-id": "1",
             }
 
-    scene.landing.after = after
+    transfer.landing.after = after
 
 
-def cut(size: int) -> Callable[[Scene], None]:
+def cut(size: int) -> Callable[[InMemoryTransfer], None]:
     """The source's answer ends early, with its full length named."""
 
-    def inject(scene: Scene) -> None:
+    def inject(transfer: InMemoryTransfer) -> None:
         def rule(request: Request) -> bytes:
             return (
-                scene.source._serve(request)[:-size]
+                transfer.source.serve(request)[:-size]
                 if request.kind == "GET" and request.nth == 1
                 else b""
             )
 
-        scene.source.faults.append(rule)
+        transfer.source.faults.append(rule)
 
     return inject
 
 
-def damaged(kind: str, times: int) -> Callable[[Scene], None]:
+def damaged(kind: str, times: int) -> Callable[[InMemoryTransfer], None]:
     """A bit of the body of a read is another one."""
 
-    def inject(scene: Scene) -> None:
+    def inject(transfer: InMemoryTransfer) -> None:
         def rule(request: Request) -> bytes:
             if request.kind != kind or request.nth > times:
                 return b""
-            said = bytearray(scene.source._serve(request))
+            said = bytearray(transfer.source.serve(request))
             said[-200] ^= 1
             return bytes(said)
 
-        scene.source.faults.append(rule)
+        transfer.source.faults.append(rule)
 
     return inject
 
 
-def encoded(scene: Scene) -> None:
-    scene.source.blobs[f"exports/root/{NAME}"].properties["Content-Encoding"] = "gzip"
+def encoded(transfer: InMemoryTransfer) -> None:
+    transfer.source.blobs[f"exports/root/{NAME}"].properties["Content-Encoding"] = "gzip"
 
 
-def not_range(scene: Scene) -> None:
+def not_range(transfer: InMemoryTransfer) -> None:
     """A box in between ignores the range and names none."""
-    content = scene.source.blobs[f"exports/root/{NAME}"].content
-    scene.source.faults.append(
+    content = transfer.source.blobs[f"exports/root/{NAME}"].content
+    transfer.source.faults.append(
         lambda request: answer(206, content, ETag='"0x0001"') if request.kind == "GET" else b""
     )
 
@@ -206,7 +208,7 @@ FAULTS = [
     Fault(
         "4.3",
         "the signature ends and no new one helps",
-        together(signed, lambda scene: setattr(scene.source, "signature", "never")),
+        together(signed, lambda transfer: setattr(transfer.source, "signature", "never")),
         "source_sas_expired",
     ),
     Fault(
@@ -316,7 +318,7 @@ FAULTS = [
             "landing",
             WHOLE,
             1,
-            lambda scene: scene.source.blobs.clear(),
+            lambda transfer: transfer.source.blobs.clear(),
             error(404, "CannotVerifyCopySource"),
         ),
         "source_missing",
@@ -491,14 +493,14 @@ FAULTS = [
     Fault(
         "R14",
         "several gzip members, the last one cut short",
-        lambda scene: None,
+        lambda transfer: None,
         "proof_gzip",
         content=gzip.compress(b'{"a": 1}\n') + gzip.compress(b'{"a": 2}\n')[:-3],
     ),
     Fault(
         "R14",
         "several gzip members",
-        lambda scene: None,
+        lambda transfer: None,
         content=gzip.compress(b'{"a": 1}\n') + gzip.compress(b'{"a": 2}\n'),
     ),
     Fault("R15", "Content-Encoding gzip: clients that unpack on the way land other bytes", encoded),
@@ -517,6 +519,6 @@ FAULTS = [
         "proof_size",
         mode="server",
     ),
-    Fault("R18", "a blob of no bytes", lambda scene: None, content=b""),
-    Fault("R18", "a gzip file of nothing", lambda scene: None, content=gzip.compress(b"")),
+    Fault("R18", "a blob of no bytes", lambda transfer: None, content=b""),
+    Fault("R18", "a gzip file of nothing", lambda transfer: None, content=gzip.compress(b"")),
 ]

@@ -13,7 +13,7 @@ from typing import Any
 from shared.errors import CATALOGUE
 from tests.integration.transfer.fault_rows import FAULTS, PATH, Fault
 from tests.integration.transfer.fault_runs import RUNS, RunFault, run_fault
-from tests.integration.transfer.in_memory_copy import NAME, SECRET, SMALL, Scene
+from tests.integration.transfer.in_memory_transfer import NAME, SECRET, SMALL, InMemoryTransfer
 
 HEAD = """# Faults
 
@@ -106,53 +106,58 @@ class Cost:
 
 async def blob_fault(fault: Fault) -> Cost:
     """Injects, lands, heals, lands again. Raises AssertionError where anything is not as it has to be."""
-    async with Scene(
+    async with InMemoryTransfer(
         max_concurrent_blocks=1
-    ) as scene:  # one block at a time, so that the counts are the same every time
-        scene.offer(content=fault.content)
-        fault.inject(scene)
-        before = scene.landing.blobs.get(PATH)
-        (result,) = await scene.land(mode=fault.mode, proof=fault.proof)
+    ) as transfer:  # one block at a time, so that the counts are the same every time
+        transfer.put_source(content=fault.content)
+        fault.inject(transfer)
+        before = transfer.landing.blobs.get(PATH)
+        (result,) = await transfer.copy(mode=fault.mode, proof=fault.proof)
         cost = Cost(
             result.copy_method or "" if result.proven else result.code or "",
-            len(scene.source.log),
-            len(scene.landing.log),
-            scene.source.sent + scene.landing.fetched,
-            scene.landing.received + scene.landing.fetched,
+            len(transfer.source.log),
+            len(transfer.landing.log),
+            transfer.source.sent + transfer.landing.fetched,
+            transfer.landing.received + transfer.landing.fetched,
         )
         assert (result.code, result.copy_method if result.proven else None) == (
             fault.code,
             fault.copy_method if fault.code is None else None,
         ), result
         assert (result.code is None or result.code in CATALOGUE) and SECRET not in repr(result)
-        _nothing_wrong(scene, fault, before)
-        heal(scene, fault)
-        (again,) = await scene.land(mode=fault.mode, proof=fault.proof, run_id="run-2")
+        _nothing_wrong(transfer, fault, before)
+        heal(transfer, fault)
+        (again,) = await transfer.copy(mode=fault.mode, proof=fault.proof, run_id="run-2")
         if fault.kept:
-            assert again.code == fault.code and scene.landing.blobs[PATH] is before
+            assert again.code == fault.code and transfer.landing.blobs[PATH] is before
             return cost
         assert again.proven, again
-        _nothing_wrong(scene, fault, None)
-        assert scene.landing.made[PATH] <= 1 + scene.landing.kinds().count("DELETE")  # never twice
-        assert (scene.source.sent + scene.landing.fetched == cost.sent) == (
+        _nothing_wrong(transfer, fault, None)
+        assert transfer.landing.made[PATH] <= 1 + transfer.landing.kinds().count(
+            "DELETE"
+        )  # never twice
+        assert (transfer.source.sent + transfer.landing.fetched == cost.sent) == (
             fault.code is None or again.copy_method == "in_place"
         )
         return cost
 
 
-def heal(scene: Scene, fault: Fault) -> None:
+def heal(transfer: InMemoryTransfer, fault: Fault) -> None:
     """The fault is over, and the pause between two rounds, too."""
-    for account in (scene.source, scene.landing):
+    for account in (transfer.source, transfer.landing):
         account.faults.clear()
         account.after = None
-    scene.source.signature = None
-    scene.clock.seconds += 600
+    transfer.source.signature = None
+    transfer.clock.seconds += 600
     if fault.code in ("source_changed", "source_missing", "proof_gzip"):
-        scene.offer(content=SMALL)
+        transfer.put_source(content=SMALL)
 
 
-def _nothing_wrong(scene: Scene, fault: Fault, before: object) -> None:
-    there, source = scene.landing.blobs.get(PATH), scene.source.blobs.get(f"exports/root/{NAME}")
+def _nothing_wrong(transfer: InMemoryTransfer, fault: Fault, before: object) -> None:
+    there, source = (
+        transfer.landing.blobs.get(PATH),
+        transfer.source.blobs.get(f"exports/root/{NAME}"),
+    )
     if there is None or fault.kept:
         assert there is before
         return

@@ -17,10 +17,15 @@ from shared.transfer.copier import BlobResult, Copier, TransferRequest
 from shared.transfer.limits import BLOCK
 from shared.transfer.manifest_cache import ManifestCache
 from shared.transfer.source_reader import SourceReader
-from tests.integration.transfer.azurite_copy import FOLDER, World, md5, rows
+from tests.integration.transfer.azurite_transfer import (
+    FOLDER,
+    AzuriteTransfer,
+    json_rows,
+    md5_base64,
+)
 from tests.support.raw_http_server import Answer, Asked, Double, answer
 
-DATA = gzip.compress(rows(3000))
+DATA = gzip.compress(json_rows(3000))
 SECRET = "s3cr3tSignature"
 Respond = Callable[[Asked], Answer]
 
@@ -33,7 +38,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def good(asked: Asked) -> bytes:
     if asked.method == "HEAD":
-        return answer(200, Content_Length=len(DATA), ETag='"0x1"', Content_MD5=md5(DATA))
+        return answer(200, Content_Length=len(DATA), ETag='"0x1"', Content_MD5=md5_base64(DATA))
     start, end = asked.span
     end = min(end, len(DATA) - 1)
     return answer(
@@ -41,7 +46,7 @@ def good(asked: Asked) -> bytes:
         DATA[start : end + 1],
         ETag='"0x1"',
         Content_Range=f"bytes {start}-{end}/{len(DATA)}",
-        x_ms_blob_content_md5=md5(DATA),
+        x_ms_blob_content_md5=md5_base64(DATA),
     )
 
 
@@ -336,11 +341,13 @@ async def test_an_answer_that_is_no_good(stand: Stand, case: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["stream", "server"])
-async def test_a_gzip_bomb_is_given_up_and_nothing_of_it_is_left(world: World, mode: str) -> None:
+async def test_a_gzip_bomb_is_given_up_and_nothing_of_it_is_left(
+    transfer: AzuriteTransfer, mode: str
+) -> None:
     """80 MB of empty lines in 80 KB; real lines pack 10 to 50 times, and 64 MB of anything are unpacked before it is judged."""
-    await world.offer("a.json.gz", gzip.compress(b"\n" * 80_000_000, 9))
-    result = (await world.land(["a.json.gz"], mode=mode))["a.json.gz"]
-    assert (result.code, result.proven) == ("proof_bomb", False) and await world.landing.list(
+    await transfer.put_source("a.json.gz", gzip.compress(b"\n" * 80_000_000, 9))
+    result = (await transfer.copy(["a.json.gz"], mode=mode))["a.json.gz"]
+    assert (result.code, result.proven) == ("proof_bomb", False) and await transfer.landing.list(
         FOLDER
     ) == []
 
@@ -457,10 +464,10 @@ async def test_a_landing_account_that_refuses(
     assert all(one.headers["if-none-match"] == "*" for one in target.asked if one.method == "PUT")
 
 
-async def test_a_write_whose_answer_is_lost_is_found_done(world: World) -> None:
+async def test_a_write_whose_answer_is_lost_is_found_done(transfer: AzuriteTransfer) -> None:
     """The first Put Blob arrives, its answer does not; the second finds it there, and it is proven where it lies."""
-    await world.offer("a.json.gz", DATA)
-    hook = world.landing._client_settings["raw_request_hook"]
+    await transfer.put_source("a.json.gz", DATA)
+    hook = transfer.landing._client_settings["raw_request_hook"]
     lost: list[Any] = []
 
     def before(request: Any) -> None:
@@ -472,11 +479,11 @@ async def test_a_write_whose_answer_is_lost_is_found_done(world: World) -> None:
         if lost and response.http_request is lost[0].http_request:
             raise ConnectionResetError
 
-    world.landing._client_settings.update(raw_request_hook=before, raw_response_hook=after)
-    result = (await world.land(["a.json.gz"]))["a.json.gz"]
+    transfer.landing._client_settings.update(raw_request_hook=before, raw_response_hook=after)
+    result = (await transfer.copy(["a.json.gz"]))["a.json.gz"]
     assert (
         result.proven
         and result.copy_method == "in_place"
         and result.tries == 2
-        and world.written.count("PUT") == 2
+        and transfer.landing_requests.count("PUT") == 2
     )

@@ -1,14 +1,14 @@
-"""A scene of its own for each test."""
+"""A workspace of its own for each test."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
 from local.azurite import Azurite
-from tests.integration.versions.version_workspace import Scene
+from tests.integration.versions.version_workspace import VersionWorkspace
 
 
 @pytest.fixture
-async def scene(azurite: Azurite, container: str) -> AsyncIterator[Scene]:
-    async with Scene(azurite, container) as scene:
-        yield scene
+async def workspace(azurite: Azurite, container: str) -> AsyncIterator[VersionWorkspace]:
+    async with VersionWorkspace(azurite, container) as workspace:
+        yield workspace

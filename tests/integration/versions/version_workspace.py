@@ -1,9 +1,9 @@
 """Ledger and landing of one container, runs and manifests made by hand, and writes that can be made to fail.
 
-run = await scene.start("aaaa")
-plan = await scene.plan(run, manifest(["part-0.json.gz"]))
-await scene.copy(run, ["part-0.json.gz"])
-committed = await scene.commit(run)
+run = await workspace.start_run("aaaa")
+plan = await workspace.plan(run, create_manifest(["part-0.json.gz"]))
+await workspace.copy_blobs(run, ["part-0.json.gz"])
+committed = await workspace.commit(run)
 """
 
 import hashlib
@@ -37,7 +37,7 @@ WRITES = {
 }
 
 
-def manifest(names: Iterable[str], etag: str = "e1", day: int = 8) -> Manifest:
+def create_manifest(names: Iterable[str], etag: str = "e1", day: int = 8) -> Manifest:
     blobs = tuple(ManifestBlob(name, "default") for name in names)
     return Manifest(
         id="m-1",
@@ -52,15 +52,15 @@ def manifest(names: Iterable[str], etag: str = "e1", day: int = 8) -> Manifest:
     )
 
 
-def parts(count: int) -> list[str]:
+def part_names(count: int) -> list[str]:
     return [f"part-{n:05}.json.gz" for n in range(count)]
 
 
-class Killed(Exception):
+class ProcessKilledError(Exception):
     """The process ended just behind a write."""
 
 
-class Scene:
+class VersionWorkspace:
     def __init__(self, azurite: Azurite, container: str) -> None:
         self.clock = StandingClock()
         connection = azurite.landing.connection_string
@@ -71,7 +71,7 @@ class Scene:
             container=container, connection_string=connection, clock=self.clock
         )
 
-    async def __aenter__(self) -> "Scene":
+    async def __aenter__(self) -> "VersionWorkspace":
         await self.landing.ensure_container()
         return self
 
@@ -79,24 +79,26 @@ class Scene:
         await self.landing.close()
         await self.ledger.close()
 
-    async def start(self, suffix: str = "aaaa", **columns: Any) -> str:
+    async def start_run(self, suffix: str = "aaaa", **columns: Any) -> str:
         run = a_run(suffix, operation_id="o-1", request_ids="r-1,r-2", **columns)
         assert await claim(self.ledger, run) == {"status": "claimed"}
         return run.run_id
 
-    async def run(self, run_id: str) -> Run:
+    async def get_run(self, run_id: str) -> Run:
         run = await self.ledger.runs.get(run_id)
         assert run is not None
         return run
 
     async def plan(self, run_id: str, planned: Manifest, number: int = 1) -> Plan:
-        return await plan_copy(self.ledger, self.landing, await self.run(run_id), planned, number)
+        return await plan_copy(
+            self.ledger, self.landing, await self.get_run(run_id), planned, number
+        )
 
-    async def copy(
+    async def copy_blobs(
         self, run_id: str, names: Sequence[str], body: Callable[[str], bytes] = str.encode
     ) -> None:
         """As the copier and its activity leave it: the bytes and their rows."""
-        run, rows = await self.run(run_id), []
+        run, rows = await self.get_run(run_id), []
         for name in names:
             path, data = f"{version_path(KEY, run.version)}/{name}", body(name)
             await self.landing.put(path, data)
@@ -123,51 +125,53 @@ class Scene:
 
     async def commit(self, run_id: str, number: int = 1) -> CommitOutcome:
         return await commit_version(
-            self.ledger, self.landing, await self.run(run_id), number, "content"
+            self.ledger, self.landing, await self.get_run(run_id), number, "content"
         )
 
-    async def end(self, run_id: str) -> None:
+    async def end_run(self, run_id: str) -> None:
         await close_run(self.ledger, run_id, {"outcome": "landed"})
 
-    async def land(self, planned: Manifest, suffix: str = "aaaa", **columns: Any) -> Version:
+    async def land_version(
+        self, planned: Manifest, suffix: str = "aaaa", **columns: Any
+    ) -> Version:
         """All of it, by a run of its own; the version's row."""
-        run_id = await self.start(suffix, **columns)
+        run_id = await self.start_run(suffix, **columns)
         await self.plan(run_id, planned)
-        await self.copy(run_id, [blob.name for blob in planned.blobs])
+        await self.copy_blobs(run_id, [blob.name for blob in planned.blobs])
         assert (await self.commit(run_id)).missing == 0
-        await self.end(run_id)
-        return (await self.versions())[-1]
+        await self.end_run(run_id)
+        return (await self.list_versions())[-1]
 
-    async def versions(self) -> list[Version]:
+    async def list_versions(self) -> list[Version]:
         return sorted(
             [version async for version in self.ledger.versions.list_by_key(KEY)],
             key=lambda version: version.age,
         )
 
-    async def pages(self, run_id: str, plan: Plan, number: int = 1) -> list[Any]:
+    async def read_pages(self, run_id: str, plan: Plan, number: int = 1) -> list[Any]:
         read = [
             await self.landing.read(page_path(run_id, number, page)) for page in range(plan.pages)
         ]
         assert await self.landing.read(page_path(run_id, number, plan.pages)) is None
         return [json.loads(page[0]) for page in read if page is not None]
 
-    async def latest(self) -> Any:
+    async def read_latest(self) -> Any:
         read = await self.landing.read(latest_path(KEY))
         return json.loads(read[0]) if read else None
 
-    async def marker(self, version: str) -> Any:
+    async def read_marker(self, version: str) -> Any:
         read = await self.landing.read(marker_path(KEY, version))
         return json.loads(read[0]) if read else None
 
-    async def forget_rows(self, version: str, names: Iterable[str]) -> None:
+    async def delete_blob_rows(self, version: str, names: Iterable[str]) -> None:
         """As retention of blob rows does."""
         table = await self.ledger.tables._table("blobs")
         for name in names:
             await table.delete_entity(blob_partition(KEY, version), blob_row(name))
 
-    async def state(self) -> Any:
+    async def read_state(self) -> Any:
         """Everything that remains, without ETags."""
-        versions = [{**asdict(version), "etag": ""} for version in await self.versions()]
+        versions = [{**asdict(version), "etag": ""} for version in await self.list_versions()]
         runs = [{**asdict(run), "etag": ""} async for run in self.ledger.runs.list("202611")]
         files = {
             blob.name: (await self.landing.read(blob.name) or (b"",))[0]
@@ -183,17 +187,17 @@ class Scene:
             replace(blob, name=f"{folder}/{blob.name}") for blob in await self.landing.list(folder)
         ]
 
-    def kill_behind(self, number: int) -> "Writes":
+    def kill_after_write(self, number: int) -> "WriteInterceptor":
         """The process ends behind the write of this number, from 1."""
 
         async def kill(count: int, result: Any) -> Any:
             if count == number:
-                raise Killed
+                raise ProcessKilledError
             return result
 
-        return Writes(self, kill)
+        return WriteInterceptor(self, kill)
 
-    def lose_answer_of(self, number: int) -> "Writes":
+    def lose_response_of_write(self, number: int) -> "WriteInterceptor":
         """The write of this number is made, but reported as somebody else's: the SDK repeated it."""
 
         async def lose(count: int, result: Any) -> Any:
@@ -205,20 +209,22 @@ class Scene:
                 else result
             )
 
-        return Writes(self, lose)
+        return WriteInterceptor(self, lose)
 
 
-class Writes:
+class WriteInterceptor:
     """While it is open, `after(count, result)` follows every write."""
 
-    def __init__(self, scene: Scene, after: Callable[[int, Any], Awaitable[Any]]) -> None:
-        self.scene, self.after, self.count = scene, after, 0
+    def __init__(
+        self, workspace: VersionWorkspace, after: Callable[[int, Any], Awaitable[Any]]
+    ) -> None:
+        self.workspace, self.after, self.count = workspace, after, 0
         self._undo: list[Callable[[], None]] = []
 
-    def __enter__(self) -> "Writes":
+    def __enter__(self) -> "WriteInterceptor":
         for owner, names in (
-            (self.scene.landing, WRITES["landing"]),
-            (self.scene.ledger.tables, WRITES["tables"]),
+            (self.workspace.landing, WRITES["landing"]),
+            (self.workspace.ledger.tables, WRITES["tables"]),
         ):
             for name in names:
                 setattr(owner, name, self._followed(getattr(owner, name)))

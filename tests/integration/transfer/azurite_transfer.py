@@ -35,7 +35,7 @@ SERVER_SIDE_BLOCK = 1_000_000
 ETAG = 'W/"ünïque-eTag"'
 
 
-def rows(count: int, seed: int = 1) -> bytes:
+def json_rows(count: int, seed: int = 1) -> bytes:
     """JSON lines that gzip packs about three times."""
     noise = random.Random(seed)
     return b"".join(
@@ -45,13 +45,13 @@ def rows(count: int, seed: int = 1) -> bytes:
     )
 
 
-def members(size: int) -> bytes:
+def gzip_members(size: int) -> bytes:
     """A gzip file of at least `size` bytes, of many members."""
-    member = gzip.compress(rows(4_000), 1)
+    member = gzip.compress(json_rows(4_000), 1)
     return member * (size // len(member) + 1)
 
 
-def md5(data: bytes) -> str:
+def md5_base64(data: bytes) -> str:
     return b64encode(hashlib.md5(data).digest()).decode()
 
 
@@ -70,10 +70,12 @@ class CountingReader(SourceReader):
         return await super().request(method, url, headers, use)
 
 
-class World:
+class AzuriteTransfer:
     def __init__(self, azurite: Azurite, container: str) -> None:
         self.azurite, self.container = azurite, container
-        self.raw = BlobServiceClient.from_connection_string(azurite.billing.connection_string)
+        self.source_service = BlobServiceClient.from_connection_string(
+            azurite.billing.connection_string
+        )
         self.root = (
             f"{azurite.billing.blob_url}/{container}/PartnerTenantId=0f1c/InvoiceId=G016907411"
         )
@@ -82,12 +84,14 @@ class World:
         self.sources = ManifestCache(
             self.fetch_manifest, SystemClock(), min_fetch_interval_seconds=0.2
         )
-        self.written: list[str] = []  # method and comp of every request to the landing account
+        self.landing_requests: list[
+            str
+        ] = []  # method and comp of every request to the landing account
         self.landing = LandingStore(
             container=container,
             prefix="lake",
             connection_string=azurite.landing.connection_string,
-            raw_request_hook=lambda request: self.written.append(
+            raw_request_hook=lambda request: self.landing_requests.append(
                 f"{request.http_request.method} {request.http_request.query.get('comp', '')}".strip()
             ),
         )
@@ -101,17 +105,17 @@ class World:
             max_bytes_in_flight=4 * BLOCK,
             server_side=ServerSideCopier(SystemClock(), block_bytes=SERVER_SIDE_BLOCK),
         )
-        self.rival = Copier(self.landing, self.sources, SystemClock(), block_bytes=BLOCK)
-        self.work = TransferRequest("run-1", "operation-1", FOLDER, ETAG, self.root)
+        self.second_copier = Copier(self.landing, self.sources, SystemClock(), block_bytes=BLOCK)
+        self.request = TransferRequest("run-1", "operation-1", FOLDER, ETAG, self.root)
 
-    async def __aenter__(self) -> "World":
-        await self.raw.create_container(self.container)
+    async def __aenter__(self) -> "AzuriteTransfer":
+        await self.source_service.create_container(self.container)
         await self.landing.ensure_container()
-        self.written.clear()
+        self.landing_requests.clear()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for part in (self.copier, self.rival, self.landing, self.raw):
+        for part in (self.copier, self.second_copier, self.landing, self.source_service):
             await part.close()
 
     def sas(self) -> str:
@@ -139,14 +143,16 @@ class World:
         )
 
     @property
-    def billing(self) -> ContainerClient:
-        return self.raw.get_container_client(self.container)
+    def source_container(self) -> ContainerClient:
+        return self.source_service.get_container_client(self.container)
 
-    async def offer(
+    async def put_source(
         self, name: str, data: bytes, *, with_md5: bool = True, encoding: str | None = None
     ) -> None:
         """Puts a blob into Microsoft's account."""
-        blob = self.billing.get_blob_client(f"PartnerTenantId=0f1c/InvoiceId=G016907411/{name}")
+        blob = self.source_container.get_blob_client(
+            f"PartnerTenantId=0f1c/InvoiceId=G016907411/{name}"
+        )
         checksum = bytearray(hashlib.md5(data).digest()) if with_md5 else None
         for at in range(0, len(data), 1024 * 1024):
             await blob.stage_block(f"{at:012}", data[at : at + 1024 * 1024], validate_content="md5")
@@ -158,15 +164,17 @@ class World:
                 ContentSettings(content_md5=checksum, content_encoding=encoding)
             )
 
-    async def landed(self, name: str) -> tuple[bytes, LandedBlob] | None:
+    async def get_landed(self, name: str) -> tuple[bytes, LandedBlob] | None:
         path = f"{FOLDER}/{name}"
         read, head = await self.landing.read(path), await self.landing.get_properties(path)
         return (read[0], head) if read and head else None
 
-    async def land(self, names: Iterable[str], **changes: Any) -> Any:
+    async def copy(self, names: Iterable[str], **changes: Any) -> Any:
         """The fates by name; `proven` and fields of the work by keyword."""
         proven = changes.pop("proven", {})
-        results = await self.copier.copy_blobs(replace(self.work, **changes), list(names), proven)
+        results = await self.copier.copy_blobs(
+            replace(self.request, **changes), list(names), proven
+        )
         return {result.name: result for result in results}
 
 

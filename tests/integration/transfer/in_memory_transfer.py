@@ -15,12 +15,12 @@ from shared.transfer.copier import BlobResult, Copier, TransferRequest
 from shared.transfer.manifest_cache import ManifestCache
 from shared.transfer.server_side import ServerSideCopier
 from shared.transfer.source_reader import SourceReader
-from tests.integration.transfer.azurite_copy import FOLDER, rows
+from tests.integration.transfer.azurite_transfer import FOLDER, json_rows
 from tests.support.fake_storage_account import Account, Stored, md5_of
 
 ROOT = "exports/root"
 NAME = "part-00000.json.gz"
-SMALL = gzip.compress(rows(200), mtime=0)
+SMALL = gzip.compress(json_rows(200), mtime=0)
 BLOCK = 64 * 1024
 SECRET = "s3cr3tSignature"
 
@@ -42,13 +42,13 @@ class SleptClock:
         self.seconds += seconds
 
 
-class Scene:
+class InMemoryTransfer:
     """`signatures`: what the manifest hands out, one after another, the last for ever. `abreast`: blocks at once."""
 
     def __init__(
         self,
         *,
-        patience: float = 15,
+        max_wait_seconds: float = 15,
         concurrency: int = 8,
         server_side_block: int = BLOCK,
         max_concurrent_blocks: int = 4,
@@ -57,15 +57,20 @@ class Scene:
         self.landing.reads_from = self.source
         self.signatures, self.fetches = [SECRET], 0
         self.manifest_etag, self.gone = "etag", False
-        self._patience, self._concurrency, self._server_side_block, self._max_concurrent_blocks = (
-            patience,
+        (
+            self._max_wait_seconds,
+            self._concurrency,
+            self._server_side_block,
+            self._max_concurrent_blocks,
+        ) = (
+            max_wait_seconds,
             concurrency,
             server_side_block,
             max_concurrent_blocks,
         )
         self._exits = AsyncExitStack()
 
-    async def __aenter__(self) -> "Scene":
+    async def __aenter__(self) -> "InMemoryTransfer":
         for account in (self.source, self.landing):
             await self._exits.enter_async_context(account)
         self.store = LandingStore(
@@ -73,17 +78,17 @@ class Scene:
         )
         self._exits.push_async_callback(self.store.close)
         sources = ManifestCache(self._manifest, self.clock, min_fetch_interval_seconds=0)
-        self.pressure = ConcurrencyLimiter(
+        self.limiter = ConcurrencyLimiter(
             self.clock,
             max_concurrency=self._concurrency,
-            max_wait_seconds=self._patience,
+            max_wait_seconds=self._max_wait_seconds,
             sleep=self.clock.sleep,
         )
         self.copier = Copier(
             self.store,
             sources,
             self.clock,
-            limiter=self.pressure,
+            limiter=self.limiter,
             block_bytes=BLOCK,
             max_bytes_in_flight=self._max_concurrent_blocks * BLOCK,
             reader=SourceReader(sources, self.clock, idle_seconds=0.3),
@@ -95,7 +100,7 @@ class Scene:
         )
         self._exits.push_async_callback(self.copier.close)
         root = f"{self.source.origin}/billing/{ROOT}"
-        self.work = TransferRequest("run-1", "operation-1", FOLDER, "etag", root)
+        self.request = TransferRequest("run-1", "operation-1", FOLDER, "etag", root)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -112,13 +117,13 @@ class Scene:
             self.clock.now(),
             "2",
             "t",
-            self.work.root_directory,
+            self.request.root_directory,
             (),
             0,
             f"se=2099-01-01T00%3A00%3A00Z&sig={signature}",
         )
 
-    def offer(
+    def put_source(
         self, name: str = NAME, content: bytes = SMALL, *, md5: bool = True, **properties: str
     ) -> Stored:
         return self.source.put(
@@ -128,9 +133,9 @@ class Scene:
             **properties,
         )
 
-    async def land(self, names: Iterable[str] = (NAME,), **changes: Any) -> list[BlobResult]:
+    async def copy(self, names: Iterable[str] = (NAME,), **changes: Any) -> list[BlobResult]:
         proven = changes.pop("proven", {})
-        return await self.copier.copy_blobs(replace(self.work, **changes), list(names), proven)
+        return await self.copier.copy_blobs(replace(self.request, **changes), list(names), proven)
 
-    def landed(self, name: str = NAME) -> Stored | None:
+    def get_landed(self, name: str = NAME) -> Stored | None:
         return self.landing.blobs.get(f"lake/{FOLDER}/{name}")
