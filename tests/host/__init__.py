@@ -1,1 +1,1 @@
-"""Tests of the local host: its parts, the scenarios of durable-protocol section 9, and the golden traces."""
+"""Tests of the local host: its modules, the Durable Functions scenarios and the golden traces."""

@@ -1,4 +1,7 @@
-"""Fixtures of the host's tests: the sample app in process on virtual time, and as a process of its own."""
+"""Fixtures for the tests of the local host.
+
+The sample app runs either in this process on virtual time or in a separate host process.
+"""
 
 import http.client
 import json
@@ -22,7 +25,7 @@ from local.host import LocalHost, VirtualClock
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE_APP = Path(__file__).parent / "sample_app"
-Found = TypeVar("Found")
+MANAGEMENT_PATH = "/runtime/webhooks/durabletask"
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = {
     "SAMPLE_HUB": "Sample",
@@ -30,10 +33,11 @@ SETTINGS = {
     "SAMPLE_VALUE": "from settings",
     "AZURE_FUNCTIONS_DURABLE_STRICT_TYPING": "1",
 }
+T = TypeVar("T")
 
 
 @dataclass
-class HttpResult:
+class HttpResponse:
     status: int
     headers: dict[str, str]
     body: bytes
@@ -42,14 +46,17 @@ class HttpResult:
         return json.loads(self.body)
 
 
-def call(
+def send_request(
     base_url: str,
     method: str,
     path: str,
     content: Any = None,
     headers: dict[str, str] | None = None,
-) -> HttpResult:
-    """One request over a real connection. `content` is sent as JSON, bytes as they are."""
+) -> HttpResponse:
+    """Send one request over a network connection.
+
+    Bytes in `content` are sent unchanged; any other value is sent as JSON.
+    """
     connection = http.client.HTTPConnection(urlsplit(base_url).netloc, timeout=30)
     body, all_headers = content, dict(headers or {})
     if content is not None and not isinstance(content, bytes):
@@ -58,7 +65,7 @@ def call(
     try:
         connection.request(method, path, body, all_headers)
         response = connection.getresponse()
-        return HttpResult(
+        return HttpResponse(
             response.status,
             {name.lower(): value for name, value in response.getheaders()},
             response.read(),
@@ -67,57 +74,60 @@ def call(
         connection.close()
 
 
-MANAGEMENT = "/runtime/webhooks/durabletask"
-
-
-class Web:
-    """What a caller outside the host does: start by the app's route, the rest by the management API."""
+class HostClient:
+    """An HTTP client of a local host: the routes of the sample app and the management API."""
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
 
-    def call(
+    def request(
         self, method: str, path: str, content: Any = None, headers: dict[str, str] | None = None
-    ) -> HttpResult:
-        return call(self.base_url, method, path, content, headers)
+    ) -> HttpResponse:
+        return send_request(self.base_url, method, path, content, headers)
 
-    def start(self, name: str, content: Any = None, instance_id: str | None = None) -> str:
-        answer = self.call(
-            "POST", f"/api/start/{name}" + (f"/{instance_id}" if instance_id else ""), content
-        )
-        assert answer.status == 202, answer
-        return str(answer.json()["id"])
+    def start_orchestration(
+        self, name: str, content: Any = None, instance_id: str | None = None
+    ) -> str:
+        """Start an orchestration through the route of the sample app and return its instance ID."""
+        path = f"/api/start/{name}" + (f"/{instance_id}" if instance_id else "")
+        response = self.request("POST", path, content)
+        assert response.status == 202, response
+        return str(response.json()["id"])
 
     def manage(
         self, method: str, path: str, content: Any = None, headers: dict[str, str] | None = None
-    ) -> HttpResult:
-        return self.call(method, f"{MANAGEMENT}/{path}", content, headers)
+    ) -> HttpResponse:
+        """Send a request to the management API."""
+        return self.request(method, f"{MANAGEMENT_PATH}/{path}", content, headers)
 
-    def status(self, instance_id: str, query: str = "") -> Any:
+    def get_status(self, instance_id: str, query: str = "") -> Any:
         return self.manage("GET", f"instances/{instance_id}{query}").json()
 
-    def event(self, instance_id: str, name: str, data: Any) -> int:
-        return self.manage("POST", f"instances/{instance_id}/raiseEvent/{name}", data).status
+    def raise_event(self, instance_id: str, name: str, data: Any) -> int:
+        """Raise an event through the management API and return the HTTP status."""
+        path = f"instances/{instance_id}/raiseEvent/{name}"
+        return self.manage("POST", path, data).status
 
 
-def sample_host(**options: Any) -> LocalHost:
+def create_sample_host(**options: Any) -> LocalHost:
+    """Create a host of the sample app, by default with a virtual clock, without starting it."""
     settings = SETTINGS | options.pop("settings", {})
     return LocalHost(SAMPLE_APP, settings=settings, **{"clock": VirtualClock(START), **options})
 
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[LocalHost]:
-    with sample_host() as running:
-        yield running
+    with create_sample_host() as started_host:
+        yield started_host
 
 
 @pytest.fixture
-def web(host: LocalHost) -> Web:
-    return Web(host.base_url)
+def client(host: LocalHost) -> HostClient:
+    return HostClient(host.base_url)
 
 
 class HostProcess:
-    """`python -m local.host` with the sample app."""
+    """A running `python -m local.host`, by default with the sample app."""
 
     def __init__(
         self,
@@ -147,96 +157,108 @@ class HostProcess:
             text=True,
             env=os.environ | SETTINGS | (settings or {}),
         )
-        self.said: list[str] = []
-        self.logged: list[str] = []
+        self.output_lines: list[str] = []
+        self.log_lines: list[str] = []
         self._url: str | None = None
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._logs_more = threading.Condition()
+        self._output_queue: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._line_added = threading.Condition()
         self._readers = [
             threading.Thread(
-                target=self._read, args=(self._process.stdout, self.said, self._lines), daemon=True
+                target=self._read,
+                args=(self._process.stdout, self.output_lines, self._output_queue),
+                daemon=True,
             ),
             threading.Thread(
-                target=self._read, args=(self._process.stderr, self.logged, None), daemon=True
+                target=self._read, args=(self._process.stderr, self.log_lines, None), daemon=True
             ),
         ]
         for reader in self._readers:
             reader.start()
 
     def _read(
-        self, stream: Any, kept: list[str], lines: "queue.SimpleQueue[str | None] | None"
+        self,
+        stream: Any,
+        lines: list[str],
+        line_queue: "queue.SimpleQueue[str | None] | None",
     ) -> None:
         for line in stream:
-            with self._logs_more:
-                kept.append(line)
-                self._logs_more.notify_all()
-            if lines:
-                lines.put(line)
-        if lines:
-            lines.put(None)
+            with self._line_added:
+                lines.append(line)
+                self._line_added.notify_all()
+            if line_queue:
+                line_queue.put(line)
+        if line_queue:
+            line_queue.put(None)
 
     def url(self) -> str:
+        """Return the base URL. Waits until the host accepts connections."""
         if self._url is None:
-            self._url = self._find_url()
+            self._url = self._wait_for_url()
         return self._url
 
-    def _find_url(self) -> str:
-        while (line := self._lines.get(timeout=30)) is not None:
+    def _wait_for_url(self) -> str:
+        while (line := self._output_queue.get(timeout=30)) is not None:
             if line.startswith("Listening on "):
                 return line.removeprefix("Listening on ").strip()
-        raise AssertionError(f"the host did not start: {''.join(self.logged)}")
+        raise AssertionError(f"The host did not start: {''.join(self.log_lines)}")
 
-    def wait_for_log(self, done: Callable[[list[str]], Found | None]) -> Found:
-        """The first true value of `done`, which is asked again whenever the host has logged a line: after each step, that is."""
+    def wait_for_log(self, check: Callable[[list[str]], T | None]) -> T:
+        """Return the first true result of `check`, which is called again after each log line.
+
+        The host logs a line after each step of an orchestration.
+        """
         deadline = time.monotonic() + 30
         while True:
-            seen = len(self.logged)
-            if found := done(self.logged):
-                return found
-            with self._logs_more:
-                left = deadline - time.monotonic()
-                assert self._logs_more.wait_for(lambda seen=seen: len(self.logged) > seen, left), (
-                    "".join(self.logged)
-                )
+            line_count = len(self.log_lines)
+            if result := check(self.log_lines):
+                return result
+            with self._line_added:
+                remaining_seconds = deadline - time.monotonic()
+                assert self._line_added.wait_for(
+                    lambda line_count=line_count: len(self.log_lines) > line_count,
+                    remaining_seconds,
+                ), "".join(self.log_lines)
 
-    def wait_for_end(self, instance_id: str) -> dict[str, Any]:
-        """Of an instance; its status."""
-        web = Web(self.url())
+    def wait_for_completion(self, instance_id: str) -> dict[str, Any]:
+        """Wait until an orchestration has ended and return its status."""
+        client = HostClient(self.url())
 
-        def ended(_: list[str]) -> dict[str, Any] | None:
-            status: dict[str, Any] = web.status(instance_id)
+        def get_final_status(_: list[str]) -> dict[str, Any] | None:
+            status: dict[str, Any] = client.get_status(instance_id)
             return None if status["runtimeStatus"] in ("Pending", "Running") else status
 
-        return self.wait_for_log(ended)
+        return self.wait_for_log(get_final_status)
 
-    def signal(self, number: int) -> None:
+    def send_signal(self, number: int) -> None:
         self._process.send_signal(number)
 
     def wait(self) -> int:
-        code = self._process.wait(30)
+        """Wait until the process has ended and return its exit code."""
+        exit_code = self._process.wait(30)
         for reader in self._readers:
             reader.join(10)
         for stream in (self._process.stdout, self._process.stderr):
             assert stream is not None
             stream.close()
-        return code
+        return exit_code
 
     def kill(self) -> int:
         if self._process.poll() is None:
-            self.signal(signal.SIGKILL)
+            self.send_signal(signal.SIGKILL)
         return self.wait()
 
 
 @pytest.fixture
 def start_process(tmp_path: Path) -> Iterator[Callable[..., HostProcess]]:
-    started: list[HostProcess] = []
+    """Return a function that starts host processes, which all use the same state directory."""
+    processes: list[HostProcess] = []
 
     def start(
         *options: str, settings: dict[str, str] | None = None, app: Path = SAMPLE_APP
     ) -> HostProcess:
-        started.append(HostProcess(tmp_path / "state", *options, settings=settings, app=app))
-        return started[-1]
+        processes.append(HostProcess(tmp_path / "state", *options, settings=settings, app=app))
+        return processes[-1]
 
     yield start
-    for process in started:
+    for process in processes:
         process.kill()

@@ -1,9 +1,11 @@
-"""Runs functions through Microsoft's own worker code and through ours, and prints both as JSON lines.
+"""Runs functions through Microsoft's worker code and through the local host.
 
     python -m tests.host.microsoft_worker APP_ROOT < calls
 
-Run by `test_microsoft_worker.py` with the package folder on PYTHONPATH, in a process of its own: the worker code keeps its
-registry in modules. A call is `{"function": name, "input": text}` or `{"function": name, "http": {...}}`.
+`test_microsoft_worker.py` runs this module in a separate process with the packages of the worker on
+PYTHONPATH, because the worker code keeps its registry in modules. A call is a line of JSON:
+`{"function": name, "input": string}` or `{"function": name, "http": {...}}`. Each result is a line
+of JSON with both results.
 """
 
 import asyncio
@@ -38,8 +40,8 @@ PROTOS = SimpleNamespace(
 )
 
 
-class Theirs:
-    """`azure_functions_runtime`: its loader, its registry, its invocation."""
+class MicrosoftWorker:
+    """The loader, the registry and the invocation of `azure_functions_runtime`."""
 
     def __init__(self) -> None:
         from azure_functions_runtime import handle_event, loader, native_invocation
@@ -61,33 +63,33 @@ class Theirs:
         if not ok:
             return {"error": error}
         if function.trigger == "httpTrigger":
-            return shown(response_from_datum(datum))
+            return describe_response(response_from_datum(datum))
         return {"result": None if datum is None or datum.value is None else json.loads(datum.value)}
 
 
-def shown(answer: HostResponse) -> dict[str, Any]:
+def describe_response(response: HostResponse) -> dict[str, Any]:
     return {
-        "status": answer.status,
-        "headers": sorted(map(list, answer.headers)),
-        "body": answer.body.decode(),
+        "status": response.status,
+        "headers": sorted(map(list, response.headers)),
+        "body": response.body.decode(),
     }
 
 
-def inputs_of(function: AppFunction, call: dict[str, Any]) -> list[tuple[str, Datum]]:
+def create_inputs(function: AppFunction, call: dict[str, Any]) -> list[tuple[str, Datum]]:
     if "http" in call:
-        given = call["http"]
-        request = request_of(given)
+        http_call = call["http"]
+        request = create_request(http_call)
         return [
-            (function.trigger_parameter, request_datum(request, given["parameters"])),
-            *clients(function),
+            (function.trigger_parameter, request_datum(request, http_call["parameters"])),
+            *create_client_inputs(function),
         ]
     return [
         (function.trigger_parameter, Datum(type="string", value=call["input"])),
-        *clients(function),
+        *create_client_inputs(function),
     ]
 
 
-def clients(function: AppFunction) -> list[tuple[str, Datum]]:
+def create_client_inputs(function: AppFunction) -> list[tuple[str, Datum]]:
     return [(name, Datum(type="string", value=BINDING)) for name in function.client_parameters]
 
 
@@ -103,20 +105,22 @@ BINDING = json.dumps(
 )
 
 
-def request_of(given: dict[str, Any]) -> HostRequest:
-    headers = [(name, value) for name, value in given["headers"]]
+def create_request(http_call: dict[str, Any]) -> HostRequest:
+    headers = [(name, value) for name, value in http_call["headers"]]
     return HostRequest.from_target(
-        given["method"], given["path"], headers, given["body"].encode(), "http://host"
+        http_call["method"], http_call["path"], headers, http_call["body"].encode(), "http://host"
     )
 
 
-def ours(invoker: Invoker, function: AppFunction, call: dict[str, Any]) -> dict[str, Any]:
+def call_local_host(
+    invoker: Invoker, function: AppFunction, call: dict[str, Any]
+) -> dict[str, Any]:
     try:
         if function.trigger == "httpTrigger":
-            return shown(
-                invoker.http(function, request_of(call["http"]), call["http"]["parameters"]).result(
-                    30
-                )
+            return describe_response(
+                invoker.http(
+                    function, create_request(call["http"]), call["http"]["parameters"]
+                ).result(30)
             )
         if function.trigger == "orchestrationTrigger":
             return {"result": json.loads(invoker.orchestrator(function, call["input"]))}
@@ -135,25 +139,28 @@ def main() -> None:
     sys.modules["function_app"].app.functions_bindings = {}
     loop = UserLoop.shared()
     invoker = Invoker(loop, root, lambda: BINDING)
-    theirs = Theirs()
+    microsoft_worker = MicrosoftWorker()
     print(
         json.dumps(
-            {"ours": sorted(function.name for function in index.all), "theirs": sorted(theirs.ids)}
+            {
+                "local_host": sorted(function.name for function in index.all),
+                "microsoft": sorted(microsoft_worker.ids),
+            }
         )
     )
     for line in sys.stdin:
         call = json.loads(line)
         function = index.find(call["function"])
         assert function is not None
-        answers = asyncio.run_coroutine_threadsafe(
-            theirs.call(function, inputs_of(function, call)), loop.loop
+        microsoft_result = asyncio.run_coroutine_threadsafe(
+            microsoft_worker.call(function, create_inputs(function, call)), loop.loop
         ).result(30)
         print(
             json.dumps(
                 {
                     "function": function.name,
-                    "ours": ours(invoker, function, call),
-                    "theirs": answers,
+                    "local_host": call_local_host(invoker, function, call),
+                    "microsoft": microsoft_result,
                 }
             )
         )

@@ -1,4 +1,4 @@
-"""Random orchestrations with a known right answer (durable-protocol, section 10), and the app that runs them."""
+"""Random orchestrations with known results, and the app that runs them."""
 
 import random
 import time
@@ -12,21 +12,21 @@ app = df.DFApp()
 attempts: Counter[str] = Counter()
 
 
-@app.activity_trigger(input_name="order")
-def act(order: dict[str, Any]) -> Any:
-    time.sleep(order["ms"] / 1000)
-    attempts[order.get("key", "")] += 1
-    if attempts[order.get("key", "")] <= order.get("fail", 0):
+@app.activity_trigger(input_name="parameters")
+def act(parameters: dict[str, Any]) -> Any:
+    time.sleep(parameters["ms"] / 1000)
+    attempts[parameters.get("key", "")] += 1
+    if attempts[parameters.get("key", "")] <= parameters.get("fail", 0):
         raise ValueError("planned")
-    return order["value"]
+    return parameters["value"]
 
 
-def task_of(context: Any, node: dict[str, Any]) -> Any:
+def create_task(context: Any, node: dict[str, Any]) -> Any:
     match node["kind"]:
         case "act" if "attempts" in node:
-            order = {**node, "key": f"{context.instance_id}-{node['value']}"}
+            parameters = {**node, "key": f"{context.instance_id}-{node['value']}"}
             return context.call_activity_with_retry(
-                "act", df.RetryOptions(5, node["attempts"]), order
+                "act", df.RetryOptions(5, node["attempts"]), parameters
             )
         case "act":
             return context.call_activity("act", node)
@@ -41,9 +41,9 @@ def task_of(context: Any, node: dict[str, Any]) -> Any:
         case "sub":
             return context.call_sub_orchestrator("plan", node["nodes"])
         case "all":
-            return context.task_all([task_of(context, child) for child in node["nodes"]])
+            return context.task_all([create_task(context, child) for child in node["nodes"]])
         case _:
-            return context.task_any([task_of(context, child) for child in node["nodes"]])
+            return context.task_any([create_task(context, child) for child in node["nodes"]])
 
 
 @app.orchestration_trigger(context_name="context")
@@ -51,7 +51,7 @@ def plan(context: Any) -> Any:
     results = []
     for node in context.get_input():
         try:
-            result = yield task_of(context, node)
+            result = yield create_task(context, node)
             results.append(result.result if node["kind"] == "any" else result)
         except Exception as error:
             assert "planned" in str(error), error
@@ -59,53 +59,61 @@ def plan(context: Any) -> Any:
     return results
 
 
-class Planner:
-    def __init__(self, seed: int, *, retries: bool = True, slow: int = 1) -> None:
-        self.chance, self.retries, self.slow, self.values = random.Random(seed), retries, slow, 0
+class PlanGenerator:
+    """A generator of random plans.
 
-    def leaf(self, *, may_fail: bool) -> dict[str, Any]:
+    A plan is a list of nodes, which are activities, timers, sub-orchestrations and their fan-outs.
+    """
+
+    def __init__(self, seed: int, *, retries: bool = True, delay_factor: int = 1) -> None:
+        self.rng = random.Random(seed)
+        self.retries, self.delay_factor, self.values = retries, delay_factor, 0
+
+    def create_leaf(self, *, may_fail: bool) -> dict[str, Any]:
         self.values += 1
-        kind, chance = self.chance.random(), self.chance
+        kind, rng = self.rng.random(), self.rng
         if kind < 0.45 or (kind < 0.75 and not self.retries):
-            return {"kind": "act", "value": self.values, "ms": chance.randrange(3) * self.slow}
+            return {"kind": "act", "value": self.values, "ms": rng.randrange(3) * self.delay_factor}
         if kind < 0.75:
-            limit = chance.randint(1, 4)
+            max_attempts = rng.randint(1, 4)
             return {
                 "kind": "act",
                 "value": self.values,
                 "ms": 0,
-                "attempts": limit,
-                "fail": chance.randrange(limit + 1 if may_fail else limit),
+                "attempts": max_attempts,
+                "fail": rng.randrange(max_attempts + 1 if may_fail else max_attempts),
             }
         if kind < 0.85:
-            return {"kind": "timer", "ms": chance.randrange(41) * self.slow}
+            return {"kind": "timer", "ms": rng.randrange(41) * self.delay_factor}
         return {
             "kind": "sub",
-            "retry": chance.random() < 0.5 and self.retries,
-            "nodes": [self.leaf(may_fail=False) for _ in range(chance.randint(1, 2))],
+            "retry": rng.random() < 0.5 and self.retries,
+            "nodes": [self.create_leaf(may_fail=False) for _ in range(rng.randint(1, 2))],
         }
 
-    def node(self, depth: int, *, may_fail: bool = True) -> dict[str, Any]:
-        kind = self.chance.random()
+    def create_node(self, depth: int, *, may_fail: bool = True) -> dict[str, Any]:
+        kind = self.rng.random()
         if depth == 0 or kind < 0.5:
-            return self.leaf(may_fail=may_fail)
+            return self.create_leaf(may_fail=may_fail)
         if kind < 0.8:
             return {
                 "kind": "all",
                 "nodes": [
-                    self.node(depth - 1, may_fail=False) for _ in range(self.chance.randint(1, 4))
+                    self.create_node(depth - 1, may_fail=False)
+                    for _ in range(self.rng.randint(1, 4))
                 ],
             }
         return {
             "kind": "any",
-            "nodes": [self.leaf(may_fail=False) for _ in range(self.chance.randint(1, 3))],
+            "nodes": [self.create_leaf(may_fail=False) for _ in range(self.rng.randint(1, 3))],
         }
 
-    def plan(self) -> list[dict[str, Any]]:
-        return [self.node(1) for _ in range(self.chance.randint(1, 5))]
+    def create_plan(self) -> list[dict[str, Any]]:
+        return [self.create_node(1) for _ in range(self.rng.randint(1, 5))]
 
 
-def right(node: dict[str, Any], result: Any) -> bool:
+def is_correct(node: dict[str, Any], result: Any) -> bool:
+    """Return whether a node can have produced this result."""
     match node["kind"]:
         case "act":
             return bool(
@@ -115,18 +123,19 @@ def right(node: dict[str, Any], result: Any) -> bool:
         case "timer":
             return result is None
         case "any":
-            return any(right(child, result) for child in node["nodes"])
+            return any(is_correct(child, result) for child in node["nodes"])
         case _:
             return (
                 isinstance(result, list)
                 and len(result) == len(node["nodes"])
                 and all(
-                    right(child, item) for child, item in zip(node["nodes"], result, strict=True)
+                    is_correct(child, item)
+                    for child, item in zip(node["nodes"], result, strict=True)
                 )
             )
 
 
-def all_right(plan_nodes: list[dict[str, Any]], status: dict[str, Any]) -> bool:
-    return status["runtimeStatus"] == "Completed" and right(
+def is_completed_correctly(plan_nodes: list[dict[str, Any]], status: dict[str, Any]) -> bool:
+    return status["runtimeStatus"] == "Completed" and is_correct(
         {"kind": "all", "nodes": plan_nodes}, status["output"]
     )

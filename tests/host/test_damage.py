@@ -1,4 +1,7 @@
-"""A state database that cannot be written, is locked, or is damaged: one clear message, and nothing half done."""
+"""A state database that is full, locked or damaged.
+
+The host reports one message and leaves the database consistent.
+"""
 
 import re
 import sqlite3
@@ -10,92 +13,129 @@ from typing import Any
 import pytest
 
 from local.host import HostError, LocalHost
-from local.host.store import Store
+from local.host.database import open_database
 
 from .conftest import ROOT
-from .plans import Planner, all_right, app
+from .plans import PlanGenerator, app, is_completed_correctly
 
-HUB = "testhubname.sqlite3"
+DATABASE_NAME = "testhubname.sqlite3"
+LAUNCHER_WITH_FILE_LIMIT = """
+import resource
+import sys
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000))
+sys.argv[0] = "host"
+from local.host.__main__ import main
+
+sys.exit(main())
+"""
+DISK_FILLING_APP = """
+import azure.durable_functions as df
+import azure.functions as func
+
+app = df.DFApp()
 
 
-class OnFullDisk(LocalHost):
-    """A database file that may not grow beyond what it has."""
-
-    def _open_store(self, hub_name: str) -> Store:
-        store = super()._open_store(hub_name)
-        assert store._db is not None
-        pages = store._db.execute("PRAGMA page_count").fetchone()[0]
-        store._db.execute(f"PRAGMA max_page_count={pages + 6}")
-        return store
+@app.activity_trigger(input_name="n")
+def create_large_result(n):
+    return "x" * 20_000
 
 
-def test_a_full_disk_ends_in_one_message_and_a_consistent_state(tmp_path: Path) -> None:
-    planner, reasons = Planner(7, retries=False), []
-    plans = {f"plan-{n}": planner.plan() for n in range(12)}
+@app.orchestration_trigger(context_name="context")
+def fill_disk(context):
+    for n in range(30):
+        yield context.call_activity("create_large_result", n)
+    return "full"
+
+
+@app.timer_trigger(arg_name="tick", schedule="0 0 0 1 1 *", run_on_startup=True)
+@app.durable_client_input(client_name="client")
+async def start(tick: func.TimerRequest, client):
+    await client.start_new("fill_disk", "one")
+"""
+
+
+def open_limited_database(path: Path | None) -> sqlite3.Connection:
+    """Open a database that can grow by only a few pages, as on a full disk."""
+    connection = open_database(path)
+    page_count = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count={page_count + 6}")
+    return connection
+
+
+def test_host_on_full_disk_reports_error_once_and_keeps_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, reasons = PlanGenerator(7, retries=False), []
+    plans = {f"plan-{n}": generator.create_plan() for n in range(12)}
     with LocalHost(app, state_dir=tmp_path) as host:
-        for iid, nodes in plans.items():
-            host.start_orchestration("plan", nodes, iid)
+        for instance_id, nodes in plans.items():
+            host.start_orchestration("plan", nodes, instance_id)
         host.stop(drain=False)
-    with OnFullDisk(app, state_dir=tmp_path, on_failure=reasons.append) as host:
+    monkeypatch.setattr("local.host.store.open_database", open_limited_database)
+    with LocalHost(app, state_dir=tmp_path, on_failure=reasons.append) as host:
         with pytest.raises(Exception, match="cannot be written"):
-            for n in range(1000):  # fills what the plans leave
+            for n in range(1000):  # use up the remaining pages
                 host.start_orchestration("plan", [], f"filler-{n}")
         assert host.request("GET", "/runtime/webhooks/durabletask/instances/plan-1").status == 503
         host.stop(drain=False)
+    monkeypatch.undo()
     assert reasons == [
-        f"The state database {tmp_path / HUB} cannot be written (database or disk is full). Nothing is lost: make "
-        "room and start the host again."
+        f"The state database {tmp_path / DATABASE_NAME} cannot be written "
+        "(database or disk is full). Nothing is lost: make room and start the host again."
     ]
     with LocalHost(app, state_dir=tmp_path) as host:
-        for iid, nodes in plans.items():
-            assert all_right(nodes, host.wait(iid))
+        for instance_id, nodes in plans.items():
+            assert is_completed_correctly(nodes, host.wait(instance_id))
 
 
-def test_a_locked_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locked_database_reports_error_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("local.host.database.LOCK_TIMEOUT_SECONDS", 0.05)
     reasons: list[str] = []
     with LocalHost(app, state_dir=tmp_path, on_failure=reasons.append) as host:
-        other = sqlite3.connect(tmp_path / HUB, isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
+        other_connection = sqlite3.connect(tmp_path / DATABASE_NAME, isolation_level=None)
+        other_connection.execute("BEGIN IMMEDIATE")
         with pytest.raises(Exception, match="is locked by another program"):
             host.start_orchestration("plan", [], "x")
-        other.close()
+        other_connection.close()
         host.stop(drain=False)
     assert len(reasons) == 1
     with LocalHost(app, state_dir=tmp_path) as host:
         assert host.status("x") is None
 
 
-@pytest.mark.parametrize("damage", ["no database", "a hole"])
-def test_a_damaged_database_is_refused_with_the_way_out(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["not a database", "overwritten pages"])
+def test_damaged_database_is_rejected_with_reset_command(tmp_path: Path, damage: str) -> None:
     with LocalHost(app, state_dir=tmp_path) as host:
         for n in range(200):
             host.start_orchestration("plan", [], f"plan-{n}")
-    path = tmp_path / HUB
+    path = tmp_path / DATABASE_NAME
     content = bytearray(path.read_bytes())
-    if damage == "a hole":
+    if damage == "overwritten pages":
         content[4096:16384] = b"\x55" * 12288
     else:
         content[:] = b"no database " * 1000
     path.write_bytes(content)
-    with pytest.raises(HostError) as refused:
+    with pytest.raises(HostError) as error:
         LocalHost(app, state_dir=tmp_path).start()
-    text = str(refused.value)
-    assert text.startswith(f"The state database {path} is damaged (") and "\n" not in text
-    command = re.search(r"start anew: (mv .*)", text)
+    message = str(error.value)
+    assert message.startswith(f"The state database {path} is damaged (") and "\n" not in message
+    command = re.search(r"start anew: (mv .*)", message)
     assert command is not None
     subprocess.run(["sh", "-c", command[1]], check=True)
     with LocalHost(app, state_dir=tmp_path) as host:
         assert host.instances() == []
-    assert (tmp_path / f"{HUB}.old").read_bytes() == bytes(content)
+    assert (tmp_path / f"{DATABASE_NAME}.old").read_bytes() == bytes(content)
 
 
-def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
+def test_database_of_other_version_is_rejected(tmp_path: Path) -> None:
     with LocalHost(app, state_dir=tmp_path):
         pass
-    other = sqlite3.connect(tmp_path / HUB)
-    other.execute("PRAGMA user_version=99")
-    other.close()
+    other_connection = sqlite3.connect(tmp_path / DATABASE_NAME)
+    other_connection.execute("PRAGMA user_version=99")
+    other_connection.close()
     with pytest.raises(
         HostError,
         match=r"another version of the host \(schema 99\)\. To keep it and start anew: mv ",
@@ -103,31 +143,20 @@ def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
         LocalHost(app, state_dir=tmp_path).start()
 
 
-def test_a_process_on_a_full_disk_ends_with_the_message_and_another_goes_on(tmp_path: Path) -> None:
-    """The limit on the size of files stands in for a full disk; the program itself is the real one."""
-    limited = (
-        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, 150_000)); sys.argv[0] = 'host'; "
-        "from local.host.__main__ import main; sys.exit(main())"
-    )
-    script = (
-        "import azure.functions as func, azure.durable_functions as df\napp = df.DFApp()\n"
-        "@app.activity_trigger(input_name='n')\ndef big(n):\n    return 'x' * 20_000\n"
-        "@app.orchestration_trigger(context_name='context')\ndef fill(context):\n"
-        "    for n in range(30):\n        yield context.call_activity('big', n)\n    return 'full'\n"
-        "@app.timer_trigger(arg_name='tick', schedule='0 0 0 1 1 *', run_on_startup=True)\n"
-        "@app.durable_client_input(client_name='client')\nasync def begin(tick: func.TimerRequest, client):\n"
-        "    await client.start_new('fill', 'one')\n"
-    )
-    (tmp_path / "function_app.py").write_text(script)
+def test_process_on_full_disk_exits_with_error_and_next_host_continues(tmp_path: Path) -> None:
+    """A limit on the size of files replaces the full disk."""
+    (tmp_path / "function_app.py").write_text(DISK_FILLING_APP)
     arguments = ["--app-root", str(tmp_path), "--port", "0", "--state-dir", str(tmp_path / "state")]
-    done: Any = subprocess.run(
-        [sys.executable, "-c", limited, *arguments],
+    process: Any = subprocess.run(
+        [sys.executable, "-c", LAUNCHER_WITH_FILE_LIMIT, *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=60,
     )
-    said = [line for line in done.stderr.splitlines() if "cannot be written" in line]
-    assert done.returncode == 1 and len(said) == 1 and "Traceback" not in done.stderr, done.stderr
+    errors = [line for line in process.stderr.splitlines() if "cannot be written" in line]
+    assert process.returncode == 1 and len(errors) == 1 and "Traceback" not in process.stderr, (
+        process.stderr
+    )
     with LocalHost(tmp_path, state_dir=tmp_path / "state", timers=False) as host:
         assert host.wait("one")["output"] == "full"

@@ -1,4 +1,4 @@
-"""The pytest fixture, and timers as it shows them."""
+"""The `local_host` pytest fixture, and timers on its virtual clock."""
 
 from datetime import timedelta
 
@@ -10,38 +10,35 @@ from local.host.testing import StartHost, local_host
 __all__ = ["local_host"]
 
 
-def ticking(seen: list[tuple[str, str]]) -> func.FunctionApp:
+def create_ticking_app(schedules: list[tuple[str, str]]) -> func.FunctionApp:
     app = func.FunctionApp()
 
     @app.timer_trigger(arg_name="tick", schedule="0 0 * * * *")
     def hourly(tick: func.TimerRequest) -> None:
-        seen.append((tick.schedule_status["Last"][11:16], tick.schedule_status["Next"][11:16]))
+        schedules.append((tick.schedule_status["Last"][11:16], tick.schedule_status["Next"][11:16]))
 
     return app
 
 
 @pytest.mark.parametrize("early", [False, True])
-def test_next_is_the_tick_being_served(local_host: StartHost, early: bool) -> None:
-    seen: list[tuple[str, str]] = []
-    host = local_host(ticking(seen), early_timers=early)
+def test_timer_schedule_status_next_is_current_tick(local_host: StartHost, early: bool) -> None:
+    schedules: list[tuple[str, str]] = []
+    host = local_host(create_ticking_app(schedules), early_timers=early)
     host.advance(timedelta(hours=3))
-    assert [tick for _, tick in seen] == [
-        "01:00",
-        "02:00",
-        "03:00",
-    ]  # each once, also where it comes early
+    # Each tick fires once, also if it fires early.
+    assert [next_tick for _, next_tick in schedules] == ["01:00", "02:00", "03:00"]
 
 
-def test_an_early_tick_comes_half_a_second_early(local_host: StartHost) -> None:
-    seen: list[tuple[str, str]] = []
-    host = local_host(ticking(seen), early_timers=True)
+def test_early_timers_fire_half_a_second_early(local_host: StartHost) -> None:
+    schedules: list[tuple[str, str]] = []
+    host = local_host(create_ticking_app(schedules), early_timers=True)
     host.advance(timedelta(minutes=59, seconds=59, milliseconds=400))
-    assert seen == []
+    assert schedules == []
     host.advance(timedelta(milliseconds=100))
-    assert len(seen) == 1
+    assert len(schedules) == 1
 
 
-def test_each_host_begins_at_the_same_moment(local_host: StartHost) -> None:
-    one, two = local_host(func.FunctionApp()), local_host(func.FunctionApp())
-    one.advance(timedelta(days=1))
-    assert one.clock.now() - two.clock.now() == timedelta(days=1)
+def test_local_host_clocks_are_independent(local_host: StartHost) -> None:
+    first, second = local_host(func.FunctionApp()), local_host(func.FunctionApp())
+    first.advance(timedelta(days=1))
+    assert first.clock.now() - second.clock.now() == timedelta(days=1)

@@ -1,6 +1,7 @@
-"""143 recordings of the original engine, played through this one: requests, histories, endings and the API's answers.
+"""Replays 143 recordings of the original engine and compares the behavior of the local host.
 
-See `golden/player.py` for what is compared. Each scenario is the same, or differs for a reason that is written down.
+See `golden/player.py` for what is compared. `golden/differences.py` lists the intentional
+differences.
 """
 
 import copy
@@ -8,59 +9,61 @@ from typing import Any
 
 import pytest
 
-from .golden.differences import BEGIN, DOCUMENT, END, REASONS, outcome, table
-from .golden.player import Difference, Player, traces
+from .golden.differences import BEGIN, DOCUMENT, END, REASONS, find_difference, render_table
+from .golden.player import Player, TraceDifferenceError, read_traces
 
-TRACES = {trace["scenario"]: trace for trace in traces()}
+TRACES = {trace["scenario"]: trace for trace in read_traces()}
 
 
 @pytest.mark.parametrize("scenario", TRACES)
-def test_as_recorded(scenario: str) -> None:
-    difference = outcome(TRACES[scenario])
+def test_scenario_matches_recording_or_has_documented_difference(scenario: str) -> None:
+    difference = find_difference(TRACES[scenario])
     if scenario in REASONS:
-        assert difference, f"{scenario} is the same now: take it off the list"
+        assert difference, f"{scenario} no longer differs. Remove it from REASONS."
     else:
         assert not difference
 
 
-def test_all_scenarios_are_here() -> None:
+def test_traces_are_complete() -> None:
     assert len(TRACES) == 143 and len(TRACES) - len(REASONS) >= 125
 
 
-def test_the_table_in_the_documentation_is_current() -> None:
+def test_table_in_documentation_is_current() -> None:
     document = DOCUMENT.read_text(encoding="utf-8")
-    shown = document.partition(BEGIN)[2].partition(END)[0].strip()
-    assert shown == table(), "write it anew: python -m tests.host.golden.differences"
+    documented_table = document.partition(BEGIN)[2].partition(END)[0].strip()
+    assert documented_table == render_table(), (
+        "Update the document: python -m tests.host.golden.differences"
+    )
 
 
-def renamed_activity(trace: dict[str, Any]) -> None:
+def rename_activity(trace: dict[str, Any]) -> None:
     trace["instances"]["g-chain5"]["executions"][0]["episodes"][1]["returned"]["actions"][0][1][
         "functionName"
     ] = "dec"
 
 
-def other_output(trace: dict[str, Any]) -> None:
+def change_output(trace: dict[str, Any]) -> None:
     trace["instances"]["g-chain5"]["executions"][0]["episodes"][-1]["returned"]["output"] = 6
 
 
-def other_code(trace: dict[str, Any]) -> None:
+def change_status_code(trace: dict[str, Any]) -> None:
     trace["actions"][0]["status"] = 200
 
 
-def other_header(trace: dict[str, Any]) -> None:
+def change_header(trace: dict[str, Any]) -> None:
     trace["actions"][0]["headers"]["retry-after"] = "11"
 
 
-def event_nobody_sent(trace: dict[str, Any]) -> None:
+def add_event(trace: dict[str, Any]) -> None:
     history = trace["instances"]["g-chain5"]["executions"][0]["history"]
     history[-1] = {**history[-1], "EventType": 15, "Name": "go", "Input": "1"}
 
 
 @pytest.mark.parametrize(
-    "change", [renamed_activity, other_output, other_code, other_header, event_nobody_sent]
+    "change", [rename_activity, change_output, change_status_code, change_header, add_event]
 )
-def test_the_player_notices(change: Any) -> None:
+def test_player_with_changed_trace_raises(change: Any) -> None:
     trace = copy.deepcopy(TRACES["chain5"])
     change(trace)
-    with pytest.raises(Difference):
+    with pytest.raises(TraceDifferenceError):
         Player(trace).play()

@@ -1,4 +1,7 @@
-"""The app in a process of its own: whatever it does to that process, the host lives, and says what Azure's would say."""
+"""The app in a worker process.
+
+The host survives every failure of the worker and reports the texts of the Azure Functions host.
+"""
 
 import os
 import select
@@ -11,20 +14,21 @@ import pytest
 
 from local.host import LocalHost, UnsupportedAppError
 from local.host.calls import FunctionTerminatedError
+from local.host.history import EventType
 from local.host.isolation import Isolation
 from local.host.worker import exit_text
 
-from .conftest import SAMPLE_APP, SETTINGS, HostProcess
+from .conftest import SAMPLE_APP, SETTINGS, HostClient, HostProcess
 
-ROUGH_APP = Path(__file__).parent / "rough_app"
-NEVER = {"ROUGH_SCHEDULE": "0 0 0 29 2 *"}
+FAULTY_APP = Path(__file__).parent / "faulty_app"
+SETTINGS_WITHOUT_TICKS = {"FAULTY_SCHEDULE": "0 0 0 29 2 *"}
 
 
-def rough_host(**options: Any) -> LocalHost:
+def create_faulty_host(**options: Any) -> LocalHost:
     isolation = options.pop("isolated", Isolation(memory_mb=512))
     return LocalHost(
-        ROUGH_APP,
-        settings=NEVER | options.pop("settings", {}),
+        FAULTY_APP,
+        settings=SETTINGS_WITHOUT_TICKS | options.pop("settings", {}),
         isolated=isolation,
         listen=True,
         **options,
@@ -33,108 +37,124 @@ def rough_host(**options: Any) -> LocalHost:
 
 @pytest.fixture(scope="module")
 def host() -> Iterator[LocalHost]:
-    with rough_host() as running:
-        yield running
+    with create_faulty_host() as started_host:
+        yield started_host
 
 
-def ending(host: LocalHost, name: str, content: Any = None) -> Any:
+def get_output(host: LocalHost, name: str, content: Any = None) -> Any:
     return host.wait(host.start_orchestration(name, content))["output"]
 
 
-def worker_pid(host: LocalHost) -> int:
+def get_worker_pid(host: LocalHost) -> int:
     return int(host.request("GET", "/api/do/pid").text)
 
 
-def test_the_app_runs_elsewhere(host: LocalHost) -> None:
-    assert ending(host, "one", "pid") == worker_pid(host) != os.getpid()
+def test_isolated_app_runs_in_worker_process(host: LocalHost) -> None:
+    assert get_output(host, "call_act", "pid") == get_worker_pid(host) != os.getpid()
 
 
 @pytest.mark.parametrize(
-    ("how", "text"),
+    ("behavior", "text"),
     [
         ("exit", "python exited with code 7 (0x7)"),
         ("killed", "python exited with code 137 (0x89)"),
         ("block", "Timeout value of 00:00:02 was exceeded by function: Functions.act"),
     ],
 )
-def test_an_activity_that_ends_its_process_fails_and_the_rest_goes_on(
-    host: LocalHost, how: str, text: str
+def test_activity_that_ends_its_worker_fails_and_the_worker_restarts(
+    host: LocalHost, behavior: str, text: str
 ) -> None:
-    before = worker_pid(host)
-    assert ending(host, "one", how) == [f"Activity function 'act' failed: {text}", True]
-    assert worker_pid(host) != before
+    old_pid = get_worker_pid(host)
+    assert get_output(host, "call_act", behavior) == [
+        f"Activity function 'act' failed: {text}",
+        True,
+    ]
+    assert get_worker_pid(host) != old_pid
 
 
 @pytest.mark.parametrize(
-    ("how", "text"),
+    ("behavior", "text"),
     [
-        ("raise", " ValueError: as asked"),
+        ("raise", " ValueError: planned"),
         ("memory", " MemoryError: "),
         ("sys.exit", " SystemExit: 3"),
     ],
 )
-def test_an_activity_that_only_fails_keeps_its_worker(host: LocalHost, how: str, text: str) -> None:
-    before = worker_pid(host)
-    assert ending(host, "one", how) == [f"Activity function 'act' failed: {text}", True]
-    assert worker_pid(host) == before
+def test_activity_that_raises_keeps_the_worker(host: LocalHost, behavior: str, text: str) -> None:
+    old_pid = get_worker_pid(host)
+    assert get_output(host, "call_act", behavior) == [
+        f"Activity function 'act' failed: {text}",
+        True,
+    ]
+    assert get_worker_pid(host) == old_pid
 
 
-def test_what_ran_beside_it_runs_again(host: LocalHost) -> None:
-    for bad, text in (
+def test_parallel_activities_of_a_lost_worker_run_again(host: LocalHost) -> None:
+    for behavior, text in (
         ("exit", "python exited with code 7 (0x7)"),
         ("block", "Timeout value of 00:00:02"),
     ):
-        good, failed, other = ending(host, "side_by_side", ["slow", bad, "slow"])
-        assert (good, other) == ("slow", "slow") and text in failed[0]
+        first, failed, last = get_output(host, "call_act_in_parallel", ["slow", behavior, "slow"])
+        assert (first, last) == ("slow", "slow") and text in failed[0]
 
 
-def test_an_orchestrator_that_ends_its_process_fails(host: LocalHost) -> None:
-    output = ending(host, "dies")
+def test_orchestrator_that_ends_its_worker_fails(host: LocalHost) -> None:
+    output = get_output(host, "exits")
     assert (
         output.startswith("Non-Deterministic workflow detected")
         or "python exited with code 9 (0x9)" in output
     )
 
 
-def test_an_http_function_that_ends_its_process_or_never_answers(host: LocalHost) -> None:
+def test_http_function_that_ends_or_blocks_its_worker_returns_500(host: LocalHost) -> None:
     assert host.request("GET", "/api/do/exit").status == 500
     assert host.request("GET", "/api/do/block").status == 500
     assert host.request("GET", "/api/do/pid").status == 200
 
 
-def test_a_timer_function_that_ends_its_process(host: LocalHost) -> None:
-    before = worker_pid(host)
+def test_timer_function_that_ends_its_worker_raises(host: LocalHost) -> None:
+    old_pid = get_worker_pid(host)
     with pytest.raises(Exception, match="python exited with code 5"):
         host.fire_timer("tick")
-    assert worker_pid(host) != before
+    assert get_worker_pid(host) != old_pid
 
 
-def test_the_durable_client_works_from_the_worker(host: LocalHost) -> None:
-    links = host.request("POST", "/api/start/one", json="pid").json()
-    assert host.wait(links["id"])["output"] == worker_pid(host)
+def test_durable_client_in_worker_starts_orchestration(host: LocalHost) -> None:
+    links = host.request("POST", "/api/start/call_act", json="pid").json()
+    assert host.wait(links["id"])["output"] == get_worker_pid(host)
 
 
-def test_draining_ends_the_worker_in_order(tmp_path: Path) -> None:
-    with rough_host(state_dir=tmp_path) as host:
-        iid = host.start_orchestration("one", "slow")
-        worker = worker_pid(host)
-        host.run_until(lambda: any(event["EventType"] == 4 for event in host.history(iid)))
+def test_stop_with_drain_ends_the_worker_after_its_activity(tmp_path: Path) -> None:
+    with create_faulty_host(state_dir=tmp_path) as host:
+        instance_id = host.start_orchestration("call_act", "slow")
+        pid = get_worker_pid(host)
+        host.run_until(
+            lambda: any(
+                event["EventType"] == EventType.TASK_SCHEDULED
+                for event in host.history(instance_id)
+            )
+        )
         assert host.stop(drain=True)
-        assert gone(worker)
-    with rough_host(state_dir=tmp_path) as host:
-        assert host.wait(iid)["output"] == "slow"
+        assert has_exited(pid)
+    with create_faulty_host(state_dir=tmp_path) as host:
+        assert host.wait(instance_id)["output"] == "slow"
 
 
-def test_a_cut_off_host_takes_its_worker_along(tmp_path: Path) -> None:
-    with rough_host(state_dir=tmp_path) as host:
-        iid = host.start_orchestration("one", "block")
-        worker = worker_pid(host)
-        host.run_until(lambda: any(event["EventType"] == 4 for event in host.history(iid)))
+def test_stop_without_drain_ends_the_worker(tmp_path: Path) -> None:
+    with create_faulty_host(state_dir=tmp_path) as host:
+        instance_id = host.start_orchestration("call_act", "block")
+        pid = get_worker_pid(host)
+        host.run_until(
+            lambda: any(
+                event["EventType"] == EventType.TASK_SCHEDULED
+                for event in host.history(instance_id)
+            )
+        )
         host.stop(drain=False)
-        assert gone(worker)
+        assert has_exited(pid)
 
 
-def gone(pid: int) -> bool:
+def has_exited(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -144,24 +164,21 @@ def gone(pid: int) -> bool:
 
 @pytest.mark.skipif(
     not hasattr(os, "pidfd_open"),
-    reason="Linux has a way to wait for a process that is nobody's child",
+    reason="Only Linux can wait for a process that is not a child of this process.",
 )
-def test_the_worker_ends_with_a_killed_host(start_process: Callable[..., HostProcess]) -> None:
-    from .conftest import Web
-
-    process = start_process(app=ROUGH_APP, settings=NEVER)
-    web = Web(process.url())
-    web.start("one", "block")
-    end = os.pidfd_open(
-        int(web.call("GET", "/api/do/pid").body)
-    )  # readable when that process has ended
-    process.signal(signal.SIGKILL)
+def test_worker_of_killed_host_ends(start_process: Callable[..., HostProcess]) -> None:
+    process = start_process(app=FAULTY_APP, settings=SETTINGS_WITHOUT_TICKS)
+    client = HostClient(process.url())
+    client.start_orchestration("call_act", "block")
+    pid = int(client.request("GET", "/api/do/pid").body)
+    pid_descriptor = os.pidfd_open(pid)  # readable when the process has ended
+    process.send_signal(signal.SIGKILL)
     process.wait()
-    assert select.select([end], [], [], 10)[0]
-    os.close(end)
+    assert select.select([pid_descriptor], [], [], 10)[0]
+    os.close(pid_descriptor)
 
 
-def test_an_app_that_cannot_be_loaded_is_refused_from_there_too(tmp_path: Path) -> None:
+def test_app_that_raises_on_import_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "function_app.py").write_text(
         "import azure.functions as func\napp = func.FunctionApp()\n1 / 0\n"
     )
@@ -169,7 +186,7 @@ def test_an_app_that_cannot_be_loaded_is_refused_from_there_too(tmp_path: Path) 
         LocalHost(tmp_path, isolated=Isolation()).start()
 
 
-def test_an_app_that_ends_its_process_on_import(tmp_path: Path) -> None:
+def test_app_that_exits_on_import_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "function_app.py").write_text("import os\nos._exit(4)\n")
     with pytest.raises(
         UnsupportedAppError,
@@ -178,23 +195,26 @@ def test_an_app_that_ends_its_process_on_import(tmp_path: Path) -> None:
         LocalHost(tmp_path, isolated=Isolation()).start()
 
 
-def test_a_worker_that_cannot_start_again_ends_the_host(tmp_path: Path) -> None:
-    script = (ROUGH_APP / "function_app.py").read_text()
-    (tmp_path / "function_app.py").write_text(script)
+def test_worker_that_cannot_restart_reports_failure(tmp_path: Path) -> None:
+    (tmp_path / "function_app.py").write_text((FAULTY_APP / "function_app.py").read_text())
     reasons: list[str] = []
     with LocalHost(
-        tmp_path, settings=NEVER, isolated=Isolation(), listen=True, on_failure=reasons.append
+        tmp_path,
+        settings=SETTINGS_WITHOUT_TICKS,
+        isolated=Isolation(),
+        listen=True,
+        on_failure=reasons.append,
     ) as host:
         (tmp_path / "function_app.py").write_text("broken\n")
-        iid = host.start_orchestration("one", "exit")
+        instance_id = host.start_orchestration("call_act", "exit")
         host.run_until(lambda: reasons)
         assert "NameError" in reasons[0]
-        status = host.status(iid)
+        status = host.status(instance_id)
         assert status is not None and status["runtimeStatus"] == "Running"
         host.stop(drain=False)
 
 
-def test_exit_texts() -> None:
+def test_exit_text_for_codes_and_signals_matches_azure() -> None:
     assert [exit_text(code) for code in (0, 1, -9)] == [
         "python exited with code 0 (0x0)",
         "python exited with code 1 (0x1)",
@@ -203,22 +223,22 @@ def test_exit_texts() -> None:
     assert str(FunctionTerminatedError("x")) == "x"
 
 
-def test_the_sample_app_runs_in_a_worker_as_it_does_here() -> None:
-    from .conftest import Web
-
+def test_sample_app_in_worker_returns_same_results() -> None:
     with LocalHost(SAMPLE_APP, settings=SETTINGS, isolated=Isolation()) as host:
-        web = Web(host.base_url)
-        answer = web.call("PUT", "/api/reflect/5/a/b?q=1&q2=%C3%BC", b"bytes", {"X-Test": "yes"})
+        client = HostClient(host.base_url)
+        response = client.request(
+            "PUT", "/api/reflect/5/a/b?q=1&q2=%C3%BC", b"bytes", {"X-Test": "yes"}
+        )
         assert (
-            answer.status == 201
-            and answer.json()["route"] == {"n": "5", "rest": "a/b"}
-            and answer.json()["body"] == "bytes"
+            response.status == 201
+            and response.json()["route"] == {"n": "5", "rest": "a/b"}
+            and response.json()["body"] == "bytes"
         )
         assert host.request("GET", "/api/broken").status == 500
         assert host.request("GET", "/api/nothing").status == 500
-        assert host.wait(web.start("big_results"))["output"] == 6_000_000
-        assert "ValueError: boom" in host.wait(web.start("fails"))["output"]
+        assert host.wait(client.start_orchestration("large_results"))["output"] == 6_000_000
+        assert "ValueError: boom" in host.wait(client.start_orchestration("failing"))["output"]
         assert (
-            host.wait(web.start("raises"))["output"]
+            host.wait(client.start_orchestration("raises"))["output"]
             == "Orchestrator function 'raises' failed: 'oops'"
         )

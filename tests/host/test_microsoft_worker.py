@@ -1,7 +1,8 @@
-"""Microsoft's own worker code accepts our app and the sample app, and gives what our invocation gives."""
+"""Microsoft's worker code loads both apps and returns the same results as the local host."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,25 +14,28 @@ from tests.support.app_environment import ENVIRONMENT
 
 from .conftest import ROOT, SAMPLE_APP, SETTINGS
 
-WORKER = ROOT / ".state" / "worker"
-MOMENT = "2026-01-02T03:04:05.678Z"
+WORKER_PACKAGES = ROOT / ".state" / "worker"
+TIMESTAMP = "2026-01-02T03:04:05.678Z"
 
 
 @pytest.fixture(scope="module")
-def installed() -> Path:
-    """`make setup` has installed it; where tests are run without make, this does, and nothing else."""
-    if not (WORKER / ".installed").exists():
+def worker_packages() -> Path:
+    """The folder with the packages of the worker, which `make setup` installs.
+
+    The fixture installs them if the tests run without `make`.
+    """
+    if not (WORKER_PACKAGES / ".installed").exists():
         subprocess.run(
             ["make", "-s", "-o", ".venv/.installed", ".state/worker/.installed"],
             cwd=ROOT,
             check=True,
             capture_output=True,
         )
-    return WORKER
+    return WORKER_PACKAGES
 
 
-def first_episode(name: str, content: Any) -> str:
-    """What an orchestrator is called with first."""
+def create_first_episode(name: str, content: Any) -> str:
+    """Return the input of the first episode of an orchestration."""
     started = {
         "EventType": 0,
         "Name": name,
@@ -39,12 +43,12 @@ def first_episode(name: str, content: Any) -> str:
         "Input": json.dumps(json.dumps(content)),
         "EventId": -1,
         "IsPlayed": False,
-        "Timestamp": MOMENT,
+        "Timestamp": TIMESTAMP,
     }
     return json.dumps(
         {
             "history": [
-                {"EventType": 12, "EventId": -1, "IsPlayed": False, "Timestamp": MOMENT},
+                {"EventType": 12, "EventId": -1, "IsPlayed": False, "Timestamp": TIMESTAMP},
                 started,
             ],
             "input": json.dumps(content),
@@ -60,7 +64,7 @@ def first_episode(name: str, content: Any) -> str:
     )
 
 
-def http(method: str, path: str, body: str = "", **parameters: str) -> dict[str, Any]:
+def create_http_call(method: str, path: str, body: str = "", **parameters: str) -> dict[str, Any]:
     return {
         "method": method,
         "path": path,
@@ -70,25 +74,27 @@ def http(method: str, path: str, body: str = "", **parameters: str) -> dict[str,
     }
 
 
-def compared(
-    app: Path, worker: Path, calls: list[dict[str, Any]], settings: dict[str, str]
+def run_in_both(
+    app: Path, worker_packages: Path, calls: list[dict[str, Any]], settings: dict[str, str]
 ) -> list[dict[str, Any]]:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "tests.host.microsoft_worker", str(app)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         input="".join(json.dumps(call) + "\n" for call in calls),
         timeout=120,
-        env=os.environ | settings | {"PYTHONPATH": os.pathsep.join([str(worker), str(ROOT)])},
+        env=os.environ
+        | settings
+        | {"PYTHONPATH": os.pathsep.join([str(worker_packages), str(ROOT)])},
     )
-    assert done.returncode == 0, done.stderr[-2000:]
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert process.returncode == 0, process.stderr[-2000:]
+    lines = [json.loads(line) for line in process.stdout.splitlines()]
     assert len(lines) == len(calls) + 1
     return lines
 
 
-def test_the_sample_app(installed: Path) -> None:
+def test_sample_app_in_microsoft_worker_returns_same_results(worker_packages: Path) -> None:
     calls: list[dict[str, Any]] = [
         {"function": "inc", "input": "4"},
         {"function": "inc_async", "input": "4"},
@@ -100,24 +106,24 @@ def test_the_sample_app(installed: Path) -> None:
         {"function": "bad_result", "input": "1"},
         {"function": "inc", "input": '"text"'},
         {"function": "flaky", "input": '{"key": "k", "fail": 1000}'},
-        {"function": "chain", "input": first_episode("chain", 5)},
-        {"function": "plain_return", "input": first_episode("plain_return", None)},
-        {"function": "raises", "input": first_episode("raises", None)},
+        {"function": "chain", "input": create_first_episode("chain", 5)},
+        {"function": "plain_return", "input": create_first_episode("plain_return", None)},
+        {"function": "raises", "input": create_first_episode("raises", None)},
         {"function": "chain", "input": "no JSON"},
         {
             "function": "reflect",
-            "http": http("PUT", "/api/reflect/5/a?q=1", "body", n="5", rest="a"),
+            "http": create_http_call("PUT", "/api/reflect/5/a?q=1", "body", n="5", rest="a"),
         },
-        {"function": "fixed", "http": http("GET", "/api/reflect/fixed/text")},
-        {"function": "nothing", "http": http("GET", "/api/nothing")},
-        {"function": "broken", "http": http("GET", "/api/broken")},
+        {"function": "fixed", "http": create_http_call("GET", "/api/reflect/fixed/text")},
+        {"function": "nothing", "http": create_http_call("GET", "/api/nothing")},
+        {"function": "broken", "http": create_http_call("GET", "/api/broken")},
     ]
-    indexed, *answers = compared(SAMPLE_APP, installed, calls, SETTINGS)
-    assert indexed["ours"] == indexed["theirs"]
-    for call, answer in zip(calls, answers, strict=True):
-        if "key" not in str(call):  # `flaky` counts its calls: the text differs by the count
-            assert answer["ours"] == answer["theirs"], answer
-    kinds = [next(iter(answer["theirs"])) for answer in answers]
+    indexed, *results = run_in_both(SAMPLE_APP, worker_packages, calls, SETTINGS)
+    assert indexed["local_host"] == indexed["microsoft"]
+    for call, result in zip(calls, results, strict=True):
+        if "key" not in str(call):  # `flaky` counts its calls, so its text differs
+            assert result["local_host"] == result["microsoft"], result
+    kinds = [next(iter(result["microsoft"])) for result in results]
     assert kinds == [
         *["result"] * 4,
         *["error"] * 3,
@@ -130,33 +136,36 @@ def test_the_sample_app(installed: Path) -> None:
     ]
 
 
-def test_our_app(installed: Path) -> None:
+def test_billing_export_app_in_microsoft_worker_returns_same_results(worker_packages: Path) -> None:
     names = ["export_run", "export_operation", "page_copy", "export_cycle"]
     calls: list[dict[str, Any]] = [
-        {"function": name, "input": first_episode(name, {})} for name in names
+        {"function": name, "input": create_first_episode(name, {})} for name in names
     ]
     calls += [
         {"function": name, "input": "[]"}
         for name in ("claim_run", "read_page", "copy_blobs", "record_outcome")
     ]
     calls += [
-        {"function": "get_openapi", "http": http("GET", "/api/openapi.json")},
-        {"function": "start_run", "http": http("POST", "/api/runs", "no JSON")},
-        {"function": "start_run", "http": http("POST", "/api/runs", '{"dataset": "nonsense"}')},
+        {"function": "get_openapi", "http": create_http_call("GET", "/api/openapi.json")},
+        {"function": "start_run", "http": create_http_call("POST", "/api/runs", "no JSON")},
+        {
+            "function": "start_run",
+            "http": create_http_call("POST", "/api/runs", '{"dataset": "unknown"}'),
+        },
     ]
-    indexed, *answers = compared(ROOT, installed, calls, ENVIRONMENT)
-    assert indexed["ours"] == indexed["theirs"] and len(indexed["ours"]) > 30
-    for answer in answers:
-        assert without_ids(answer["ours"]) == without_ids(answer["theirs"]), answer
-    assert {"result", "error", "status"} <= {key for answer in answers for key in answer["theirs"]}
+    indexed, *results = run_in_both(ROOT, worker_packages, calls, ENVIRONMENT)
+    assert indexed["local_host"] == indexed["microsoft"] and len(indexed["local_host"]) > 30
+    for result in results:
+        assert mask_ids(result["local_host"]) == mask_ids(result["microsoft"]), result
+    assert {"result", "error", "status"} <= {
+        key for result in results for key in result["microsoft"]
+    }
 
 
-def without_ids(answer: dict[str, Any]) -> str:
-    """Every problem has an id of its own."""
-    import re
-
+def mask_ids(result: dict[str, Any]) -> str:
+    """Replace the IDs, which differ in every response."""
     return re.sub(
         r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}|[0-9a-f]{16,32}",
         "ID",
-        json.dumps(answer, sort_keys=True),
+        json.dumps(result, sort_keys=True),
     )

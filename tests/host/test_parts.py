@@ -1,4 +1,4 @@
-"""Parts by themselves: doctests of the host's modules, shapes of events, failure texts, the SDK patch, versions."""
+"""Single modules of the host: history events, failure texts, the SDK patches and versions."""
 
 import doctest
 import importlib
@@ -25,11 +25,11 @@ MODULES = [
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_doctests(name: str) -> None:
+def test_doctests_pass(name: str) -> None:
     assert doctest.testmod(importlib.import_module(f"local.host.{name}")).failed == 0
 
 
-def test_nothing_of_the_app_is_imported() -> None:
+def test_local_host_does_not_import_the_app() -> None:
     for path in Path(str(local.host.__file__)).parent.glob("*.py"):
         for folder in ("shared", "activities", "orchestrations", "triggers"):
             assert (
@@ -38,12 +38,12 @@ def test_nothing_of_the_app_is_imported() -> None:
             )
 
 
-def test_event_shapes_are_the_engine_s() -> None:
-    """Keys and their order as in the golden traces."""
-    at = datetime(2026, 1, 2, 3, 4, 5, 600, UTC)
-    tail = ["EventId", "IsPlayed", "Timestamp"]
+def test_history_events_have_keys_of_original_engine() -> None:
+    """The keys and their order are those of the golden traces."""
+    timestamp = datetime(2026, 1, 2, 3, 4, 5, 600, UTC)
+    common_keys = ["EventId", "IsPlayed", "Timestamp"]
     started = history.execution_started(
-        at, instance_id="i", execution_id="e", name="n", version="", input_json=None
+        timestamp, instance_id="i", execution_id="e", name="n", version="", input_json=None
     )
     assert list(started) == [
         "EventType",
@@ -57,9 +57,9 @@ def test_event_shapes_are_the_engine_s() -> None:
         "ParentTraceContext",
         "ScheduledStartTime",
         "Generation",
-        *tail,
+        *common_keys,
     ]
-    assert history.task_scheduled(at, 3, "act") == {
+    assert history.task_scheduled(timestamp, 3, "act") == {
         "EventType": 4,
         "Name": "act",
         "Version": "",
@@ -69,38 +69,43 @@ def test_event_shapes_are_the_engine_s() -> None:
         "IsPlayed": False,
         "Timestamp": "2026-01-02T03:04:05.0006Z",
     }
-    assert list(history.task_failed(at, 1, "r", "d")) == [
+    assert list(history.task_failed(timestamp, 1, "r", "d")) == [
         "EventType",
         "TaskScheduledId",
         "Reason",
         "Details",
         "FailureDetails",
-        *tail,
+        *common_keys,
     ]
-    assert list(history.timer_fired(at, 1, at)) == ["EventType", "TimerId", "FireAt", *tail]
-    assert list(history.event_raised(at, "n", "1")) == [
+    assert list(history.timer_fired(timestamp, 1, timestamp)) == [
+        "EventType",
+        "TimerId",
+        "FireAt",
+        *common_keys,
+    ]
+    assert list(history.event_raised(timestamp, "n", "1")) == [
         "EventType",
         "Name",
         "Input",
         "ParentTraceContext",
-        *tail,
+        *common_keys,
     ]
     assert (
         history.mark_played(started)["IsPlayed"]
-        and not history.mark_played(history.orchestrator_started(at))["IsPlayed"]
+        and not history.mark_played(history.orchestrator_started(timestamp))["IsPlayed"]
     )
 
 
-def test_digest_of_unfinished_work() -> None:
-    at = datetime(2026, 1, 1, tzinfo=UTC)
+def test_history_events_with_unfinished_work_lists_it() -> None:
+    timestamp = datetime(2026, 1, 1, tzinfo=UTC)
     events = [
-        history.orchestrator_started(at),
-        history.task_scheduled(at, 0, "a"),
-        history.task_scheduled(at, 1, "b"),
-        history.sub_orchestration_created(at, 2, "c", "", "x"),
-        history.task_completed(at, 0, '{"n": 1}'),
-        history.execution_suspended(at, "why"),
-        history.generic_event(at, None),
+        history.orchestrator_started(timestamp),
+        history.task_scheduled(timestamp, 0, "a"),
+        history.task_scheduled(timestamp, 1, "b"),
+        history.sub_orchestration_created(timestamp, 2, "c", "", "x"),
+        history.task_completed(timestamp, 0, '{"n": 1}'),
+        history.execution_suspended(timestamp, "why"),
+        history.generic_event(timestamp, None),
     ]
     assert history_events(events, show_output=True) == [
         {
@@ -131,7 +136,7 @@ def test_digest_of_unfinished_work() -> None:
     ]
 
 
-def test_activity_failure_text() -> None:
+def test_activity_failure_text_matches_azure() -> None:
     try:
         raise ValueError("boom 1\nsecond line")
     except ValueError as error:
@@ -143,7 +148,7 @@ def test_activity_failure_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "clean"),
+    ("text", "expected"),
     [
         (
             "cannot open https://host/x?code=abc123; then more",
@@ -156,11 +161,11 @@ def test_activity_failure_text() -> None:
         ("?sig=a<b>&sig=c", "[Hidden Credential]<b>[Hidden Credential]"),
     ],
 )
-def test_sanitizer(text: str, clean: str) -> None:
-    assert sanitize(text) == clean
+def test_sanitize_hides_credentials(text: str, expected: str) -> None:
+    assert sanitize(text) == expected
 
 
-def test_sdk_patch_reads_what_the_sdk_reads() -> None:
+def test_sdk_patch_parses_same_dates_as_sdk() -> None:
     sdk_patches.install()
     sdk_patches.install()
     patched = sys.modules["azure.durable_functions.models.history.HistoryEvent"].dt_parse
@@ -178,7 +183,7 @@ def test_sdk_patch_reads_what_the_sdk_reads() -> None:
         assert patched(text) == original(text), text
 
 
-def versioned_app() -> df.DFApp:
+def create_versioned_app() -> df.DFApp:
     app = df.DFApp()
 
     @app.orchestration_trigger(context_name="context")
@@ -191,10 +196,10 @@ def versioned_app() -> df.DFApp:
 
 
 @pytest.mark.parametrize("failure", ["Reject", "Fail"])
-def test_instances_of_a_newer_version(tmp_path: Path, failure: str) -> None:
-    app = versioned_app()
+def test_instance_of_newer_version_is_rejected_or_fails(tmp_path: Path, failure: str) -> None:
+    app = create_versioned_app()
 
-    def host(version: str) -> LocalHost:
+    def create_host(version: str) -> LocalHost:
         durable = {
             "defaultVersion": version,
             "versionMatchStrategy": "CurrentOrOlder",
@@ -207,18 +212,18 @@ def test_instances_of_a_newer_version(tmp_path: Path, failure: str) -> None:
             host_json={"extensions": {"durableTask": durable}},
         )
 
-    with host("2.0") as newer:
-        newer.start_orchestration("two_events", instance_id="x")
-        newer.raise_event("x", "a")
-        newer.settle()
-    with host("1.0") as older:
-        older.raise_event("x", "b")
-        older.settle()
-        status = older.status("x")
+    with create_host("2.0") as newer_host:
+        newer_host.start_orchestration("two_events", instance_id="x")
+        newer_host.raise_event("x", "a")
+        newer_host.settle()
+    with create_host("1.0") as older_host:
+        older_host.raise_event("x", "b")
+        older_host.settle()
+        status = older_host.status("x")
         assert status is not None
         if failure == "Fail":
             assert status["runtimeStatus"] == "Failed" and "VersionMismatch" in status["output"]
             return
         assert status["runtimeStatus"] == "Running"
-    with host("2.1") as newest:
-        assert newest.wait("x")["output"] == "2.0"
+    with create_host("2.1") as newest_host:
+        assert newest_host.wait("x")["output"] == "2.0"

@@ -1,6 +1,7 @@
-"""The scenarios of durable-protocol section 9, over real HTTP with the unmodified SDK, on virtual time.
+"""The scenarios of Durable Functions, over HTTP with the unmodified SDK, on virtual time.
 
-Number 34 (a timer trigger in real time) and 36 (kill -9) are in test_process.py.
+`test_process.py` contains the scenarios that need a separate process: a timer trigger in real time
+and a killed host.
 """
 
 import threading
@@ -14,423 +15,475 @@ from local.host import InstanceExistsError, LocalHost, UnknownOrchestratorError
 from local.host.engine import EPISODE_THREADS
 from local.host.history import EventType
 
-from .conftest import Web, sample_host
+from .conftest import HostClient, create_sample_host
 
 
-def run(host: LocalHost, web: Web, name: str, content: Any = None) -> dict[str, Any]:
-    return host.wait(web.start(name, content))
+def run_orchestration(
+    host: LocalHost, client: HostClient, name: str, content: Any = None
+) -> dict[str, Any]:
+    return host.wait(client.start_orchestration(name, content))
 
 
-def completed(host: LocalHost, web: Web, name: str, content: Any = None) -> Any:
-    status = run(host, web, name, content)
+def get_output(host: LocalHost, client: HostClient, name: str, content: Any = None) -> Any:
+    status = run_orchestration(host, client, name, content)
     assert status["runtimeStatus"] == "Completed", status
     return status["output"]
 
 
-def failed(host: LocalHost, web: Web, name: str, content: Any = None) -> str:
-    status = run(host, web, name, content)
+def get_failure(host: LocalHost, client: HostClient, name: str, content: Any = None) -> str:
+    status = run_orchestration(host, client, name, content)
     assert status["runtimeStatus"] == "Failed", status
     return str(status["output"])
 
 
-def test_01_chain(host: LocalHost, web: Web) -> None:
-    assert completed(host, web, "chain", 5) == 5
+def test_chain_of_activities_completes(host: LocalHost, client: HostClient) -> None:
+    assert get_output(host, client, "chain", 5) == 5
 
 
-@pytest.mark.parametrize("name", ["fan_async", "fan_sync"])
-def test_02_03_fan_out(host: LocalHost, web: Web, name: str) -> None:
-    assert completed(host, web, name, 200) == sum(range(1, 201))
+@pytest.mark.parametrize("name", ["fan_out_async", "fan_out_sync"])
+def test_fan_out_completes(host: LocalHost, client: HostClient, name: str) -> None:
+    assert get_output(host, client, name, 200) == sum(range(1, 201))
 
 
-def test_04_retry(host: LocalHost, web: Web) -> None:
-    assert completed(host, web, "retry", {"key": "r4", "fail": 2, "attempts": 4}) == 4
+def test_retry_after_two_failures_completes(host: LocalHost, client: HostClient) -> None:
+    assert get_output(host, client, "retry", {"key": "r4", "fail": 2, "attempts": 4}) == 4
 
 
-def test_05_retry_exhausted(host: LocalHost, web: Web) -> None:
-    output = failed(host, web, "retry", {"key": "r5", "fail": 9, "attempts": 3})
+def test_retry_exhausted_fails(host: LocalHost, client: HostClient) -> None:
+    output = get_failure(host, client, "retry", {"key": "r5", "fail": 9, "attempts": 3})
     assert output.startswith(
-        "Orchestrator function 'retry' failed: Activity function 'flaky' failed:  ValueError: boom 3 \n {"
+        "Orchestrator function 'retry' failed: Activity function 'flaky' failed:  ValueError: boom "
+        "3 \n {"
     )
 
 
-def test_06_retries_in_parallel(host: LocalHost, web: Web) -> None:
-    assert completed(host, web, "retry_all") == [1, 2, 3, 1, 2, 3, 1, 2, 3, 1]
+def test_retry_in_parallel_completes(host: LocalHost, client: HostClient) -> None:
+    assert get_output(host, client, "retry_all") == [1, 2, 3, 1, 2, 3, 1, 2, 3, 1]
 
 
-def test_07_timer(host: LocalHost, web: Web) -> None:
-    assert 1 <= completed(host, web, "timer", 1) < 2
+def test_timer_delays_orchestration(host: LocalHost, client: HostClient) -> None:
+    assert 1 <= get_output(host, client, "timer", 1) < 2
 
 
-def test_08_timer_wins(host: LocalHost, web: Web) -> None:
-    assert completed(host, web, "race", {"s": 5}) == {"won": "timer"}
+def test_race_without_event_returns_timer(host: LocalHost, client: HostClient) -> None:
+    assert get_output(host, client, "race", {"s": 5}) == {"won": "timer"}
 
 
-def test_09_event_by_webhook_wins(host: LocalHost, web: Web) -> None:
-    iid = web.start("race", {"s": 500})
-    assert web.event(iid, "go", {"a": 1}) == 202
-    assert host.wait(iid)["output"] == {"won": "event", "data": {"a": 1}, "type": "dict"}
+def test_event_raised_through_management_api_is_parsed(host: LocalHost, client: HostClient) -> None:
+    instance_id = client.start_orchestration("race", {"s": 500})
+    assert client.raise_event(instance_id, "go", {"a": 1}) == 202
+    assert host.wait(instance_id)["output"] == {"won": "event", "data": {"a": 1}, "type": "dict"}
 
 
-def test_10_event_by_the_sdk_arrives_as_text(host: LocalHost, web: Web) -> None:
-    iid = web.start("race", {"s": 500})
-    assert web.call("POST", f"/api/raise/{iid}/go", {"a": 1}).status == 202
-    assert host.wait(iid)["output"] == {"won": "event", "data": '{"a": 1}', "type": "str"}
+def test_event_raised_through_sdk_arrives_as_string(host: LocalHost, client: HostClient) -> None:
+    instance_id = client.start_orchestration("race", {"s": 500})
+    assert client.request("POST", f"/api/raise/{instance_id}/go", {"a": 1}).status == 202
+    assert host.wait(instance_id)["output"] == {"won": "event", "data": '{"a": 1}', "type": "str"}
 
 
-def test_11_uncancelled_timer_keeps_it_running(host: LocalHost, web: Web) -> None:
-    iid = web.start("race", {"s": 4, "cancel": False})
+def test_uncancelled_timer_keeps_instance_running(host: LocalHost, client: HostClient) -> None:
+    instance_id = client.start_orchestration("race", {"s": 4, "cancel": False})
     host.settle()
-    assert web.event(iid, "go", 1) == 202
+    assert client.raise_event(instance_id, "go", 1) == 202
     host.settle()
-    answer = web.manage("GET", f"instances/{iid}")
-    assert (answer.status, answer.json()["runtimeStatus"]) == (202, "Running")
-    assert host.wait(iid)["output"]["won"] == "event"
+    response = client.manage("GET", f"instances/{instance_id}")
+    assert (response.status, response.json()["runtimeStatus"]) == (202, "Running")
+    assert host.wait(instance_id)["output"]["won"] == "event"
 
 
-def test_12_three_events(host: LocalHost, web: Web) -> None:
-    iid = web.start("events")
+def test_events_are_delivered_in_order(host: LocalHost, client: HostClient) -> None:
+    instance_id = client.start_orchestration("events")
     host.settle()
     for n in range(3):
-        assert web.event(iid, "e", n) == 202
+        assert client.raise_event(instance_id, "e", n) == 202
         host.settle()
-    assert host.wait(iid)["output"] == [0, 1, 2]
+    assert host.wait(instance_id)["output"] == [0, 1, 2]
 
 
-def test_13_sub_orchestrations(host: LocalHost, web: Web) -> None:
-    iid = web.start("parent")
-    assert host.wait(iid)["output"] == [[1, 2, 3], 2]
-    child = web.status(f"{iid}:child")
+def test_sub_orchestrations_complete(host: LocalHost, client: HostClient) -> None:
+    instance_id = client.start_orchestration("parent")
+    assert host.wait(instance_id)["output"] == [[1, 2, 3], 2]
+    child = client.get_status(f"{instance_id}:child")
     assert (child["name"], child["runtimeStatus"], child["output"]) == ("chain", "Completed", 2)
 
 
-def test_14_failing_child_is_caught(host: LocalHost, web: Web) -> None:
-    output = completed(host, web, "bad_sub")
+def test_sub_orchestration_failure_is_caught(host: LocalHost, client: HostClient) -> None:
+    output = get_output(host, client, "failing_child")
     assert output.startswith(
-        "caught: Orchestrator function 'fails' failed: Activity function 'flaky' failed:  ValueError: boom 1"
+        "caught: Orchestrator function 'failing' failed: Activity function 'flaky' failed:  "
+        "ValueError: boom 1"
     )
 
 
-def test_15_continue_as_new(host: LocalHost, web: Web) -> None:
-    status = run(host, web, "eternal", 0)
+def test_continue_as_new_keeps_custom_status_and_last_input(
+    host: LocalHost, client: HostClient
+) -> None:
+    status = run_orchestration(host, client, "eternal", 0)
     assert (status["output"], status["customStatus"], status["input"]) == (5, {"gen": 5}, "5")
 
 
-def test_16_endless_loop(host: LocalHost, web: Web) -> None:
-    assert completed(host, web, "monitor") == "second15"
+def test_continue_as_new_in_loop_completes(host: LocalHost, client: HostClient) -> None:
+    assert get_output(host, client, "monitor") == "second15"
 
 
-def test_17_custom_status_is_seen(host: LocalHost, web: Web) -> None:
-    iid, seen = web.start("statuses"), []
+def test_custom_status_is_visible_while_running(host: LocalHost, client: HostClient) -> None:
+    instance_id, stages = client.start_orchestration("custom_statuses"), []
 
-    def ended() -> bool:
-        status = host.status(iid)
+    def has_completed() -> bool:
+        status = host.status(instance_id)
         assert status is not None
-        if status["customStatus"] and status["customStatus"]["stage"] not in seen:
-            seen.append(status["customStatus"]["stage"])
+        if status["customStatus"] and status["customStatus"]["stage"] not in stages:
+            stages.append(status["customStatus"]["stage"])
         return status["runtimeStatus"] == "Completed"
 
-    host.run_until(ended)
-    assert seen == ["one", "two", "three"]
+    host.run_until(has_completed)
+    assert stages == ["one", "two", "three"]
 
 
-def test_18_activity_fails(host: LocalHost, web: Web) -> None:
-    assert "Activity function 'flaky' failed:  ValueError: boom 1" in failed(host, web, "fails")
+def test_activity_failure_fails_orchestration(host: LocalHost, client: HostClient) -> None:
+    assert "Activity function 'flaky' failed:  ValueError: boom 1" in get_failure(
+        host, client, "failing"
+    )
 
 
-def test_19_activity_failure_is_caught(host: LocalHost, web: Web) -> None:
-    word, text = completed(host, web, "catches")
-    assert word == "handled" and text.startswith(
+def test_activity_failure_is_caught(host: LocalHost, client: HostClient) -> None:
+    result, error_text = get_output(host, client, "catches_failure")
+    assert result == "handled" and error_text.startswith(
         "Activity function 'flaky' failed:  ValueError: boom 1 \n {"
     )
 
 
-def test_20_what_follows_a_failed_fan_out_waits_for_its_siblings(host: LocalHost, web: Web) -> None:
-    before = time.monotonic()
-    assert completed(host, web, "fail_fast") == "after"
-    assert time.monotonic() - before > 1.4
+def test_activity_after_failed_fan_out_waits_for_siblings(
+    host: LocalHost, client: HostClient
+) -> None:
+    started_at = time.monotonic()
+    assert get_output(host, client, "fail_fast") == "after"
+    assert time.monotonic() - started_at > 1.4
 
 
-def test_21_orchestrator_raises(host: LocalHost, web: Web) -> None:
-    assert failed(host, web, "raises") == "Orchestrator function 'raises' failed: 'oops'"
+def test_orchestrator_exception_fails_orchestration(host: LocalHost, client: HostClient) -> None:
+    assert get_failure(host, client, "raises") == "Orchestrator function 'raises' failed: 'oops'"
 
 
-def test_22_non_deterministic(host: LocalHost, web: Web) -> None:
-    assert failed(host, web, "nondeterministic") == (
-        "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled an activity task with "
-        "sequence number 0 named 'inc', but the current orchestration replay instead scheduled an activity task named 'echo' "
-        "with this sequence number.  Was a change made to the orchestrator code after this instance had already started running?"
+def test_nondeterministic_orchestrator_fails(host: LocalHost, client: HostClient) -> None:
+    assert get_failure(host, client, "nondeterministic") == (
+        "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled "
+        "an activity task with "
+        "sequence number 0 named 'inc', but the current orchestration replay instead scheduled an "
+        "activity task named 'echo' "
+        "with this sequence number.  Was a change made to the orchestrator code after this "
+        "instance had already started running?"
     )
 
 
-def test_23_unknown_activity_fails_at_once(host: LocalHost, web: Web) -> None:
-    text = "The function 'nope' doesn't exist, is disabled, or is not an activity function."
-    assert text in failed(host, web, "unknown_activity")
+def test_unknown_activity_fails_immediately(host: LocalHost, client: HostClient) -> None:
+    expected = "The function 'nope' doesn't exist, is disabled, or is not an activity function."
+    assert expected in get_failure(host, client, "unknown_activity")
 
 
-def test_24_unknown_orchestrator(host: LocalHost, web: Web) -> None:
-    assert web.call("POST", "/api/start/nobody").status == 500
-    answer = web.manage("POST", "orchestrators/nobody")
-    assert answer.status == 400
-    assert answer.json()["ExceptionMessage"].startswith(
-        "The function 'nobody' doesn't exist, is disabled, or is not an orchestr"
+def test_unknown_orchestrator_is_rejected(host: LocalHost, client: HostClient) -> None:
+    assert client.request("POST", "/api/start/unknown").status == 500
+    response = client.manage("POST", "orchestrators/unknown")
+    assert response.status == 400
+    assert response.json()["ExceptionMessage"].startswith(
+        "The function 'unknown' doesn't exist, is disabled, or is not an orchestr"
     )
     with pytest.raises(UnknownOrchestratorError):
         host.start_orchestration("inc")
 
 
-def test_25_terminate(host: LocalHost, web: Web) -> None:
-    iid = web.start("race", {"s": 500})
-    assert web.manage("POST", f"instances/{iid}/terminate?reason=enough").status == 202
-    status = host.wait(iid)
+def test_terminate_running_instance_sets_reason_as_output(
+    host: LocalHost, client: HostClient
+) -> None:
+    instance_id = client.start_orchestration("race", {"s": 500})
+    assert client.manage("POST", f"instances/{instance_id}/terminate?reason=enough").status == 202
+    status = host.wait(instance_id)
     assert (status["runtimeStatus"], status["output"]) == ("Terminated", "enough")
-    assert web.manage("POST", f"instances/{iid}/terminate?reason=again").status == 410
-    assert (
-        web.call("POST", f"/api/sdk-manage/{iid}/terminate").status == 202
-    )  # the SDK takes 410 for success
+    assert client.manage("POST", f"instances/{instance_id}/terminate?reason=again").status == 410
+    # The SDK treats 410 as success.
+    assert client.request("POST", f"/api/sdk-manage/{instance_id}/terminate").status == 202
 
 
-def test_26_suspend_and_resume(host: LocalHost, web: Web) -> None:
-    iid = web.start("events")
-    assert web.manage("POST", f"instances/{iid}/suspend?reason=pause").status == 202
+def test_suspend_delays_events_until_resume(host: LocalHost, client: HostClient) -> None:
+    instance_id = client.start_orchestration("events")
+    assert client.manage("POST", f"instances/{instance_id}/suspend?reason=pause").status == 202
     host.settle()
-    status = web.status(iid)
+    status = client.get_status(instance_id)
     assert (status["runtimeStatus"], status["output"]) == ("Suspended", "pause")
     for n in range(3):
-        assert web.event(iid, "e", n) == 202
+        assert client.raise_event(instance_id, "e", n) == 202
     host.settle()
-    assert web.status(iid)["runtimeStatus"] == "Suspended"
-    again = web.manage("POST", f"instances/{iid}/suspend")
-    assert again.status == 500
-    assert again.json()["ExceptionMessage"] == (
-        f"Cannot suspend the orchestration instance {iid} because instance is in the Suspended state."
+    assert client.get_status(instance_id)["runtimeStatus"] == "Suspended"
+    response = client.manage("POST", f"instances/{instance_id}/suspend")
+    assert response.status == 500
+    assert response.json()["ExceptionMessage"] == (
+        f"Cannot suspend the orchestration instance {instance_id} because instance is in the "
+        "Suspended state."
     )
-    assert web.call("POST", f"/api/sdk-manage/{iid}/resume").status == 202
-    assert host.wait(iid)["output"] == [0, 1, 2]
+    assert client.request("POST", f"/api/sdk-manage/{instance_id}/resume").status == 202
+    assert host.wait(instance_id)["output"] == [0, 1, 2]
 
 
-def test_27_fixed_ids(host: LocalHost, web: Web) -> None:
-    assert web.call("POST", "/api/start-once/race/fixed", {"s": 50}).status == 202
-    assert web.call("POST", "/api/start-once/race/fixed", {"s": 50}).status == 409
-    assert web.call("POST", "/api/start/race/fixed", {"s": 50}).status == 500
-    answer = web.manage("POST", "orchestrators/race/fixed", "1")
-    assert answer.status == 409
+def test_start_with_id_of_running_instance_is_rejected(host: LocalHost, client: HostClient) -> None:
+    assert client.request("POST", "/api/start-once/race/fixed", {"s": 50}).status == 202
+    assert client.request("POST", "/api/start-once/race/fixed", {"s": 50}).status == 409
+    assert client.request("POST", "/api/start/race/fixed", {"s": 50}).status == 500
+    response = client.manage("POST", "orchestrators/race/fixed", "1")
+    assert response.status == 409
     assert (
-        answer.json()["ExceptionMessage"]
+        response.json()["ExceptionMessage"]
         == "An Orchestration instance with the status Running already exists."
     )
     with pytest.raises(InstanceExistsError):
         host.start_orchestration("chain", 1, "fixed")
     assert host.wait("fixed")["output"] == {"won": "timer"}
-    assert web.call("POST", "/api/start-once/chain/fixed", 2).status == 202
+    assert client.request("POST", "/api/start-once/chain/fixed", 2).status == 202
     assert host.wait("fixed")["output"] == 2
 
 
-def test_28_purge(host: LocalHost, web: Web) -> None:
-    iid = web.start("race", {"s": 5})
-    assert web.manage("DELETE", f"instances/{iid}").status == 412
-    host.wait(iid)
-    assert web.manage("DELETE", f"instances/{iid}").json() == {"instancesDeleted": 1}
-    assert web.manage("GET", f"instances/{iid}").status == 404
-    assert web.manage("DELETE", f"instances/{iid}").status == 404
-    assert web.call("POST", f"/api/sdk-manage/{iid}/purge").body == b"0"
+def test_purge_deletes_only_ended_instances(host: LocalHost, client: HostClient) -> None:
+    instance_id = client.start_orchestration("race", {"s": 5})
+    assert client.manage("DELETE", f"instances/{instance_id}").status == 412
+    host.wait(instance_id)
+    assert client.manage("DELETE", f"instances/{instance_id}").json() == {"instancesDeleted": 1}
+    assert client.manage("GET", f"instances/{instance_id}").status == 404
+    assert client.manage("DELETE", f"instances/{instance_id}").status == 404
+    assert client.request("POST", f"/api/sdk-manage/{instance_id}/purge").body == b"0"
 
 
-def test_29_restart(host: LocalHost, web: Web) -> None:
-    iid = web.start("chain", 3)
-    host.wait(iid)
-    answer = web.manage("POST", f"instances/{iid}/restart")
-    assert answer.status == 202 and answer.json()["id"] != iid
-    assert host.wait(answer.json()["id"])["output"] == 3
+def test_restart_repeats_orchestration(host: LocalHost, client: HostClient) -> None:
+    instance_id = client.start_orchestration("chain", 3)
+    host.wait(instance_id)
+    response = client.manage("POST", f"instances/{instance_id}/restart")
+    assert response.status == 202 and response.json()["id"] != instance_id
+    assert host.wait(response.json()["id"])["output"] == 3
     assert (
-        web.manage("POST", f"instances/{iid}/restart?restartWithNewInstanceId=false").json()["id"]
-        == iid
+        client.manage(
+            "POST", f"instances/{instance_id}/restart?restartWithNewInstanceId=false"
+        ).json()["id"]
+        == instance_id
     )
-    assert host.wait(iid)["output"] == 3
-    assert web.manage("POST", "instances/nobody/restart").status == 400
+    assert host.wait(instance_id)["output"] == 3
+    assert client.manage("POST", "instances/unknown/restart").status == 400
 
 
-def test_30_wait_for_completion(web: Web) -> None:
-    answer = web.call("POST", "/api/start-and-wait/chain", 2)
-    assert (answer.status, answer.json()) == (200, 2)
+def test_wait_for_completion_returns_output(client: HostClient) -> None:
+    response = client.request("POST", "/api/start-and-wait/chain", 2)
+    assert (response.status, response.json()) == (200, 2)
 
 
-def test_31_sdk_queries(host: LocalHost, web: Web) -> None:
-    failed(host, web, "raises")
-    iid = web.start("chain", 2)
-    host.wait(iid)
-    answer = web.call("GET", f"/api/sdk-status/{iid}").json()
-    assert (answer["status"], answer["input"], answer["nobody"]) == ("Completed", "2", False)
-    assert answer["all"] > 0 and answer["failed"] > 0
+def test_sdk_client_queries_instances(host: LocalHost, client: HostClient) -> None:
+    get_failure(host, client, "raises")
+    instance_id = client.start_orchestration("chain", 2)
+    host.wait(instance_id)
+    result = client.request("GET", f"/api/sdk-status/{instance_id}").json()
+    assert (result["status"], result["input"], result["unknown"]) == ("Completed", "2", False)
+    assert result["all"] > 0 and result["failed"] > 0
 
 
-def test_32_plain_return(host: LocalHost, web: Web) -> None:
-    iid = web.start("plain_return")
-    assert host.wait(iid)["output"] == {"plain": True, "id": iid}
+def test_orchestrator_without_yield_completes(host: LocalHost, client: HostClient) -> None:
+    instance_id = client.start_orchestration("plain_return")
+    assert host.wait(instance_id)["output"] == {"plain": True, "id": instance_id}
 
 
-def test_33_clock_and_uuids(host: LocalHost, web: Web) -> None:
-    assert completed(host, web, "clock") == [True, True, False]
+def test_orchestration_clock_and_uuids_are_deterministic(
+    host: LocalHost, client: HostClient
+) -> None:
+    assert get_output(host, client, "clock") == [True, True, False]
 
 
-def test_35_long_sub_orchestration(host: LocalHost, web: Web) -> None:
-    assert completed(host, web, "slow_parent", 35) == 35
-    assert completed(host, web, "slow_parent", 86400) == 86400
+def test_long_sub_orchestration_completes(host: LocalHost, client: HostClient) -> None:
+    assert get_output(host, client, "parent_of_timer", 35) == 35
+    assert get_output(host, client, "parent_of_timer", 86400) == 86400
 
 
-# -- additional checks ----------------------------------------------------------
+# -- further behavior ----------------------------------------------------------
 
 
-def test_timers_of_an_earlier_generation_are_stale(host: LocalHost, web: Web) -> None:
-    assert completed(host, web, "stale_timer") >= 3
+def test_timer_of_previous_generation_is_ignored(host: LocalHost, client: HostClient) -> None:
+    assert get_output(host, client, "stale_timer") >= 3
 
 
-def test_600_results_of_10_kb(host: LocalHost, web: Web) -> None:
-    assert completed(host, web, "big_results") == 6_000_000
+def test_fan_out_with_large_results_completes(host: LocalHost, client: HostClient) -> None:
+    assert get_output(host, client, "large_results") == 6_000_000
 
 
-def test_300_timers_add_no_threads() -> None:
-    with sample_host(clock=None) as host:  # real time: that is where something has to wait for them
-        host.wait(host.start_orchestration("fan_sync", 50))
+def test_many_timers_start_no_threads() -> None:
+    with create_sample_host(clock=None) as host:  # the host waits for timers only in real time
+        host.wait(host.start_orchestration("fan_out_sync", 50))
         host.settle()
-        before = threading.active_count()
-        iid = host.start_orchestration("many_timers", 300)
+        thread_count = threading.active_count()
+        instance_id = host.start_orchestration("many_timers", 300)
         host.run_until(
             lambda: (
-                sum(event["EventType"] == EventType.TIMER_CREATED for event in host.history(iid))
+                sum(
+                    event["EventType"] == EventType.TIMER_CREATED
+                    for event in host.history(instance_id)
+                )
                 == 300
             )
         )
         host.settle()
-        assert (
-            threading.active_count() - before < EPISODE_THREADS
-        )  # these come as they are needed, and stay
-        host.terminate(iid)
-        host.wait(iid)
+        # The threads for episodes are started on demand and are not stopped.
+        assert threading.active_count() - thread_count < EPISODE_THREADS
+        host.terminate(instance_id)
+        host.wait(instance_id)
 
 
-def test_trap_t1_ids_out_of_step(host: LocalHost, web: Web) -> None:
-    """Catching a failed fan-out while a sibling still retries: the next result is not the next activity's."""
-    assert completed(host, web, "desync") is None
-
-
-def test_trap_t2_nested_fan_out(
-    host: LocalHost, web: Web, caplog: pytest.LogCaptureFixture
+def test_activity_after_caught_failure_receives_result_of_retried_sibling(
+    host: LocalHost, client: HostClient
 ) -> None:
-    """The SDK raises when the sibling ends; Azure shows a text about changed code, this host logs what the SDK said, too."""
-    iid = web.start("nested_fan_out")
+    """The orchestrator catches the failure of a fan-out while a sibling is still being retried.
+
+    The sequence numbers then no longer match, as in Azure.
+    """
+    assert get_output(host, client, "sequence_mismatch") is None
+
+
+def test_nested_fan_out_failure_logs_error_that_azure_hides(
+    host: LocalHost, client: HostClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The SDK raises an exception when the sibling ends.
+
+    Azure reports only changed code. The local host also logs the exception of the SDK.
+    """
+    instance_id = client.start_orchestration("nested_fan_out")
     host.settle()
-    assert web.event(iid, "go", 1) == 202
-    status = host.wait(iid)
+    assert client.raise_event(instance_id, "go", 1) == 202
+    status = host.wait(instance_id)
     assert status["runtimeStatus"] == "Failed"
     assert status["output"].startswith(
         "Non-Deterministic workflow detected: A previous execution of this orchestration"
     )
-    (hidden,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert hidden.startswith(
-        f"{iid} nested_fan_out: an error that Azure hides: Exception: Parent Task -1 does not have pending"
+    (log_message,) = [
+        record.getMessage() for record in caplog.records if record.levelname == "ERROR"
+    ]
+    assert log_message.startswith(
+        f"{instance_id} nested_fan_out: an error that Azure hides: Exception: Parent Task -1 does "
+        "not have pending"
     )
 
 
-def test_trap_t2_spares_what_returns_at_once(host: LocalHost, web: Web) -> None:
-    iid = web.start("nested_fan_out", "return")
+def test_nested_fan_out_failure_with_immediate_return_completes(
+    host: LocalHost, client: HostClient
+) -> None:
+    instance_id = client.start_orchestration("nested_fan_out", "return")
     host.settle()
-    web.event(iid, "go", 1)
-    assert host.wait(iid)["output"] == "caught"
+    client.raise_event(instance_id, "go", 1)
+    assert host.wait(instance_id)["output"] == "caught"
 
 
 @pytest.mark.parametrize("name", ["early_events", "early_events_any"])
-def test_trap_t3_early_events(host: LocalHost, web: Web, name: str) -> None:
-    iid = web.start(name)
+def test_early_events_deliver_last_event_repeatedly(
+    host: LocalHost, client: HostClient, name: str
+) -> None:
+    instance_id = client.start_orchestration(name)
     host.settle()
     for n in (1, 2, 3):
-        web.event(iid, "e", n)
+        client.raise_event(instance_id, "e", n)
         host.settle()
-    assert host.wait(iid)["output"] == [3, 3, 3]
+    assert host.wait(instance_id)["output"] == [3, 3, 3]
 
 
-def test_one_event_around_continue_as_new_is_delivered_three_times(
-    host: LocalHost, web: Web
+def test_event_before_continue_as_new_is_delivered_to_each_generation(
+    host: LocalHost, client: HostClient
 ) -> None:
-    iid = web.start("event_once")
+    instance_id = client.start_orchestration("event_once")
     host.settle()
-    web.event(iid, "e", 1)
-    assert host.wait(iid)["output"] == [1, 1, 1]
+    client.raise_event(instance_id, "e", 1)
+    assert host.wait(instance_id)["output"] == [1, 1, 1]
 
 
-def test_custom_status_is_cleared_when_not_sent(host: LocalHost, web: Web) -> None:
-    iid = web.start("status_cleared")
+def test_custom_status_none_clears_status(host: LocalHost, client: HostClient) -> None:
+    instance_id = client.start_orchestration("cleared_custom_status")
     host.settle()
-    assert web.status(iid)["customStatus"] is None
-    host.wait(iid)
+    assert client.get_status(instance_id)["customStatus"] is None
+    host.wait(instance_id)
 
 
-def test_custom_status_above_16_kb_fails(host: LocalHost, web: Web) -> None:
-    assert failed(host, web, "big_status", 9000) == (
-        "Orchestrator function 'big_status' failed: The UTF-16 size of the JSON-serialized payload must not exceed 16 KB. "
+def test_custom_status_above_16_kb_fails(host: LocalHost, client: HostClient) -> None:
+    assert get_failure(host, client, "large_custom_status", 9000) == (
+        "Orchestrator function 'large_custom_status' failed: The UTF-16 size of the "
+        "JSON-serialized payload must not exceed 16 KB. "
         "The current payload size is 17 KB."
     )
 
 
-def test_sanitizer_garbles_an_error_with_a_credential_word(host: LocalHost, web: Web) -> None:
-    assert failed(host, web, "error_with_key").startswith(
-        "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled an activity task with "
-        "sequence ID 0 and name 'inc' (version ''), but the current replay execution hasn't (yet?) scheduled this task."
+def test_error_text_with_credential_word_is_reported_as_nondeterminism(
+    host: LocalHost, client: HostClient
+) -> None:
+    assert get_failure(host, client, "error_with_key").startswith(
+        "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled "
+        "an activity task with "
+        "sequence ID 0 and name 'inc' (version ''), but the current replay execution hasn't (yet?) "
+        "scheduled this task."
     )
 
 
-def test_unserialisable_activity_result(host: LocalHost, web: Web) -> None:
-    assert completed(host, web, "bad_result_caught").startswith(
-        "Activity function 'bad_result' failed:  ValueError: activity trigger output must be json serializable ({1, 2})"
+def test_activity_result_not_serializable_fails_activity(
+    host: LocalHost, client: HostClient
+) -> None:
+    assert get_output(host, client, "catches_bad_result").startswith(
+        "Activity function 'bad_result' failed:  ValueError: activity trigger output must be json "
+        "serializable ({1, 2})"
     )
 
 
-def test_dates_in_outputs_are_rewritten(host: LocalHost, web: Web) -> None:
-    assert completed(host, web, "out_date") == {
+def test_output_with_dates_normalizes_them(host: LocalHost, client: HostClient) -> None:
+    assert get_output(host, client, "dates_in_output") == {
         "when": "2026-01-02T01:04:05.123+00:00",
         "s": "2026-01-02T03:04:05Z",
     }
 
 
-def test_own_id_and_live_id_for_a_child(host: LocalHost, web: Web) -> None:
-    assert "must be different than the instance ID of a parent" in failed(host, web, "own_child")
-    assert "is live already" in completed(host, web, "twins")
+def test_child_with_id_of_parent_or_running_instance_fails(
+    host: LocalHost, client: HostClient
+) -> None:
+    assert "must be different than the instance ID of a parent" in get_failure(
+        host, client, "child_with_own_id"
+    )
+    assert "is live already" in get_output(host, client, "children_with_same_id")
 
 
-def test_default_version(host: LocalHost, web: Web) -> None:
-    assert completed(host, web, "version") == ["1.0", "1.0"]
+def test_default_version_applies_to_children(host: LocalHost, client: HostClient) -> None:
+    assert get_output(host, client, "version") == ["1.0", "1.0"]
 
 
-def test_client_and_context_in_an_activity(host: LocalHost, web: Web) -> None:
-    assert completed(host, web, "activity_with_client") == [7, False, "own_status"]
+def test_activity_receives_client_and_context(host: LocalHost, client: HostClient) -> None:
+    assert get_output(host, client, "activity_with_client") == [7, False, "client_status"]
 
 
-def test_call_http_is_refused(host: LocalHost, web: Web) -> None:
-    assert "does not support call_http" in failed(host, web, "http_call")
+def test_call_http_fails_as_unsupported(host: LocalHost, client: HostClient) -> None:
+    assert "does not support call_http" in get_failure(host, client, "http_call")
 
 
-def test_rewind(host: LocalHost, web: Web) -> None:
-    iid = web.start("fails_once")
-    assert host.wait(iid)["runtimeStatus"] == "Failed"
-    assert web.call("POST", f"/api/sdk-manage/{iid}/rewind").status == 202
-    assert host.wait(iid)["output"] == [2, 2]
-    assert web.manage("POST", f"instances/{iid}/rewind").status == 410
-    assert web.manage("POST", "instances/nobody/rewind").status == 404
+def test_rewind_failed_instance_completes(host: LocalHost, client: HostClient) -> None:
+    instance_id = client.start_orchestration("fails_once")
+    assert host.wait(instance_id)["runtimeStatus"] == "Failed"
+    assert client.request("POST", f"/api/sdk-manage/{instance_id}/rewind").status == 202
+    assert host.wait(instance_id)["output"] == [2, 2]
+    assert client.manage("POST", f"instances/{instance_id}/rewind").status == 410
+    assert client.manage("POST", "instances/unknown/rewind").status == 404
 
 
-def test_rewind_after_a_retry_is_non_deterministic(host: LocalHost, web: Web) -> None:
-    iid = web.start("retry", {"key": "rewound", "fail": 1, "attempts": 1})
-    assert host.wait(iid)["runtimeStatus"] == "Failed"
-    assert web.manage("POST", f"instances/{iid}/rewind").status == 202
-    status = host.wait(iid)
+def test_rewind_after_retry_fails_as_nondeterministic(host: LocalHost, client: HostClient) -> None:
+    instance_id = client.start_orchestration("retry", {"key": "rewound", "fail": 1, "attempts": 1})
+    assert host.wait(instance_id)["runtimeStatus"] == "Failed"
+    assert client.manage("POST", f"instances/{instance_id}/rewind").status == 202
+    status = host.wait(instance_id)
     assert status["output"].startswith(
-        "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled a timer task with sequence "
+        "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled "
+        "a timer task with sequence "
         "number 1 but the current replay execution hasn't (yet?)"
     )
 
 
-def test_replay_takes_at_most_half_of_a_fan_out() -> None:
-    """An orchestrator that is slow to replay hears of several results at once; its activities go on meanwhile."""
-    app, replay, episodes = df.DFApp(), 0.05, 0
+def test_fan_out_with_slow_replay_batches_results() -> None:
+    """An orchestrator that replays slowly receives several results per episode.
+
+    Its activities continue to run during the replay.
+    """
+    app, replay_seconds, episodes = df.DFApp(), 0.05, 0
 
     @app.activity_trigger(input_name="n")
     def work(n: int) -> int:
@@ -438,18 +491,18 @@ def test_replay_takes_at_most_half_of_a_fan_out() -> None:
         return n
 
     @app.orchestration_trigger(context_name="context")
-    def wide(context: Any) -> Any:
+    def fan_out(context: Any) -> Any:
         nonlocal episodes
         episodes += 1
-        time.sleep(replay)
+        time.sleep(replay_seconds)
         return sum((yield context.task_all([context.call_activity("work", n) for n in range(100)])))
 
-    one_at_a_time = {
+    host_json = {
         "version": "2.0",
         "extensions": {"durableTask": {"maxConcurrentActivityFunctions": 1}},
     }
-    with LocalHost(app, host_json=one_at_a_time) as host:
-        began = time.monotonic()
-        assert host.wait(host.start_orchestration("wide"))["output"] == sum(range(100))
-        took = time.monotonic() - began
-    assert 2 * episodes * replay < 1.4 * took, (episodes, took)
+    with LocalHost(app, host_json=host_json) as host:
+        started_at = time.monotonic()
+        assert host.wait(host.start_orchestration("fan_out"))["output"] == sum(range(100))
+        seconds = time.monotonic() - started_at
+    assert 2 * episodes * replay_seconds < 1.4 * seconds, (episodes, seconds)

@@ -1,1 +1,1 @@
-"""Recordings of the original engine, condensed, and the player that runs them through this host's engine."""
+"""Condensed recordings of the original engine, and the player that replays them."""

@@ -1,7 +1,8 @@
-"""Makes `traces.jsonl` of the full recordings: `python -m tests.host.golden.condense FOLDER`.
+"""Creates `traces.jsonl` from the full recordings: `python -m tests.host.golden.condense FOLDER`.
 
-The recordings repeat the whole history in every request. Here each execution has it once, with the number of events that
-each of its episodes was given; that the requests can be made of this again is checked while condensing.
+Every recorded request contains the whole history. A condensed trace contains the history once for
+each execution, with the number of events in the request of each episode. If a request cannot be
+recreated from these, the trace also contains its history.
 """
 
 import json
@@ -21,41 +22,46 @@ ROW_KEYS = (
 )
 
 
-def request_of(execution: dict[str, Any], episode: dict[str, Any]) -> dict[str, Any]:
-    """The request that an episode was called with."""
+def create_request(execution: dict[str, Any], episode: dict[str, Any]) -> dict[str, Any]:
+    """Recreate the request that started an episode."""
     history = [
         dict(event) for event in episode.get("history", execution["history"])[: episode["events"]]
     ]
-    last = episode["events"] == len(execution["history"])
+    is_last_episode = episode["events"] == len(execution["history"])
     for position, event in enumerate(history):
-        if position >= episode["past"] and not last and "history" not in episode:
+        if position >= episode["past"] and not is_last_episode and "history" not in episode:
             event["IsPlayed"] = False
     return {**execution["request"], "history": history, "isReplaying": episode["past"] > 0}
 
 
-def executions_of(
+def condense_executions(
     episodes: list[dict[str, Any]], table: dict[str, Any] | None
 ) -> list[dict[str, Any]]:
-    found: dict[str, list[dict[str, Any]]] = {}
+    episodes_by_execution: dict[str, list[dict[str, Any]]] = {}
     for episode in episodes:
         started = next(event for event in episode["request"]["history"] if event["EventType"] == 0)
-        found.setdefault(started["OrchestrationInstance"]["ExecutionId"], []).append(episode)
+        episodes_by_execution.setdefault(
+            started["OrchestrationInstance"]["ExecutionId"], []
+        ).append(episode)
     return [
-        condensed(execution_id, recorded, table or {}) for execution_id, recorded in found.items()
+        condense_execution(execution_id, recorded, table or {})
+        for execution_id, recorded in episodes_by_execution.items()
     ]
 
 
-def condensed(
+def condense_execution(
     execution_id: str, episodes: list[dict[str, Any]], table: dict[str, Any]
 ) -> dict[str, Any]:
-    last = episodes[-1]["request"]
-    history = last["history"]
+    last_request = episodes[-1]["request"]
+    history = last_request["history"]
     execution: dict[str, Any] = {
         "execution": execution_id,
         "history": history,
         "episodes": [],
         "request": {
-            key: value for key, value in last.items() if key not in ("history", "isReplaying")
+            key: value
+            for key, value in last_request.items()
+            if key not in ("history", "isReplaying")
         },
     }
     for episode in episodes:
@@ -68,16 +74,16 @@ def condensed(
             if "raised" in episode
             else {"returned": episode["response"]}
         )
-        made = request_of(execution, entry)
-        if made["history"] != events:
-            entry["history"] = events  # a history that was rewritten later, as by a rewind
+        recreated_request = create_request(execution, entry)
+        if recreated_request["history"] != events:
+            entry["history"] = events  # the history was rewritten later, for example by a rewind
         execution["episodes"].append(entry)
     rows = [
         row
         for row in table.get("History") or []
         if row.get("ExecutionId") == execution_id and "EventType" in row
     ]
-    if len(rows) >= len(history):  # fewer: the rows belong to a history that was replaced
+    if len(rows) >= len(history):  # fewer rows belong to a history that was replaced
         execution["rest"] = [
             {key: row[key] for key in ROW_KEYS if key in row} for row in rows[len(history) :]
         ]
@@ -104,7 +110,7 @@ def condense(trace: dict[str, Any]) -> dict[str, Any]:
         "instances": {
             instance_id: {
                 "status": instance["status"],
-                "executions": executions_of(instance["episodes"], instance["table"]),
+                "executions": condense_executions(instance["episodes"], instance["table"]),
             }
             for instance_id, instance in instances.items()
         },

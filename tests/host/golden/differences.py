@@ -1,68 +1,88 @@
-"""Where the host differs from the recorded engine on purpose, and the table of it in docs/local-host.md.
+"""The intentional differences between the local host and the recorded engine.
 
-python -m tests.host.golden.differences        writes the table anew
+`python -m tests.host.golden.differences` updates their table in `docs/local-host.md`.
 """
 
 from pathlib import Path
 
-from .player import Difference, Player, traces
+from .player import Player, TraceDifferenceError, read_traces
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "local-host.md"
 BEGIN, END = "<!-- golden traces: begin -->", "<!-- golden traces: end -->"
 
-_SILENT = "Azure leaves the instance Running for ever and says nothing; here it fails at once and says why"
-_HTTP = "`call_http` is refused by name: the SDK hands over what Azure answers first, without polling; call an activity"
-_LIVE = "409 for the id of a live instance, as newer extensions answer; 2.13.7 answers 500"
+_IMMEDIATE_FAILURE = (
+    "In Azure, the instance remains Running and no error is reported. "
+    "The local host fails it immediately and reports the cause."
+)
+_CALL_HTTP = (
+    "The local host does not support `call_http`, because the SDK returns the first response "
+    "without polling. Call an activity instead."
+)
+_DUPLICATE_ID = (
+    "The local host returns 409 for the ID of a running instance, like newer extensions. "
+    "Version 2.13.7 returns 500."
+)
 REASONS = {
-    "unknown_activity": _SILENT,
-    "unknown_activity_caught": _SILENT,
-    "unknown_activity_second": _SILENT,
-    "unknown_in_all": _SILENT,
-    "unknown_in_any": _SILENT,
-    "unknown_sub": _SILENT,
-    "sub_own_id": _SILENT,
-    "entity_call": "entities are refused by name; the recording shows one action only",
-    "http_call_200": _HTTP,
-    "http_call_202_polling": _HTTP,
-    "http_call_404": _HTTP,
-    "duplicate_start": _LIVE,
-    "restart": _LIVE,
-    "purge": "412 for the purge of a live instance, as newer extensions answer; 2.13.7 deletes it",
-    "sub_live_id": "a child with the id of a live instance fails and its parent hears of it; in Azure the two collide in storage",
+    "unknown_activity": _IMMEDIATE_FAILURE,
+    "unknown_activity_caught": _IMMEDIATE_FAILURE,
+    "unknown_activity_second": _IMMEDIATE_FAILURE,
+    "unknown_in_all": _IMMEDIATE_FAILURE,
+    "unknown_in_any": _IMMEDIATE_FAILURE,
+    "unknown_sub": _IMMEDIATE_FAILURE,
+    "sub_own_id": _IMMEDIATE_FAILURE,
+    "entity_call": (
+        "The local host does not support entities. The recording contains only one action."
+    ),
+    "http_call_200": _CALL_HTTP,
+    "http_call_202_polling": _CALL_HTTP,
+    "http_call_404": _CALL_HTTP,
+    "duplicate_start": _DUPLICATE_ID,
+    "restart": _DUPLICATE_ID,
+    "purge": (
+        "The local host returns 412 for the purge of a running instance, like newer extensions. "
+        "Version 2.13.7 deletes the instance."
+    ),
+    "sub_live_id": (
+        "In the local host, a child with the ID of a running instance fails, and the parent "
+        "receives the failure. In Azure, the two instances conflict in storage."
+    ),
 }
 
 
-def outcome(trace: dict[str, object]) -> str:
-    """Empty: the same as recorded. Else what differs first."""
+def find_difference(trace: dict[str, object]) -> str:
+    """Return a description of the first difference, or an empty string if there is none."""
     try:
         Player(trace).play()
-    except Difference as difference:
+    except TraceDifferenceError as difference:
         return str(difference)
     return ""
 
 
-def table() -> str:
-    names = [trace["scenario"] for trace in traces()]
-    differing = [name for trace in traces() if outcome(trace) for name in [trace["scenario"]]]
+def render_table() -> str:
+    """Return the table of all differences in Markdown."""
+    names = [trace["scenario"] for trace in read_traces()]
+    differing_scenarios = [trace["scenario"] for trace in read_traces() if find_difference(trace)]
+    matching_count = len(names) - len(differing_scenarios)
     lines = [
-        f"{len(names) - len(differing)} of {len(names)} recorded scenarios are the same. The others:",
+        f"{matching_count} of {len(names)} recorded scenarios match. The others differ:",
         "",
-        "| scenario | why it differs |",
+        "| Scenario | Reason |",
         "|---|---|",
     ]
-    reasons = dict.fromkeys(REASONS[name] for name in differing)
+    reasons = dict.fromkeys(REASONS[name] for name in differing_scenarios)
     for reason in reasons:
-        lines.append(
-            f"| {', '.join(f'`{name}`' for name in differing if REASONS[name] == reason)} | {reason} |"
-        )
+        scenarios = [f"`{name}`" for name in differing_scenarios if REASONS[name] == reason]
+        lines.append(f"| {', '.join(scenarios)} | {reason} |")
     return "\n".join(lines)
 
 
-def with_table(document: str, content: str) -> str:
+def replace_table(document: str, content: str) -> str:
     before, _, rest = document.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{content}\n{END}{after}"
 
 
 if __name__ == "__main__":
-    DOCUMENT.write_text(with_table(DOCUMENT.read_text(encoding="utf-8"), table()), encoding="utf-8")
+    DOCUMENT.write_text(
+        replace_table(DOCUMENT.read_text(encoding="utf-8"), render_table()), encoding="utf-8"
+    )

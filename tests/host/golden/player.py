@@ -1,8 +1,9 @@
-"""Plays a recorded trace through the host's own store, planner, client commands and management API.
+"""Replays a recorded trace through the engine and the management API of the local host.
 
-The orchestrators' recorded answers stand in for the app; the results of activities are the recorded ones. Everything else
-is this host's: what it sends to an orchestrator, what it writes, what its API answers. Whatever differs is a `Difference`,
-except what differs from one recording to the next (golden README, section 3): moments, execution ids, stack traces.
+The recorded results replace the orchestrators and activities of the app. Everything else comes from
+the local host: the requests to orchestrators, the history and the responses of the management API.
+A `TraceDifferenceError` reports any difference, except for values that differ between recordings:
+timestamps, execution IDs and stack traces.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from local.host.client_binding import WEBHOOKS
 from local.host.clock import VirtualClock
 from local.host.commands import Commands
 from local.host.episode import Identity, Outcome, run_episode
+from local.host.failure_texts import activity_failure
 from local.host.functions import AppFunction, FunctionIndex
 from local.host.history import EventType, compact_json, orchestrator_started
 from local.host.http_messages import HostRequest, HostResponse
@@ -27,14 +29,12 @@ from local.host.store import Store
 from local.host.timestamps import parse_utc, to_micros
 from local.host.traffic import Traffic
 
-from .condense import TRACES, request_of
+from .condense import TRACES, create_request
 
-FAR = 10**17
-LAG, PATIENCE = (
-    timedelta(seconds=0.5),
-    timedelta(seconds=6),
-)  # an answer shows an episode so late, or so early: two clocks
-_SHORTENED = re.compile(r"<(.) \* (\d+)>")  # how the recordings write a long run of one character
+FAR_FUTURE_MICROS = 10**17
+# A recorded response can reflect an episode later or earlier, because two clocks were used.
+RECORDING_LAG, MAX_CLOCK_DIFFERENCE = timedelta(seconds=0.5), timedelta(seconds=6)
+_SHORTENED = re.compile(r"<(.) \* (\d+)>")  # a long run of one character
 CLIENT_EVENTS = (
     EventType.EVENT_RAISED,
     EventType.EXECUTION_TERMINATED,
@@ -42,21 +42,21 @@ CLIENT_EVENTS = (
     EventType.EXECUTION_RESUMED,
 )
 CHILD_RESULTS = (EventType.SUB_ORCHESTRATION_COMPLETED, EventType.SUB_ORCHESTRATION_FAILED)
-RESULTS = (EventType.TASK_COMPLETED, EventType.TASK_FAILED)
+ACTIVITY_RESULTS = (EventType.TASK_COMPLETED, EventType.TASK_FAILED)
 
 
-class Difference(AssertionError):
-    """The host does something else than the recorded engine."""
+class TraceDifferenceError(AssertionError):
+    """The local host behaves differently from the recorded engine."""
 
 
-def traces(path: Path = TRACES) -> Iterator[dict[str, Any]]:
+def read_traces(path: Path = TRACES) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8") as lines:
         for line in lines:
-            yield json.loads(_SHORTENED.sub(lambda found: found[1] * int(found[2]), line))
+            yield json.loads(_SHORTENED.sub(lambda match: match[1] * int(match[2]), line))
 
 
-class _NoEngine:
-    """Commands tell the engine what has come; here the recording says what happens next."""
+class _IdleEngine:
+    """An engine that ignores notifications, because the recording determines the next step."""
 
     def notify(self, *instance_ids: str) -> None:
         pass
@@ -66,35 +66,54 @@ class _NoEngine:
 
 
 class Player:
+    """A replay of one trace.
+
+    Attributes:
+        local_ids: The local execution and instance IDs, by the IDs of the recording.
+        recorded: The IDs of the instances whose executions were recorded.
+        token: The continuation token of the next page.
+        visible_statuses: The statuses of the main instance that a polling client can receive.
+    """
+
     def __init__(self, trace: dict[str, Any]) -> None:
         self.trace = trace
-        self.ours: dict[
-            str, str
-        ] = {}  # execution and instance ids of the recording -> those made here
+        self.local_ids: dict[str, str] = {}
         self.recorded = {
-            iid for iid, instance in trace["instances"].items() if instance["executions"]
+            instance_id
+            for instance_id, instance in trace["instances"].items()
+            if instance["executions"]
         }
-        self.token = ""  # of the page that comes next
-        self.shown: list[list[Any]] = []  # what somebody who polls the main instance can see
-        self.began = self._beginning()
-        self.clock = VirtualClock(self.began - timedelta(days=1))
+        self.token = ""
+        self.visible_statuses: list[list[Any]] = []
+        self.started_at = self._find_start()
+        self.clock = VirtualClock(self.started_at - timedelta(days=1))
         self.store = Store(None, lambda: to_micros(self.clock.now()))
-        self.functions = FunctionIndex(_functions(trace))
+        self.functions = FunctionIndex(_list_functions(trace))
         self.planner = StepPlanner("", early_timers=True)
+        commands = Commands(
+            self.store,
+            _IdleEngine(),  # type: ignore[arg-type]
+            self.functions,
+            self.clock,
+            Traffic(),
+            "",
+        )
         self.management = Management(
-            Commands(self.store, _NoEngine(), self.functions, self.clock, Traffic(), ""),  # type: ignore[arg-type]
+            commands,
             self.store,
             "GoldenHub",
             "AzureWebJobsStorage",
             self._wait_for_end,
         )
-        self.pending = sorted(self._episodes(), key=lambda episode: episode["at"])
+        self.pending = sorted(self._read_episodes(), key=lambda episode: episode["at"])
 
-    def _beginning(self) -> datetime:
-        """When the recording's clock showed 0: known from the first instance that was created."""
+    def _find_start(self) -> datetime:
+        """Return the start time of the recording, derived from the first created instance."""
         for action in self.trace["actions"]:
-            iid = action["answer"].get("id") if isinstance(action.get("answer"), dict) else None
-            instance = self.trace["instances"].get(iid)
+            instance_id = (
+                action["answer"].get("id") if isinstance(action.get("answer"), dict) else None
+            )
+            instance = self.trace["instances"].get(instance_id)
             if instance and instance["executions"] and "t" in action:
                 started = next(
                     event
@@ -102,26 +121,27 @@ class Player:
                     if event["EventType"] == 0
                 )
                 return parse_utc(started["Timestamp"]) - timedelta(seconds=action["t"])
-        return min(episode["at"] for episode in self._episodes())
+        return min(episode["at"] for episode in self._read_episodes())
 
-    def _episodes(self) -> Iterator[dict[str, Any]]:
-        for iid, instance in self.trace["instances"].items():
+    def _read_episodes(self) -> Iterator[dict[str, Any]]:
+        for instance_id, instance in self.trace["instances"].items():
             for execution in instance["executions"]:
                 for number, episode in enumerate(execution["episodes"]):
-                    request = request_of(execution, episode)
-                    last = number + 1 == len(execution["episodes"])
+                    request = create_request(execution, episode)
+                    is_last = number + 1 == len(execution["episodes"])
                     yield {
-                        "iid": iid,
+                        "instance_id": instance_id,
                         "execution": execution["execution"],
                         "request": request,
                         **episode,
                         "at": parse_utc(request["history"][episode["past"]]["Timestamp"]),
-                        "rest": execution.get("rest") if last else None,
+                        "rest": execution.get("rest") if is_last else None,
                     }
 
-    # -- playing --------------------------------------------------------------
+    # -- replay --------------------------------------------------------------
 
     def play(self) -> None:
+        """Replay the trace. Raises `TraceDifferenceError` at the first difference."""
         try:
             asyncio.run(self._play())
         finally:
@@ -131,87 +151,93 @@ class Player:
         for action in self.trace["actions"]:
             if "seen while polling" in action:
                 self._play_until(datetime.max.replace(tzinfo=UTC))
-                self._compare_polled(action["seen while polling"])
+                self._compare_polled_statuses(action["seen while polling"])
             else:
-                await self._act(action)
+                await self._perform_action(action)
         self._play_until(datetime.max.replace(tzinfo=UTC))
         if self.pending:
-            raise Difference(
-                f"the episode at {self.pending[0]['at']} heard what nobody has sent here"
+            raise TraceDifferenceError(
+                f"The episode at {self.pending[0]['at']} received an event that was not sent here."
             )
-        await self._compare_endings()
+        await self._compare_final_statuses()
 
     def _play_until(self, moment: datetime) -> None:
-        while self._more_until(moment):
-            self._episode(self.pending.pop(0))
+        while self._has_episode_until(moment):
+            self._play_episode(self.pending.pop(0))
 
-    def _more_until(self, moment: datetime) -> bool:
+    def _has_episode_until(self, moment: datetime) -> bool:
         return (
             bool(self.pending)
             and self.pending[0]["at"] <= moment
-            and self._possible(self.pending[0])
+            and self._is_possible(self.pending[0])
         )
 
-    def _possible(self, episode: dict[str, Any]) -> bool:
-        """False: the episode heard of a client's command that is still to come; the two clocks differ a little."""
-        iid = self._in_our_words(episode["iid"])
+    def _is_possible(self, episode: dict[str, Any]) -> bool:
+        """Return False if the episode contains a command of a client that has not been sent yet.
+
+        This can happen because the recording used two clocks.
+        """
+        instance_id = self._replace_ids(episode["instance_id"])
         commands = [
             event
             for event in episode["request"]["history"][episode["past"] :]
             if event["EventType"] in CLIENT_EVENTS
         ]
-        there = {_identity(message.event) for message in self.store.messages(iid, FAR)}
-        return self.store.instance(iid) is not None and all(
-            _identity(event) in there for event in commands
+        pending_events = {
+            _get_identity(message.event)
+            for message in self.store.messages(instance_id, FAR_FUTURE_MICROS)
+        }
+        return self.store.instance(instance_id) is not None and all(
+            _get_identity(event) in pending_events for event in commands
         )
 
     async def _wait_for_end(self, instance_id: str, seconds: float) -> None:
-        until = self.clock.now() + timedelta(seconds=seconds)
-        while self._more_until(until):
-            self._episode(self.pending.pop(0))
+        deadline = self.clock.now() + timedelta(seconds=seconds)
+        while self._has_episode_until(deadline):
+            self._play_episode(self.pending.pop(0))
             instance = self.store.instance(instance_id)
             if instance is not None and not instance.is_live:
                 return
 
-    async def _act(self, action: dict[str, Any]) -> None:
-        at = (
-            self.began + timedelta(seconds=action["t"])
+    async def _perform_action(self, action: dict[str, Any]) -> None:
+        timestamp = (
+            self.started_at + timedelta(seconds=action["t"])
             if "t" in action
-            else self.clock.now() + PATIENCE
+            else self.clock.now() + MAX_CLOCK_DIFFERENCE
         )
-        asks = action["method"] == "GET"
-        self._play_until(at - LAG if asks else at)
-        self.clock.move_to(at)
-        if asks:
-            self._end_unrecorded(action["answer"])
-        answer = await self._ask(action)
-        if asks:
-            while (text := self._compare_answer(action, answer)) and self._more_until(
-                at + PATIENCE
-            ):
-                self._episode(self.pending.pop(0))
-                answer = await self._ask(action)
+        is_query = action["method"] == "GET"
+        self._play_until(timestamp - RECORDING_LAG if is_query else timestamp)
+        self.clock.move_to(timestamp)
+        if is_query:
+            self._complete_unrecorded(action["answer"])
+        response = await self._send(action)
+        if is_query:
+            while (
+                difference := self._compare_response(action, response)
+            ) and self._has_episode_until(timestamp + MAX_CLOCK_DIFFERENCE):
+                self._play_episode(self.pending.pop(0))
+                response = await self._send(action)
         else:
-            text = self._compare_answer(action, answer)
-        if text:
-            raise Difference(text)
+            difference = self._compare_response(action, response)
+        if difference:
+            raise TraceDifferenceError(difference)
 
-    def _end_unrecorded(self, shown: Any) -> None:
-        """An instance of which only the ending was recorded ends now, as it did."""
+    def _complete_unrecorded(self, recorded_status: Any) -> None:
+        """Complete an instance of which only the final status was recorded."""
         if (
-            not isinstance(shown, dict)
-            or shown.get("runtimeStatus") != "Completed"
-            or shown["instanceId"] in self.recorded
+            not isinstance(recorded_status, dict)
+            or recorded_status.get("runtimeStatus") != "Completed"
+            or recorded_status["instanceId"] in self.recorded
         ):
             return
-        instance = self.store.instance(shown["instanceId"])
+        instance = self.store.instance(recorded_status["instanceId"])
         if instance is not None and instance.is_live:
-            messages = self.store.messages(instance.instance_id, FAR)
+            messages = self.store.messages(instance.instance_id, FAR_FUTURE_MICROS)
             events = [
                 orchestrator_started(self.clock.now()),
                 *(message.event for message in messages),
             ]
-            outcome = Outcome("Completed", compact_json(shown["output"]))
+            outcome = Outcome("Completed", compact_json(recorded_status["output"]))
             self.store.commit_step(
                 self.planner.plan(
                     instance,
@@ -223,125 +249,128 @@ class Player:
                 )
             )
 
-    async def _ask(self, action: dict[str, Any]) -> HostResponse:
+    async def _send(self, action: dict[str, Any]) -> HostResponse:
         content_type = action.get("contentType", "application/json")
         headers = [("Content-Type", content_type)] if content_type else []
         if " (with the token)" in action["path"]:
             action = {**action, "path": action["path"].removesuffix(" (with the token)")}
             headers.append(("x-ms-continuation-token", self.token))
         body = (action.get("body") or "").encode()
-        target = self._in_our_words(action["path"])
+        target = self._replace_ids(action["path"])
         request = HostRequest.from_target(
             action["method"], WEBHOOKS + target, headers, body, "http://HOST"
         )
-        answer = await self.management.handle(request, request.path.removeprefix(WEBHOOKS))
-        self.token = answer.header("x-ms-continuation-token") or ""
+        response = await self.management.handle(request, request.path.removeprefix(WEBHOOKS))
+        self.token = response.header("x-ms-continuation-token") or ""
         recorded = action["answer"]
         if (
             isinstance(recorded, dict)
             and "statusQueryGetUri" in recorded
-            and answer.status == action["status"]
+            and response.status == action["status"]
         ):
-            self.ours[recorded["id"]] = answer.json()["id"]
-        return answer
+            self.local_ids[recorded["id"]] = response.json()["id"]
+        return response
 
-    def _in_our_words(self, text: str) -> str:
-        for recorded, ours in self.ours.items():
-            text = text.replace(recorded, ours)
+    def _replace_ids(self, text: str) -> str:
+        """Replace the IDs of the recording with those of the local host."""
+        for recorded_id, local_id in self.local_ids.items():
+            text = text.replace(recorded_id, local_id)
         return text
 
     # -- one episode ----------------------------------------------------------
 
-    def _episode(self, episode: dict[str, Any]) -> None:
+    def _play_episode(self, episode: dict[str, Any]) -> None:
         self.clock.move_to(episode["at"])
-        iid = self._in_our_words(episode["iid"])
-        instance = self.store.instance(iid)
+        instance_id = self._replace_ids(episode["instance_id"])
+        instance = self.store.instance(instance_id)
         if instance is None:
-            raise Difference(f"there is no instance {iid}")
-        self.ours.setdefault(episode["execution"], instance.execution_id)
-        request = json.loads(self._in_our_words(json.dumps(episode["request"])))
+            raise TraceDifferenceError(f"The instance {instance_id} does not exist.")
+        self.local_ids.setdefault(episode["execution"], instance.execution_id)
+        request = json.loads(self._replace_ids(json.dumps(episode["request"])))
         request["history"] = [
             event
             for event in request["history"]
             if event["EventType"] != EventType.ORCHESTRATOR_COMPLETED
         ]
-        started = max(
-            n
-            for n, event in enumerate(request["history"])
+        last_start = max(
+            index
+            for index, event in enumerate(request["history"])
             if event["EventType"] == EventType.ORCHESTRATOR_STARTED
         )
-        fresh = request["history"][started:]
-        messages = [self._message(instance, event) for event in fresh[1:]]
-        past_texts = self.store.history(iid, instance.execution_id)
+        new_events = request["history"][last_start:]
+        messages = [self._get_message(instance, event) for event in new_events[1:]]
+        past_texts = self.store.history(instance_id, instance.execution_id)
         past = [json.loads(text) for text in past_texts]
         events = [orchestrator_started(episode["at"]), *(message.event for message in messages)]
 
         def handle(context: str) -> str:
-            compare(
-                "request", _comparable_request(json.loads(context)), _comparable_request(request)
-            )
+            compare("request", _normalize_request(json.loads(context)), _normalize_request(request))
             if "raised" in episode:
-                raise _exception(self._in_our_words(episode["raised"]))
-            return self._in_our_words(json.dumps(episode["returned"]))
+                raise _create_exception(self._replace_ids(episode["raised"]))
+            return self._replace_ids(json.dumps(episode["returned"]))
 
-        who = Identity(
-            iid,
+        identity = Identity(
+            instance_id,
             instance.execution_id,
             instance.name,
             instance.parent.instance_id if instance.parent else None,
         )
         outcome = run_episode(
-            who,
+            identity,
             [*past, *events],
             past_texts,
-            _noting(handle, problems := []),
+            _collect_differences(handle, differences := []),
             self.functions.exists,
         )
-        if problems:
-            raise problems[0]
+        if differences:
+            raise differences[0]
         step = self.planner.plan(
             instance, [message.id for message in messages], past, events, outcome, episode["at"]
         )
         self.store.commit_step(step)
         if episode["rest"] is not None and step.continued is None:
-            made = step.appended[len(events) :]
-            recorded = _rows(json.loads(self._in_our_words(json.dumps(episode["rest"]))))
-            for row, ours in zip(recorded, found := _rows(made), strict=False):
-                if row["Result"] == "":  # kept elsewhere because it is large
-                    row["Result"] = ours["Result"]
-            compare("what follows", found, recorded)
-        if episode["iid"] == self.trace["main"]:
-            self._show(iid)
+            appended = step.appended[len(events) :]
+            recorded = _create_rows(json.loads(self._replace_ids(json.dumps(episode["rest"]))))
+            actual = _create_rows(appended)
+            for recorded_row, actual_row in zip(recorded, actual, strict=False):
+                if recorded_row["Result"] == "":  # large results are stored in a blob
+                    recorded_row["Result"] = actual_row["Result"]
+            compare("appended events", actual, recorded)
+        if episode["instance_id"] == self.trace["main"]:
+            self._record_visible_status(instance_id)
 
-    def _message(self, instance: Instance, recorded: dict[str, Any]) -> Message:
-        waiting = [
+    def _get_message(self, instance: Instance, recorded: dict[str, Any]) -> Message:
+        pending = [
             message
-            for message in self.store.messages(instance.instance_id, FAR)
+            for message in self.store.messages(instance.instance_id, FAR_FUTURE_MICROS)
             if message.execution_id in (None, instance.execution_id)
         ]
-        for message in waiting:
-            if _identity(message.event) == _identity(recorded):
+        for message in pending:
+            if _get_identity(message.event) == _get_identity(recorded):
                 return message
-        if recorded["EventType"] in RESULTS:
+        if recorded["EventType"] in ACTIVITY_RESULTS:
             return self._finish_activity(instance, recorded)
-        if recorded["EventType"] in CHILD_RESULTS and not self._child_was_recorded(
+        if recorded["EventType"] in CHILD_RESULTS and not self._is_child_recorded(
             instance, recorded["TaskScheduledId"]
         ):
             return Message(
                 instance.instance_id, instance.execution_id, {**recorded, "IsPlayed": False}
             )
-        raise Difference(
-            f"the engine heard {_identity(recorded)}; here waits {[_identity(m.event) for m in waiting]}"
+        raise TraceDifferenceError(
+            f"The recorded engine received {_get_identity(recorded)}. "
+            f"The pending messages are {[_get_identity(message.event) for message in pending]}."
         )
 
-    def _child_was_recorded(self, parent: Instance, task_id: int) -> bool:
+    def _is_child_recorded(self, parent: Instance, task_id: int) -> bool:
         for text in self.store.history(parent.instance_id, parent.execution_id):
             event = json.loads(text)
             if (
                 event["EventType"] == EventType.SUB_ORCHESTRATION_CREATED
                 and event["EventId"] == task_id
             ):
-                return event["InstanceId"] in {self._in_our_words(iid) for iid in self.recorded}
+                return event["InstanceId"] in {
+                    self._replace_ids(instance_id) for instance_id in self.recorded
+                }
         return True
 
     def _finish_activity(self, instance: Instance, result: dict[str, Any]) -> Message:
@@ -354,69 +383,81 @@ class Player:
                 if result["EventType"] == EventType.TASK_FAILED:
                     _check_failure(work, result)
                 self.store.finish_work([(work, {**result, "IsPlayed": False})])
-                return self._message(instance, result)
-        raise Difference(
-            f"no activity {result['TaskScheduledId']} of {instance.instance_id} was to run"
+                return self._get_message(instance, result)
+        raise TraceDifferenceError(
+            f"Activity {result['TaskScheduledId']} of {instance.instance_id} is not scheduled."
         )
 
-    def _show(self, iid: str) -> None:
-        instance = self.store.instance(iid)
+    def _record_visible_status(self, instance_id: str) -> None:
+        instance = self.store.instance(instance_id)
         assert instance is not None
-        shown = [instance.status, instance.custom_status and json.loads(instance.custom_status)]
-        if not self.shown or self.shown[-1] != shown:
-            self.shown.append(shown)
+        status = [
+            instance.status,
+            instance.custom_status and json.loads(instance.custom_status),
+        ]
+        if not self.visible_statuses or self.visible_statuses[-1] != status:
+            self.visible_statuses.append(status)
 
-    # -- comparing ------------------------------------------------------------
+    # -- comparison ------------------------------------------------------------
 
-    def _compare_answer(self, action: dict[str, Any], answer: HostResponse) -> str | None:
-        what = f"{action['method']} {action['path']}"
-        recorded = json.loads(self._in_our_words(json.dumps(action)))
-        if answer.status != recorded["status"]:
-            return f"{what}: {answer.status} instead of {recorded['status']}"
+    def _compare_response(self, action: dict[str, Any], response: HostResponse) -> str | None:
+        description = f"{action['method']} {action['path']}"
+        recorded = json.loads(self._replace_ids(json.dumps(action)))
+        if response.status != recorded["status"]:
+            return f"{description}: {response.status} instead of {recorded['status']}"
         names = {"content-type", "location", "retry-after", "x-ms-continuation-token"}
-        found = {
-            name.lower(): _plain_text(value)
-            for name, value in answer.headers
+        actual = {
+            name.lower(): _normalize_text(value)
+            for name, value in response.headers
             if name.lower() in names
         }
-        wanted = {name: _plain_text(value) for name, value in recorded["headers"].items()}
-        for headers in (found, wanted):
+        expected = {name: _normalize_text(value) for name, value in recorded["headers"].items()}
+        for headers in (actual, expected):
             if headers.get("x-ms-continuation-token"):
-                headers["x-ms-continuation-token"] = "something"
-        body = answer.json() if answer.body else None
+                headers["x-ms-continuation-token"] = "token"
+        body = response.json() if response.body else None
         try:
-            compare(f"{what}: headers", found, wanted)
-            compare(f"{what}: body", _plain(body), _plain(recorded["answer"]))
-        except Difference as difference:
+            compare(f"{description}: headers", actual, expected)
+            compare(f"{description}: body", _normalize(body), _normalize(recorded["answer"]))
+        except TraceDifferenceError as difference:
             return str(difference)
         return None
 
-    def _compare_polled(self, recorded: list[list[Any]]) -> None:
-        seen = iter([["Pending", None], *self.shown])
-        for entry in recorded:
-            if not any(entry == shown for shown in seen):
-                raise Difference(f"nobody who polls could see {entry} here, but {self.shown}")
+    def _compare_polled_statuses(self, recorded: list[list[Any]]) -> None:
+        statuses = iter([["Pending", None], *self.visible_statuses])
+        for recorded_status in recorded:
+            if not any(recorded_status == status for status in statuses):
+                raise TraceDifferenceError(
+                    f"A client cannot receive {recorded_status} here, but only "
+                    f"{self.visible_statuses}."
+                )
 
-    async def _compare_endings(self) -> None:
-        for iid, instance in self.trace["instances"].items():
+    async def _compare_final_statuses(self) -> None:
+        for instance_id, instance in self.trace["instances"].items():
             query = "showInput=true&showHistory=true&showHistoryOutput=true"
             request = HostRequest.from_target(
-                "GET", f"/instances/{self._in_our_words(iid)}?{query}", [], b"", "http://HOST"
+                "GET",
+                f"/instances/{self._replace_ids(instance_id)}?{query}",
+                [],
+                b"",
+                "http://HOST",
             )
-            answer = await self.management.handle(request, request.path)
-            recorded = json.loads(self._in_our_words(json.dumps(instance["status"])))
-            body = answer.json() if answer.body else None
-            if self.trace["status_with_history"] and iid == self.trace["main"]:
-                body.pop(
-                    "historyEvents"
-                )  # the extension fails to show the history of such an instance
+            response = await self.management.handle(request, request.path)
+            recorded = json.loads(self._replace_ids(json.dumps(instance["status"])))
+            body = response.json() if response.body else None
+            if self.trace["status_with_history"] and instance_id == self.trace["main"]:
+                # The extension does not return the history of such an instance.
+                body.pop("historyEvents")
             if recorded and "historyEvents" not in recorded and body:
                 body.pop("historyEvents", None)
-            compare(f"the end of {iid}", _plain(body), _plain(recorded))
+            compare(f"final status of {instance_id}", _normalize(body), _normalize(recorded))
 
 
-def _exception(text: str) -> Exception:
-    """As the SDK raised it: its own carry the state behind a mark, others are what they are."""
+def _create_exception(text: str) -> Exception:
+    """Recreate a recorded exception.
+
+    Exceptions of the SDK contain the orchestration state after a marker.
+    """
     kind, _, message = text.partition(": ")
     return (
         Exception(text)
@@ -425,43 +466,43 @@ def _exception(text: str) -> Exception:
     )
 
 
-def compare(what: str, found: Any, wanted: Any) -> None:
-    if found != wanted:
-        raise Difference(f"{what}: {_first_difference(found, wanted)}")
+def compare(description: str, actual: Any, expected: Any) -> None:
+    if actual != expected:
+        raise TraceDifferenceError(f"{description}: {_describe_first_difference(actual, expected)}")
 
 
-def _first_difference(found: Any, wanted: Any, path: str = "") -> str:
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in sorted({*found, *wanted}):
-            if found.get(key, "(missing)") != wanted.get(key, "(missing)"):
-                return _first_difference(
-                    found.get(key, "(missing)"), wanted.get(key, "(missing)"), f"{path}.{key}"
+def _describe_first_difference(actual: Any, expected: Any, path: str = "") -> str:
+    if isinstance(actual, dict) and isinstance(expected, dict):
+        for key in sorted({*actual, *expected}):
+            if actual.get(key, "(missing)") != expected.get(key, "(missing)"):
+                return _describe_first_difference(
+                    actual.get(key, "(missing)"), expected.get(key, "(missing)"), f"{path}.{key}"
                 )
-    if isinstance(found, list) and isinstance(wanted, list):
-        for position, (one, other) in enumerate(zip(found, wanted, strict=False)):
-            if one != other:
-                return _first_difference(one, other, f"{path}[{position}]")
-        return f"{path} has {len(found)} items instead of {len(wanted)}: {found[len(wanted) :]} {wanted[len(found) :]}"[
-            :600
-        ]
-    return f"{path} is {str(found)[:400]!r} instead of {str(wanted)[:400]!r}"
+    if isinstance(actual, list) and isinstance(expected, list):
+        for index, (actual_item, expected_item) in enumerate(zip(actual, expected, strict=False)):
+            if actual_item != expected_item:
+                return _describe_first_difference(actual_item, expected_item, f"{path}[{index}]")
+        additional, missing = actual[len(expected) :], expected[len(actual) :]
+        description = f"{path} has {len(actual)} items instead of {len(expected)}"
+        return f"{description}: {additional} {missing}"[:600]
+    return f"{path} is {str(actual)[:400]!r} instead of {str(expected)[:400]!r}"
 
 
-def _noting(handle: Any, problems: list[Difference]) -> Any:
-    """A difference must not be taken for an error of the orchestrator."""
+def _collect_differences(handle: Any, differences: list[TraceDifferenceError]) -> Any:
+    """Wrap a handler so that differences are not treated as errors of the orchestrator."""
 
-    def noting(context: str) -> Any:
+    def collecting_handler(context: str) -> Any:
         try:
             return handle(context)
-        except Difference as difference:
-            problems.append(difference)
+        except TraceDifferenceError as difference:
+            differences.append(difference)
             raise
 
-    return noting
+    return collecting_handler
 
 
-def _functions(trace: dict[str, Any]) -> Iterator[AppFunction]:
-    """The functions that the recorded engine knew: those it ran."""
+def _list_functions(trace: dict[str, Any]) -> Iterator[AppFunction]:
+    """Return the functions that the recorded engine executed."""
     orchestrators, activities = set(), set()
     for instance in trace["instances"].values():
         for execution in instance["executions"]:
@@ -481,7 +522,7 @@ def _functions(trace: dict[str, Any]) -> Iterator[AppFunction]:
             )
 
 
-def _identity(event: dict[str, Any]) -> tuple[Any, ...]:
+def _get_identity(event: dict[str, Any]) -> tuple[Any, ...]:
     keys = (
         ("TaskScheduledId", "TimerId", "Name", "Input", "Reason")
         if event["EventType"] != 0
@@ -493,53 +534,54 @@ def _identity(event: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _check_failure(work: Work, failed: dict[str, Any]) -> None:
-    """Our words for a failing activity are the engine's."""
-    from local.host.failure_texts import activity_failure
-
+    """Verify that the local failure text of an activity matches the recorded one."""
     details = json.loads(failed["Details"])
     kind, _, message = str(details["Message"]).strip().partition(": ")
-    reason, ours = activity_failure(work.name, type(kind, (Exception,), {})(message))
+    reason, local_details = activity_failure(work.name, type(kind, (Exception,), {})(message))
     compare("Reason", reason.rstrip(": "), failed["Reason"].rstrip(": "))
-    compare("Details", _shape(json.loads(ours)), _shape(details))
+    compare("Details", _get_keys(json.loads(local_details)), _get_keys(details))
 
 
-def _shape(details: dict[str, Any] | None) -> Any:
+def _get_keys(details: dict[str, Any] | None) -> Any:
     return {
-        key: _shape(value) if isinstance(value, dict) else None
+        key: _get_keys(value) if isinstance(value, dict) else None
         for key, value in (details or {}).items()
     }
 
 
-def _comparable_request(request: dict[str, Any]) -> dict[str, Any]:
-    """Without OrchestratorCompleted, whose place varies."""
+def _normalize_request(request: dict[str, Any]) -> dict[str, Any]:
+    """Remove OrchestratorCompleted events, because their position varies."""
     return {
         **request,
         "history": [
-            _comparable_event(event)
+            _normalize_event(event)
             for event in request["history"]
             if event["EventType"] != EventType.ORCHESTRATOR_COMPLETED
         ],
     }
 
 
-def _comparable_event(event: dict[str, Any]) -> dict[str, Any]:
-    """Without what differs from run to run. Moments remain where the host decides them: the clock, and when timers fire."""
-    kept = dict(event)
+def _normalize_event(event: dict[str, Any]) -> dict[str, Any]:
+    """Remove the values that differ between recordings.
+
+    The times that the host determines remain: the clock and the due times of timers.
+    """
+    normalized = dict(event)
     if event["EventType"] != EventType.ORCHESTRATOR_STARTED:
-        kept.pop("Timestamp")
+        normalized.pop("Timestamp")
     else:
-        kept["Timestamp"] = parse_utc(kept["Timestamp"])
-    if "FireAt" in kept:
-        kept["FireAt"] = parse_utc(kept["FireAt"])
-    if "ClientSpanId" in kept:
-        kept["ClientSpanId"] = None
+        normalized["Timestamp"] = parse_utc(normalized["Timestamp"])
+    if "FireAt" in normalized:
+        normalized["FireAt"] = parse_utc(normalized["FireAt"])
+    if "ClientSpanId" in normalized:
+        normalized["ClientSpanId"] = None
     return {
-        key: _plain(value) if key in ("Details", "Reason", "ParentInstance") else value
-        for key, value in kept.items()
+        key: _normalize(value) if key in ("Details", "Reason", "ParentInstance") else value
+        for key, value in normalized.items()
     }
 
 
-_NUMBERS = {
+_EVENT_NUMBERS = {
     "ExecutionCompleted": 1,
     "TaskScheduled": 4,
     "SubOrchestrationInstanceCreated": 7,
@@ -548,11 +590,11 @@ _NUMBERS = {
 }
 
 
-def _rows(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _create_rows(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for event in events:
-        kind = (
-            _NUMBERS.get(event["EventType"], event["EventType"])
+        event_type = (
+            _EVENT_NUMBERS.get(event["EventType"], event["EventType"])
             if isinstance(event["EventType"], str)
             else event["EventType"]
         )
@@ -560,26 +602,26 @@ def _rows(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
         result = event.get("Result")
         rows.append(
             {
-                "EventType": kind,
+                "EventType": event_type,
                 **row,
-                "Result": _plain_text(result) if isinstance(result, str) else result,
+                "Result": _normalize_text(result) if isinstance(result, str) else result,
             }
         )
     return rows
 
 
-def _plain(value: Any) -> Any:
-    """JSON without moments, stack traces, keys and the list of known functions."""
+def _normalize(value: Any) -> Any:
+    """Remove timestamps, stack traces, keys and the list of known functions from a JSON value."""
     if isinstance(value, dict):
         if value.get("ExceptionType") == "Newtonsoft.Json.JsonReaderException":
-            value = {**value, "ExceptionMessage": "what the parser says"}
-        return {key: _moment(key, item) for key, item in value.items()}
+            value = {**value, "ExceptionMessage": "message of the parser"}
+        return {key: _normalize_field(key, item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return _plain_text(value) if isinstance(value, str) else value
+        return [_normalize(item) for item in value]
+    return _normalize_text(value) if isinstance(value, str) else value
 
 
-_MOMENTS = frozenset(
+_VARIABLE_KEYS = frozenset(
     {
         "Timestamp",
         "ScheduledTime",
@@ -592,15 +634,15 @@ _MOMENTS = frozenset(
 )
 
 
-def _moment(key: str, value: Any) -> Any:
+def _normalize_field(key: str, value: Any) -> Any:
     if key == "ClientSpanId":
         return None
-    if key in _MOMENTS and isinstance(value, str):
-        return "there"
-    return _plain(value)
+    if key in _VARIABLE_KEYS and isinstance(value, str):
+        return "timestamp"
+    return _normalize(value)
 
 
-_VARYING = (
+_VARIABLE_PARTS = (
     (re.compile(r"code=[^&\"']*"), "code=KEY"),
     (re.compile(r"(known orchestrator functions: ).*", re.DOTALL), r"\1..."),
     (re.compile(r"(StackTrace: ).*", re.DOTALL), r"\1..."),
@@ -609,7 +651,7 @@ _VARYING = (
 )
 
 
-def _plain_text(text: str) -> str:
-    for pattern, instead in _VARYING:
-        text = pattern.sub(instead, text)
+def _normalize_text(text: str) -> str:
+    for pattern, replacement in _VARIABLE_PARTS:
+        text = pattern.sub(replacement, text)
     return text

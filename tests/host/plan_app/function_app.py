@@ -1,4 +1,4 @@
-"""The random plans as an app in a folder, for hosts that are processes."""
+"""The app of the random plans in a folder, for hosts that run in a separate process."""
 
 from tests.host.plans import app
 

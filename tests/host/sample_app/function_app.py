@@ -1,6 +1,7 @@
-"""The app that the host's tests run: one orchestrator for each scenario of durable-protocol, section 9."""
+"""The app that the tests of the local host run. Each orchestrator covers one scenario."""
 
 import asyncio
+import json
 import os
 import time
 from collections import Counter
@@ -34,14 +35,14 @@ def echo(value: object) -> object:
     return value
 
 
-@app.activity_trigger(input_name="order")
-def flaky(order: dict) -> int:
-    """Fails `fail` times for its key, then returns the number of the attempt."""
-    time.sleep(order.get("seconds", 0))
-    calls[order["key"]] += 1
-    if calls[order["key"]] <= order["fail"]:
-        raise ValueError(f"boom {calls[order['key']]}")
-    return calls[order["key"]]
+@app.activity_trigger(input_name="parameters")
+def flaky(parameters: dict) -> int:
+    """Fail `fail` times for the key, then return the number of the attempt."""
+    time.sleep(parameters.get("seconds", 0))
+    calls[parameters["key"]] += 1
+    if calls[parameters["key"]] <= parameters["fail"]:
+        raise ValueError(f"boom {calls[parameters['key']]}")
+    return calls[parameters["key"]]
 
 
 @app.activity_trigger(input_name="seconds")
@@ -50,17 +51,17 @@ def slow(seconds: float) -> float:
     return seconds
 
 
-@app.activity_trigger(input_name="order")
-def slow_step(order: dict) -> int:
-    """Leaves a mark for each time it begins."""
-    with Path(order["log"]).open("a") as log:
-        log.write(f"{order['n']}\n")
-    time.sleep(order["seconds"])
-    return order["n"] + 1
+@app.activity_trigger(input_name="parameters")
+def slow_step(parameters: dict) -> int:
+    """Append one line to the log file for each execution."""
+    with Path(parameters["log"]).open("a") as log:
+        log.write(f"{parameters['n']}\n")
+    time.sleep(parameters["seconds"])
+    return parameters["n"] + 1
 
 
 @app.activity_trigger(input_name="size")
-def blob(size: int) -> str:
+def create_text(size: int) -> str:
     return "x" * size
 
 
@@ -76,9 +77,11 @@ def bad_result(value: object) -> object:
 
 @app.activity_trigger(input_name="n")
 @app.durable_client_input(client_name="client")
-async def own_status(n: int, client: df.DurableOrchestrationClient, context: func.Context) -> list:
-    found = await client.get_status("nobody")
-    return [n, bool(found), context.function_name]
+async def client_status(
+    n: int, client: df.DurableOrchestrationClient, context: func.Context
+) -> list:
+    status = await client.get_status("unknown")
+    return [n, bool(status), context.function_name]
 
 
 # -- orchestrators ------------------------------------------------------------
@@ -93,7 +96,7 @@ def chain(context: df.DurableOrchestrationContext):
 
 
 @app.orchestration_trigger(context_name="context")
-def fan_async(context):
+def fan_out_async(context):
     results = yield context.task_all(
         [context.call_activity("inc_async", n) for n in range(context.get_input())]
     )
@@ -101,7 +104,7 @@ def fan_async(context):
 
 
 @app.orchestration_trigger(context_name="context")
-def fan_sync(context):
+def fan_out_sync(context):
     results = yield context.task_all(
         [context.call_activity("inc", n) for n in range(context.get_input())]
     )
@@ -110,9 +113,9 @@ def fan_sync(context):
 
 @app.orchestration_trigger(context_name="context")
 def retry(context):
-    order = context.get_input()
-    options = df.RetryOptions(200, order["attempts"])
-    attempt = yield context.call_activity_with_retry("flaky", options, order)
+    parameters = context.get_input()
+    options = df.RetryOptions(200, parameters["attempts"])
+    attempt = yield context.call_activity_with_retry("flaky", options, parameters)
     return (yield context.call_activity("inc", attempt))
 
 
@@ -133,19 +136,21 @@ def retry_all(context):
 
 @app.orchestration_trigger(context_name="context")
 def timer(context):
-    before = context.current_utc_datetime
-    yield context.create_timer(before + timedelta(seconds=context.get_input()))
-    return (context.current_utc_datetime - before).total_seconds()
+    started_at = context.current_utc_datetime
+    yield context.create_timer(started_at + timedelta(seconds=context.get_input()))
+    return (context.current_utc_datetime - started_at).total_seconds()
 
 
 @app.orchestration_trigger(context_name="context")
 def race(context):
-    order = context.get_input()
-    deadline = context.create_timer(context.current_utc_datetime + timedelta(seconds=order["s"]))
+    parameters = context.get_input()
+    deadline = context.create_timer(
+        context.current_utc_datetime + timedelta(seconds=parameters["s"])
+    )
     event = context.wait_for_external_event("go")
     winner = yield context.task_any([deadline, event])
     if winner == event:
-        if order.get("cancel", True):
+        if parameters.get("cancel", True):
             deadline.cancel()
         return {"won": "event", "data": event.result, "type": type(event.result).__name__}
     return {"won": "timer"}
@@ -153,15 +158,18 @@ def race(context):
 
 @app.orchestration_trigger(context_name="context")
 def events(context):
-    found = []
+    results = []
     for _ in range(3):
-        found.append((yield context.wait_for_external_event("e")))
-    return found
+        results.append((yield context.wait_for_external_event("e")))
+    return results
 
 
 @app.orchestration_trigger(context_name="context")
 def nested_fan_out(context):
-    """A failure inside the inner fan-out is caught while a sibling is still open; what follows is further work, or nothing."""
+    """Catch a failure in the inner fan-out while a sibling is still pending.
+
+    Then return, or schedule another activity, depending on the input.
+    """
     failing = context.call_activity("flaky", {"key": context.instance_id, "fail": 10**9})
     inner = context.task_all([failing, context.wait_for_external_event("go")])
     try:
@@ -175,23 +183,23 @@ def nested_fan_out(context):
 @app.orchestration_trigger(context_name="context")
 def early_events(context):
     yield context.create_timer(context.current_utc_datetime + timedelta(seconds=2))
-    found = []
+    results = []
     for _ in range(3):
-        found.append((yield context.wait_for_external_event("e")))
-    return found
+        results.append((yield context.wait_for_external_event("e")))
+    return results
 
 
 @app.orchestration_trigger(context_name="context")
 def early_events_any(context):
     yield context.create_timer(context.current_utc_datetime + timedelta(seconds=2))
-    found = []
+    results = []
     for _ in range(3):
         event = context.wait_for_external_event("e")
         deadline = context.create_timer(context.current_utc_datetime + timedelta(seconds=5))
         yield context.task_any([event, deadline])
         deadline.cancel()
-        found.append(event.result)
-    return found
+        results.append(event.result)
+    return results
 
 
 @app.orchestration_trigger(context_name="context")
@@ -202,25 +210,25 @@ def parent(context):
 
 
 @app.orchestration_trigger(context_name="context")
-def bad_sub(context):
+def failing_child(context):
     try:
-        yield context.call_sub_orchestrator("fails", context.get_input())
+        yield context.call_sub_orchestrator("failing", context.get_input())
     except Exception as error:
         return f"caught: {str(error)[:120]}"
 
 
 @app.orchestration_trigger(context_name="context")
-def own_child(context):
+def child_with_own_id(context):
     return (yield context.call_sub_orchestrator("chain", 1, context.instance_id))
 
 
 @app.orchestration_trigger(context_name="context")
-def twins(context):
-    same = f"{context.instance_id}:same"
+def children_with_same_id(context):
+    child_id = f"{context.instance_id}:same"
     try:
         return (
             yield context.task_all(
-                [context.call_sub_orchestrator("timer", 3, same) for _ in range(2)]
+                [context.call_sub_orchestrator("timer", 3, child_id) for _ in range(2)]
             )
         )
     except Exception as error:
@@ -231,9 +239,9 @@ def twins(context):
 def eternal(context):
     generation = context.get_input() or 0
     context.set_custom_status({"gen": generation})
-    following = yield context.call_activity("inc", generation)
+    next_generation = yield context.call_activity("inc", generation)
     if generation < 5:
-        context.continue_as_new(following)
+        context.continue_as_new(next_generation)
         return None
     return generation
 
@@ -242,49 +250,49 @@ def eternal(context):
 def monitor(context):
     generation = context.get_input() or 0
     deadline = context.create_timer(context.current_utc_datetime + timedelta(seconds=1))
-    work = context.call_activity("inc", generation)
-    winner = yield context.task_any([work, deadline])
-    if winner == work:
+    activity = context.call_activity("inc", generation)
+    winner = yield context.task_any([activity, deadline])
+    if winner == activity:
         deadline.cancel()
-    word = yield context.call_activity("echo", f"second{generation}")
+    text = yield context.call_activity("echo", f"second{generation}")
     if generation < 15:
         context.continue_as_new(generation + 1)
         return None
-    return word
+    return text
 
 
 @app.orchestration_trigger(context_name="context")
 def stale_timer(context):
     if not context.get_input():
         deadline = context.create_timer(context.current_utc_datetime + timedelta(seconds=1))
-        work = context.call_activity("echo", "x")
-        winner = yield context.task_any([deadline, work])
-        if winner == work:
+        activity = context.call_activity("echo", "x")
+        winner = yield context.task_any([deadline, activity])
+        if winner == activity:
             deadline.cancel()
         context.continue_as_new(1)
         return None
-    before = context.current_utc_datetime
-    yield context.create_timer(before + timedelta(seconds=3))
-    return (context.current_utc_datetime - before).total_seconds()
+    started_at = context.current_utc_datetime
+    yield context.create_timer(started_at + timedelta(seconds=3))
+    return (context.current_utc_datetime - started_at).total_seconds()
 
 
 @app.orchestration_trigger(context_name="context")
 def event_once(context):
-    seen = context.get_input() or []
+    results = context.get_input() or []
     event = context.wait_for_external_event("e")
     deadline = context.create_timer(context.current_utc_datetime + timedelta(seconds=6))
     winner = yield context.task_any([event, deadline])
     if winner != event:
-        return [*seen, "timeout"]
+        return [*results, "timeout"]
     deadline.cancel()
-    if len(seen) < 2:
-        context.continue_as_new([*seen, event.result])
+    if len(results) < 2:
+        context.continue_as_new([*results, event.result])
         return None
-    return [*seen, event.result]
+    return [*results, event.result]
 
 
 @app.orchestration_trigger(context_name="context")
-def statuses(context):
+def custom_statuses(context):
     for stage in ("one", "two", "three"):
         context.set_custom_status({"stage": stage})
         yield context.call_activity("slow", 0.3)
@@ -292,7 +300,7 @@ def statuses(context):
 
 
 @app.orchestration_trigger(context_name="context")
-def status_cleared(context):
+def cleared_custom_status(context):
     context.set_custom_status({"stage": "one"})
     yield context.call_activity("echo", 1)
     context.set_custom_status(None)
@@ -301,14 +309,14 @@ def status_cleared(context):
 
 
 @app.orchestration_trigger(context_name="context")
-def big_status(context):
+def large_custom_status(context):
     context.set_custom_status("x" * context.get_input())
     yield context.call_activity("inc", 1)
     return "never"
 
 
 @app.orchestration_trigger(context_name="context")
-def fails(context):
+def failing(context):
     yield context.call_activity("flaky", {"key": f"{context.instance_id}", "fail": 10**9})
 
 
@@ -320,12 +328,12 @@ def fails_once(context):
 
 
 @app.orchestration_trigger(context_name="context")
-def catches(context):
+def catches_failure(context):
     try:
         yield context.call_activity("flaky", {"key": context.instance_id, "fail": 10**9})
     except Exception as error:
-        word = yield context.call_activity("echo", "handled")
-        return [word, str(error)[:80]]
+        result = yield context.call_activity("echo", "handled")
+        return [result, str(error)[:80]]
 
 
 @app.orchestration_trigger(context_name="context")
@@ -342,8 +350,8 @@ def fail_fast(context):
 
 
 @app.orchestration_trigger(context_name="context")
-def desync(context):
-    """Trap T1: catching the failure while a sibling still retries."""
+def sequence_mismatch(context):
+    """Catch a failure while a sibling is still being retried."""
     try:
         yield context.task_all(
             [
@@ -358,7 +366,7 @@ def desync(context):
             ]
         )
     except Exception:
-        return (yield context.call_activity("echo", "this must come back"))
+        return (yield context.call_activity("echo", "expected result"))
 
 
 @app.orchestration_trigger(context_name="context")
@@ -400,47 +408,51 @@ def plain_return(context):
 
 @app.orchestration_trigger(context_name="context")
 def clock(context):
-    first, a, b = context.current_utc_datetime, context.new_uuid(), context.new_uuid()
-    yield context.create_timer(first + timedelta(seconds=1))
-    return [context.current_utc_datetime > first, a != b, context.is_replaying]
+    started_at = context.current_utc_datetime
+    first_id, second_id = context.new_uuid(), context.new_uuid()
+    yield context.create_timer(started_at + timedelta(seconds=1))
+    time_passed = context.current_utc_datetime > started_at
+    return [time_passed, first_id != second_id, context.is_replaying]
 
 
 @app.orchestration_trigger(context_name="context")
-def slow_parent(context):
+def parent_of_timer(context):
     return (yield context.call_sub_orchestrator("timer", context.get_input()))
 
 
 @app.orchestration_trigger(context_name="context")
-def big_results(context):
-    results = yield context.task_all([context.call_activity("blob", 10_000) for _ in range(600)])
+def large_results(context):
+    results = yield context.task_all(
+        [context.call_activity("create_text", 10_000) for _ in range(600)]
+    )
     return sum(len(result) for result in results)
 
 
 @app.orchestration_trigger(context_name="context")
 def many_timers(context):
-    moment = context.current_utc_datetime
+    started_at = context.current_utc_datetime
     yield context.task_all(
         [
-            context.create_timer(moment + timedelta(seconds=60 + n))
+            context.create_timer(started_at + timedelta(seconds=60 + n))
             for n in range(context.get_input())
         ]
     )
 
 
 @app.orchestration_trigger(context_name="context")
-def day_of_hours(context):
+def hourly_timers(context):
     for _ in range(24):
         yield context.create_timer(context.current_utc_datetime + timedelta(hours=1))
     return context.current_utc_datetime.isoformat()
 
 
 @app.orchestration_trigger(context_name="context")
-def crash_chain(context):
-    order = context.get_input()
+def slow_chain(context):
+    parameters = context.get_input()
     value = 0
-    for _ in range(order["steps"]):
+    for _ in range(parameters["steps"]):
         value = yield context.call_activity(
-            "slow_step", {"n": value, "seconds": order["seconds"], "log": order["log"]}
+            "slow_step", {"n": value, "seconds": parameters["seconds"], "log": parameters["log"]}
         )
     return value
 
@@ -457,7 +469,7 @@ def version_of_child(context):
 
 
 @app.orchestration_trigger(context_name="context")
-def bad_result_caught(context):
+def catches_bad_result(context):
     try:
         yield context.call_activity("bad_result", 1)
     except Exception as error:
@@ -466,11 +478,11 @@ def bad_result_caught(context):
 
 @app.orchestration_trigger(context_name="context")
 def activity_with_client(context):
-    return (yield context.call_activity("own_status", 7))
+    return (yield context.call_activity("client_status", 7))
 
 
 @app.orchestration_trigger(context_name="context")
-def out_date(context):
+def dates_in_output(context):
     yield context.call_activity("inc", 1)
     return {"when": "2026-01-02T03:04:05.1230000+02:00", "s": "2026-01-02T03:04:05Z"}
 
@@ -478,27 +490,29 @@ def out_date(context):
 # -- HTTP triggers ------------------------------------------------------------
 
 
-@app.route(route="start/{name}/{iid?}", methods=["POST"])
+@app.route(route="start/{name}/{instance_id?}", methods=["POST"])
 @app.durable_client_input(client_name="client")
 async def start(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> func.HttpResponse:
     body = req.get_body()
-    given = req.get_json() if body else None
+    content = req.get_json() if body else None
     instance_id = await client.start_new(
-        req.route_params["name"], req.route_params.get("iid"), given
+        req.route_params["name"], req.route_params.get("instance_id"), content
     )
     return client.create_check_status_response(req, instance_id)
 
 
-@app.route(route="start-once/{name}/{iid}", methods=["POST"])
+@app.route(route="start-once/{name}/{instance_id}", methods=["POST"])
 @app.durable_client_input(client_name="client")
 async def start_once(
     req: func.HttpRequest, client: df.DurableOrchestrationClient
 ) -> func.HttpResponse:
-    status = await client.get_status(req.route_params["iid"])
+    status = await client.get_status(req.route_params["instance_id"])
     if status and status.runtime_status.name in ("Running", "Pending", "Suspended"):
-        return func.HttpResponse("live already", status_code=409)
-    await client.start_new(req.route_params["name"], req.route_params["iid"], req.get_json())
-    return client.create_check_status_response(req, req.route_params["iid"])
+        return func.HttpResponse("already running", status_code=409)
+    await client.start_new(
+        req.route_params["name"], req.route_params["instance_id"], req.get_json()
+    )
+    return client.create_check_status_response(req, req.route_params["instance_id"])
 
 
 @app.route(route="start-and-wait/{name}", methods=["POST"])
@@ -512,55 +526,57 @@ async def start_and_wait(
     )
 
 
-@app.route(route="raise/{iid}/{name}", methods=["POST"])
+@app.route(route="raise/{instance_id}/{name}", methods=["POST"])
 @app.durable_client_input(client_name="client")
 async def raise_by_client(
     req: func.HttpRequest, client: df.DurableOrchestrationClient
 ) -> func.HttpResponse:
-    await client.raise_event(req.route_params["iid"], req.route_params["name"], req.get_json())
+    await client.raise_event(
+        req.route_params["instance_id"], req.route_params["name"], req.get_json()
+    )
     return func.HttpResponse(status_code=202)
 
 
-@app.route(route="sdk-status/{iid}", methods=["GET"])
+@app.route(route="sdk-status/{instance_id}", methods=["GET"])
 @app.durable_client_input(client_name="client")
 async def sdk_status(
     req: func.HttpRequest, client: df.DurableOrchestrationClient
 ) -> func.HttpResponse:
-    import json
-
-    status = await client.get_status(req.route_params["iid"], show_history=True)
-    everything = await client.get_status_all()
+    status = await client.get_status(req.route_params["instance_id"], show_history=True)
+    instances = await client.get_status_all()
     failed = await client.get_status_by(runtime_status=[df.OrchestrationRuntimeStatus.Failed])
     return func.HttpResponse(
         json.dumps(
             {
                 "status": status.runtime_status.name,
                 "input": status.input_,
-                "all": len(everything),
+                "all": len(instances),
                 "failed": len(failed),
-                "nobody": bool(await client.get_status("nobody")),
+                "unknown": bool(await client.get_status("unknown")),
             }
         ),
         mimetype="application/json",
     )
 
 
-@app.route(route="sdk-look/{iid?}", methods=["GET"])
+@app.route(route="sdk-runtime-status/{instance_id?}", methods=["GET"])
 @app.durable_client_input(client_name="client")
-async def sdk_look(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> str:
-    status = await client.get_status(req.route_params.get("iid", ""))
+async def sdk_runtime_status(req: func.HttpRequest, client: df.DurableOrchestrationClient) -> str:
+    status = await client.get_status(req.route_params.get("instance_id", ""))
     return status.runtime_status.name if status else "unknown"
 
 
-@app.route(route="sdk-manage/{iid}/{operation}", methods=["POST"])
+@app.route(route="sdk-manage/{instance_id}/{operation}", methods=["POST"])
 @app.durable_client_input(client_name="client")
 async def sdk_manage(
     req: func.HttpRequest, client: df.DurableOrchestrationClient
 ) -> func.HttpResponse:
-    iid, operation = req.route_params["iid"], req.route_params["operation"]
+    instance_id, operation = req.route_params["instance_id"], req.route_params["operation"]
     if operation == "purge":
-        return func.HttpResponse(str((await client.purge_instance_history(iid)).instances_deleted))
-    await getattr(client, operation)(iid, "a reason")
+        return func.HttpResponse(
+            str((await client.purge_instance_history(instance_id)).instances_deleted)
+        )
+    await getattr(client, operation)(instance_id, "a reason")
     return func.HttpResponse(status_code=202)
 
 
@@ -568,9 +584,7 @@ async def sdk_manage(
     route="reflect/{n:int}/{*rest}", methods=["GET", "PUT"], auth_level=func.AuthLevel.ANONYMOUS
 )
 def reflect(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
-    import json
-
-    answer = func.HttpResponse(
+    response = func.HttpResponse(
         json.dumps(
             {
                 "method": req.method,
@@ -586,14 +600,14 @@ def reflect(req: func.HttpRequest, context: func.Context) -> func.HttpResponse:
         mimetype="application/json",
         status_code=201,
     )
-    answer.headers.add("Set-Cookie", "a=1; Path=/")
-    answer.headers.add("Set-Cookie", "b=2")
-    return answer
+    response.headers.add("Set-Cookie", "a=1; Path=/")
+    response.headers.add("Set-Cookie", "b=2")
+    return response
 
 
 @app.route(route="reflect/fixed/text")
 def fixed(req: func.HttpRequest) -> str:
-    return "fixed wins"
+    return "fixed route"
 
 
 @app.route()
@@ -603,7 +617,7 @@ def nothing(req: func.HttpRequest):
 
 @app.route(route="broken")
 def broken(req: func.HttpRequest) -> func.HttpResponse:
-    raise RuntimeError("as asked")
+    raise RuntimeError("planned")
 
 
 @app.route(route="broken-result")
