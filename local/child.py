@@ -12,20 +12,20 @@ import sys
 import threading
 import time
 
-GRACE_SECONDS = 10.0
+TERMINATION_GRACE_SECONDS = 10.0
 
 
 def main() -> None:
-    threading.Thread(target=end_with_parent, name="parent-watch", daemon=True).start()
+    threading.Thread(target=exit_with_parent, name="parent-watch", daemon=True).start()
     sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 
-def end_with_parent() -> None:
+def exit_with_parent() -> None:
     while os.read(0, 4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)  # the module's own clean end
-    time.sleep(GRACE_SECONDS)
+    time.sleep(TERMINATION_GRACE_SECONDS)
     os._exit(1)
 
 

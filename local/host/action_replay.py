@@ -16,7 +16,7 @@ from .history import Event, EventType
 from .timestamps import parse_utc
 
 MAX_RETRY_DELAY = timedelta(days=6)
-CHANGED = (
+CHANGED_CODE_HINT = (
     "Was a change made to the orchestrator code after this instance had already started running?"
 )
 
@@ -24,7 +24,7 @@ FunctionKind: TypeAlias = Literal["activity", "orchestrator"]
 
 
 @dataclass(frozen=True)
-class Finished:
+class OrchestratorCompletion:
     """How the orchestrator function ended: returned `output`, or raised `error`."""
 
     output: object = None
@@ -39,7 +39,7 @@ class UnsupportedActionError(Exception):
     """An action the engine cannot carry out, such as an activity that does not exist."""
 
 
-class Wait:
+class ReplayTask:
     """Something the replay waits for; the counterpart of a .NET Task, without its value."""
 
     def __init__(self, done: bool = False) -> None:
@@ -70,7 +70,7 @@ class ActionReplay:
         execution_id: str,
         parent_id: str | None,
         actions: Iterable[Event],
-        finished: Finished | None,
+        completion: OrchestratorCompletion | None,
         exists: Callable[[FunctionKind, str], bool],
     ) -> None:
         self._instance_id, self._execution_id, self._parent_id, self._exists = (
@@ -79,19 +79,19 @@ class ActionReplay:
             parent_id,
             exists,
         )
-        self._todo, self._finished = deque(actions), finished
-        self._awaited: Wait | None = None
+        self._todo, self._completion = deque(actions), completion
+        self._awaited: ReplayTask | None = None
         self._next_id = 0
         self._now: datetime | None = None
         self._unconfirmed: dict[int, Decision] = {}
         self._parked: dict[int, Decision] = {}
         self._held: list[Event] = []
-        self._waiters: dict[str, list[Wait]] = defaultdict(list)
+        self._waiters: dict[str, list[ReplayTask]] = defaultdict(list)
         self._buffered: dict[str, int] = defaultdict(int)
-        self.open_tasks: dict[int, Wait] = {}
-        self.result: Finished | None = None
-        self.continuing, self.next_input = False, None
-        self.carried: list[Event] = []
+        self.open_tasks: dict[int, ReplayTask] = {}
+        self.result: OrchestratorCompletion | None = None
+        self.continues_as_new, self.next_input = False, None
+        self.carried_events: list[Event] = []
         self.suspended, self.suspend_reason = False, None
         self.terminated, self.terminate_reason = False, None
 
@@ -134,8 +134,8 @@ class ActionReplay:
                 self._close(event["TaskScheduledId"], succeeded=False)
             case EventType.TIMER_FIRED:
                 self._close(event["TimerId"], succeeded=True)
-            case EventType.EVENT_RAISED if self.continuing:
-                self.carried.append(event)
+            case EventType.EVENT_RAISED if self.continues_as_new:
+                self.carried_events.append(event)
             case EventType.EVENT_RAISED:
                 self._deliver(event["Name"].lower())
             case EventType.EXECUTION_TERMINATED:
@@ -173,17 +173,17 @@ class ActionReplay:
         named = f" named '{name}'" if name is not None else ""
         if decision is None:
             raise NonDeterminismError(
-                f"{before} {ident.format(**event)} the current replay execution hasn't (yet?) scheduled this task. {CHANGED}"
+                f"{before} {ident.format(**event)} the current replay execution hasn't (yet?) scheduled this task. {CHANGED_CODE_HINT}"
             )
         if not isinstance(decision, expected):
             raise NonDeterminismError(
                 f"{before} sequence number {task_id}{named}, but the current orchestration replay instead produced a "
-                f"{decision.net_type} action with this sequence number. {CHANGED}"
+                f"{decision.dotnet_type} action with this sequence number. {CHANGED_CODE_HINT}"
             )
         if not isinstance(decision, CreateTimer) and decision.name.lower() != str(name).lower():
             raise NonDeterminismError(
                 f"{before} sequence number {task_id}{named}, but the current orchestration replay instead scheduled {noun} task "
-                f"named '{decision.name}' with this sequence number.  {CHANGED}"
+                f"named '{decision.name}' with this sequence number.  {CHANGED_CODE_HINT}"
             )
         del self._unconfirmed[task_id]
 
@@ -194,12 +194,12 @@ class ActionReplay:
         while self._awaited is None or self._awaited.done:
             self._awaited = None
             if not self._todo:
-                self.result = self.result or self._finished
+                self.result = self.result or self._completion
                 return
             self._awaited = self._invoke(self._todo.popleft())
         self._awaited.on_done(self._advance)
 
-    def _invoke(self, action: Event) -> Wait:
+    def _invoke(self, action: Event) -> ReplayTask:
         match action["actionType"]:
             case 0:
                 return self._activity(action)
@@ -210,8 +210,8 @@ class ActionReplay:
             case 3:
                 return self._with_retries(action["retryOptions"], lambda: self._child(action))
             case 4:
-                self.continuing, self.next_input = True, action.get("input")
-                return Wait(done=True)
+                self.continues_as_new, self.next_input = True, action.get("input")
+                return ReplayTask(done=True)
             case 5:
                 return self._timer(
                     parse_utc(action["fireAt"]), cancelled=bool(action.get("isCanceled"))
@@ -225,19 +225,19 @@ class ActionReplay:
                     f"The local host does not support {_UNSUPPORTED.get(other, f'actions of type {other}')}."
                 )
 
-    def _open(self, decision: Decision) -> Wait:
-        wait = Wait()
+    def _open(self, decision: Decision) -> ReplayTask:
+        wait = ReplayTask()
         self._unconfirmed[decision.id] = decision
         self.open_tasks[decision.id] = wait
         self._next_id += 1
         return wait
 
-    def _activity(self, action: Event) -> Wait:
+    def _activity(self, action: Event) -> ReplayTask:
         name = action["functionName"]
         self._must_exist("activity", name)
         return self._open(ScheduleActivity(self._next_id, name, action.get("input")))
 
-    def _child(self, action: Event) -> Wait:
+    def _child(self, action: Event) -> ReplayTask:
         name, given_id = action["functionName"], action.get("instanceId")
         self._must_exist("orchestrator", name)
         if given_id and given_id in (self._instance_id, self._parent_id):
@@ -254,22 +254,25 @@ class ActionReplay:
             )
         )
 
-    def _timer(self, fire_at: datetime, cancelled: bool = False) -> Wait:
+    def _timer(self, fire_at: datetime, cancelled: bool = False) -> ReplayTask:
         wait = self._open(CreateTimer(self._next_id, fire_at))
         if cancelled:  # has its id and its messages, but blocks nothing (R4)
             self.open_tasks.popitem()
             wait.finish()
         return wait
 
-    def _with_retries(self, options: dict[str, int], call: Callable[[], Wait]) -> Wait:
-        outcome, first = Wait(), timedelta(milliseconds=options["firstRetryIntervalInMilliseconds"])
+    def _with_retries(self, options: dict[str, int], call: Callable[[], ReplayTask]) -> ReplayTask:
+        outcome, first = (
+            ReplayTask(),
+            timedelta(milliseconds=options["firstRetryIntervalInMilliseconds"]),
+        )
         failures = 0
 
         def attempt() -> None:
             wait = call()
             wait.on_done(lambda: attempted(wait))
 
-        def attempted(wait: Wait) -> None:
+        def attempted(wait: ReplayTask) -> None:
             nonlocal failures
             if wait.succeeded:
                 outcome.finish()
@@ -284,8 +287,8 @@ class ActionReplay:
         attempt()
         return outcome
 
-    def _external_event(self, name: str) -> Wait:
-        wait = Wait()
+    def _external_event(self, name: str) -> ReplayTask:
+        wait = ReplayTask()
         if self._buffered[name]:
             self._buffered[name] -= 1
             wait.finish()
@@ -293,9 +296,9 @@ class ActionReplay:
             self._waiters[name].append(wait)
         return wait
 
-    def _compound(self, actions: list[Event], *, need_all: bool) -> Wait:
+    def _compound(self, actions: list[Event], *, need_all: bool) -> ReplayTask:
         children = [self._invoke(action) for action in actions]  # ids in the listed order
-        outcome = Wait(done=need_all and not children)
+        outcome = ReplayTask(done=need_all and not children)
         left = len(children) if need_all else 1
 
         def on_one_done() -> None:
@@ -311,11 +314,11 @@ class ActionReplay:
     def _must_exist(self, kind: FunctionKind, name: str) -> None:
         if not self._exists(kind, name):
             raise UnsupportedActionError(
-                f"{no_such_function(kind, name)} (Azure would not say so: the instance would stay Running for ever.)"
+                f"{missing_function_text(kind, name)} (Azure would not say so: the instance would stay Running for ever.)"
             )
 
 
-def no_such_function(kind: FunctionKind, name: str) -> str:
+def missing_function_text(kind: FunctionKind, name: str) -> str:
     article = "an activity" if kind == "activity" else "an orchestrator"
     return f"The function '{name}' doesn't exist, is disabled, or is not {article} function."
 

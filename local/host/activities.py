@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from . import failure_texts, history
-from .calls import Calls, WorkerLostError
+from .calls import FunctionInvoker, WorkerLostError
 from .clock import Clock
 from .functions import FunctionIndex
 from .history import Event
@@ -28,7 +28,7 @@ class Activities:
         *,
         store: Store,
         functions: FunctionIndex,
-        invoker: Calls,
+        invoker: FunctionInvoker,
         clock: Clock,
         wake: Callable[[], None],
     ) -> None:
@@ -53,12 +53,12 @@ class Activities:
             self._unfinished_by_instance.update(item.instance_id for item in work)
 
     @property
-    def busy(self) -> bool:
+    def is_busy(self) -> bool:
         with self._lock:
             return bool(self._queue or self._active)
 
     @property
-    def under_way(self) -> int:
+    def running_count(self) -> int:
         return len(self._active)
 
     def has_unfinished(self, instance_id: str) -> bool:
@@ -149,7 +149,7 @@ class Activities:
             self._store.finish_work(results)
         return [work for work, _ in results]
 
-    def written(self, finished: list[Work]) -> None:
+    def mark_written(self, finished: list[Work]) -> None:
         with self._lock:
             for work in finished:
                 self._active.discard(work.id)

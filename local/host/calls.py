@@ -7,7 +7,7 @@ from .functions import AppFunction
 from .http_messages import HostRequest, HostResponse
 
 
-class Calls(Protocol):
+class FunctionInvoker(Protocol):
     def activity(self, function: AppFunction, stored_input: str) -> "Future[str | None]":
         """Runs an activity on the input that the engine stored; gives the JSON of its result."""
 

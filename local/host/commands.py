@@ -42,7 +42,7 @@ class Commands:
         if function is None or not self.functions.exists("orchestrator", name):
             known = ", ".join(
                 f"'{orchestrator.name}'"
-                for orchestrator in self.functions.of("orchestrationTrigger")
+                for orchestrator in self.functions.list_by_trigger("orchestrationTrigger")
             )
             raise UnknownOrchestratorError(
                 f"The function '{name}' doesn't exist, is disabled, or is not an orchestrator function. Additional info: "
@@ -123,7 +123,7 @@ class Commands:
 
     def purge_one(self, instance_id: str) -> None:
         self.store.purge(instance_id)
-        self.engine.forget(instance_id)
+        self.engine.discard_cached_history(instance_id)
         self.traffic.changed()
 
     def rewind(self, instance: Instance, reason: str | None) -> None:
@@ -134,7 +134,7 @@ class Commands:
         """
         with self.traffic.track():
             for instance_id in self._rewind(instance, reason):
-                self.engine.forget(instance_id)
+                self.engine.discard_cached_history(instance_id)
                 self.engine.notify(instance_id)
 
     def _rewind(self, instance: Instance, reason: str | None) -> list[str]:

@@ -11,7 +11,7 @@ class ScheduleActivity:
     id: int
     name: str
     argument: object  # the text the SDK made
-    net_type = "ScheduleTaskOrchestratorAction"
+    dotnet_type = "ScheduleTaskOrchestratorAction"
 
     @property
     def input(self) -> str:
@@ -23,7 +23,7 @@ class ScheduleActivity:
 class CreateTimer:
     id: int
     fire_at: datetime
-    net_type = "CreateTimerOrchestratorAction"
+    dotnet_type = "CreateTimerOrchestratorAction"
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class StartChild:
     instance_id: str
     input: str | None
     version: str | None
-    net_type = "CreateSubOrchestrationAction"
+    dotnet_type = "CreateSubOrchestrationAction"
 
 
 Decision: TypeAlias = ScheduleActivity | CreateTimer | StartChild

@@ -26,7 +26,7 @@ def describe_function(function: AppFunction) -> dict[str, Any]:
     }
 
 
-def index_of(descriptions: Iterable[dict[str, Any]]) -> FunctionIndex:
+def index_from_descriptions(descriptions: Iterable[dict[str, Any]]) -> FunctionIndex:
     """The index as the worker has it, except that its functions cannot be called from here."""
     return FunctionIndex(_function(description) for description in descriptions)
 
@@ -54,21 +54,21 @@ def _call_not_available(*_: object, **__: object) -> NoReturn:
     raise RuntimeError("this function lives in the worker process")
 
 
-def listed(functions: FunctionIndex, origin: str) -> list[str]:
+def format_functions(functions: FunctionIndex, origin: str) -> list[str]:
     """A line for each HTTP and timer trigger, one for all of each other kind."""
     lines = []
-    for function in functions.of("httpTrigger"):
+    for function in functions.list_by_trigger("httpTrigger"):
         methods = "any method" if function.methods == HTTP_METHODS else ",".join(function.methods)
         lines.append(
             f"  {function.name}: {methods} {origin}/{function.route.template if function.route else ''}"
         )
-    for function in functions.of("timerTrigger"):
+    for function in functions.list_by_trigger("timerTrigger"):
         lines.append(f"  {function.name}: timer {function.timer.text if function.timer else ''}")
     for kind, trigger in (
         ("orchestrators", "orchestrationTrigger"),
         ("activities", "activityTrigger"),
     ):
-        if names := [function.name for function in functions.of(trigger)]:
+        if names := [function.name for function in functions.list_by_trigger(trigger)]:
             lines.append(f"  {kind}: {', '.join(names)}")
     if disabled := [function.name for function in functions.all if function.disabled]:
         lines.append(f"  disabled: {', '.join(disabled)}")

@@ -55,7 +55,7 @@ _HIDDEN_KEYS = frozenset(
 _CHILD_KEYS = frozenset({"InstanceId", "ClientSpanId"})
 
 
-def parsed(text: str | None) -> Any:
+def parse_json_or_text(text: str | None) -> Any:
     """JSON as JSON, anything else as the text it is."""
     if text is None:
         return None
@@ -70,9 +70,9 @@ def status_body(instance: Instance, *, show_input: bool = True) -> dict[str, Any
         "name": instance.name,
         "instanceId": instance.instance_id,
         "runtimeStatus": instance.status,
-        "input": parsed(instance.input) if show_input else None,
-        "customStatus": parsed(instance.custom_status),
-        "output": parsed(instance.output),
+        "input": parse_json_or_text(instance.input) if show_input else None,
+        "customStatus": parse_json_or_text(instance.custom_status),
+        "output": parse_json_or_text(instance.output),
         "createdTime": to_seconds_text(from_micros(instance.created)),
         "lastUpdatedTime": to_seconds_text(from_micros(instance.updated)),
     }
@@ -101,7 +101,7 @@ def _entry(
     for key, value in event.items():
         if key == "Result":
             if show_output:
-                entry[key] = parsed(value)
+                entry[key] = parse_json_or_text(value)
         elif key not in hidden:
             entry[key] = value
     entry["Timestamp"] = event["Timestamp"]

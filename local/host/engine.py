@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from . import history
-from .action_replay import no_such_function
+from .action_replay import missing_function_text
 from .activities import Activities
-from .calls import Calls, WorkerLostError
+from .calls import FunctionInvoker, WorkerLostError
 from .clock import Clock, SystemClock
 from .episode import Identity, run_episode, version_mismatch
 from .functions import FunctionIndex
@@ -63,7 +63,7 @@ class Engine:
         *,
         store: Store,
         functions: FunctionIndex,
-        invoker: Calls,
+        invoker: FunctionInvoker,
         clock: Clock,
         limits: Limits,
         planner: StepPlanner,
@@ -71,7 +71,7 @@ class Engine:
         schedules: Schedules,
         traffic: Traffic,
     ) -> None:
-        self._store, self._functions, self._invoker, self._clock, self._limits = (
+        self._store, self._functions, self._invoker, self._format_timespan, self._limits = (
             store,
             functions,
             invoker,
@@ -133,12 +133,12 @@ class Engine:
 
     def idle(self) -> bool:
         """Nothing runs and nothing is due."""
-        now = to_micros(self._clock.now())
+        now = to_micros(self._format_timespan.now())
         with self._lock:
             if (
                 self._ready
                 or self._running
-                or self._activities.busy
+                or self._activities.is_busy
                 or self._wake.is_set()
                 or self._timer_due(now)
             ):
@@ -150,7 +150,7 @@ class Engine:
 
     def next_due(self) -> datetime | None:
         """When the next durable timer or timer trigger is due."""
-        now = to_micros(self._clock.now())
+        now = to_micros(self._format_timespan.now())
         moments = [
             due
             for due in (self._store.next_due(now), self._schedules.next_due())
@@ -172,7 +172,7 @@ class Engine:
                 drain = False
                 break
             with self._lock:
-                drained = not self._running and not self._activities.under_way
+                drained = not self._running and not self._activities.running_count
             if drained:
                 break
             if not self._traffic.wait_for_change(version, max(0.0, deadline - time.monotonic())):
@@ -201,7 +201,7 @@ class Engine:
                 ]
             waits += [
                 MAX_WAIT_SECONDS,
-                *((due - to_micros(self._clock.now())) / 1e6 for due in moments),
+                *((due - to_micros(self._format_timespan.now())) / 1e6 for due in moments),
             ]
         return (
             max(0.0, min(waits)) if waits else None
@@ -210,7 +210,7 @@ class Engine:
     def _dispatch(self) -> float | None:
         """Starts what can be started. Returns when the first of the episodes that pause can start."""
         self._write_results()
-        now = to_micros(self._clock.now())
+        now = to_micros(self._format_timespan.now())
         with self._lock:
             if self._timer_due(now):
                 self._ready.update(
@@ -227,7 +227,7 @@ class Engine:
                 self._limits.orchestrators
                 if not self._limits.serial
                 else 0
-                if self._activities.under_way
+                if self._activities.running_count
                 else 1
             )
             for instance_id in startable[: max(0, episodes - len(self._running))]:
@@ -263,7 +263,7 @@ class Engine:
     def _write_results(self) -> None:
         finished = self._activities.write_results()
         with self._lock:  # both at once: in between the engine would look idle
-            self._activities.written(finished)
+            self._activities.mark_written(finished)
             self._ready.update(dict.fromkeys(work.instance_id for work in finished))
 
     # -- episodes -------------------------------------------------------------
@@ -296,7 +296,7 @@ class Engine:
 
     def _step(self, instance_id: str) -> CommitResult:
         instance = self._store.instance(instance_id)
-        now = self._clock.now()
+        now = self._format_timespan.now()
         messages = self._store.messages(instance_id, to_micros(now))
         mine = [
             message
@@ -318,9 +318,9 @@ class Engine:
                 self._versions.current,
             )
             return CommitResult()
-        past, started_at = self._past_of(instance), time.monotonic()
-        fresh = [history.orchestrator_started(now), *(message.event for message in mine)]
-        who = Identity(
+        past, started_at = self._get_past_events(instance), time.monotonic()
+        new_events = [history.orchestrator_started(now), *(message.event for message in mine)]
+        identity = Identity(
             instance_id,
             instance.execution_id,
             instance.name,
@@ -328,33 +328,33 @@ class Engine:
         )
         if self._versions.accepts(instance.version):
             outcome = run_episode(
-                who,
-                [*past.events, *fresh],
+                identity,
+                [*past.events, *new_events],
                 past.texts,
                 self._handler(instance.name),
                 self._functions.exists,
             )
         else:
-            outcome = version_mismatch(who, instance.version, self._versions.current)
-        if outcome.hidden_error is not None:
+            outcome = version_mismatch(identity, instance.version, self._versions.current)
+        if outcome.masked_error is not None:
             log.error(
                 "%s %s: an error that Azure hides: %s",
                 instance_id,
                 instance.name,
-                outcome.hidden_error,
+                outcome.masked_error,
             )
         step = self._planner.plan(
-            instance, [message.id for message in messages], past.events, fresh, outcome, now
+            instance, [message.id for message in messages], past.events, new_events, outcome, now
         )
         written = self._store.commit_step(step)
         elapsed_seconds = time.monotonic() - started_at
-        self._remember(instance, past, step, elapsed_seconds)
+        self._cache_history(instance, past, step, elapsed_seconds)
         level = logging.WARNING if step.status == "Failed" else logging.INFO
         if log.isEnabledFor(level):
             log.log(
                 level,
                 "%s",
-                describe(step, past.events, fresh, outcome, elapsed_seconds),
+                describe(step, past.events, new_events, outcome, elapsed_seconds),
                 extra={
                     "fields": {
                         "instance": instance_id,
@@ -371,16 +371,16 @@ class Engine:
         if function is not None and self._functions.exists("orchestrator", name):
             found = function
             return lambda context: self._invoker.orchestrator(found, context)
-        return lambda _: json.dumps({"error": no_such_function("orchestrator", name)})
+        return lambda _: json.dumps({"error": missing_function_text("orchestrator", name)})
 
-    def _past_of(self, instance: Instance) -> PastEvents:
+    def _get_past_events(self, instance: Instance) -> PastEvents:
         past = self._past.get(instance.instance_id)
         if past is None or past.execution_id != instance.execution_id:
             texts = self._store.history(instance.instance_id, instance.execution_id)
             past = PastEvents(instance.execution_id, [json.loads(text) for text in texts], texts)
         return past
 
-    def _remember(
+    def _cache_history(
         self, instance: Instance, past: PastEvents, step: Step, elapsed_seconds: float
     ) -> None:
         if step.continued is not None or step.status in ("Completed", "Failed", "Terminated"):
@@ -391,6 +391,6 @@ class Engine:
         past.pause_until = time.monotonic() + min(elapsed_seconds, MAX_PAUSE_SECONDS)
         self._past[instance.instance_id] = past
 
-    def forget(self, instance_id: str) -> None:
+    def discard_cached_history(self, instance_id: str) -> None:
         """The history of this instance has been replaced."""
         self._past.pop(instance_id, None)

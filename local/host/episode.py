@@ -11,9 +11,9 @@ from typing import Any
 from . import failure_texts
 from .action_replay import (
     ActionReplay,
-    Finished,
     FunctionKind,
     NonDeterminismError,
+    OrchestratorCompletion,
     UnsupportedActionError,
 )
 from .calls import WorkerLostError
@@ -21,7 +21,7 @@ from .decisions import Decision
 from .history import Event, EventType, compact_json
 from .timestamps import rewrite_offsets
 
-STATE_MARK = "\n\n$OutOfProcData$:"
+STATE_SEPARATOR = "\n\n$OutOfProcData$:"
 MAX_CUSTOM_STATUS_BYTES = 16 * 1024
 CONTEXT_CONSTANTS = {
     "upperSchemaVersion": 1,
@@ -47,9 +47,9 @@ class OrchestratorResult:
     """What the orchestrator function returned, or what its exception carried."""
 
     actions: list[Event] = field(default_factory=list)
-    finished: Finished | None = None
+    completion: OrchestratorCompletion | None = None
     custom_status: str | None = None  # JSON text
-    hidden_error: str | None = (
+    masked_error: str | None = (
         None  # an error that Azure would bury under the Non-Deterministic text
     )
 
@@ -66,26 +66,26 @@ class Outcome:
     suspended: bool = False
     suspend_reason: str | None = None
     next_input: str | None = None
-    carried: list[Event] = field(default_factory=list)
+    carried_events: list[Event] = field(default_factory=list)
     next_id: int = 0
-    hidden_error: str | None = None
+    masked_error: str | None = None
 
 
 def run_episode(
-    who: Identity,
+    identity: Identity,
     history: Sequence[Event],
     past_texts: Sequence[str],
     handle: Callable[[str], str],
     exists: Callable[[FunctionKind, str], bool],
 ) -> Outcome:
     """`history` is everything, fresh events last; `past_texts` are the events before those, already as JSON."""
-    answer = call_orchestrator(handle, context_json(who, history, past_texts))
+    answer = call_orchestrator(handle, context_json(identity, history, past_texts))
     replay = ActionReplay(
-        instance_id=who.instance_id,
-        execution_id=who.execution_id,
-        parent_id=who.parent_id,
+        instance_id=identity.instance_id,
+        execution_id=identity.execution_id,
+        parent_id=identity.parent_id,
         actions=answer.actions,
-        finished=answer.finished,
+        completion=answer.completion,
         exists=exists,
     )
     failure, error = None, None
@@ -96,12 +96,12 @@ def run_episode(
         failure = failure_texts.non_deterministic(str(mismatch))
     except UnsupportedActionError as impossible:
         error = str(impossible)
-        failure = failure_texts.orchestrator_failure(who.name, error)
-    return conclude(who, history, answer, replay, failure, error)
+        failure = failure_texts.orchestrator_failure(identity.name, error)
+    return build_outcome(identity, history, answer, replay, failure, error)
 
 
-def conclude(
-    who: Identity,
+def build_outcome(
+    identity: Identity,
     history: Sequence[Event],
     answer: OrchestratorResult,
     replay: ActionReplay,
@@ -111,7 +111,7 @@ def conclude(
     common: dict[str, Any] = {
         "custom_status": answer.custom_status,
         "next_id": replay.next_id,
-        "hidden_error": answer.hidden_error,
+        "masked_error": answer.masked_error,
     }
     for event in history:
         if event["EventType"] == EventType.EXECUTION_TERMINATED:  # wins over everything (R13)
@@ -129,34 +129,34 @@ def conclude(
     common["decisions"] = replay.new_decisions
     if (error := replay.result.error) is not None:
         return Outcome(
-            "Failed", failure_texts.orchestrator_failure(who.name, error), error, **common
+            "Failed", failure_texts.orchestrator_failure(identity.name, error), error, **common
         )
-    if replay.continuing:
+    if replay.continues_as_new:
         return Outcome(
             "ContinuedAsNew",
             next_input=compact_json(replay.next_input),
-            carried=replay.carried,
+            carried_events=replay.carried_events,
             **common,
         )
     output = rewrite_offsets(replay.result.output)
     return Outcome("Completed", None if output is None else compact_json(output), **common)
 
 
-def version_mismatch(who: Identity, version: str, current: str) -> Outcome:
+def version_mismatch(identity: Identity, version: str, current: str) -> Outcome:
     """What becomes of an instance whose version the app refuses, where host.json says `Fail`."""
     error = f"VersionMismatch: the instance has version '{version}', the app '{current}'."
-    return Outcome("Failed", failure_texts.orchestrator_failure(who.name, error), error)
+    return Outcome("Failed", failure_texts.orchestrator_failure(identity.name, error), error)
 
 
-def context_json(who: Identity, history: Sequence[Event], past_texts: Sequence[str]) -> str:
+def context_json(identity: Identity, history: Sequence[Event], past_texts: Sequence[str]) -> str:
     started = next(event for event in history if event["EventType"] == EventType.EXECUTION_STARTED)
     texts = [*past_texts, *(json.dumps(event) for event in history[len(past_texts) :])]
     rest = json.dumps(
         {
             "input": None if started["Input"] is None else json.loads(started["Input"]),
-            "instanceId": who.instance_id,
+            "instanceId": identity.instance_id,
             "isReplaying": bool(past_texts),
-            "parentInstanceId": who.parent_id,
+            "parentInstanceId": identity.parent_id,
             **CONTEXT_CONSTANTS,
         }
     )
@@ -174,15 +174,15 @@ def call_orchestrator(handle: Callable[[str], str], context: str) -> Orchestrato
         if state is None:
             hidden = failure_texts.unreadable_orchestrator_failure(error)
             return OrchestratorResult(
-                finished=Finished(error=hidden),
-                hidden_error=failure_texts.one_line(error).partition(STATE_MARK)[0],
+                completion=OrchestratorCompletion(error=hidden),
+                masked_error=failure_texts.format_error(error).partition(STATE_SEPARATOR)[0],
             )
         return _read_state(state)
 
 
 def _carried_state(text: str) -> dict[str, Any] | None:
     """A failing orchestrator raises; its state stands behind a mark in the text."""
-    _, mark, state = text.partition(STATE_MARK)
+    _, mark, state = text.partition(STATE_SEPARATOR)
     try:
         parsed = json.loads(state) if mark else None
     except ValueError:
@@ -201,11 +201,16 @@ def _read_state(state: dict[str, Any]) -> OrchestratorResult:
                 f"The current payload size is {size // 1024} KB."
             )
             return OrchestratorResult(
-                finished=Finished(error=error), hidden_error=f"custom status: {error}"
+                completion=OrchestratorCompletion(error=error),
+                masked_error=f"custom status: {error}",
             )
     actions = (state.get("actions") or [[]])[0]
     if state.get("error"):
-        return OrchestratorResult(actions, Finished(error=str(state["error"])), custom_status)
+        return OrchestratorResult(
+            actions, OrchestratorCompletion(error=str(state["error"])), custom_status
+        )
     if state.get("isDone"):
-        return OrchestratorResult(actions, Finished(output=state.get("output")), custom_status)
+        return OrchestratorResult(
+            actions, OrchestratorCompletion(output=state.get("output")), custom_status
+        )
     return OrchestratorResult(actions, None, custom_status)

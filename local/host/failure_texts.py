@@ -10,7 +10,7 @@ import traceback
 
 from .calls import FunctionTerminatedError, RemoteFunctionError
 
-HIDDEN = "[Hidden Credential]"
+HIDDEN_CREDENTIAL = "[Hidden Credential]"
 CREDENTIAL_TOKENS = (
     "Token=",
     "DefaultEndpointsProtocol=http",
@@ -46,12 +46,12 @@ def sanitize(text: str) -> str:
                 position = start + len(token)
                 continue
             end = _VALUE_END.search(text, start)
-            text = text[:start] + HIDDEN + (text[end.start() :] if end else "")
-            position = start + len(HIDDEN)
-    return _URL_WITH_PASSWORD.sub(HIDDEN, text)
+            text = text[:start] + HIDDEN_CREDENTIAL + (text[end.start() :] if end else "")
+            position = start + len(HIDDEN_CREDENTIAL)
+    return _URL_WITH_PASSWORD.sub(HIDDEN_CREDENTIAL, text)
 
 
-def one_line(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     if isinstance(error, RemoteFunctionError):
         return f"{error.kind}: {error}"
     if isinstance(error, FunctionTerminatedError):
@@ -59,7 +59,7 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def stack_of(error: BaseException) -> str:
+def format_stack(error: BaseException) -> str:
     """The Python frames of the app: those of this host and of the thread pool are left out."""
     if isinstance(error, RemoteFunctionError):
         return error.stack
@@ -79,7 +79,7 @@ def _is_plumbing(filename: str) -> bool:
 
 def activity_failure(name: str, error: BaseException) -> tuple[str, str]:
     """(Reason, Details) of TaskFailed. The two blanks are the engine's."""
-    message, stack = sanitize(one_line(error)), stack_of(error)
+    message, stack = sanitize(format_error(error)), format_stack(error)
     if isinstance(
         error, FunctionTerminatedError
     ):  # the host's own exception, not one that the worker reports
@@ -134,7 +134,7 @@ def orchestrator_failure(name: str, error: str) -> str:
 def unreadable_orchestrator_failure(error: BaseException) -> str:
     """The error of an orchestrator whose exception carried no state: the SDK itself broke, or the sanitizer cut it away."""
     return sanitize(
-        f"One or more errors occurred. (Result: Failure\nException: {one_line(error)}\nStack: {stack_of(error)})"
+        f"One or more errors occurred. (Result: Failure\nException: {format_error(error)}\nStack: {format_stack(error)})"
     )
 
 

@@ -12,12 +12,12 @@ _LENGTHS = struct.Struct("!IQ")
 Header = dict[str, Any]
 
 
-def packed(header: Header, body: bytes = b"") -> bytes:
+def pack_frame(header: Header, body: bytes = b"") -> bytes:
     text = json.dumps(header).encode()
     return b"".join((_LENGTHS.pack(len(text), len(body)), text, body))
 
 
-def received(connection: socket.socket) -> Generator[tuple[Header, bytes], None, None]:
+def receive_frames(connection: socket.socket) -> Generator[tuple[Header, bytes], None, None]:
     """Frame after frame until the other side is gone. What it had begun to say when it went is dropped."""
     try:
         with connection.makefile("rb") as stream:
@@ -31,7 +31,7 @@ def received(connection: socket.socket) -> Generator[tuple[Header, bytes], None,
         return
 
 
-class Sender:
+class FrameSender:
     """Sends from a thread of its own, so that nobody waits for a slow reader; what has gathered goes out at once."""
 
     def __init__(self, connection: socket.socket) -> None:

@@ -93,7 +93,7 @@ class FunctionIndex:
         finally:
             self._by_name[name.lower()] = function
 
-    def of(self, trigger: str) -> list[AppFunction]:
+    def list_by_trigger(self, trigger: str) -> list[AppFunction]:
         return [
             function
             for function in self.all
@@ -115,7 +115,7 @@ class FunctionIndex:
 
     def _refuse_equal_routes(self) -> None:
         seen: dict[tuple[str, str], str] = {}
-        for function in self.of("httpTrigger"):
+        for function in self.list_by_trigger("httpTrigger"):
             assert function.route is not None
             for method in function.methods:
                 other = seen.setdefault((function.route.shape, method), function.name)

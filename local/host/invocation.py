@@ -45,7 +45,7 @@ def converter(binding: str) -> Any:
 
 
 class Invoker:
-    """Satisfies `Calls` inside this process."""
+    """Satisfies `FunctionInvoker` inside this process."""
 
     def __init__(self, user_loop: UserLoop, root: Path, client_binding: Callable[[], str]) -> None:
         """`client_binding` gives the JSON of durable client parameters; it is asked at each call, when the port is known."""

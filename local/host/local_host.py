@@ -16,15 +16,14 @@ from typing import Any
 from azure.functions import FunctionRegister
 
 from . import sdk_patches
-from .calls import Calls
+from .calls import FunctionInvoker
 from .client_binding import client_binding_json
 from .clock import Clock, SystemClock
 from .commands import Commands
-from .descriptions import listed
+from .descriptions import format_functions
 from .digest import status_body
 from .engine import Engine, Limits
 from .errors import FunctionFailedError, HostError
-from .front import Front
 from .functions import FunctionIndex, index_app, load_app, temporary_module_name
 from .history import Event
 from .http_messages import HostRequest, HostResponse
@@ -32,6 +31,7 @@ from .invocation import Invoker
 from .isolation import Isolation
 from .management import Management
 from .records import Filter
+from .request_router import RequestRouter
 from .schedules import Schedules
 from .server import Server
 from .settings import environment, read_host_json, read_local_settings
@@ -126,7 +126,7 @@ class LocalHost:
                 else ""
             )
 
-        self._invoker: Calls
+        self._invoker: FunctionInvoker
         if self._isolated is not None and root is not None:
             self._store = self._open_store(options.hub_name)
             self._worker = self._invoker = self._isolated.worker(root, options, binding, self._fail)
@@ -136,7 +136,7 @@ class LocalHost:
             self.functions = self._index(root, options.route_prefix)
             self._store = self._open_store(options.hub_name)
             self._invoker = self._in_process(root or Path.cwd(), binding)
-        timers = self.functions.of("timerTrigger")
+        timers = self.functions.list_by_trigger("timerTrigger")
         self._schedules = Schedules(
             timers,
             store=self._store,
@@ -173,7 +173,7 @@ class LocalHost:
             options.connection_name,
             self._waiting.wait_for_end,
         )
-        self._front = Front(
+        self._request_router = RequestRouter(
             functions=self.functions,
             invoker=self._invoker,
             management=management,
@@ -183,7 +183,7 @@ class LocalHost:
         self._server.start()
         self._exits.callback(self._server.stop)
         if self._listen or (self._listen is None and self.functions.uses_durable_client):
-            self._server.listen(self._front, self._port)
+            self._server.listen(self._request_router, self._port)
             if self._state is not None:
                 self._state.announce(self.base_url)
         if self._worker is not None:
@@ -243,7 +243,7 @@ class LocalHost:
                 return True
             self._started = False
         drained = drain
-        self._front.stopping = True
+        self._request_router.stopping = True
         if drain:  # the management API goes on answering: what still runs may need it
             deadline = time.monotonic() + timeout
             drained = self._engine.stop(drain=True, timeout=timeout)
@@ -299,7 +299,7 @@ class LocalHost:
 
     def list_functions(self) -> list[str]:
         """The list that the command line prints: a line for each HTTP and timer trigger, one for all of each other kind."""
-        return listed(self.functions, self.base_url if self._server.port else "")
+        return format_functions(self.functions, self.base_url if self._server.port else "")
 
     # -- acting ---------------------------------------------------------------
 
@@ -341,7 +341,9 @@ class LocalHost:
             all_headers.setdefault("Content-Type", "application/json")
         origin = self.base_url if self._server.port else "http://localhost"
         request = HostRequest.from_target(method, path, tuple(all_headers.items()), body, origin)
-        return self._server.submit(self._front.handle(request)).result(REQUEST_TIMEOUT_SECONDS)
+        return self._server.submit(self._request_router.handle(request)).result(
+            REQUEST_TIMEOUT_SECONDS
+        )
 
     def fire_timer(self, name: str) -> None:
         """Runs a timer function now and waits for its end; FunctionFailedError if it raised."""

@@ -26,7 +26,7 @@ class Call:
     deadline: float
     future: "Future[Any]" = field(default_factory=Future)
 
-    def fail_elsewhere(self, kind: str, message: str, stack: str) -> None:
+    def set_remote_error(self, kind: str, message: str, stack: str) -> None:
         self.future.set_exception(RemoteFunctionError(kind, message, stack))
 
 
@@ -37,7 +37,7 @@ class PendingCalls:
         self._changed = threading.Condition()
         self._calls: dict[int, Call] = {}  # in the order of their deadlines
         self._ids = itertools.count(1)
-        self._cause: tuple[int, str | None] | None = (
+        self._exit_cause: tuple[int, str | None] | None = (
             None  # the call that ends the worker, and what it is told
         )
         self._closed: str | None = None
@@ -55,7 +55,7 @@ class PendingCalls:
                 self._changed.notify_all()
         return call
 
-    def take(self, call_id: int) -> Call | None:
+    def pop(self, call_id: int) -> Call | None:
         with self._changed:
             return self._calls.pop(call_id, None)
 
@@ -63,9 +63,9 @@ class PendingCalls:
         """This call has asked for the end of the process."""
         with self._changed:
             if call_id is not None:
-                self._cause = (call_id, None)
+                self._exit_cause = (call_id, None)
 
-    def take_all(self) -> list[Call]:
+    def pop_all(self) -> list[Call]:
         with self._changed:
             calls, self._calls = list(self._calls.values()), {}
         return calls
@@ -76,13 +76,13 @@ class PendingCalls:
         Where nobody knows what ended it, a signal of the kernel for instance, all that acts fails, as in Azure.
         """
         with self._changed:
-            guilty, self._cause = self._cause, None
+            exit_cause, self._exit_cause = self._exit_cause, None
             self._changed.notify_all()
-        if guilty is None:
+        if exit_cause is None:
             acting = [call for call in calls if call.kind in NON_REPEATABLE_KINDS] or calls
             failing = {call.id: exit_text for call in acting}
         else:
-            failing = {guilty[0]: guilty[1] or exit_text}
+            failing = {exit_cause[0]: exit_cause[1] or exit_text}
         for call in calls:
             if (text := failing.get(call.id)) is not None:
                 call.future.set_exception(FunctionTerminatedError(text))
@@ -104,20 +104,20 @@ class PendingCalls:
         with self._changed:
             while self._closed is None:
                 first = next(iter(self._calls.values()), None)
-                if first is None or self._cause is not None:
+                if first is None or self._exit_cause is not None:
                     self._changed.wait()
                 elif (left := first.deadline - time.monotonic()) > 0:
                     self._changed.wait(left)
                 else:
-                    text = f"Timeout value of {_clock(limit)} was exceeded by function: Functions.{first.name}"
-                    self._cause = (first.id, text)
+                    text = f"Timeout value of {_format_timespan(limit)} was exceeded by function: Functions.{first.name}"
+                    self._exit_cause = (first.id, text)
                     self._kill_worker()
 
 
-def _clock(span: timedelta) -> str:
+def _format_timespan(span: timedelta) -> str:
     """`00:30:00`, as .NET writes a TimeSpan.
 
-    >>> _clock(timedelta(days=1, minutes=5, milliseconds=250))
+    >>> _format_timespan(timedelta(days=1, minutes=5, milliseconds=250))
     '1.00:05:00.2500000'
     """
     seconds, micros = divmod(span // timedelta(microseconds=1), 10**6)

@@ -59,7 +59,7 @@ def replay_history(
         if outcome.status == "Failed" and str(outcome.output).startswith(
             failure_texts.non_deterministic("")
         ):
-            reason = f" ({outcome.hidden_error})" if outcome.hidden_error else ""
+            reason = f" ({outcome.masked_error})" if outcome.masked_error else ""
             raise NonDeterminismError(f"{orchestrator_name}: {outcome.output}{reason}")
         _compare_decisions(orchestrator_name, outcome, events[end:])
     _compare_ending(orchestrator_name, outcome, events)
@@ -109,7 +109,11 @@ def _compare_decisions(name: str, outcome: Outcome, following: Sequence[Event]) 
     if not following:
         return
     made = [
-        (int(_TYPE_OF[decision.net_type]), decision.id, str(getattr(decision, "name", "")).lower())
+        (
+            int(_TYPE_OF[decision.dotnet_type]),
+            decision.id,
+            str(getattr(decision, "name", "")).lower(),
+        )
         for decision in outcome.decisions
     ]
     if outcome.status in (None, "Completed", "ContinuedAsNew") and made != recorded:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from ncrontab import Crontab
 
-from .calls import Calls
+from .calls import FunctionInvoker
 from .clock import Clock
 from .functions import AppFunction
 from .store import Store, StoreClosedError
@@ -45,7 +45,7 @@ class Schedules:
         functions: list[AppFunction],
         *,
         store: Store,
-        invoker: Calls,
+        invoker: FunctionInvoker,
         clock: Clock,
         traffic: Traffic,
         active: bool,

@@ -1,4 +1,4 @@
-"""The server loop: a thread with an event loop of its own, and aiohttp in front of `Front` when a port is wanted.
+"""The server loop: a thread with an event loop of its own, and aiohttp in front of `RequestRouter` when a port is wanted.
 
 User code never runs here, so that a blocking function cannot stop the management API.
 """
@@ -16,8 +16,8 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from .errors import PortInUseError
-from .front import Front, host_allowed
 from .http_messages import HostRequest, HostResponse
+from .request_router import RequestRouter, host_allowed
 
 log = logging.getLogger(__name__)
 LONGEST_REASON = 200
@@ -46,13 +46,13 @@ class Server:
     def loop(self) -> asyncio.AbstractEventLoop:
         return self._loop
 
-    def listen(self, front: Front, port: int) -> None:
+    def listen(self, request_router: RequestRouter, port: int) -> None:
         """Opens the port on 127.0.0.1; 0 takes a free one."""
-        self.port = self.submit(self._listen(front, port)).result(30)
+        self.port = self.submit(self._listen(request_router, port)).result(30)
 
-    async def _listen(self, front: Front, port: int) -> int:
+    async def _listen(self, request_router: RequestRouter, port: int) -> int:
         app = web.Application(client_max_size=0)
-        app.router.add_route("*", "/{path:.*}", _handler(front))
+        app.router.add_route("*", "/{path:.*}", _handler(request_router))
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, shutdown_timeout=1.0, logger=_server_log()
         )
@@ -82,7 +82,7 @@ class Server:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _handler(front: Front) -> Any:
+def _handler(request_router: RequestRouter) -> Any:
     async def serve(request: web.Request) -> web.Response:
         host = request.headers.get("Host")
         if not host_allowed(host):
@@ -96,10 +96,10 @@ def _handler(front: Front) -> Any:
             )
         except ValueError:  # a target that is no URL
             return web.Response(status=400)
-        body = await _body(request, front.max_body_bytes(asked.path))
+        body = await _body(request, request_router.max_body_bytes(asked.path))
         if body is None:
             return web.Response(status=413, headers={"Connection": "close"})
-        return _web_response(await front.handle(replace(asked, body=body)))
+        return _web_response(await request_router.handle(replace(asked, body=body)))
 
     return serve
 

@@ -75,7 +75,7 @@ class StepPlanner:
         new = next_generation(step.instance, started["ParentInstance"], outcome.next_input, now)
         carried = [
             Message(new.instance_id, None, history.mark_carried_over(event))
-            for event in outcome.carried
+            for event in outcome.carried_events
         ]
         return replace(step, continued=new, messages=carried)
 

@@ -15,9 +15,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from .descriptions import index_of
+from .descriptions import index_from_descriptions
 from .errors import HostError, UnsupportedAppError
-from .frames import Header, Sender, packed, received
+from .frames import FrameSender, Header, pack_frame, receive_frames
 from .functions import AppFunction, FunctionIndex
 from .http_messages import HostRequest, HostResponse
 from .pending_calls import Call, PendingCalls
@@ -41,7 +41,7 @@ EXIT_TIMEOUT_SECONDS = 10.0
 
 
 class Worker:
-    """Satisfies `Calls`. `gone_for_good` is called when the worker cannot be started again."""
+    """Satisfies `FunctionInvoker`. `gone_for_good` is called when the worker cannot be started again."""
 
     def __init__(
         self,
@@ -60,10 +60,10 @@ class Worker:
         self._lock = threading.Lock()
         self._stopping = False
         self._failed_starts = 0
-        self._sender: Sender | None = None
+        self._sender: FrameSender | None = None
         self._held: list[bytes] = []  # calls that wait for the worker to be up
         self._process, self._connection = self._spawn()
-        self._frames = received(self._connection)
+        self._frames = receive_frames(self._connection)
         self.functions = self._functions()
         self._reader = threading.Thread(target=self._read, name="worker-reader", daemon=True)
 
@@ -104,7 +104,7 @@ class Worker:
         """Waits until the worker has loaded the app."""
         header, _ = next(self._frames, ({}, b""))
         if "functions" in header:
-            return index_of(header["functions"])
+            return index_from_descriptions(header["functions"])
         code = self._reap()
         raise UnsupportedAppError(
             header.get("refused")
@@ -113,8 +113,8 @@ class Worker:
 
     def _connect(self) -> None:
         with self._lock:
-            self._sender = Sender(self._connection)
-            self._sender.send(packed({"binding": self._client_binding()}))
+            self._sender = FrameSender(self._connection)
+            self._sender.send(pack_frame({"binding": self._client_binding()}))
             for frame in self._held:
                 self._sender.send(frame)
             self._held.clear()
@@ -123,7 +123,7 @@ class Worker:
         """From here on calls are held. Returns those that the process will not answer."""
         with self._lock:
             sender, self._sender = self._sender, None
-            unanswered = self._under_way.take_all()
+            unanswered = self._under_way.pop_all()
         self._connection.shutdown(socket.SHUT_RDWR)
         if sender is not None:
             sender.close()
@@ -149,7 +149,7 @@ class Worker:
             for header, body in self._frames:
                 if "exits" in header:
                     self._under_way.set_exiting_call(header["exits"])
-                elif (call := self._under_way.take(header["id"])) is not None:
+                elif (call := self._under_way.pop(header["id"])) is not None:
                     self._failed_starts = 0
                     _finish(call, header, body)
             unanswered = self._disconnect()
@@ -173,7 +173,7 @@ class Worker:
                     f"The worker process ended {self._failed_starts} times without finishing a call."
                 )
             self._process, self._connection = self._spawn()
-            self._frames = received(self._connection)
+            self._frames = receive_frames(self._connection)
             self._functions()
         except (HostError, OSError) as error:
             self._stopping = True
@@ -188,7 +188,7 @@ class Worker:
     def _call(self, kind: str, function: AppFunction, body: bytes, **more: Any) -> "Future[Any]":
         with self._lock:
             call = self._under_way.add(kind, function.name)
-            frame = packed({"id": call.id, "kind": kind, "name": function.name, **more}, body)
+            frame = pack_frame({"id": call.id, "kind": kind, "name": function.name, **more}, body)
             if self._sender is not None:
                 self._sender.send(frame)
             else:
@@ -227,7 +227,7 @@ class Worker:
         else:
             with self._lock:
                 if self._sender is not None:
-                    self._sender.send(packed({"stop": True}))
+                    self._sender.send(pack_frame({"stop": True}))
         if self._reader.ident is None:
             self._kill()
             self._reap()
@@ -241,7 +241,7 @@ def _finish(call: Call, header: Header, body: bytes) -> None:
         headers = tuple((name, value) for name, value in header["headers"])
         call.future.set_result(HostResponse(header["status"], headers, body))
     elif "stack" in header:
-        call.fail_elsewhere(header["kind"], body.decode("utf-8", "replace"), header["stack"])
+        call.set_remote_error(header["kind"], body.decode("utf-8", "replace"), header["stack"])
     else:
         call.future.set_result(None if header["nothing"] else body.decode("utf-8", "surrogatepass"))
 

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from . import failure_texts, logs, sdk_patches
 from .descriptions import describe_function
 from .errors import UnsupportedAppError
-from .frames import Header, Sender, packed, received
+from .frames import FrameSender, Header, pack_frame, receive_frames
 from .functions import FunctionIndex, index_app, load_app
 from .http_messages import HostRequest, HostResponse
 from .invocation import Invoker
@@ -56,15 +56,15 @@ def main() -> None:
     )  # Ctrl-C is for the host, which then ends its worker in order
     logs.configure(json_lines=options.json_log, colour=options.colour)
     _limit_memory(options.memory_mb)
-    sender = Sender(connection)
+    sender = FrameSender(connection)
     try:
         index = _load(options)
     except UnsupportedAppError as refused:
-        sender.send(packed({"refused": str(refused)}))
+        sender.send(pack_frame({"refused": str(refused)}))
         sender.close()
         connection.close()
         return
-    sender.send(packed({"functions": [describe_function(function) for function in index.all]}))
+    sender.send(pack_frame({"functions": [describe_function(function) for function in index.all]}))
     _Worker(Path(options.root), index, sender).serve(connection)
 
 
@@ -84,7 +84,7 @@ def _limit_memory(megabytes: int) -> None:
 
 
 class _Worker:
-    def __init__(self, root: Path, index: FunctionIndex, sender: Sender) -> None:
+    def __init__(self, root: Path, index: FunctionIndex, sender: FrameSender) -> None:
         self._index, self._sender = index, sender
         self._binding = ""
         self._loop = UserLoop.shared()
@@ -94,7 +94,7 @@ class _Worker:
         os._exit = self._exit  # type: ignore[assignment]  # an exit names the function that asked for it
 
     def serve(self, connection: socket.socket) -> None:
-        for header, body in received(connection):
+        for header, body in receive_frames(connection):
             if "binding" in header:
                 self._binding = header["binding"]
             elif header.get("stop"):
@@ -107,7 +107,7 @@ class _Worker:
         self._really_exit(1)  # the host is gone
 
     def _exit(self, code: int) -> NoReturn:
-        self._sender.send(packed({"exits": running.get()}))
+        self._sender.send(pack_frame({"exits": running.get()}))
         self._sender.close()
         self._really_exit(code)
 
@@ -145,21 +145,21 @@ class _Worker:
 
 def _frame(call_id: int, done: "Future[Any]") -> bytes:
     if done.cancelled():
-        return packed(
+        return pack_frame(
             {"id": call_id, "kind": "CancelledError", "stack": ""}, b"the function was cancelled"
         )
     if (error := done.exception()) is not None:
-        stack = failure_texts.stack_of(error)
-        return packed(
+        stack = failure_texts.format_stack(error)
+        return pack_frame(
             {"id": call_id, "kind": type(error).__name__, "stack": stack},
             str(error).encode("utf-8", "replace"),
         )
     result = done.result()
     if isinstance(result, HostResponse):
-        return packed(
+        return pack_frame(
             {"id": call_id, "status": result.status, "headers": result.headers}, result.body
         )
-    return packed(
+    return pack_frame(
         {"id": call_id, "nothing": result is None}, (result or "").encode("utf-8", "surrogatepass")
     )
 

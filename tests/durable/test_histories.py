@@ -74,7 +74,7 @@ def test_every_orchestrator_is_recorded_and_every_way_to_stand() -> None:
     }
     functions = index_app(load_function_app(), ENVIRONMENT, "api")
     assert {name for name, _ in found} == {
-        function.name for function in functions.of("orchestrationTrigger")
+        function.name for function in functions.list_by_trigger("orchestrationTrigger")
     }
     assert {("export_run", status) for status in ("Running", "Completed", "Failed")} <= found
     assert {path.stem for path in FILES} >= set(RECORDINGS)

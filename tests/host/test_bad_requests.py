@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from local.host import LocalHost, front
+from local.host import LocalHost, request_router
 
 from .conftest import MANAGEMENT_PATH, HostClient
 
@@ -86,7 +86,7 @@ def test_invalid_request_returns_error_and_host_continues(
 def test_chunked_body_larger_than_limit_returns_413(
     host: LocalHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(front, "MAX_TRIGGER_BODY", 1_000)
+    monkeypatch.setattr(request_router, "MAX_TRIGGER_BODY_BYTES", 1_000)
     chunk = b"400\r\n" + b"x" * 1_024 + b"\r\n"
     # The request never sends the last chunk.
     request = POST_TO_ROUTE + b"Transfer-Encoding: chunked\r\n\r\n" + chunk

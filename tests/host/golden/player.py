@@ -61,7 +61,7 @@ class _IdleEngine:
     def notify(self, *instance_ids: str) -> None:
         pass
 
-    def forget(self, instance_id: str) -> None:
+    def discard_cached_history(self, instance_id: str) -> None:
         pass
 
 

@@ -33,7 +33,7 @@ SLOW_OPERATIONS = ("preflight", "get_status", "start_cycle")
 
 def list_registered_routes(env: AppEnvironment) -> Iterator[tuple[str, str, str]]:
     """Yield (path, method, function) of every HTTP function."""
-    for function in env.host.functions.of("httpTrigger"):
+    for function in env.host.functions.list_by_trigger("httpTrigger"):
         assert function.route is not None
         for method in function.methods:
             yield function.route.template.removeprefix("api"), method.lower(), function.name

@@ -5,7 +5,7 @@ import logging
 import re
 from urllib.parse import unquote
 
-from .calls import Calls, FunctionTerminatedError, WorkerLostError
+from .calls import FunctionInvoker, FunctionTerminatedError, WorkerLostError
 from .client_binding import RPC, WEBHOOKS
 from .functions import AppFunction, FunctionIndex
 from .http_messages import HostRequest, HostResponse, json_response
@@ -16,16 +16,16 @@ from .store import StoreClosedError
 from .traffic import Traffic
 
 log = logging.getLogger(__name__)
-MAX_TRIGGER_BODY = 100 * 1024 * 1024
+MAX_TRIGGER_BODY_BYTES = 100 * 1024 * 1024
 _LOCAL_HOST = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?", re.IGNORECASE)
 
 
-class Front:
+class RequestRouter:
     def __init__(
         self,
         *,
         functions: FunctionIndex,
-        invoker: Calls,
+        invoker: FunctionInvoker,
         management: Management,
         schedules: Schedules,
         traffic: Traffic,
@@ -40,14 +40,16 @@ class Front:
         self.stopping = False  # set when the host ends: functions are no longer called
         self._routes = [
             (function.route, function)
-            for function in functions.of("httpTrigger")
+            for function in functions.list_by_trigger("httpTrigger")
             if function.route is not None
         ]
 
     @staticmethod
     def max_body_bytes(path: str) -> int | None:
         """In bytes; None: as large as it likes."""
-        return None if path.lower().startswith((f"{WEBHOOKS}/", f"{RPC}/")) else MAX_TRIGGER_BODY
+        return (
+            None if path.lower().startswith((f"{WEBHOOKS}/", f"{RPC}/")) else MAX_TRIGGER_BODY_BYTES
+        )
 
     async def handle(self, request: HostRequest) -> HostResponse:
         with self._traffic.track():
@@ -113,7 +115,7 @@ class Front:
     async def _call(
         self, function: AppFunction, request: HostRequest, parameters: dict[str, str]
     ) -> HostResponse:
-        if len(request.body) > MAX_TRIGGER_BODY:
+        if len(request.body) > MAX_TRIGGER_BODY_BYTES:
             return HostResponse(413)
         try:
             future = self._invoker.http(function, request, parameters)
