@@ -1,15 +1,16 @@
 """Circuit breaker for storage accounts that reject every request.
 
 A policy, a missing permission or an outage affects all blobs of an account. After `MAX_FAILURES`
-consecutive account errors, the circuit opens: further blobs fail immediately with the same code. After
-the pause, one blob is admitted as a probe. If it is transferred, the circuit closes; otherwise the
-next pause is twice as long. Errors that concern a single blob (missing, changed, foreign, corrupt) do
-not count.
+consecutive account errors, the circuit opens: further blobs fail immediately with the same code.
+After the pause, one blob is admitted as a probe. If it is transferred, the circuit closes; otherwise
+the next pause is twice as long. Errors that concern a single blob (missing, changed, foreign,
+corrupt) do not count.
 """
 
 import math
-from collections import OrderedDict
 from dataclasses import dataclass
+
+from cachetools import LRUCache
 
 from shared.clock import Clock
 
@@ -52,7 +53,7 @@ class CircuitBreakers:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._circuits: OrderedDict[str, _Circuit] = OrderedDict()
+        self._circuits: LRUCache[str, _Circuit] = LRUCache(MAX_ACCOUNTS)
 
     def enter(self, account: str) -> bool:
         """Admit a blob.
@@ -94,6 +95,3 @@ class CircuitBreakers:
                 MAX_OPEN_SECONDS, 2 * circuit.pause_seconds or MIN_OPEN_SECONDS
             )
             circuit.open_until = self._clock.monotonic() + circuit.pause_seconds
-        self._circuits.move_to_end(account)
-        while len(self._circuits) > MAX_ACCOUNTS:
-            self._circuits.popitem(last=False)

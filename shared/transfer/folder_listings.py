@@ -1,12 +1,13 @@
 """Lists each destination folder once per run and process, instead of one HEAD request per blob.
 
-A listing is only a hint that saves requests. A blob that another process has written since is found by
-the conditional write, which fails if the blob exists; the copier then examines the existing blob.
+A listing is only a hint that saves requests. If another process has written a blob since then, the
+conditional write fails, and the copier examines the existing blob.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+
+from cachetools import LRUCache
 
 from shared.transfer.models import TransferRequest
 
@@ -20,7 +21,7 @@ class FolderListings:
 
     def __init__(self, list_names: ListNames) -> None:
         self._list_names = list_names
-        self._names: OrderedDict[tuple[str, str], set[str]] = OrderedDict()
+        self._names: LRUCache[tuple[str, str], set[str]] = LRUCache(MAX_FOLDERS)
         self._lock = asyncio.Lock()
 
     async def may_contain(self, request: TransferRequest, name: str) -> bool:
@@ -33,9 +34,6 @@ class FolderListings:
             async with self._lock:
                 if key not in self._names:
                     self._names[key] = await self._list_names(request.folder)
-                    while len(self._names) > MAX_FOLDERS:
-                        self._names.popitem(last=False)
-        self._names.move_to_end(key)
         return name in self._names[key]
 
     def add(self, request: TransferRequest, name: str) -> None:

@@ -2,12 +2,13 @@
 
 import asyncio
 import re
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qs, quote
+
+from cachetools import LRUCache
 
 from shared.clock import Clock, parse_iso
 from shared.manifest import Manifest
@@ -111,7 +112,7 @@ class ManifestCache:
     ) -> None:
         self._fetch_manifest, self._clock = fetch_manifest, clock
         self._min_fetch_interval_seconds = min_fetch_interval_seconds
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._entries: LRUCache[str, _Entry] = LRUCache(MAX_OPERATIONS)
         self.storage_time = StorageTime(clock)
 
     async def get_manifest(self, operation_id: str, *, fresh: bool = False) -> Manifest:
@@ -150,11 +151,7 @@ class ManifestCache:
             return entry.directory
 
     def _get_entry(self, operation_id: str) -> _Entry:
-        entry = self._entries.setdefault(operation_id, _Entry())
-        self._entries.move_to_end(operation_id)
-        while len(self._entries) > MAX_OPERATIONS:
-            self._entries.popitem(last=False)
-        return entry
+        return self._entries.setdefault(operation_id, _Entry())
 
     async def _fetch(self, operation_id: str, entry: _Entry) -> None:
         if self._clock.monotonic() - entry.fetched_at < self._min_fetch_interval_seconds:

@@ -15,12 +15,13 @@ read the source although the app can. The caller proves the result.
 
 import asyncio
 import base64
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+
+from cachetools import LRUCache
 
 from shared.clock import Clock
 from shared.transfer.blob_writer import BlobWriter, content_settings
@@ -70,15 +71,11 @@ class ServerSideCopier:
     ) -> None:
         self._clock, self._block_bytes = clock, block_bytes
         self._semaphore = asyncio.Semaphore(max_concurrent_blocks)
-        self._capabilities: OrderedDict[str, Capabilities] = OrderedDict()
+        self._capabilities: LRUCache[str, Capabilities] = LRUCache(MAX_RUNS)
 
     def get_capabilities(self, run_id: str) -> Capabilities:
         """Return the capabilities that were observed in a run."""
-        capabilities = self._capabilities.setdefault(run_id, Capabilities())
-        self._capabilities.move_to_end(run_id)
-        while len(self._capabilities) > MAX_RUNS:
-            self._capabilities.popitem(last=False)
-        return capabilities
+        return self._capabilities.setdefault(run_id, Capabilities())
 
     async def copy(
         self, request: TransferRequest, source: PinnedSource, create_writer: CreateWriter
