@@ -1,6 +1,6 @@
-"""Microsoft's list of an export's blobs: read from JSON, then held against the rules of design section 12. Pure.
+"""Parses and validates the manifest of an export: Microsoft's list of its blobs.
 
-Nothing of a manifest that breaks a rule is fetched. What a rule names in its error is never the text that broke it.
+No blob of an invalid manifest is read. Error messages never contain text from the manifest.
 """
 
 import re
@@ -17,27 +17,35 @@ from shared.exports import BillingMonth, ExportKey, InvoiceScope, MonthScope
 from shared.redaction import is_secret_free
 from shared.urls import is_loopback_host
 
-MOST_BLOBS = 100_000
-LONGEST_NAME = 512  # characters; our own path before it has less than 400, storage allows 1,024
-MOST_SEGMENTS = 200  # of a name; our own path before it has less than 50, storage allows 254
-LONGEST_ETAG = 256  # characters; a blob's metadata holds it, percent-encoded
-LONGEST_ROOT = 2_048
+MAX_BLOBS = 100_000
+# Characters of a blob name. The path of the version folder has less than 400; storage allows 1,024.
+MAX_NAME_LENGTH = 512
+# Segments of a blob name. The path of the version folder has less than 50; storage allows 254.
+MAX_NAME_SEGMENTS = 200
+MAX_ETAG_LENGTH = 256  # characters; blob metadata contains the ETag, percent-encoded
+MAX_ROOT_LENGTH = 2_048
 HOST = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-CONTROL = re.compile(r"[\x00-\x1f\x7f\ufffd\\]")  # U+FFFD: what was escaped is not UTF-8
-NOT_TEXT = frozenset(
-    {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-)  # controls, invisible ones, halves of pairs, no characters
+CONTROL = re.compile(r"[\x00-\x1f\x7f\ufffd\\]")  # U+FFFD results from escapes that are not UTF-8
+# Unicode categories: control, format, surrogate, private use, unassigned, line and paragraph
+# separator.
+FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 @dataclass(frozen=True)
 class ManifestBlob:
+    """A blob that a manifest lists."""
+
     name: str
     partition_value: str
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """One version of the data: `etag` is its identity, `created` (aware) its age, not the export's."""
+    """One version of the exported data.
+
+    `etag` identifies the version. `created` (aware) is when the data was created, not when it was
+    exported.
+    """
 
     id: str
     etag: str
@@ -52,67 +60,68 @@ class Manifest:
 
 @dataclass(frozen=True)
 class SourceRules:
-    """`allowed`: host suffixes as `.blob.core.windows.net`, or one loopback origin as `http://127.0.0.1:10000`.
+    """The sources that are allowed.
 
-    `partner_tenant_id` None means that none is demanded (on loopback only).
+    `allowed` contains host suffixes such as `.blob.core.windows.net`, or a loopback origin such as
+    `http://127.0.0.1:10000`. `partner_tenant_id` is None if any tenant is allowed (on loopback
+    only). `loopback` is true if Graph itself is on loopback; only then can the source be on
+    loopback.
     """
 
     allowed: tuple[str, ...]
     partner_tenant_id: str | None
-    loopback: bool  # Graph itself is on loopback; only then may the source be
+    loopback: bool
 
 
 class DifferentMonthError(Exception):
-    """The data are of another month than the unbilled key's: nothing is wrong, and nothing is landed."""
+    """The data is from another month than the unbilled key. It is valid but must not be landed."""
 
 
 def parse_manifest(raw: Mapping[str, Any]) -> Manifest:
-    """From the JSON object of Graph. Raises Rejected(graph_malformed) where it is not what the documents describe."""
+    """Parse the JSON object that Graph returns.
 
-    def text(name: str) -> str:
+    Raises:
+        InvalidDataError: `graph_malformed` if the object does not have the documented structure.
+    """
+
+    def required_string(name: str) -> str:
         value = raw.get(name)
         if not isinstance(value, str) or not value:
-            raise InvalidDataError("graph_malformed", f"the manifest's {name} is not a text")
+            raise _malformed(f"{name} of the manifest is not a string or is empty")
         return value
 
-    def whole(name: str, value: object) -> str:
-        said = "" if value is None else str(value)
-        if any(unicodedata.category(character) in NOT_TEXT for character in said):
-            raise InvalidDataError(
-                "graph_malformed", f"the manifest's {name} has a character that no text has"
-            )
-        return said
+    def clean_string(name: str, value: object) -> str:
+        text = "" if value is None else str(value)
+        if _has_forbidden_character(text):
+            raise _malformed(f"{name} of the manifest contains a forbidden character")
+        return text
 
     blobs = raw.get("blobs", [])
     if not isinstance(blobs, list) or not all(
         isinstance(blob, Mapping) and isinstance(blob.get("name"), str) for blob in blobs
     ):
-        raise InvalidDataError(
-            "graph_malformed", "the manifest's blobs are not a list of objects with a name"
-        )
+        raise _malformed("blobs of the manifest is not an array of objects that have a name")
     count = raw.get("blobCount")
     if isinstance(count, bool) or not isinstance(count, int):
-        raise InvalidDataError("graph_malformed", "the manifest's blobCount is not a whole number")
+        raise _malformed("blobCount of the manifest is not an integer")
     try:
-        created = parse_iso(text("createdDateTime"))
+        created = parse_iso(required_string("createdDateTime"))
     except (ValueError, OverflowError):
-        raise InvalidDataError(
-            "graph_malformed", "the manifest's createdDateTime is not a time"
-        ) from None
-    sas_token = text("sasToken").removeprefix("?")
+        raise _malformed("createdDateTime of the manifest is not a valid time") from None
+    sas_token = required_string("sasToken").removeprefix("?")
     if not re.fullmatch(r"[A-Za-z0-9%&=._~:/+*,;!$'()@-]+", sas_token):
-        raise InvalidDataError("graph_malformed", "the manifest's sasToken is not a query string")
-    etag = whole("eTag", text("eTag"))
-    if len(etag) > LONGEST_ETAG:
-        raise InvalidDataError("graph_malformed", "the manifest's eTag is too long")
+        raise _malformed("sasToken of the manifest is not a query string")
+    etag = clean_string("eTag", required_string("eTag"))
+    if len(etag) > MAX_ETAG_LENGTH:
+        raise _malformed(f"eTag of the manifest exceeds {MAX_ETAG_LENGTH} characters")
     return Manifest(
         etag=etag,
         created=created,
         blob_count=count,
         sas_token=sas_token,
-        root_directory=text("rootDirectory"),
+        root_directory=required_string("rootDirectory"),
         **{
-            field: whole(name, raw.get(name))
+            field: clean_string(name, raw.get(name))
             for field, name in (
                 ("id", "id"),
                 ("schema_version", "schemaVersion"),
@@ -120,40 +129,61 @@ def parse_manifest(raw: Mapping[str, Any]) -> Manifest:
             )
         },
         blobs=tuple(
-            ManifestBlob(blob["name"], whole("partitionValue", blob.get("partitionValue")))
+            ManifestBlob(blob["name"], clean_string("partitionValue", blob.get("partitionValue")))
             for blob in blobs
         ),
     )
 
 
+def _has_forbidden_character(text: str) -> bool:
+    return any(unicodedata.category(character) in FORBIDDEN_CATEGORIES for character in text)
+
+
+def _malformed(detail: str) -> InvalidDataError:
+    return InvalidDataError("graph_malformed", detail)
+
+
+def _rejected(detail: str) -> InvalidDataError:
+    return InvalidDataError("manifest_rejected", detail)
+
+
+def _mismatch(detail: str) -> InvalidDataError:
+    return InvalidDataError("manifest_mismatch", detail)
+
+
 def validate_manifest(manifest: Manifest, key: ExportKey, rules: SourceRules) -> None:
-    """Raises Rejected(manifest_rejected | manifest_mismatch) or OtherMonth; returns where all rules hold."""
+    """Validate the source, the blob names and the identity of a manifest.
+
+    Raises:
+        InvalidDataError: `manifest_rejected` or `manifest_mismatch`.
+        DifferentMonthError: The data is from another month than the unbilled key.
+    """
     validate_source(manifest.root_directory, rules)
     validate_names(manifest)
     validate_identity(manifest, key, rules)
 
 
 def validate_source(root_directory: str, rules: SourceRules) -> None:
-    if len(root_directory) > LONGEST_ROOT:
-        raise InvalidDataError("manifest_rejected", "rootDirectory is too long")
+    """Raise `manifest_rejected` if the root directory is not a folder of an allowed source."""
+    if len(root_directory) > MAX_ROOT_LENGTH:
+        raise _rejected(f"rootDirectory exceeds {MAX_ROOT_LENGTH} characters")
     try:
         parts = urlsplit(root_directory)
         port, host = parts.port, (parts.hostname or "").lower()
     except ValueError:
-        raise InvalidDataError("manifest_rejected", "rootDirectory is not a URL") from None
+        raise _rejected("rootDirectory is not a valid URL") from None
     if parts.username or parts.password or "@" in parts.netloc:
-        raise InvalidDataError("manifest_rejected", "rootDirectory has user information")
+        raise _rejected("rootDirectory contains user information")
     if parts.query or parts.fragment or "?" in root_directory or "#" in root_directory:
-        raise InvalidDataError("manifest_rejected", "rootDirectory has a query or a fragment")
+        raise _rejected("rootDirectory contains a query or a fragment")
     path = unquote(parts.path)
     if (
         not root_directory.isascii()
         or " " in root_directory
-        or any(CONTROL.search(one) for one in (root_directory, path))
+        or any(CONTROL.search(text) for text in (root_directory, path))
     ):
-        raise InvalidDataError(
-            "manifest_rejected",
-            "rootDirectory has a blank, a backslash or a control character, or is not ASCII",
+        raise _rejected(
+            "rootDirectory contains a space, a backslash, a control or a non-ASCII character"
         )
     segments = parts.path.removesuffix("/").split("/")[1:]
     if (
@@ -161,99 +191,88 @@ def validate_source(root_directory: str, rules: SourceRules) -> None:
         or path.count("/") != parts.path.count("/")
         or any(unquote(segment) in ("", ".", "..") for segment in segments)
     ):
-        raise InvalidDataError(
-            "manifest_rejected", "rootDirectory's path names no folder of a container, or leaves it"
-        )
+        raise _rejected("The path of rootDirectory is not a folder in a container")
     origin = f"{parts.scheme}://{parts.netloc}".lower()
     if is_loopback_host(host):
         if not (rules.loopback and origin in rules.allowed):
-            raise InvalidDataError(
-                "manifest_rejected",
-                "rootDirectory is on loopback, which SOURCE_ALLOWED does not name",
-            )
+            raise _rejected("rootDirectory is a loopback address that SOURCE_ALLOWED does not list")
         return
     if not HOST.fullmatch(host):
-        raise InvalidDataError("manifest_rejected", "rootDirectory's host is not a host name")
+        raise _rejected("The host of rootDirectory is not a valid host name")
     if parts.scheme != "https" or port not in (None, 443):
-        raise InvalidDataError("manifest_rejected", "rootDirectory is not https on its usual port")
+        raise _rejected("rootDirectory does not use HTTPS on port 443")
     if not any(
         suffix.startswith(".") and host.endswith(suffix) and len(host) > len(suffix)
         for suffix in rules.allowed
     ):
-        raise InvalidDataError(
-            "manifest_rejected", "rootDirectory's host ends in none of SOURCE_ALLOWED"
-        )
+        raise _rejected("The host of rootDirectory has no suffix that SOURCE_ALLOWED lists")
 
 
 def validate_names(manifest: Manifest) -> None:
+    """Raise `manifest_rejected` if a blob name or the number of blobs is invalid."""
     names = [blob.name for blob in manifest.blobs]
     if len(names) != manifest.blob_count:
-        raise InvalidDataError("manifest_rejected", "blobCount is not the number of blobs")
-    if len(names) > MOST_BLOBS:
-        raise InvalidDataError("manifest_rejected", f"more than {MOST_BLOBS} blobs")
+        raise _rejected("blobCount differs from the number of blobs")
+    if len(names) > MAX_BLOBS:
+        raise _rejected(f"The manifest lists more than {MAX_BLOBS:,} blobs")
     if len({name.casefold() for name in names}) != len(names):
-        raise InvalidDataError("manifest_rejected", "two blobs have the same name")
+        raise _rejected("Two blobs have the same name")
     for name in names:
         validate_name(name)
 
 
 def validate_name(name: str) -> None:
-    if not name or len(name) > LONGEST_NAME:
-        raise InvalidDataError("manifest_rejected", "a blob's name is empty or too long")
-    if any(
-        unicodedata.category(character) in NOT_TEXT or character in "\\?#%:" for character in name
-    ):
-        raise InvalidDataError(
-            "manifest_rejected",
-            "a blob's name has a control character or one that a URL would read otherwise",
-        )
-    if not is_secret_free(
-        name
-    ):  # names travel in histories, where the host would garble a failure beyond recognition
-        raise InvalidDataError(
-            "manifest_rejected", "a blob's name holds what the platform takes for a credential"
-        )
-    if name.count("/") >= MOST_SEGMENTS:
-        raise InvalidDataError("manifest_rejected", "a blob's name has too many segments")
+    """Raise `manifest_rejected` if a blob name is not safe as a path or URL."""
+    if not name or len(name) > MAX_NAME_LENGTH:
+        raise _rejected(f"A blob name is empty or exceeds {MAX_NAME_LENGTH} characters")
+    if _has_forbidden_character(name) or any(character in name for character in "\\?#%:"):
+        raise _rejected("A blob name contains a control character or one that URLs reserve")
+    # Histories contain blob names, and the host redacts error messages that contain a credential.
+    if not is_secret_free(name):
+        raise _rejected("A blob name contains text that the platform treats as a credential")
+    if name.count("/") >= MAX_NAME_SEGMENTS:
+        raise _rejected(f"A blob name has more than {MAX_NAME_SEGMENTS} segments")
     if any(
         segment == "" or segment[0] in "._" or segment[-1] in ". " for segment in name.split("/")
     ):
-        raise InvalidDataError(
-            "manifest_rejected",
-            "a segment of a blob's name is empty, begins with _ or ., or ends in . or a blank",
+        raise _rejected(
+            "A segment of a blob name is empty, starts with _ or ., or ends with . or a space"
         )
 
 
 def validate_identity(manifest: Manifest, key: ExportKey, rules: SourceRules) -> None:
-    """Tenant, invoice, currency and attribute set as asked for; another month of an unbilled key raises OtherMonth."""
+    """Compare tenant, invoice, currency, attribute set and month with the requested key.
+
+    Raises:
+        InvalidDataError: `manifest_mismatch`.
+        DifferentMonthError: The data is from another month than the unbilled key.
+    """
     root = manifest.root_directory
     tenants = {
         value.lower()
-        for value in (manifest.partner_tenant_id, *values_in_root(root, "PartnerTenantId"))
+        for value in (manifest.partner_tenant_id, *root_values(root, "PartnerTenantId"))
         if value
     }
     if rules.partner_tenant_id is not None and tenants != {rules.partner_tenant_id.lower()}:
-        raise InvalidDataError("manifest_mismatch", "the manifest is of another partner tenant")
+        raise _mismatch("The manifest belongs to another partner tenant")
     if differs(root, "Fragment", key.attribute_set.value):
-        raise InvalidDataError("manifest_mismatch", "the manifest is of another attribute set")
+        raise _mismatch("The manifest belongs to another attribute set")
     match key.scope:
         case InvoiceScope(invoice_id):
             if differs(root, "InvoiceId", invoice_id):
-                raise InvalidDataError("manifest_mismatch", "the manifest is of another invoice")
+                raise _mismatch("The manifest belongs to another invoice")
         case MonthScope(month, currency):
             if differs(root, "Currency", currency):
-                raise InvalidDataError("manifest_mismatch", "the manifest is of another currency")
-            months = {month_of(said) for said in values_in_root(root, "BillingMonth")}
+                raise _mismatch("The manifest belongs to another currency")
+            months = {parse_month(value) for value in root_values(root, "BillingMonth")}
             if None in months:
-                raise InvalidDataError(
-                    "manifest_mismatch", "rootDirectory's BillingMonth is no month"
-                )
+                raise _mismatch("BillingMonth in rootDirectory is not a month")
             if months - {month}:
                 raise DifferentMonthError
 
 
-def values_in_root(root_directory: str, name: str) -> list[str]:
-    """What `name=...` says in a root directory; nothing where the layout has no such segment (graph-partner-billing, 4)."""
+def root_values(root_directory: str, name: str) -> list[str]:
+    """Return the values of the `name=value` segments of a root directory, which can have none."""
     segments = unquote(urlsplit(root_directory).path).split("/")
     return [
         value
@@ -262,27 +281,33 @@ def values_in_root(root_directory: str, name: str) -> list[str]:
     ]
 
 
-def differs(root_directory: str, name: str, asked: str) -> bool:
-    """Whether any segment of that name says something else."""
-    return any(said.lower() != asked.lower() for said in values_in_root(root_directory, name))
+def differs(root_directory: str, name: str, expected: str) -> bool:
+    """Return whether a segment with this name has another value. Case is ignored."""
+    return any(value.lower() != expected.lower() for value in root_values(root_directory, name))
 
 
 def billing_month(root_directory: str) -> BillingMonth | None:
-    """The month that a root directory names as `BillingMonth=yyyyMM`, if it does: all that is known of a billed key's."""
-    months = {month_of(said) for said in values_in_root(root_directory, "BillingMonth")}
+    """Return the month in the `BillingMonth=yyyyMM` segment, or None if it is not unambiguous.
+
+    There is no other source for the month of a billed key.
+    """
+    months = {parse_month(value) for value in root_values(root_directory, "BillingMonth")}
     return months.pop() if len(months) == 1 else None
 
 
-def month_of(said: str) -> BillingMonth | None:
-    """>>> month_of("202611"), month_of("2026-11"), month_of("202613")
+def parse_month(text: str) -> BillingMonth | None:
+    """Return the month, or None if the text is not one.
+
+    >>> parse_month("202611"), parse_month("2026-11"), parse_month("202613")
     (BillingMonth(year=2026, month=11), BillingMonth(year=2026, month=11), None)
     """
-    found = re.fullmatch(r"(20[0-9]{2})-?(0[1-9]|1[0-2])", said)
-    return BillingMonth(int(found[1]), int(found[2])) if found else None
+    match = re.fullmatch(r"(20[0-9]{2})-?(0[1-9]|1[0-2])", text)
+    return BillingMonth(int(match[1]), int(match[2])) if match else None
 
 
 def create_source_rules(
     allowed: Iterable[str], partner_tenant_id: str | None, *, loopback: bool
 ) -> SourceRules:
+    """Return the rules for the entries of SOURCE_ALLOWED."""
     entries = (entry.strip().lower().rstrip("/") for entry in allowed)
     return SourceRules(tuple(entry for entry in entries if entry), partner_tenant_id, loopback)

@@ -18,7 +18,7 @@ from shared.ledger.keys import run_id, run_keys
 from shared.ledger.ledger import Ledger
 from shared.ledger.plan_lists import RUNS_PER_ROW
 from shared.ledger.runs import MAX_REQUEST_IDS, Run
-from shared.manifest import LONGEST_ETAG, LONGEST_NAME, LONGEST_ROOT
+from shared.manifest import MAX_ETAG_LENGTH, MAX_NAME_LENGTH, MAX_ROOT_LENGTH
 from tests.integration.ledger.standing import KEY, START, a_run, complete
 
 CYCLE = Cycle("cycle-20261121t060000z-aaaa", "starting", "2026-11-21T06:00:00Z")
@@ -135,8 +135,8 @@ async def test_a_run_with_all_at_its_longest(ledger: Ledger, azurite: Azurite, p
     run = a_run(
         requested_by="😀" * 100,
         reason="ü" * 200,
-        root_directory="r" * LONGEST_ROOT,
-        manifest_etag="e" * LONGEST_ETAG,
+        root_directory="r" * MAX_ROOT_LENGTH,
+        manifest_etag="e" * MAX_ETAG_LENGTH,
         request_ids=",".join(["i" * 100] * MAX_REQUEST_IDS),
         detail="d" * 200_000,
     )
@@ -153,7 +153,7 @@ async def test_blob_rows_with_all_at_their_longest_are_written_together(
     """A file whose first line has a hundred thousand characters of names, none of them ASCII, in each of a hundred blobs."""
     rows = [
         BlobRow(
-            f"{number:03}" + "n" * (LONGEST_NAME - 3),
+            f"{number:03}" + "n" * (MAX_NAME_LENGTH - 3),
             True,
             "r",
             "0x8D",
@@ -181,7 +181,7 @@ async def test_blob_rows_with_all_at_their_longest_are_written_together(
 async def test_a_version_with_its_longest_etag_is_found_by_it(
     ledger: Ledger, azurite: Azurite, prefix: str
 ) -> None:
-    etag = "ü" * LONGEST_ETAG
+    etag = "ü" * MAX_ETAG_LENGTH
     invoice = Invoice(
         "G" + "9" * 15,
         total=Decimal("-" + "9" * 15 + "." + "9" * 25),

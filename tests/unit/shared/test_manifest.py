@@ -1,7 +1,7 @@
-"""What a manifest must not get past: one file of payloads/manifests for each trick, in the folder of what becomes of it."""
+"""Manifest validation. Each file in payloads/manifests is one case; its folder is the result."""
 
 import json
-from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -14,7 +14,7 @@ from shared.errors import InvalidDataError
 from shared.exports import BillingMonth, ExportKey
 from shared.landing.layout import blob_path, version_path
 from shared.manifest import (
-    MOST_BLOBS,
+    MAX_BLOBS,
     DifferentMonthError,
     SourceRules,
     billing_month,
@@ -47,11 +47,16 @@ def payloads(folder: str = "*") -> list[Any]:
     ]
 
 
+@cache
+def _read_text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
 def read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return json.loads(_read_text(path))
 
 
-def what_becomes_of(payload: Any) -> str:
+def validation_result(payload: Any) -> str:
     try:
         validate_manifest(
             parse_manifest(payload["manifest"]),
@@ -65,27 +70,27 @@ def what_becomes_of(payload: Any) -> str:
     return "accepted"
 
 
-def test_there_are_enough_tricks() -> None:
+def test_payloads_cover_many_cases() -> None:
     assert len(payloads()) - len(payloads("accepted")) >= 150 and len(payloads("accepted")) >= 20
 
 
 @pytest.mark.parametrize("path", payloads())
-def test_each_manifest_ends_as_its_folder_says(path: Path) -> None:
-    assert what_becomes_of(read(path)) == path.parent.name
+def test_validate_manifest_returns_the_result_of_the_folder(path: Path) -> None:
+    assert validation_result(read(path)) == path.parent.name
 
 
-def test_what_is_said_of_one_quotes_nothing_of_it() -> None:
+def test_validate_manifest_error_contains_no_text_of_the_manifest() -> None:
     for path in PAYLOADS.glob("*_*/*.json"):
         if path.parent.name == "month_not_open":
             continue
         payload = read(path)
-        with pytest.raises(InvalidDataError) as rejected:
+        with pytest.raises(InvalidDataError) as raised:
             validate_manifest(
                 parse_manifest(payload["manifest"]),
                 ExportKey.parse(payload["key"]),
                 RULES[payload["rules"]],
             )
-        said = rejected.value.detail
+        detail = raised.value.detail
         texts = [value for value in payload["manifest"].values() if isinstance(value, str)]
         blobs = payload["manifest"].get("blobs")
         texts += (
@@ -93,13 +98,13 @@ def test_what_is_said_of_one_quotes_nothing_of_it() -> None:
             if isinstance(blobs, list)
             else []
         )
-        assert said.isascii() and said.isprintable() and len(said) < 120, path.name
-        assert not any(len(text) > 8 and text in said for text in texts), path.name
-        assert rejected.value.__cause__ is None
+        assert detail.isascii() and detail.isprintable() and len(detail) < 120, path.name
+        assert not any(len(text) > 8 and text in detail for text in texts), path.name
+        assert raised.value.__cause__ is None
 
 
 @pytest.mark.parametrize("path", payloads("accepted"))
-def test_of_an_accepted_manifest_all_is_as_microsoft_wrote_it(path: Path) -> None:
+def test_parse_manifest_accepted_keeps_all_values(path: Path) -> None:
     raw = read(path)["manifest"]
     manifest = parse_manifest(raw)
     assert (manifest.etag, manifest.root_directory, manifest.blob_count) == (
@@ -115,7 +120,7 @@ def test_of_an_accepted_manifest_all_is_as_microsoft_wrote_it(path: Path) -> Non
 
 
 @pytest.mark.parametrize("path", payloads("accepted"))
-def test_the_url_of_an_accepted_blob_stays_below_the_root(path: Path) -> None:
+def test_blob_url_of_an_accepted_blob_is_below_the_root(path: Path) -> None:
     manifest = parse_manifest(read(path)["manifest"])
     directory = SourceDirectory(manifest.etag, manifest.root_directory, manifest.sas_token)
     root = urlsplit(manifest.root_directory)
@@ -153,7 +158,7 @@ names = st.one_of(
 
 
 @given(names)
-def test_an_accepted_name_lies_inside_its_version_folder(name: str) -> None:
+def test_validate_name_accepted_is_inside_the_version_folder(name: str) -> None:
     try:
         validate_name(name)
     except InvalidDataError:
@@ -168,7 +173,7 @@ def test_an_accepted_name_lies_inside_its_version_folder(name: str) -> None:
     )
     assert unquote(url.path) == "/c/v1/" + name and url.query == "sv=1"
     name.encode()
-    assert is_secret_free(name)  # names travel between orchestrators and activities
+    assert is_secret_free(name)  # orchestrators and activities exchange names
 
 
 @given(
@@ -191,7 +196,7 @@ def test_an_accepted_name_lies_inside_its_version_folder(name: str) -> None:
         ),
     )
 )
-def test_an_accepted_root_is_https_below_an_allowed_suffix(root: str) -> None:
+def test_validate_source_accepted_is_https_with_an_allowed_suffix(root: str) -> None:
     try:
         validate_source(root, RULES["azure"])
     except InvalidDataError:
@@ -206,12 +211,12 @@ def test_an_accepted_root_is_https_below_an_allowed_suffix(root: str) -> None:
     assert not parts.query and not parts.fragment and ".." not in unquote(parts.path).split("/")
 
 
-def test_too_many_blobs_are_rejected_and_the_most_are_not() -> None:
+def test_validate_names_above_the_limit_raises() -> None:
     raw = read(PAYLOADS / "accepted" / "billed_usage_as_observed.json")["manifest"]
     raw["blobs"] = [
-        {"name": f"part-{n:06}.json.gz", "partitionValue": "default"} for n in range(MOST_BLOBS + 1)
+        {"name": f"part-{n:06}.json.gz", "partitionValue": "default"} for n in range(MAX_BLOBS + 1)
     ]
-    raw["blobCount"] = MOST_BLOBS + 1
+    raw["blobCount"] = MAX_BLOBS + 1
     with pytest.raises(InvalidDataError, match="manifest_rejected"):
         validate_names(parse_manifest(raw))
 
@@ -219,26 +224,25 @@ def test_too_many_blobs_are_rejected_and_the_most_are_not() -> None:
 @pytest.mark.parametrize(
     ("allowed", "root"),
     [
-        (
-            ("blob.core.windows.net",),
-            "https://acct.blob.core.windows.net/c/v1",
-        ),  # a suffix without its dot allows nothing
+        # A suffix without the leading dot allows nothing.
+        (("blob.core.windows.net",), "https://acct.blob.core.windows.net/c/v1"),
         ((), "https://acct.blob.core.windows.net/c/v1"),
-        (("http://127.0.0.1:10000",), "http://127.0.0.1:10000/c/v1"),  # Graph is not on loopback
+        # Graph is not on loopback.
+        (("http://127.0.0.1:10000",), "http://127.0.0.1:10000/c/v1"),
     ],
 )
-def test_rules_that_allow_nothing(allowed: tuple[str, ...], root: str) -> None:
+def test_validate_source_not_allowed_raises(allowed: tuple[str, ...], root: str) -> None:
     with pytest.raises(InvalidDataError):
         validate_source(root, create_source_rules(allowed, None, loopback=False))
 
 
-def test_without_a_demanded_tenant_any_is_taken() -> None:
+def test_validate_manifest_without_tenant_rule_accepts_any_tenant() -> None:
     payload = read(PAYLOADS / "manifest_mismatch" / "other_tenant.json")
     rules = SourceRules(RULES["azure"].allowed, None, loopback=False)
     validate_manifest(parse_manifest(payload["manifest"]), ExportKey.parse(payload["key"]), rules)
 
 
-def test_source_rules_are_taken_apart_as_written_by_hand() -> None:
+def test_create_source_rules_normalizes_entries() -> None:
     assert create_source_rules(
         (" .Blob.Core.Windows.NET ", "", "http://127.0.0.1:1/"), None, loopback=True
     ).allowed == (".blob.core.windows.net", "http://127.0.0.1:1")
@@ -258,7 +262,7 @@ def test_source_rules_are_taken_apart_as_written_by_hand() -> None:
         ("", None),
     ],
 )
-def test_the_month_that_a_root_names(root: str, month: BillingMonth | None) -> None:
+def test_billing_month_returns_the_month_of_the_root(root: str, month: BillingMonth | None) -> None:
     assert billing_month(root) == month
 
 
@@ -283,22 +287,14 @@ MEMBERS = (
 
 
 @given(st.dictionaries(st.sampled_from(MEMBERS), json_values))
-def test_whatever_comes_only_a_rejection_or_another_month_is_raised(
+def test_validate_manifest_any_json_has_a_defined_result(
     changes: dict[str, Any],
 ) -> None:
-    payload = read_once()
-    assert what_becomes_of({**payload, "manifest": {**payload["manifest"], **changes}}) in (
+    payload = read(PAYLOADS / "accepted" / "unbilled_usage_as_observed.json")
+    assert validation_result({**payload, "manifest": {**payload["manifest"], **changes}}) in (
         "accepted",
         "graph_malformed",
         "manifest_rejected",
         "manifest_mismatch",
         "month_not_open",
     )
-
-
-def _reader() -> Callable[[], Any]:
-    payload = read(PAYLOADS / "accepted" / "unbilled_usage_as_observed.json")
-    return lambda: payload
-
-
-read_once = _reader()
