@@ -1,4 +1,7 @@
-"""History events: their numbers and shapes as sent to the orchestrator (golden README 4.1). Pure data, no behaviour."""
+"""History events: their type numbers and their JSON shapes as sent to the orchestrator.
+
+The shapes come from the recordings of the original engine (golden README, section 4.1).
+"""
 
 import json
 from datetime import datetime
@@ -11,6 +14,8 @@ Event: TypeAlias = dict[str, Any]
 
 
 class EventType(IntEnum):
+    """Event types of DurableTask.Core. The numbers are part of the protocol."""
+
     EXECUTION_STARTED = 0
     EXECUTION_COMPLETED = 1
     EXECUTION_TERMINATED = 3
@@ -40,11 +45,11 @@ NEVER_PLAYED = frozenset(
         EventType.EXECUTION_COMPLETED,
     }
 )
-"""Only events that an earlier episode consumed are sent with `IsPlayed: true`; these are produced, not consumed."""
+"""Events that an episode produces. The engine always sends them with `IsPlayed: false`."""
 
 
 def compact_json(value: object) -> str:
-    """As .NET writes it."""
+    """Serialise as .NET does: without spaces and without escaping non-ASCII characters."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -164,7 +169,13 @@ def timer_created(at: datetime, task_id: int, fire_at: datetime) -> Event:
 
 
 def timer_fired(at: datetime, task_id: int, fire_at: datetime) -> Event:
-    """`at` is the moment the timer was created: that is what the engine writes here."""
+    """Build a TimerFired event.
+
+    Args:
+        at: When the timer was created. The engine writes this time, not the time of firing.
+        task_id: ID of the timer.
+        fire_at: When the timer is due.
+    """
     return _event(EventType.TIMER_FIRED, at, {"TimerId": task_id, "FireAt": to_text(fire_at)})
 
 
@@ -191,10 +202,10 @@ def generic_event(at: datetime, data: str | None) -> Event:
 
 
 def mark_played(event: Event) -> Event:
-    """The event as later episodes see it."""
+    """Return the event as later episodes receive it."""
     return {**event, "IsPlayed": event["EventType"] not in NEVER_PLAYED}
 
 
 def mark_carried_over(event: Event) -> Event:
-    """An event that continue_as_new hands to the next generation counts as played there."""
+    """Return the event as `continue_as_new` passes it to the next generation: already played."""
     return {**event, "IsPlayed": True}

@@ -1,4 +1,4 @@
-"""HTTP triggers: a request as the function's argument, and what the function returns as an answer."""
+"""Conversion of HTTP requests and responses for functions with an HTTP trigger."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,9 @@ from .http_messages import HostRequest, HostResponse
 
 
 def request_datum(request: HostRequest, parameters: dict[str, str]) -> Datum:
-    def texts(values: dict[str, str]) -> dict[str, Datum]:
+    """Return the request in the form that the SDK's HTTP converter decodes."""
+
+    def string_data(values: dict[str, str]) -> dict[str, Datum]:
         return {name: Datum(type="string", value=value) for name, value in values.items()}
 
     return Datum(
@@ -19,15 +21,20 @@ def request_datum(request: HostRequest, parameters: dict[str, str]) -> Datum:
         value={
             "method": Datum(type="string", value=request.method),
             "url": Datum(type="string", value=request.url),
-            "headers": texts({name.lower(): value for name, value in request.headers}),
-            "query": texts(request.query),
-            "params": texts(parameters),
+            "headers": string_data({name.lower(): value for name, value in request.headers}),
+            "query": string_data(request.query),
+            "params": string_data(parameters),
             "body": Datum(type="bytes", value=request.body),
         },
     )
 
 
 def response_encoder(function: AppFunction) -> Callable[[Any], HostResponse]:
+    """Return a function that converts the return value of `function` to an HTTP response.
+
+    The conversion raises TypeError if the value does not match the bindings of the function.
+    """
+
     def encode(result: Any) -> HostResponse:
         if not function.returns_http:
             if result is None:
@@ -35,9 +42,11 @@ def response_encoder(function: AppFunction) -> Callable[[Any], HostResponse]:
             raise TypeError(
                 f"function '{function.name}' returned a value, but has no $return binding"
             )
-        if result is None:  # as Azure's worker says it
+        if result is None:
+            # The wording is that of Azure's Python worker.
             raise TypeError(
-                'unable to encode outgoing TypedData: unsupported type "http" for Python type "NoneType"'
+                'unable to encode outgoing TypedData: unsupported type "http" '
+                'for Python type "NoneType"'
             )
         return response_from_datum(
             func.get_binding_registry().get("http").encode(result, expected_type=None)
@@ -47,6 +56,7 @@ def response_encoder(function: AppFunction) -> Callable[[Any], HostResponse]:
 
 
 def response_from_datum(encoded: Datum) -> HostResponse:
+    """Convert the output of the SDK's HTTP converter to a response."""
     if encoded.type == "string":
         return HostResponse(
             200, (("Content-Type", "text/plain; charset=utf-8"),), encoded.value.encode()

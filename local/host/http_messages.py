@@ -1,4 +1,4 @@
-"""HTTP requests and answers as plain values, so that everything behind them works with and without a port."""
+"""HTTP requests and responses as plain values, usable with or without an open port."""
 
 import json
 from collections.abc import Sequence
@@ -9,17 +9,24 @@ from urllib.parse import parse_qsl, urlsplit
 
 @dataclass(frozen=True)
 class HostRequest:
+    """An HTTP request, as received on the port or passed to `LocalHost.request`."""
+
     method: str
-    path: str  # still escaped
+    path: str  # percent-encoded
     query_string: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
-    origin: str = "http://localhost"  # scheme and host as the caller wrote them
+    origin: str = "http://localhost"  # scheme and host that the caller used
 
     @classmethod
     def from_target(
         cls, method: str, target: str, headers: Sequence[tuple[str, str]], body: bytes, origin: str
     ) -> "HostRequest":
+        """Build a request from its target (path and query string).
+
+        Raises:
+            ValueError: If the target is not a valid URL.
+        """
         parts = urlsplit(target)
         return cls(method.upper(), parts.path or "/", parts.query, tuple(headers), body, origin)
 
@@ -37,7 +44,7 @@ class HostRequest:
 
 @dataclass(frozen=True)
 class HostResponse:
-    """What `LocalHost.request` returns."""
+    """An HTTP response; `LocalHost.request` returns it."""
 
     status: int
     headers: tuple[tuple[str, str], ...] = ()

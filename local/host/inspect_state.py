@@ -1,7 +1,8 @@
-"""`python -m local.host inspect --state-dir DIR [INSTANCE]`: what the database holds, readable, also while a host runs.
+"""The command `python -m local.host inspect --state-dir DIR [INSTANCE]`.
 
-Without an instance it lists all of them; with one it shows its history as a tree: activities, children with theirs, waits,
-retries and events, each with its start time and duration.
+It reads the state database and can run while a host uses the folder. Without an instance ID it
+lists all instances. With an instance ID it shows the history of the instance as a tree: activities,
+sub-orchestrations, timers, retries and events, each with its start time and duration.
 """
 
 import argparse
@@ -17,59 +18,60 @@ from pathlib import Path
 from .history import Event, EventType
 from .timestamps import from_micros, parse_utc
 
-LONGEST_TEXT = 100
-DEEPEST = 20
+MAX_TEXT_LENGTH = 100
+MAX_DEPTH = 20
 
 
 @dataclass
 class Entry:
-    """One line of the tree."""
+    """A line of the tree."""
 
     started_at: datetime
-    what: str
-    outcome: str = "under way"
-    ended: datetime | None = None
-    child: str | None = None  # instance id
+    description: str
+    outcome: str = "running"
+    ended_at: datetime | None = None
+    child_id: str | None = None  # instance ID of the sub-orchestration
 
 
 @dataclass
-class Reader:
-    """Turns the events of one execution into entries."""
+class HistoryReader:
+    """Converts the events of one execution to entries."""
 
     entries: list[Entry] = field(default_factory=list)
     open: dict[int, Entry] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
-    failed: dict[str, int] = field(
-        default_factory=dict
-    )  # heard in this episode: name -> attempts so far
-    attempts: dict[int, int] = field(default_factory=dict)  # task id -> which attempt it is
-    retries: dict[int, tuple[str, int]] = field(
-        default_factory=dict
-    )  # timer id -> what it will start again
-    due: dict[str, int] = field(default_factory=dict)  # name -> attempt that starts in this episode
+    # Failures received in this episode: name -> number of attempts so far.
+    failed: dict[str, int] = field(default_factory=dict)
+    # Task ID -> number of the attempt.
+    attempts: dict[int, int] = field(default_factory=dict)
+    # ID of a retry timer -> name and number of the attempt that follows it.
+    retries: dict[int, tuple[str, int]] = field(default_factory=dict)
+    # Name -> number of the attempt that starts in this episode.
+    due: dict[str, int] = field(default_factory=dict)
     now: datetime | None = None
 
     def read(self, event: Event) -> None:
+        """Add an event. Events must be read in the order of the history."""
         at = parse_utc(event["Timestamp"])
         match EventType(event["EventType"]):
             case EventType.ORCHESTRATOR_STARTED:
                 self.now, self.failed, self.due = at, {}, {}
             case EventType.TASK_SCHEDULED:
-                self._begin(event["EventId"], event["Name"], at, f"activity {event['Name']}")
+                self._start(event["EventId"], event["Name"], at, f"activity {event['Name']}")
             case EventType.SUB_ORCHESTRATION_CREATED:
-                self._begin(
+                self._start(
                     event["EventId"],
                     event["Name"],
                     at,
-                    f"child {event['Name']}",
+                    f"sub-orchestration {event['Name']}",
                     event["InstanceId"],
                 )
             case EventType.TIMER_CREATED:
                 self._timer(event["EventId"], at, parse_utc(event["FireAt"]))
             case EventType.TIMER_FIRED:
-                self._end(event["TimerId"], self.now or at, "over")
-                if (again := self.retries.get(event["TimerId"])) is not None:
-                    self.due[again[0]] = again[1]
+                self._end(event["TimerId"], self.now or at, "fired")
+                if (retry := self.retries.get(event["TimerId"])) is not None:
+                    self.due[retry[0]] = retry[1]
             case EventType.TASK_COMPLETED | EventType.SUB_ORCHESTRATION_COMPLETED:
                 self._end(event["TaskScheduledId"], at, shortened(event.get("Result")))
             case EventType.TASK_FAILED | EventType.SUB_ORCHESTRATION_FAILED:
@@ -90,35 +92,36 @@ class Reader:
                     Entry(at, kind.name.removeprefix("EXECUTION_").lower(), shortened(reason), at)
                 )
             case _:
-                pass  # the beginning and the end stand in the line of the instance
+                pass  # the line of the instance contains its start and its end
 
-    def _begin(
-        self, task_id: int, name: str, at: datetime, what: str, child: str | None = None
+    def _start(
+        self, task_id: int, name: str, at: datetime, description: str, child_id: str | None = None
     ) -> None:
         attempt = self.attempts[task_id] = self.due.pop(name, 1)
         self.names[task_id] = name
-        entry = Entry(at, what + (f", attempt {attempt}" if attempt > 1 else ""), child=child)
+        suffix = f", attempt {attempt}" if attempt > 1 else ""
+        entry = Entry(at, description + suffix, child_id=child_id)
         self.entries.append(entry)
         self.open[task_id] = entry
 
     def _timer(self, timer_id: int, at: datetime, fire_at: datetime) -> None:
-        what = f"wait {format_duration(fire_at - (self.now or at))}"
+        description = f"timer {format_duration(fire_at - (self.now or at))}"
         if self.failed and not self.due:
             name, attempt = next(iter(self.failed.items()))
             del self.failed[name]
             self.retries[timer_id] = (name, attempt + 1)
-            what += f" after a failure of {name}"
-        entry = Entry(at, what)
+            description += f" after a failure of {name}"
+        entry = Entry(at, description)
         self.entries.append(entry)
         self.open[timer_id] = entry
 
     def _end(self, task_id: int, at: datetime, outcome: str) -> None:
         if (entry := self.open.pop(task_id, None)) is not None:
-            entry.ended, entry.outcome = at, outcome
+            entry.ended_at, entry.outcome = at, outcome
 
 
-class State:
-    """The databases of a state folder, opened for reading only."""
+class StateDatabase:
+    """The database of a task hub, opened read-only."""
 
     def __init__(self, path: Path) -> None:
         self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
@@ -143,36 +146,40 @@ class State:
             yield json.loads(body)
 
     def tree(self, instance_id: str, depth: int = 0) -> Iterator[str]:
+        """Yield the lines of the tree, sub-orchestrations included."""
         row, indent = self.instance(instance_id), "    " * depth
         if row is None:
-            yield f"{indent}{instance_id} is no longer there"
+            yield f"{indent}{instance_id} no longer exists"
             return
         started_at = from_micros(row["created"])
         yield f"{indent}{summary(row)}"
-        reader = Reader()
+        reader = HistoryReader()
         for event in self.events(row):
             reader.read(event)
         for entry in reader.entries:
-            length = (
-                format_duration(entry.ended - entry.started_at)
-                if entry.ended and entry.ended != entry.started_at
+            duration = (
+                format_duration(entry.ended_at - entry.started_at)
+                if entry.ended_at and entry.ended_at != entry.started_at
                 else ""
             )
-            yield f"{indent}    {offset(entry.started_at - started_at):>12}  {entry.what:<44} {length:>9}  {entry.outcome}".rstrip()
-            if entry.child is not None and depth < DEEPEST:
-                yield from self.tree(entry.child, depth + 2)
+            start = format_offset(entry.started_at - started_at)
+            columns = f"{start:>12}  {entry.description:<44} {duration:>9}  {entry.outcome}"
+            yield f"{indent}    {columns}".rstrip()
+            if entry.child_id is not None and depth < MAX_DEPTH:
+                yield from self.tree(entry.child_id, depth + 2)
         if row["output"] is not None:
             yield f"{indent}    output: {shortened(row['output'])}"
 
 
 def summary(row: sqlite3.Row) -> str:
-    length = format_duration(from_micros(row["updated"]) - from_micros(row["created"]))
+    """Return the line that describes an instance."""
+    duration = format_duration(from_micros(row["updated"]) - from_micros(row["created"]))
     started_at = from_micros(row["created"]).strftime("%Y-%m-%d %H:%M:%S")
-    return f"{row['iid']}  {row['name']}  {row['status']}  started {started_at}, {length}"
+    return f"{row['iid']}  {row['name']}  {row['status']}  started {started_at}, {duration}"
 
 
 def format_duration(span: timedelta) -> str:
-    """As short as it is clear.
+    """Format a duration in at most two units.
 
     >>> [format_duration(timedelta(seconds=s)) for s in (0.0042, 3.25, 90, 7_205, 180_000)]
     ['4 ms', '3.2 s', '1 min 30 s', '2 h 0 min', '2 d 2 h']
@@ -192,43 +199,46 @@ def format_duration(span: timedelta) -> str:
     )
 
 
-def offset(span: timedelta) -> str:
-    """Since the beginning of the instance: `+12.345 s`, `+1:02:03`."""
+def format_offset(span: timedelta) -> str:
+    """Format the time since the start of the instance: `+12.345 s` or `+1:02:03`."""
     seconds = max(span.total_seconds(), 0)
     return f"+{seconds:.3f} s" if seconds < 60 else f"+{timedelta(seconds=round(seconds))}"
 
 
 def shortened(text: object) -> str:
+    """Return the text on one line, cut to `MAX_TEXT_LENGTH` characters."""
     line = " ".join(str("" if text is None else text).split())
-    return line if len(line) <= LONGEST_TEXT else line[: LONGEST_TEXT - 3] + "..."
+    return line if len(line) <= MAX_TEXT_LENGTH else line[: MAX_TEXT_LENGTH - 3] + "..."
 
 
 def main(arguments: list[str]) -> int:
+    """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m local.host inspect", description="Shows what a state folder holds."
+        prog="python -m local.host inspect",
+        description="Show the orchestration instances in a state folder.",
     )
     parser.add_argument("--state-dir", type=Path, required=True)
-    parser.add_argument("instance", nargs="?", help="its id; without one all instances are listed")
+    parser.add_argument("instance", nargs="?", help="instance ID; omit it to list all instances")
     options = parser.parse_args(arguments)
     databases = sorted(options.state_dir.glob("*.sqlite3"))
     if not databases:
-        print(f"local host: there is no state in {options.state_dir}", file=sys.stderr)
+        print(f"local host: no state database in {options.state_dir}", file=sys.stderr)
         return 1
-    found = False
+    has_match = False
     for path in databases:
         try:
-            with closing(State(path)) as state:
-                found = _show(state, path.stem, options.instance) or found
+            with closing(StateDatabase(path)) as state:
+                has_match = _show(state, path.stem, options.instance) or has_match
         except sqlite3.Error as error:
-            print(f"local host: {path} cannot be read: {error}", file=sys.stderr)
+            print(f"local host: cannot read {path}: {error}", file=sys.stderr)
             return 1
-    if options.instance and not found:
-        print(f"local host: there is no instance {options.instance}", file=sys.stderr)
+    if options.instance and not has_match:
+        print(f"local host: no instance with the ID {options.instance}", file=sys.stderr)
         return 1
     return 0
 
 
-def _show(state: State, hub: str, instance_id: str | None) -> bool:
+def _show(state: StateDatabase, hub: str, instance_id: str | None) -> bool:
     if instance_id is None:
         rows = state.instances()
         print(f"{hub}: {len(rows)} instances")

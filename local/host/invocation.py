@@ -1,6 +1,7 @@
-"""Calls functions of the app: values in and out through azure.functions' own converters, threads for sync code.
+"""Invocation of the app's functions, with the converters of azure.functions.
 
-Async functions run on the process's user loop, sync ones in a thread pool (`PYTHON_THREADPOOL_THREAD_COUNT`).
+Async functions run on the user loop of the process. Sync functions run in a thread pool of
+`PYTHON_THREADPOOL_THREAD_COUNT` threads.
 """
 
 import contextvars
@@ -26,7 +27,7 @@ from .user_loop import UserLoop
 
 @dataclass
 class InvocationContext:
-    """The `context` parameter: the attributes of azure.functions.Context."""
+    """The value of a `context` parameter, with the attributes of azure.functions.Context."""
 
     invocation_id: str
     function_name: str
@@ -45,10 +46,17 @@ def converter(binding: str) -> Any:
 
 
 class Invoker:
-    """Satisfies `FunctionInvoker` inside this process."""
+    """Implementation of `FunctionInvoker` that runs the functions in this process."""
 
     def __init__(self, user_loop: UserLoop, root: Path, client_binding: Callable[[], str]) -> None:
-        """`client_binding` gives the JSON of durable client parameters; it is asked at each call, when the port is known."""
+        """Create the thread pool.
+
+        Args:
+            user_loop: Loop for async functions.
+            root: Folder of the app.
+            client_binding: Returns the JSON of durable client parameters. It is called for each
+                invocation because the port is not known earlier.
+        """
         self._user_loop, self._root, self._client_binding = user_loop, root, client_binding
         threads = os.environ.get("PYTHON_THREADPOOL_THREAD_COUNT", "")
         count = (
@@ -66,7 +74,10 @@ class Invoker:
         decode: Callable[[], Any],
         encode: Callable[[Any], Any],
     ) -> "Future[Any]":
-        """Decodes the trigger's value, calls the function, encodes the result; a failure of any of them is the future's."""
+        """Decode the trigger value, call the function and encode its result.
+
+        The future receives the exception of whichever step fails.
+        """
 
         def arguments() -> dict[str, Any]:
             values = {function.trigger_parameter: decode()}
@@ -82,11 +93,9 @@ class Invoker:
         async def run_async() -> Any:
             try:
                 return encode(await function.call(**arguments()))
-            except (
-                SystemExit,
-                KeyboardInterrupt,
-            ) as stop:  # would end the loop that all async code shares
-                raise RuntimeError(f"the function raised {type(stop).__name__}") from stop
+            except (SystemExit, KeyboardInterrupt) as error:
+                # Either would stop the loop that all async code shares.
+                raise RuntimeError(f"The function raised {type(error).__name__}.") from error
 
         def run_sync() -> Any:
             return encode(function.call(**arguments()))
@@ -106,7 +115,7 @@ class Invoker:
             self._running.discard(future)
 
     def activity(self, function: AppFunction, stored_input: str) -> "Future[str | None]":
-        """Runs an activity on the input that the engine stored; gives the JSON of its result."""
+        """Run an activity with the input that the engine stored; return the JSON of its result."""
         (argument,) = json.loads(stored_input)
         text = (
             argument if isinstance(argument, str) else json.dumps(argument, separators=(",", ":"))
@@ -115,7 +124,7 @@ class Invoker:
 
         def encode(result: Any) -> str | None:
             encoded = trigger.encode(result, expected_type=None).value
-            # stored as .NET writes it: null for nothing, else compact
+            # The .NET engine stores compact JSON, and null if the activity returned None.
             return (
                 None
                 if result is None
@@ -151,11 +160,14 @@ class Invoker:
         )
 
     def orchestrator(self, function: AppFunction, context: str) -> str:
-        answer: str = function.call(context)
-        return answer
+        response: str = function.call(context)
+        return response
 
     def stop(self, *, abandon: bool) -> None:
-        """`abandon`: cancel what can be cancelled; threads that run on are left to themselves."""
+        """Shut down the thread pool.
+
+        With `abandon`, cancel pending calls and do not wait for threads that are still running.
+        """
         if abandon:
             with self._lock:
                 running = list(self._running)

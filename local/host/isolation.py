@@ -1,4 +1,4 @@
-"""How the app is kept apart from the host: in a worker process with limits of its own."""
+"""Isolation of the app from the host in a worker process with its own memory limit."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +13,8 @@ DEFAULT_MEMORY_MB = 2048
 
 @dataclass(frozen=True)
 class Isolation:
+    """Options of the worker process."""
+
     memory_mb: int = DEFAULT_MEMORY_MB  # 0: no limit
     json_log: bool = False
     colour: bool = False
@@ -24,11 +26,12 @@ class Isolation:
         client_binding: Callable[[], str],
         on_unrecoverable: Callable[[str], None],
     ) -> Worker:
-        said = WorkerOptions(
+        """Start a worker process that loads the app in `root`."""
+        worker_options = WorkerOptions(
             str(root), options.route_prefix, self.json_log, self.colour, self.memory_mb
         )
         return Worker(
-            said,
+            worker_options,
             timeout=options.function_timeout,
             client_binding=client_binding,
             on_unrecoverable=on_unrecoverable,

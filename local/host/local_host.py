@@ -1,4 +1,4 @@
-"""`LocalHost`: all parts put together, for the command line and for tests."""
+"""`LocalHost`, the host that the command line and the tests start."""
 
 import json
 import logging
@@ -41,7 +41,7 @@ from .store import Store
 from .timestamps import to_micros
 from .traffic import Traffic
 from .user_loop import UserLoop
-from .waiting import Found, Waiting
+from .waiting import Result, Waiting
 from .worker import Worker
 
 log = logging.getLogger(__name__)
@@ -50,19 +50,10 @@ REQUEST_TIMEOUT_SECONDS = 120.0
 
 
 class LocalHost:
-    """A running Functions and Durable host. Use it as a context manager, or call `start` and `stop`.
+    """A host for Azure Functions and Durable Functions.
 
-    `app`: the app's folder (with function_app.py and host.json), or an app object (then `host_json` may be given).
-    `state_dir`: where the state is kept; None keeps it in memory.
-    `clock`: a `VirtualClock` makes timers cost nothing; it moves only while `wait`, `run_until` or `advance` waits.
-    `early_timers`: durable timers fire up to a second early, as they do in Azure.
-    `port`: 0 takes a free one. `listen` None opens it only if a function uses the durable client.
-    `settings`: environment variables for as long as the host lives; they win over local.settings.json and the environment.
-    `timers`: False leaves timer triggers to `fire_timer`.
-    `isolated`: the app runs in a worker process of its own; needs a folder. None runs it in this process.
-    `failed` is called, with the reason, when the host can do no more: its database cannot be written, or its worker process
-    cannot be started again. `failure` is that reason.
-    `serial`: one activity or episode at a time; on a virtual clock a run then repeats event for event.
+    Use it as a context manager, or call `start` and `stop`. `failure` contains the reason if the
+    host has failed.
     """
 
     def __init__(
@@ -81,6 +72,27 @@ class LocalHost:
         isolated: Isolation | None = None,
         on_failure: Callable[[str], None] | None = None,
     ) -> None:
+        """Configure the host; `start` loads the app.
+
+        Args:
+            app: The folder of the app, with function_app.py and host.json, or an app object.
+            state_dir: Folder of the state database. None keeps the state in memory.
+            clock: Clock of the host. With a `VirtualClock`, timers fire without real delay, and
+                time passes only during `wait`, `run_until` and `advance`.
+            early_timers: Whether durable timers fire up to one second early, as in Azure.
+            port: Port on 127.0.0.1. 0 selects a free one.
+            listen: Whether to open the port. None opens it if a function uses the durable client.
+            settings: Environment variables while the host runs. They take precedence over
+                local.settings.json and the environment.
+            host_json: Content or path of host.json if `app` is an app object.
+            timers: Whether timer triggers fire on schedule. `fire_timer` always works.
+            serial: Whether to run one activity or episode at a time. With a virtual clock, the
+                event order of a run is then reproducible.
+            isolated: Options of the worker process that runs the app. Requires a folder. None runs
+                the app in this process.
+            on_failure: Called with the reason when the host cannot continue because it cannot write
+                its database or cannot restart its worker process.
+        """
         self._app, self._state_path = app, Path(state_dir) if state_dir is not None else None
         self.clock: Clock = clock or SystemClock()
         self._early_timers, self._port, self._listen, self._timers = (
@@ -98,9 +110,15 @@ class LocalHost:
         self._traffic = Traffic()
         self._worker: Worker | None = None
 
-    # -- life -----------------------------------------------------------------
+    # -- lifecycle ------------------------------------------------------------
 
     def start(self) -> "LocalHost":
+        """Load the app and start the host.
+
+        Raises:
+            HostError: If the app is not supported, or if the state folder or the port cannot be
+                used.
+        """
         try:
             self._build()
         except BaseException:
@@ -234,9 +252,15 @@ class LocalHost:
         return store
 
     def stop(self, *, drain: bool = True, timeout: float = DRAIN_TIMEOUT_SECONDS) -> bool:
-        """Ends the host. `drain` False is the in-process likeness of a kill: what runs is cut off, its result not written.
+        """Stop the host.
 
-        False: something did not end in time; it runs again at the next start.
+        Args:
+            drain: Whether to wait for running functions. False simulates a kill: running functions
+                are interrupted and their results are not written.
+            timeout: Maximum wait in real seconds.
+
+        Returns:
+            False if a function did not end in time. It runs again after the next start.
         """
         with self._stop_lock:
             if not self._started:
@@ -244,7 +268,8 @@ class LocalHost:
             self._started = False
         drained = drain
         self._request_router.stopping = True
-        if drain:  # the management API goes on answering: what still runs may need it
+        if drain:
+            # The management API continues to respond because running functions may call it.
             deadline = time.monotonic() + timeout
             drained = self._engine.stop(drain=True, timeout=timeout)
             drained = (
@@ -268,24 +293,32 @@ class LocalHost:
     ) -> None:
         self.stop(drain=error is None)
 
-    # -- looking --------------------------------------------------------------
+    # -- state ----------------------------------------------------------------
 
     @property
     def base_url(self) -> str:
-        """`http://127.0.0.1:41234`; an error if no port is open."""
+        """The base URL, for example `http://127.0.0.1:41234`.
+
+        Raises:
+            HostError: If no port is open.
+        """
         if self._server.port is None:
             raise HostError(
-                "This host has no port open: no function uses the durable client. Start it with listen=True."
+                "The host has no open port because no function uses the durable client. "
+                "Start it with listen=True."
             )
         return f"http://127.0.0.1:{self._server.port}"
 
     def status(self, instance_id: str) -> dict[str, Any] | None:
-        """The status body of the management API, or None."""
+        """Return the status body of the management API, or None if the instance does not exist."""
         instance = self._store.instance(instance_id)
         return status_body(instance) if instance else None
 
     def history(self, instance_id: str) -> list[Event]:
-        """The raw events of the present execution, as the orchestrator gets them; empty for an unknown instance."""
+        """Return the raw events of the current execution, as the orchestrator receives them.
+
+        The list is empty if the instance does not exist.
+        """
         instance = self._store.instance(instance_id)
         return (
             [json.loads(text) for text in self._store.history(instance_id, instance.execution_id)]
@@ -294,36 +327,50 @@ class LocalHost:
         )
 
     def instances(self) -> list[dict[str, Any]]:
-        """All instances, in the order of their ids."""
+        """Return the status bodies of all instances in the order of their IDs."""
         return [status_body(instance) for instance in self._store.instances(Filter())]
 
     def list_functions(self) -> list[str]:
-        """The list that the command line prints: a line for each HTTP and timer trigger, one for all of each other kind."""
+        """Return the lines that the command line prints at startup.
+
+        Each HTTP and timer trigger has a line. Each other function type has one line for all.
+        """
         return format_functions(self.functions, self.base_url if self._server.port else "")
 
-    # -- acting ---------------------------------------------------------------
+    # -- commands -------------------------------------------------------------
 
     def start_orchestration(
         self, name: str, input: Any = None, instance_id: str | None = None
     ) -> str:
-        """Starts an instance as `client.start_new` would; returns its id. `input` is any JSON value."""
-        body = (
-            None if input is None else json.dumps(json.dumps(input))
-        )  # the SDK sends JSON as a JSON string
+        """Start an instance as `client.start_new` does; return its ID.
+
+        `input` is any JSON value.
+        """
+        # The SDK sends the JSON text as a JSON string.
+        body = None if input is None else json.dumps(json.dumps(input))
         return self._commands.start(name, body, instance_id)
 
     def raise_event(self, instance_id: str, name: str, data: Any = None) -> None:
-        """As the webhook does: the orchestrator receives `data` itself, not its JSON text."""
+        """Raise an event as the webhook does: the orchestrator receives `data`, not its JSON text.
+
+        Raises:
+            LookupError: If there is no live instance with this ID.
+        """
         if self._commands.raise_event(instance_id, name, json.dumps(data)) not in (
             "Pending",
             "Running",
             "Suspended",
         ):
-            raise LookupError(f"no live instance {instance_id}")
+            raise LookupError(f"No live instance with the ID {instance_id}.")
 
     def terminate(self, instance_id: str, reason: str | None = None) -> None:
+        """Terminate an instance.
+
+        Raises:
+            LookupError: If the instance does not exist.
+        """
         if self._commands.terminate(instance_id, reason) is None:
-            raise LookupError(f"no instance {instance_id}")
+            raise LookupError(f"No instance with the ID {instance_id}.")
 
     def request(
         self,
@@ -334,7 +381,10 @@ class LocalHost:
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
     ) -> HostResponse:
-        """Sends a request without a port: to HTTP triggers, the management API or the admin routes."""
+        """Send a request to an HTTP trigger, the management API or an admin route.
+
+        No open port is necessary.
+        """
         all_headers = dict(headers or {})
         if json is not None:
             body = _json_bytes(json)
@@ -346,12 +396,19 @@ class LocalHost:
         )
 
     def fire_timer(self, name: str) -> None:
-        """Runs a timer function now and waits for its end; FunctionFailedError if it raised."""
+        """Run a timer function now and wait until it ends.
+
+        Raises:
+            FunctionFailedError: If the function raises an exception.
+            LookupError: If there is no timer trigger with this name.
+        """
         future = self._schedules.fire_now(name)
         if future is None:
-            raise LookupError(f"no timer trigger named {name}")
+            raise LookupError(f"No timer trigger named {name}.")
         if (error := future.exception(REQUEST_TIMEOUT_SECONDS)) is not None:
-            raise FunctionFailedError(f"timer {name}: {type(error).__name__}: {error}") from error
+            raise FunctionFailedError(
+                f"Timer {name} failed: {type(error).__name__}: {error}"
+            ) from error
 
     # -- waiting --------------------------------------------------------------
 
@@ -362,15 +419,19 @@ class LocalHost:
         *,
         within: timedelta | None = None,
     ) -> dict[str, Any]:
-        """Waits for the end of an instance and returns its status body. WaitTimeoutError if it does not come.
+        """Wait until an instance ends and return its status body.
 
-        On a virtual clock time passes as it is needed, at most `within`.
+        Virtual time advances as needed, at most by `within`.
+
+        Raises:
+            LookupError: If the instance does not exist.
+            WaitTimeoutError: If the instance does not end in time.
         """
 
         def ended() -> dict[str, Any] | None:
             instance = self._store.instance(instance_id)
             if instance is None:
-                raise LookupError(f"no instance {instance_id}")
+                raise LookupError(f"No instance with the ID {instance_id}.")
             return None if instance.is_live else status_body(instance)
 
         return self._waiting.until(
@@ -379,25 +440,33 @@ class LocalHost:
 
     def run_until(
         self,
-        predicate: Callable[[], Found | None],
+        predicate: Callable[[], Result | None],
         timeout_real_seconds: float = 30,
         *,
         within: timedelta | None = None,
-    ) -> Found:
-        """Waits until the predicate is true and returns its value. It is asked after every change inside the host."""
+    ) -> Result:
+        """Wait until the predicate returns a true value and return that value.
+
+        The predicate is evaluated after every change inside the host. Virtual time advances as
+        needed, at most by `within`.
+
+        Raises:
+            WaitTimeoutError: If the predicate does not become true in time.
+        """
         return self._waiting.until(
             predicate, timeout_real_seconds, "the predicate to be true", within
         )
 
     def advance_to(self, moment: datetime, timeout_real_seconds: float = 60) -> None:
-        """Lets virtual time pass up to `moment`: all that is due by then has happened on return."""
+        """Advance virtual time to `moment` and process everything that is due by then."""
         self._waiting.advance_to(moment, timeout_real_seconds)
 
     def advance(self, span: timedelta, timeout_real_seconds: float = 60) -> None:
+        """Advance virtual time by `span` and process everything that is due by then."""
         self.advance_to(self.clock.now() + span, timeout_real_seconds)
 
     def settle(self, timeout_real_seconds: float = 30) -> None:
-        """Waits until nothing runs and nothing is due; no virtual time passes."""
+        """Wait until nothing is running or due, without advancing virtual time."""
         self._waiting.settle(timeout_real_seconds)
 
 

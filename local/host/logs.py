@@ -1,15 +1,15 @@
-"""Log output of the command line: one readable line per step on standard error, or JSON lines."""
+"""Log output of the command line on standard error: readable lines or JSON lines."""
 
 import json
 import logging
 import sys
 from datetime import UTC, datetime
 
-HOST = __name__.rpartition(".")[0]
-QUIET = ("azure", "aiohttp", "asyncio", "httpx", "httpcore", "msal", "urllib3")
+HOST_PACKAGE = __name__.rpartition(".")[0]
+WARNING_ONLY_LOGGERS = ("azure", "aiohttp", "asyncio", "httpx", "httpcore", "msal", "urllib3")
 
 
-_GREY, _RED, _YELLOW, _GREEN, _OFF = "\033[2m", "\033[31m", "\033[33m", "\033[32m", "\033[0m"
+_GREY, _RED, _YELLOW, _GREEN, _RESET = "\033[2m", "\033[31m", "\033[33m", "\033[32m", "\033[0m"
 _STATUS_COLOURS = {"Completed": _GREEN, "Failed": _RED, "Terminated": _YELLOW, "Suspended": _YELLOW}
 
 
@@ -20,7 +20,7 @@ class _ReadableLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         moment = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S.%f")[:-3]
-        name = "" if record.name.startswith(HOST) else f"{record.name}: "
+        name = "" if record.name.startswith(HOST_PACKAGE) else f"{record.name}: "
         level = "" if record.levelno <= logging.INFO else f"{record.levelname} "
         text = f"{level}{name}{record.getMessage()}"
         if record.exc_info:
@@ -30,7 +30,7 @@ class _ReadableLines(logging.Formatter):
         colour = _STATUS_COLOURS.get(getattr(record, "fields", {}).get("status", ""), "")
         if record.levelno >= logging.WARNING:
             colour = _RED if record.levelno >= logging.ERROR else _YELLOW
-        return f"{_GREY}{moment}{_OFF} {colour}{text}{_OFF}"
+        return f"{_GREY}{moment}{_RESET} {colour}{text}{_RESET}"
 
 
 class _JsonLines(logging.Formatter):
@@ -48,9 +48,12 @@ class _JsonLines(logging.Formatter):
 
 
 def configure(*, json_lines: bool, colour: bool = False) -> None:
-    """To standard error. What belongs to a step or an activity stands in JSON lines as fields, too."""
+    """Configure logging to standard error.
+
+    JSON lines also contain the fields of a step or an activity, such as the instance ID.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if json_lines else _ReadableLines(colour=colour))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for name in QUIET:
+    for name in WARNING_ONLY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)

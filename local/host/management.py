@@ -1,4 +1,8 @@
-"""The management API of Durable Functions (durable-protocol, section 6, as the golden README corrects it)."""
+"""The HTTP management API of Durable Functions.
+
+The behaviour follows the protocol description (durable-protocol, section 6) and, where they differ,
+the recordings of the original engine (golden README).
+"""
 
 import base64
 import binascii
@@ -17,22 +21,33 @@ from .records import STATUSES, Filter, Instance
 from .store import Store
 from .timestamps import parse_utc, to_micros
 
-PAGE = 100
-BAD_ARGUMENT = "One or more of the arguments submitted is incorrect"
-WENT_WRONG = "Something went wrong while processing your request"
+DEFAULT_PAGE_SIZE = 100
+INVALID_ARGUMENT_MESSAGE = "One or more of the arguments submitted is incorrect"
+INTERNAL_ERROR_MESSAGE = "Something went wrong while processing your request"
 WaitForEnd = Callable[[str, float], Awaitable[None]]
 
 
 class Management:
+    """Handler of the management API."""
+
     def __init__(
         self, commands: Commands, store: Store, hub: str, connection: str, wait_for_end: WaitForEnd
     ) -> None:
-        """`wait_for_end(instance_id, seconds)` returns when the instance has ended or the time is over."""
+        """Create the handler.
+
+        Args:
+            commands: Executes client commands.
+            store: State database.
+            hub: Name of the task hub.
+            connection: Name of the storage connection, used in links.
+            wait_for_end: Called with an instance ID and a number of seconds. Returns when the
+                instance has ended or the time has elapsed.
+        """
         self._commands, self._store, self._hub, self._connection = commands, store, hub, connection
         self._wait_for_end = wait_for_end
 
     async def handle(self, request: HostRequest, path: str) -> HostResponse:
-        """`path`: what follows the base, still escaped."""
+        """Handle a request. `path` is the percent-encoded path below the base URL of the API."""
         parts = [unquote(part) for part in path.strip("/").split("/")]
         try:
             match request.method, parts:
@@ -51,9 +66,9 @@ class Management:
                 case "POST", ["instances", instance_id, operation]:
                     return self._operate(request, instance_id, operation)
         except InstanceExistsError as error:
-            return _error(409, WENT_WRONG, error)
+            return _error(409, INTERNAL_ERROR_MESSAGE, error)
         except InvalidCommandError as error:
-            return _error(400, BAD_ARGUMENT, error)
+            return _error(400, INVALID_ARGUMENT_MESSAGE, error)
         return HostResponse(404)
 
     # -- one instance ---------------------------------------------------------
@@ -73,7 +88,7 @@ class Management:
         instance_id = self._commands.start(
             name, input_json, instance_id, request.query.get("version")
         )
-        if (timeout := _number(request.query.get("timeout"))) is not None:
+        if (timeout := _parse_float(request.query.get("timeout"))) is not None:
             await self._wait_for_end(instance_id, timeout)
             instance = self._store.instance(instance_id)
             if instance is not None and not instance.is_live:
@@ -93,17 +108,17 @@ class Management:
         instance, query = self._store.instance(instance_id), request.query
         if instance is None:
             return HostResponse(404)
-        body = status_body(instance, show_input=not _false(query.get("showInput")))
-        if _true(query.get("showHistory")):
+        body = status_body(instance, show_input=not _is_false(query.get("showInput")))
+        if _is_true(query.get("showHistory")):
             events = [
                 json.loads(text) for text in self._store.history(instance_id, instance.execution_id)
             ]
             body["historyEvents"] = history_events(
-                events, show_output=_true(query.get("showHistoryOutput"))
+                events, show_output=_is_true(query.get("showHistoryOutput"))
             )
         if instance.is_live:
             return json_response(202, body, ("Location", request.url), ("Retry-After", "5"))
-        failed = instance.status == "Failed" and _true(
+        failed = instance.status == "Failed" and _is_true(
             query.get("returnInternalServerErrorOnFailure")
         )
         return json_response(500 if failed else 200, body)
@@ -118,25 +133,25 @@ class Management:
             event = compact_json(json.loads(request.body))
         except (ValueError, RecursionError) as error:
             return _error(400, "Invalid JSON content", error, "Newtonsoft.Json.JsonReaderException")
-        return _command_answer(self._commands.raise_event(instance_id, name, event))
+        return _command_response(self._commands.raise_event(instance_id, name, event))
 
     def _operate(self, request: HostRequest, instance_id: str, operation: str) -> HostResponse:
         reason = request.query.get("reason")
         match operation:
             case "terminate":
-                return _command_answer(self._commands.terminate(instance_id, reason))
+                return _command_response(self._commands.terminate(instance_id, reason))
             case "suspend":
                 status = self._commands.suspend(instance_id, reason)
                 return (
                     self._refused(instance_id, "suspend", status)
                     if status == "Suspended"
-                    else _command_answer(status)
+                    else _command_response(status)
                 )
             case "resume":
                 status = self._commands.resume(instance_id, reason)
                 if status in ("Pending", "Running"):
                     return self._refused(instance_id, "resume", status)
-                return _command_answer(status)
+                return _command_response(status)
             case "rewind":
                 instance = self._store.instance(instance_id)
                 if instance is not None and instance.status == "Failed":
@@ -148,19 +163,25 @@ class Management:
         return HostResponse(404)
 
     def _refused(self, instance_id: str, operation: str, status: str) -> HostResponse:
-        text = f"Cannot {operation} the orchestration instance {instance_id} because instance is in the {status} state."
-        return _error(500, WENT_WRONG, ValueError(text), "System.InvalidOperationException")
+        text = (
+            f"Cannot {operation} the orchestration instance {instance_id} "
+            f"because instance is in the {status} state."
+        )
+        return _error(
+            500, INTERNAL_ERROR_MESSAGE, ValueError(text), "System.InvalidOperationException"
+        )
 
     def _restart(self, request: HostRequest, instance_id: str) -> HostResponse:
         instance = self._store.instance(instance_id)
         if instance is None:
-            text = f"An orchestrastion with the instanceId {instance_id} was not found."  # spelt as the extension does
+            # The extension has the same spelling mistake.
+            text = f"An orchestrastion with the instanceId {instance_id} was not found."
             return _error(
                 400,
                 "InstanceId does not match a valid orchestration instance.",
                 InvalidCommandError(text),
             )
-        in_place = _false(request.query.get("restartWithNewInstanceId"))
+        in_place = _is_false(request.query.get("restartWithNewInstanceId"))
         return self._accepted(
             request, self._commands.restart(instance, new_instance_id=not in_place)
         )
@@ -170,8 +191,13 @@ class Management:
         if instance is None:
             return HostResponse(404)
         if instance.is_live:
-            text = f"Cannot purge the orchestration instance {instance_id} because it is in the {instance.status} state."
-            return _error(412, WENT_WRONG, ValueError(text), "System.InvalidOperationException")
+            text = (
+                f"Cannot purge the orchestration instance {instance_id} "
+                f"because it is in the {instance.status} state."
+            )
+            return _error(
+                412, INTERNAL_ERROR_MESSAGE, ValueError(text), "System.InvalidOperationException"
+            )
         self._commands.purge_one(instance_id)
         return json_response(200, {"instancesDeleted": 1})
 
@@ -179,19 +205,19 @@ class Management:
 
     def _list(self, request: HostRequest) -> HostResponse:
         query = request.query
-        top = _whole_number(query.get("top"))
+        top = _parse_int32(query.get("top"))
         if top is not None and top < 1:
             return _error(
                 400,
-                BAD_ARGUMENT,
+                INVALID_ARGUMENT_MESSAGE,
                 InvalidCommandError("Take count must be positive and greater than 0."),
             )
-        size = top or PAGE
+        size = top or DEFAULT_PAGE_SIZE
         after = _read_token(request.header("x-ms-continuation-token"))
-        found = self._store.instances(_filter(query), after=after, limit=size + 1)
-        page = found[:size]
-        token = _token(page[-1]) if len(found) > size else ""
-        show_input = not _false(query.get("showInput"))
+        instances = self._store.instances(_filter(query), after=after, limit=size + 1)
+        page = instances[:size]
+        token = _token(page[-1]) if len(instances) > size else ""
+        show_input = not _is_false(query.get("showInput"))
         return json_response(
             200,
             [status_body(instance, show_input=show_input) for instance in page],
@@ -199,14 +225,14 @@ class Management:
         )
 
     def _purge_many(self, request: HostRequest) -> HostResponse:
-        chosen = _filter(request.query)
-        if chosen.created_from is None:
+        criteria = _filter(request.query)
+        if criteria.created_from is None:
             return json_response(400, "Please provide value for 'createdTimeFrom' parameter.")
-        deleted = self._commands.purge(chosen)
+        deleted = self._commands.purge(criteria)
         return json_response(200, {"instancesDeleted": deleted}) if deleted else HostResponse(404)
 
 
-def _command_answer(status: str | None) -> HostResponse:
+def _command_response(status: str | None) -> HostResponse:
     if status is None:
         return HostResponse(404)
     return HostResponse(202 if status in ("Pending", "Running", "Suspended") else 410)
@@ -225,22 +251,21 @@ def _error(status: int, message: str, error: Exception, kind: str | None = None)
 
 
 def _filter(query: dict[str, str]) -> Filter:
-    """What cannot be read is ignored, as in the extension."""
+    """Return the filter of a query. Invalid values are ignored, as in the extension."""
     statuses = (
         frozenset(name.strip() for name in query.get("runtimeStatus", "").split(",")) & STATUSES
     )
     return Filter(
-        _moment(query.get("createdTimeFrom")),
-        _moment(query.get("createdTimeTo")),
+        _parse_time(query.get("createdTimeFrom")),
+        _parse_time(query.get("createdTimeTo")),
         statuses,
         query.get("instanceIdPrefix", ""),
     )
 
 
-def _moment(text: str | None) -> int | None:
-    for candidate in (
-        (text, text.replace(" ", "+")) if text else ()
-    ):  # the plus of an offset arrives as a blank
+def _parse_time(text: str | None) -> int | None:
+    # An unescaped plus sign of a UTC offset arrives as a space.
+    for candidate in (text, text.replace(" ", "+")) if text else ():
         with suppress(ValueError, OverflowError):
             return to_micros(parse_utc(candidate))
     return None
@@ -257,23 +282,23 @@ def _read_token(token: str | None) -> str:
         return ""
 
 
-def _true(text: str | None) -> bool:
+def _is_true(text: str | None) -> bool:
     return (text or "").lower() == "true"
 
 
-def _false(text: str | None) -> bool:
+def _is_false(text: str | None) -> bool:
     return (text or "").lower() == "false"
 
 
-def _number(text: str | None) -> float | None:
+def _parse_float(text: str | None) -> float | None:
     try:
         return float(text) if text else None
     except ValueError:
         return None
 
 
-def _whole_number(text: str | None) -> int | None:
-    """None for what is no number of 32 bits, either."""
+def _parse_int32(text: str | None) -> int | None:
+    """Return the 32-bit integer that the text contains, or None."""
     try:
         number = int(text) if text else None
     except ValueError:

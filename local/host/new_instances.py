@@ -1,4 +1,4 @@
-"""Makes instances: by a client, by a parent, by continue_as_new. Ids and the ExecutionStarted event come from here."""
+"""Creation of instances: by a client, by a parent orchestration and by `continue_as_new`."""
 
 import uuid
 from datetime import datetime
@@ -10,6 +10,7 @@ from .records import Instance, NewInstance, Parent
 
 
 def new_id() -> str:
+    """Return an instance ID or execution ID in the format of the .NET engine."""
     return uuid.uuid4().hex
 
 
@@ -21,6 +22,7 @@ def client_instance(
     now: datetime,
     generation: int = 0,
 ) -> NewInstance:
+    """Build an instance that a client starts."""
     execution_id = new_id()
     started = history.execution_started(
         now,
@@ -37,6 +39,7 @@ def client_instance(
 def child_instance(
     parent: Instance, call: StartChild, default_version: str, now: datetime
 ) -> NewInstance:
+    """Build the instance of a sub-orchestration."""
     execution_id, version = new_id(), call.version if call.version is not None else default_version
     started = history.execution_started(
         now,
@@ -53,7 +56,7 @@ def child_instance(
             task_id=call.id,
         ),
     )
-    taken = f"An Orchestration instance with the id {call.instance_id} is live already."
+    conflict = f"An Orchestration instance with the id {call.instance_id} is live already."
     return NewInstance(
         call.instance_id,
         execution_id,
@@ -62,14 +65,17 @@ def child_instance(
         call.input,
         started,
         parent=Parent(parent.instance_id, parent.execution_id, call.id),
-        task_failure=history.sub_orchestration_failed(now, call.id, taken, None),
+        task_failure=history.sub_orchestration_failed(now, call.id, conflict, None),
     )
 
 
 def next_generation(
     instance: Instance, parent: Event | None, input_json: str | None, now: datetime
 ) -> NewInstance:
-    """`parent`: ParentInstance of the generation that ends."""
+    """Build the instance that replaces `instance` after `continue_as_new`.
+
+    `parent` is the value of ParentInstance in the previous generation.
+    """
     execution_id = new_id()
     started = history.execution_started(
         now,

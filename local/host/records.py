@@ -1,4 +1,4 @@
-"""Rows of the database as values, and the parcels that travel between engine and store."""
+"""Database rows as values, and the values that the engine and the store exchange."""
 
 import json
 from dataclasses import dataclass, field
@@ -20,6 +20,8 @@ STATUSES: frozenset[str] = LIVE | {
 
 @dataclass(frozen=True)
 class Parent:
+    """The task of a parent orchestration that waits for an instance."""
+
     instance_id: str
     execution_id: str
     task_id: int
@@ -27,7 +29,10 @@ class Parent:
 
 @dataclass(frozen=True)
 class Instance:
-    """One orchestration instance. Times are microseconds since 1970; `output` is plain text where it is no JSON."""
+    """An orchestration instance.
+
+    Times are microseconds since 1970. `output` is plain text if it is not valid JSON.
+    """
 
     instance_id: str
     execution_id: str
@@ -57,14 +62,17 @@ class NewInstance:
     input: str | None
     started: Event
     parent: Parent | None = None
-    task_failure: Event | None = (
-        None  # what the parent receives if the id belongs to a live instance
-    )
+    task_failure: Event | None = None
+    """The event that the parent receives if a live instance has the same ID."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """A row of the inbox. `execution_id` None: a client command, valid for any execution. `due` 0: at once."""
+    """A row of the inbox.
+
+    `execution_id` is None for a client command, which is valid for any execution. `due` is 0 for a
+    message without delay.
+    """
 
     instance_id: str
     execution_id: str | None
@@ -75,7 +83,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Work:
-    """An activity that is to run."""
+    """A scheduled activity."""
 
     instance_id: str
     execution_id: str
@@ -87,7 +95,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Step:
-    """Everything one episode writes, in one transaction."""
+    """Everything that an episode writes in one transaction."""
 
     instance: Instance
     consumed: list[int]
@@ -98,17 +106,21 @@ class Step:
     messages: list[Message] = field(default_factory=list)
     work: list[Work] = field(default_factory=list)
     children: list[NewInstance] = field(default_factory=list)
-    continued: NewInstance | None = None  # the next generation, under the same instance id
+    continued: NewInstance | None = None  # the next generation, with the same instance ID
 
     @cached_property
     def texts(self) -> list[str]:
-        """The appended events as JSON, as the database and the next episode want them."""
+        """The appended events as JSON, for the database and for the next episode."""
         return [json.dumps(event) for event in self.appended]
 
 
 @dataclass(frozen=True)
 class CommitResult:
-    """What the engine has to do after a transaction: activities to run, instances that have mail, the next timer to mind."""
+    """What the engine must do after a transaction.
+
+    `work` are the activities to run, `ready` the instances that have messages, and `next_timer` is
+    the time of the earliest new timer.
+    """
 
     work: list[Work] = field(default_factory=list)
     ready: list[str] = field(default_factory=list)
@@ -117,7 +129,7 @@ class CommitResult:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which instances a list or a purge means. Times are inclusive microseconds."""
+    """Criteria of a list or purge request. Times are in microseconds and inclusive."""
 
     created_from: int | None = None
     created_to: int | None = None

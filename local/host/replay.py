@@ -1,4 +1,7 @@
-"""Replays a recorded history against the orchestrator's present code, to learn whether running instances would survive it."""
+"""Replay of a recorded history with the current code of its orchestrator.
+
+It verifies that running instances can continue after a change of the code.
+"""
 
 import json
 import os
@@ -25,12 +28,21 @@ def replay_history(
     *,
     parent_id: str | None = None,
 ) -> tuple[list[Decision], Outcome]:
-    """Runs the orchestrator over a history, episode by episode, as the engine would have.
+    """Run the orchestrator on a history, episode by episode, as the engine does.
 
-    `history_events`: raw events, as `LocalHost.history` returns them. `input` None: the input that the history holds, else
-    the value to start with instead. Returns the decisions that follow the history (new work that it does not hold yet) and
-    the outcome of its last episode. Raises NonDeterminismError if the code no longer makes the decisions of the history, or no
-    longer ends as it did.
+    Args:
+        app: The app, or the callable of the orchestrator.
+        orchestrator_name: Name of the orchestrator function.
+        history_events: Raw events, as `LocalHost.history` returns them.
+        input: Input that replaces the recorded one. None keeps the recorded input.
+        parent_id: Instance ID of the parent if the history does not contain it.
+
+    Returns:
+        The decisions that the history does not contain yet, and the outcome of the last episode.
+
+    Raises:
+        NonDeterminismError: If the code makes other decisions than the history contains, or ends
+            with another status.
     """
     sdk_patches.install()
     handle, exists = _orchestrator(app, orchestrator_name)
@@ -40,7 +52,7 @@ def replay_history(
         started["Input"] = json.dumps(json.dumps(input))
     instance = started["OrchestrationInstance"]
     parent = started.get("ParentInstance")
-    who = Identity(
+    identity = Identity(
         instance["InstanceId"],
         instance["ExecutionId"],
         orchestrator_name,
@@ -48,13 +60,17 @@ def replay_history(
     )
     outcome, end = Outcome(), 0
     for start, end in _episodes(events):
-        past = [
+        past_events = [
             {**event, "IsPlayed": event["EventType"] not in NEVER_PLAYED}
             for event in events[:start]
         ]
-        fresh = [{**event, "IsPlayed": False} for event in events[start:end]]
+        new_events = [{**event, "IsPlayed": False} for event in events[start:end]]
         outcome = run_episode(
-            who, [*past, *fresh], [json.dumps(event) for event in past], handle, exists
+            identity,
+            [*past_events, *new_events],
+            [json.dumps(event) for event in past_events],
+            handle,
+            exists,
         )
         if outcome.status == "Failed" and str(outcome.output).startswith(
             failure_texts.non_deterministic("")
@@ -74,14 +90,17 @@ def _orchestrator(
         return app, lambda kind, name: True
     index: FunctionIndex = index_app(app, os.environ, "api")
     if not index.exists("orchestrator", name):
-        raise NonDeterminismError(f"the app has no orchestrator named {name}")
+        raise NonDeterminismError(f"The app has no orchestrator named {name}.")
     function = index.find(name)
     assert function is not None
     return function.call, index.exists
 
 
 def _episodes(events: Sequence[Event]) -> list[tuple[int, int]]:
-    """(start, end) of what each episode was given: from its OrchestratorStarted to the first event it produced itself."""
+    """Return the range (start, end) of the events that each episode received.
+
+    A range starts at OrchestratorStarted and ends before the first event that the episode produced.
+    """
     starts = [
         position
         for position, event in enumerate(events)
@@ -97,7 +116,10 @@ def _episodes(events: Sequence[Event]) -> list[tuple[int, int]]:
 
 
 def _compare_decisions(name: str, outcome: Outcome, following: Sequence[Event]) -> None:
-    """New work must be just what the history holds next; at the end of an unfinished history it holds none."""
+    """Verify that the new decisions are the next ones in the history.
+
+    At the end of an unfinished history there is nothing to compare.
+    """
     recorded: list[tuple[int, int, str]] = []
     for event in following:
         if event["EventType"] in (EventType.ORCHESTRATOR_COMPLETED, EventType.ORCHESTRATOR_STARTED):
@@ -108,7 +130,7 @@ def _compare_decisions(name: str, outcome: Outcome, following: Sequence[Event]) 
             )
     if not following:
         return
-    made = [
+    current = [
         (
             int(_TYPE_OF[decision.dotnet_type]),
             decision.id,
@@ -116,9 +138,10 @@ def _compare_decisions(name: str, outcome: Outcome, following: Sequence[Event]) 
         )
         for decision in outcome.decisions
     ]
-    if outcome.status in (None, "Completed", "ContinuedAsNew") and made != recorded:
+    if outcome.status in (None, "Completed", "ContinuedAsNew") and current != recorded:
         raise NonDeterminismError(
-            f"{name}: the history goes on with {_shown(recorded)}, the code now with {_shown(made)}"
+            f"{name}: The next decisions in the history are {_format_decisions(recorded)}, "
+            f"but the code decides {_format_decisions(current)}."
         )
 
 
@@ -129,16 +152,17 @@ def _compare_ending(name: str, outcome: Outcome, events: Sequence[Event]) -> Non
     now = outcome.status or "unfinished"
     if ended is not None and now != ended["OrchestrationStatus"]:
         raise NonDeterminismError(
-            f"{name}: the recorded run ended {ended['OrchestrationStatus']}, the code now leaves it {now}"
+            f"{name}: The recorded status is {ended['OrchestrationStatus']}, "
+            f"but the status with the current code is {now}."
         )
 
 
-def _shown(decisions: Sequence[tuple[int, int, str]]) -> str:
+def _format_decisions(decisions: Sequence[tuple[int, int, str]]) -> str:
     texts = [
         f"{EventType(kind).name.lower()} {event_id} {name}".strip()
         for kind, event_id, name in decisions
     ]
-    return ", ".join(texts) or "nothing"
+    return ", ".join(texts) or "none"
 
 
 _DECISION_TYPES = (

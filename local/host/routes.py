@@ -1,4 +1,4 @@
-"""Route templates of HTTP triggers: `runs/{run_id}/blobs`, `{x?}`, `{x:int}`, `{*rest}`. No HTTP here."""
+"""Route templates of HTTP triggers: `runs/{run_id}/blobs`, `{x?}`, `{x:int}`, `{*rest}`."""
 
 import re
 from collections.abc import Sequence
@@ -24,31 +24,38 @@ Target = TypeVar("Target")
 
 @dataclass(frozen=True)
 class Segment:
+    """A segment of a route template."""
+
     kind: int
-    text: str  # the fixed text in lower case, or the parameter's name
+    text: str  # the fixed text in lower case, or the name of the parameter
     pattern: str = ""
     optional: bool = False
 
 
 @dataclass(frozen=True)
 class Route:
-    """One template, prefix included."""
+    """A route template, including the prefix."""
 
     template: str
     segments: tuple[Segment, ...]
 
     @classmethod
     def parse(cls, template: str, prefix: str, function: str) -> "Route":
+        """Parse the template of a function.
+
+        Raises:
+            UnsupportedAppError: If the template is reserved or uses an unsupported feature.
+        """
         whole = "/".join(part for part in (prefix, template.strip("/")) if part)
         if not prefix and template.strip("/").split("/")[0].lower() in ("admin", "runtime"):
             raise UnsupportedAppError(
-                f"Function '{function}': routes may not begin with 'admin' or 'runtime'."
+                f"Function '{function}': routes must not start with 'admin' or 'runtime'."
             )
         return cls(whole, tuple(_segment(part, function) for part in whole.split("/") if part))
 
     @property
     def shape(self) -> str:
-        """Equal for routes that match the same paths."""
+        """A key that is equal for routes that match the same paths."""
         return "/".join(
             segment.text if segment.kind == _FIXED else f"{{{segment.kind}{segment.pattern}}}"
             for segment in self.segments
@@ -56,17 +63,17 @@ class Route:
 
     @property
     def precedence(self) -> tuple[int, ...]:
-        """Fixed segments win over constrained parameters, those over free ones."""
+        """The sort key: fixed segments, then constrained parameters, then other parameters."""
         return tuple(segment.kind for segment in self.segments)
 
     def match(self, path: str) -> dict[str, str] | None:
-        """The route parameters if the (still escaped) path matches."""
+        """Return the route parameters if the percent-encoded path matches, otherwise None."""
         parts = [part for part in path.split("/") if part]
-        found: dict[str, str] = {}
+        parameters: dict[str, str] = {}
         for position, segment in enumerate(self.segments):
             if segment.kind == _REST:
-                found[segment.text] = unquote("/".join(parts[position:]))
-                return found
+                parameters[segment.text] = unquote("/".join(parts[position:]))
+                return parameters
             if position >= len(parts):
                 if segment.optional:
                     continue
@@ -78,42 +85,45 @@ class Route:
             elif segment.pattern and not re.fullmatch(segment.pattern, part):
                 return None
             else:
-                found[segment.text] = part
-        return found if len(parts) <= len(self.segments) else None
+                parameters[segment.text] = part
+        return parameters if len(parts) <= len(self.segments) else None
 
 
 def _segment(part: str, function: str) -> Segment:
     if "{" not in part and "}" not in part:
         return Segment(_FIXED, unquote(part).lower())
-    found = _PARAMETER.fullmatch(part)
-    if found is None:
+    match = _PARAMETER.fullmatch(part)
+    if match is None:
         raise UnsupportedAppError(
             f"Function '{function}': the local host does not support the route segment '{part}'."
         )
-    if found["rest"]:
-        return Segment(_REST, found["name"], optional=True)
-    constraint = found["constraint"]
+    if match["rest"]:
+        return Segment(_REST, match["name"], optional=True)
+    constraint = match["constraint"]
     if constraint is not None and constraint not in _CONSTRAINTS:
         raise UnsupportedAppError(
-            f"Function '{function}': the local host does not support the route constraint '{constraint}' "
-            f"(it knows {', '.join(_CONSTRAINTS)})."
+            f"Function '{function}': the local host does not support the route constraint "
+            f"'{constraint}'. Supported: {', '.join(_CONSTRAINTS)}."
         )
     kind = _FREE if constraint is None else _CONSTRAINED
     return Segment(
-        kind, found["name"], _CONSTRAINTS.get(constraint or "", ""), bool(found["optional"])
+        kind,
+        match["name"],
+        _CONSTRAINTS.get(constraint or "", ""),
+        bool(match["optional"]),
     )
 
 
 def best_match(
     routes: Sequence[tuple[Route, Target]], path: str
 ) -> list[tuple[Target, dict[str, str]]]:
-    """All targets whose route matches, the most specific first."""
+    """Return the targets of all matching routes and their parameters, the most specific first."""
     matches = [
-        (route, target, found)
+        (route, target, parameters)
         for route, target in routes
-        if (found := route.match(path)) is not None
+        if (parameters := route.match(path)) is not None
     ]
     return [
-        (target, found)
-        for _, target, found in sorted(matches, key=lambda match: match[0].precedence)
+        (target, parameters)
+        for _, target, parameters in sorted(matches, key=lambda match: match[0].precedence)
     ]

@@ -1,4 +1,4 @@
-"""Timer triggers: when each is due next, firing it, remembering the last run."""
+"""Timer triggers: calculates when they are due, runs their functions and stores their last run."""
 
 import json
 import logging
@@ -24,13 +24,15 @@ MAX_EARLY_FIRING = timedelta(milliseconds=500)
 
 @dataclass
 class TimerTrigger:
+    """State of a timer trigger. Times are microseconds since 1970."""
+
     function: AppFunction
-    monitored: bool  # the last run is remembered across restarts
+    monitored: bool  # the last run is stored and survives restarts
     last: int | None = None
     next: int | None = None
     past_due: bool = False
     running: bool = False
-    early: int = 0  # microseconds before its tick at which it fires
+    early: int = 0  # microseconds between firing and the scheduled time
 
     @property
     def due(self) -> int | None:
@@ -38,7 +40,10 @@ class TimerTrigger:
 
 
 class Schedules:
-    """All timer triggers of the app. One never overlaps itself; ticks missed meanwhile are not made up for."""
+    """All timer triggers of the app.
+
+    A function does not run twice at the same time. Occurrences missed while it runs are skipped.
+    """
 
     def __init__(
         self,
@@ -51,7 +56,11 @@ class Schedules:
         active: bool,
         early: bool = False,
     ) -> None:
-        """`active` False: nothing fires by itself. `early`: ticks come a little before their time, as in Azure they may."""
+        """Calculate the next occurrence of each timer.
+
+        If `active` is False, timers run only through `fire_now`. With `early`, they fire up to
+        `MAX_EARLY_FIRING` before the scheduled time, as can happen in Azure.
+        """
         self._store, self._invoker, self._clock, self._traffic = store, invoker, clock, traffic
         self._lock = threading.Lock()
         now, lead = clock.now(), to_micros(EPOCH + MAX_EARLY_FIRING) if early else 0
@@ -73,16 +82,14 @@ class Schedules:
         if monitored:
             timer.last, following = self._store.schedule(function.name)
             if following is not None and following < to_micros(now):
-                timer.next, timer.past_due = (
-                    following,
-                    True,
-                )  # one tick was missed while no host ran: it fires now, once
+                # Occurrences were missed while no host was running. The timer fires once for all.
+                timer.next, timer.past_due = following, True
         if function.timer.run_on_startup:
             timer.next = to_micros(now)
         return timer
 
     def busy(self, now: int) -> bool:
-        """A function runs, or is due to."""
+        """Return whether a function is running or due."""
         with self._lock:
             return any(
                 timer.running or (timer.due is not None and timer.due <= now)
@@ -97,7 +104,7 @@ class Schedules:
         return min(moments, default=None)
 
     def fire_due(self, now: int, done: Callable[[], None]) -> None:
-        """Starts every function that is due; `done` is called as each ends."""
+        """Start every function that is due and call `done` when each one ends."""
         with self._lock:
             due = [
                 timer
@@ -118,9 +125,8 @@ class Schedules:
             with self._lock:
                 timer.last, timer.running, timer.past_due = to_micros(started), False, False
                 now = self._clock.now()
-                later = max(
-                    now, from_micros(timer.next or 0)
-                )  # one that came early is not due again at its time
+                # A timer that fired early must not fire again at its scheduled time.
+                later = max(now, from_micros(timer.next or 0))
                 timer.next = to_micros(
                     following if following > later else schedule.next_after(later)
                 )
@@ -134,9 +140,12 @@ class Schedules:
         self.call(timer, from_micros(timer.next)).add_done_callback(ended)
 
     def call(self, timer: TimerTrigger, tick: datetime) -> "Future[None]":
-        """`tick`: the one being served; that is what ScheduleStatus.Next says during the call."""
+        """Run the function of a timer for the occurrence `tick`.
+
+        During the call, ScheduleStatus.Next is the time of this occurrence.
+        """
         assert timer.function.timer is not None
-        log.info("timer %s fires%s", timer.function.name, " (past due)" if timer.past_due else "")
+        log.info("timer %s fired%s", timer.function.name, " (past due)" if timer.past_due else "")
         last = from_micros(timer.last) if timer.last is not None else EPOCH.replace(year=1)
         datum = json.dumps(
             {
@@ -166,7 +175,7 @@ class Schedules:
             )
 
     def fire_now(self, name: str) -> "Future[None] | None":
-        """Runs a timer function now, beside its schedule; None if there is no such function."""
+        """Run a timer function now, regardless of its schedule; return None if it is unknown."""
         for timer in self._timers:
             if timer.function.name.lower() == name.lower():
                 assert timer.function.timer is not None

@@ -1,6 +1,6 @@
-"""The server loop: a thread with an event loop of its own, and aiohttp in front of `RequestRouter` when a port is wanted.
+"""The server loop: an event loop in its own thread, and the aiohttp server if a port is open.
 
-User code never runs here, so that a blocking function cannot stop the management API.
+User code does not run on this loop, so a blocking function cannot block the management API.
 """
 
 import asyncio
@@ -20,11 +20,13 @@ from .http_messages import HostRequest, HostResponse
 from .request_router import RequestRouter, host_allowed
 
 log = logging.getLogger(__name__)
-LONGEST_REASON = 200
+MAX_REASON_LENGTH = 200
 Result = TypeVar("Result")
 
 
 class Server:
+    """The server loop and the optional HTTP port."""
+
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop
         self._thread = threading.Thread(target=self._run, name="server-loop", daemon=True)
@@ -47,7 +49,11 @@ class Server:
         return self._loop
 
     def listen(self, request_router: RequestRouter, port: int) -> None:
-        """Opens the port on 127.0.0.1; 0 takes a free one."""
+        """Open the port on 127.0.0.1. Port 0 selects a free one.
+
+        Raises:
+            PortInUseError: If the port cannot be opened.
+        """
         self.port = self.submit(self._listen(request_router, port)).result(30)
 
     async def _listen(self, request_router: RequestRouter, port: int) -> int:
@@ -87,25 +93,26 @@ def _handler(request_router: RequestRouter) -> Any:
         host = request.headers.get("Host")
         if not host_allowed(host):
             return web.Response(
-                status=421, text="This host answers requests to 127.0.0.1 and localhost only.\n"
+                status=421,
+                text="The local host accepts only requests to 127.0.0.1 and localhost.\n",
             )
         headers = [(name, value) for name, value in request.headers.items()]
         try:
-            asked = HostRequest.from_target(
+            host_request = HostRequest.from_target(
                 request.method, request.raw_path, headers, b"", f"http://{host}"
             )
-        except ValueError:  # a target that is no URL
+        except ValueError:  # the target is not a valid URL
             return web.Response(status=400)
-        body = await _body(request, request_router.max_body_bytes(asked.path))
+        body = await _body(request, request_router.max_body_bytes(host_request.path))
         if body is None:
             return web.Response(status=413, headers={"Connection": "close"})
-        return _web_response(await request_router.handle(replace(asked, body=body)))
+        return _web_response(await request_router.handle(replace(host_request, body=body)))
 
     return serve
 
 
 async def _body(request: web.Request, limit: int | None) -> bytes | None:
-    """None: it is too large; the rest of it is not read."""
+    """Return the body, or None if it is larger than `limit`. The rest is not read."""
     if limit is None:
         return await request.content.read()
     if (request.content_length or 0) > limit:
@@ -120,16 +127,16 @@ async def _body(request: web.Request, limit: int | None) -> bytes | None:
 
 
 class _OneLineFilter(logging.Filter):
-    """What is no HTTP, and a caller that has gone, are not worth a stack trace."""
+    """Logs invalid HTTP and closed connections as one-line warnings without a stack trace."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, HttpProcessingError | ConnectionError):
             record.levelno, record.levelname, record.exc_info = logging.WARNING, "WARNING", None
-            why = " ".join(str(error).split())[:LONGEST_REASON]
+            reason = " ".join(str(error).split())[:MAX_REASON_LENGTH]
             record.msg, record.args = (
-                "a request that could not be read: %s: %s",
-                (type(error).__name__, why),
+                "could not read a request: %s: %s",
+                (type(error).__name__, reason),
             )
         return True
 
@@ -141,11 +148,11 @@ def _server_log() -> logging.Logger:
     return server_log
 
 
-def _web_response(answer: HostResponse) -> web.Response:
-    response = web.Response(status=answer.status, body=answer.body or None)
-    for name, value in answer.headers:
+def _web_response(response: HostResponse) -> web.Response:
+    web_response = web.Response(status=response.status, body=response.body or None)
+    for name, value in response.headers:
         if name.lower() == "content-type":
-            response.headers[name] = value
+            web_response.headers[name] = value
         else:
-            response.headers.add(name, value)
-    return response
+            web_response.headers.add(name, value)
+    return web_response

@@ -1,4 +1,4 @@
-"""host.json and local.settings.json: the options this host honours, the ones it refuses, settings as environment variables."""
+"""Reads host.json and local.settings.json, and sets environment variables."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from .versions import FAILURE_STRATEGIES, MATCH_STRATEGIES, VersionRule
 
 log = logging.getLogger(__name__)
 DEFAULT_LIMIT = 20
-DEFAULT_TIMEOUT = 1800.0
+DEFAULT_TIMEOUT_SECONDS = 1800.0
 DEFAULT_HUB = "TestHubName"
 _SETTING = re.compile(r"%([^%\s]+)%")
 _TIME_SPAN = re.compile(r"(?:(\d+)\.)?(\d{1,2}):(\d{1,2}):(\d{1,2}(?:\.\d{1,7})?)")
@@ -42,12 +42,15 @@ _DURABLE_OPTIONS = frozenset(
         "storeinputsinorchestrationhistory",
     }
 )
-"""Options of `extensions.durableTask` that are either honoured or mean nothing here; others are named in a warning."""
+"""Options of `extensions.durableTask`, in lower case, that do not cause a warning.
+
+The local host either supports them or does not need them.
+"""
 
 
 @dataclass(frozen=True)
 class HostOptions:
-    """What the host takes from host.json."""
+    """The options of host.json that the local host supports."""
 
     route_prefix: str = "api"
     hub_name: str = DEFAULT_HUB
@@ -55,13 +58,21 @@ class HostOptions:
     versions: VersionRule = field(default_factory=VersionRule)
     max_activities: int = DEFAULT_LIMIT
     max_orchestrators: int = DEFAULT_LIMIT
-    function_timeout: float | None = DEFAULT_TIMEOUT  # seconds; None: no limit
+    function_timeout: float | None = DEFAULT_TIMEOUT_SECONDS  # seconds; None: no limit
 
 
 def read_host_json(
     source: Path | Mapping[str, Any] | None, environ: Mapping[str, str]
 ) -> HostOptions:
-    """`source`: the file (may be missing), or its content."""
+    """Read the options of host.json.
+
+    Args:
+        source: The file, which need not exist, or its content.
+        environ: Settings for `%NAME%` references.
+
+    Raises:
+        UnsupportedAppError: If the file is invalid or contains an unsupported value.
+    """
     content: Mapping[str, Any] = {}
     if isinstance(source, Path):
         if source.exists():
@@ -73,7 +84,7 @@ def read_host_json(
     storage = _section(durable, "storageProvider")
     if str(storage.get("type", "azurestorage")).lower() not in ("azurestorage", "azure_storage"):
         log.warning(
-            "host.json names the storage provider %s; the local host always uses SQLite",
+            "host.json specifies the storage provider %s; the local host always uses SQLite",
             storage["type"],
         )
     if unknown := sorted(key for key in durable if key.lower() not in _DURABLE_OPTIONS):
@@ -83,7 +94,8 @@ def read_host_json(
     hub_name = resolve(str(durable.get("hubName", DEFAULT_HUB)), environ, "host.json: hubName")
     if not _HUB_NAME.fullmatch(hub_name):
         raise UnsupportedAppError(
-            f"host.json: the task hub name '{hub_name}' is not valid: 3 to 45 letters and digits, a letter first."
+            f"host.json: the task hub name '{hub_name}' is not valid. "
+            "It must start with a letter and contain 3 to 45 letters and digits."
         )
     return HostOptions(
         route_prefix=str(http.get("routePrefix", "api")).strip("/"),
@@ -105,21 +117,22 @@ def read_host_json(
 
 
 def _timeout(text: Any) -> float | None:
-    """`functionTimeout`, a TimeSpan; `-1` means no limit.
+    """Parse `functionTimeout`, a TimeSpan, to seconds. `-1` means no limit.
 
     >>> _timeout("00:10:00"), _timeout("1.00:00:00.5"), _timeout("-1"), _timeout(None)
     (600.0, 86400.5, None, 1800.0)
     """
     if text is None:
-        return DEFAULT_TIMEOUT
+        return DEFAULT_TIMEOUT_SECONDS
     if str(text) in ("-1", "-00:00:01"):
         return None
-    found = _TIME_SPAN.fullmatch(str(text))
-    parts = [float(part or 0) for part in found.groups()] if found else [0.0] * 4
+    match = _TIME_SPAN.fullmatch(str(text))
+    parts = [float(part or 0) for part in match.groups()] if match else [0.0] * 4
     seconds = sum(part * size for part, size in zip(parts, (86_400, 3_600, 60, 1), strict=True))
     if not seconds:
         raise UnsupportedAppError(
-            f"host.json: functionTimeout must be a time span such as 00:10:00, or -1 for no limit, not {text!r}."
+            "host.json: functionTimeout must be a time span such as 00:10:00, or -1 for no limit, "
+            f"not {text!r}."
         )
     return seconds
 
@@ -128,7 +141,7 @@ def _limit(durable: Mapping[str, Any], name: str) -> int:
     value = durable.get(name, DEFAULT_LIMIT)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UnsupportedAppError(
-            f"host.json: extensions.durableTask.{name} must be a whole number of at least 1, not {value!r}."
+            f"host.json: extensions.durableTask.{name} must be a positive integer, not {value!r}."
         )
     return value
 
@@ -139,7 +152,8 @@ def _choice(durable: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> 
         if value.lower() == choice.lower():
             return choice
     raise UnsupportedAppError(
-        f"host.json: extensions.durableTask.{name} must be one of {', '.join(allowed)}, not {value!r}."
+        f"host.json: extensions.durableTask.{name} must be one of {', '.join(allowed)}, "
+        f"not {value!r}."
     )
 
 
@@ -156,52 +170,55 @@ def _read_json(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UnsupportedAppError(f"{path.name} is not valid JSON: {error}") from None
     if not isinstance(content, dict):
-        raise UnsupportedAppError(f"{path.name} must hold a JSON object.")
+        raise UnsupportedAppError(f"{path.name} must contain a JSON object.")
     return content
 
 
 def resolve(text: str, environ: Mapping[str, str], where: str) -> str:
-    """Replaces `%NAME%` by the setting of that name.
+    """Replace `%NAME%` with the value of the setting `NAME`.
 
     >>> resolve("%HUB%", {"HUB": "Billing"}, "host.json: hubName")
     'Billing'
     """
 
-    def value(found: re.Match[str]) -> str:
-        if found[1] not in environ:
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in environ:
             raise UnsupportedAppError(
-                f"{where} refers to the setting {found[1]}, which is not set."
+                f"{where} refers to the setting {match[1]}, which is not set."
             )
-        return environ[found[1]]
+        return environ[match[1]]
 
     return _SETTING.sub(value, text)
 
 
 def read_local_settings(path: Path) -> dict[str, str]:
-    """`Values` of local.settings.json; a missing file has none."""
+    """Return `Values` of local.settings.json, or an empty dictionary if the file does not exist."""
     if not path.exists():
         return {}
     content = _read_json(path)
     if content.get("IsEncrypted"):
         raise UnsupportedAppError(
-            "local.settings.json is encrypted; the local host reads plain files only."
+            "local.settings.json is encrypted. The local host cannot read encrypted files."
         )
     return {str(name): str(value) for name, value in (content.get("Values") or {}).items()}
 
 
 @contextmanager
 def environment(defaults: Mapping[str, str], overrides: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for as long as the host lives: `defaults` unless set already, `overrides` always."""
-    wanted = {
+    """Set environment variables and restore the previous values on exit.
+
+    `defaults` apply only to variables that are not set. `overrides` always apply.
+    """
+    variables = {
         **{name: value for name, value in defaults.items() if name not in os.environ},
         **overrides,
     }
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
+    previous = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
+        for name, value in previous.items():
             if value is None:
                 os.environ.pop(name, None)
             else:

@@ -1,4 +1,4 @@
-"""The folder that holds the host's database, and the lock that keeps it to one host."""
+"""The state folder: contains the databases and the lock that prevents use by a second host."""
 
 import json
 import os
@@ -11,9 +11,18 @@ from .errors import HostError, StateInUseError
 
 
 class StateDir:
-    """Held from construction until `release`. The lock ends with the process, however that ends."""
+    """A locked state folder.
+
+    The constructor acquires the lock. `release` or the end of the process releases it.
+    """
 
     def __init__(self, path: Path) -> None:
+        """Create the folder if necessary and lock it.
+
+        Raises:
+            HostError: If the folder cannot be created or written.
+            StateInUseError: If another local host uses the folder.
+        """
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -31,11 +40,11 @@ class StateDir:
         self.announce(None)
 
     def database(self, hub: str) -> Path:
-        """One file for each task hub, as hubs share nothing in Azure either."""
+        """Return the path of the database of a task hub. Task hubs share no data."""
         return self.path / f"{hub.lower()}.sqlite3"
 
     def announce(self, base_url: str | None) -> None:
-        """Writes who holds the folder, for the message that a second host prints."""
+        """Write the process ID and URL of this host, for the error message of a second host."""
         assert self._file is not None
         self._file.seek(0)
         self._file.truncate()
@@ -53,9 +62,9 @@ class StateDir:
         assert self._file is not None
         self._file.seek(0)
         try:
-            found = json.loads(self._file.read())
-            where = f", {found['url']}" if found.get("url") else ""
-            return f"process {found['pid']}{where}, since {found['since']}"
+            holder = json.loads(self._file.read())
+            url = f", {holder['url']}" if holder.get("url") else ""
+            return f"process {holder['pid']}{url}, since {holder['since']}"
         except (ValueError, KeyError):
             return "an unknown process"
 
@@ -70,7 +79,8 @@ if sys.platform == "win32":
 
     def _lock(file: IO[str]) -> bool:
         try:
-            file.seek(1 << 20)  # a byte far behind the text, which others must be able to read
+            # Lock a byte far behind the text because other processes must be able to read the text.
+            file.seek(1 << 20)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         except OSError:
             return False

@@ -1,4 +1,7 @@
-"""Turns the outcome of an episode into what is written: history, activities, timers, children, a message to the parent."""
+"""Conversion of an episode's outcome to database changes and to a log line.
+
+The changes are history events, activities, timers, sub-orchestrations and a message to the parent.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +20,8 @@ MAX_SHOWN_EVENTS = 5
 
 @dataclass(frozen=True)
 class StepPlanner:
+    """Builds the `Step` that the store commits after an episode."""
+
     default_version: str
     early_timers: bool
 
@@ -24,12 +29,21 @@ class StepPlanner:
         self,
         instance: Instance,
         consumed: list[int],
-        past: Sequence[Event],
-        fresh: list[Event],
+        past_events: Sequence[Event],
+        new_events: list[Event],
         outcome: Outcome,
         now: datetime,
     ) -> Step:
-        """`consumed`: the rows of the inbox that the episode has read; `fresh`: the events made of them."""
+        """Build the step.
+
+        Args:
+            instance: The instance before the episode.
+            consumed: IDs of the inbox rows that the episode processed.
+            past_events: Events of earlier episodes.
+            new_events: Events built from the inbox rows.
+            outcome: Outcome of the episode.
+            now: Timestamp of the new events.
+        """
         step = Step(
             instance,
             consumed,
@@ -40,8 +54,8 @@ class StepPlanner:
             custom_status=outcome.custom_status,
         )
         if outcome.status == "ContinuedAsNew":
-            return self._continued(step, [*past, *fresh], outcome, now)
-        step.appended.extend(history.mark_played(event) for event in fresh)
+            return self._continued(step, [*past_events, *new_events], outcome, now)
+        step.appended.extend(history.mark_played(event) for event in new_events)
         for decision in outcome.decisions:
             match decision:
                 case ScheduleActivity():
@@ -90,7 +104,8 @@ class StepPlanner:
 
     def _timer_message(self, instance: Instance, timer: CreateTimer, now: datetime) -> Message:
         delay = max(timedelta(0), timer.fire_at - now)
-        if self.early_timers:  # the queue that carries timers in Azure counts whole seconds
+        if self.early_timers:
+            # Azure delivers timers through a queue whose delays are whole seconds.
             delay = timedelta(seconds=delay // timedelta(seconds=1))
         due = to_micros(now + delay) if delay else 0
         event = history.timer_fired(now, timer.id, timer.fire_at)
@@ -113,41 +128,49 @@ def _message_to_parent(instance: Instance, outcome: Outcome, now: datetime) -> l
 
 
 def describe(
-    step: Step, past: Sequence[Event], fresh: Sequence[Event], outcome: Outcome, seconds: float
+    step: Step,
+    past_events: Sequence[Event],
+    new_events: Sequence[Event],
+    outcome: Outcome,
+    seconds: float,
 ) -> str:
-    """One line for the log: the orchestrator and its instance, what it heard, what it wants or how it ended, what that took."""
+    """Return the log line of an episode.
+
+    It contains the orchestrator, the instance ID, the new events, the decisions, the final status
+    and the duration.
+    """
     names = {
         event["EventId"]: event["Name"]
-        for event in past
+        for event in past_events
         if "Name" in event and event["EventId"] >= 0
     }
-    heard = [_describe_event(event, names) for event in fresh[1:]]
-    counted = [
-        f"{heard.count(text)} x {text}" if heard.count(text) > 1 else text
-        for text in dict.fromkeys(heard)
-    ]
-    wants = [_describe_decision(decision, step) for decision in outcome.decisions]
-    wanted = [
-        f"{wants.count(text)} x {text}" if wants.count(text) > 1 else text
-        for text in dict.fromkeys(wants)
-    ]
-    for texts in (counted, wanted):
-        if len(texts) > MAX_SHOWN_EVENTS:
-            texts[MAX_SHOWN_EVENTS:] = [f"{len(texts) - MAX_SHOWN_EVENTS} more"]
-    ended = outcome.status or ("Suspended" if outcome.suspended else "")
-    following = ", ".join([*wanted, ended] if ended else wanted) or "waits"
-    text = f": {str(outcome.output)[:300]}" if outcome.status == "Failed" else ""
+    events = _count_equal([_describe_event(event, names) for event in new_events[1:]])
+    decisions = _count_equal([_describe_decision(decision, step) for decision in outcome.decisions])
+    status = outcome.status or ("Suspended" if outcome.suspended else "")
+    results = ", ".join([*decisions, status] if status else decisions) or "waiting"
+    error = f": {str(outcome.output)[:300]}" if outcome.status == "Failed" else ""
     return (
-        f"{step.instance.name} {step.instance.instance_id}: {', '.join(counted)} -> {following}{text} "
-        f"({seconds * 1000:.0f} ms)"
+        f"{step.instance.name} {step.instance.instance_id}: "
+        f"{', '.join(events)} -> {results}{error} ({seconds * 1000:.0f} ms)"
     )
+
+
+def _count_equal(texts: list[str]) -> list[str]:
+    """Combine equal texts to `n x text` and cut the list to `MAX_SHOWN_EVENTS`."""
+    counted = [
+        f"{texts.count(text)} x {text}" if texts.count(text) > 1 else text
+        for text in dict.fromkeys(texts)
+    ]
+    if len(counted) > MAX_SHOWN_EVENTS:
+        counted[MAX_SHOWN_EVENTS:] = [f"{len(counted) - MAX_SHOWN_EVENTS} more"]
+    return counted
 
 
 def _describe_event(event: Event, names: dict[int, str]) -> str:
     kind = EventType(event["EventType"])
     if (task_id := event.get("TaskScheduledId")) is not None:
         failed = kind in (EventType.TASK_FAILED, EventType.SUB_ORCHESTRATION_FAILED)
-        return f"{names.get(task_id, '?')} {'failed' if failed else 'done'}"
+        return f"{names.get(task_id, '?')} {'failed' if failed else 'completed'}"
     if kind == EventType.EVENT_RAISED:
         return f"event {event['Name']}"
     return _EVENT_DESCRIPTIONS.get(kind, kind.name.lower())
@@ -158,7 +181,7 @@ def _describe_decision(decision: Decision, step: Step) -> str:
         case ScheduleActivity():
             return f"activity {decision.name}"
         case StartChild():
-            return f"child {decision.name}"
+            return f"sub-orchestration {decision.name}"
         case CreateTimer():
             started = next(
                 (
@@ -169,14 +192,14 @@ def _describe_decision(decision: Decision, step: Step) -> str:
                 None,
             )
             now = parse_utc(started["Timestamp"]) if started else decision.fire_at
-            return f"wait {max(0.0, (decision.fire_at - now).total_seconds()):g} s"
+            return f"timer {max(0.0, (decision.fire_at - now).total_seconds()):g} s"
 
 
 _EVENT_DESCRIPTIONS = {
-    EventType.EXECUTION_STARTED: "starts",
-    EventType.TIMER_FIRED: "wait over",
-    EventType.EXECUTION_TERMINATED: "terminate",
-    EventType.EXECUTION_SUSPENDED: "suspend",
-    EventType.EXECUTION_RESUMED: "resume",
-    EventType.GENERIC_EVENT: "rewind",
+    EventType.EXECUTION_STARTED: "started",
+    EventType.TIMER_FIRED: "timer fired",
+    EventType.EXECUTION_TERMINATED: "terminated",
+    EventType.EXECUTION_SUSPENDED: "suspended",
+    EventType.EXECUTION_RESUMED: "resumed",
+    EventType.GENERIC_EVENT: "rewound",
 }

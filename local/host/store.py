@@ -1,7 +1,8 @@
-"""The SQLite database: instances, history, inbox, work, schedules. Every public method is one transaction.
+"""The SQLite database: instances, history, inbox, work and schedules.
 
-A kill at any time loses nothing and needs no recovery: what was not committed did not happen, and unfinished work and
-unread messages are still there at the next start (durable-protocol 8.3, 8.4).
+Every public method is one transaction. The database needs no recovery after a kill: uncommitted
+changes are rolled back, and unfinished work and unread messages remain for the next start
+(durable-protocol, sections 8.3 and 8.4).
 """
 
 import json
@@ -17,30 +18,39 @@ from .history import Event
 from .records import LIVE, CommitResult, Filter, Instance, Message, NewInstance, Parent, Step, Work
 
 _INSTANCE = (
-    "iid, eid, name, version, status, input, output, custom_status, created, updated, parent_iid, parent_eid, "
-    "parent_task"
+    "iid, eid, name, version, status, input, output, custom_status, created, updated, "
+    "parent_iid, parent_eid, parent_task"
 )
-_SELECT = f"SELECT {_INSTANCE} FROM instances"  # noqa: S608  # names of columns, no values
+_SELECT = f"SELECT {_INSTANCE} FROM instances"  # noqa: S608  # contains only column names
 _DELETIONS = tuple(
-    f"DELETE FROM {table} WHERE iid=?"  # noqa: S608  # names of tables, no values
+    f"DELETE FROM {table} WHERE iid=?"  # noqa: S608  # contains only table names
     for table in ("instances", "history", "inbox", "work")
 )
 
 
 class StoreClosedError(Exception):
-    """The host has stopped; what was to be written stays undone, as after a kill."""
+    """The store is closed. The changes were not written, as after a kill."""
 
 
 class Store:
+    """The state database of a task hub. Instances are safe for use by several threads."""
+
     def __init__(
         self,
         path: Path | None,
         now: Callable[[], int],
         on_failure: Callable[[str], None] | None = None,
     ) -> None:
-        """`path` None keeps everything in memory. `failed` is told, once, when the database can no longer be written.
+        """Open the database.
 
-        Raises HostError if the file is no database, is damaged, or was written by another version of the host.
+        Args:
+            path: The database file. None keeps the data in memory.
+            now: Returns the current time in microseconds since 1970.
+            on_failure: Called once with the reason when the database can no longer be written.
+
+        Raises:
+            HostError: If the file is not a database, is damaged, or was written by an incompatible
+                version of the host.
         """
         self._closed_because = "the host has stopped"
         self._path, self._now, self._on_failure, self._lock = (
@@ -78,8 +88,8 @@ class Store:
                 raise
 
     def _fail(self, db: sqlite3.Connection, error: sqlite3.Error) -> NoReturn:
-        """What is on disk is whole, as after a kill; to go on with half of it in memory would not be."""
-        db.close()  # undoes what was not committed
+        """Close the database: the file is consistent, but the state in memory may not match it."""
+        db.close()  # rolls back the open transaction
         self._db = None
         text = self._closed_because = database_error_text(self._path, error)
         if self._on_failure is not None:
@@ -93,9 +103,9 @@ class Store:
             row = db.execute(f"{_SELECT} WHERE iid=?", (instance_id,)).fetchone()
         return _instance(row) if row else None
 
-    def instances(self, chosen: Filter, *, after: str = "", limit: int = -1) -> list[Instance]:
-        """In the order of their ids, those behind `after`."""
-        where, values = _where(chosen)
+    def instances(self, criteria: Filter, *, after: str = "", limit: int = -1) -> list[Instance]:
+        """Return the instances with an ID greater than `after`, in the order of their IDs."""
+        where, values = _where(criteria)
         with self._reading() as db:
             rows = db.execute(
                 f"{_SELECT} WHERE {where} AND iid > ? ORDER BY iid LIMIT ?", (*values, after, limit)
@@ -103,6 +113,7 @@ class Store:
             return [_instance(row) for row in rows]
 
     def history(self, instance_id: str, execution_id: str) -> list[str]:
+        """Return the events of an execution as JSON."""
         with self._reading() as db:
             rows = db.execute(
                 "SELECT body FROM history WHERE iid=? AND eid=? ORDER BY seq",
@@ -111,7 +122,7 @@ class Store:
             return [body for (body,) in rows]
 
     def messages(self, instance_id: str, now: int) -> list[Message]:
-        """Due messages in the order of arrival; a timer arrives when it is due."""
+        """Return the due messages in the order of arrival. A timer arrives when it is due."""
         with self._reading() as db:
             rows = db.execute(
                 "SELECT id, eid, due, body FROM inbox WHERE iid=? AND due<=? ORDER BY arrival, id",
@@ -123,6 +134,7 @@ class Store:
             ]
 
     def instances_with_messages(self) -> list[str]:
+        """Return the IDs of instances with messages other than timers, the oldest message first."""
         with self._reading() as db:
             return [
                 iid
@@ -132,6 +144,7 @@ class Store:
             ]
 
     def timers_due(self, now: int) -> list[str]:
+        """Return the instance IDs of due timers in the order in which the timers are due."""
         with self._reading() as db:
             return [
                 iid
@@ -141,6 +154,7 @@ class Store:
             ]
 
     def next_due(self, now: int) -> int | None:
+        """Return when the next timer after `now` is due, or None."""
         with self._reading() as db:
             due: int | None = db.execute(
                 "SELECT MIN(due) FROM inbox WHERE due>?", (now,)
@@ -148,6 +162,7 @@ class Store:
         return due
 
     def unfinished_work(self) -> list[Work]:
+        """Return the scheduled activities without a result."""
         with self._reading() as db:
             rows = db.execute("SELECT iid, eid, task, name, input, id FROM work ORDER BY id")
             return [Work(*row) for row in rows]
@@ -155,7 +170,11 @@ class Store:
     # -- client commands ------------------------------------------------------
 
     def create(self, new: NewInstance) -> str | None:
-        """Creates an instance, replacing a finished one of that id. A live one stays: its status is returned."""
+        """Create an instance; replace a finished instance with the same ID.
+
+        Returns:
+            None, or the status of the live instance that already has this ID.
+        """
         with self._transaction() as db:
             status = self._status(db, new.instance_id)
             if status in LIVE:
@@ -164,7 +183,11 @@ class Store:
         return None
 
     def post(self, instance_id: str, event: Event, *, allowed: frozenset[str] = LIVE) -> str | None:
-        """Puts an event into the inbox if the instance's status is allowed. Returns the status; None: no such instance."""
+        """Add an event to the inbox if the status of the instance is one of `allowed`.
+
+        Returns:
+            The status of the instance, or None if it does not exist.
+        """
         with self._transaction() as db:
             status = self._status(db, instance_id)
             if status in allowed:
@@ -172,13 +195,14 @@ class Store:
         return status
 
     def purge(self, instance_id: str) -> None:
+        """Delete an instance with its history, messages and work."""
         with self._transaction() as db:
             self._delete(db, instance_id)
 
     def rewind(
         self, instance_id: str, execution_id: str, history: list[Event], message: Event
     ) -> None:
-        """Replaces the history of a failed instance and sets it running again."""
+        """Replace the history of a failed instance and set its status to Running."""
         with self._transaction() as db:
             db.execute("DELETE FROM history WHERE iid=? AND eid=?", (instance_id, execution_id))
             self._append(db, instance_id, execution_id, [json.dumps(event) for event in history])
@@ -191,7 +215,10 @@ class Store:
     # -- the engine's writes --------------------------------------------------
 
     def commit_step(self, step: Step) -> CommitResult:
-        """All that an episode leads to, at once."""
+        """Write all changes of an episode.
+
+        Nothing is written if the instance no longer has the execution ID of the step.
+        """
         iid, eid, now = step.instance.instance_id, step.instance.execution_id, self._now()
         with self._transaction() as db:
             db.executemany("DELETE FROM inbox WHERE id=?", [(row_id,) for row_id in step.consumed])
@@ -220,25 +247,27 @@ class Store:
         )
 
     def finish_work(self, results: list[tuple[Work, Event]]) -> None:
-        """Results of activities: their rows go and the messages come, together."""
+        """Replace finished activities with messages that contain their results."""
         with self._transaction() as db:
             for work, event in results:
                 db.execute("DELETE FROM work WHERE id=?", (work.id,))
                 self._insert_message(db, Message(work.instance_id, work.execution_id, event))
 
     def delete_messages(self, row_ids: list[int]) -> None:
+        """Delete rows of the inbox."""
         with self._transaction() as db:
             db.executemany("DELETE FROM inbox WHERE id=?", [(row_id,) for row_id in row_ids])
 
     # -- schedules ------------------------------------------------------------
 
     def schedule(self, name: str) -> tuple[int | None, int | None]:
-        """(last run, next run) of a timer trigger, as stored."""
+        """Return the stored times of the last and the next run of a timer trigger."""
         with self._reading() as db:
             row = db.execute("SELECT last, next FROM schedules WHERE name=?", (name,)).fetchone()
         return (row[0], row[1]) if row else (None, None)
 
     def save_schedule(self, name: str, last: int | None, following: int | None) -> None:
+        """Store the times of the last and the next run of a timer trigger."""
         with self._transaction() as db:
             db.execute(
                 "INSERT OR REPLACE INTO schedules(name, last, next) VALUES(?, ?, ?)",
@@ -255,7 +284,8 @@ class Store:
         self._delete(db, new.instance_id)
         parent, now = new.parent, self._now()
         db.execute(
-            f"INSERT INTO instances({_INSTANCE}) VALUES(?, ?, ?, ?, 'Pending', ?, NULL, NULL, ?, ?, ?, ?, ?)",
+            f"INSERT INTO instances({_INSTANCE}) "
+            "VALUES(?, ?, ?, ?, 'Pending', ?, NULL, NULL, ?, ?, ?, ?, ?)",
             (
                 new.instance_id,
                 new.execution_id,
@@ -286,12 +316,17 @@ class Store:
     def _commit_generation(
         self, db: sqlite3.Connection, step: Step, new: NewInstance
     ) -> CommitResult:
-        """Continue-as-new: an empty history, a new execution id; commands that wait in the inbox stay, the rest is stale."""
+        """Replace the execution after `continue_as_new`.
+
+        The new execution has an empty history and a new ID. Client commands remain in the inbox;
+        messages for the old execution are deleted.
+        """
         iid, old = step.instance.instance_id, step.instance.execution_id
         db.execute("DELETE FROM history WHERE iid=? AND eid=?", (iid, old))
         db.execute("DELETE FROM inbox WHERE iid=? AND eid=?", (iid, old))
         db.execute(
-            "UPDATE instances SET eid=?, input=?, custom_status=NULL, status='Running', updated=? WHERE iid=?",
+            "UPDATE instances SET eid=?, input=?, custom_status=NULL, status='Running', updated=? "
+            "WHERE iid=?",
             (new.execution_id, new.input, self._now(), iid),
         )
         self._insert_message(db, Message(iid, new.execution_id, new.started), first=True)
@@ -302,7 +337,10 @@ class Store:
     def _insert_message(
         self, db: sqlite3.Connection, message: Message, *, first: bool = False
     ) -> None:
-        """`first`: before all that already waits, as the start of a new generation and its carried events must be."""
+        """Insert a message. With `first`, it precedes the messages already in the inbox.
+
+        The start of a new generation and its carried-over events must come first.
+        """
         arrival = 0 if first else message.due or self._now()
         db.execute(
             "INSERT INTO inbox(iid, eid, due, arrival, body) VALUES(?, ?, ?, ?, ?)",
@@ -349,7 +387,7 @@ def _instance(row: Any) -> Instance:
         name,
         version,
         status,
-        given,
+        input_json,
         output,
         custom_status,
         created,
@@ -360,20 +398,20 @@ def _instance(row: Any) -> Instance:
     ) = row
     parent = Parent(parent_iid, parent_eid, parent_task) if parent_iid else None
     return Instance(
-        iid, eid, name, version, status, given, output, custom_status, created, updated, parent
+        iid, eid, name, version, status, input_json, output, custom_status, created, updated, parent
     )
 
 
-def _where(chosen: Filter) -> tuple[str, list[str | int]]:
+def _where(criteria: Filter) -> tuple[str, list[str | int]]:
     clauses = ["substr(iid, 1, ?) = ?"]
-    values: list[str | int] = [len(chosen.prefix), chosen.prefix]
-    if chosen.created_from is not None:
+    values: list[str | int] = [len(criteria.prefix), criteria.prefix]
+    if criteria.created_from is not None:
         clauses.append("created >= ?")
-        values.append(chosen.created_from)
-    if chosen.created_to is not None:
+        values.append(criteria.created_from)
+    if criteria.created_to is not None:
         clauses.append("created <= ?")
-        values.append(chosen.created_to)
-    if chosen.statuses:
-        clauses.append(f"status IN ({', '.join('?' * len(chosen.statuses))})")
-        values.extend(sorted(chosen.statuses))
+        values.append(criteria.created_to)
+    if criteria.statuses:
+        clauses.append(f"status IN ({', '.join('?' * len(criteria.statuses))})")
+        values.extend(sorted(criteria.statuses))
     return " AND ".join(clauses), values

@@ -1,10 +1,13 @@
-"""For tests with pytest: a fixture that starts hosts on virtual time and ends them with the test.
+"""The pytest fixture `local_host`, which starts hosts with virtual time.
 
-from local.host.testing import local_host          # in conftest.py; or pytest_plugins = ["local.host.testing"]
+Add `pytest_plugins = ["local.host.testing"]` to conftest.py. The fixture is a function. It accepts
+an app object or the folder of an app, and all options of `LocalHost`::
 
-def test_a_day(local_host):
-    host = local_host(app)                         # an app object or a folder, and any option of LocalHost
-    host.advance(timedelta(days=1))
+    def test_timer_after_one_day(local_host):
+        host = local_host(app)
+        host.advance(timedelta(days=1))
+
+The hosts stop at the end of the test.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +28,10 @@ StartHost = Callable[..., LocalHost]
 
 @pytest.fixture
 def local_host() -> Iterator[StartHost]:
-    """Starts hosts; each has a `VirtualClock` of its own that begins at START, unless a clock is given."""
+    """Return a function that starts hosts.
+
+    Unless you pass a clock, each host has its own `VirtualClock`, which starts at `START`.
+    """
     with ExitStack() as hosts:
 
         def start(app: FunctionRegister | Path | str, **options: Any) -> LocalHost:

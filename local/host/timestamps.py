@@ -1,4 +1,4 @@
-"""Moments as the protocol writes them (UTC text with `Z`) and as the database keeps them (whole microseconds)."""
+"""Conversion of timestamps to protocol text (UTC with `Z`) and to integers (microseconds)."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -8,15 +8,17 @@ _WITH_OFFSET = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,7})?[+-]\d\d
 
 
 def to_micros(moment: datetime) -> int:
+    """Return the microseconds since 1970, as stored in the database."""
     return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def from_micros(micros: int) -> datetime:
+    """Return the UTC time of a number of microseconds since 1970."""
     return EPOCH + timedelta(microseconds=micros)
 
 
 def to_text(moment: datetime) -> str:
-    """As .NET writes it: trailing zeros of the fraction are cut.
+    """Format a time as .NET does, without trailing zeros in the fraction.
 
     >>> to_text(datetime(2026, 1, 2, 3, 4, 5, 120000, UTC))
     '2026-01-02T03:04:05.12Z'
@@ -32,12 +34,12 @@ def to_text(moment: datetime) -> str:
 
 
 def to_seconds_text(moment: datetime) -> str:
-    """`createdTime` and `lastUpdatedTime` of status answers: whole seconds."""
+    """Format a time with whole seconds, as in `createdTime` and `lastUpdatedTime`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parse_utc(text: str) -> datetime:
-    """Reads a moment with any number of fraction digits; without an offset it is UTC.
+    """Parse a time with any number of fractional digits. A time without an offset is UTC.
 
     >>> parse_utc("2026-01-02T03:04:05.1234567Z").isoformat()
     '2026-01-02T03:04:05.123456+00:00'
@@ -47,7 +49,7 @@ def parse_utc(text: str) -> datetime:
 
 
 def rewrite_offsets(value: object) -> object:
-    """What .NET does to an orchestrator's output: texts that are dates with an offset come back in UTC.
+    """Convert all dates with an offset to UTC, as .NET does in the output of an orchestrator.
 
     >>> rewrite_offsets({"when": "2026-01-02T03:04:05.1230000+02:00", "s": "2026-01-02T03:04:05Z"})
     {'when': '2026-01-02T01:04:05.123+00:00', 's': '2026-01-02T03:04:05Z'}

@@ -1,4 +1,4 @@
-"""What is in flight inside the host, and a way to wait for the next change without polling."""
+"""A counter of the invocations in flight, and a way to wait for changes without polling."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class Traffic:
-    """Counts invocations in flight. Every change raises `version`; waiters sleep until it moves."""
+    """Counts the invocations in flight. Every change increments `version` and wakes the waiters."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -25,6 +25,7 @@ class Traffic:
             return self._in_flight
 
     def changed(self) -> None:
+        """Increment `version`, wake the waiters and call the watchers."""
         with self._changed:
             self._version += 1
             self._changed.notify_all()
@@ -34,7 +35,7 @@ class Traffic:
 
     @contextmanager
     def watched(self, watcher: Callable[[], None]) -> Iterator[None]:
-        """Calls `watcher` after every `changed`, in the thread that made the change."""
+        """Call `watcher` after every call of `changed`, in the calling thread."""
         with self._changed:
             self._watchers.append(watcher)
         try:
@@ -44,11 +45,13 @@ class Traffic:
                 self._watchers.remove(watcher)
 
     def enter(self) -> None:
+        """Count an invocation as in flight until `leave`."""
         with self._changed:
             self._in_flight += 1
             self._version += 1
 
     def leave(self) -> None:
+        """End an invocation."""
         with self._changed:
             self._in_flight -= 1
             self._version += 1
@@ -56,6 +59,7 @@ class Traffic:
 
     @contextmanager
     def track(self) -> Iterator[None]:
+        """Count an invocation as in flight inside the `with` block."""
         self.enter()
         try:
             yield
@@ -63,10 +67,11 @@ class Traffic:
             self.leave()
 
     def wait_for_change(self, version: int, timeout: float | None) -> bool:
-        """Waits until something has changed since `version`; False after `timeout` real seconds."""
+        """Wait for a change after `version`. Return False after `timeout` real seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: self._version != version, timeout)
 
     def wait_until_quiet(self, timeout: float) -> bool:
+        """Wait until nothing is in flight. Return False after `timeout` real seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: self._in_flight == 0, timeout)

@@ -1,7 +1,7 @@
-"""The one event loop on which all async user code of the process runs, in a thread of its own.
+"""The event loop that runs all async user code of the process, in its own thread.
 
-It is shared by every host of the process and lives as long as the process: the SDK's HTTP session and lock, and any
-asyncio object an app keeps in a module, are bound to the loop that used them first.
+All hosts of the process share it, and it runs until the process ends. The HTTP session and the lock
+of the SDK, and asyncio objects in modules of an app, belong to the loop that used them first.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ SDK_HTTP_MODULE = "azure.durable_functions.models.utils.http_utils"
 
 
 class UserLoop:
-    """Use `UserLoop.shared()`."""
+    """The loop and its thread. Use `UserLoop.shared()` to get the instance of the process."""
 
     _shared: "UserLoop | None" = None
     _creating = threading.Lock()
@@ -33,6 +33,7 @@ class UserLoop:
 
     @classmethod
     def shared(cls) -> "UserLoop":
+        """Return the loop of the process; create it on the first call."""
         with cls._creating:
             if cls._shared is None:
                 cls._shared = cls()
@@ -47,11 +48,15 @@ class UserLoop:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
 
     def enter(self) -> None:
+        """Register a host that uses the loop."""
         with self._creating:
             self._users += 1
 
     def leave(self) -> None:
-        """The last host that leaves closes the SDK's HTTP session, so that no connection outlives its server."""
+        """Unregister a host.
+
+        The last call closes the HTTP session of the SDK, so no connection outlives its server.
+        """
         with self._creating:
             self._users -= 1
             last = self._users == 0
@@ -63,10 +68,11 @@ class UserLoop:
             self.submit(_close_sdk_session()).result(CLOSE_TIMEOUT_SECONDS)
         except TimeoutError:
             log.warning(
-                "async code of the app blocks its event loop; the SDK's HTTP session stays open"
+                "async code of the app blocks the event loop; the SDK's HTTP session stays open"
             )
 
     def close(self) -> None:
+        """Stop the loop and its thread."""
         if self.loop.is_closed():
             return
         self._close_session()

@@ -1,4 +1,7 @@
-"""Orchestration versions: which instances this app may run (`defaultVersion`, `versionMatchStrategy` of host.json)."""
+"""Orchestration versions: the rule that decides which instances this app can run.
+
+The settings are `defaultVersion`, `versionMatchStrategy` and `versionFailureStrategy` in host.json.
+"""
 
 from dataclasses import dataclass
 
@@ -8,14 +11,19 @@ FAILURE_STRATEGIES = ("Reject", "Fail")
 
 @dataclass(frozen=True)
 class VersionRule:
-    """`failure` says what becomes of other instances: Reject leaves them as they are, Fail ends them."""
+    """The version rule of an app.
+
+    `failure` applies to instances with other versions: Reject does not run them, Fail fails them.
+    """
 
     current: str = ""
     strategy: str = "None"
     failure: str = "Reject"
 
     def accepts(self, version: str) -> bool:
-        """>>> rule = VersionRule("1.2", "CurrentOrOlder")
+        """Return whether the app can run an instance of this version.
+
+        >>> rule = VersionRule("1.2", "CurrentOrOlder")
         >>> [rule.accepts(version) for version in ("", "1.1", "1.2", "1.10", "2.0")]
         [True, True, True, False, False]
         """
@@ -27,7 +35,10 @@ class VersionRule:
 
 
 def _not_newer(version: str, current: str) -> bool:
-    """Compared as numbers where both are such, else as text; no version is older than any."""
+    """Compare two versions: as numbers if both are numeric, otherwise as text.
+
+    An empty version is the oldest.
+    """
     if not version or not current:
         return not version
     try:

@@ -1,4 +1,4 @@
-"""Waiting for something to happen inside the host, and letting virtual time pass while nothing else does."""
+"""Waits for conditions inside the host, and advances virtual time while the host is idle."""
 
 import asyncio
 import time
@@ -13,18 +13,21 @@ from .records import Filter
 from .store import Store
 from .traffic import Traffic
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 MAX_LISTED_INSTANCES = 10
 
 
 class Waiting:
-    """All waits are woken by changes; none polls. Virtual time jumps only in `until` and `advance_to`."""
+    """Waits without polling: changes wake the waits.
+
+    Only `until` and `advance_to` move virtual time.
+    """
 
     def __init__(self, engine: Engine, store: Store, clock: Clock, traffic: Traffic) -> None:
         self._engine, self._store, self._clock, self._traffic = engine, store, clock, traffic
 
     def idle(self) -> bool:
-        """Nothing is in flight and nothing is due."""
+        """Return whether nothing is in flight and nothing is due."""
         version = self._traffic.version
         return (
             self._traffic.in_flight == 0
@@ -33,6 +36,11 @@ class Waiting:
         )
 
     def settle(self, timeout: float) -> None:
+        """Wait until the host is idle.
+
+        Raises:
+            WaitTimeoutError: After `timeout` real seconds.
+        """
         deadline = time.monotonic() + timeout
         while True:
             version = self._traffic.version
@@ -42,18 +50,31 @@ class Waiting:
 
     def until(
         self,
-        predicate: Callable[[], Found | None],
+        predicate: Callable[[], Result | None],
         timeout: float,
         what: str,
         within: timedelta | None = None,
-    ) -> Found:
-        """The predicate's first true value. On a virtual clock time jumps to the next due moment whenever the host is idle."""
+    ) -> Result:
+        """Wait until `predicate` returns a true value and return that value.
+
+        A virtual clock jumps to the next due time whenever the host is idle.
+
+        Args:
+            predicate: Evaluated after every change.
+            timeout: Maximum wait in real seconds.
+            what: Description of the condition for error messages.
+            within: Maximum wait on the clock of the host.
+
+        Raises:
+            WaitTimeoutError: If a maximum is exceeded, or if the condition is false and nothing is
+                due on the virtual clock.
+        """
         deadline = time.monotonic() + timeout
         limit = self._clock.now() + within if within is not None else None
         while True:
             version = self._traffic.version
-            if found := predicate():
-                return found
+            if result := predicate():
+                return result
             if time.monotonic() > deadline:
                 raise self._timeout_error(what)
             if (
@@ -64,20 +85,26 @@ class Waiting:
                 due = self._engine.next_due()
                 if limit is not None and (due is None or due > limit):
                     raise WaitTimeoutError(
-                        f"Waited until {limit} for {what}. {self._live_instances()}"
+                        f"Waited for {what} until {limit} without success. {self._live_instances()}"
                     )
                 if due is None:
                     raise WaitTimeoutError(
-                        f"Waited for {what}, but nothing is left to happen. {self._live_instances()}"
+                        f"Waited for {what}, but no work or timer is left. {self._live_instances()}"
                     )
                 self._jump(self._clock, due)
             else:
                 self._wait_for_change(version, deadline, what)
 
     def advance_to(self, moment: datetime, timeout: float) -> None:
+        """Advance virtual time to `moment`; process everything that is due by then.
+
+        Raises:
+            TypeError: If the clock is not a `VirtualClock`.
+            WaitTimeoutError: After `timeout` real seconds.
+        """
         clock = self._clock
         if not isinstance(clock, VirtualClock):
-            raise TypeError("only a host with a VirtualClock can let time pass")
+            raise TypeError("Only a host with a VirtualClock can advance the time.")
         deadline = time.monotonic() + timeout
         while True:
             version = self._traffic.version
@@ -86,7 +113,7 @@ class Waiting:
                     return
                 due = self._engine.next_due()
                 self._jump(clock, moment if due is None else min(due, moment))
-            self._wait_for_change(version, deadline, f"{moment} to come")
+            self._wait_for_change(version, deadline, f"the clock to reach {moment}")
 
     def _jump(self, clock: VirtualClock, moment: datetime) -> None:
         clock.move_to(moment)
@@ -98,7 +125,8 @@ class Waiting:
 
     def _timeout_error(self, what: str) -> WaitTimeoutError:
         return WaitTimeoutError(
-            f"Waited in vain for {what}; the host's clock shows {self._clock.now()}. {self._live_instances()}"
+            f"Timed out while waiting for {what}. The clock of the host shows {self._clock.now()}. "
+            f"{self._live_instances()}"
         )
 
     def _live_instances(self) -> str:
@@ -107,20 +135,21 @@ class Waiting:
             f"{instance.instance_id} ({instance.name}, {instance.status})"
             for instance in live[:MAX_LISTED_INSTANCES]
         )
-        return f"Live instances: {listed or 'none'}{', ...' if len(live) > MAX_LISTED_INSTANCES else ''}."
+        more = ", ..." if len(live) > MAX_LISTED_INSTANCES else ""
+        return f"Live instances: {listed or 'none'}{more}."
 
     async def wait_for_end(self, instance_id: str, seconds: float) -> None:
-        """Returns when the instance has ended or the (real) time is over; for the start-and-wait call, on the server loop."""
+        """Wait on the server loop until the instance has ended or the real time has elapsed."""
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()
 
-        def look() -> None:
+        def check() -> None:
             instance = self._store.instance(instance_id)
             if instance is None or not instance.is_live:
                 loop.call_soon_threadsafe(ended.set)
 
-        with self._traffic.watched(look):
-            look()
+        with self._traffic.watched(check):
+            check()
             try:
                 await asyncio.wait_for(ended.wait(), seconds)
             except TimeoutError:

@@ -1,7 +1,8 @@
-"""The host's side of the worker process: starts it, hands it calls, ends it when a function takes too long, starts it anew.
+"""The host's side of the worker process: starts and restarts the process and sends it calls.
 
-A function that ends the process, uses up its memory or never returns takes down the worker, not the host. What the worker
-was doing then fails as it does in Azure, or runs again (`CallsUnderWay.lost`).
+A function that exits the process, exhausts its memory or exceeds `functionTimeout` ends the worker,
+not the host. The pending calls then fail as in Azure or run again (see
+`PendingCalls.fail_unanswered`).
 """
 
 import logging
@@ -26,8 +27,8 @@ from .worker_main import WorkerOptions
 log = logging.getLogger(__name__)
 PACKAGE = __package__ or ""
 IMPORT_ROOT = str(Path(__file__).resolve().parents[len(PACKAGE.split("."))])
-PACKAGED = ".python_packages/lib/site-packages"
-BOOT = f"""
+PACKAGES_FOLDER = ".python_packages/lib/site-packages"
+BOOTSTRAP_CODE = f"""
 import sys
 if packages := sys.argv[3]:
     sys.path.append(packages)
@@ -41,7 +42,7 @@ EXIT_TIMEOUT_SECONDS = 10.0
 
 
 class Worker:
-    """Satisfies `FunctionInvoker`. `gone_for_good` is called when the worker cannot be started again."""
+    """Implementation of `FunctionInvoker` that runs the functions in a worker process."""
 
     def __init__(
         self,
@@ -51,24 +52,35 @@ class Worker:
         client_binding: Callable[[], str],
         on_unrecoverable: Callable[[str], None],
     ) -> None:
+        """Start the process and wait until it has loaded the app.
+
+        Args:
+            options: Options of the process.
+            timeout: Maximum duration of a call in seconds. None means no limit.
+            client_binding: Returns the JSON of durable client parameters.
+            on_unrecoverable: Called with the reason when the worker cannot be restarted.
+
+        Raises:
+            UnsupportedAppError: If the app cannot be loaded.
+        """
         self._options, self._client_binding, self._gone_for_good = (
             options,
             client_binding,
             on_unrecoverable,
         )
-        self._under_way = PendingCalls(timeout, self._kill)
+        self._pending = PendingCalls(timeout, self._kill)
         self._lock = threading.Lock()
         self._stopping = False
         self._failed_starts = 0
         self._sender: FrameSender | None = None
-        self._held: list[bytes] = []  # calls that wait for the worker to be up
+        self._held: list[bytes] = []  # frames to send when the worker is connected
         self._process, self._connection = self._spawn()
         self._frames = receive_frames(self._connection)
         self.functions = self._functions()
         self._reader = threading.Thread(target=self._read, name="worker-reader", daemon=True)
 
     def start(self) -> None:
-        """Lets calls through; the host's port is known now."""
+        """Send held calls to the worker. The port of the host must be known."""
         self._connect()
         self._reader.start()
 
@@ -79,8 +91,8 @@ class Worker:
     # -- the process ----------------------------------------------------------
 
     def _spawn(self) -> tuple["subprocess.Popen[bytes]", socket.socket]:
-        ours, theirs = socket.socketpair()
-        with theirs:
+        host_socket, worker_socket = socket.socketpair()
+        with worker_socket:
             warnings = [f"-W{option}" for option in sys.warnoptions]
             packages = packages_of(Path(self._options.root))
             process = subprocess.Popen(
@@ -90,25 +102,25 @@ class Worker:
                     *(["-S"] if packages else []),
                     *warnings,
                     "-c",
-                    BOOT,
-                    str(theirs.fileno()),
+                    BOOTSTRAP_CODE,
+                    str(worker_socket.fileno()),
                     self._options.to_json(),
                     packages,
                 ],
                 stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(worker_socket.fileno(),),
             )
-        return process, ours
+        return process, host_socket
 
     def _functions(self) -> FunctionIndex:
-        """Waits until the worker has loaded the app."""
+        """Wait until the worker has loaded the app; return the functions."""
         header, _ = next(self._frames, ({}, b""))
         if "functions" in header:
             return index_from_descriptions(header["functions"])
         code = self._reap()
         raise UnsupportedAppError(
             header.get("refused")
-            or f"The app ended the worker process while it was imported: {exit_text(code)}."
+            or f"The worker process exited while it imported the app: {exit_text(code)}."
         )
 
     def _connect(self) -> None:
@@ -120,17 +132,17 @@ class Worker:
             self._held.clear()
 
     def _disconnect(self) -> list[Call]:
-        """From here on calls are held. Returns those that the process will not answer."""
+        """Hold new calls. Return the calls that the process will not answer."""
         with self._lock:
             sender, self._sender = self._sender, None
-            unanswered = self._under_way.pop_all()
+            unanswered = self._pending.pop_all()
         self._connection.shutdown(socket.SHUT_RDWR)
         if sender is not None:
             sender.close()
         return unanswered
 
     def _reap(self) -> int:
-        """Ends what is left of the process; its exit code."""
+        """Wait for the end of the process, or kill it; return its exit code."""
         self._frames.close()
         self._connection.close()
         try:
@@ -148,36 +160,37 @@ class Worker:
         while True:
             for header, body in self._frames:
                 if "exits" in header:
-                    self._under_way.set_exiting_call(header["exits"])
-                elif (call := self._under_way.pop(header["id"])) is not None:
+                    self._pending.set_exiting_call(header["exits"])
+                elif (call := self._pending.pop(header["id"])) is not None:
                     self._failed_starts = 0
                     _finish(call, header, body)
             unanswered = self._disconnect()
             code = self._reap()
             if self._stopping:
-                self._under_way.fail_unanswered(unanswered, exit_text(code))
+                self._pending.fail_unanswered(unanswered, exit_text(code))
                 return
-            log.error("the worker process ended (%s); it is started again", exit_text(code))
-            again = self._start_again()
-            self._under_way.fail_unanswered(
+            log.error("the worker process ended (%s); restarting it", exit_text(code))
+            is_restarted = self._restart()
+            self._pending.fail_unanswered(
                 unanswered, exit_text(code)
-            )  # only now: what runs again finds a worker
-            if not again:
+            )  # after the restart, so that repeated calls reach the new worker
+            if not is_restarted:
                 return
 
-    def _start_again(self) -> bool:
+    def _restart(self) -> bool:
         self._failed_starts += 1
         try:
             if self._failed_starts > MAX_FAILED_STARTS:
                 raise HostError(
-                    f"The worker process ended {self._failed_starts} times without finishing a call."
+                    f"The worker process ended {self._failed_starts} times "
+                    "without completing a call."
                 )
             self._process, self._connection = self._spawn()
             self._frames = receive_frames(self._connection)
             self._functions()
         except (HostError, OSError) as error:
             self._stopping = True
-            self._under_way.close(str(error))
+            self._pending.close(str(error))
             self._gone_for_good(str(error))
             return False
         self._connect()
@@ -185,10 +198,10 @@ class Worker:
 
     # -- calls ----------------------------------------------------------------
 
-    def _call(self, kind: str, function: AppFunction, body: bytes, **more: Any) -> "Future[Any]":
+    def _call(self, kind: str, function: AppFunction, body: bytes, **header: Any) -> "Future[Any]":
         with self._lock:
-            call = self._under_way.add(kind, function.name)
-            frame = pack_frame({"id": call.id, "kind": kind, "name": function.name, **more}, body)
+            call = self._pending.add(kind, function.name)
+            frame = pack_frame({"id": call.id, "kind": kind, "name": function.name, **header}, body)
             if self._sender is not None:
                 self._sender.send(frame)
             else:
@@ -202,8 +215,8 @@ class Worker:
         return self._call("timer", function, trigger_json.encode())
 
     def orchestrator(self, function: AppFunction, context: str) -> str:
-        answer: str = self._call("orchestrator", function, context.encode()).result()
-        return answer
+        response: str = self._call("orchestrator", function, context.encode()).result()
+        return response
 
     def http(
         self, function: AppFunction, request: HostRequest, parameters: dict[str, str]
@@ -221,6 +234,7 @@ class Worker:
         )
 
     def stop(self, *, abandon: bool) -> None:
+        """Stop the process. With `abandon`, kill it without waiting for running functions."""
         self._stopping = True
         if abandon:
             self._kill()
@@ -233,7 +247,7 @@ class Worker:
             self._reap()
         elif self._reader is not threading.current_thread():
             self._reader.join()
-        self._under_way.close("the host has ended")
+        self._pending.close("The host has stopped.")
 
 
 def _finish(call: Call, header: Header, body: bytes) -> None:
@@ -247,16 +261,21 @@ def _finish(call: Call, header: Header, body: bytes) -> None:
 
 
 def packages_of(root: Path) -> str:
-    """The dependencies that a deployment package brings along; "" where the app takes those of this environment.
+    """Return the dependency folder of a deployment package, or "" if the app does not have one.
 
-    A packaged app gets no others (-S): one that is missing in the package is missing here, as it would be on Azure. In both
-    cases the app sees neither the folder that the host was started in (-P) nor the one that the host lies in.
+    Without the folder, the app uses the packages of this environment. With it, the worker starts
+    with -S and the app cannot import other packages, so a dependency that is missing from the
+    package is missing here as on Azure. In both cases, neither the current folder (-P) nor the
+    folder that contains the host is on the import path.
     """
-    packages = root / PACKAGED
+    packages = root / PACKAGES_FOLDER
     return str(packages.resolve()) if packages.is_dir() else ""
 
 
 def exit_text(code: int) -> str:
-    """As the Azure host words it; a signal is 128 more, as in a shell."""
+    """Format an exit code as the Azure host does.
+
+    For a signal, the code is the signal number plus 128, as in a shell.
+    """
     shown = 128 - code if code < 0 else code
     return f"python exited with code {shown} (0x{shown:X})"

@@ -1,7 +1,7 @@
-"""The worker process: loads the app, says which functions it has, then runs what the host asks for.
+"""The worker process: loads the app, reports its functions and runs the calls of the host.
 
-It ends when the host does: its main thread does nothing but read from the host, and a connection that ends ends the process,
-whatever its functions are doing.
+The main thread only reads from the connection to the host. When the connection ends, the process
+exits even if functions are running, so the worker does not outlive the host.
 """
 
 import contextvars
@@ -27,12 +27,14 @@ from .user_loop import UserLoop
 
 EPISODE_THREADS = 4
 MAX_OOM_SCORE = "1000"
-running: contextvars.ContextVar[int | None] = contextvars.ContextVar("running", default=None)
+current_call_id: contextvars.ContextVar[int | None] = contextvars.ContextVar(
+    "current_call_id", default=None
+)
 
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """What the host tells its worker on the command line, as JSON."""
+    """Options that the host passes to the worker on the command line, as JSON."""
 
     root: str
     route_prefix: str
@@ -49,18 +51,18 @@ class WorkerOptions:
 
 
 def main() -> None:
+    """Run the worker process until the host stops it."""
     options = WorkerOptions.from_json(sys.argv[2])
     connection = socket.socket(fileno=int(sys.argv[1]))
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is for the host, which then ends its worker in order
+    # Ctrl-C reaches the whole process group. The host handles it and stops the worker.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     logs.configure(json_lines=options.json_log, colour=options.colour)
     _limit_memory(options.memory_mb)
     sender = FrameSender(connection)
     try:
         index = _load(options)
-    except UnsupportedAppError as refused:
-        sender.send(pack_frame({"refused": str(refused)}))
+    except UnsupportedAppError as error:
+        sender.send(pack_frame({"refused": str(error)}))
         sender.close()
         connection.close()
         return
@@ -75,7 +77,11 @@ def _load(options: WorkerOptions) -> FunctionIndex:
 
 
 def _limit_memory(megabytes: int) -> None:
-    """A worker that asks for more gets a MemoryError; where memory runs out all the same, it goes before its host does."""
+    """Limit the memory of the process.
+
+    An allocation beyond the limit raises MemoryError. If the system still runs out of memory, the
+    kernel kills the worker before the host.
+    """
     if megabytes:
         resource.setrlimit(resource.RLIMIT_DATA, (megabytes * 2**20, megabytes * 2**20))
     score = Path("/proc/self/oom_score_adj")
@@ -90,8 +96,8 @@ class _Worker:
         self._loop = UserLoop.shared()
         self._invoker = Invoker(self._loop, root, lambda: self._binding)
         self._episodes = ThreadPoolExecutor(EPISODE_THREADS, thread_name_prefix="episode")
-        self._really_exit = os._exit
-        os._exit = self._exit  # type: ignore[assignment]  # an exit names the function that asked for it
+        self._original_exit = os._exit
+        os._exit = self._exit  # type: ignore[assignment]  # reports the function that exits
 
     def serve(self, connection: socket.socket) -> None:
         for header, body in receive_frames(connection):
@@ -103,24 +109,24 @@ class _Worker:
                 self._loop.close()
                 return
             else:
-                self._begin(header, body)
-        self._really_exit(1)  # the host is gone
+                self._start_call(header, body)
+        self._original_exit(1)  # the host has ended
 
     def _exit(self, code: int) -> NoReturn:
-        self._sender.send(pack_frame({"exits": running.get()}))
+        self._sender.send(pack_frame({"exits": current_call_id.get()}))
         self._sender.close()
-        self._really_exit(code)
+        self._original_exit(code)
 
-    def _begin(self, header: Header, body: bytes) -> None:
+    def _start_call(self, header: Header, body: bytes) -> None:
         context = contextvars.copy_context()
-        context.run(running.set, header["id"])
+        context.run(current_call_id.set, header["id"])
         future: Future[Any] = context.run(self._call, header, body)
-        future.add_done_callback(lambda done: self._answer(header["id"], done))
+        future.add_done_callback(lambda done: self._send_result(header["id"], done))
 
     def _call(self, header: Header, body: bytes) -> "Future[Any]":
         function = self._index.find(header["name"])
         if function is None:
-            return _failed(LookupError(f"the app has no function {header['name']} any more"))
+            return _failed(LookupError(f"The app has no function named {header['name']}."))
         match header["kind"]:
             case "activity":
                 return self._invoker.activity(function, body.decode())
@@ -139,14 +145,14 @@ class _Worker:
                 )
                 return self._invoker.http(function, request, header["parameters"])
 
-    def _answer(self, call_id: int, done: "Future[Any]") -> None:
+    def _send_result(self, call_id: int, done: "Future[Any]") -> None:
         self._sender.send(_frame(call_id, done))
 
 
 def _frame(call_id: int, done: "Future[Any]") -> bytes:
     if done.cancelled():
         return pack_frame(
-            {"id": call_id, "kind": "CancelledError", "stack": ""}, b"the function was cancelled"
+            {"id": call_id, "kind": "CancelledError", "stack": ""}, b"The function was cancelled."
         )
     if (error := done.exception()) is not None:
         stack = failure_texts.format_stack(error)

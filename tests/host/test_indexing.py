@@ -139,7 +139,10 @@ def test_app_object_can_be_indexed_repeatedly() -> None:
     [
         ({"extensions": {"durableTask": {"hubName": "%NO_HUB%"}}}, "NO_HUB, which is not set"),
         ({"extensions": {"durableTask": {"hubName": "a-b"}}}, "not valid"),
-        ({"extensions": {"durableTask": {"maxConcurrentActivityFunctions": 0}}}, "at least 1"),
+        (
+            {"extensions": {"durableTask": {"maxConcurrentActivityFunctions": 0}}},
+            "a positive integer",
+        ),
         ({"extensions": []}, None),
         ({"extensions": 5}, "must be an object"),
     ],

@@ -58,14 +58,14 @@ def test_inspect_instance_prints_tree(state_dir: Path, capsys: pytest.CaptureFix
     assert lines == [
         "parent-1 parent Completed started 2026-01-01 00:00:00, 5 min 0 s",
         "+0.000 s activity flaky failed: Activity function 'flaky' failed: ValueError: planned",
-        "+0.000 s wait 30.0 s after a failure of flaky 30.0 s over",
+        "+0.000 s timer 30.0 s after a failure of flaky 30.0 s fired",
         "+30.000 s activity flaky, attempt 2 failed: Activity function 'flaky' failed: ValueError: "
         "planned",
-        "+30.000 s wait 30.0 s after a failure of flaky 30.0 s over",
+        "+30.000 s timer 30.0 s after a failure of flaky 30.0 s fired",
         "+0:01:00 activity flaky, attempt 3 7",
-        '+0:01:00 child delay 2 min 0 s "finished"',
+        '+0:01:00 sub-orchestration delay 2 min 0 s "finished"',
         "delay-1 delay Completed started 2026-01-01 00:01:00, 2 min 0 s",
-        "+0.000 s wait 2 min 0 s 2 min 0 s over",
+        "+0.000 s timer 2 min 0 s 2 min 0 s fired",
         'output: "finished"',
         '+0:05:00 event go {"a": 1}',
         'output: [7,"finished",{"a":1}]',
@@ -90,8 +90,8 @@ def test_inspect_of_unknown_instance_or_state_fails(
     assert main(["inspect", "--state-dir", str(state_dir), "unknown"]) == 1
     assert main(["inspect", "--state-dir", str(tmp_path / "missing")]) == 1
     assert capsys.readouterr().err.splitlines() == [
-        "local host: there is no instance unknown",
-        f"local host: there is no state in {tmp_path / 'missing'}",
+        "local host: no instance with the ID unknown",
+        f"local host: no state database in {tmp_path / 'missing'}",
     ]
 
 
@@ -115,12 +115,12 @@ def test_log_contains_one_line_per_step(capsys: pytest.CaptureFixture[str]) -> N
         host.wait("x")
     text = capsys.readouterr().err
     for step in (
-        "parent x: starts -> activity flaky (",
-        "parent x: flaky failed -> wait 30 s (",
-        "parent x: wait over -> activity flaky (",
-        "parent x: flaky done -> child delay (",
-        "delay delay-1: starts -> wait 120 s (",
-        "parent x: delay done -> waits (",
+        "parent x: started -> activity flaky (",
+        "parent x: flaky failed -> timer 30 s (",
+        "parent x: timer fired -> activity flaky (",
+        "parent x: flaky completed -> sub-orchestration delay (",
+        "delay delay-1: started -> timer 120 s (",
+        "parent x: delay completed -> waiting (",
         "\033[32mparent x: event go -> Completed (",
         "\033[33mWARNING     activity flaky of x: failed: ",
     ):

@@ -190,7 +190,7 @@ def test_app_that_exits_on_import_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "function_app.py").write_text("import os\nos._exit(4)\n")
     with pytest.raises(
         UnsupportedAppError,
-        match=r"ended the worker process while it was imported: python exited with code 4",
+        match=r"worker process exited while it imported the app: python exited with code 4",
     ):
         LocalHost(tmp_path, isolated=Isolation()).start()
 

@@ -112,7 +112,7 @@ def test_process_with_json_log_writes_one_object_per_line(start_process: StartPr
     assert [line["status"] for line in steps] == ["Running", "Completed"] and all(
         line["seconds"] < 5 for line in steps
     )
-    assert re.fullmatch(r"chain \w+: starts -> activity inc \(\d+ ms\)", steps[0]["message"])
+    assert re.fullmatch(r"chain \w+: started -> activity inc \(\d+ ms\)", steps[0]["message"])
     assert any(line.get("activity") == "inc" and line["task"] == 0 for line in lines)
 
 

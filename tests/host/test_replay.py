@@ -81,12 +81,18 @@ def test_replay_history_with_same_code_matches(recorded_history: list[dict[str, 
     [
         (
             renamed_activity,
-            "goes on with task_scheduled 0 inc, the code now with task_scheduled 0 dec",
+            "in the history are task_scheduled 0 inc, but the code decides task_scheduled 0 dec",
         ),
-        (without_timer, "goes on with timer_created 1, the code now with task_scheduled 1 inc"),
+        (
+            without_timer,
+            "in the history are timer_created 1, but the code decides task_scheduled 1 inc",
+        ),
         (wider_fan_out, "task_scheduled 5 inc"),
-        (additional_activity, "the code now with task_scheduled 5 inc"),
-        (raises_at_the_end, "the recorded run ended Completed, the code now leaves it Failed"),
+        (additional_activity, "but the code decides task_scheduled 5 inc"),
+        (
+            raises_at_the_end,
+            "recorded status is Completed, but the status with the current code is Failed",
+        ),
     ],
 )
 def test_replay_history_with_changed_code_raises(

@@ -119,7 +119,7 @@ def test_wait_without_progress_raises_timeout_error() -> None:
     with LocalHost(create_deterministic_app(), clock=VirtualClock(START)) as host:
         with pytest.raises(LookupError):
             host.wait("unknown")
-        with pytest.raises(WaitTimeoutError, match="nothing is left to happen"):
+        with pytest.raises(WaitTimeoutError, match="no work or timer is left"):
             host.run_until(lambda: False)
         host.start_orchestration("worker", 3600, "slow")
         with pytest.raises(WaitTimeoutError, match="slow \\(worker, Running\\)"):
@@ -127,7 +127,9 @@ def test_wait_without_progress_raises_timeout_error() -> None:
         assert host.wait("slow", within=timedelta(hours=4))["output"] == "done"
     with LocalHost(create_deterministic_app()) as real_time_host:
         real_time_host.start_orchestration("worker", 3600, "slow")
-        with pytest.raises(WaitTimeoutError, match="Waited in vain for instance slow to end"):
+        with pytest.raises(
+            WaitTimeoutError, match="Timed out while waiting for instance slow to end"
+        ):
             real_time_host.wait("slow", timeout_real_seconds=0.1)
         with pytest.raises(TypeError):
             real_time_host.advance(timedelta(seconds=1))
