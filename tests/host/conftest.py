@@ -46,34 +46,6 @@ class HttpResponse:
         return json.loads(self.body)
 
 
-def send_request(
-    base_url: str,
-    method: str,
-    path: str,
-    content: Any = None,
-    headers: dict[str, str] | None = None,
-) -> HttpResponse:
-    """Send one request over a network connection.
-
-    Bytes in `content` are sent unchanged; any other value is sent as JSON.
-    """
-    connection = http.client.HTTPConnection(urlsplit(base_url).netloc, timeout=30)
-    body, all_headers = content, dict(headers or {})
-    if content is not None and not isinstance(content, bytes):
-        body = json.dumps(content).encode()
-        all_headers.setdefault("Content-Type", "application/json")
-    try:
-        connection.request(method, path, body, all_headers)
-        response = connection.getresponse()
-        return HttpResponse(
-            response.status,
-            {name.lower(): value for name, value in response.getheaders()},
-            response.read(),
-        )
-    finally:
-        connection.close()
-
-
 class HostClient:
     """An HTTP client of a local host: the routes of the sample app and the management API."""
 
@@ -83,7 +55,25 @@ class HostClient:
     def request(
         self, method: str, path: str, content: Any = None, headers: dict[str, str] | None = None
     ) -> HttpResponse:
-        return send_request(self.base_url, method, path, content, headers)
+        """Send one request over a network connection.
+
+        Bytes in `content` are sent unchanged; any other value is sent as JSON.
+        """
+        connection = http.client.HTTPConnection(urlsplit(self.base_url).netloc, timeout=30)
+        body, all_headers = content, dict(headers or {})
+        if content is not None and not isinstance(content, bytes):
+            body = json.dumps(content).encode()
+            all_headers.setdefault("Content-Type", "application/json")
+        try:
+            connection.request(method, path, body, all_headers)
+            response = connection.getresponse()
+            return HttpResponse(
+                response.status,
+                {name.lower(): value for name, value in response.getheaders()},
+                response.read(),
+            )
+        finally:
+            connection.close()
 
     def start_orchestration(
         self, name: str, content: Any = None, instance_id: str | None = None
@@ -191,7 +181,7 @@ class HostProcess:
             line_queue.put(None)
 
     def url(self) -> str:
-        """Return the base URL. Waits until the host accepts connections."""
+        """Wait until the host accepts connections and return its base URL."""
         if self._url is None:
             self._url = self._wait_for_url()
         return self._url

@@ -78,15 +78,10 @@ def describe_response(response: HostResponse) -> dict[str, Any]:
 def create_inputs(function: AppFunction, call: dict[str, Any]) -> list[tuple[str, Datum]]:
     if "http" in call:
         http_call = call["http"]
-        request = create_request(http_call)
-        return [
-            (function.trigger_parameter, request_datum(request, http_call["parameters"])),
-            *create_client_inputs(function),
-        ]
-    return [
-        (function.trigger_parameter, Datum(type="string", value=call["input"])),
-        *create_client_inputs(function),
-    ]
+        datum = request_datum(create_request(http_call), http_call["parameters"])
+    else:
+        datum = Datum(type="string", value=call["input"])
+    return [(function.trigger_parameter, datum), *create_client_inputs(function)]
 
 
 def create_client_inputs(function: AppFunction) -> list[tuple[str, Datum]]:
@@ -117,11 +112,9 @@ def call_local_host(
 ) -> dict[str, Any]:
     try:
         if function.trigger == "httpTrigger":
-            return describe_response(
-                invoker.http(
-                    function, create_request(call["http"]), call["http"]["parameters"]
-                ).result(30)
-            )
+            http_call = call["http"]
+            future = invoker.http(function, create_request(http_call), http_call["parameters"])
+            return describe_response(future.result(30))
         if function.trigger == "orchestrationTrigger":
             return {"result": json.loads(invoker.orchestrator(function, call["input"]))}
         text = invoker.activity(function, json.dumps([call["input"]])).result(30)

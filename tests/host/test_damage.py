@@ -144,7 +144,7 @@ def test_database_of_other_version_is_rejected(tmp_path: Path) -> None:
 
 
 def test_process_on_full_disk_exits_with_error_and_next_host_continues(tmp_path: Path) -> None:
-    """A limit on the size of files replaces the full disk."""
+    """The test simulates the full disk with a limit on the size of files."""
     (tmp_path / "function_app.py").write_text(DISK_FILLING_APP)
     arguments = ["--app-root", str(tmp_path), "--port", "0", "--state-dir", str(tmp_path / "state")]
     process: Any = subprocess.run(

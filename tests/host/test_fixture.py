@@ -25,7 +25,7 @@ def test_timer_schedule_status_next_is_current_tick(local_host: StartHost, early
     schedules: list[tuple[str, str]] = []
     host = local_host(create_ticking_app(schedules), early_timers=early)
     host.advance(timedelta(hours=3))
-    # Each tick fires once, also if it fires early.
+    # Each tick fires once, even if it fires early.
     assert [next_tick for _, next_tick in schedules] == ["01:00", "02:00", "03:00"]
 
 

@@ -75,7 +75,9 @@ def test_inspect_instance_prints_tree(state_dir: Path, capsys: pytest.CaptureFix
 def test_inspect_without_instance_prints_list(
     state_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with LocalHost(app, clock=VirtualClock(START), state_dir=state_dir):  # works while a host runs
+    with LocalHost(
+        app, clock=VirtualClock(START), state_dir=state_dir
+    ):  # `inspect` works while a host runs
         assert main(["inspect", "--state-dir", str(state_dir)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "testhubname: 2 instances",

@@ -99,7 +99,7 @@ def test_parallel_activities_of_a_lost_worker_run_again(host: LocalHost) -> None
 
 
 def test_orchestrator_that_ends_its_worker_fails(host: LocalHost) -> None:
-    output = get_output(host, "exits")
+    output = get_output(host, "exit_process")
     assert (
         output.startswith("Non-Deterministic workflow detected")
         or "python exited with code 9 (0x9)" in output

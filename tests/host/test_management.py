@@ -57,13 +57,10 @@ def test_start_with_timeout_returns_final_status(host: LocalHost, client: HostCl
 def test_raise_event_with_invalid_request_is_rejected(host: LocalHost, client: HostClient) -> None:
     instance_id = client.start_orchestration("race", {"s": 500})
     path = f"instances/{instance_id}/raiseEvent/go"
-    assert (
-        client.manage("POST", path, b"{not", {"Content-Type": "application/json"}).json()["Message"]
-        == "Invalid JSON content"
-    )
-    assert client.manage("POST", path, b"1", {"Content-Type": "text/plain"}).json() == {
-        "Message": "Only application/json request content is supported"
-    }
+    response = client.manage("POST", path, b"{not", {"Content-Type": "application/json"})
+    assert response.json()["Message"] == "Invalid JSON content"
+    response = client.manage("POST", path, b"1", {"Content-Type": "text/plain"})
+    assert response.json() == {"Message": "Only application/json request content is supported"}
     assert client.manage("POST", path).status == 400
     assert client.raise_event("unknown", "go", 1) == 404
     host.terminate(instance_id, '{"a": 1}')

@@ -20,7 +20,7 @@ TIMESTAMP = "2026-01-02T03:04:05.678Z"
 
 @pytest.fixture(scope="module")
 def worker_packages() -> Path:
-    """The folder with the packages of the worker, which `make setup` installs.
+    """Return the folder with the packages of the worker, which `make setup` installs.
 
     The fixture installs them if the tests run without `make`.
     """
@@ -109,7 +109,7 @@ def test_sample_app_in_microsoft_worker_returns_same_results(worker_packages: Pa
         {"function": "chain", "input": create_first_episode("chain", 5)},
         {"function": "plain_return", "input": create_first_episode("plain_return", None)},
         {"function": "raises", "input": create_first_episode("raises", None)},
-        {"function": "chain", "input": "no JSON"},
+        {"function": "chain", "input": "not JSON"},
         {
             "function": "reflect",
             "http": create_http_call("PUT", "/api/reflect/5/a?q=1", "body", n="5", rest="a"),
@@ -118,8 +118,8 @@ def test_sample_app_in_microsoft_worker_returns_same_results(worker_packages: Pa
         {"function": "nothing", "http": create_http_call("GET", "/api/nothing")},
         {"function": "broken", "http": create_http_call("GET", "/api/broken")},
     ]
-    indexed, *results = run_in_both(SAMPLE_APP, worker_packages, calls, SETTINGS)
-    assert indexed["local_host"] == indexed["microsoft"]
+    function_names, *results = run_in_both(SAMPLE_APP, worker_packages, calls, SETTINGS)
+    assert function_names["local_host"] == function_names["microsoft"]
     for call, result in zip(calls, results, strict=True):
         if "key" not in str(call):  # `flaky` counts its calls, so its text differs
             assert result["local_host"] == result["microsoft"], result
@@ -147,14 +147,17 @@ def test_billing_export_app_in_microsoft_worker_returns_same_results(worker_pack
     ]
     calls += [
         {"function": "get_openapi", "http": create_http_call("GET", "/api/openapi.json")},
-        {"function": "start_run", "http": create_http_call("POST", "/api/runs", "no JSON")},
+        {"function": "start_run", "http": create_http_call("POST", "/api/runs", "not JSON")},
         {
             "function": "start_run",
             "http": create_http_call("POST", "/api/runs", '{"dataset": "unknown"}'),
         },
     ]
-    indexed, *results = run_in_both(ROOT, worker_packages, calls, ENVIRONMENT)
-    assert indexed["local_host"] == indexed["microsoft"] and len(indexed["local_host"]) > 30
+    function_names, *results = run_in_both(ROOT, worker_packages, calls, ENVIRONMENT)
+    assert (
+        function_names["local_host"] == function_names["microsoft"]
+        and len(function_names["local_host"]) > 30
+    )
     for result in results:
         assert mask_ids(result["local_host"]) == mask_ids(result["microsoft"]), result
     assert {"result", "error", "status"} <= {

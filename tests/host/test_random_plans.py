@@ -12,7 +12,7 @@ import pytest
 
 from local.host import LocalHost, VirtualClock
 
-from .conftest import MANAGEMENT_PATH, ROOT, START, HostProcess, send_request
+from .conftest import ROOT, START, HostClient, HostProcess
 from .plans import PlanGenerator, app, is_completed_correctly
 
 PLAN_APP = Path(__file__).parent / "plan_app"
@@ -79,18 +79,11 @@ def run_plans_on_killed_hosts(start_process: StartProcess, kill_count: int, seed
         process = start_process(
             *(["--in-process"] if kill_index % 2 else []), settings=SETTINGS, app=PLAN_APP
         )
-        url = process.url()
+        client = HostClient(process.url())
         if kill_index == 0:
             for instance_id, nodes in plans.items():
-                assert (
-                    send_request(
-                        url,
-                        "POST",
-                        f"{MANAGEMENT_PATH}/orchestrators/plan/{instance_id}",
-                        json.dumps(nodes),
-                    ).status
-                    == 202
-                )
+                path = f"orchestrators/plan/{instance_id}"
+                assert client.manage("POST", path, json.dumps(nodes)).status == 202
         time.sleep(rng.uniform(0.05, 0.7))
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL

@@ -51,7 +51,8 @@ def test_activity_interrupted_by_stop_runs_again(tmp_path: Path) -> None:
         host.start_orchestration("wait_for_event", instance_id="y")
         assert blocking_app.activity_started.acquire(timeout=10)
         host.stop(drain=False)
-    blocking_app.may_finish.set()  # the thread of the stopped host ends and its result is discarded
+    # The thread of the stopped host ends, and its result is discarded.
+    blocking_app.may_finish.set()
     with LocalHost(blocking_app.app, clock=clock, state_dir=tmp_path) as host:
         assert host.wait("x")["output"] == 3
         assert blocking_app.runs[:2] == [0, 0] and blocking_app.runs[2:] == [1, 2]

@@ -324,7 +324,7 @@ def test_many_timers_start_no_threads() -> None:
             )
         )
         host.settle()
-        # The threads for episodes are started on demand and are not stopped.
+        # The host starts threads for episodes on demand and keeps them.
         assert threading.active_count() - thread_count < EPISODE_THREADS
         host.terminate(instance_id)
         host.wait(instance_id)
@@ -333,9 +333,9 @@ def test_many_timers_start_no_threads() -> None:
 def test_activity_after_caught_failure_receives_result_of_retried_sibling(
     host: LocalHost, client: HostClient
 ) -> None:
-    """The orchestrator catches the failure of a fan-out while a sibling is still being retried.
+    """The orchestrator catches a failure in a fan-out while a sibling is still being retried.
 
-    The sequence numbers then no longer match, as in Azure.
+    The sequence numbers then no longer match, and the next activity receives the wrong result.
     """
     assert get_output(host, client, "sequence_mismatch") is None
 
@@ -345,7 +345,7 @@ def test_nested_fan_out_failure_logs_error_that_azure_hides(
 ) -> None:
     """The SDK raises an exception when the sibling ends.
 
-    Azure reports only changed code. The local host also logs the exception of the SDK.
+    Azure reports only that the code has changed. The local host also logs the exception.
     """
     instance_id = client.start_orchestration("nested_fan_out")
     host.settle()

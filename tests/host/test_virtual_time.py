@@ -1,4 +1,4 @@
-"""Virtual time: hours pass in milliseconds and repeatably, and a wait without progress fails."""
+"""Virtual time: hours pass in milliseconds, and the same run produces the same history."""
 
 import time
 from datetime import UTC, datetime, timedelta

@@ -19,7 +19,7 @@ def act(behavior: str) -> object:
         case "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         case "memory":
-            # Zeroed memory that is never touched: it counts towards the limit at once and is fast.
+            # Zeroed memory counts towards the limit at once, and its allocation is fast.
             return len([bytes(64 * 2**20) for _ in range(1000)])
         case "block":
             while True:
@@ -59,7 +59,7 @@ def call_act_in_parallel(context):
 
 
 @app.orchestration_trigger(context_name="context")
-def exits(context):
+def exit_process(context):
     yield context.call_activity("act", "pid")
     os._exit(9)
 
@@ -70,16 +70,13 @@ def wait_for_event(context):
 
 
 @app.route(route="do/{behavior}")
-def do(req: func.HttpRequest) -> str:
-    return str(act_over_http(req.route_params["behavior"]))
-
-
-def act_over_http(behavior: str) -> object:
+def act_over_http(req: func.HttpRequest) -> str:
+    behavior = req.route_params["behavior"]
     if behavior == "exit":
         os._exit(7)
     if behavior == "block":
         time.sleep(3600)
-    return os.getpid()
+    return str(os.getpid())
 
 
 @app.route(route="start/{name}", methods=["POST"])

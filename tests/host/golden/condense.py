@@ -28,8 +28,8 @@ def create_request(execution: dict[str, Any], episode: dict[str, Any]) -> dict[s
         dict(event) for event in episode.get("history", execution["history"])[: episode["events"]]
     ]
     is_last_episode = episode["events"] == len(execution["history"])
-    for position, event in enumerate(history):
-        if position >= episode["past"] and not is_last_episode and "history" not in episode:
+    for index, event in enumerate(history):
+        if index >= episode["past"] and not is_last_episode and "history" not in episode:
             event["IsPlayed"] = False
     return {**execution["request"], "history": history, "isReplaying": episode["past"] > 0}
 
@@ -67,7 +67,7 @@ def condense_execution(
     for episode in episodes:
         request = episode["request"]
         events = request["history"]
-        past = max(position for position, event in enumerate(events) if event["EventType"] == 12)
+        past = max(index for index, event in enumerate(events) if event["EventType"] == 12)
         entry = {"events": len(events), "past": past}
         entry |= (
             {"raised": episode["raised"]}
@@ -76,14 +76,16 @@ def condense_execution(
         )
         recreated_request = create_request(execution, entry)
         if recreated_request["history"] != events:
-            entry["history"] = events  # the history was rewritten later, for example by a rewind
+            # The history was rewritten later, for example by a rewind.
+            entry["history"] = events
         execution["episodes"].append(entry)
     rows = [
         row
         for row in table.get("History") or []
         if row.get("ExecutionId") == execution_id and "EventType" in row
     ]
-    if len(rows) >= len(history):  # fewer rows belong to a history that was replaced
+    # If there are fewer rows than events, the rows belong to a replaced history.
+    if len(rows) >= len(history):
         execution["rest"] = [
             {key: row[key] for key in ROW_KEYS if key in row} for row in rows[len(history) :]
         ]

@@ -34,7 +34,7 @@ from .condense import TRACES, create_request
 FAR_FUTURE_MICROS = 10**17
 # A recorded response can reflect an episode later or earlier, because two clocks were used.
 RECORDING_LAG, MAX_CLOCK_DIFFERENCE = timedelta(seconds=0.5), timedelta(seconds=6)
-_SHORTENED = re.compile(r"<(.) \* (\d+)>")  # a long run of one character
+_SHORTENED = re.compile(r"<(.) \* (\d+)>")  # abbreviates a repeated character
 CLIENT_EVENTS = (
     EventType.EVENT_RAISED,
     EventType.EXECUTION_TERMINATED,
@@ -333,7 +333,7 @@ class Player:
             recorded = _create_rows(json.loads(self._replace_ids(json.dumps(episode["rest"]))))
             actual = _create_rows(appended)
             for recorded_row, actual_row in zip(recorded, actual, strict=False):
-                if recorded_row["Result"] == "":  # large results are stored in a blob
+                if recorded_row["Result"] == "":  # the engine stores large results in a blob
                     recorded_row["Result"] = actual_row["Result"]
             compare("appended events", actual, recorded)
         if episode["instance_id"] == self.trace["main"]:
