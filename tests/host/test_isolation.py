@@ -1,6 +1,6 @@
 """The app in a worker process.
 
-The host survives every failure of the worker and reports the texts of the Azure Functions host.
+The host continues after every failure of the worker and reports the same texts as Azure.
 """
 
 import os
@@ -128,12 +128,7 @@ def test_stop_with_drain_ends_the_worker_after_its_activity(tmp_path: Path) -> N
     with create_faulty_host(state_dir=tmp_path) as host:
         instance_id = host.start_orchestration("call_act", "slow")
         pid = get_worker_pid(host)
-        host.run_until(
-            lambda: any(
-                event["EventType"] == EventType.TASK_SCHEDULED
-                for event in host.history(instance_id)
-            )
-        )
+        host.run_until(lambda: has_scheduled_activity(host, instance_id))
         assert host.stop(drain=True)
         assert has_exited(pid)
     with create_faulty_host(state_dir=tmp_path) as host:
@@ -144,14 +139,14 @@ def test_stop_without_drain_ends_the_worker(tmp_path: Path) -> None:
     with create_faulty_host(state_dir=tmp_path) as host:
         instance_id = host.start_orchestration("call_act", "block")
         pid = get_worker_pid(host)
-        host.run_until(
-            lambda: any(
-                event["EventType"] == EventType.TASK_SCHEDULED
-                for event in host.history(instance_id)
-            )
-        )
+        host.run_until(lambda: has_scheduled_activity(host, instance_id))
         host.stop(drain=False)
         assert has_exited(pid)
+
+
+def has_scheduled_activity(host: LocalHost, instance_id: str) -> bool:
+    events = host.history(instance_id)
+    return any(event["EventType"] == EventType.TASK_SCHEDULED for event in events)
 
 
 def has_exited(pid: int) -> bool:

@@ -159,11 +159,6 @@ def test_two_hosts_in_one_process_are_separate() -> None:
             HostClient(host.base_url).start_orchestration("chain", 2, "same-id")
             for host in (first, second)
         ]
-        assert [
-            host.wait(instance_id)["output"]
-            for host, instance_id in zip((first, second), ids, strict=True)
-        ] == [
-            2,
-            2,
-        ]
+        assert ids == ["same-id", "same-id"]
+        assert first.wait("same-id")["output"] == second.wait("same-id")["output"] == 2
         assert len(first.instances()) == len(second.instances()) == 1

@@ -204,9 +204,11 @@ def early_events_any(context):
 
 @app.orchestration_trigger(context_name="context")
 def parent(context):
-    fanned = yield context.task_all([context.call_sub_orchestrator("chain", n) for n in (1, 2, 3)])
-    named = yield context.call_sub_orchestrator("chain", 2, f"{context.instance_id}:child")
-    return [fanned, named]
+    fan_out_results = yield context.task_all(
+        [context.call_sub_orchestrator("chain", n) for n in (1, 2, 3)]
+    )
+    named_result = yield context.call_sub_orchestrator("chain", 2, f"{context.instance_id}:child")
+    return [fan_out_results, named_result]
 
 
 @app.orchestration_trigger(context_name="context")

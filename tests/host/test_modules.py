@@ -144,7 +144,7 @@ def test_activity_failure_text_matches_azure() -> None:
     assert reason == "Activity function 'boom' failed:  ValueError: boom 1\nsecond line"
     parsed = json.loads(details)
     assert parsed["Message"] == " ValueError: boom 1\nsecond line"
-    assert "test_parts.py" in parsed["InnerException"]["RemoteStackTrace"]
+    assert "test_modules.py" in parsed["InnerException"]["RemoteStackTrace"]
 
 
 @pytest.mark.parametrize(
