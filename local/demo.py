@@ -33,8 +33,8 @@ from local.stack import (
     run_stack,
 )
 from local.verify_landing import LandingVerifier, VerificationResult
+from partner_billing.output import money, tie_out
 from partner_billing.progress import GOOD, Progress, Run, scope_of, seconds_of, size
-from partner_billing.shown import money, tie_out
 
 STATE = ROOT / ".state" / "demo"
 DATASETS = {"billed_usage", "unbilled_usage", "billed_reconciliation", "unbilled_reconciliation"}

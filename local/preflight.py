@@ -16,8 +16,8 @@ from local.azurite import ROOT
 from local.stack import NEVER_SCHEDULE, RUN_STATE, StackError, exit_on_signals, run_stack
 from partner_billing.address import Address, find
 from partner_billing.api import Api
-from partner_billing.failures import Failure
-from partner_billing.shown import checks
+from partner_billing.errors import CommandError
+from partner_billing.output import checks
 from shared.preflight.deployment import build_invalid_settings_report
 from shared.redaction import configure_library_logging
 from shared.services import Services
@@ -36,7 +36,7 @@ def main() -> int:
     except StackError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except Failure as failure:
+    except CommandError as failure:
         print(f"{failure.title}\n-> {failure.remedy}", file=sys.stderr)
         return failure.exit_code
     except KeyboardInterrupt:

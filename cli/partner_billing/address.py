@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from partner_billing.failures import WrongUsage
+from partner_billing.errors import UsageError
 
 URL, KEY = "PARTNER_BILLING_URL", "PARTNER_BILLING_KEY"
 LOCAL = Path(".state") / "run" / "app-url"  # written by the local stack when it is up
@@ -26,14 +26,14 @@ class Address:
 
 
 def find(option: str | None, environment: Mapping[str, str], folder: Path) -> Address:
-    """Raises WrongUsage, which never quotes what was given: it may hold a key."""
+    """Raises UsageError, which never quotes what was given: it may hold a key."""
     given = (option or environment.get(URL, "")).strip()
     if given:
         return Address(checked(given), environment.get(KEY, "").strip())
     for above in (folder, *folder.parents):
         if (above / LOCAL).is_file():
             return Address(checked((above / LOCAL).read_text(encoding="utf-8").strip()))
-    raise WrongUsage(
+    raise UsageError(
         "No app URL configured.",
         f"Set {URL} (and {KEY}), give --url, or start a local stack with `make run`.",
     )
@@ -48,17 +48,17 @@ def checked(text: str) -> str:
     except httpx.InvalidURL:
         url = httpx.URL("")
     if url.scheme not in ("http", "https") or not url.host:
-        raise WrongUsage(
+        raise UsageError(
             "The URL does not start with http:// or https://.",
             "Use a URL such as https://APP.azurewebsites.net.",
         )
     if url.query or url.userinfo or url.fragment:
-        raise WrongUsage(
+        raise UsageError(
             "The URL contains more than a host and a path.",
             f"Remove the key from the URL and set {KEY} instead.",
         )
     if url.scheme == "http" and not is_this_machine(url.host):
-        raise WrongUsage(
+        raise UsageError(
             "HTTP without TLS is allowed only for the local machine.",
             "Use https, because http would send the key unencrypted.",
         )

@@ -9,7 +9,13 @@ import httpx
 
 from partner_billing import __version__
 from partner_billing.address import KEY, Address
-from partner_billing.failures import Failure, Interrupted, Refused, UnknownId, Unreachable
+from partner_billing.errors import (
+    CommandError,
+    CommandInterruptedError,
+    NotFoundError,
+    RequestRefusedError,
+    UnreachableError,
+)
 
 SECONDS = 60.0
 LARGEST = 64 * 1024 * 1024  # bytes of an answer; a page of a thousand runs has about one
@@ -28,7 +34,7 @@ class Answer:
 class Api:
     """`with Api(address) as api:`. `transport` replaces the network in tests.
 
-    Every call raises Unreachable, Refused, UnknownId or Failure.
+    Every call raises UnreachableError, RequestRefusedError, NotFoundError or CommandError.
     """
 
     def __init__(
@@ -49,7 +55,7 @@ class Api:
                 transport=transport,
             )
         except UnicodeEncodeError:
-            raise Refused(
+            raise RequestRefusedError(
                 f"{KEY} contains characters that are not allowed in a key.",
                 f"Set {KEY} to a function key of the app.",
             ) from None
@@ -65,8 +71,9 @@ class Api:
     ) -> None:
         self._http.close()
         if kind is KeyboardInterrupt:
-            raise Interrupted(
-                "Interrupted. The run continues.", "To follow it, run `partner-billing watch`."
+            raise CommandInterruptedError(
+                "CommandInterruptedError. The run continues.",
+                "To follow it, run `partner-billing watch`.",
             ) from None
 
     def get(self, path: str, **query: str | int | None) -> Answer:
@@ -99,24 +106,30 @@ def read(response: httpx.Response, content: bytes) -> Answer:
     raise failure_of(response.status_code, said if isinstance(said, dict) else None)
 
 
-def failure_of(status: int, problem: dict[str, Any] | None) -> Failure:
+def failure_of(status: int, problem: dict[str, Any] | None) -> CommandError:
     """A refusal in the app's words where it sent some; the host refuses keys without any."""
     if problem is None or "code" not in problem:
         if status in (401, 403):
-            return Refused(
+            return RequestRefusedError(
                 "The app did not accept the key.",
                 f"Set {KEY} to a function key of the app.",
                 http_status=status,
             )
         if status >= 500:
-            return Unreachable(
+            return UnreachableError(
                 "The app is temporarily unavailable.",
                 "Try again. If the error persists, check the logs of the app.",
                 http_status=status,
             )
         return strange(f"The response has status {status}.")
     members = {name: value for name, value in problem.items() if name not in PROBLEM}
-    kind = Unreachable if status >= 500 else UnknownId if status == 404 else Refused
+    kind = (
+        UnreachableError
+        if status >= 500
+        else NotFoundError
+        if status == 404
+        else RequestRefusedError
+    )
     return kind(
         str(problem.get("title", "")),
         str(problem.get("remedy") or ""),
@@ -126,26 +139,26 @@ def failure_of(status: int, problem: dict[str, Any] | None) -> Failure:
     )
 
 
-def strange(what: str) -> Unreachable:
-    return Unreachable(
+def strange(what: str) -> UnreachableError:
+    return UnreachableError(
         f"This is not the API of Partner Billing Export. {what}",
         "Check the URL: it must be the URL of the app without a path.",
     )
 
 
-def unreached(error: Exception) -> Unreachable:
+def unreached(error: Exception) -> UnreachableError:
     """In our words: those of the library name the request."""
     if isinstance(error, httpx.TimeoutException):
-        return Unreachable(
+        return UnreachableError(
             "The app did not respond in time.",
             "Try again. A cold start of the app can take a while.",
         )
     if isinstance(error, httpx.ConnectError):
-        return Unreachable(
+        return UnreachableError(
             "Could not connect to the app.",
             "Check the URL and the network. To start a local stack, run `make run`.",
         )
-    return Unreachable(
+    return UnreachableError(
         "The connection to the app was closed.",
         "Try again. Starting the same export twice has no additional effect.",
     )

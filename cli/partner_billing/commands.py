@@ -3,11 +3,11 @@
 import json
 import sys
 
-from partner_billing import catching_up, runs
+from partner_billing import cycles, runs
 from partner_billing.common import app
-from partner_billing.failures import Failure, WrongUsage
+from partner_billing.errors import CommandError, UsageError
 
-__all__ = ["app", "catching_up", "main", "runs"]
+__all__ = ["app", "cycles", "main", "runs"]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -15,13 +15,13 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     try:
         app(args=given, prog_name="partner-billing")
-    except Failure as failure:
+    except CommandError as failure:
         tell(failure, "--json" in given)
         code = failure.exit_code
     sys.exit(code)
 
 
-def tell(failure: Failure, as_json: bool) -> None:
+def tell(failure: CommandError, as_json: bool) -> None:
     if as_json:
         print(json.dumps(failure.document(), ensure_ascii=False), file=sys.stderr)
         return
@@ -31,5 +31,5 @@ def tell(failure: Failure, as_json: bool) -> None:
             print(f"  {wrong.get('field')}: {wrong.get('message')}", file=sys.stderr)
     if failure.remedy:
         print(f"-> {failure.remedy}", file=sys.stderr)
-    if isinstance(failure, WrongUsage):
+    if isinstance(failure, UsageError):
         print("See partner-billing --help.", file=sys.stderr)

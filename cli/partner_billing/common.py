@@ -14,9 +14,9 @@ from rich.console import Console
 
 from partner_billing.address import URL, find
 from partner_billing.api import Answer, Api
-from partner_billing.failures import BAD
+from partner_billing.errors import BAD
 from partner_billing.progress import Counts, Progress
-from partner_billing.watching import Sleep, follow, runs_in, went_well
+from partner_billing.watch import Sleep, follow, runs_in, went_well
 
 app = typer.Typer(
     name="partner-billing",

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import typer
 
-from partner_billing import __version__, shown
+from partner_billing import __version__, output
 from partner_billing.api import Answer, Api
 from partner_billing.common import (
     AttributeSet,
@@ -25,8 +25,8 @@ from partner_billing.common import (
     terminal,
     to_its_end,
 )
-from partner_billing.failures import BAD
-from partner_billing.watching import path_of
+from partner_billing.errors import BAD
+from partner_billing.watch import path_of
 
 
 @app.callback(invoke_without_command=True)
@@ -55,7 +55,7 @@ def start(
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Ask for one export. One that is under way already is not started twice: it is shown."""
+    """Ask for one export. One that is under way already is not started twice: it is output."""
     asked = {
         "dataset": dataset.value,
         "invoice_id": invoice,
@@ -95,7 +95,7 @@ def list_runs(
             continuation=continuation,
         )
     if not printed_as_json(found.body, as_json):
-        shown.runs(terminal(), found.body["runs"])
+        output.runs(terminal(), found.body["runs"])
         goes_on(found)
 
 
@@ -119,10 +119,10 @@ def show(
     if printed_as_json(found.body, as_json):
         return
     if blobs:
-        shown.blobs(terminal(), found.body["blobs"])
+        output.blobs(terminal(), found.body["blobs"])
         goes_on(found)
     else:
-        shown.facts(terminal(), found.body)
+        output.facts(terminal(), found.body)
 
 
 @app.command()
@@ -197,7 +197,7 @@ def catalogue(
             continuation=continuation,
         )
     if not printed_as_json(found.body, as_json):
-        shown.catalogue(terminal(), found.body["entries"])
+        output.catalogue(terminal(), found.body["entries"])
         goes_on(found)
 
 
@@ -207,7 +207,7 @@ def status(url: Url = None, as_json: Json = False) -> None:
     with ask(url) as api:
         found = api.get("status")
     if not printed_as_json(found.body, as_json):
-        shown.status(terminal(), found.body)
+        output.status(terminal(), found.body)
 
 
 @app.command()
@@ -216,7 +216,7 @@ def doctor(url: Url = None, as_json: Json = False) -> None:
     with ask(url) as api:
         found = api.get("preflight")
     if not printed_as_json(found.body, as_json):
-        shown.checks(terminal(), found.body)
+        output.checks(terminal(), found.body)
     if found.body["status"] == "fail":
         raise typer.Exit(BAD)
 

@@ -1,5 +1,6 @@
 """Clocks for tests that must not depend on the day on which they run."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 
@@ -19,10 +20,18 @@ class MidMonthClock:
 
 
 class FakeClock:
-    """A clock that moves only when a test moves it."""
+    """A clock that moves only when a test advances it or code sleeps on it.
+
+    Attributes:
+        moment: The current time.
+        seconds: The current monotonic time.
+        slept: The arguments of all calls of `sleep`.
+    """
 
     def __init__(self, moment: datetime) -> None:
         self.moment = moment
+        self.seconds = 1000.0
+        self.slept: list[float] = []
 
     @classmethod
     def at(cls, text: str) -> "FakeClock":
@@ -32,6 +41,16 @@ class FakeClock:
     def now(self) -> datetime:
         return self.moment
 
+    def monotonic(self) -> float:
+        return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        """Advance the clock without waiting, and let other tasks run."""
+        self.slept.append(seconds)
+        self.advance(seconds=seconds)
+        await asyncio.sleep(0)
+
     def advance(self, **delta: float) -> None:
-        """Advance the time by `timedelta(**delta)`."""
+        """Advance both times by `timedelta(**delta)`."""
         self.moment += timedelta(**delta)
+        self.seconds += timedelta(**delta).total_seconds()

@@ -8,7 +8,8 @@ import pytest
 from local.azurite import Azurite
 from shared.ledger.ledger import Ledger
 from shared.ledger.tables import Tables
-from tests.integration.ledger.standing import StandingClock
+from tests.integration.ledger.ledger_rows import START
+from tests.support.clocks import FakeClock
 
 
 @pytest.fixture
@@ -18,12 +19,12 @@ def prefix() -> str:
 
 
 @pytest.fixture
-def clock() -> StandingClock:
-    return StandingClock()
+def clock() -> FakeClock:
+    return FakeClock(START)
 
 
 @pytest.fixture
-async def ledger(azurite: Azurite, prefix: str, clock: StandingClock) -> AsyncIterator[Ledger]:
+async def ledger(azurite: Azurite, prefix: str, clock: FakeClock) -> AsyncIterator[Ledger]:
     ledger = Ledger(
         Tables(prefix, connection_string=azurite.landing.connection_string), clock, hub="Tests"
     )

@@ -2,7 +2,7 @@
 
 from shared.ledger.blobs import BlobRow, BlobTotals
 from shared.ledger.ledger import Ledger
-from tests.integration.ledger.standing import KEY, OTHER
+from tests.integration.ledger.ledger_rows import KEY, OTHER_KEY
 
 PROVEN = BlobRow(
     "a/ä=1/part 0.json.gz",
@@ -32,7 +32,7 @@ async def test_rows_come_back_by_name(ledger: Ledger) -> None:
     )
     assert (
         await ledger.blobs.get_by_version(KEY, "w")
-        == await ledger.blobs.get_by_version(OTHER, "v")
+        == await ledger.blobs.get_by_version(OTHER_KEY, "v")
         == {}
     )
     assert await ledger.blobs.totals(KEY, "v") == BlobTotals(1, 2**40, 7)

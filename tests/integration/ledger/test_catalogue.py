@@ -10,11 +10,12 @@ from shared.exports import Dataset, ExportKey
 from shared.ledger.catalogue import CatalogueEntry
 from shared.ledger.ledger import Ledger
 from shared.ledger.runs import Run
-from tests.integration.ledger.standing import KEY, OTHER, StandingClock, a_run, complete
+from tests.integration.ledger.ledger_rows import KEY, OTHER_KEY, build_run, insert_complete_version
+from tests.support.clocks import FakeClock
 
 
 def ended(minute: int, outcome: str = "landed", suffix: str = "aaaa", **columns: Any) -> Run:
-    return a_run(suffix, outcome=outcome, ended_at=f"2026-11-21T06:{minute:02}:00Z", **columns)
+    return build_run(suffix, outcome=outcome, ended_at=f"2026-11-21T06:{minute:02}:00Z", **columns)
 
 
 async def entry(ledger: Ledger, key: ExportKey = KEY) -> CatalogueEntry:
@@ -32,13 +33,15 @@ async def test_a_key_that_never_landed_has_its_last_outcome(ledger: Ledger) -> N
         attribute_set="full",
         last_outcome="failed",
         last_code="graph_forbidden",
-        last_run_id=a_run().run_id,
+        last_run_id=build_run().run_id,
         last_ended_at="2026-11-21T06:05:00Z",
     )
 
 
 async def test_an_entry_is_the_newest_version(ledger: Ledger) -> None:
-    version = await complete(ledger, blobs=2, bytes=2**40, rows=3, landed_at="2026-11-21T06:04:00Z")
+    version = await insert_complete_version(
+        ledger, blobs=2, bytes=2**40, rows=3, landed_at="2026-11-21T06:04:00Z"
+    )
     await ledger.catalogue.refresh(KEY, version, ended(5))
     there = await entry(ledger)
     assert (
@@ -50,15 +53,15 @@ async def test_an_entry_is_the_newest_version(ledger: Ledger) -> None:
         there.rows,
         there.landed_at,
     ) == (version.version, "e1", "data/e1", 2, 2**40, 3, "2026-11-21T06:04:00Z")
-    await ledger.catalogue.refresh(OTHER, None, replace(ended(6), key=str(OTHER)))
+    await ledger.catalogue.refresh(OTHER_KEY, None, replace(ended(6), key=str(OTHER_KEY)))
     assert (
-        (await entry(ledger, OTHER)).billing_month,
-        (await entry(ledger, OTHER)).currency_code,
+        (await entry(ledger, OTHER_KEY)).billing_month,
+        (await entry(ledger, OTHER_KEY)).currency_code,
     ) == ("2026-11", "USD")
 
 
 async def test_repeated_it_changes_nothing(ledger: Ledger) -> None:
-    version = await complete(ledger)
+    version = await insert_complete_version(ledger)
     for _ in range(2):
         await ledger.catalogue.refresh(KEY, version, ended(5))
         row = await ledger.tables.get("catalogue", "billed_usage", "G016907411~full")
@@ -69,21 +72,21 @@ async def test_repeated_it_changes_nothing(ledger: Ledger) -> None:
     assert row is not None and row.etag == etag
 
 
-async def test_it_moves_forward_only(ledger: Ledger, clock: StandingClock) -> None:
+async def test_it_moves_forward_only(ledger: Ledger, clock: FakeClock) -> None:
     older, newer = (
-        await complete(ledger, etag="e1", day=8),
-        await complete(ledger, etag="e2", day=9),
+        await insert_complete_version(ledger, etag="e1", day=8),
+        await insert_complete_version(ledger, etag="e2", day=9),
     )
     await ledger.catalogue.refresh(KEY, newer, ended(5))
     await ledger.catalogue.refresh(
         KEY, older, ended(6, suffix="bbbb")
     )  # it had looked before the newer one was complete
     there = await entry(ledger)
-    assert there.version == newer.version and there.last_run_id == a_run("bbbb").run_id
+    assert there.version == newer.version and there.last_run_id == build_run("bbbb").run_id
 
 
 async def test_a_failed_run_takes_nothing_away(ledger: Ledger) -> None:
-    version = await complete(ledger)
+    version = await insert_complete_version(ledger)
     await ledger.catalogue.refresh(KEY, version, ended(5))
     await ledger.tables.merge(
         "catalogue", "billed_usage", "G016907411~full", {"tie_out": "matched"}
@@ -98,19 +101,21 @@ async def test_a_failed_run_takes_nothing_away(ledger: Ledger) -> None:
 
 
 async def test_a_run_that_is_closed_late_says_nothing_new(ledger: Ledger) -> None:
-    version = await complete(ledger)
+    version = await insert_complete_version(ledger)
     await ledger.catalogue.refresh(KEY, version, ended(10, "unchanged", "bbbb"))
     await ledger.catalogue.refresh(KEY, version, ended(5, "failed", code="run_lost"))
     there = await entry(ledger)
     assert (there.last_outcome, there.last_code, there.last_run_id) == (
         "unchanged",
         "",
-        a_run("bbbb").run_id,
+        build_run("bbbb").run_id,
     )
 
 
 async def test_many_at_once_end_with_the_newest(ledger: Ledger) -> None:
-    versions = [await complete(ledger, etag=f"e{day}", day=day) for day in range(1, 9)]
+    versions = [
+        await insert_complete_version(ledger, etag=f"e{day}", day=day) for day in range(1, 9)
+    ]
     await asyncio.gather(
         *(
             ledger.catalogue.refresh(KEY, version, ended(n, suffix=f"aaa{'abcdefgh'[n]}"))
@@ -118,12 +123,12 @@ async def test_many_at_once_end_with_the_newest(ledger: Ledger) -> None:
         )
     )
     there = await entry(ledger)
-    assert there.version == versions[-1].version and there.last_run_id == a_run("aaah").run_id
+    assert there.version == versions[-1].version and there.last_run_id == build_run("aaah").run_id
 
 
 @pytest.mark.parametrize("dataset", list(Dataset))
 async def test_a_dataset_is_listed_by_itself(ledger: Ledger, dataset: Dataset) -> None:
-    keys = [str(KEY), "billed_usage/G016907412/basic", str(OTHER)]
+    keys = [str(KEY), "billed_usage/G016907412/basic", str(OTHER_KEY)]
     for key in keys:
         await ledger.catalogue.refresh(ExportKey.parse(key), None, ended(5))
     assert [one.key async for one in ledger.catalogue.list_by_dataset(dataset)] == [

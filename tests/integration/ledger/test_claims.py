@@ -12,7 +12,8 @@ from shared.ledger.outcomes import clean_up_orphaned_runs, close_run
 from shared.ledger.runs import Run
 from shared.messages import RunRequest
 from shared.telemetry import APP_VERSION
-from tests.integration.ledger.standing import KEY, START, StandingClock, a_run
+from tests.integration.ledger.ledger_rows import KEY, START, build_run
+from tests.support.clocks import FakeClock
 
 
 async def stored(ledger: Ledger, run: Run) -> Run:
@@ -22,7 +23,7 @@ async def stored(ledger: Ledger, run: Run) -> Run:
 
 
 async def test_a_claim_makes_lock_and_row(ledger: Ledger) -> None:
-    run = a_run()
+    run = build_run()
     assert await claim(ledger, run) == {"status": "claimed"}
     lock, row = await ledger.locks.get(run.key), await stored(ledger, run)
     assert lock is not None and (lock.run_id, lock.hub, lock.epoch) == (run.run_id, "Tests", 1)
@@ -31,7 +32,7 @@ async def test_a_claim_makes_lock_and_row(ledger: Ledger) -> None:
 
 
 async def test_a_repeated_claim_changes_nothing(ledger: Ledger) -> None:
-    run = a_run()
+    run = build_run()
     await claim(ledger, run)
     first = await stored(ledger, run)
     assert await claim(ledger, replace(run, reason="again")) == {"status": "claimed"}
@@ -39,7 +40,7 @@ async def test_a_repeated_claim_changes_nothing(ledger: Ledger) -> None:
 
 
 async def test_of_twenty_claims_at_once_one_runs(ledger: Ledger) -> None:
-    runs = [a_run(f"aa{a}{b}") for a in "abcde" for b in "abcd"]
+    runs = [build_run(f"aa{a}{b}") for a in "abcde" for b in "abcd"]
     results: list[Any] = await asyncio.gather(
         *(claim(ledger, run, leave_trace=False) for run in runs)
     )
@@ -59,7 +60,7 @@ async def test_of_twenty_claims_at_once_one_runs(ledger: Ledger) -> None:
 async def test_one_that_comes_second_leaves_a_trace_or_none(
     ledger: Ledger, leave_trace: bool
 ) -> None:
-    first, second = a_run("aaaa"), a_run("bbbb")
+    first, second = build_run("aaaa"), build_run("bbbb")
     await claim(ledger, first)
     assert await claim(ledger, second, leave_trace=leave_trace) == {
         "status": "superseded",
@@ -82,7 +83,7 @@ async def test_one_that_comes_second_leaves_a_trace_or_none(
 async def test_a_crash_between_lock_and_row_is_made_good_by_the_next_claim(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, other = a_run("aaaa"), a_run("bbbb")
+    run, other = build_run("aaaa"), build_run("bbbb")
 
     async def crash(run: Run) -> bool:
         raise RuntimeError("the process is gone")
@@ -104,7 +105,7 @@ async def test_a_lock_without_a_row_that_was_freed_meanwhile_is_the_runs_again(
     ledger: Ledger,
 ) -> None:
     """The starter was slow: its lock was settled before its row was written, and the run begins after all."""
-    run = a_run()
+    run = build_run()
     await claim(ledger, run)
     await ledger.locks.release(run.key, run.run_id)
     assert await claim(ledger, run) == {"status": "claimed"}
@@ -117,7 +118,7 @@ async def test_a_lock_without_a_row_that_was_freed_meanwhile_is_the_runs_again(
 
 
 async def test_a_run_that_has_ended_is_told_so_and_its_lock_is_emptied(ledger: Ledger) -> None:
-    run = a_run()
+    run = build_run()
     await claim(ledger, run)
     row = await stored(ledger, run)
     await ledger.runs.merge_if_unchanged(
@@ -134,7 +135,7 @@ async def test_a_run_that_has_ended_is_told_so_and_its_lock_is_emptied(ledger: L
 
 
 async def test_a_run_that_was_cancelled_before_it_began_ends_so(ledger: Ledger) -> None:
-    run = a_run()
+    run = build_run()
     await claim(ledger, run, leave_trace=False)
     await ledger.runs.mark_cancelled(run.run_id, START, "ada")
     assert await claim(ledger, run) == {"status": "cancelled"}
@@ -144,7 +145,7 @@ async def test_a_run_that_was_cancelled_before_it_began_ends_so(ledger: Ledger) 
 
 
 async def test_the_key_of_a_marked_run_may_be_claimed_at_once(ledger: Ledger) -> None:
-    marked, following = a_run("aaaa"), a_run("bbbb")
+    marked, following = build_run("aaaa"), build_run("bbbb")
     await claim(ledger, marked)
     await ledger.runs.mark_cancelled(marked.run_id, START, "ada")
     assert await claim(ledger, following) == {"status": "claimed"}
@@ -164,27 +165,27 @@ async def test_the_key_of_a_marked_run_may_be_claimed_at_once(ledger: Ledger) ->
 async def test_without_locks_everyone_may_run(ledger: Ledger) -> None:
     ledger.locking = False
     assert (
-        await claim(ledger, a_run("aaaa"))
-        == await claim(ledger, a_run("bbbb"))
+        await claim(ledger, build_run("aaaa"))
+        == await claim(ledger, build_run("bbbb"))
         == {"status": "claimed"}
     )
     assert (
-        isinstance(await ledger.holding(a_run("bbbb").run_id), Run)
+        isinstance(await ledger.holding(build_run("bbbb").run_id), Run)
         and await ledger.locks.get(str(KEY)) is None
     )
 
 
 async def test_a_starter_that_died_before_its_row_is_settled(
-    ledger: Ledger, clock: StandingClock, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = a_run()
+    run = build_run()
     await ledger.locks.acquire(run.key, run.run_id, "Tests", clock.now(), lambda lock: nobody())
 
     async def look(run_id: str) -> Any:
         return "unknown"
 
     assert await clean_up_orphaned_runs(ledger, look) == []
-    clock.pass_by(minutes=5)
+    clock.advance(minutes=5)
     assert await clean_up_orphaned_runs(ledger, look) == [run.run_id]
     lock = await ledger.locks.get(run.key)
     assert lock is not None and lock.run_id == "" and await ledger.runs.get(run.run_id) is None
@@ -196,7 +197,7 @@ async def nobody() -> bool:
 
 def test_the_first_form_of_a_row() -> None:
     request: RunRequest = {
-        "run_id": a_run().run_id,
+        "run_id": build_run().run_id,
         "key": str(KEY),
         "force": True,
         "limits": {
@@ -215,7 +216,7 @@ def test_the_first_form_of_a_row() -> None:
         row.requested_by,
         row.cycle_id,
     ) == (
-        a_run().run_id,
+        build_run().run_id,
         True,
         "2026-11-22T06:00:00+00:00",
         "2026-11-21T06:00:00Z",

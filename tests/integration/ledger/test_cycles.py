@@ -6,7 +6,7 @@ from shared.ledger.cycles import Cycle
 from shared.ledger.keys import run_id
 from shared.ledger.ledger import Ledger
 from shared.ledger.plan_lists import RUNS_PER_COLUMN
-from tests.integration.ledger.standing import KEY, START
+from tests.integration.ledger.ledger_rows import KEY, START
 
 CYCLE = Cycle(
     "cycle-20261121t060000z-aaaa", "starting", "2026-11-21T06:00:00Z", "ada", "2026-11-21T06:00:01Z"

@@ -19,7 +19,7 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.plan_lists import RUNS_PER_ROW
 from shared.ledger.runs import MAX_REQUEST_IDS, Run
 from shared.manifest import MAX_ETAG_LENGTH, MAX_NAME_LENGTH, MAX_ROOT_LENGTH
-from tests.integration.ledger.standing import KEY, START, a_run, complete
+from tests.integration.ledger.ledger_rows import KEY, START, build_run, insert_complete_version
 
 CYCLE = Cycle("cycle-20261121t060000z-aaaa", "starting", "2026-11-21T06:00:00Z")
 BACKFILL = Backfill(
@@ -114,7 +114,7 @@ async def test_the_rows_of_thousands_of_runs_are_read_by_the_page(ledger: Ledger
     runs = [Run(run_id(key, START, "aaaa"), str(key), outcome="landed") for key in keys]
     rows = {run_keys(run.run_id)[1]: {"run_id": run.run_id, "key": run.key} for run in runs}
     await ledger.tables.upsert_many("runs", "202611", rows)
-    other = a_run("bbbb")
+    other = build_run("bbbb")
     await ledger.runs.insert(other)
     found = await ledger.runs.get_many(
         [*(run.run_id for run in runs[:2_050]), run_id(KEY, START, "none")]
@@ -132,7 +132,7 @@ async def test_the_rows_of_thousands_of_runs_are_read_by_the_page(ledger: Ledger
 
 async def test_a_run_with_all_at_its_longest(ledger: Ledger, azurite: Azurite, prefix: str) -> None:
     """Texts that only explain are cut; what is compared has a bound of its own below that."""
-    run = a_run(
+    run = build_run(
         requested_by="😀" * 100,
         reason="ü" * 200,
         root_directory="r" * MAX_ROOT_LENGTH,
@@ -188,7 +188,7 @@ async def test_a_version_with_its_longest_etag_is_found_by_it(
         currency="USD",
         document_type="x" * 40,
     )
-    version = await complete(
+    version = await insert_complete_version(
         ledger,
         etag=etag,
         invoice=json.dumps(facts_of(invoice)),

@@ -8,7 +8,7 @@ import pytest
 from shared.clock import parse_iso
 from shared.ledger.ledger import Ledger
 from shared.ledger.locks import LEASE, MIN_LEASE_LEFT, Lock
-from tests.integration.ledger.standing import StandingClock
+from tests.support.clocks import FakeClock
 
 KEY = "billed_usage/G016907411/full"
 
@@ -92,7 +92,7 @@ async def is_marked(lock: Lock) -> bool:
     ("quiet", "writes"), [(0, False), (29, False), (30, False), (31, True), (120, True)]
 )
 async def test_the_lease_is_written_only_when_little_is_left(
-    ledger: Ledger, clock: StandingClock, quiet: int, writes: bool
+    ledger: Ledger, clock: FakeClock, quiet: int, writes: bool
 ) -> None:
     lock = await take(ledger, "run")
     assert parse_iso(lock.lease_until) == clock.now() + LEASE
@@ -104,9 +104,7 @@ async def test_the_lease_is_written_only_when_little_is_left(
     assert parse_iso(after.lease_until) >= sign_of_life + MIN_LEASE_LEFT
 
 
-async def test_a_lost_race_for_the_lease_changes_nothing(
-    ledger: Ledger, clock: StandingClock
-) -> None:
+async def test_a_lost_race_for_the_lease_changes_nothing(ledger: Ledger, clock: FakeClock) -> None:
     lock = await take(ledger, "run")
     await ledger.locks.release(KEY, "run")
     await ledger.locks.renew(lock, clock.now() + timedelta(hours=5))
@@ -122,7 +120,7 @@ async def test_held_are_the_ones_that_name_a_run(ledger: Ledger) -> None:
 
 
 async def test_unknown_is_noted_and_forgotten_by_a_sign_of_life(
-    ledger: Ledger, clock: StandingClock
+    ledger: Ledger, clock: FakeClock
 ) -> None:
     await take(ledger, "run")
     await ledger.locks.set_unknown_since(await held(ledger), "2026-11-21T06:00:00Z")

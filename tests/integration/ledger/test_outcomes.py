@@ -13,11 +13,12 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.outcomes import clean_up_orphaned_runs, close_run
 from shared.ledger.runs import Run
 from shared.ledger.versions import Version
-from tests.integration.ledger.standing import KEY, START, StandingClock, a_run, complete
+from tests.integration.ledger.ledger_rows import KEY, START, build_run, insert_complete_version
+from tests.support.clocks import FakeClock
 
 
 async def live(ledger: Ledger, suffix: str = "aaaa") -> Run:
-    run = a_run(suffix)
+    run = build_run(suffix)
     assert await claim(ledger, run) == {"status": "claimed"}
     return run
 
@@ -51,7 +52,7 @@ async def whole_state(ledger: Ledger) -> Any:
 
 
 async def test_closed_twice_it_is_closed_once(
-    ledger: Ledger, clock: StandingClock, caplog: pytest.LogCaptureFixture
+    ledger: Ledger, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = await live(ledger)
     with caplog.at_level(logging.INFO, "partner_billing.events"):
@@ -59,7 +60,7 @@ async def test_closed_twice_it_is_closed_once(
             ledger, run.run_id, {"outcome": "failed", "code": "graph_forbidden"}
         ) == {"outcome": "failed", "code": "graph_forbidden"}
         state = await whole_state(ledger)
-        clock.pass_by(hours=1)
+        clock.advance(hours=1)
         assert await close_run(ledger, run.run_id, {"outcome": "no_data"}) == {
             "outcome": "failed",
             "code": "graph_forbidden",
@@ -97,7 +98,7 @@ async def test_of_many_who_close_at_once_one_says_how(ledger: Ledger) -> None:
 
 async def test_a_run_whose_version_is_complete_has_landed_whatever_is_said(ledger: Ledger) -> None:
     run = await live(ledger)
-    version = await complete(ledger, run=run.run_id, blobs=3, bytes=30, rows=6)
+    version = await insert_complete_version(ledger, run=run.run_id, blobs=3, bytes=30, rows=6)
     await copying(ledger, run, version)
     assert await close_run(ledger, run.run_id, {"outcome": "failed", "code": "platform_fault"}) == {
         "outcome": "landed",
@@ -118,7 +119,11 @@ async def test_a_run_whose_version_is_complete_has_landed_whatever_is_said(ledge
 
 async def test_a_version_that_another_run_completed_is_not_this_runs_merit(ledger: Ledger) -> None:
     run = await live(ledger)
-    await copying(ledger, run, await complete(ledger, run="somebody", blobs=3, bytes=30, rows=6))
+    await copying(
+        ledger,
+        run,
+        await insert_complete_version(ledger, run="somebody", blobs=3, bytes=30, rows=6),
+    )
     assert await close_run(ledger, run.run_id, {"outcome": "failed", "code": "platform_fault"}) == {
         "outcome": "failed",
         "code": "platform_fault",
@@ -128,7 +133,7 @@ async def test_a_version_that_another_run_completed_is_not_this_runs_merit(ledge
 @pytest.mark.parametrize("outcome", ["unchanged", "landed"])
 async def test_an_unchanged_run_has_the_counts_of_its_version(ledger: Ledger, outcome: Any) -> None:
     run = await live(ledger)
-    version = await complete(ledger, run="somebody", blobs=3, bytes=30, rows=6)
+    version = await insert_complete_version(ledger, run="somebody", blobs=3, bytes=30, rows=6)
     await copying(ledger, run, version)
     assert await close_run(
         ledger, run.run_id, {"outcome": outcome, "version": version.version}
@@ -145,7 +150,7 @@ async def test_an_unchanged_run_has_the_counts_of_its_version(ledger: Ledger, ou
 
 async def test_an_incomplete_run_has_the_counts_of_what_is_proven(ledger: Ledger) -> None:
     run = await live(ledger)
-    version = await complete(ledger, run=run.run_id)
+    version = await insert_complete_version(ledger, run=run.run_id)
     await ledger.versions.update(version, state="landing")
     await copying(ledger, run, version)
     await ledger.blobs.record(
@@ -168,7 +173,7 @@ async def test_a_run_that_lost_its_key_touches_only_its_own_row(ledger: Ledger) 
     run = await live(ledger)
     await ledger.locks.release(run.key, run.run_id)
     following = await live(ledger, "bbbb")
-    await complete(ledger)
+    await insert_complete_version(ledger)
     assert await close_run(
         ledger, run.run_id, {"outcome": "superseded", "live_run_id": following.run_id}
     ) == {"outcome": "superseded", "live_run_id": following.run_id}
@@ -219,7 +224,7 @@ async def test_what_is_half_done_is_finished(
 
 async def test_a_run_that_nobody_knows_cannot_end(ledger: Ledger) -> None:
     with pytest.raises(InfrastructureError, match="run_unknown"):
-        await close_run(ledger, a_run().run_id, {"outcome": "no_data"})
+        await close_run(ledger, build_run().run_id, {"outcome": "no_data"})
 
 
 def looks(state: str) -> Any:
@@ -251,42 +256,40 @@ async def test_a_dead_run_that_was_marked_is_cancelled(ledger: Ledger) -> None:
     assert (await stored(ledger, run)).result == {"outcome": "cancelled", "code": "cancelled"}
 
 
-async def test_the_living_live(ledger: Ledger, clock: StandingClock) -> None:
+async def test_the_living_live(ledger: Ledger, clock: FakeClock) -> None:
     run = await live(ledger)
-    clock.pass_by(days=30)
+    clock.advance(days=30)
     assert (
         await clean_up_orphaned_runs(ledger, looks("live")) == []
         and (await stored(ledger, run)).outcome == ""
     )
 
 
-async def test_who_is_unknown_for_five_minutes_is_lost(
-    ledger: Ledger, clock: StandingClock
-) -> None:
+async def test_who_is_unknown_for_five_minutes_is_lost(ledger: Ledger, clock: FakeClock) -> None:
     run = await live(ledger)
     assert await clean_up_orphaned_runs(ledger, looks("unknown")) == []
-    clock.pass_by(minutes=4)
+    clock.advance(minutes=4)
     assert await clean_up_orphaned_runs(ledger, looks("unknown")) == []
     assert await clean_up_orphaned_runs(ledger, looks("live")) == []  # and is forgotten
-    clock.pass_by(minutes=4)
+    clock.advance(minutes=4)
     assert await clean_up_orphaned_runs(ledger, looks("unknown")) == []
-    clock.pass_by(minutes=4, seconds=45)  # the timer is not exact
+    clock.advance(minutes=4, seconds=45)  # the timer is not exact
     assert await clean_up_orphaned_runs(ledger, looks("unknown")) == [run.run_id]
     assert (await stored(ledger, run)).result == {"outcome": "failed", "code": "run_lost"}
 
 
 async def test_a_run_of_another_hub_lives_as_long_as_its_lease(
-    ledger: Ledger, clock: StandingClock
+    ledger: Ledger, clock: FakeClock
 ) -> None:
     run = await live(ledger)
     ledger.hub = "Other"
-    clock.pass_by(minutes=59)
+    clock.advance(minutes=59)
     assert (
         await clean_up_orphaned_runs(ledger, looks("unknown"))
         == []
         == await clean_up_orphaned_runs(ledger, looks("terminated"))
     )
-    clock.pass_by(minutes=2)
+    clock.advance(minutes=2)
     assert await clean_up_orphaned_runs(ledger, looks("live")) == [run.run_id]
     assert (await stored(ledger, run)).code == "run_lost"
 

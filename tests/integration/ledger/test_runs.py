@@ -11,12 +11,13 @@ from shared.ledger.keys import run_id
 from shared.ledger.ledger import Ledger
 from shared.ledger.outcomes import close_run
 from shared.ledger.runs import COLUMNS, MAX_REQUEST_IDS, Run, seconds_between
-from tests.integration.ledger.standing import KEY, OTHER, START, StandingClock, a_run
+from tests.integration.ledger.ledger_rows import KEY, OTHER_KEY, START, build_run
+from tests.support.clocks import FakeClock
 
 
 async def test_a_row_is_read_as_it_was_written(ledger: Ledger) -> None:
-    run = a_run(force=True, reason="ü", bytes=2**40, rows=7, epoch=3, request_ids="a,b")
-    assert await ledger.runs.insert(run) and not await ledger.runs.insert(a_run(reason="other"))
+    run = build_run(force=True, reason="ü", bytes=2**40, rows=7, epoch=3, request_ids="a,b")
+    assert await ledger.runs.insert(run) and not await ledger.runs.insert(build_run(reason="other"))
     there = await ledger.runs.get(run.run_id)
     assert there is not None and {name: getattr(there, name) for name in COLUMNS} == {
         name: getattr(run, name) for name in COLUMNS
@@ -25,7 +26,7 @@ async def test_a_row_is_read_as_it_was_written(ledger: Ledger) -> None:
 
 
 async def test_activities_merge_their_own_columns(ledger: Ledger) -> None:
-    run = a_run()
+    run = build_run()
     await ledger.runs.insert(run)
     await asyncio.gather(
         *(
@@ -50,7 +51,7 @@ async def test_activities_merge_their_own_columns(ledger: Ledger) -> None:
 async def test_an_outcome_needs_the_row_as_it_was_read_and_a_cancel_does_not(
     ledger: Ledger,
 ) -> None:
-    run = a_run()
+    run = build_run()
     await ledger.runs.insert(run)
     read = await ledger.runs.get(run.run_id)
     assert read is not None
@@ -66,7 +67,7 @@ async def test_an_outcome_needs_the_row_as_it_was_read_and_a_cancel_does_not(
 
 
 async def test_an_outcome_and_a_cancel_that_race_both_stay(ledger: Ledger) -> None:
-    runs = [a_run(f"aa{a}{b}", OTHER) for a in "abcde" for b in "ab"]
+    runs = [build_run(f"aa{a}{b}", OTHER_KEY) for a in "abcde" for b in "ab"]
     for run in runs:
         await ledger.runs.insert(run)
     await asyncio.gather(
@@ -96,12 +97,12 @@ async def test_a_month_is_listed_newest_first(ledger: Ledger) -> None:
 
 
 def test_request_ids_are_kept_newest_last_and_once() -> None:
-    run = a_run(request_ids=",".join(f"r{n}" for n in range(MAX_REQUEST_IDS)))
+    run = build_run(request_ids=",".join(f"r{n}" for n in range(MAX_REQUEST_IDS)))
     assert run.with_request_id("new").split(",") == [f"r{n}" for n in range(1, MAX_REQUEST_IDS)] + [
         "new"
     ]
     assert run.with_request_id("r3") == run.with_request_id(None) == run.request_ids
-    assert a_run().with_request_id(None) == "" and a_run().with_request_id("a") == "a"
+    assert build_run().with_request_id(None) == "" and build_run().with_request_id("a") == "a"
 
 
 @pytest.mark.parametrize(
@@ -120,19 +121,20 @@ def test_request_ids_are_kept_newest_last_and_once() -> None:
     ],
 )
 def test_how_a_row_says_it_ended(columns: dict[str, Any], end: dict[str, str] | None) -> None:
-    assert a_run(**columns).result == end
+    assert build_run(**columns).result == end
 
 
 def test_how_long_it_took() -> None:
-    assert seconds_between(a_run(), START + timedelta(minutes=1)) == 60
+    assert seconds_between(build_run(), START + timedelta(minutes=1)) == 60
     assert (
-        seconds_between(a_run(ended_at="2026-11-21T06:00:05Z"), START + timedelta(minutes=1)) == 5
+        seconds_between(build_run(ended_at="2026-11-21T06:00:05Z"), START + timedelta(minutes=1))
+        == 5
     )
     assert seconds_between(Run(run_id="r", key="k"), START) == 0
 
 
-async def test_who_may_go_on(ledger: Ledger, clock: StandingClock) -> None:
-    run, other = a_run("aaaa"), a_run("bbbb")
+async def test_who_may_go_on(ledger: Ledger, clock: FakeClock) -> None:
+    run, other = build_run("aaaa"), build_run("bbbb")
     assert await ledger.holding(run.run_id) == {
         "status": "superseded",
         "live_run_id": "",
@@ -154,7 +156,7 @@ async def test_who_may_go_on(ledger: Ledger, clock: StandingClock) -> None:
 
 
 async def test_a_run_whose_lock_has_another_epoch_may_not_go_on(ledger: Ledger) -> None:
-    run = a_run()
+    run = build_run()
     await claim(ledger, run)
     await ledger.locks.release(run.key, run.run_id)
     await ledger.locks.acquire(run.key, run.run_id, "Tests", START, lambda lock: nobody())
@@ -165,14 +167,14 @@ async def nobody() -> bool:
     return False
 
 
-async def test_signs_of_life_prolong_the_lease(ledger: Ledger, clock: StandingClock) -> None:
-    run = a_run()
+async def test_signs_of_life_prolong_the_lease(ledger: Ledger, clock: FakeClock) -> None:
+    run = build_run()
     await claim(ledger, run)
     lock = await ledger.locks.get(run.key)
     assert lock is not None
     await ledger.holding(run.run_id)
     assert await ledger.locks.get(run.key) == lock
-    clock.pass_by(minutes=31)
+    clock.advance(minutes=31)
     await ledger.holding(run.run_id)
     renewed = await ledger.locks.get(run.key)
     assert renewed is not None and renewed.lease_until == "2026-11-21T07:31:00Z"

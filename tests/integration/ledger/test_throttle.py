@@ -7,11 +7,11 @@ import pytest
 from shared.errors import ThrottledError, UnavailableError
 from shared.ledger.ledger import Ledger
 from shared.ledger.throttle import DEFAULT_WAIT_SECONDS, Throttle
-from tests.integration.ledger.standing import StandingClock
+from tests.support.clocks import FakeClock
 
 
 @pytest.fixture
-def other(ledger: Ledger, clock: StandingClock) -> Throttle:
+def other(ledger: Ledger, clock: FakeClock) -> Throttle:
     """Another instance of the app."""
     return Throttle(ledger.tables, clock)
 
@@ -20,32 +20,32 @@ async def test_nobody_has_to_wait_at_first(ledger: Ledger) -> None:
     assert await ledger.throttle.seconds_left() == 0
 
 
-async def test_all_instances_wait(ledger: Ledger, other: Throttle, clock: StandingClock) -> None:
+async def test_all_instances_wait(ledger: Ledger, other: Throttle, clock: FakeClock) -> None:
     await ledger.throttle.pause(100)
     assert await ledger.throttle.seconds_left() == await other.seconds_left() == 100
-    clock.pass_by(seconds=99.5)
+    clock.advance(seconds=99.5)
     assert await ledger.throttle.seconds_left() == await other.seconds_left() == 1
-    clock.pass_by(seconds=0.5)
+    clock.advance(seconds=0.5)
     assert await ledger.throttle.seconds_left() == await other.seconds_left() == 0
 
 
 async def test_what_another_instance_heard_is_known_after_30_seconds(
-    ledger: Ledger, other: Throttle, clock: StandingClock
+    ledger: Ledger, other: Throttle, clock: FakeClock
 ) -> None:
     assert await other.seconds_left() == 0
     await ledger.throttle.pause(100)
-    clock.pass_by(seconds=29)
+    clock.advance(seconds=29)
     assert await other.seconds_left() == 0  # as read before
-    clock.pass_by(seconds=1)
+    clock.advance(seconds=1)
     assert await other.seconds_left() == 70
 
 
 async def test_a_clock_that_goes_back_reads_again(
-    ledger: Ledger, other: Throttle, clock: StandingClock
+    ledger: Ledger, other: Throttle, clock: FakeClock
 ) -> None:
     assert await other.seconds_left() == 0
     await ledger.throttle.pause(100)
-    clock.pass_by(seconds=-5)
+    clock.advance(seconds=-5)
     assert await other.seconds_left() == 105
 
 
@@ -60,7 +60,7 @@ async def test_a_longer_wait_stays_and_a_shorter_one_is_prolonged(
 
 
 async def test_of_many_waits_heard_at_once_the_longest_stays(
-    ledger: Ledger, clock: StandingClock
+    ledger: Ledger, clock: FakeClock
 ) -> None:
     await asyncio.gather(
         *(

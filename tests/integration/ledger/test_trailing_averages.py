@@ -7,14 +7,14 @@ from shared.invoices import Invoice
 from shared.ledger.ledger import Ledger
 from shared.ledger.trailing_averages import TrailingAverages, get_trailing_averages
 from shared.ledger.versions import Version
-from tests.integration.ledger.standing import KEY, OTHER, a_run, complete
+from tests.integration.ledger.ledger_rows import KEY, OTHER_KEY, build_run, insert_complete_version
 
 
 async def landed(ledger: Ledger, key: ExportKey, etag: str, day: int, rows: int) -> Version:
     """A complete version, also in the catalogue."""
-    version = await complete(ledger, key, etag, day=day, rows=rows, bytes=rows * 10)
+    version = await insert_complete_version(ledger, key, etag, day=day, rows=rows, bytes=rows * 10)
     run = replace(
-        a_run(key=key),
+        build_run(key=key),
         outcome="landed",
         ended_at=f"2026-11-{day:02}T06:00:00Z",
         version=version.version,
@@ -25,7 +25,7 @@ async def landed(ledger: Ledger, key: ExportKey, etag: str, day: int, rows: int)
 
 async def test_the_first_has_nothing_to_be_compared_with(ledger: Ledger) -> None:
     assert await get_trailing_averages(
-        ledger, await landed(ledger, OTHER, "e1", 1, 10)
+        ledger, await landed(ledger, OTHER_KEY, "e1", 1, 10)
     ) == TrailingAverages(0, None, None)
     assert await get_trailing_averages(
         ledger, await landed(ledger, KEY, "e1", 1, 10)
@@ -33,7 +33,7 @@ async def test_the_first_has_nothing_to_be_compared_with(ledger: Ledger) -> None
 
 
 async def test_an_unbilled_month_is_compared_with_its_seven_versions_before(ledger: Ledger) -> None:
-    versions = [await landed(ledger, OTHER, f"e{day}", day, day * 100) for day in range(1, 11)]
+    versions = [await landed(ledger, OTHER_KEY, f"e{day}", day, day * 100) for day in range(1, 11)]
     assert await get_trailing_averages(ledger, versions[9]) == TrailingAverages(
         7, 600.0, 6000.0
     )  # days 3 to 9
@@ -56,7 +56,7 @@ async def test_another_month_and_another_currency_are_left_out(ledger: Ledger) -
     ):
         await landed(ledger, ExportKey.parse(other), "e1", 1, 10)
     assert await get_trailing_averages(
-        ledger, await landed(ledger, OTHER, "e1", 2, 10)
+        ledger, await landed(ledger, OTHER_KEY, "e1", 2, 10)
     ) == TrailingAverages(0, None, None)
 
 

@@ -9,7 +9,8 @@ import pytest
 from shared.ledger import keys, versions
 from shared.ledger.ledger import Ledger
 from shared.ledger.versions import Version, new_version
-from tests.integration.ledger.standing import KEY, OTHER, START, StandingClock, complete
+from tests.integration.ledger.ledger_rows import KEY, OTHER_KEY, START, insert_complete_version
+from tests.support.clocks import FakeClock
 
 CREATED = datetime(2026, 11, 8, tzinfo=UTC)
 
@@ -46,7 +47,7 @@ async def test_rows_of_an_etag_come_by_their_number(ledger: Ledger) -> None:
     for n in (2, 10, 1, 3):
         await ledger.versions.insert(a_version(n=n))
     await ledger.versions.insert(a_version("other"))
-    await ledger.versions.insert(replace(a_version(), key=str(OTHER)))
+    await ledger.versions.insert(replace(a_version(), key=str(OTHER_KEY)))
     assert [version.n for version in await ledger.versions.list_by_etag(KEY, "e1")] == [1, 2, 3, 10]
     assert (
         await ledger.versions.get_next_n(KEY, "e1") == 11
@@ -88,16 +89,16 @@ async def test_a_change_needs_the_row_as_it_was_read(ledger: Ledger) -> None:
 
 
 async def test_the_newest_complete_one_is_the_one_with_the_newest_data(
-    ledger: Ledger, clock: StandingClock
+    ledger: Ledger, clock: FakeClock
 ) -> None:
     assert await ledger.versions.get_newest_complete(KEY) is None
-    newer = await complete(ledger, etag="e2", day=9)
-    clock.pass_by(hours=1)
-    older = await complete(ledger, etag="e1", day=8)  # seen later
+    newer = await insert_complete_version(ledger, etag="e2", day=9)
+    clock.advance(hours=1)
+    older = await insert_complete_version(ledger, etag="e1", day=8)  # seen later
     await ledger.versions.insert(
         a_version("e3", created=datetime(2026, 11, 10, tzinfo=UTC))
     )  # still landing
-    await complete(ledger, OTHER, etag="e4", day=20)
+    await insert_complete_version(ledger, OTHER_KEY, etag="e4", day=20)
     assert await ledger.versions.get_newest_complete(KEY) == newer
     assert await ledger.versions.get_newest_complete(KEY, before=newer) == older
     assert await ledger.versions.get_newest_complete(KEY, before=older) is None

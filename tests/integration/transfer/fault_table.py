@@ -148,7 +148,7 @@ def heal(transfer: InMemoryTransfer, fault: Fault) -> None:
         account.faults.clear()
         account.after = None
     transfer.source.signature = None
-    transfer.clock.seconds += 600
+    transfer.clock.advance(seconds=600)
     if fault.code in ("source_changed", "source_missing", "proof_gzip"):
         transfer.put_source(content=SMALL)
 

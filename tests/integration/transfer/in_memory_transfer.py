@@ -4,7 +4,7 @@ import gzip
 from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from shared.errors import OperationGoneError
@@ -16,30 +16,15 @@ from shared.transfer.manifest_cache import ManifestCache
 from shared.transfer.server_side import ServerSideCopier
 from shared.transfer.source_reader import SourceReader
 from tests.integration.transfer.azurite_transfer import FOLDER, json_rows
+from tests.support.clocks import FakeClock
 from tests.support.fake_storage_account import Account, Stored, md5_of
 
 ROOT = "exports/root"
 NAME = "part-00000.json.gz"
 SMALL = gzip.compress(json_rows(200), mtime=0)
 BLOCK = 64 * 1024
+START = datetime(2026, 11, 8, 12, tzinfo=UTC)
 SECRET = "s3cr3tSignature"
-
-
-class SleptClock:
-    """Time passes while somebody sleeps, and never else."""
-
-    def __init__(self) -> None:
-        self.seconds, self.slept = 1000.0, list[float]()
-
-    def now(self) -> datetime:
-        return datetime(2026, 11, 8, 12, tzinfo=UTC) + timedelta(seconds=self.seconds)
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.seconds += seconds
 
 
 class InMemoryTransfer:
@@ -53,7 +38,11 @@ class InMemoryTransfer:
         server_side_block: int = BLOCK,
         max_concurrent_blocks: int = 4,
     ) -> None:
-        self.source, self.landing, self.clock = Account("billing"), Account("landing"), SleptClock()
+        self.source, self.landing, self.clock = (
+            Account("billing"),
+            Account("landing"),
+            FakeClock(START),
+        )
         self.landing.reads_from = self.source
         self.signatures, self.fetches = [SECRET], 0
         self.manifest_etag, self.gone = "etag", False

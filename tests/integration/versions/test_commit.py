@@ -9,7 +9,7 @@ from shared.errors import InfrastructureError, PermanentError
 from shared.landing.layout import latest_path, marker_path, version_path
 from shared.optimistic_concurrency import MAX_ATTEMPTS
 from shared.versions.commit import CommitOutcome
-from tests.integration.ledger.standing import KEY
+from tests.integration.ledger.ledger_rows import KEY
 from tests.integration.versions.version_workspace import (
     ProcessKilledError,
     VersionWorkspace,
@@ -207,7 +207,7 @@ async def test_committed_again_nothing_changes(workspace: VersionWorkspace) -> N
     run = await ready(workspace)
     await workspace.commit(run)
     state = await workspace.read_state()
-    workspace.clock.pass_by(hours=1)
+    workspace.clock.advance(hours=1)
     assert (await workspace.commit(run)).missing == 0 and await workspace.read_state() == state
 
 
@@ -218,7 +218,7 @@ async def test_an_older_version_that_finishes_later_leaves_latest_alone(
     await workspace.ledger.locks.release(str(KEY), slow)
     newer = await workspace.land_version(create_manifest(part_names(2), "e2", 9), "bbbb")
     latest = await workspace.read_latest()
-    workspace.clock.pass_by(hours=1)
+    workspace.clock.advance(hours=1)
     assert (await workspace.commit(slow)).missing == 0
     assert (
         await workspace.read_latest() == latest

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from shared.landing.layout import latest_path, marker_path, names_path, version_path
-from tests.integration.ledger.standing import KEY
+from tests.integration.ledger.ledger_rows import KEY
 from tests.integration.versions.version_workspace import (
     ProcessKilledError,
     VersionWorkspace,
@@ -214,7 +214,7 @@ async def test_a_damaged_complete_version_is_repaired_in_its_place(
             await workspace.landing.put(
                 f"{folder}/{first}", first[::-1].encode()
             )  # of the same size
-    workspace.clock.pass_by(hours=1)
+    workspace.clock.advance(hours=1)
     run = await workspace.start_run("bbbb")
     plan = await workspace.plan(run, create_manifest(part_names(3)))
     assert (
@@ -245,7 +245,7 @@ async def test_by_force_the_same_data_get_a_folder_of_their_own(
     workspace: VersionWorkspace,
 ) -> None:
     first = await workspace.land_version(create_manifest(part_names(2)))
-    workspace.clock.pass_by(hours=1)
+    workspace.clock.advance(hours=1)
     run = await workspace.start_run("bbbb", force=True)
     plan = await workspace.plan(run, create_manifest(part_names(2)))
     assert plan.version.version == f"{first.version}-2" and (plan.version.n, plan.missing) == (2, 2)
@@ -260,7 +260,7 @@ async def test_by_force_the_same_data_get_a_folder_of_their_own(
         await workspace.plan(run, create_manifest(part_names(2)), 3)
     ).complete  # the very run that completed it
     await workspace.end_run(run)
-    workspace.clock.pass_by(hours=1)
+    workspace.clock.advance(hours=1)
     third = await workspace.plan(
         await workspace.start_run("cccc", force=True), create_manifest(part_names(2))
     )
@@ -276,7 +276,7 @@ async def test_without_force_the_newest_complete_one_of_an_etag_counts(
     workspace: VersionWorkspace,
 ) -> None:
     await workspace.land_version(create_manifest(part_names(2)))
-    workspace.clock.pass_by(hours=1)
+    workspace.clock.advance(hours=1)
     second = await workspace.land_version(create_manifest(part_names(2)), "bbbb", force=True)
     plan = await workspace.plan(await workspace.start_run("cccc"), create_manifest(part_names(2)))
     assert plan.complete and plan.version.version == second.version

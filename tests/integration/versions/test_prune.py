@@ -14,7 +14,7 @@ from shared.landing.layout import latest_path, marker_path, run_path, version_pa
 from shared.landing.store import LandingStore
 from shared.ledger.versions import Version
 from shared.versions.prune import PrunedVersion, prune_key, prune_plans
-from tests.integration.ledger.standing import KEY, complete
+from tests.integration.ledger.ledger_rows import KEY, insert_complete_version
 from tests.integration.versions.version_workspace import (
     ProcessKilledError,
     VersionWorkspace,
@@ -47,7 +47,7 @@ class RetentionWorkspace(VersionWorkspace):
     async def land_daily_versions(self, *days: int) -> list[Version]:
         """One version of two blobs after another, landed a day apart."""
         for day in days:
-            version = await complete(
+            version = await insert_complete_version(
                 self.ledger, etag=f"e{day}", day=day, landed_at=iso(self.clock.now())
             )
             told = b'{"etag": "e%d", "version": "%s", "blobs": []}' % (
@@ -60,7 +60,7 @@ class RetentionWorkspace(VersionWorkspace):
             )
             if day == max(days):
                 await self.landing.put(latest_path(KEY), told)
-            self.clock.pass_by(days=1)
+            self.clock.advance(days=1)
         return await self.list_versions()
 
     async def prune(self, keep: int = 1, grace: timedelta = GRACE) -> list[PrunedVersion]:
@@ -83,10 +83,10 @@ async def test_what_is_beyond_the_count_and_superseded_for_long_goes(
     workspace: RetentionWorkspace,
 ) -> None:
     versions = await workspace.land_daily_versions(1, 2, 3, 4)
-    workspace.clock.pass_by(days=1)  # superseded for 4 days, for exactly 3, for 2, and never
+    workspace.clock.advance(days=1)  # superseded for 4 days, for exactly 3, for 2, and never
     assert await workspace.prune() == [PrunedVersion(versions[0].version, "pruned", 3)]
     assert await workspace.list_states() == ["pruned", "complete", "complete", "complete"]
-    workspace.clock.pass_by(days=1, seconds=1)
+    workspace.clock.advance(days=1, seconds=1)
     assert [one.version for one in await workspace.prune()] == [
         versions[2].version,
         versions[1].version,
@@ -102,7 +102,7 @@ async def test_what_is_beyond_the_count_and_superseded_for_long_goes(
 
 async def test_the_newest_are_kept_and_0_keeps_all(workspace: RetentionWorkspace) -> None:
     await workspace.land_daily_versions(1, 2, 3, 4)
-    workspace.clock.pass_by(days=30)
+    workspace.clock.advance(days=30)
     for keep, pruned in ((0, 0), (7, 0), (4, 0), (3, 1), (2, 2), (1, 3)):
         await workspace.prune(keep)
         assert await workspace.list_states() == ["pruned"] * pruned + ["complete"] * (4 - pruned)
@@ -112,16 +112,16 @@ async def test_an_older_version_that_landed_later_counts_from_its_own_landing(
     workspace: RetentionWorkspace,
 ) -> None:
     await workspace.land_daily_versions(2, 1)
-    workspace.clock.pass_by(days=1)
+    workspace.clock.advance(days=1)
     assert await workspace.prune() == []
-    workspace.clock.pass_by(days=2)
+    workspace.clock.advance(days=2)
     assert [one.version[:8] for one in await workspace.prune()] == ["20261101"]
 
 
 async def test_what_readers_are_pointed_to_never_goes(workspace: RetentionWorkspace) -> None:
     """Also where latest.json is gone, cannot be read, or stayed behind: then nothing newer than it goes, nor it."""
     versions = await workspace.land_daily_versions(1, 2, 3)
-    workspace.clock.pass_by(days=30)
+    workspace.clock.advance(days=30)
     await workspace.landing.delete(latest_path(KEY))
     older, unknown = (
         b'{"version": "%s"}' % one
@@ -135,7 +135,7 @@ async def test_what_readers_are_pointed_to_never_goes(workspace: RetentionWorksp
 
 async def test_a_key_at_work_is_passed_over(workspace: RetentionWorkspace) -> None:
     await workspace.land_daily_versions(1, 2)
-    workspace.clock.pass_by(days=30)
+    workspace.clock.advance(days=30)
     run_id = await workspace.start_run("zzzz")
     assert await workspace.prune() == []
     await workspace.end_run(run_id)
@@ -150,9 +150,9 @@ async def test_a_folder_that_no_run_finished_goes_after_a_week(
     await workspace.plan(run_id, create_manifest(part_names(3), "e2", 2))
     await workspace.copy_blobs(run_id, part_names(3)[:2])
     await workspace.end_run(run_id)
-    workspace.clock.pass_by(days=7)
+    workspace.clock.advance(days=7)
     assert await workspace.prune(0) == []
-    workspace.clock.pass_by(seconds=1)
+    workspace.clock.advance(seconds=1)
     assert [(one.state, one.removed) for one in await workspace.prune(0)] == [("abandoned", 2)]
     assert (
         await workspace.list_states() == ["complete", "abandoned"]
@@ -179,13 +179,13 @@ async def test_a_version_whose_marker_is_written_is_not_abandoned(
         await workspace.commit(run_id)
     assert await workspace.read_marker((await workspace.list_versions())[0].version) is not None
     await workspace.end_run(run_id)
-    workspace.clock.pass_by(days=60)
+    workspace.clock.advance(days=60)
     assert await workspace.prune() == [] and await workspace.list_states() == ["landing"]
 
 
 async def test_a_blob_of_somebody_else_is_left(workspace: RetentionWorkspace) -> None:
     old, _ = await workspace.land_daily_versions(1, 2)
-    workspace.clock.pass_by(days=30)
+    workspace.clock.advance(days=30)
     await workspace.landing.put(f"{version_path(KEY, old.version)}/notes.txt", b"somebody's")
     assert await workspace.prune() == [PrunedVersion(old.version, "pruned", 3, left=1)]
     assert await workspace.list_folder(old) == ["notes.txt"] and await workspace.prune() == []
@@ -193,7 +193,7 @@ async def test_a_blob_of_somebody_else_is_left(workspace: RetentionWorkspace) ->
 
 async def test_two_at_once_prune_once(workspace: RetentionWorkspace) -> None:
     await workspace.land_daily_versions(1, 2)
-    workspace.clock.pass_by(days=30)
+    workspace.clock.advance(days=30)
     both = await asyncio.gather(workspace.prune(), workspace.prune())
     assert sum(one.removed for part in both for one in part) == 3
     await workspace.prune()  # one more look may be needed to see that all is gone
@@ -207,7 +207,7 @@ async def test_cut_off_behind_any_write_the_next_call_ends_it(
     """Row, marker, two blobs, row: five writes. Nobody ever finds a marker over a folder with a hole in it."""
     days = [1, 2, 3, 4, 5, 6]
     versions = await workspace.land_daily_versions(*days)
-    workspace.clock.pass_by(days=30)
+    workspace.clock.advance(days=30)
     for number, version in zip(range(1, 6), versions, strict=False):
         with workspace.kill_after_write(number) as writes, pytest.raises(ProcessKilledError):
             await workspace.prune(len(days) - number)
@@ -239,7 +239,7 @@ async def test_a_policy_that_forbids_it_is_said_and_tried_again(
             container=container, connection_string=account.connection_string, clock=workspace.clock
         )
         old, new = await workspace.land_daily_versions(1, 2)
-        workspace.clock.pass_by(days=30)
+        workspace.clock.advance(days=30)
         folder = version_path(KEY, old.version)
         names = ["_manifest.json", *part_names(2)] if held == "all" else [held]
         account.held = {f"{container}/{folder}/{name}" for name in names}

@@ -28,7 +28,8 @@ from shared.ledger.versions import Version
 from shared.manifest import Manifest, ManifestBlob
 from shared.versions.commit import CommitOutcome, commit_version
 from shared.versions.plan import Plan, plan_copy
-from tests.integration.ledger.standing import KEY, StandingClock, a_run
+from tests.integration.ledger.ledger_rows import KEY, START, build_run
+from tests.support.clocks import FakeClock
 
 ROOT = "https://acct.blob.core.windows.net/c/v1/PartnerTenantId=t/BillingMonth=202610/InvoiceId=G016907411/Fragment=full"
 WRITES = {
@@ -62,7 +63,7 @@ class ProcessKilledError(Exception):
 
 class VersionWorkspace:
     def __init__(self, azurite: Azurite, container: str) -> None:
-        self.clock = StandingClock()
+        self.clock = FakeClock(START)
         connection = azurite.landing.connection_string
         self.ledger = Ledger(
             Tables(container, connection_string=connection), self.clock, hub="Tests"
@@ -80,7 +81,7 @@ class VersionWorkspace:
         await self.ledger.close()
 
     async def start_run(self, suffix: str = "aaaa", **columns: Any) -> str:
-        run = a_run(suffix, operation_id="o-1", request_ids="r-1,r-2", **columns)
+        run = build_run(suffix, operation_id="o-1", request_ids="r-1,r-2", **columns)
         assert await claim(self.ledger, run) == {"status": "claimed"}
         return run.run_id
 

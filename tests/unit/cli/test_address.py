@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from partner_billing.address import find
-from partner_billing.failures import WrongUsage
+from partner_billing.errors import UsageError
 
 
 def test_the_local_stack_is_found_from_any_folder_below_and_gets_no_key(tmp_path: Path) -> None:
@@ -22,6 +22,6 @@ def test_the_key_is_in_no_representation() -> None:
 
 
 def test_nowhere(tmp_path: Path) -> None:
-    with pytest.raises(WrongUsage) as nowhere:
+    with pytest.raises(UsageError) as nowhere:
         find(None, {}, tmp_path)
     assert "PARTNER_BILLING_URL" in nowhere.value.remedy and "make run" in nowhere.value.remedy

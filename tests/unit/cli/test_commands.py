@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from partner_billing import commands, failures
+from partner_billing import commands, errors
 from tests.unit.cli.conftest import KEY, URL, Run, Scripted, a_run, answer, problem
 
 RUN_ID = a_run()["run_id"]
@@ -91,7 +91,7 @@ PREFLIGHT = {
             "name": "graph",
             "status": "fail",
             "code": "graph_forbidden",
-            "cause": "Refused.",
+            "cause": "RequestRefusedError.",
             "remedy": "Grant it.",
             "seconds": 0.1,
             "facts": {"http_status": 403},
@@ -410,11 +410,11 @@ def test_the_document_has_every_command_and_every_exit_code() -> None:
     assert named == known
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", text, flags=re.MULTILINE)}
     assert codes == {
-        failures.DONE,
-        failures.BAD,
-        failures.USAGE,
-        failures.UNREACHABLE,
-        failures.REFUSED,
-        failures.UNKNOWN_ID,
-        failures.INTERRUPTED,
+        errors.DONE,
+        errors.BAD,
+        errors.USAGE,
+        errors.UNREACHABLE,
+        errors.REFUSED,
+        errors.UNKNOWN_ID,
+        errors.INTERRUPTED,
     }

@@ -10,6 +10,7 @@ from azure.core.credentials import AccessToken
 
 from shared.exports import ExportKey
 from shared.graph.client import GraphBillingClient
+from tests.support.clocks import FakeClock
 
 GRAPH = "https://graph.microsoft.com/v1.0"
 LOOPBACK = "http://127.0.0.1:8700/v1.0"
@@ -29,14 +30,6 @@ def inline_operation(**changes: Any) -> dict[str, Any]:
     operation = payload("linked")
     del operation["resourceLocation@odata.navigationLink"]
     return operation | {"resourceLocation": payload("manifest")} | changes
-
-
-class FixedClock:
-    def now(self) -> datetime:
-        return NOW
-
-    def monotonic(self) -> float:
-        return 0.0
 
 
 class FakeCredential:
@@ -84,7 +77,7 @@ class FakeGraph:
         return GraphBillingClient(
             base_url=base_url,
             credential=credential or FakeCredential(),
-            clock=FixedClock(),
+            clock=FakeClock(NOW),
             transport=httpx.MockTransport(self),
             **options,
         )

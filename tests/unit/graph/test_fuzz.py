@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from shared.errors import BillingExportError
 from shared.graph.client import GraphBillingClient
 from shared.retry_after import LONGEST, retry_after_seconds
-from tests.unit.graph.fake_graph import BILLED, LOOPBACK, FixedClock, inline_operation, payload
+from tests.support.clocks import FakeClock
+from tests.unit.graph.fake_graph import BILLED, LOOPBACK, NOW, inline_operation, payload
 
 fuzz = settings(max_examples=80, deadline=None, database=None)
 scalars = (
@@ -80,7 +81,7 @@ def send_requests(status: int, body: bytes, headers: dict[str, str]) -> None:
         client = GraphBillingClient(
             base_url=LOOPBACK,
             credential=None,
-            clock=FixedClock(),
+            clock=FakeClock(NOW),
             transport=httpx.MockTransport(send),
         )
         for call in (client.get_operation("a"), client.start_export(BILLED, None)):

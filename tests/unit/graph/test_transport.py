@@ -16,14 +16,15 @@ from shared.graph.client import GraphBillingClient
 from shared.graph.responses import OperationRunning
 from shared.graph.transport import MAX_RESPONSE_BYTES, GraphTokenProvider
 from shared.urls import parse_graph_base_url
+from tests.support.clocks import FakeClock
 from tests.unit.graph.fake_graph import (
     BILLED,
     GRAPH,
     LOOPBACK,
+    NOW,
     OPERATION,
     FakeCredential,
     FakeGraph,
-    FixedClock,
     accepted_response,
     json_response,
     payload,
@@ -94,7 +95,7 @@ async def test_request_without_response_times_out() -> None:
     graph = GraphBillingClient(
         base_url=GRAPH,
         credential=FakeCredential(),
-        clock=FixedClock(),
+        clock=FakeClock(NOW),
         transport=httpx.MockTransport(never),
         timeout_seconds=0.02,
     )
@@ -139,7 +140,7 @@ async def test_concurrent_requests_receive_their_own_responses() -> None:
     graph = GraphBillingClient(
         base_url=GRAPH,
         credential=FakeCredential(),
-        clock=FixedClock(),
+        clock=FakeClock(NOW),
         transport=httpx.MockTransport(echo),
     )
     states = await asyncio.gather(
@@ -157,7 +158,7 @@ async def test_close_closes_the_transport_once() -> None:
 
     transport = CountingTransport(FakeGraph(accepted_response()))
     graph = GraphBillingClient(
-        base_url=GRAPH, credential=FakeCredential(), clock=FixedClock(), transport=transport
+        base_url=GRAPH, credential=FakeCredential(), clock=FakeClock(NOW), transport=transport
     )
     await graph.close()
     assert transport.closed == 0  # there was no connection yet
@@ -253,5 +254,5 @@ async def test_token_provider_with_other_address_refuses(url: str) -> None:
 
 def test_client_for_graph_requires_credential() -> None:
     with pytest.raises(ValueError, match="credential"):
-        GraphBillingClient(base_url=GRAPH, credential=None, clock=FixedClock())
-    GraphBillingClient(base_url=LOOPBACK, credential=None, clock=FixedClock())
+        GraphBillingClient(base_url=GRAPH, credential=None, clock=FakeClock(NOW))
+    GraphBillingClient(base_url=LOOPBACK, credential=None, clock=FakeClock(NOW))

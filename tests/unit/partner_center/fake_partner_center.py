@@ -6,7 +6,8 @@ import httpx
 
 from shared.partner_center.client import PartnerCenterClient
 from shared.urls import PARTNER_CENTER_URL
-from tests.unit.graph.fake_graph import SENTINEL, FakeCredential, FixedClock
+from tests.support.clocks import FakeClock
+from tests.unit.graph.fake_graph import NOW, SENTINEL, FakeCredential
 
 LOOPBACK = "http://127.0.0.1:8700"
 
@@ -82,7 +83,7 @@ class FakePartnerCenter:
         return PartnerCenterClient(
             base_url=base_url,
             credential=credential,
-            clock=FixedClock(),
+            clock=FakeClock(NOW),
             transport=httpx.MockTransport(self),
             **options,
         )

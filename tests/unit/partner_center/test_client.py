@@ -14,7 +14,8 @@ from shared.identity import PARTNER_CENTER_SCOPE
 from shared.partner_center import client
 from shared.partner_center.client import PartnerCenterClient
 from shared.urls import parse_partner_center_base_url
-from tests.unit.graph.fake_graph import FixedClock
+from tests.support.clocks import FakeClock
+from tests.unit.graph.fake_graph import NOW
 from tests.unit.partner_center.fake_partner_center import (
     LOOPBACK,
     PARTNER_CENTER_URL,
@@ -243,7 +244,7 @@ async def test_list_invoices_without_response_times_out() -> None:
     partner_center = PartnerCenterClient(
         base_url=LOOPBACK,
         credential=None,
-        clock=FixedClock(),
+        clock=FakeClock(NOW),
         transport=httpx.MockTransport(never_respond),
         timeout_seconds=0.01,
     )
@@ -293,4 +294,4 @@ def test_parse_partner_center_base_url_with_invalid_url_raises_error_without_url
 
 def test_client_for_partner_center_requires_credential() -> None:
     with pytest.raises(ValueError, match="credential"):
-        PartnerCenterClient(base_url=PARTNER_CENTER_URL, credential=None, clock=FixedClock())
+        PartnerCenterClient(base_url=PARTNER_CENTER_URL, credential=None, clock=FakeClock(NOW))

@@ -18,11 +18,13 @@ from shared.manifest import create_source_rules
 from shared.preflight.context import PreflightContext
 from shared.preflight.preflight import Check, Preflight
 from shared.settings import load_settings
+from tests.support.clocks import FakeClock
 
 GRAPH = "https://graph.microsoft.com/v1.0"
 TENANT = "3d8a1c5e-6f20-4b7d-9a41-c0de5eed0001"
 UNREACHABLE_URL = "https://127.0.0.1:9"  # the discard port, on which no service listens
 SENTINEL = "SENTINEL"
+NOW = datetime(2026, 11, 8, 9, 37, tzinfo=UTC)
 ENVIRONMENT = {
     "PARTNER_TENANT_ID": TENANT,
     "INVOICE_SOURCE": "list",
@@ -31,14 +33,6 @@ ENVIRONMENT = {
     "LANDING_STORAGE__blobServiceUri": "https://landing.blob.core.windows.net",
     "LANDING_STORAGE__tableServiceUri": "https://landing.table.core.windows.net",
 }
-
-
-class Clock:
-    def now(self) -> datetime:
-        return datetime(2026, 11, 8, 9, 37, tzinfo=UTC)
-
-    def monotonic(self) -> float:
-        return 0.0
 
 
 def jwt(**claims: Any) -> str:
@@ -93,7 +87,7 @@ def create_context(
         return (host or {}).get(request.url.host.split(".")[1], httpx.Response(200))
 
     app_settings = load_settings({**ENVIRONMENT, **settings})
-    identity, storage, clock = Credential(token), Credential(storage_token), Clock()
+    identity, storage, clock = Credential(token), Credential(storage_token), FakeClock(NOW)
     return PreflightContext(
         settings=app_settings,
         clock=clock,

@@ -21,31 +21,15 @@ from shared.transfer.concurrency_limiter import (
     THROTTLED_RETRY_SECONDS,
     ConcurrencyLimiter,
 )
-
-
-class SleepingClock:
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-        self.slept: list[float] = []
-
-    def now(self) -> datetime:
-        return datetime(2026, 11, 8, tzinfo=UTC)
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.seconds += seconds
-        await asyncio.sleep(0)
+from tests.support.clocks import FakeClock
 
 
 @pytest.fixture
-def clock() -> SleepingClock:
-    return SleepingClock()
+def clock() -> FakeClock:
+    return FakeClock(datetime(2026, 11, 8, tzinfo=UTC))
 
 
-def create_limiter(clock: SleepingClock, max_concurrency: int = 64) -> ConcurrencyLimiter:
+def create_limiter(clock: FakeClock, max_concurrency: int = 64) -> ConcurrencyLimiter:
     return ConcurrencyLimiter(clock, max_concurrency=max_concurrency, sleep=clock.sleep)
 
 
@@ -68,7 +52,7 @@ def throttled(seconds: int | None = None) -> ThrottledError:
 
 
 async def test_retry_halves_the_limit_and_successes_raise_it_again(
-    clock: SleepingClock,
+    clock: FakeClock,
 ) -> None:
     limiter, retries = create_limiter(clock), list[int]()
     assert (
@@ -85,7 +69,7 @@ async def test_retry_halves_the_limit_and_successes_raise_it_again(
     assert limiter.limit == 64
 
 
-async def test_retry_halves_the_limit_once_for_concurrent_operations(clock: SleepingClock) -> None:
+async def test_retry_halves_the_limit_once_for_concurrent_operations(clock: FakeClock) -> None:
     limiter = create_limiter(clock)
     await asyncio.gather(
         *(limiter.retry(operation_with(throttled(), "done"), lambda: None) for _ in range(40))
@@ -98,7 +82,7 @@ async def test_retry_halves_the_limit_once_for_concurrent_operations(clock: Slee
 
 @pytest.mark.parametrize("requested", [None, 0, 5, 10])
 async def test_retry_waits_at_least_the_requested_time(
-    clock: SleepingClock, requested: int | None
+    clock: FakeClock, requested: int | None
 ) -> None:
     await create_limiter(clock).retry(
         operation_with(throttled(requested), throttled(requested), "done"), lambda: None
@@ -109,23 +93,23 @@ async def test_retry_waits_at_least_the_requested_time(
     )
 
 
-async def test_retry_raises_if_the_requested_wait_is_long(clock: SleepingClock) -> None:
+async def test_retry_raises_if_the_requested_wait_is_long(clock: FakeClock) -> None:
     """The following slots fail with the remaining wait until it is short."""
     limiter = create_limiter(clock)
     with pytest.raises(ThrottledError) as raised:
         await limiter.retry(operation_with(throttled(300)), lambda: None)
     assert raised.value.retry_after_seconds == 300 and clock.slept == []
-    clock.seconds += 100
+    clock.advance(seconds=100)
     with pytest.raises(ThrottledError) as raised:
         async with limiter.slot():
             pytest.fail("The slot must not be granted")
     assert raised.value.retry_after_seconds == 200
-    clock.seconds += 200 - MAX_WAIT_SECONDS + 1
+    clock.advance(seconds=200 - MAX_WAIT_SECONDS + 1)
     async with limiter.slot():
         assert clock.slept == [pytest.approx(MAX_WAIT_SECONDS - 1)]
 
 
-async def test_retry_raises_after_the_last_attempt(clock: SleepingClock) -> None:
+async def test_retry_raises_after_the_last_attempt(clock: FakeClock) -> None:
     with pytest.raises(ThrottledError):
         await create_limiter(clock).retry(
             operation_with(*[throttled()] * (len(THROTTLED_RETRY_SECONDS) + 1)), lambda: None
@@ -133,7 +117,7 @@ async def test_retry_raises_after_the_last_attempt(clock: SleepingClock) -> None
     assert len(clock.slept) == len(THROTTLED_RETRY_SECONDS)
 
 
-async def test_retry_repeats_only_transient_errors(clock: SleepingClock) -> None:
+async def test_retry_repeats_only_transient_errors(clock: FakeClock) -> None:
     limiter, broken = create_limiter(clock), UnavailableError("source_unreachable")
     assert await limiter.retry(operation_with(broken, broken, "done"), lambda: None) == "done"
     assert limiter.limit == 64 and clock.slept == [0.2, 1.0]
@@ -143,7 +127,7 @@ async def test_retry_repeats_only_transient_errors(clock: SleepingClock) -> None
     assert len(clock.slept) == 2
 
 
-async def test_slot_admits_as_many_blobs_as_the_limit(clock: SleepingClock) -> None:
+async def test_slot_admits_as_many_blobs_as_the_limit(clock: FakeClock) -> None:
     limiter, running, maximum = create_limiter(clock, 8), 0, 0
 
     async def blob() -> None:
@@ -169,7 +153,7 @@ async def test_slot_admits_as_many_blobs_as_the_limit(clock: SleepingClock) -> N
 async def test_slot_is_released_after_cancellations(
     users: list[tuple[int, bool]], maximum: int
 ) -> None:
-    limiter, running = create_limiter(SleepingClock(), maximum), 0
+    limiter, running = create_limiter(FakeClock(datetime(2026, 11, 8, tzinfo=UTC)), maximum), 0
 
     async def use(turns: int) -> None:
         nonlocal running
@@ -201,7 +185,7 @@ def fail(
         circuits.record_failure(account, code, is_probe=circuits.enter(account))
 
 
-def test_circuit_opens_after_consecutive_failures(clock: SleepingClock) -> None:
+def test_circuit_opens_after_consecutive_failures(clock: FakeClock) -> None:
     circuits = CircuitBreakers(clock)
     fail(circuits, MAX_FAILURES)
     with pytest.raises(CircuitOpenError) as raised:
@@ -213,7 +197,7 @@ def test_circuit_opens_after_consecutive_failures(clock: SleepingClock) -> None:
     assert circuits.enter("b") is False
     for _ in range(50):  # blobs that were in progress
         circuits.record_failure("a", "destination_forbidden", is_probe=False)
-    clock.seconds += MIN_OPEN_SECONDS
+    clock.advance(seconds=MIN_OPEN_SECONDS)
     assert circuits.enter("a") is True
     with pytest.raises(CircuitOpenError):  # only one probe at a time
         circuits.enter("a")
@@ -221,19 +205,19 @@ def test_circuit_opens_after_consecutive_failures(clock: SleepingClock) -> None:
     assert [circuits.enter("a") for _ in range(3)] == [False] * 3
 
 
-def test_circuit_doubles_the_pause_up_to_the_maximum(clock: SleepingClock) -> None:
+def test_circuit_doubles_the_pause_up_to_the_maximum(clock: FakeClock) -> None:
     circuits, pauses = CircuitBreakers(clock), list[float]()
     fail(circuits, MAX_FAILURES)
     for _ in range(7):
         with pytest.raises(CircuitOpenError) as raised:
             circuits.enter("a")
         pauses.append(raised.value.retry_after_seconds)
-        clock.seconds += raised.value.retry_after_seconds
+        clock.advance(seconds=raised.value.retry_after_seconds)
         fail(circuits, 1)
     assert pauses == [30, 60, 120, 240, 480, 480, MAX_OPEN_SECONDS]
 
 
-def test_circuit_success_resets_the_count(clock: SleepingClock) -> None:
+def test_circuit_success_resets_the_count(clock: FakeClock) -> None:
     circuits = CircuitBreakers(clock)
     for _ in range(5):
         fail(circuits, MAX_FAILURES - 1)
@@ -241,7 +225,7 @@ def test_circuit_success_resets_the_count(clock: SleepingClock) -> None:
     assert circuits.enter("a") is False
 
 
-def test_circuit_ignores_errors_of_single_blobs(clock: SleepingClock) -> None:
+def test_circuit_ignores_errors_of_single_blobs(clock: FakeClock) -> None:
     circuits = CircuitBreakers(clock)
     for code in (
         "proof_gzip",
@@ -254,7 +238,7 @@ def test_circuit_ignores_errors_of_single_blobs(clock: SleepingClock) -> None:
         fail(circuits, 3 * MAX_FAILURES, code)
     assert circuits.enter("a") is False
     fail(circuits, MAX_FAILURES)
-    clock.seconds += MIN_OPEN_SECONDS
+    clock.advance(seconds=MIN_OPEN_SECONDS)
     assert circuits.enter("a") is True
     circuits.record_failure("a", "source_missing", is_probe=True)
     assert circuits.enter("a") is True  # the next blob is the probe

@@ -15,29 +15,13 @@ from shared.transfer.manifest_cache import (
     StorageTime,
     sas_expiry,
 )
+from tests.support.clocks import FakeClock
 
 NOON = datetime(2026, 11, 8, 12, tzinfo=UTC)
 
 
-class Clock:
-    """Wall time and monotonic time, moved by hand and apart."""
-
-    def __init__(self) -> None:
-        self.wall, self.ticks = NOON, 1000.0
-
-    def now(self) -> datetime:
-        return self.wall
-
-    def monotonic(self) -> float:
-        return self.ticks
-
-    def advance(self, seconds: float) -> None:
-        self.wall += timedelta(seconds=seconds)
-        self.ticks += seconds
-
-
 class FakeGraph:
-    def __init__(self, clock: Clock, lifetime: float = 3600) -> None:
+    def __init__(self, clock: FakeClock, lifetime: float = 3600) -> None:
         self.clock, self.lifetime, self.requests, self.failure = clock, lifetime, 0, None
         self.same: str | None = None
 
@@ -58,8 +42,8 @@ class FakeGraph:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> FakeClock:
+    return FakeClock(NOON)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +99,7 @@ def test_blob_url_encodes_the_name_but_not_the_sas_token(root: str, name: str, u
     assert SourceDirectory("etag", root, "sig=%2B").blob_url(name) == url
 
 
-async def test_manifest_cache_sends_one_request_for_concurrent_callers(clock: Clock) -> None:
+async def test_manifest_cache_sends_one_request_for_concurrent_callers(clock: FakeClock) -> None:
     graph = FakeGraph(clock)
     cache = ManifestCache(graph, clock)
     found = await asyncio.gather(
@@ -127,73 +111,81 @@ async def test_manifest_cache_sends_one_request_for_concurrent_callers(clock: Cl
     assert graph.requests == 2
 
 
-async def test_renew_directory_sends_one_request_for_concurrent_callers(clock: Clock) -> None:
+async def test_renew_directory_sends_one_request_for_concurrent_callers(clock: FakeClock) -> None:
     graph = FakeGraph(clock)
     cache = ManifestCache(graph, clock)
     stale = await cache.get_directory("o")
-    clock.advance(10)
+    clock.advance(seconds=10)
     found = await asyncio.gather(*(cache.renew_directory("o", stale) for _ in range(100)))
     assert (
         graph.requests == 2 and {one.sas for one in found} == {found[0].sas} and found[0] != stale
     )
 
 
-async def test_renew_directory_within_the_interval_returns_the_same_directory(clock: Clock) -> None:
+async def test_renew_directory_within_the_interval_returns_the_same_directory(
+    clock: FakeClock,
+) -> None:
     graph = FakeGraph(clock)
     cache = ManifestCache(graph, clock, min_fetch_interval_seconds=2)
     stale = await cache.get_directory("o")
-    clock.advance(1.9)
+    clock.advance(seconds=1.9)
     assert await cache.renew_directory("o", stale) == stale and graph.requests == 1
-    clock.advance(0.2)
+    clock.advance(seconds=0.2)
     assert await cache.renew_directory("o", stale) != stale and graph.requests == 2
 
 
-async def test_get_directory_renews_the_token_five_minutes_before_its_expiry(clock: Clock) -> None:
+async def test_get_directory_renews_the_token_five_minutes_before_its_expiry(
+    clock: FakeClock,
+) -> None:
     graph = FakeGraph(clock, 3600)
     cache = ManifestCache(graph, clock)
     first = await cache.get_directory("o")
-    clock.advance(3600 - 301)
+    clock.advance(seconds=3600 - 301)
     assert await cache.get_directory("o") == first
-    clock.advance(2)
+    clock.advance(seconds=2)
     assert await cache.get_directory("o") != first and graph.requests == 2
 
 
-async def test_get_directory_renews_a_short_lived_token_after_three_quarters(clock: Clock) -> None:
+async def test_get_directory_renews_a_short_lived_token_after_three_quarters(
+    clock: FakeClock,
+) -> None:
     graph = FakeGraph(clock, 60)
     cache = ManifestCache(graph, clock)
     first = await cache.get_directory("o")
-    clock.advance(44)
+    clock.advance(seconds=44)
     assert await cache.get_directory("o") == first
-    clock.advance(2)
+    clock.advance(seconds=2)
     assert await cache.get_directory("o") != first
 
 
-async def test_get_directory_limits_the_requests_if_graph_has_no_newer_token(clock: Clock) -> None:
+async def test_get_directory_limits_the_requests_if_graph_has_no_newer_token(
+    clock: FakeClock,
+) -> None:
     graph = FakeGraph(clock)
     graph.same = "se=2026-11-08T13:00:00Z&sig=secret"
     cache = ManifestCache(graph, clock)
     for _ in range(3600):
         await cache.get_directory("o")
-        clock.advance(1)
+        clock.advance(seconds=1)
     assert graph.requests < 12
 
 
-async def test_get_directory_uses_the_time_of_storage(clock: Clock) -> None:
+async def test_get_directory_uses_the_time_of_storage(clock: FakeClock) -> None:
     graph = FakeGraph(clock, 3600)
     cache = ManifestCache(graph, clock)
     first = await cache.get_directory("o")
     cache.storage_time.update("Sun, 08 Nov 2026 12:56:00 GMT")  # the local clock is 56 minutes slow
     assert await cache.get_directory("o") == first  # within the minimum interval
-    clock.advance(3)
+    clock.advance(seconds=3)
     assert await cache.get_directory("o") != first
 
 
-def test_storage_time_advances_with_the_monotonic_clock(clock: Clock) -> None:
+def test_storage_time_advances_with_the_monotonic_clock(clock: FakeClock) -> None:
     time = StorageTime(clock)
     assert time.now() == NOON
     time.update("Sun, 08 Nov 2026 15:00:00 GMT")
-    clock.ticks += 30
-    clock.wall -= timedelta(days=1)
+    clock.seconds += 30
+    clock.moment -= timedelta(days=1)
     assert time.now() == NOON + timedelta(hours=3, seconds=31)
     for invalid in (
         None,
@@ -206,7 +198,7 @@ def test_storage_time_advances_with_the_monotonic_clock(clock: Clock) -> None:
     assert time.now() == NOON + timedelta(hours=3, seconds=31)
 
 
-async def test_get_directory_within_the_interval_raises_the_same_error(clock: Clock) -> None:
+async def test_get_directory_within_the_interval_raises_the_same_error(clock: FakeClock) -> None:
     graph = FakeGraph(clock)
     graph.failure = UnavailableError("graph_unavailable")
     cache = ManifestCache(graph, clock)
@@ -215,11 +207,11 @@ async def test_get_directory_within_the_interval_raises_the_same_error(clock: Cl
     )
     assert graph.requests == 1 and {type(one) for one in failures} == {UnavailableError}
     graph.failure = None
-    clock.advance(3)
+    clock.advance(seconds=3)
     assert (await cache.get_directory("o")).sas.endswith("secret2")
 
 
-async def test_get_directory_after_a_cancelled_request_sends_another_one(clock: Clock) -> None:
+async def test_get_directory_after_a_cancelled_request_sends_another_one(clock: FakeClock) -> None:
     graph = FakeGraph(clock)
     cache = ManifestCache(graph, clock)
     first, second = (
@@ -233,16 +225,16 @@ async def test_get_directory_after_a_cancelled_request_sends_another_one(clock: 
         await first
 
 
-async def test_get_manifest_with_fresh_sends_a_request(clock: Clock) -> None:
+async def test_get_manifest_with_fresh_sends_a_request(clock: FakeClock) -> None:
     graph = FakeGraph(clock)
     cache = ManifestCache(graph, clock)
     await cache.get_manifest("o")
-    clock.advance(60)
+    clock.advance(seconds=60)
     assert (await cache.get_manifest("o")).sas_token.endswith("secret1")
     assert (await cache.get_manifest("o", fresh=True)).sas_token.endswith("secret2")
 
 
-async def test_manifest_cache_keeps_the_last_operations(clock: Clock) -> None:
+async def test_manifest_cache_keeps_the_last_operations(clock: FakeClock) -> None:
     graph = FakeGraph(clock)
     cache = ManifestCache(graph, clock)
     for number in range(MAX_OPERATIONS + 5):

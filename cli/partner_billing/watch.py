@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from partner_billing.api import USUAL, Answer, Api
-from partner_billing.failures import Unreachable
+from partner_billing.errors import UnreachableError
 
 Show = Callable[[dict[str, Any]], None]
 Sleep = Callable[[float], None]
@@ -55,7 +55,7 @@ def follow(
         try:
             answer: Answer | None = api.get(path)
             silent = 0
-        except Unreachable:
+        except UnreachableError:
             silent += 1
             if silent >= PATIENCE:
                 raise

@@ -14,7 +14,7 @@ from typing import Any
 DONE, BAD, USAGE, UNREACHABLE, REFUSED, UNKNOWN_ID, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 
-class Failure(Exception):
+class CommandError(Exception):
     """`title` says what is wrong and `remedy` what to do; `members` are those of the app's problem, where it sent one."""
 
     exit_code = BAD
@@ -34,21 +34,21 @@ class Failure(Exception):
         }
 
 
-class WrongUsage(Failure):
+class UsageError(CommandError):
     exit_code = USAGE
 
 
-class Unreachable(Failure):
+class UnreachableError(CommandError):
     exit_code = UNREACHABLE
 
 
-class Refused(Failure):
+class RequestRefusedError(CommandError):
     exit_code = REFUSED
 
 
-class UnknownId(Failure):
+class NotFoundError(CommandError):
     exit_code = UNKNOWN_ID
 
 
-class Interrupted(Failure):
+class CommandInterruptedError(CommandError):
     exit_code = INTERRUPTED

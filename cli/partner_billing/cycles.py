@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from partner_billing import shown
+from partner_billing import output
 from partner_billing.api import Answer, Api
 from partner_billing.common import (
     Dataset,
@@ -38,7 +38,7 @@ def cycle(
         begun = api.post("cycles", {"dry_run": True} if dry_run else {})
         if dry_run:
             if not printed_as_json(begun.body, as_json):
-                shown.dry_run(terminal(), begun.body)
+                output.dry_run(terminal(), begun.body)
         else:
             _follow(api, begun, str(begun.body["cycle_id"]), watch, as_json)
 
@@ -84,7 +84,7 @@ def gaps(
     with ask(url) as api:
         found = api.get("gaps", **wanted)
     if not printed_as_json(found.body, as_json):
-        shown.gaps(terminal(), found.body["gaps"])
+        output.gaps(terminal(), found.body["gaps"])
 
 
 def _follow(api: Api, begun: Answer, what: str, watch: bool, as_json: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from partner_billing.watching import PATIENCE, PAUSE, follow, wait
+from partner_billing.watch import PATIENCE, PAUSE, follow, wait
 from tests.unit.cli.conftest import Run, Scripted, a_run, answer, problem
 
 RUN_ID = a_run()["run_id"]
@@ -40,9 +40,9 @@ def test_how_it_ended_is_the_exit_code(
 
 def test_a_failure_says_what_to_do(scripted: Scripted, run: Run) -> None:
     scripted.answers = [
-        ended("failed", code="graph_forbidden", cause="Refused.", remedy="Grant it.")
+        ended("failed", code="graph_forbidden", cause="RequestRefusedError.", remedy="Grant it.")
     ]
-    assert "Refused.\n-> Grant it." in run("watch", RUN_ID).out
+    assert "RequestRefusedError.\n-> Grant it." in run("watch", RUN_ID).out
 
 
 def test_json_is_one_document_and_nothing_else(scripted: Scripted, run: Run) -> None:

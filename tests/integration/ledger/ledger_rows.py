@@ -1,6 +1,6 @@
-"""A clock that moves only when told, and the runs and versions that tests begin with."""
+"""Keys, runs and versions that the ledger tests start with."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from shared.exports import ExportKey
@@ -11,25 +11,10 @@ from shared.ledger.versions import Version, new_version
 
 START = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
 KEY = ExportKey.parse("billed_usage/G016907411/full")
-OTHER = ExportKey.parse("unbilled_usage/2026-11/USD/full")
+OTHER_KEY = ExportKey.parse("unbilled_usage/2026-11/USD/full")
 
 
-class StandingClock:
-    def __init__(self) -> None:
-        self.moment, self.seconds = START, 0.0
-
-    def now(self) -> datetime:
-        return self.moment
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    def pass_by(self, **time: float) -> None:
-        self.moment += timedelta(**time)
-        self.seconds += timedelta(**time).total_seconds()
-
-
-def a_run(suffix: str = "aaaa", key: ExportKey = KEY, **columns: Any) -> Run:
+def create_run(suffix: str = "aaaa", key: ExportKey = KEY, **columns: Any) -> Run:
     return Run(
         run_id=run_id(key, START, suffix),
         key=str(key),
@@ -38,7 +23,7 @@ def a_run(suffix: str = "aaaa", key: ExportKey = KEY, **columns: Any) -> Run:
     )
 
 
-async def complete(
+async def insert_complete_version(
     ledger: Ledger,
     key: ExportKey = KEY,
     etag: str = "e1",
