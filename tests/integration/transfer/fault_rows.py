@@ -1,7 +1,4 @@
-"""The faults of storage, each as it comes over the wire: what is injected, and how it has to end.
-
-`where` names the row of blob-copy.md (4.3: change and expiry, 5: errors, 6: retries) or of the regression list (R).
-"""
+"""The storage faults that the tests inject over HTTP, and the expected result of each."""
 
 import gzip
 from collections.abc import Callable
@@ -21,38 +18,43 @@ REDIRECT = answer(302, Location="http://127.0.0.1:9/elsewhere")
 
 @dataclass(frozen=True)
 class Fault:
-    """`code` None: it lands all the same, on `rung`. `kept`: what lies at the path stays as it is, for ever."""
+    """A fault during the transfer of one blob.
 
-    where: str
-    what: str
+    `category` is a category or the number of a known mistake ("R1" to "R20"). If `code` is None,
+    the blob is landed by `copy_method`. If `keeps_existing`, the blob that exists at the
+    destination is never replaced.
+    """
+
+    category: str
+    description: str
     inject: Callable[[InMemoryTransfer], None]
     code: str | None = None
     copy_method: str = "stream"
     mode: str = "stream"
     proof: str = "content"
     content: bytes = field(default=SMALL, repr=False)
-    kept: bool = False
+    keeps_existing: bool = False
 
 
-def says(
-    side: str, kind: str, said: bytes, times: int = 10**9
+def respond(
+    side: str, kind: str, response: bytes, times: int = 10**9
 ) -> Callable[[InMemoryTransfer], None]:
-    """An account answers the first so many requests of a kind so."""
+    """Return the same response to the first `times` requests of a kind."""
 
     def inject(transfer: InMemoryTransfer) -> None:
         account: Any = getattr(transfer, side)
         account.faults.append(
-            lambda request: said if request.kind == kind and request.nth <= times else b""
+            lambda request: response if request.kind == kind and request.nth <= times else b""
         )
 
     return inject
 
 
-def refuses(*kinds: str) -> Callable[[InMemoryTransfer], None]:
-    return together(*(says("landing", kind, error(501, "APINotImplemented")) for kind in kinds))
+def reject_as_unsupported(*kinds: str) -> Callable[[InMemoryTransfer], None]:
+    return combine(*(respond("landing", kind, error(501, "APINotImplemented")) for kind in kinds))
 
 
-def together(*parts: Callable[[InMemoryTransfer], None]) -> Callable[[InMemoryTransfer], None]:
+def combine(*parts: Callable[[InMemoryTransfer], None]) -> Callable[[InMemoryTransfer], None]:
     def inject(transfer: InMemoryTransfer) -> None:
         for part in parts:
             part(transfer)
@@ -60,17 +62,17 @@ def together(*parts: Callable[[InMemoryTransfer], None]) -> Callable[[InMemoryTr
     return inject
 
 
-def when(
-    side: str, kind: str, nth: int, act: Callable[[InMemoryTransfer], Any], said: bytes = b""
+def on_request(
+    side: str, kind: str, nth: int, act: Callable[[InMemoryTransfer], Any], response: bytes = b""
 ) -> Callable[[InMemoryTransfer], None]:
-    """Something happens in the moment that a request comes in."""
+    """Call `act` when the nth request of a kind arrives; return `response` if not empty."""
 
     def inject(transfer: InMemoryTransfer) -> None:
         def rule(request: Request) -> bytes:
             if (request.kind, request.nth) != (kind, nth):
                 return b""
             act(transfer)
-            return said
+            return response
 
         account: Any = getattr(transfer, side)
         account.faults.append(rule)
@@ -78,39 +80,39 @@ def when(
     return inject
 
 
-def expires(transfer: InMemoryTransfer) -> None:
+def expire_token(transfer: InMemoryTransfer) -> None:
     transfer.source.signature = "new"
 
 
-def renewable(transfer: InMemoryTransfer) -> None:
+def offer_two_tokens(transfer: InMemoryTransfer) -> None:
     transfer.signatures = ["old", "new"]
 
 
-def signed(transfer: InMemoryTransfer) -> None:
+def require_first_token(transfer: InMemoryTransfer) -> None:
     transfer.signatures, transfer.source.signature = ["old", "new"], "old"
 
 
-def replaced(transfer: InMemoryTransfer) -> None:
+def overwrite_source(transfer: InMemoryTransfer) -> None:
     transfer.put_source(content=transfer.source.blobs[f"exports/root/{NAME}"].content[:-1] + b"x")
 
 
-def foreign(transfer: InMemoryTransfer) -> None:
-    transfer.landing.put(PATH, b"somebody's own")
+def put_foreign_blob(transfer: InMemoryTransfer) -> None:
+    transfer.landing.put(PATH, b"foreign content")
 
 
-def other_invoice(transfer: InMemoryTransfer) -> None:
+def put_blob_of_other_invoice(transfer: InMemoryTransfer) -> None:
     transfer.landing.put(PATH.replace("G016907411", "G059916882"), b"another invoice's")
 
 
-def already(transfer: InMemoryTransfer) -> None:
-    """A rival has written the very blob in the meantime."""
+def put_same_blob(transfer: InMemoryTransfer) -> None:
+    """Write the same blob as another run would."""
     transfer.landing.put(
         PATH, transfer.source.blobs[f"exports/root/{NAME}"].content, Content_Type="application/gzip"
-    ).metadata = {"sourceetag": "%220x0001%22", "manifestetag": "etag", "runid": "rival"}
+    ).metadata = {"sourceetag": "%220x0001%22", "manifestetag": "etag", "runid": "other-run"}
 
 
-def served_but_lost(kind: str) -> Callable[[InMemoryTransfer], None]:
-    """The write takes effect; its answer does not arrive."""
+def lose_response(kind: str) -> Callable[[InMemoryTransfer], None]:
+    """Execute the first write but do not send its response."""
 
     def inject(transfer: InMemoryTransfer) -> None:
         def rule(request: Request) -> bytes:
@@ -124,7 +126,7 @@ def served_but_lost(kind: str) -> Callable[[InMemoryTransfer], None]:
     return inject
 
 
-def begun(transfer: InMemoryTransfer) -> None:
+def leave_copy_pending(transfer: InMemoryTransfer) -> None:
     def after(request: Request) -> None:
         if request.kind == COPY:
             transfer.landing.blobs[PATH].properties |= {
@@ -135,8 +137,8 @@ def begun(transfer: InMemoryTransfer) -> None:
     transfer.landing.after = after
 
 
-def cut(size: int) -> Callable[[InMemoryTransfer], None]:
-    """The source's answer ends early, with its full length named."""
+def truncate_read(size: int) -> Callable[[InMemoryTransfer], None]:
+    """Truncate the first response of the source; its Content-Length is the full length."""
 
     def inject(transfer: InMemoryTransfer) -> None:
         def rule(request: Request) -> bytes:
@@ -151,28 +153,28 @@ def cut(size: int) -> Callable[[InMemoryTransfer], None]:
     return inject
 
 
-def damaged(kind: str, times: int) -> Callable[[InMemoryTransfer], None]:
-    """A bit of the body of a read is another one."""
+def flip_bit(kind: str, times: int) -> Callable[[InMemoryTransfer], None]:
+    """Flip one bit in the body of the first `times` reads."""
 
     def inject(transfer: InMemoryTransfer) -> None:
         def rule(request: Request) -> bytes:
             if request.kind != kind or request.nth > times:
                 return b""
-            said = bytearray(transfer.source.serve(request))
-            said[-200] ^= 1
-            return bytes(said)
+            response = bytearray(transfer.source.serve(request))
+            response[-200] ^= 1
+            return bytes(response)
 
         transfer.source.faults.append(rule)
 
     return inject
 
 
-def encoded(transfer: InMemoryTransfer) -> None:
+def set_content_encoding(transfer: InMemoryTransfer) -> None:
     transfer.source.blobs[f"exports/root/{NAME}"].properties["Content-Encoding"] = "gzip"
 
 
-def not_range(transfer: InMemoryTransfer) -> None:
-    """A box in between ignores the range and names none."""
+def ignore_range(transfer: InMemoryTransfer) -> None:
+    """Ignore the requested range and return no Content-Range, as some proxies do."""
     content = transfer.source.blobs[f"exports/root/{NAME}"].content
     transfer.source.faults.append(
         lambda request: answer(206, content, ETag='"0x0001"') if request.kind == "GET" else b""
@@ -182,139 +184,153 @@ def not_range(transfer: InMemoryTransfer) -> None:
 BUSY, LONG = error(503, "ServerBusy", Retry_After=3), error(503, "ServerBusy", Retry_After=300)
 FAULTS = [
     Fault(
-        "4.3",
-        "the signature ends between two blocks that storage fetches",
-        together(signed, refuses(WHOLE), when("landing", BLOCKS, 3, expires)),
+        "change",
+        "the SAS token expires between two blocks that storage reads",
+        combine(
+            require_first_token,
+            reject_as_unsupported(WHOLE),
+            on_request("landing", BLOCKS, 3, expire_token),
+        ),
         None,
         "put_block_from_url",
         "server",
         content=LARGE,
     ),
     Fault(
-        "4.3",
-        "the signature ends between two ranged reads",
-        together(signed, when("source", "GET", 2, expires)),
+        "change",
+        "the SAS token expires between two range reads",
+        combine(require_first_token, on_request("source", "GET", 2, expire_token)),
         None,
         content=LARGE,
     ),
     Fault(
-        "4.3",
-        "the signature ends while storage is asked to copy",
-        together(signed, when("landing", WHOLE, 1, expires)),
+        "change",
+        "the SAS token expires before storage starts the copy",
+        combine(require_first_token, on_request("landing", WHOLE, 1, expire_token)),
         None,
         "put_blob_from_url",
         "server",
     ),
     Fault(
-        "4.3",
-        "the signature ends and no new one helps",
-        together(signed, lambda transfer: setattr(transfer.source, "signature", "never")),
+        "change",
+        "the SAS token expires, and renewed tokens are rejected",
+        combine(
+            require_first_token, lambda transfer: setattr(transfer.source, "signature", "never")
+        ),
         "source_sas_expired",
     ),
     Fault(
-        "4.3",
-        "the source is overwritten between two blocks that storage fetches",
-        together(refuses(WHOLE), when("landing", BLOCKS, 3, replaced)),
+        "change",
+        "the source is overwritten between two blocks that storage reads",
+        combine(reject_as_unsupported(WHOLE), on_request("landing", BLOCKS, 3, overwrite_source)),
         "source_changed",
         mode="server",
         content=LARGE,
     ),
     Fault(
-        "4.3",
-        "the source is overwritten between two ranged reads",
-        when("source", "GET", 3, replaced),
+        "change",
+        "the source is overwritten between two range reads",
+        on_request("source", "GET", 3, overwrite_source),
         "source_changed",
         content=LARGE,
     ),
     Fault(
-        "4.3",
+        "change",
         "the source is overwritten before storage copies it",
-        when("landing", WHOLE, 1, replaced),
+        on_request("landing", WHOLE, 1, overwrite_source),
         "source_changed",
         mode="server",
     ),
-    Fault("4.3", "the very blob is there already", already, None, "in_place"),
-    Fault("4.3", "another blob is there already", foreign, "foreign_blob", kept=True),
     Fault(
-        "4.3",
-        "another blob is there already, storage copies",
-        foreign,
+        "change", "the destination already contains the same blob", put_same_blob, None, "in_place"
+    ),
+    Fault(
+        "change",
+        "the destination already contains a different blob",
+        put_foreign_blob,
+        "foreign_blob",
+        keeps_existing=True,
+    ),
+    Fault(
+        "change",
+        "the destination already contains a different blob; server-side copy",
+        put_foreign_blob,
         "foreign_blob",
         mode="server",
-        kept=True,
+        keeps_existing=True,
     ),
     Fault(
-        "5",
-        "400 InvalidHeaderValue: an API version that the account does not know",
-        says("landing", "PUT", error(400, "InvalidHeaderValue")),
+        "error",
+        "400 InvalidHeaderValue: the account does not support the API version",
+        respond("landing", "PUT", error(400, "InvalidHeaderValue")),
         "copy_failed",
     ),
     Fault(
-        "5",
-        "400 Md5Mismatch, once: bytes changed on the way",
-        says("landing", "PUT", error(400, "Md5Mismatch"), 1),
+        "error",
+        "400 Md5Mismatch, once: the content was damaged in transit",
+        respond("landing", "PUT", error(400, "Md5Mismatch"), 1),
     ),
     Fault(
-        "5",
-        "400 Md5Mismatch, always",
-        says("landing", "PUT", error(400, "Md5Mismatch")),
+        "error",
+        "400 Md5Mismatch, for every request",
+        respond("landing", "PUT", error(400, "Md5Mismatch")),
         "destination_unreachable",
     ),
     Fault(
-        "5",
-        "400 Md5Mismatch: storage fetched other bytes than the source's MD5",
-        says("landing", WHOLE, error(400, "Md5Mismatch")),
+        "error",
+        "400 Md5Mismatch: the content that storage read does not match the MD5 hash of the source",
+        respond("landing", WHOLE, error(400, "Md5Mismatch")),
         "proof_md5",
         mode="server",
     ),
     Fault(
-        "5",
-        "403 AuthorizationFailure of the source, as the emulator calls an expired signature",
-        together(renewable, says("source", "GET", error(403, "AuthorizationFailure"), 1)),
+        "error",
+        "403 AuthorizationFailure from the source: the emulator's response to an expired SAS token",
+        combine(offer_two_tokens, respond("source", "GET", error(403, "AuthorizationFailure"), 1)),
     ),
     Fault(
-        "5",
-        "403 AuthenticationFailed of the source",
-        together(renewable, says("source", "GET", error(403, "AuthenticationFailed"), 1)),
+        "error",
+        "403 AuthenticationFailed from the source",
+        combine(offer_two_tokens, respond("source", "GET", error(403, "AuthenticationFailed"), 1)),
     ),
     Fault(
-        "5",
-        "403 AuthorizationPermissionMismatch: the signature has no right to read",
-        says("source", "GET", error(403, "AuthorizationPermissionMismatch")),
+        "error",
+        "403 AuthorizationPermissionMismatch: the SAS token has no read permission",
+        respond("source", "GET", error(403, "AuthorizationPermissionMismatch")),
         "source_forbidden",
     ),
     Fault(
-        "5",
-        "403 CannotVerifyCopySource: network between the accounts",
-        says("landing", WHOLE, of_source(403, "AuthorizationFailure")),
+        "error",
+        "403 CannotVerifyCopySource: a network rule between the accounts",
+        respond("landing", WHOLE, of_source(403, "AuthorizationFailure")),
         mode="server",
     ),
     Fault(
-        "5",
-        "403 This request is not authorized: permitted scope for copies",
-        says("landing", WHOLE, error(403, "AuthorizationFailure")),
+        "error",
+        "403 AuthorizationFailure: the permitted scope for copy operations excludes the source",
+        respond("landing", WHOLE, error(403, "AuthorizationFailure")),
         mode="server",
     ),
     Fault(
-        "5",
-        "403 of the landing account for everything",
-        together(
-            says("landing", WHOLE, error(403, "AuthorizationFailure")),
-            says("landing", "PUT", error(403, "AuthorizationFailure")),
+        "error",
+        "403 from the landing account for every write",
+        combine(
+            respond("landing", WHOLE, error(403, "AuthorizationFailure")),
+            respond("landing", "PUT", error(403, "AuthorizationFailure")),
         ),
         "destination_forbidden",
         mode="server",
     ),
     Fault(
-        "5",
-        "404 CannotVerifyCopySource, and the source is there",
-        says("landing", WHOLE, error(404, "CannotVerifyCopySource")),
+        "error",
+        "404 CannotVerifyCopySource, but the source exists",
+        respond("landing", WHOLE, error(404, "CannotVerifyCopySource")),
         mode="server",
     ),
     Fault(
-        "5",
-        "404 CannotVerifyCopySource, and the source is gone",
-        when(
+        "error",
+        "404 CannotVerifyCopySource, and the source does not exist",
+        on_request(
             "landing",
             WHOLE,
             1,
@@ -325,174 +341,203 @@ FAULTS = [
         mode="server",
     ),
     Fault(
-        "5",
-        "404 ContainerNotFound of the landing account",
-        says("landing", "PUT", error(404, "ContainerNotFound")),
+        "error",
+        "404 ContainerNotFound from the landing account",
+        respond("landing", "PUT", error(404, "ContainerNotFound")),
         "destination_missing",
     ),
     Fault(
-        "5",
-        "409 BlobAlreadyExists: a rival was faster",
-        when("landing", "PUT", 1, already),
+        "error",
+        "409 BlobAlreadyExists: another run has written the blob",
+        on_request("landing", "PUT", 1, put_same_blob),
         None,
         "in_place",
     ),
     Fault(
-        "5",
-        "409 MemoryExtentStoreAtSizeLimit: full, not already copied",
-        says("landing", "PUT", error(409, "MemoryExtentStoreAtSizeLimit")),
+        "error",
+        "409 MemoryExtentStoreAtSizeLimit: the storage of the emulator is full",
+        respond("landing", "PUT", error(409, "MemoryExtentStoreAtSizeLimit")),
         "destination_full",
     ),
     Fault(
-        "5",
+        "error",
         "409 BlobImmutableDueToPolicy",
-        says("landing", "PUT", error(409, "BlobImmutableDueToPolicy")),
+        respond("landing", "PUT", error(409, "BlobImmutableDueToPolicy")),
         "destination_full",
     ),
     Fault(
-        "5",
+        "error",
         "409 LeaseAlreadyPresent",
-        says("landing", "PUT", error(409, "LeaseAlreadyPresent")),
+        respond("landing", "PUT", error(409, "LeaseAlreadyPresent")),
         "destination_forbidden",
     ),
     Fault(
-        "5",
+        "error",
         "412 LeaseIdMissing",
-        says("landing", "PUT", error(412, "LeaseIdMissing")),
+        respond("landing", "PUT", error(412, "LeaseIdMissing")),
         "destination_forbidden",
     ),
     Fault(
-        "5",
+        "error",
         "412 SourceConditionNotMet",
-        says("landing", WHOLE, error(412, "SourceConditionNotMet")),
+        respond("landing", WHOLE, error(412, "SourceConditionNotMet")),
         "source_changed",
         mode="server",
     ),
     Fault(
-        "5",
-        "412 ConditionNotMet of a copy, as the emulator calls it",
-        together(refuses(WHOLE, BLOCKS), says("landing", COPY, error(412, "ConditionNotMet"))),
+        "error",
+        "412 ConditionNotMet for a copy: the emulator's response to a changed source",
+        combine(
+            reject_as_unsupported(WHOLE, BLOCKS),
+            respond("landing", COPY, error(412, "ConditionNotMet")),
+        ),
         "source_changed",
         mode="server",
     ),
     Fault(
-        "5",
-        "412 ConditionNotMet of a read",
-        says("source", "GET", error(412, "ConditionNotMet")),
+        "error",
+        "412 ConditionNotMet for a read",
+        respond("source", "GET", error(412, "ConditionNotMet")),
         "source_changed",
     ),
     Fault(
-        "5", "429 of the source, twice", says("source", "GET", error(429, None, Retry_After=2), 2)
+        "error",
+        "429 from the source, twice",
+        respond("source", "GET", error(429, None, Retry_After=2), 2),
     ),
     Fault(
-        "5",
-        "500 and nothing for Put Blob From URL",
-        says("landing", WHOLE, error(500, None)),
+        "error",
+        "500 without an error code for Put Blob From URL",
+        respond("landing", WHOLE, error(500, None)),
         None,
         "put_block_from_url",
         "server",
     ),
     Fault(
-        "5",
-        "500 and nothing for Put Block From URL",
-        together(refuses(WHOLE), says("landing", BLOCKS, error(500, None))),
+        "error",
+        "500 without an error code for Put Block From URL",
+        combine(reject_as_unsupported(WHOLE), respond("landing", BLOCKS, error(500, None))),
         None,
         "copy_blob_from_url",
         "server",
     ),
     Fault(
-        "5",
-        "500 and nothing for Copy Blob From URL",
-        together(refuses(WHOLE, BLOCKS), says("landing", COPY, error(500, None))),
+        "error",
+        "500 without an error code for Copy Blob From URL",
+        combine(reject_as_unsupported(WHOLE, BLOCKS), respond("landing", COPY, error(500, None))),
         mode="server",
     ),
     Fault(
-        "5",
-        "500 OperationTimedOut of the landing account, once",
-        says("landing", "PUT", error(500, "OperationTimedOut"), 1),
+        "error",
+        "500 OperationTimedOut from the landing account, once",
+        respond("landing", "PUT", error(500, "OperationTimedOut"), 1),
     ),
     Fault(
-        "5",
-        "503 ServerBusy of the landing account, twice, with a short wait",
-        says("landing", "PUT", BUSY, 2),
+        "error",
+        "503 ServerBusy from the landing account, twice, with a Retry-After of 3 seconds",
+        respond("landing", "PUT", BUSY, 2),
     ),
     Fault(
-        "5",
-        "503 ServerBusy of the landing account, with a wait of minutes",
-        says("landing", "PUT", LONG),
+        "error",
+        "503 ServerBusy from the landing account, with a Retry-After of 5 minutes",
+        respond("landing", "PUT", LONG),
         "storage_busy",
     ),
     Fault(
-        "5",
-        "503 ServerBusy of the source, with a wait of minutes",
-        says("source", "GET", LONG),
+        "error",
+        "503 ServerBusy from the source, with a Retry-After of 5 minutes",
+        respond("source", "GET", LONG),
         "storage_busy",
     ),
-    Fault("5", "503 ServerBusy for ever", says("source", "GET", BUSY), "storage_busy"),
-    Fault("5", "501 APINotImplemented", refuses(WHOLE), None, "put_block_from_url", "server"),
     Fault(
-        "5",
-        "501 APINotImplemented for all copies by storage",
-        refuses(WHOLE, BLOCKS, COPY),
+        "error",
+        "503 ServerBusy from the source, for every request",
+        respond("source", "GET", BUSY),
+        "storage_busy",
+    ),
+    Fault(
+        "error",
+        "501 APINotImplemented for Put Blob From URL",
+        reject_as_unsupported(WHOLE),
+        None,
+        "put_block_from_url",
+        "server",
+    ),
+    Fault(
+        "error",
+        "501 APINotImplemented for all server-side copy methods",
+        reject_as_unsupported(WHOLE, BLOCKS, COPY),
         mode="server",
     ),
     Fault(
-        "5",
+        "error",
         "409 with x-ms-copy-source-error-code ServerBusy, twice",
-        says("landing", WHOLE, of_source(503, "ServerBusy", 409), 2),
+        respond("landing", WHOLE, of_source(503, "ServerBusy", 409), 2),
         None,
         "put_blob_from_url",
         "server",
     ),
-    Fault("4.2", "the answer to a write is lost", served_but_lost("PUT"), None, "in_place"),
     Fault(
-        "4.2",
-        "the answer to a commit is lost",
-        served_but_lost("PUT list"),
+        "lost response", "the response to a write is lost", lose_response("PUT"), None, "in_place"
+    ),
+    Fault(
+        "lost response",
+        "the response to Put Block List is lost",
+        lose_response("PUT list"),
         None,
         "in_place",
         content=LARGE,
     ),
     Fault(
-        "4.2",
-        "the answer to a copy by storage is lost",
-        served_but_lost(WHOLE),
+        "lost response",
+        "the response to a server-side copy is lost",
+        lose_response(WHOLE),
         None,
         "in_place",
         "server",
     ),
-    Fault("3", "a read breaks off", cut(100)),
-    Fault("3", "a read of a large blob breaks off", cut(9_000), content=LARGE),
-    Fault("3", "the source answers with all instead of the range", not_range, "source_short"),
+    Fault("connection", "the connection closes during a read", truncate_read(100)),
     Fault(
-        "12",
+        "connection",
+        "the connection closes during a read of a large blob",
+        truncate_read(9_000),
+        content=LARGE,
+    ),
+    Fault(
+        "connection",
+        "the source returns the whole blob instead of the range",
+        ignore_range,
+        "source_short",
+    ),
+    Fault(
+        "redirect",
         "the source redirects to another host",
-        says("source", "GET", REDIRECT),
+        respond("source", "GET", REDIRECT),
         "source_redirected",
     ),
     Fault(
-        "12",
+        "redirect",
         "the landing account redirects to another host",
-        says("landing", "PUT", REDIRECT),
+        respond("landing", "PUT", REDIRECT),
         "destination_unreachable",
     ),
     Fault(
-        "4.1",
-        "a bit is another one, once, and the source has an MD5",
-        damaged("GET", 1),
+        "corruption",
+        "one bit of a read is flipped; content proof",
+        flip_bit("GET", 1),
         "proof_gzip",
     ),
     Fault(
-        "4.1",
-        "a bit is another one and only the MD5 can tell",
-        damaged("GET", 1),
+        "corruption",
+        "one bit of a read is flipped; transfer proof",
+        flip_bit("GET", 1),
         "proof_md5",
         proof="transfer",
     ),
-    Fault("R7", "another invoice's blob of the same name", other_invoice),
+    Fault("R7", "a blob of another invoice has the same name", put_blob_of_other_invoice),
     Fault(
         "R14",
-        "several gzip members, the last one cut short",
+        "several gzip members; the last one is truncated",
         lambda transfer: None,
         "proof_gzip",
         content=gzip.compress(b'{"a": 1}\n') + gzip.compress(b'{"a": 2}\n')[:-3],
@@ -503,22 +548,26 @@ FAULTS = [
         lambda transfer: None,
         content=gzip.compress(b'{"a": 1}\n') + gzip.compress(b'{"a": 2}\n'),
     ),
-    Fault("R15", "Content-Encoding gzip: clients that unpack on the way land other bytes", encoded),
     Fault(
         "R15",
-        "the same, copied by storage with its properties",
-        together(refuses(WHOLE, BLOCKS), encoded),
+        "Content-Encoding gzip: a client that decompresses would land different content",
+        set_content_encoding,
+    ),
+    Fault(
+        "R15",
+        "Content-Encoding gzip, copied with the blob properties",
+        combine(reject_as_unsupported(WHOLE, BLOCKS), set_content_encoding),
         None,
         "copy_blob_from_url",
         "server",
     ),
     Fault(
         "R16",
-        "storage only begins a copy",
-        together(refuses(WHOLE, BLOCKS), begun),
+        "storage starts the copy but does not complete it",
+        combine(reject_as_unsupported(WHOLE, BLOCKS), leave_copy_pending),
         "proof_size",
         mode="server",
     ),
-    Fault("R18", "a blob of no bytes", lambda transfer: None, content=b""),
-    Fault("R18", "a gzip file of nothing", lambda transfer: None, content=gzip.compress(b"")),
+    Fault("R18", "an empty blob", lambda transfer: None, content=b""),
+    Fault("R18", "a gzip file without content", lambda transfer: None, content=gzip.compress(b"")),
 ]

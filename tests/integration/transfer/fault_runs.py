@@ -1,4 +1,4 @@
-"""The mistakes that comparable tools made, tried on the whole app: what was wrong there, and what must happen here."""
+"""Known mistakes of comparable tools, tested with the whole app."""
 
 import json
 from collections.abc import Callable
@@ -18,8 +18,12 @@ BILLED = "billed_reconciliation"
 
 
 @dataclass(frozen=True)
-class Told:
-    """`requests` and `bytes` to and from the source, `versions` with a marker, all for the keys of the fault."""
+class RunCost:
+    """The result and cost of the runs of one fault.
+
+    `requests` counts requests to the source, `bytes` is the size of the newest version of each key,
+    and `versions` counts versions with a completion marker.
+    """
 
     outcome: str
     requests: int
@@ -29,18 +33,23 @@ class Told:
 
 @dataclass(frozen=True)
 class RunFault:
-    """`act` returns the runs it waited for, as the API tells of them; then their keys must be whole, if it `lands`."""
+    """A known mistake and the condition that would cause it.
 
-    where: str
+    `act` returns the completed runs as the API returns them. If `lands`, their keys must be landed
+    completely.
+    """
+
+    category: str
     mistake: str
-    here: str
+    condition: str
     act: Callable[[AppEnvironment], list[dict[str, Any]]]
     behaviour: dict[str, Any] = field(default_factory=dict)
     lands: bool = True
-    counted: bool = True  # the requests are the same every time
+    has_fixed_request_count: bool = True
 
 
-def run_fault(azurite: Azurite, fault: RunFault) -> Told:
+def run_fault(azurite: Azurite, fault: RunFault) -> RunCost:
+    """Cause the condition and return the cost of its runs."""
     with open_hooked_environment(
         azurite, behaviour=Behaviour(retry_after_seconds=20, **fault.behaviour)
     ) as env:
@@ -52,9 +61,9 @@ def run_fault(azurite: Azurite, fault: RunFault) -> Told:
             if not path.startswith("data/") or path.endswith("_manifest.json")
         )
         assert "sig=" not in texts and "sig%3D" not in texts
-        told = Told(
+        cost = RunCost(
             ", ".join(
-                one["outcome"] + (f" `{one['code']}`" if one["code"] else "") for one in runs
+                run["outcome"] + (f" `{run['code']}`" if run["code"] else "") for run in runs
             ),
             len(env.simulator.storage_requests),
             sum(len(blob.content) for key in keys for blob in env.simulator.expected(key).blobs)
@@ -69,7 +78,7 @@ def run_fault(azurite: Azurite, fault: RunFault) -> Told:
         if fault.lands:
             for key in keys:
                 env.assert_landed(key)
-        return told
+        return cost
 
 
 def keys(env: AppEnvironment, dataset: str = BILLED) -> list[str]:
@@ -80,31 +89,34 @@ def land(env: AppEnvironment, key: str, **more: Any) -> dict[str, Any]:
     return env.land(**key_fields(key), **more)
 
 
-def once(env: AppEnvironment) -> list[dict[str, Any]]:
+def land_once(env: AppEnvironment) -> list[dict[str, Any]]:
     return [land(env, keys(env)[-1])]
 
 
-def empty(env: AppEnvironment) -> list[dict[str, Any]]:
+def land_empty_export(env: AppEnvironment) -> list[dict[str, Any]]:
     env.simulator.restate(keys(env)[-1], share=0)
-    return once(env)
+    return land_once(env)
 
 
-def twice(env: AppEnvironment) -> list[dict[str, Any]]:
-    return once(env) + once(env)
+def land_twice(env: AppEnvironment) -> list[dict[str, Any]]:
+    return land_once(env) + land_once(env)
 
 
-def two_at_once(env: AppEnvironment) -> list[dict[str, Any]]:
+def land_two_concurrently(env: AppEnvironment) -> list[dict[str, Any]]:
     started = [env.start(**key_fields(key)) for key in keys(env)[-2:]]
     return [env.finish(run_id) for run_id in started]
 
 
-def month_twice(env: AppEnvironment) -> list[dict[str, Any]]:
+def land_month_twice(env: AppEnvironment) -> list[dict[str, Any]]:
     key = keys(env, "unbilled_reconciliation")[-1]
     return [land(env, key), land(env, key)]
 
 
-def a_blob_fails(env: AppEnvironment) -> list[dict[str, Any]]:
-    """Old data are landed; of the new ones a blob cannot be read; readers stay with the old until a run has landed all."""
+def fail_one_blob(env: AppEnvironment) -> list[dict[str, Any]]:
+    """Land a version, then fail to read one blob of the next version, then land it.
+
+    Until the next version is complete, latest.json names the first one.
+    """
     key = keys(env)[-1]
     first = land(env, key)
     env.simulator.restate(key)
@@ -117,8 +129,11 @@ def a_blob_fails(env: AppEnvironment) -> list[dict[str, Any]]:
     return [first, failed, land(env, key)]
 
 
-def gone_in_between(env: AppEnvironment) -> list[dict[str, Any]]:
-    """The signature ends within the copy and the operation is forgotten: a new export, and only what is missing."""
+def expire_during_copy(env: AppEnvironment) -> list[dict[str, Any]]:
+    """Expire the SAS token and the operation during the copy.
+
+    The run requests a new export and copies only the missing blobs.
+    """
     key = keys(env)[-1]
     env.simulator.fill(key, blobs=6, blob_bytes=2048)
     copied: list[str] = []
@@ -126,14 +141,16 @@ def gone_in_between(env: AppEnvironment) -> list[dict[str, Any]]:
         Match(operation="blob", method="GET", from_nth=4), FaultResponse(status=403)
     )
     run_id = env.start(**key_fields(key))
-    env.host.run_until(lambda: sum(one.fault for one in env.simulator.storage_requests) >= 3)
+    env.host.run_until(
+        lambda: sum(request.fault for request in env.simulator.storage_requests) >= 3
+    )
     env.simulator.expire_operations()
     env.simulator.faults = Faults()
     run = env.finish(run_id)
     copied += [
-        one.path
-        for one in env.simulator.storage_requests
-        if one.method == "GET" and one.status == 206
+        request.path
+        for request in env.simulator.storage_requests
+        if request.method == "GET" and request.status == 206
     ]
     assert len(copied) == len(set(copied)) and run["operations"] == 2, (run["operations"], copied)
     return [run]
@@ -141,71 +158,89 @@ def gone_in_between(env: AppEnvironment) -> list[dict[str, Any]]:
 
 RUNS = [
     RunFault(
-        "R1", "one slot for the pending operation", "two exports wait side by side", two_at_once
+        "R1",
+        "only one pending operation is supported",
+        "two exports wait at the same time",
+        land_two_concurrently,
     ),
     RunFault(
-        "R2", "at most five polls", "eight looks before it is ready", once, {"ready_after_polls": 8}
+        "R2",
+        "polling stops after five requests",
+        "the operation is ready after eight polls",
+        land_once,
+        {"ready_after_polls": 8},
     ),
     RunFault(
         "R3",
-        "Retry-After read from the body",
-        "the header has a date",
-        once,
+        "Retry-After is read from the body",
+        "the header contains a date",
+        land_once,
         {"retry_after": "http_date"},
     ),
     RunFault(
         "R4",
-        "a failed operation asked for again at once",
+        "a failed operation is requested again immediately",
         "every operation fails",
-        once,
+        land_once,
         {"operation_end": "failed_other"},
         lands=False,
     ),
     RunFault(
         "R5",
-        "the status asked for once",
-        "not ready at the first look",
-        once,
+        "the status is requested only once",
+        "the operation is not ready at the first poll",
+        land_once,
         {"ready_after_polls": 2},
     ),
     RunFault(
-        "R6", "an accumulator that outlives the run: rows twice", "the same export twice", twice
+        "R6",
+        "an accumulator outlives the run and duplicates rows",
+        "the same export runs twice",
+        land_twice,
     ),
-    RunFault("R8", "the same month ingested twice", "an unbilled month twice", month_twice),
+    RunFault(
+        "R8", "the same month is ingested twice", "an unbilled month runs twice", land_month_twice
+    ),
     RunFault(
         "R9",
-        "the eTag saved before the data",
-        "new data of which a blob fails, then not",
-        a_blob_fails,
+        "the ETag is saved before the data",
+        "one blob of the new data cannot be read until the next run",
+        fail_one_blob,
     ),
     RunFault(
         "R14",
-        "only the first gzip member read",
-        "every blob of several members",
-        once,
+        "only the first gzip member is read",
+        "every blob has several gzip members",
+        land_once,
         {"compression": "members"},
     ),
     RunFault(
         "R15",
-        "unpacked on the way",
-        "every blob with Content-Encoding gzip",
-        once,
+        "content is decompressed during the transfer",
+        "every blob has Content-Encoding gzip",
+        land_once,
         {"content_encoding": "gzip"},
     ),
     RunFault(
         "R18",
         "an empty export crashes the pipeline",
         "a manifest without blobs",
-        empty,
+        land_empty_export,
         {"empty_export": "zero_blobs"},
         lands=False,
     ),
-    RunFault("R18", "the same", "a blob of no bytes", empty, {"empty_export": "no_bytes"}),
     RunFault(
-        "4.3",
-        "the signature ends and the operation is forgotten",
-        "within the copy of six blobs",
-        gone_in_between,
-        counted=False,
+        "R18",
+        "an empty export crashes the pipeline",
+        "an empty blob",
+        land_empty_export,
+        {"empty_export": "no_bytes"},
+    ),
+    RunFault(
+        "change",
+        "the SAS token and the operation expire",
+        "expiry during the copy of six blobs",
+        expire_during_copy,
+        has_fixed_request_count=False,
     ),
 ]
