@@ -20,7 +20,10 @@ class InvalidValueError(ValueError):
 
 
 class AttributeSet(StrEnum):
-    """`full` has every documented column, `basic` a subset (graph-partner-billing, 8)."""
+    """`full` has every documented column, `basic` a subset.
+
+    Source: Microsoft Learn, Graph resource "attributeSet".
+    """
 
     FULL = "full"
     BASIC = "basic"

@@ -37,7 +37,7 @@ class Invoice:
 
     @property
     def legacy(self) -> bool:
-        """Whether it is legacy commerce, which cannot be exported (graph-partner-billing, 6)."""
+        """Whether it is legacy commerce, which the exports do not contain."""
         return self.invoice_id.startswith("D")
 
     @property
@@ -68,7 +68,7 @@ class InvoiceList:
 def why_left_out(invoice: Invoice) -> LeftOut | None:
     """Return why an invoice is not requested, or None if it is.
 
-    Amendments are requested like other invoices (graph-partner-billing, 10).
+    Amendments are requested like other invoices.
     """
     if invoice.legacy:
         return LeftOut(code="invoice_legacy", invoice_id=invoice.invoice_id)
@@ -82,7 +82,7 @@ def why_left_out(invoice: Invoice) -> LeftOut | None:
 def month_of(invoice: Invoice) -> BillingMonth | None:
     """Return the month of the billing period, or the month before the date, or None.
 
-    The invoice of a month is issued on the 8th of the next month (graph-partner-billing, 6).
+    The invoice of a month is issued on the 8th of the next month (Microsoft Learn, "Billing types").
     """
     if invoice.period_start is not None:
         return BillingMonth.of(invoice.period_start)

@@ -3,9 +3,9 @@
     unbilled   each month of EXPORT_PERIODS x currency x attribute set: in every cycle
     billed     each invoice of the look-back period: in every cycle until it is settled, then weekly
 
-Billed keys come first, because Microsoft gives them priority (graph-partner-billing, 6). A landed
-invoice is requested again, because billed files can be partial at first and are restated for weeks.
-A settled invoice whose newest run failed is due immediately.
+Billed keys come first, because Microsoft gives them priority (Microsoft Learn, "Get invoice billed
+and unbilled consumption"). A landed invoice is requested again, because billed files can be partial
+at first and are restated for weeks. A settled invoice whose newest run failed is due immediately.
 """
 
 import hashlib
@@ -33,7 +33,8 @@ MAX_ROUNDS, MAX_CONCURRENT_PAGES = 3, 4
 SPREAD_SECONDS = 120
 WEEK = timedelta(days=7)
 TICK_TOLERANCE = timedelta(hours=1)  # one tick can be late and the one a week later on time
-# Usage normally appears after one day (graph-partner-billing, 6). A weekend is not a stall.
+# Usage normally appears after 24 hours (Microsoft Learn, "Partner billing API overview"). A weekend
+# is not a stall.
 MAX_DATA_AGE = timedelta(days=3)
 
 Finality = Literal["open", "provisional", "final"]
@@ -190,7 +191,7 @@ def stalled_since(key: ExportKey, created: datetime | None, now: datetime) -> da
 
     `created` is the creation time of the newest landed version, if there is one. A stall is not a
     failure: Microsoft can withhold the newest unbilled usage until the previous month is billed
-    (graph-partner-billing, 6).
+    (Microsoft Learn, "Get invoice billed and unbilled consumption").
     """
     if not isinstance(key.scope, MonthScope) or key.scope.month != BillingMonth.of(now):
         return None

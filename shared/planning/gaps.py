@@ -19,7 +19,8 @@ from shared.messages import FAILED_OUTCOMES
 State = Literal["landed", "no_data", "not_served", "failed", "never_tried"]
 WORST_FIRST: tuple[State, ...] = ("failed", "never_tried", "no_data", "not_served", "landed")
 
-# Documented for billed usage; unknown for billed reconciliation (graph-partner-billing, 6).
+# Documented for billed usage (Microsoft Learn, "Get billed and unbilled daily rated usage
+# reconciliation"); unknown for billed reconciliation.
 FIRST_SERVED = BillingMonth(2022, 9)
 MAX_MONTHS = 120
 
