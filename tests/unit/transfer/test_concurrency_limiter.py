@@ -51,7 +51,7 @@ def throttled(seconds: int | None = None) -> ThrottledError:
     return ThrottledError("storage_busy", retry_after_seconds=seconds)
 
 
-async def test_retry_halves_the_limit_and_successes_raise_it_again(
+async def test_retry_throttled_halves_the_limit_and_successes_raise_it(
     clock: FakeClock,
 ) -> None:
     limiter, retries = create_limiter(clock), list[int]()
@@ -60,16 +60,16 @@ async def test_retry_halves_the_limit_and_successes_raise_it_again(
         == "done"
     )
     assert limiter.limit == 32 and len(retries) == 1
-    landings = 0
+    successes = 0
     while limiter.limit < 64:
         limiter.record_success()
-        landings += 1
-    assert 32 / 2 * 32 < landings < 64 / 2 * 64  # two more with every round of blobs
+        successes += 1
+    assert 32 / 2 * 32 < successes < 64 / 2 * 64  # a full set of blobs raises the limit by two
     limiter.record_success()
     assert limiter.limit == 64
 
 
-async def test_retry_halves_the_limit_once_for_concurrent_operations(clock: FakeClock) -> None:
+async def test_retry_throttled_concurrently_halves_the_limit_once(clock: FakeClock) -> None:
     limiter = create_limiter(clock)
     await asyncio.gather(
         *(limiter.retry(operation_with(throttled(), "done"), lambda: None) for _ in range(40))
@@ -81,19 +81,19 @@ async def test_retry_halves_the_limit_once_for_concurrent_operations(clock: Fake
 
 
 @pytest.mark.parametrize("requested", [None, 0, 5, 10])
-async def test_retry_waits_at_least_the_requested_time(
+async def test_retry_throttled_waits_at_least_the_requested_time(
     clock: FakeClock, requested: int | None
 ) -> None:
     await create_limiter(clock).retry(
         operation_with(throttled(requested), throttled(requested), "done"), lambda: None
     )
     assert len(clock.slept) == 2 and all(
-        (requested or 0) < one <= (requested or 0) + THROTTLED_RETRY_SECONDS[1]
-        for one in clock.slept
+        (requested or 0) < seconds <= (requested or 0) + THROTTLED_RETRY_SECONDS[1]
+        for seconds in clock.slept
     )
 
 
-async def test_retry_raises_if_the_requested_wait_is_long(clock: FakeClock) -> None:
+async def test_retry_with_long_requested_wait_raises(clock: FakeClock) -> None:
     """The following slots fail with the remaining wait until it is short."""
     limiter = create_limiter(clock)
     with pytest.raises(ThrottledError) as raised:
@@ -109,7 +109,7 @@ async def test_retry_raises_if_the_requested_wait_is_long(clock: FakeClock) -> N
         assert clock.slept == [pytest.approx(MAX_WAIT_SECONDS - 1)]
 
 
-async def test_retry_raises_after_the_last_attempt(clock: FakeClock) -> None:
+async def test_retry_after_the_last_attempt_raises(clock: FakeClock) -> None:
     with pytest.raises(ThrottledError):
         await create_limiter(clock).retry(
             operation_with(*[throttled()] * (len(THROTTLED_RETRY_SECONDS) + 1)), lambda: None
@@ -117,7 +117,7 @@ async def test_retry_raises_after_the_last_attempt(clock: FakeClock) -> None:
     assert len(clock.slept) == len(THROTTLED_RETRY_SECONDS)
 
 
-async def test_retry_repeats_only_transient_errors(clock: FakeClock) -> None:
+async def test_retry_with_permanent_error_raises_immediately(clock: FakeClock) -> None:
     limiter, broken = create_limiter(clock), UnavailableError("source_unreachable")
     assert await limiter.retry(operation_with(broken, broken, "done"), lambda: None) == "done"
     assert limiter.limit == 64 and clock.slept == [0.2, 1.0]
@@ -127,7 +127,7 @@ async def test_retry_repeats_only_transient_errors(clock: FakeClock) -> None:
     assert len(clock.slept) == 2
 
 
-async def test_slot_admits_as_many_blobs_as_the_limit(clock: FakeClock) -> None:
+async def test_slot_with_concurrent_blobs_admits_up_to_the_limit(clock: FakeClock) -> None:
     limiter, running, maximum = create_limiter(clock, 8), 0, 0
 
     async def blob() -> None:
@@ -150,7 +150,7 @@ async def test_slot_admits_as_many_blobs_as_the_limit(clock: FakeClock) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), max_size=20), st.integers(1, 4))
-async def test_slot_is_released_after_cancellations(
+async def test_slot_after_cancellations_is_released(
     users: list[tuple[int, bool]], maximum: int
 ) -> None:
     limiter, running = create_limiter(FakeClock(datetime(2026, 11, 8, tzinfo=UTC)), maximum), 0
@@ -185,7 +185,7 @@ def fail(
         circuits.record_failure(account, code, is_probe=circuits.enter(account))
 
 
-def test_circuit_opens_after_consecutive_failures(clock: FakeClock) -> None:
+def test_circuit_after_consecutive_failures_opens(clock: FakeClock) -> None:
     circuits = CircuitBreakers(clock)
     fail(circuits, MAX_FAILURES)
     with pytest.raises(CircuitOpenError) as raised:
@@ -205,7 +205,7 @@ def test_circuit_opens_after_consecutive_failures(clock: FakeClock) -> None:
     assert [circuits.enter("a") for _ in range(3)] == [False] * 3
 
 
-def test_circuit_doubles_the_pause_up_to_the_maximum(clock: FakeClock) -> None:
+def test_circuit_after_failed_probes_doubles_the_pause(clock: FakeClock) -> None:
     circuits, pauses = CircuitBreakers(clock), list[float]()
     fail(circuits, MAX_FAILURES)
     for _ in range(7):
@@ -217,7 +217,7 @@ def test_circuit_doubles_the_pause_up_to_the_maximum(clock: FakeClock) -> None:
     assert pauses == [30, 60, 120, 240, 480, 480, MAX_OPEN_SECONDS]
 
 
-def test_circuit_success_resets_the_count(clock: FakeClock) -> None:
+def test_circuit_after_success_resets_the_count(clock: FakeClock) -> None:
     circuits = CircuitBreakers(clock)
     for _ in range(5):
         fail(circuits, MAX_FAILURES - 1)
@@ -225,7 +225,7 @@ def test_circuit_success_resets_the_count(clock: FakeClock) -> None:
     assert circuits.enter("a") is False
 
 
-def test_circuit_ignores_errors_of_single_blobs(clock: FakeClock) -> None:
+def test_circuit_with_errors_of_single_blobs_stays_closed(clock: FakeClock) -> None:
     circuits = CircuitBreakers(clock)
     for code in (
         "proof_gzip",

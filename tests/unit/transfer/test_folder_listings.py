@@ -1,4 +1,4 @@
-"""One listing of each folder per run and process."""
+"""Folder listings, which are cached per run and process."""
 
 import asyncio
 from dataclasses import replace
@@ -13,29 +13,31 @@ REQUEST = TransferRequest("run-1", "operation-1", "data/v", "etag", "root")
 
 
 class FakeLanding:
+    """Lists one blob; the first `failures` requests fail."""
+
     def __init__(self) -> None:
         self.listed: list[str] = []
-        self.fails = 0
+        self.failures = 0
 
     async def list_names(self, folder: str) -> set[str]:
         self.listed.append(folder)
         await asyncio.sleep(0)
-        if self.fails:
-            self.fails -= 1
+        if self.failures:
+            self.failures -= 1
             raise UnavailableError("destination_unreachable")
         return {"a.gz"}
 
 
-async def test_may_contain_lists_the_folder_once() -> None:
+async def test_may_contain_called_concurrently_lists_the_folder_once() -> None:
     landing = FakeLanding()
     folders = FolderListings(landing.list_names)
-    held = await asyncio.gather(
+    results = await asyncio.gather(
         *(folders.may_contain(REQUEST, name) for name in ["a.gz", *(f"{n}.gz" for n in range(99))])
     )
-    assert held == [True, *[False] * 99] and landing.listed == ["data/v"]
+    assert results == [True, *[False] * 99] and landing.listed == ["data/v"]
 
 
-async def test_may_contain_lists_the_folder_again_for_another_run() -> None:
+async def test_may_contain_for_another_run_lists_the_folder_again() -> None:
     landing = FakeLanding()
     folders = FolderListings(landing.list_names)
     await folders.may_contain(REQUEST, "b.gz")
@@ -47,16 +49,16 @@ async def test_may_contain_lists_the_folder_again_for_another_run() -> None:
     )
 
 
-async def test_a_listing_that_fails_is_the_failure_of_that_blob_and_asked_again() -> None:
+async def test_may_contain_after_failed_listing_lists_the_folder_again() -> None:
     landing = FakeLanding()
-    landing.fails = 1
+    landing.failures = 1
     folders = FolderListings(landing.list_names)
     with pytest.raises(UnavailableError):
         await folders.may_contain(REQUEST, "b.gz")
     assert not await folders.may_contain(REQUEST, "b.gz") and len(landing.listed) == 2
 
 
-async def test_the_oldest_are_forgotten_and_nothing_is_noted_of_them() -> None:
+async def test_may_contain_evicted_folder_is_listed_again() -> None:
     landing = FakeLanding()
     folders = FolderListings(landing.list_names)
     for number in range(MAX_FOLDERS + 1):

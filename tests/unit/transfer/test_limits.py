@@ -10,7 +10,7 @@ from shared.transfer.limits import BytesInFlight, run_concurrently
 from shared.transfer.stream import split_blocks
 
 
-async def test_bytes_in_flight_grants_in_order() -> None:
+async def test_bytes_in_flight_acquire_grants_in_order() -> None:
     in_flight = BytesInFlight(10)
     order: list[str] = []
 
@@ -21,7 +21,10 @@ async def test_bytes_in_flight_grants_in_order() -> None:
         in_flight.release(acquired)
 
     held = await in_flight.acquire(6)
-    waiting = [asyncio.create_task(use(*what)) for what in (("big", 9), ("small", 1), ("huge", 99))]
+    waiting = [
+        asyncio.create_task(use(*arguments))
+        for arguments in (("big", 9), ("small", 1), ("huge", 99))
+    ]
     await asyncio.sleep(0)
     assert order == []  # the small request would fit, but must wait for its turn
     in_flight.release(held)
@@ -31,7 +34,7 @@ async def test_bytes_in_flight_grants_in_order() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 15), st.integers(0, 3), st.booleans()), max_size=20))
-async def test_bytes_in_flight_releases_everything_after_cancellations(
+async def test_bytes_in_flight_after_cancellations_releases_everything(
     users: list[tuple[int, int, bool]],
 ) -> None:
     in_flight = BytesInFlight(10)
@@ -60,7 +63,7 @@ async def test_bytes_in_flight_releases_everything_after_cancellations(
     assert held == 0 and await asyncio.wait_for(in_flight.acquire(10), 1) == 10
 
 
-async def test_run_concurrently_raises_the_first_error_and_cancels_the_others() -> None:
+async def test_run_concurrently_with_an_error_raises_it_and_cancels_the_others() -> None:
     cancelled = []
 
     async def wait() -> None:
@@ -79,7 +82,7 @@ async def test_run_concurrently_raises_the_first_error_and_cancels_the_others() 
 
 
 @given(st.integers(0, 1000), st.integers(1, 100))
-def test_split_blocks_covers_every_byte_once(size: int, block: int) -> None:
+def test_split_blocks_any_size_covers_every_byte_once(size: int, block: int) -> None:
     blocks = split_blocks(size, block)
     assert sum(length for _, length in blocks) == size and all(
         0 < length <= block for _, length in blocks

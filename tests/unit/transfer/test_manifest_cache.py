@@ -21,21 +21,23 @@ NOON = datetime(2026, 11, 8, 12, tzinfo=UTC)
 
 
 class FakeGraph:
-    def __init__(self, clock: FakeClock, lifetime: float = 3600) -> None:
-        self.clock, self.lifetime, self.requests, self.failure = clock, lifetime, 0, None
-        self.same: str | None = None
+    """Returns a manifest with a new SAS token per request, unless `sas` or `failure` is set."""
 
     failure: Exception | None
+
+    def __init__(self, clock: FakeClock, lifetime: float = 3600) -> None:
+        self.clock, self.lifetime, self.requests, self.failure = clock, lifetime, 0, None
+        self.sas: str | None = None
 
     async def __call__(self, operation_id: str) -> Manifest:
         self.requests += 1
         await asyncio.sleep(0)
         if self.failure is not None:
             raise self.failure
-        ends = (self.clock.now() + timedelta(seconds=self.lifetime)).strftime(
+        expiry = (self.clock.now() + timedelta(seconds=self.lifetime)).strftime(
             "%Y-%m-%dT%H%%3A%M%%3A%SZ"
         )
-        sas = self.same or f"sv=1&se={ends}&sig=secret{self.requests}"
+        sas = self.sas or f"sv=1&se={expiry}&sig=secret{self.requests}"
         return Manifest(
             "1", "etag", NOON, "2", "t", "https://m.blob.core.windows.net/c/r", (), 0, sas
         )
@@ -63,11 +65,11 @@ def clock() -> FakeClock:
         ("se=99999-01-01", None),
     ],
 )
-def test_the_expiry_is_read_from_the_signature(sas: str, expected: datetime | None) -> None:
+def test_sas_expiry_returns_the_expiry_of_the_token(sas: str, expected: datetime | None) -> None:
     assert sas_expiry(sas) == expected
 
 
-def test_source_directory_does_not_show_the_sas_token() -> None:
+def test_source_directory_repr_does_not_contain_the_sas_token() -> None:
     directory = SourceDirectory("etag", "https://m.blob.core.windows.net/c/r", "sig=secret")
     assert "secret" not in f"{directory!r} {directory!s} {directory:}" and "secret" not in repr(
         [{"d": directory}]
@@ -99,26 +101,28 @@ def test_blob_url_encodes_the_name_but_not_the_sas_token(root: str, name: str, u
     assert SourceDirectory("etag", root, "sig=%2B").blob_url(name) == url
 
 
-async def test_manifest_cache_sends_one_request_for_concurrent_callers(clock: FakeClock) -> None:
+async def test_manifest_cache_called_concurrently_sends_one_request(clock: FakeClock) -> None:
     graph = FakeGraph(clock)
     cache = ManifestCache(graph, clock)
-    found = await asyncio.gather(
+    results = await asyncio.gather(
         *(cache.get_directory("o") for _ in range(50)),
         *(cache.get_manifest("o") for _ in range(50)),
     )
-    assert graph.requests == 1 and len({id(one) for one in found}) == 2
+    assert graph.requests == 1 and len({id(result) for result in results}) == 2
     await cache.get_directory("another")
     assert graph.requests == 2
 
 
-async def test_renew_directory_sends_one_request_for_concurrent_callers(clock: FakeClock) -> None:
+async def test_renew_directory_called_concurrently_sends_one_request(clock: FakeClock) -> None:
     graph = FakeGraph(clock)
     cache = ManifestCache(graph, clock)
     stale = await cache.get_directory("o")
     clock.advance(seconds=10)
-    found = await asyncio.gather(*(cache.renew_directory("o", stale) for _ in range(100)))
+    directories = await asyncio.gather(*(cache.renew_directory("o", stale) for _ in range(100)))
     assert (
-        graph.requests == 2 and {one.sas for one in found} == {found[0].sas} and found[0] != stale
+        graph.requests == 2
+        and len({directory.sas for directory in directories}) == 1
+        and directories[0] != stale
     )
 
 
@@ -134,7 +138,7 @@ async def test_renew_directory_within_the_interval_returns_the_same_directory(
     assert await cache.renew_directory("o", stale) != stale and graph.requests == 2
 
 
-async def test_get_directory_renews_the_token_five_minutes_before_its_expiry(
+async def test_get_directory_five_minutes_before_expiry_renews_the_token(
     clock: FakeClock,
 ) -> None:
     graph = FakeGraph(clock, 3600)
@@ -146,7 +150,7 @@ async def test_get_directory_renews_the_token_five_minutes_before_its_expiry(
     assert await cache.get_directory("o") != first and graph.requests == 2
 
 
-async def test_get_directory_renews_a_short_lived_token_after_three_quarters(
+async def test_get_directory_short_lived_token_is_renewed_after_three_quarters(
     clock: FakeClock,
 ) -> None:
     graph = FakeGraph(clock, 60)
@@ -158,11 +162,11 @@ async def test_get_directory_renews_a_short_lived_token_after_three_quarters(
     assert await cache.get_directory("o") != first
 
 
-async def test_get_directory_limits_the_requests_if_graph_has_no_newer_token(
+async def test_get_directory_without_newer_token_limits_the_requests(
     clock: FakeClock,
 ) -> None:
     graph = FakeGraph(clock)
-    graph.same = "se=2026-11-08T13:00:00Z&sig=secret"
+    graph.sas = "se=2026-11-08T13:00:00Z&sig=secret"
     cache = ManifestCache(graph, clock)
     for _ in range(3600):
         await cache.get_directory("o")
@@ -170,7 +174,9 @@ async def test_get_directory_limits_the_requests_if_graph_has_no_newer_token(
     assert graph.requests < 12
 
 
-async def test_get_directory_uses_the_time_of_storage(clock: FakeClock) -> None:
+async def test_get_directory_with_slow_local_clock_uses_the_time_of_storage(
+    clock: FakeClock,
+) -> None:
     graph = FakeGraph(clock, 3600)
     cache = ManifestCache(graph, clock)
     first = await cache.get_directory("o")
@@ -205,7 +211,7 @@ async def test_get_directory_within_the_interval_raises_the_same_error(clock: Fa
     failures = await asyncio.gather(
         *(cache.get_directory("o") for _ in range(20)), return_exceptions=True
     )
-    assert graph.requests == 1 and {type(one) for one in failures} == {UnavailableError}
+    assert graph.requests == 1 and {type(failure) for failure in failures} == {UnavailableError}
     graph.failure = None
     clock.advance(seconds=3)
     assert (await cache.get_directory("o")).sas.endswith("secret2")
@@ -234,7 +240,7 @@ async def test_get_manifest_with_fresh_sends_a_request(clock: FakeClock) -> None
     assert (await cache.get_manifest("o", fresh=True)).sas_token.endswith("secret2")
 
 
-async def test_manifest_cache_keeps_the_last_operations(clock: FakeClock) -> None:
+async def test_manifest_cache_above_the_limit_evicts_the_oldest_operation(clock: FakeClock) -> None:
     graph = FakeGraph(clock)
     cache = ManifestCache(graph, clock)
     for number in range(MAX_OPERATIONS + 5):

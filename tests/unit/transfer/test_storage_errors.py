@@ -1,3 +1,5 @@
+"""The translation of storage responses to errors."""
+
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +12,9 @@ from shared.landing.storage_errors import to_landing_error
 NOW = datetime(2026, 11, 8, 9, 37, tzinfo=UTC)
 
 
-class LibraryError(Exception):
+class FakeStorageError(Exception):
+    """An error with the attributes of an `azure.core` error."""
+
     def __init__(self, status: int | None, code: str | None = None, **headers: Any) -> None:
         super().__init__("https://a.example/b?sig=secret")
         self.status_code, self.error_code = status, SimpleNamespace(value=code) if code else None
@@ -20,7 +24,7 @@ class LibraryError(Exception):
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "said", "kind"),
+    ("status", "code", "expected_code", "expected_type"),
     [
         (404, "ContainerNotFound", "destination_missing", PermanentError),
         (409, "ContainerBeingDeleted", "destination_missing", PermanentError),
@@ -40,16 +44,17 @@ class LibraryError(Exception):
         (429, None, "storage_busy", ThrottledError),
     ],
 )
-def test_status_and_code_decide(
-    status: int | None, code: str | None, said: str, kind: type[Exception]
+def test_to_landing_error_returns_the_error_of_status_and_code(
+    status: int | None, code: str | None, expected_code: str, expected_type: type[Exception]
 ) -> None:
-    error = to_landing_error(LibraryError(status, code), NOW)
-    assert error.code == said and isinstance(error, kind) and "sig=" not in str(error)
+    error = to_landing_error(FakeStorageError(status, code), NOW)
+    assert error.code == expected_code and isinstance(error, expected_type)
+    assert "sig=" not in str(error)
 
 
 @pytest.mark.parametrize(
     ("header", "seconds"), [("7", 7), ("Sun, 08 Nov 2026 09:38:30 GMT", 90), ("soon", None)]
 )
-def test_a_busy_storage_names_its_wait(header: str, seconds: int | None) -> None:
-    error = to_landing_error(LibraryError(503, "ServerBusy", Retry_After=header), NOW)
+def test_to_landing_error_busy_returns_the_requested_wait(header: str, seconds: int | None) -> None:
+    error = to_landing_error(FakeStorageError(503, "ServerBusy", Retry_After=header), NOW)
     assert isinstance(error, ThrottledError) and error.retry_after_seconds == seconds
