@@ -1,10 +1,14 @@
-"""What the local host itself costs: `python -m bench.host`.
+"""Benchmark of the local host: `python -m bench.host`.
 
-The SDK replays the whole history in every episode; that cost is not the host's, so it is measured again with the engine off, on
-the very requests of the run, and taken away. Each figure in-process and with the worker process (which may be 1.6 times worse),
-with the state on disk as a developer has it; memory for host and worker apart. Times are of the wall clock: on a machine that
-does other things they say little, but the processor seconds beside them do. The peer is durabletask's in-memory backend, which is
-installed for this into .state/peer.
+The SDK replays the whole history in every episode. The benchmark excludes this cost: it replays the
+recorded requests again without the engine and subtracts the duration.
+
+Each measurement runs in process and with the worker process, for which the targets are 1.6 times
+higher. The state is on disk. Memory is measured separately for the host and the worker. Durations
+are wall-clock times, which depend on the load of the machine; the CPU times do not.
+
+For comparison, the benchmark runs a fan-out with the in-memory backend of durabletask, which it
+installs in .state/peer.
 """
 
 import asyncio
@@ -20,46 +24,49 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from local.host import LocalHost
+from local.host.history import EventType
 from local.host.isolation import Isolation
 
 ROOT = Path(__file__).resolve().parent.parent
 APP = ROOT / "bench" / "host_app"
 PEER = ROOT / ".state" / "peer"
-FAN_OUT, MANY, TIMERS = 1_000, 5_000, 300
+FAN_OUT_SIZE, MEMORY_FAN_OUT_SIZE, TIMER_COUNT = 1_000, 5_000, 300
 WORKER_FACTOR = 1.6
-SECONDS_IDLE, SECONDS_HTTP, CONNECTIONS = 10.0, 3.0, 20
+IDLE_SECONDS, HTTP_SECONDS, CONNECTION_COUNT = 10.0, 3.0, 20
 
 
-def line(
+def report(
     name: str,
     value: float,
-    goal: float,
+    target: float,
     unit: str,
     *,
     at_least: bool = False,
     isolated: bool = False,
 ) -> bool:
-    """Prints one figure; True if it meets its goal."""
+    """Print a result and return whether it meets its target."""
     if isolated:
-        goal = goal / WORKER_FACTOR if at_least else goal * WORKER_FACTOR
-    met = value >= goal if at_least else value <= goal
+        target = target / WORKER_FACTOR if at_least else target * WORKER_FACTOR
+    is_met = value >= target if at_least else value <= target
+    limit = "at least" if at_least else "at most"
     mode = "worker process" if isolated else "in process"
     print(
-        f"host: {name}, {mode}: {value:.4g} {unit} (goal {'at least' if at_least else 'at most'} {goal:.4g}): "
-        f"{'pass' if met else 'falls short'}",
+        f"host: {name}, {mode}: {value:.4g} {unit} (target {limit} {target:.4g}): "
+        f"{'pass' if is_met else 'fail'}",
         flush=True,
     )
-    return met
+    return is_met
 
 
 @contextmanager
-def running(isolated: bool) -> Iterator[LocalHost]:
+def start_host(isolated: bool) -> Iterator[LocalHost]:
+    """Start a host with its state on disk."""
     with (
-        tempfile.TemporaryDirectory() as state,
+        tempfile.TemporaryDirectory() as state_dir,
         LocalHost(
             APP,
             listen=True,
-            state_dir=state,
+            state_dir=state_dir,
             settings={"AZURE_FUNCTIONS_DURABLE_STRICT_TYPING": "1"},
             isolated=Isolation(memory_mb=0) if isolated else None,
         ) as host,
@@ -67,8 +74,8 @@ def running(isolated: bool) -> Iterator[LocalHost]:
         yield host
 
 
-class Recorded:
-    """Every request that an orchestrator gets, and what the whole of them takes again with the engine off."""
+class RequestRecorder:
+    """Records the requests to orchestrators and replays them without the engine."""
 
     def __init__(self, host: LocalHost) -> None:
         self.requests: list[str] = []
@@ -80,76 +87,80 @@ class Recorded:
         return self._call(function, context)  # type: ignore[arg-type]
 
     def replay(self, host: LocalHost) -> float:
-        """`host`: one that has the app in this process."""
+        """Return the duration of the replay in seconds. `host` must run in this process."""
         function = host.functions.find("fan_out")
         assert function is not None
-        began = time.perf_counter()
+        started_at = time.perf_counter()
         for request in self.requests:
             function.call(request)
-        return time.perf_counter() - began
+        return time.perf_counter() - started_at
 
 
-def fan_out(isolated: bool) -> bool:
-    with running(isolated) as host:
+def measure_fan_out(isolated: bool) -> bool:
+    """Measure the duration of a fan-out and the overhead of the host."""
+    with start_host(isolated) as host:
         host.wait(host.start_orchestration("fan_out", 50))
-        recorded = Recorded(host)
-        began, used = time.perf_counter(), cpu(host)
-        output = host.wait(host.start_orchestration("fan_out", FAN_OUT))["output"]
-        took, used = time.perf_counter() - began, cpu(host) - used
-        assert output == FAN_OUT * (FAN_OUT + 1) // 2
-        replayed = again(recorded) if isolated else recorded.replay(host)
+        recorder = RequestRecorder(host)
+        started_at, cpu_before = time.perf_counter(), cpu_seconds(host)
+        output = host.wait(host.start_orchestration("fan_out", FAN_OUT_SIZE))["output"]
+        duration, cpu_used = time.perf_counter() - started_at, cpu_seconds(host) - cpu_before
+        assert output == FAN_OUT_SIZE * (FAN_OUT_SIZE + 1) // 2
+        replay_seconds = replay_in_process(recorder) if isolated else recorder.replay(host)
     print(
-        f"host: fan-out of {FAN_OUT} in {took:.2f} s ({used:.2f} s of processors), {len(recorded.requests)} episodes; "
-        f"the SDK's replay alone {replayed:.2f} s, ratio {took / replayed:.2f}"
+        f"host: fan-out to {FAN_OUT_SIZE} activities: {duration:.2f} s "
+        f"({cpu_used:.2f} s of CPU time), {len(recorder.requests)} episodes; "
+        f"SDK replay {replay_seconds:.2f} s, ratio {duration / replay_seconds:.2f}"
     )
-    overhead = 1000 * (took - replayed) / FAN_OUT
+    overhead_ms = 1000 * (duration - replay_seconds) / FAN_OUT_SIZE
     return all(
         [
-            line(f"fan-out of {FAN_OUT}", took, 1.2, "s", isolated=isolated),
-            line("engine overhead per trivial activity", overhead, 1.0, "ms", isolated=isolated),
+            report(f"fan-out to {FAN_OUT_SIZE} activities", duration, 1.2, "s", isolated=isolated),
+            report("engine overhead per activity", overhead_ms, 1.0, "ms", isolated=isolated),
         ]
     )
 
 
-def again(recorded: Recorded) -> float:
-    with running(False) as host:
-        return recorded.replay(host)
+def replay_in_process(recorder: RequestRecorder) -> float:
+    """Return the duration of the replay on a new host in this process."""
+    with start_host(False) as host:
+        return recorder.replay(host)
 
 
-def memory(isolated: bool) -> bool:
-    """In a process of its own, so that what this one has loaded does not count."""
-    told = subprocess.run(
-        [sys.executable, "-c", f"from bench.host import many; many({isolated})"],
+def measure_memory(isolated: bool) -> bool:
+    """Measure the peak memory in a new process, without the modules of this process."""
+    process = subprocess.run(
+        [sys.executable, "-c", f"from bench.host import print_memory; print_memory({isolated})"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
-    host, *worker = (float(text) for text in told.stdout.split())
-    met = line(
-        f"{MANY} activities, resident_mb set of the host at its peak",
-        host,
+    host_mb, *worker_mb = (float(text) for text in process.stdout.split())
+    is_met = report(
+        f"peak resident memory of the host, {MEMORY_FAN_OUT_SIZE} activities",
+        host_mb,
         80,
         "MB",
         isolated=isolated,
     )
-    for peak in worker:
-        met = (
-            line(
-                f"{MANY} activities, resident_mb set of the worker at its peak",
-                peak,
+    for peak_mb in worker_mb:
+        is_met = (
+            report(
+                f"peak resident memory of the worker, {MEMORY_FAN_OUT_SIZE} activities",
+                peak_mb,
                 80,
                 "MB",
                 isolated=True,
             )
-            and met
+            and is_met
         )
-    return met
+    return is_met
 
 
-def many(isolated: bool) -> None:
-    with running(isolated) as host:
-        host.wait(host.start_orchestration("fan_out", MANY), 300)
+def print_memory(isolated: bool) -> None:
+    """Run a fan-out and print the peak memory of the host and of the worker in MB."""
+    with start_host(isolated) as host:
+        host.wait(host.start_orchestration("fan_out", MEMORY_FAN_OUT_SIZE), 300)
         print(
             peak_megabytes(os.getpid()),
             *([peak_megabytes(host._worker.pid)] if host._worker else []),
@@ -157,41 +168,50 @@ def many(isolated: bool) -> None:
 
 
 def peak_megabytes(pid: int) -> float:
+    """Return the peak resident memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-def timers_and_idle(isolated: bool) -> bool:
-    with running(isolated) as host:
+def measure_timers_and_idle(isolated: bool) -> bool:
+    """Measure the threads for pending timers and the CPU usage of an idle host."""
+    with start_host(isolated) as host:
         host.wait(host.start_orchestration("fan_out", 10))
         host.settle()
-        before = threading.active_count()
-        iid = host.start_orchestration("timers", TIMERS)
+        threads_before = threading.active_count()
+        instance_id = host.start_orchestration("timers", TIMER_COUNT)
         host.run_until(
-            lambda: sum(event["EventType"] == 10 for event in host.history(iid)) == TIMERS
+            lambda: (
+                sum(
+                    event["EventType"] == EventType.TIMER_CREATED
+                    for event in host.history(instance_id)
+                )
+                == TIMER_COUNT
+            )
         )
         host.settle()
-        threads = threading.active_count() - before
-        used, began = cpu(host), time.perf_counter()
-        time.sleep(SECONDS_IDLE)
-        idle = 100 * (cpu(host) - used) / (time.perf_counter() - began)
-        host.terminate(iid)
-        host.wait(iid)
+        threads = threading.active_count() - threads_before
+        cpu_before, started_at = cpu_seconds(host), time.perf_counter()
+        time.sleep(IDLE_SECONDS)
+        idle_percent = 100 * (cpu_seconds(host) - cpu_before) / (time.perf_counter() - started_at)
+        host.terminate(instance_id)
+        host.wait(instance_id)
     return all(
         [
-            line(
-                f"threads that {TIMERS} pending timers add",
+            report(
+                f"additional threads for {TIMER_COUNT} pending timers",
                 threads,
                 0,
                 "threads",
                 isolated=isolated,
             ),
-            line("processor while idle", idle, 0.1, "%", isolated=isolated),
+            report("CPU usage when idle", idle_percent, 0.1, "%", isolated=isolated),
         ]
     )
 
 
-def cpu(host: LocalHost) -> float:
+def cpu_seconds(host: LocalHost) -> float:
+    """Return the CPU time that this process and the worker have used."""
     total = time.process_time()
     if host._worker is not None:
         fields = (
@@ -204,45 +224,54 @@ def cpu(host: LocalHost) -> float:
     return total
 
 
-def http(isolated: bool) -> bool:
-    with running(isolated) as host:
-        used = cpu(host)
-        told = subprocess.run(
-            [sys.executable, "-c", f"from bench.host import requests; requests({host.base_url!r})"],
+def measure_http(isolated: bool) -> bool:
+    """Measure the rate of HTTP requests and their CPU time."""
+    with start_host(isolated) as host:
+        cpu_before = cpu_seconds(host)
+        process = subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                f"from bench.host import send_requests; send_requests({host.base_url!r})",
+            ],
             cwd=ROOT,
             capture_output=True,
             text=True,
             check=True,
         )
-        used = cpu(host) - used
-    rate = float(told.stdout)
-    print(f"host: an HTTP request takes {1e6 * used / (rate * SECONDS_HTTP):.0f} us of processors")
-    return line("HTTP trigger", rate, 2_000, "requests/s", at_least=True, isolated=isolated)
+        cpu_used = cpu_seconds(host) - cpu_before
+    rate = float(process.stdout)
+    cpu_micros = 1e6 * cpu_used / (rate * HTTP_SECONDS)
+    print(f"host: CPU time per HTTP request: {cpu_micros:.0f} us")
+    return report("HTTP trigger", rate, 2_000, "requests/s", at_least=True, isolated=isolated)
 
 
-def requests(url: str) -> None:
-    """The client: as little as can be, on 20 connections, so that the host is what is measured."""
+def send_requests(url: str) -> None:
+    """Send requests on several connections and print the rate.
+
+    The client does as little as possible because it shares the CPU with the host.
+    """
     address = urlsplit(url)
     request = f"GET /api/ping HTTP/1.1\r\nHost: {address.netloc}\r\n\r\n".encode()
-    done = 0
+    response_count = 0
 
-    async def one(until: float) -> None:
-        nonlocal done
+    async def use_connection(deadline: float) -> None:
+        nonlocal response_count
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
-        while time.perf_counter() < until:
+        while time.perf_counter() < deadline:
             writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 200"), head
+            header = await reader.readuntil(b"\r\n\r\n")
+            assert header.startswith(b"HTTP/1.1 200"), header
             await reader.readexactly(4)
-            done += 1
+            response_count += 1
         writer.close()
 
-    async def all_of_them() -> None:
-        until = time.perf_counter() + SECONDS_HTTP
-        await asyncio.gather(*(one(until) for _ in range(CONNECTIONS)))
+    async def use_all_connections() -> None:
+        deadline = time.perf_counter() + HTTP_SECONDS
+        await asyncio.gather(*(use_connection(deadline) for _ in range(CONNECTION_COUNT)))
 
-    asyncio.run(all_of_them())
-    print(done / SECONDS_HTTP)
+    asyncio.run(use_all_connections())
+    print(response_count / HTTP_SECONDS)
 
 
 PEER_SCRIPT = """
@@ -259,16 +288,20 @@ backend = create_test_backend(port=50151)
 with worker.TaskHubGrpcWorker(host_address="localhost:50151", secure_channel=False) as w:
     w.add_orchestrator(fan_out); w.add_activity(inc); w.start()
     c = client.TaskHubGrpcClient(host_address="localhost:50151", secure_channel=False)
-    c.wait_for_orchestration_completion(c.schedule_new_orchestration(fan_out, input=50), timeout=60)
-    began = time.perf_counter()
-    state = c.wait_for_orchestration_completion(c.schedule_new_orchestration(fan_out, input=%d), timeout=120)
-    print(time.perf_counter() - began)
+    c.wait_for_orchestration_completion(
+        c.schedule_new_orchestration(fan_out, input=50), timeout=60
+    )
+    started_at = time.perf_counter()
+    state = c.wait_for_orchestration_completion(
+        c.schedule_new_orchestration(fan_out, input=%d), timeout=120
+    )
+    print(time.perf_counter() - started_at)
 backend.stop()
 """
 
 
-def peer() -> bool:
-    """No goal: for comparison."""
+def measure_peer() -> bool:
+    """Measure the fan-out with durabletask for comparison. It has no target."""
     if not (PEER / "durabletask").exists():
         subprocess.run(
             [
@@ -285,29 +318,37 @@ def peer() -> bool:
             check=True,
             capture_output=True,
         )
-    told = subprocess.run(
-        [sys.executable, "-c", PEER_SCRIPT % FAN_OUT],
+    process = subprocess.run(
+        [sys.executable, "-c", PEER_SCRIPT % FAN_OUT_SIZE],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(PEER)},
         capture_output=True,
         text=True,
         timeout=300,
     )
-    shown = (
-        f"{float(told.stdout.split()[-1]):.2f} s"
-        if told.returncode == 0
-        else f"did not run: {told.stderr[-300:]}"
+    result = (
+        f"{float(process.stdout.split()[-1]):.2f} s"
+        if process.returncode == 0
+        else f"failed: {process.stderr[-300:]}"
     )
-    print(f"host: the same fan-out of {FAN_OUT} with durabletask's in-memory backend: {shown}")
-    return told.returncode == 0
+    print(
+        f"host: fan-out to {FAN_OUT_SIZE} activities with durabletask's in-memory backend: {result}"
+    )
+    return process.returncode == 0
 
 
 def main() -> bool:
+    """Run all measurements and return whether all targets are met."""
     results: list[bool] = []
-    measures: list[Callable[[bool], bool]] = [fan_out, memory, timers_and_idle, http]
-    for measure in measures:
+    measurements: list[Callable[[bool], bool]] = [
+        measure_fan_out,
+        measure_memory,
+        measure_timers_and_idle,
+        measure_http,
+    ]
+    for measure in measurements:
         results += [measure(isolated) for isolated in (False, True)]
-    return all([*results, peer()])
+    return all([*results, measure_peer()])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The app that `bench.host` runs: trivial functions, so that what is measured is the host."""
+"""The app of `bench.host`. Its functions are trivial so that the benchmark measures the host."""
 
 from datetime import timedelta
 

@@ -1,6 +1,6 @@
 """History events: their type numbers and their JSON shapes as sent to the orchestrator.
 
-The shapes come from the recordings of the original engine (golden README, section 4.1).
+The shapes are those of the original engine, recorded in `tests/host/golden`.
 """
 
 import json

@@ -1,7 +1,6 @@
 """The HTTP management API of Durable Functions.
 
-The behaviour follows the protocol description (durable-protocol, section 6) and, where they differ,
-the recordings of the original engine (golden README).
+The responses are those of the original extension, recorded in `tests/host/golden`.
 """
 
 import base64

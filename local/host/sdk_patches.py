@@ -1,8 +1,7 @@
 """Two patches of the Durable Functions SDK. Production runs the unmodified SDK.
 
 1. `dt_parse` of HistoryEvent takes 88 % of the time of a replay. The replacement parses the format
-   of the engine six times faster and calls the original for all other formats (durable-protocol,
-   section 12).
+   of the engine six times faster and calls the original for all other formats.
 2. `warnings.warn` calls of the SDK write to the log. The SDK calls it during an orchestration. If
    warnings are errors, as with `pytest -W error`, a warning would change the outcome.
 """

@@ -1,8 +1,7 @@
 """The SQLite database: instances, history, inbox, work and schedules.
 
 Every public method is one transaction. The database needs no recovery after a kill: uncommitted
-changes are rolled back, and unfinished work and unread messages remain for the next start
-(durable-protocol, sections 8.3 and 8.4).
+changes are rolled back, and unfinished work and unread messages remain for the next start.
 """
 
 import json
