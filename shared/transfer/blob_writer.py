@@ -1,8 +1,8 @@
-"""Writes blobs to the landing: Put Blob, or blocks and a block list, only if the blob does not exist.
+"""Writes blobs to the landing, in one request or in blocks, if they do not exist.
 
-The metadata, written in the same request as the content, identify the origin of a blob: source ETag,
-manifest eTag and run. They are percent-encoded, so that every eTag is a valid ASCII header, and are
-compared in this form.
+The metadata, which are written in the same request as the content, identify the origin of a blob:
+source ETag, manifest eTag and run. They are percent-encoded, so that every eTag is a valid ASCII
+header, and are compared in this form.
 """
 
 import base64
@@ -75,9 +75,9 @@ def content_settings(md5: str | None) -> "ContentSettings":
 class BlobWriter:
     """Writes one blob once.
 
-    `retries` counts the repeated requests. `get_metadata` is called when the blob is written, because
-    the ETag of the source is known only then. All methods raise BlobExistsError or an exception of
-    `shared.errors`.
+    `retries` counts the repeated requests. `get_metadata` is called when the blob is written,
+    because the ETag of the source is known only then. All methods raise BlobExistsError or an
+    exception of `shared.errors`.
     """
 
     def __init__(

@@ -2,9 +2,9 @@
 
 A policy, a missing permission or an outage affects all blobs of an account. After `MAX_FAILURES`
 consecutive account errors, the circuit opens: further blobs fail immediately with the same code.
-After the pause, one blob is admitted as a probe. If it is transferred, the circuit closes; otherwise
-the next pause is twice as long. Errors that concern a single blob (missing, changed, foreign,
-corrupt) do not count.
+After the pause, one blob is admitted as a probe. If it is transferred, the circuit closes;
+otherwise the next pause is twice as long. Errors that concern a single blob (missing, changed,
+foreign, corrupt) do not count.
 """
 
 import math
@@ -59,8 +59,8 @@ class CircuitBreakers:
         """Admit a blob.
 
         Returns:
-            True if the blob is the probe after a pause. No other blob is admitted until the probe has
-            reported its result.
+            True if the blob is the probe after a pause. No other blob is admitted until the probe
+            has reported its result.
 
         Raises:
             CircuitOpenError: The circuit is open.
@@ -81,8 +81,8 @@ class CircuitBreakers:
     def record_failure(self, account: str, code: str, *, is_probe: bool) -> None:
         """Count a failed blob.
 
-        `is_probe` is the return value of `enter`. Failures of other blobs that were in progress when
-        the circuit opened do not extend the pause.
+        `is_probe` is the return value of `enter`. Failures of other blobs that were in progress
+        when the circuit opened do not extend the pause.
         """
         circuit = self._circuits.setdefault(account, _Circuit())
         if code not in ACCOUNT_ERRORS:

@@ -62,8 +62,8 @@ class Copier:
     """The copier of one process, with the limits that all its copies share.
 
     At most `max_concurrency` blobs are copied at the same time, and at most `max_bytes_in_flight`
-    bytes of content are in memory. A blob of more than `block_bytes` is read and written in blocks of
-    this size.
+    bytes of content are in memory. A blob of more than `block_bytes` is read and written in blocks
+    of this size.
     """
 
     def __init__(
@@ -242,8 +242,8 @@ class Copier:
     async def _uses_server_side_copy(self, request: TransferRequest, source: PinnedSource) -> bool:
         """Return whether storage copies the blob.
 
-        A content proof reads every byte anyway. Streaming reads the blob once and proves it before it
-        becomes visible, so the mode `auto` uses server-side copy only with the proof "transfer".
+        A content proof reads every byte anyway. Streaming reads the blob once and proves it before
+        it becomes visible, so the mode `auto` uses server-side copy only with the proof "transfer".
         """
         if request.mode == "stream" or (request.mode == "auto" and request.proof == "content"):
             return False

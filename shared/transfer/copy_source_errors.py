@@ -1,4 +1,4 @@
-"""Maps errors of the Put/Copy From URL operations to causes: the source, the method, or the landing.
+"""Maps errors of copies from a URL to their cause: the source, the method or the landing.
 
 Azure reports the cause in two headers. The emulator does not send them, and returns 501 or an empty
 500 response for operations that it does not support.
@@ -39,7 +39,7 @@ class CopySourceUnreadableError(Exception):
 
 
 class CopyMethodUnsupportedError(Exception):
-    """The service does not support the copy method, in general (`is_permanent`) or for this blob."""
+    """The service does not support the copy method, for this blob or at all (`is_permanent`)."""
 
     def __init__(self, *, is_permanent: bool) -> None:
         super().__init__("The service does not support the copy method")

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# The size of one read and one write. A blob of at most this size is written by one Put Blob request.
+# The size of one read and one write. One Put Blob request writes a blob of at most this size.
 BLOCK_BYTES = 8 * 1024 * 1024
 MAX_BYTES_IN_FLIGHT = 8 * BLOCK_BYTES
 MAX_CONCURRENT_BLOBS = 64

@@ -1,9 +1,9 @@
 """Proves that a blob arrived complete, from its stored bytes in order.
 
-`ContentProof` computes the MD5 and SHA-256 hashes of the stored bytes, decompresses every gzip member
-and counts the rows. `TransferProof` computes only the MD5 hash. `verify` then compares the result with
-the size and hash of the source. The functions are synchronous and run in a worker thread; memory use
-is bounded.
+`ContentProof` computes the MD5 and SHA-256 hashes of the stored bytes, decompresses every gzip
+member and counts the rows. `TransferProof` computes only the MD5 hash. `verify` then compares the
+result with the size and hash of the source. The functions are synchronous and run in a worker
+thread; memory use is bounded.
 """
 
 import base64

@@ -1,16 +1,18 @@
-"""Copies a blob within storage: the landing account reads the source, no content passes this process.
+"""Copies a blob within storage: the landing account reads the source.
+
+The content does not pass through this process.
 
 Each method writes only if the destination does not exist, and is pinned to the ETag of the source:
 
     put_blob_from_url    One atomic write of up to 5,000 MiB.
     put_block_from_url   Blocks and a block list, for any size. Every block has the ETag condition;
-                         otherwise a source that is overwritten in between results in a mixture of two
-                         versions without an error.
+                         otherwise, if the source is overwritten in between, the result is a mixture
+                         of two versions without an error.
     copy_blob_from_url   Synchronous copy of up to 256 MiB, for services that support neither.
 
 Asynchronous copy is not used because the service does not guarantee its completion. A method that
-storage does not support is not tried again in the same run, and none is tried again if storage cannot
-read the source although the app can. The caller proves the result.
+storage does not support is not tried again in the same run, and none is tried again if storage
+cannot read the source although the app can. The caller proves the result.
 """
 
 import asyncio
@@ -53,7 +55,10 @@ CreateWriter = Callable[[], AbstractContextManager[BlobWriter]]
 
 @dataclass
 class Capabilities:
-    """What storage supports for one run. `unreadable_reason` is empty while it can read the source."""
+    """The capabilities of storage in one run.
+
+    `unreadable_reason` is empty while storage can read the source.
+    """
 
     unsupported_methods: set[str] = field(default_factory=set)
     unreadable_reason: str = ""
@@ -123,8 +128,8 @@ class ServerSideCopier:
         from azure.core import MatchConditions
 
         md5 = source.properties.md5
-        # Storage compares the copied content with `source_content_md5`. The property of the blob needs
-        # a header, because the SDK ignores the hash in the content settings.
+        # Storage compares the copied content with `source_content_md5`. The property of the blob
+        # needs a header, because the SDK ignores the hash in the content settings.
         options: dict[str, Any] = (
             {}
             if md5 is None
@@ -204,8 +209,8 @@ class ServerSideCopier:
     ) -> None:
         """Send a request that contains the source URL.
 
-        If storage cannot read the source, a direct request determines the reason: it fails, renews an
-        expired SAS token, or shows that only storage has no access.
+        If storage cannot read the source, a direct request determines the reason: it fails, renews
+        an expired SAS token, or shows that only storage has no access.
         """
         directory = await source.get_directory()
         for _ in range(2):

@@ -1,8 +1,8 @@
 """Reads source blobs in ranges, pinned to one ETag, with a SAS token that can expire meanwhile.
 
-Requests use aiohttp instead of the SDK: no decompression according to Content-Encoding, no redirects,
-no built-in retries, and a check that each response is the requested range. With its defaults, the SDK
-returns wrong bytes of the right length.
+Requests use aiohttp instead of the SDK: no decompression according to Content-Encoding, no
+redirects, no built-in retries, and a check that each response is the requested range. With its
+defaults, the SDK returns wrong bytes of the right length.
 
 All methods raise exceptions of `shared.errors`: `source_changed`, `source_missing`,
 `source_forbidden`, `source_sas_expired`, `source_redirected`, `source_short`, `source_unreachable`,
@@ -390,7 +390,7 @@ def _parse_range_properties(response: "ClientResponse", max_bytes: int) -> Sourc
     last, size = int(content_range[1]), int(content_range[2])
     if last != min(max_bytes, size) - 1 or response.headers.get("Content-Length") != str(last + 1):
         raise PermanentError("source_short", http_status=response.status)
-    # Content-MD5 is the hash of the range; it is the hash of the blob only if the range is complete.
+    # Content-MD5 is the hash of the range, which is that of the blob only if the range is complete.
     md5 = response.headers.get("x-ms-blob-content-md5") or (
         response.headers.get("Content-MD5") if size <= max_bytes else None
     )

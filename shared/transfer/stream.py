@@ -1,8 +1,8 @@
 """Copies a blob through this process and proves it before it is committed.
 
-A blob of at most one block is read, proven and written with a single Put Blob request. The blocks of a
-larger blob are read and staged concurrently, proven in order, and committed when the proof of the
-whole blob succeeds. Staged blocks are invisible, so a failed copy leaves nothing behind.
+A blob of at most one block is read, proven and written with a single Put Blob request. The blocks
+of a larger blob are read and staged concurrently, proven in order, and committed when the proof of
+the whole blob succeeds. Staged blocks are invisible, so a failed copy leaves nothing behind.
 """
 
 import asyncio

@@ -61,8 +61,8 @@ async def commit_version(
 ) -> CommitOutcome:
     """Commit the version that plan `number` of the run contains.
 
-    Billed data settles `settle_days` after the invoice date, or after it first landed if the date is
-    unknown.
+    Billed data settles `settle_days` after the invoice date, or after it first landed if the date
+    is unknown.
 
     Raises:
         InvalidDataError: `foreign_blob` if the folder contains a blob that the manifest does not.

@@ -1,8 +1,8 @@
 """Plans the copy of a version: finds its row, and lists the blobs that are not landed and proven.
 
-Planning is idempotent. The first run that observes an eTag inserts the version row, which determines
-the folder; a repeated plan finds the row and overwrites its own pages. names.json and the pages are
-written first, the row of the run last.
+Planning is idempotent. The first run that observes an eTag inserts the version row, which
+determines the folder; a repeated plan finds the row and overwrites its own pages. names.json and
+the pages are written first, the row of the run last.
 """
 
 import asyncio
@@ -233,8 +233,8 @@ async def reopen(
 ) -> Version:
     """Set a damaged version back to "landing" and delete its completion marker before the copy.
 
-    `marker_etag` was read before the folder was listed. A marker that was written since then belongs
-    to the repair of another run and is not deleted.
+    `marker_etag` was read before the folder was listed. A marker that was written since then
+    belongs to the repair of another run and is not deleted.
     """
     changed = await ledger.versions.update(
         version, state="landing", run_id=run.run_id, last_planned_at=iso(ledger.clock.now())

@@ -1,11 +1,12 @@
 """Deletes what retention does not keep of an export key: old versions, and abandoned folders.
 
 The row is changed first (If-Match), then the completion marker and the blobs are deleted. From the
-first step on, the version does not count as complete, and the next call deletes the remaining blobs if
-a call was interrupted or rejected (policy, legal hold). `emptied_at` in the row means that nothing is
-left. The following are never deleted:
+first step on, the version does not count as complete, and the next call deletes the remaining blobs
+if a call was interrupted or rejected (policy, legal hold). `emptied_at` in the row means that the
+folder is empty. The following are never deleted:
 
-- The version that latest.json names, all newer versions, and all versions if latest.json is invalid.
+- The version that latest.json names, all newer versions, and all versions if latest.json is
+  invalid.
 - The versions of a key whose lock is held by a run.
 - Blobs without the metadata of this app.
 
@@ -43,8 +44,8 @@ ABANDONED_AFTER = timedelta(days=7)
 class PrunedVersion:
     """The result for one version.
 
-    `removed` is the number of deleted blobs including the marker, `left` the number of blobs that are
-    foreign or could not be deleted, and `code` the last error.
+    `removed` is the number of deleted blobs including the marker, `left` the number of blobs that
+    are foreign or could not be deleted, and `code` the last error.
     """
 
     version: str
