@@ -1,6 +1,8 @@
-"""A local host for Azure Functions and Durable Functions (Python v2 model): runs any app of the supported kinds, unmodified.
+"""A local host for Azure Functions and Durable Functions (Python v2 programming model).
 
-It knows nothing of the app it runs. See README.md for what is supported, what is refused and what differs from Azure.
+The host runs any app that uses the supported triggers, without changes to the app, and does not
+depend on the app of this repository. README.md lists the supported features, the rejected
+features, and the differences from Azure.
 """
 
 from .clock import Clock, SystemClock, VirtualClock

@@ -1,4 +1,8 @@
-"""The command: `python -m local.host --app-root DIR --port N --state-dir DIR [options]`, and `python -m local.host inspect`."""
+"""Command line of the local host.
+
+python -m local.host --app-root DIR [--port N] [--state-dir DIR] [options]
+python -m local.host inspect ...
+"""
 
 import argparse
 import os
@@ -15,42 +19,49 @@ from .local_host import LocalHost
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Run the host until SIGTERM or SIGINT, and return the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["inspect"]:
         return inspect_state.main(arguments[1:])
     parser = argparse.ArgumentParser(
-        prog="python -m local.host", description="Runs an Azure Functions app on this machine."
+        prog="python -m local.host", description="Run an Azure Functions app on this machine."
     )
     parser.add_argument(
-        "--app-root", type=Path, required=True, help="the folder with function_app.py and host.json"
+        "--app-root",
+        type=Path,
+        required=True,
+        help="folder that contains function_app.py and host.json",
     )
     parser.add_argument(
-        "--port", type=int, default=7071, help="on 127.0.0.1; 0 takes a free one (default: 7071)"
+        "--port",
+        type=int,
+        default=7071,
+        help="port on 127.0.0.1; 0 selects a free port (default: 7071)",
     )
     parser.add_argument(
         "--state-dir",
         type=Path,
         default=None,
-        help="where instances are kept (default: APP_ROOT/.state/host)",
+        help="folder of the state database (default: APP_ROOT/.state/host)",
     )
     parser.add_argument(
         "--early-timers",
         action="store_true",
-        help="fire durable timers up to a second early, as Azure does",
+        help="fire durable timers up to one second early, as Azure does",
     )
     parser.add_argument(
         "--in-process",
         action="store_true",
-        help="run the app in this process, not in one of its own",
+        help="run the app in the host process instead of a worker process",
     )
     parser.add_argument(
         "--worker-memory",
         type=int,
         default=DEFAULT_MEMORY_MB,
         metavar="MB",
-        help="what the worker process may use; 0: no limit (default: 2048)",
+        help="memory limit of the worker process; 0 disables it (default: 2048)",
     )
-    parser.add_argument("--json-log", action="store_true", help="log JSON lines")
+    parser.add_argument("--json-log", action="store_true", help="write the log as JSON lines")
     options = parser.parse_args(arguments)
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     logs.configure(json_lines=options.json_log, colour=colour)
@@ -73,8 +84,8 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     if options.in_process and host.function_timeout is not None:
         print(
-            f"local host: functionTimeout ({host.function_timeout:g} s) is not kept with --in-process: nothing ends a function "
-            "that never returns.",
+            f"local host: functionTimeout ({host.function_timeout:g} s) is not enforced with "
+            "--in-process: the host cannot stop a function that does not return.",
             file=sys.stderr,
             flush=True,
         )
@@ -84,16 +95,19 @@ def main(arguments: list[str] | None = None) -> int:
     if signals.failure is not None:
         host.stop(drain=False)
         return 1
-    print("Stopping: waiting for what is running.", flush=True)
+    print("Stopping: waiting for running functions.", flush=True)
     if not host.stop(drain=True):
-        print("Stopped; what was still running will run again at the next start.", flush=True)
-        os._exit(0)  # threads that do not end would keep the process
+        print("Stopped. Unfinished functions will run again at the next start.", flush=True)
+        os._exit(0)  # threads that are still running would keep the process alive
     print("Stopped.", flush=True)
     return 0
 
 
 class _Signals:
-    """SIGTERM and SIGINT ask for an orderly end; the second one does not wait for it."""
+    """Handler of SIGTERM and SIGINT.
+
+    The first signal requests a graceful shutdown; the second signal exits immediately.
+    """
 
     def __init__(self) -> None:
         self.stop_requested = threading.Event()
@@ -102,7 +116,7 @@ class _Signals:
             signal.signal(number, self._received)
 
     def fail(self, reason: str) -> None:
-        """Something without which the host is of no use has ended."""
+        """Stop the host with exit code 1 because an essential part of it failed."""
         self.failure = reason
         self.stop_requested.set()
 

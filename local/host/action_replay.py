@@ -1,7 +1,9 @@
-"""The .NET side's half of an episode: the returned actions are invoked again while the history is fed event by event.
+"""The part of an episode that the .NET extension performs: replay of the returned actions.
 
-Ids, the amount of new work and the moment of completion follow from this replay, not from the JSON the SDK returns
-(durable-protocol, section 3, rules R1 to R13).
+The replay reads the history event by event and invokes the actions as their predecessors complete.
+It determines the task IDs, the new decisions, and the completion of the orchestrator; the JSON that
+the SDK returns does not contain them. Comments cite the rules R1 to R13 of the protocol notes
+(durable-protocol, section 3).
 """
 
 import json
@@ -25,43 +27,48 @@ FunctionKind: TypeAlias = Literal["activity", "orchestrator"]
 
 @dataclass(frozen=True)
 class OrchestratorCompletion:
-    """How the orchestrator function ended: returned `output`, or raised `error`."""
+    """The completion of an orchestrator function: its output, or its error."""
 
     output: object = None
     error: str | None = None
 
 
 class NonDeterminismError(Exception):
-    """The code no longer makes the decisions that its history holds."""
+    """The code does not make the decisions that the history contains."""
 
 
 class UnsupportedActionError(Exception):
-    """An action the engine cannot carry out, such as an activity that does not exist."""
+    """The engine cannot perform an action, for example because the activity does not exist."""
 
 
 class ReplayTask:
-    """Something the replay waits for; the counterpart of a .NET Task, without its value."""
+    """A task of the replay: the equivalent of a .NET `Task` without its value."""
 
     def __init__(self, done: bool = False) -> None:
         self.done, self.succeeded = done, True
-        self._then: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], None]] = []
 
     def on_done(self, call: Callable[[], None]) -> None:
+        """Call `call` when the task is done, or immediately if it is done already."""
         if self.done:
             call()
         else:
-            self._then.append(call)
+            self._callbacks.append(call)
 
     def finish(self, succeeded: bool = True) -> None:
+        """Complete the task and run its callbacks; a completed task does not change."""
         if self.done:
             return
         self.done, self.succeeded = True, succeeded
-        for call in self._then:
+        for call in self._callbacks:
             call()
 
 
 class ActionReplay:
-    """One replay. Feed the whole history, then read `new_decisions`, `result`, `open_tasks` and the flags."""
+    """One replay of an orchestrator's actions.
+
+    Feed the complete history, then read `new_decisions`, `result`, `open_tasks` and the flags.
+    """
 
     def __init__(
         self,
@@ -79,13 +86,13 @@ class ActionReplay:
             parent_id,
             exists,
         )
-        self._todo, self._completion = deque(actions), completion
+        self._pending_actions, self._completion = deque(actions), completion
         self._awaited: ReplayTask | None = None
         self._next_id = 0
         self._now: datetime | None = None
         self._unconfirmed: dict[int, Decision] = {}
-        self._parked: dict[int, Decision] = {}
-        self._held: list[Event] = []
+        self._suspended_decisions: dict[int, Decision] = {}
+        self._events_while_suspended: list[Event] = []
         self._waiters: dict[str, list[ReplayTask]] = defaultdict(list)
         self._buffered: dict[str, int] = defaultdict(int)
         self.open_tasks: dict[int, ReplayTask] = {}
@@ -97,15 +104,23 @@ class ActionReplay:
 
     @property
     def new_decisions(self) -> list[Decision]:
+        """The decisions that the history does not contain, ordered by task ID."""
         return [self._unconfirmed[task_id] for task_id in sorted(self._unconfirmed)]
 
     @property
     def next_id(self) -> int:
+        """The ID of the next task."""
         return self._next_id
 
     # -- feeding the history --------------------------------------------------
 
     def feed(self, event: Event) -> None:
+        """Process the next event of the history.
+
+        Raises:
+            NonDeterminismError: The event contradicts the actions.
+            UnsupportedActionError: The event leads to an action that the engine cannot perform.
+        """
         kind = event["EventType"]
         if kind == EventType.ORCHESTRATOR_STARTED:
             self._now = parse_utc(event["Timestamp"])
@@ -114,7 +129,7 @@ class ActionReplay:
             EventType.EXECUTION_TERMINATED,
         ):
             if kind != EventType.EXECUTION_SUSPENDED:
-                self._held.append(event)
+                self._events_while_suspended.append(event)
         elif kind in (
             EventType.TASK_SCHEDULED,
             EventType.TIMER_CREATED,
@@ -142,26 +157,29 @@ class ActionReplay:
                 self.terminated, self.terminate_reason = True, event.get("Input")
             case EventType.EXECUTION_SUSPENDED:
                 self.suspended, self.suspend_reason = True, event.get("Reason")
-                self._parked, self._unconfirmed = self._unconfirmed, {}
+                self._suspended_decisions, self._unconfirmed = self._unconfirmed, {}
             case EventType.EXECUTION_RESUMED:
                 self._resume()
             case _:
-                pass  # OrchestratorCompleted, ExecutionCompleted of a rewound run, GenericEvent: nothing waits for them
+                # No task waits for OrchestratorCompleted, GenericEvent, or the ExecutionCompleted
+                # of a rewound instance.
+                pass
 
     def _resume(self) -> None:
         self.suspended, self.suspend_reason = False, None
-        self._unconfirmed.update(self._parked)
-        held, self._held, self._parked = self._held, [], {}
-        for event in held:
+        self._unconfirmed.update(self._suspended_decisions)
+        events, self._events_while_suspended = self._events_while_suspended, []
+        self._suspended_decisions = {}
+        for event in events:
             self.feed(event)
 
     def _close(self, task_id: int, *, succeeded: bool) -> None:
-        if wait := self.open_tasks.pop(task_id, None):  # None: a cancelled timer
+        if wait := self.open_tasks.pop(task_id, None):  # not for a cancelled timer
             wait.finish(succeeded)
 
     def _deliver(self, name: str) -> None:
         if self._waiters[name]:
-            self._waiters[name].pop().finish()  # the newest waiter gets it (R5)
+            self._waiters[name].pop().finish()  # the newest waiter receives the event (R5)
         else:
             self._buffered[name] += 1
 
@@ -173,30 +191,33 @@ class ActionReplay:
         named = f" named '{name}'" if name is not None else ""
         if decision is None:
             raise NonDeterminismError(
-                f"{before} {ident.format(**event)} the current replay execution hasn't (yet?) scheduled this task. {CHANGED_CODE_HINT}"
+                f"{before} {ident.format(**event)} the current replay execution "
+                f"hasn't (yet?) scheduled this task. {CHANGED_CODE_HINT}"
             )
         if not isinstance(decision, expected):
             raise NonDeterminismError(
-                f"{before} sequence number {task_id}{named}, but the current orchestration replay instead produced a "
-                f"{decision.dotnet_type} action with this sequence number. {CHANGED_CODE_HINT}"
+                f"{before} sequence number {task_id}{named}, but the current orchestration replay "
+                f"instead produced a {decision.dotnet_type} action with this sequence number. "
+                f"{CHANGED_CODE_HINT}"
             )
         if not isinstance(decision, CreateTimer) and decision.name.lower() != str(name).lower():
             raise NonDeterminismError(
-                f"{before} sequence number {task_id}{named}, but the current orchestration replay instead scheduled {noun} task "
-                f"named '{decision.name}' with this sequence number.  {CHANGED_CODE_HINT}"
+                f"{before} sequence number {task_id}{named}, but the current orchestration replay "
+                f"instead scheduled {noun} task named '{decision.name}' with this sequence number.  "
+                f"{CHANGED_CODE_HINT}"
             )
         del self._unconfirmed[task_id]
 
     # -- invoking the actions -------------------------------------------------
 
     def _advance(self) -> None:
-        """Invokes one action after the other, each when the one before is done."""
+        """Invoke the actions in order, each when the previous one is done."""
         while self._awaited is None or self._awaited.done:
             self._awaited = None
-            if not self._todo:
+            if not self._pending_actions:
                 self.result = self.result or self._completion
                 return
-            self._awaited = self._invoke(self._todo.popleft())
+            self._awaited = self._invoke(self._pending_actions.popleft())
         self._awaited.on_done(self._advance)
 
     def _invoke(self, action: Event) -> ReplayTask:
@@ -221,9 +242,8 @@ class ActionReplay:
             case 11 | 12 as compound:
                 return self._compound(action["compoundActions"], need_all=compound == 12)
             case other:
-                raise UnsupportedActionError(
-                    f"The local host does not support {_UNSUPPORTED.get(other, f'actions of type {other}')}."
-                )
+                feature = _UNSUPPORTED.get(other, f"actions of type {other}")
+                raise UnsupportedActionError(f"The local host does not support {feature}.")
 
     def _open(self, decision: Decision) -> ReplayTask:
         wait = ReplayTask()
@@ -242,7 +262,8 @@ class ActionReplay:
         self._must_exist("orchestrator", name)
         if given_id and given_id in (self._instance_id, self._parent_id):
             raise UnsupportedActionError(
-                "The instance ID of a sub-orchestration must be different than the instance ID of a parent orchestration."
+                "The instance ID of a sub-orchestration must be different than the instance ID "
+                "of a parent orchestration."
             )
         return self._open(
             StartChild(
@@ -256,7 +277,7 @@ class ActionReplay:
 
     def _timer(self, fire_at: datetime, cancelled: bool = False) -> ReplayTask:
         wait = self._open(CreateTimer(self._next_id, fire_at))
-        if cancelled:  # has its id and its messages, but blocks nothing (R4)
+        if cancelled:  # uses an ID and a timer message, but does not block completion (R4)
             self.open_tasks.popitem()
             wait.finish()
         return wait
@@ -281,7 +302,7 @@ class ActionReplay:
             assert self._now is not None
             if failures < options["maxNumberOfAttempts"]:
                 self._timer(self._now + min(first, MAX_RETRY_DELAY)).on_done(attempt)
-            else:  # the engine keeps a timer after the last failure too, and the SDK counts on it (R3)
+            else:  # like the engine, create a timer after the last failure; the SDK expects it (R3)
                 self._timer(self._now).on_done(lambda: outcome.finish(succeeded=False))
 
         attempt()
@@ -297,7 +318,7 @@ class ActionReplay:
         return wait
 
     def _compound(self, actions: list[Event], *, need_all: bool) -> ReplayTask:
-        children = [self._invoke(action) for action in actions]  # ids in the listed order
+        children = [self._invoke(action) for action in actions]  # assigns IDs in order
         outcome = ReplayTask(done=need_all and not children)
         left = len(children) if need_all else 1
 
@@ -314,11 +335,13 @@ class ActionReplay:
     def _must_exist(self, kind: FunctionKind, name: str) -> None:
         if not self._exists(kind, name):
             raise UnsupportedActionError(
-                f"{missing_function_text(kind, name)} (Azure would not say so: the instance would stay Running for ever.)"
+                f"{missing_function_text(kind, name)} (On Azure, the instance would remain "
+                "Running without an error.)"
             )
 
 
 def missing_function_text(kind: FunctionKind, name: str) -> str:
+    """Return the text of the extension for a function that does not exist."""
     article = "an activity" if kind == "activity" else "an orchestrator"
     return f"The function '{name}' doesn't exist, is disabled, or is not {article} function."
 
@@ -339,6 +362,6 @@ _DESCRIPTIONS: dict[EventType, tuple[str, type[Any], str]] = {
 }
 _UNSUPPORTED = {
     7: "entities (call_entity)",
-    8: "call_http: call an activity that makes the request",
+    8: "call_http; call an activity that sends the request instead",
     9: "entities (signal_entity)",
 }

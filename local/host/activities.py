@@ -1,7 +1,8 @@
-"""Activities of the engine: those that wait for a slot, those under way, and results that are not written yet.
+"""The activities of the engine: queued activities, running activities, and unwritten results.
 
-The dispatcher writes all results that have come in since its last round in one transaction: in a wide fan-out results come faster
-than transactions. Until then the activity counts as under way, and a kill makes it run again, as at any moment before.
+Each pass of the dispatcher writes all new results in one transaction because, in a wide fan-out,
+results arrive faster than transactions complete. An activity counts as running until its result is
+written. If the host is killed before that, the activity runs again.
 """
 
 import logging
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 
 class Activities:
+    """Queues and runs activities, and collects their results. Thread-safe."""
+
     def __init__(
         self,
         *,
@@ -32,7 +35,15 @@ class Activities:
         clock: Clock,
         wake: Callable[[], None],
     ) -> None:
-        """`wake` is called when `write_results` or `start` has something to do."""
+        """Create an empty queue.
+
+        Args:
+            store: The store that receives the results.
+            functions: The functions of the app.
+            invoker: Calls the activities.
+            clock: The source of the timestamps of results.
+            wake: Called when a result or a queued activity is available.
+        """
         self._store, self._functions, self._invoker, self._clock, self._wake = (
             store,
             functions,
@@ -43,29 +54,33 @@ class Activities:
         self._lock = threading.Lock()
         self._queue: deque[Work] = deque()
         self._active: set[int] = set()
-        self._unfinished_by_instance: Counter[str] = Counter()  # by instance
+        self._unfinished_by_instance: Counter[str] = Counter()
         self._results: deque[tuple[Work, Event]] = deque()
         self.stopping = False
 
     def add(self, work: list[Work]) -> None:
+        """Queue activities in the given order."""
         with self._lock:
             self._queue.extend(work)
             self._unfinished_by_instance.update(item.instance_id for item in work)
 
     @property
     def is_busy(self) -> bool:
+        """Whether an activity is queued or running."""
         with self._lock:
             return bool(self._queue or self._active)
 
     @property
     def running_count(self) -> int:
+        """The number of activities whose results are not written yet."""
         return len(self._active)
 
     def has_unfinished(self, instance_id: str) -> bool:
+        """Return whether the instance has queued or running activities."""
         return instance_id in self._unfinished_by_instance
 
     def start(self, limit: int) -> None:
-        """Starts what waits, in its order, until `limit` are under way."""
+        """Start queued activities in order until `limit` activities are running."""
         with self._lock:
             starting = []
             while self._queue and len(self._active) < limit:
@@ -84,9 +99,9 @@ class Activities:
             return
         started_at = time.monotonic()
         future = self._invoker.activity(function, work.input)
-        future.add_done_callback(lambda done: self._done(work, done, started_at))
+        future.add_done_callback(lambda done: self._on_completed(work, done, started_at))
 
-    def _done(self, work: Work, future: "Future[str | None]", started_at: float) -> None:
+    def _on_completed(self, work: Work, future: "Future[str | None]", started_at: float) -> None:
         if self.stopping and future.cancelled():
             return
         if not future.cancelled() and isinstance(future.exception(), WorkerLostError):
@@ -97,7 +112,7 @@ class Activities:
             RuntimeError("the activity was cancelled") if future.cancelled() else future.exception()
         )
         if error is None:
-            self._log(logging.INFO, work, "done", elapsed_seconds)
+            self._log(logging.INFO, work, "completed", elapsed_seconds)
             event = history.task_completed(self._clock.now(), work.task_id, future.result())
         else:
             reason, details = failure_texts.activity_failure(work.name, error)
@@ -124,11 +139,14 @@ class Activities:
             )
 
     def _run_again(self, work: Work) -> None:
-        """The worker process ended through no fault of this activity. Its row is still there, as after a restart."""
+        """Queue an activity again because its worker process exited for another reason.
+
+        The database still contains the row of the activity, as after a restart of the host.
+        """
         if self.stopping:
             return
         log.warning(
-            "%s activity %s runs again (task %d): the worker process ended",
+            "%s activity %s (task %d) will run again because the worker process exited",
             work.instance_id,
             work.name,
             work.task_id,
@@ -143,13 +161,17 @@ class Activities:
         self._wake()
 
     def write_results(self) -> list[Work]:
-        """Puts all results into the inboxes of their instances. They count as under way until `written` is called."""
+        """Write all new results to the inboxes of their instances, and return their activities.
+
+        The activities count as running until `mark_written` is called.
+        """
         results = [self._results.popleft() for _ in range(len(self._results))]
         if results:
             self._store.finish_work(results)
         return [work for work, _ in results]
 
     def mark_written(self, finished: list[Work]) -> None:
+        """Remove activities whose results are written from the running activities."""
         with self._lock:
             for work in finished:
                 self._active.discard(work.id)

@@ -1,4 +1,7 @@
-"""How the host calls functions of the app, wherever they run: in this process (`Invoker`) or in one of their own (`Worker`)."""
+"""The interface for calling functions of the app, and the errors of those calls.
+
+`Invoker` implements the interface in this process, `Worker` with a worker process.
+"""
 
 from concurrent.futures import Future
 from typing import Protocol
@@ -8,24 +11,41 @@ from .http_messages import HostRequest, HostResponse
 
 
 class FunctionInvoker(Protocol):
-    def activity(self, function: AppFunction, stored_input: str) -> "Future[str | None]":
-        """Runs an activity on the input that the engine stored; gives the JSON of its result."""
+    """Calls functions of the app."""
 
-    def timer(self, function: AppFunction, trigger_json: str) -> "Future[None]": ...
+    def activity(self, function: AppFunction, stored_input: str) -> "Future[str | None]":
+        """Call an activity with the input that the engine stored.
+
+        The future returns the result as JSON.
+        """
+
+    def timer(self, function: AppFunction, trigger_json: str) -> "Future[None]":
+        """Call a function with a timer trigger."""
 
     def http(
         self, function: AppFunction, request: HostRequest, parameters: dict[str, str]
-    ) -> "Future[HostResponse]": ...
+    ) -> "Future[HostResponse]":
+        """Call a function with an HTTP trigger; `parameters` are the route parameters."""
 
     def orchestrator(self, function: AppFunction, context: str) -> str:
-        """Calls an orchestrator with its context; raises what it raises. Blocks."""
+        """Call an orchestrator with its context, wait for it, and return its state as JSON.
+
+        An exception of the orchestrator propagates to the caller.
+        """
 
     def stop(self, *, abandon: bool) -> None:
-        """`abandon`: what still runs is cut off, or left to itself."""
+        """Stop calling functions.
+
+        Args:
+            abandon: Whether to stop without waiting for the functions that are still running.
+        """
 
 
 class RemoteFunctionError(Exception):
-    """A function failed in the worker process. `kind`, `str()` and `stack` are those of the exception there."""
+    """A function raised an exception in the worker process.
+
+    `kind` is the type name of that exception, `str()` its message, and `stack` its stack trace.
+    """
 
     def __init__(self, kind: str, message: str, stack: str) -> None:
         super().__init__(message)
@@ -33,8 +53,11 @@ class RemoteFunctionError(Exception):
 
 
 class FunctionTerminatedError(Exception):
-    """The worker process ended while the function ran, or the function took too long; the text is that of the Azure host."""
+    """The worker process exited during the function, or the function exceeded its timeout.
+
+    The message is the one of the Azure Functions host.
+    """
 
 
 class WorkerLostError(Exception):
-    """The worker process ended because of another function: this one may run again."""
+    """The worker process exited because of another function, so this call can be repeated."""

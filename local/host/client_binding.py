@@ -1,11 +1,11 @@
-"""The URLs of the management API: the JSON of a durable client parameter, and the links in its answers."""
+"""The URLs of the management API in durable client bindings and in HTTP responses."""
 
 import json
 from urllib.parse import quote
 
 WEBHOOKS = "/runtime/webhooks/durabletask"
 RPC = "/durabletask"
-KEY = "local"  # keys protect nothing here; any value, or none, is accepted
+KEY = "local"  # the local host does not check keys
 _OPERATIONS = (
     ("statusQueryGetUri", ""),
     ("sendEventPostUri", "/raiseEvent/{eventName}"),
@@ -19,7 +19,10 @@ _OPERATIONS = (
 
 
 def management_urls(origin: str, instance_id: str, hub: str, connection: str) -> dict[str, str]:
-    """`instance_id` is written into the URLs as it is."""
+    """Return the management URLs of an instance by their names in the binding.
+
+    The function does not escape `instance_id`.
+    """
     query = f"taskHub={hub}&connection={connection}&code={KEY}"
     base = f"{origin}{WEBHOOKS}/instances/{instance_id}"
     return {"id": instance_id} | {
@@ -28,23 +31,24 @@ def management_urls(origin: str, instance_id: str, hub: str, connection: str) ->
 
 
 def check_status_links(origin: str, instance_id: str, hub: str, connection: str) -> dict[str, str]:
-    """The body of a 202 answer: no rewind link, and the id escaped in the URLs."""
+    """Return the body of a 202 response: the ID is escaped and there is no rewind link."""
     links = management_urls(origin, quote(instance_id, safe=":@!$&'()*+,;=~"), hub, connection)
     del links["rewindPostUri"]
     return links | {"id": instance_id}
 
 
 def client_binding_json(base_url: str, hub: str, connection: str) -> str:
-    """The value of a parameter bound with `durable_client_input`."""
+    """Return the JSON value of a parameter that is bound with `durable_client_input`."""
     webhooks = f"{base_url}{WEBHOOKS}"
     start = f"{webhooks}/orchestrators/{{functionName}}[/{{instanceId}}]"
+    wait_query = "timeout={timeoutInSeconds}&pollingInterval={intervalInSeconds}"
     return json.dumps(
         {
             "taskHubName": hub,
             "connectionName": None,
             "creationUrls": {
                 "createNewInstancePostUri": f"{start}?code={KEY}",
-                "createAndWaitOnNewInstancePostUri": f"{start}?timeout={{timeoutInSeconds}}&pollingInterval={{intervalInSeconds}}&code={KEY}",
+                "createAndWaitOnNewInstancePostUri": f"{start}?{wait_query}&code={KEY}",
             },
             "managementUrls": management_urls(base_url, "INSTANCEID", hub, connection),
             "baseUrl": webhooks,

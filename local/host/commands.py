@@ -1,6 +1,6 @@
-"""Client commands on instances: start, raise an event, terminate, suspend, resume, rewind, restart, purge.
+"""The client commands: start, raise event, terminate, suspend, resume, rewind, restart and purge.
 
-The rules are those of the management API; `management.py` only translates them to HTTP.
+This module implements the rules of the management API; `management.py` maps them to HTTP.
 """
 
 import json
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Commands:
+    """Client commands on the instances of one task hub."""
+
     store: Store
     engine: Engine
     functions: FunctionIndex
@@ -37,7 +39,19 @@ class Commands:
         instance_id: str | None = None,
         version: str | None = None,
     ) -> str:
-        """`input_json`: the JSON text that becomes ExecutionStarted.Input. Returns the id. The name keeps the caller's case."""
+        """Start an orchestration and return its instance ID.
+
+        Args:
+            name: The orchestrator in any case; the instance keeps the case of this argument.
+            input_json: The JSON that becomes `ExecutionStarted.Input`.
+            instance_id: The ID of the instance; None generates one.
+            version: The version of the instance; None uses the default version of the app.
+
+        Raises:
+            UnknownOrchestratorError: The app has no such orchestrator.
+            InstanceExistsError: An active instance has this ID.
+            InvalidCommandError: The instance ID contains invalid characters.
+        """
         function = self.functions.find(name)
         if function is None or not self.functions.exists("orchestrator", name):
             known = ", ".join(
@@ -45,8 +59,9 @@ class Commands:
                 for orchestrator in self.functions.list_by_trigger("orchestrationTrigger")
             )
             raise UnknownOrchestratorError(
-                f"The function '{name}' doesn't exist, is disabled, or is not an orchestrator function. Additional info: "
-                f"The following are the known orchestrator functions: {known}."
+                f"The function '{name}' doesn't exist, is disabled, or is not an orchestrator "
+                "function. Additional info: The following are the known orchestrator functions: "
+                f"{known}."
             )
         instance_id = new_id() if instance_id is None else instance_id
         _check_id(instance_id)
@@ -63,12 +78,12 @@ class Commands:
                 raise InstanceExistsError(
                     f"An Orchestration instance with the status {status} already exists."
                 )
-            log.info("%s %s starts", instance_id, function.name)
+            log.info("%s %s: started", instance_id, function.name)
             self.engine.notify(instance_id)
         return instance_id
 
     def _generation_of(self, instance_id: str) -> int:
-        """0, or one more than that of the finished instance which is replaced."""
+        """Return 0, or the generation of the replaced instance plus one."""
         instance = self.store.instance(instance_id)
         for text in self.store.history(instance_id, instance.execution_id) if instance else ():
             event = json.loads(text)
@@ -79,7 +94,10 @@ class Commands:
     def _post(
         self, instance_id: str, event: Event, *, allowed: frozenset[str] = LIVE
     ) -> str | None:
-        """The instance's status when the event was offered; None: no such instance."""
+        """Send an event to an instance whose status is in `allowed`.
+
+        Returns the status of the instance before the event, or None if there is no such instance.
+        """
         with self.traffic.track():
             status = self.store.post(instance_id, event, allowed=allowed)
             if status in allowed:
@@ -87,12 +105,15 @@ class Commands:
         return status
 
     def raise_event(self, instance_id: str, name: str, input_json: str) -> str | None:
+        """Raise an external event; return the previous status of the instance, or None."""
         return self._post(instance_id, history.event_raised(self.clock.now(), name, input_json))
 
     def terminate(self, instance_id: str, reason: str | None) -> str | None:
+        """Terminate an instance; return its previous status, or None."""
         return self._post(instance_id, history.execution_terminated(self.clock.now(), reason))
 
     def suspend(self, instance_id: str, reason: str | None) -> str | None:
+        """Suspend an instance; return its previous status, or None."""
         return self._post(
             instance_id,
             history.execution_suspended(self.clock.now(), reason),
@@ -100,6 +121,7 @@ class Commands:
         )
 
     def resume(self, instance_id: str, reason: str | None) -> str | None:
+        """Resume a suspended instance; return its previous status, or None."""
         return self._post(
             instance_id,
             history.execution_resumed(self.clock.now(), reason),
@@ -107,6 +129,7 @@ class Commands:
         )
 
     def restart(self, instance: Instance, *, new_instance_id: bool) -> str:
+        """Start the orchestrator again with the same input, and return the instance ID."""
         return self.start(
             instance.name,
             instance.input,
@@ -114,23 +137,30 @@ class Commands:
             instance.version,
         )
 
-    def purge(self, chosen: Filter) -> int:
-        """Deletes finished instances; children stay. Returns how many."""
-        finished = [instance for instance in self.store.instances(chosen) if not instance.is_live]
+    def purge(self, instance_filter: Filter) -> int:
+        """Delete the completed instances that match the filter, and return their number.
+
+        Sub-orchestrations of the deleted instances are not deleted.
+        """
+        finished = [
+            instance for instance in self.store.instances(instance_filter) if not instance.is_live
+        ]
         for instance in finished:
             self.purge_one(instance.instance_id)
         return len(finished)
 
     def purge_one(self, instance_id: str) -> None:
+        """Delete one instance."""
         self.store.purge(instance_id)
         self.engine.discard_cached_history(instance_id)
         self.traffic.changed()
 
     def rewind(self, instance: Instance, reason: str | None) -> None:
-        """Takes a failed instance back to before its failures: what failed plainly runs again.
+        """Rewind a failed instance to the state before its failures, so that failed tasks run again.
 
-        As in the engine, failed tasks and their scheduling become generic events, failed children are rewound
-        themselves, and an instance that used a retry ends as non-deterministic: its timers stay.
+        As in the engine, failure events and the scheduling events of failed activities become
+        generic events, and failed sub-orchestrations are also rewound. An instance that used
+        retries fails as non-deterministic because its retry timers remain in the history.
         """
         with self.traffic.track():
             for instance_id in self._rewind(instance, reason):
@@ -153,7 +183,7 @@ class Commands:
             for event in events
             if event["EventType"] == EventType.SUB_ORCHESTRATION_FAILED
         }
-        rewound, woken = [], []
+        rewound_events, rewound_ids = [], []
         for event in events:
             kind, event_id = event["EventType"], event["EventId"]
             replaced = kind in (
@@ -161,16 +191,19 @@ class Commands:
                 EventType.SUB_ORCHESTRATION_FAILED,
                 EventType.EXECUTION_COMPLETED,
             ) or (kind == EventType.TASK_SCHEDULED and event_id in failed)
-            rewound.append(_generic(event) if replaced else event)
+            rewound_events.append(_generic(event) if replaced else event)
             if kind == EventType.SUB_ORCHESTRATION_CREATED and event_id in failed_children:
                 child = self.store.instance(event["InstanceId"])
                 if child is not None and child.status == "Failed":
-                    woken += self._rewind(child, reason)
+                    rewound_ids += self._rewind(child, reason)
         self.store.rewind(
-            instance.instance_id, instance.execution_id, rewound, history.generic_event(now, reason)
+            instance.instance_id,
+            instance.execution_id,
+            rewound_events,
+            history.generic_event(now, reason),
         )
-        log.info("%s %s is rewound", instance.instance_id, instance.name)
-        return [*woken, instance.instance_id]
+        log.info("%s %s: rewound", instance.instance_id, instance.name)
+        return [*rewound_ids, instance.instance_id]
 
 
 def _generic(event: Event) -> Event:
@@ -188,5 +221,6 @@ def _check_id(instance_id: str) -> None:
         )
     if any(character in "/\\#?" or not character.isprintable() for character in instance_id):
         raise InvalidCommandError(
-            "instanceId (Parameter 'Orchestration instance ids must not contain /, \\, #, ?, or control characters.')"
+            "instanceId (Parameter 'Orchestration instance ids must not contain /, \\, #, ?, or "
+            "control characters.')"
         )

@@ -1,4 +1,4 @@
-"""The database file: its tables, how it is opened, and what to tell a developer when it cannot be."""
+"""The state database: its schema, how it is opened, and its error texts."""
 
 import sqlite3
 from pathlib import Path
@@ -9,25 +9,34 @@ SCHEMA_VERSION = 1
 LOCK_TIMEOUT_SECONDS = 5.0
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS instances(
-  iid TEXT PRIMARY KEY, eid TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, status TEXT NOT NULL, input TEXT,
-  output TEXT, custom_status TEXT, created INTEGER NOT NULL, updated INTEGER NOT NULL, parent_iid TEXT, parent_eid TEXT,
-  parent_task INTEGER);
+  iid TEXT PRIMARY KEY, eid TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL,
+  status TEXT NOT NULL, input TEXT, output TEXT, custom_status TEXT, created INTEGER NOT NULL,
+  updated INTEGER NOT NULL, parent_iid TEXT, parent_eid TEXT, parent_task INTEGER);
 CREATE TABLE IF NOT EXISTS history(
-  iid TEXT NOT NULL, eid TEXT NOT NULL, seq INTEGER NOT NULL, body TEXT NOT NULL, PRIMARY KEY(iid, eid, seq)) WITHOUT ROWID;
+  iid TEXT NOT NULL, eid TEXT NOT NULL, seq INTEGER NOT NULL, body TEXT NOT NULL,
+  PRIMARY KEY(iid, eid, seq)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS inbox(
-  id INTEGER PRIMARY KEY AUTOINCREMENT, iid TEXT NOT NULL, eid TEXT, due INTEGER NOT NULL, arrival INTEGER NOT NULL,
-  body TEXT NOT NULL);
+  id INTEGER PRIMARY KEY AUTOINCREMENT, iid TEXT NOT NULL, eid TEXT, due INTEGER NOT NULL,
+  arrival INTEGER NOT NULL, body TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS inbox_by_instance ON inbox(iid, due);
 CREATE INDEX IF NOT EXISTS inbox_by_due ON inbox(due);
 CREATE TABLE IF NOT EXISTS work(
-  id INTEGER PRIMARY KEY AUTOINCREMENT, iid TEXT NOT NULL, eid TEXT NOT NULL, task INTEGER NOT NULL, name TEXT NOT NULL,
-  input TEXT NOT NULL);
+  id INTEGER PRIMARY KEY AUTOINCREMENT, iid TEXT NOT NULL, eid TEXT NOT NULL,
+  task INTEGER NOT NULL, name TEXT NOT NULL, input TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS schedules(name TEXT PRIMARY KEY, last INTEGER, next INTEGER);
 """
 
 
 def open_database(path: Path | None) -> sqlite3.Connection:
-    """`path` None: in memory. HostError if the file is no database, is damaged, or was written by another version of the host."""
+    """Open the state database and create its tables if they do not exist.
+
+    Args:
+        path: The database file; None opens a database in memory.
+
+    Raises:
+        HostError: The file is not a database, is damaged, cannot be accessed, or was written by
+            another version of the host.
+    """
     db = sqlite3.connect(
         path or ":memory:",
         check_same_thread=False,
@@ -46,32 +55,42 @@ def open_database(path: Path | None) -> sqlite3.Connection:
 
 
 def _prepare(db: sqlite3.Connection, path: Path | None) -> None:
-    if (found := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-        raise sqlite3.DatabaseError(str(found).splitlines()[-1])
+    if (problem := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+        raise sqlite3.DatabaseError(str(problem).splitlines()[-1])
     db.execute("PRAGMA journal_mode=WAL")
     db.execute("PRAGMA synchronous=NORMAL")
     db.execute("BEGIN IMMEDIATE")
     for statement in SCHEMA.split(";"):
         db.execute(statement)
-    found = db.execute("PRAGMA user_version").fetchone()[0]
-    if found not in (0, SCHEMA_VERSION):
+    schema_version = db.execute("PRAGMA user_version").fetchone()[0]
+    if schema_version not in (0, SCHEMA_VERSION):
         raise HostError(
-            f"The state database {path} was written by another version of the host (schema {found}). "
-            f"{describe_state_reset(path)}"
+            f"The state database {path} was written by another version of the host "
+            f"(schema {schema_version}). {describe_state_reset(path)}"
         )
     db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
     db.execute("COMMIT")
 
 
 def describe_state_reset(path: Path | None) -> str:
-    return f"To keep it and start anew: mv {path} {path}.old; rm -f {path}-wal {path}-shm"
+    """Return the shell commands that move the database aside, as one sentence."""
+    return (
+        "To keep a copy and start with an empty database, run: "
+        f"mv {path} {path}.old; rm -f {path}-wal {path}-shm"
+    )
 
 
 def database_error_text(path: Path | None, error: sqlite3.Error) -> str:
-    """What is wrong with the database and what to do about it, in one line."""
+    """Return one line that states what is wrong with the database and how to fix it."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return f"The state database {path} is damaged ({error}). {describe_state_reset(path)}"
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return f"The state database {path} is locked by another program. Nothing is lost: end that one and start the host again."
-    return f"The state database {path} cannot be written ({error}). Nothing is lost: make room and start the host again."
+        return (
+            f"The state database {path} is locked by another program. No data is lost. "
+            "Stop that program and start the host again."
+        )
+    return (
+        f"The state database {path} cannot be written ({error}). No data is lost. "
+        "Free some disk space and start the host again."
+    )

@@ -1,4 +1,4 @@
-"""What an orchestrator wants done: the decisions that a replay leads to, and how a history's events name them."""
+"""The decisions of an orchestrator: the operations that a replay of its actions schedules."""
 
 import json
 from dataclasses import dataclass
@@ -8,19 +8,26 @@ from typing import TypeAlias
 
 @dataclass(frozen=True)
 class ScheduleActivity:
+    """Schedules an activity."""
+
     id: int
     name: str
-    argument: object  # the text the SDK made
+    argument: object  # as serialized by the SDK
     dotnet_type = "ScheduleTaskOrchestratorAction"
 
     @property
     def input(self) -> str:
-        """As it is stored: `["<argument>"]`. Made only for what is new, which of a long history is little."""
+        """The stored form of the argument, `["<argument>"]`.
+
+        It is serialized on access because a replay needs it only for new decisions.
+        """
         return json.dumps([self.argument])
 
 
 @dataclass(frozen=True)
 class CreateTimer:
+    """Creates a durable timer."""
+
     id: int
     fire_at: datetime
     dotnet_type = "CreateTimerOrchestratorAction"
@@ -28,6 +35,8 @@ class CreateTimer:
 
 @dataclass(frozen=True)
 class StartChild:
+    """Starts a sub-orchestration."""
+
     id: int
     name: str
     instance_id: str

@@ -1,4 +1,4 @@
-"""Functions of an app as plain JSON, for the host of a worker process that has loaded it, and as a list for a developer."""
+"""Descriptions of an app's functions: as JSON for the worker protocol, and as text for the console."""
 
 import os
 from collections.abc import Iterable
@@ -11,6 +11,7 @@ from .routes import Route
 
 
 def describe_function(function: AppFunction) -> dict[str, Any]:
+    """Return the JSON-compatible description that a worker process sends to the host."""
     timer = function.timer
     return {
         "name": function.name,
@@ -27,7 +28,7 @@ def describe_function(function: AppFunction) -> dict[str, Any]:
 
 
 def index_from_descriptions(descriptions: Iterable[dict[str, Any]]) -> FunctionIndex:
-    """The index as the worker has it, except that its functions cannot be called from here."""
+    """Return the function index of the worker; its functions cannot be called in this process."""
     return FunctionIndex(_function(description) for description in descriptions)
 
 
@@ -51,11 +52,11 @@ def _function(description: dict[str, Any]) -> AppFunction:
 
 
 def _call_not_available(*_: object, **__: object) -> NoReturn:
-    raise RuntimeError("this function lives in the worker process")
+    raise RuntimeError("this function can be called only in the worker process")
 
 
 def format_functions(functions: FunctionIndex, origin: str) -> list[str]:
-    """A line for each HTTP and timer trigger, one for all of each other kind."""
+    """Return one line for each HTTP and timer trigger, and one line for each other kind."""
     lines = []
     for function in functions.list_by_trigger("httpTrigger"):
         methods = "any method" if function.methods == HTTP_METHODS else ",".join(function.methods)

@@ -1,7 +1,8 @@
-"""What the management API shows of an instance: its status body, and `historyEvents`, a digest of the history.
+"""The status of an instance as returned by the management API, including `historyEvents`.
 
-The digest has names instead of numbers and leaves out ids and bookkeeping; a scheduled task disappears once its
-completion is there (golden README 4.6).
+`historyEvents` contains event names instead of numbers and omits IDs and internal fields. A
+scheduling event is omitted when its completion event exists (section 4.6 of the README of the
+golden traces).
 """
 
 import json
@@ -56,7 +57,7 @@ _CHILD_KEYS = frozenset({"InstanceId", "ClientSpanId"})
 
 
 def parse_json_or_text(text: str | None) -> Any:
-    """JSON as JSON, anything else as the text it is."""
+    """Return the parsed JSON, or `text` itself if it is not JSON."""
     if text is None:
         return None
     try:
@@ -66,6 +67,7 @@ def parse_json_or_text(text: str | None) -> Any:
 
 
 def status_body(instance: Instance, *, show_input: bool = True) -> dict[str, Any]:
+    """Return the status of an instance without its history."""
     return {
         "name": instance.name,
         "instanceId": instance.instance_id,
@@ -79,6 +81,7 @@ def status_body(instance: Instance, *, show_input: bool = True) -> dict[str, Any
 
 
 def history_events(events: Sequence[Event], *, show_output: bool) -> list[dict[str, Any]]:
+    """Return the `historyEvents` of a status response."""
     scheduled = {event["EventId"]: event for event in events if event["EventType"] in _SCHEDULING}
     completed = {event["TaskScheduledId"] for event in events if event["EventType"] in _COMPLETING}
     shown = []
@@ -93,8 +96,8 @@ def history_events(events: Sequence[Event], *, show_output: bool) -> list[dict[s
 def _entry(
     kind: EventType, event: Event, scheduled: dict[int, Event], show_output: bool
 ) -> dict[str, Any]:
-    by_function = kind == EventType.EXECUTION_STARTED
-    hidden = _HIDDEN_KEYS | {"Name"} if by_function else _HIDDEN_KEYS
+    is_start = kind == EventType.EXECUTION_STARTED
+    hidden = _HIDDEN_KEYS | {"Name"} if is_start else _HIDDEN_KEYS
     if kind == EventType.SUB_ORCHESTRATION_CREATED:
         hidden -= _CHILD_KEYS
     entry: dict[str, Any] = {"EventType": _NAMES[kind]}
@@ -108,6 +111,6 @@ def _entry(
     if kind in _COMPLETING and (cause := scheduled.get(event["TaskScheduledId"])):
         entry["ScheduledTime"] = cause["Timestamp"].removesuffix("Z") + "+00:00"
         entry["FunctionName"], entry["Input"] = cause["Name"], None
-    elif by_function:
+    elif is_start:
         entry["FunctionName"] = event["Name"]
     return entry

@@ -1,50 +1,63 @@
-"""What can stop the host from starting, or a client command from being carried out.
+"""Errors of the local host.
 
-HostError                 one clear message; the command line prints it and nothing else
-  UnsupportedAppError              the app, its host.json or a schedule cannot be run by this host
-  StateInUseError              another host holds the state folder (exit code 3)
-  PortInUseError
-InvalidCommandError            a client command with a bad argument (400)
-  UnknownOrchestratorError
-  InstanceExistsError           the id belongs to a live instance (409)
-FunctionFailedError            a function raised; raised by `LocalHost.fire_timer`
-WaitTimeoutError              what a test waits for did not come about
+HostError                     the host cannot start; the command prints only the message
+  UnsupportedAppError         the app, its host.json or a schedule is not supported (exit code 2)
+  StateInUseError             another host uses the state folder (exit code 3)
+  PortInUseError              another program uses the port (exit code 4)
+InvalidCommandError           a client command has an invalid argument (HTTP 400)
+  UnknownOrchestratorError    the app has no orchestrator with this name
+  InstanceExistsError         an active instance has the same ID (HTTP 409)
+FunctionFailedError           a function called by `LocalHost.fire_timer` raised an exception
+WaitTimeoutError              the condition that a test waits for was not met in time
 """
 
 
 class HostError(Exception):
+    """The host cannot start or continue; `exit_code` is the exit code of the command."""
+
     exit_code = 1
 
 
 class UnsupportedAppError(HostError):
+    """The app, its host.json or a schedule uses a feature that the host does not support."""
+
     exit_code = 2
 
 
 class StateInUseError(HostError):
+    """Another host uses the state folder."""
+
     exit_code = 3
 
 
 class PortInUseError(HostError):
+    """Another program uses the port."""
+
     exit_code = 4
 
 
 class InvalidCommandError(Exception):
-    """`exception_type` is the .NET name that the management API shows."""
+    """A client command has an invalid argument.
+
+    `exception_type` is the .NET type name that the management API returns.
+    """
 
     exception_type = "System.ArgumentException"
 
 
 class UnknownOrchestratorError(InvalidCommandError):
-    pass
+    """The app has no orchestrator with the requested name."""
 
 
 class InstanceExistsError(InvalidCommandError):
+    """An active instance has the requested ID."""
+
     exception_type = "DurableTask.Core.Exceptions.OrchestrationAlreadyExistsException"
 
 
 class FunctionFailedError(Exception):
-    pass
+    """A function that a test called raised an exception."""
 
 
 class WaitTimeoutError(AssertionError):
-    pass
+    """The condition that a test waits for was not met in time."""

@@ -1,4 +1,7 @@
-"""What travels between host and worker process: a JSON header and a body of bytes, both with their lengths before them."""
+"""Frames of the protocol between the host and a worker process.
+
+A frame contains the lengths of the header and the body, a JSON header, and a binary body.
+"""
 
 import json
 import socket
@@ -10,15 +13,17 @@ from typing import Any
 
 _LENGTHS = struct.Struct("!IQ")
 Header = dict[str, Any]
+MAX_FRAMES_PER_SEND = 64
 
 
 def pack_frame(header: Header, body: bytes = b"") -> bytes:
+    """Serialize a frame."""
     text = json.dumps(header).encode()
     return b"".join((_LENGTHS.pack(len(text), len(body)), text, body))
 
 
 def receive_frames(connection: socket.socket) -> Generator[tuple[Header, bytes], None, None]:
-    """Frame after frame until the other side is gone. What it had begun to say when it went is dropped."""
+    """Yield the received frames until the peer disconnects; an incomplete last frame is dropped."""
     try:
         with connection.makefile("rb") as stream:
             while len(lengths := stream.read(_LENGTHS.size)) == _LENGTHS.size:
@@ -27,12 +32,15 @@ def receive_frames(connection: socket.socket) -> Generator[tuple[Header, bytes],
                 if len(header) < header_size or len(body) < body_size:
                     return
                 yield json.loads(header), body
-    except OSError:  # reset: the other side was killed
+    except OSError:  # connection reset: the peer was killed
         return
 
 
 class FrameSender:
-    """Sends from a thread of its own, so that nobody waits for a slow reader; what has gathered goes out at once."""
+    """Sends frames from its own thread, so that a slow reader does not block the callers.
+
+    Queued frames are sent together.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -41,28 +49,29 @@ class FrameSender:
         self._thread.start()
 
     def send(self, frame: bytes) -> None:
+        """Queue a frame."""
         self._queue.put(frame)
 
     def close(self) -> None:
-        """What was sent before still goes out."""
+        """Send the queued frames, then stop the thread."""
         self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
         while (frame := self._queue.get()) is not None:
-            gathered = [frame]
-            while len(gathered) < 64 and not self._queue.empty():
-                following = self._queue.get()
-                if following is None:
-                    self._write(gathered)
+            frames = [frame]
+            while len(frames) < MAX_FRAMES_PER_SEND and not self._queue.empty():
+                next_frame = self._queue.get()
+                if next_frame is None:
+                    self._write(frames)
                     return
-                gathered.append(following)
-            if not self._write(gathered):
+                frames.append(next_frame)
+            if not self._write(frames):
                 return
 
     def _write(self, frames: list[bytes]) -> bool:
         try:
             self._connection.sendall(b"".join(frames))
-        except OSError:  # the other side is gone; its reader is told so
+        except OSError:  # the peer has disconnected; `receive_frames` also ends
             return False
         return True

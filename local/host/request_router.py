@@ -1,4 +1,4 @@
-"""Decides who answers a request: the management API, the admin routes, or an HTTP trigger of the app."""
+"""Routes HTTP requests to the management API, the admin API, or an HTTP trigger of the app."""
 
 import asyncio
 import logging
@@ -21,6 +21,8 @@ _LOCAL_HOST = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?", re.IGNO
 
 
 class RequestRouter:
+    """Routes requests and calls HTTP triggers."""
+
     def __init__(
         self,
         *,
@@ -37,7 +39,7 @@ class RequestRouter:
             schedules,
             traffic,
         )
-        self.stopping = False  # set when the host ends: functions are no longer called
+        self.stopping = False  # set when the host stops; functions are no longer called
         self._routes = [
             (function.route, function)
             for function in functions.list_by_trigger("httpTrigger")
@@ -46,19 +48,20 @@ class RequestRouter:
 
     @staticmethod
     def max_body_bytes(path: str) -> int | None:
-        """In bytes; None: as large as it likes."""
+        """Return the maximum size of a request body in bytes, or None if there is no limit."""
         return (
             None if path.lower().startswith((f"{WEBHOOKS}/", f"{RPC}/")) else MAX_TRIGGER_BODY_BYTES
         )
 
     async def handle(self, request: HostRequest) -> HostResponse:
+        """Return the response to a request."""
         with self._traffic.track():
             try:
-                return await self._answer(request)
+                return await self._route(request)
             except StoreClosedError:
                 return HostResponse(503)
 
-    async def _answer(self, request: HostRequest) -> HostResponse:
+    async def _route(self, request: HostRequest) -> HostResponse:
         for base in (WEBHOOKS, RPC):
             if request.path.lower().startswith(f"{base}/"):
                 return await self._management.handle(request, request.path[len(base) :])
@@ -80,7 +83,8 @@ class RequestRouter:
                     return json_response(
                         400,
                         {
-                            "Message": f"The local host fires timer triggers by hand; '{name}' is none."
+                            "Message": "The local host can invoke only timer triggers with this "
+                            f"route; '{name}' is not a timer trigger."
                         },
                     )
                 return HostResponse(202)
@@ -122,8 +126,8 @@ class RequestRouter:
             response: HostResponse = await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             raise
-        except (FunctionTerminatedError, WorkerLostError) as ended:
-            log.error("%s %s: function %s: %s", request.method, request.path, function.name, ended)
+        except (FunctionTerminatedError, WorkerLostError) as error:
+            log.error("%s %s: function %s: %s", request.method, request.path, function.name, error)
             return HostResponse(500)
         except Exception:
             log.exception("%s %s: function %s failed", request.method, request.path, function.name)
@@ -133,5 +137,9 @@ class RequestRouter:
 
 
 def host_allowed(host: str | None) -> bool:
-    """Only names of this machine: a page that rebinds its own name to 127.0.0.1 gets nothing."""
+    """Return whether a Host header names this machine.
+
+    The check prevents DNS rebinding: a web page cannot reach the host by resolving its own domain
+    to 127.0.0.1.
+    """
     return host is not None and _LOCAL_HOST.fullmatch(host) is not None

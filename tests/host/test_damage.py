@@ -82,7 +82,7 @@ def test_host_on_full_disk_reports_error_once_and_keeps_state(
     monkeypatch.undo()
     assert reasons == [
         f"The state database {tmp_path / DATABASE_NAME} cannot be written "
-        "(database or disk is full). Nothing is lost: make room and start the host again."
+        "(database or disk is full). No data is lost. Free some disk space and start the host again."
     ]
     with LocalHost(app, state_dir=tmp_path) as host:
         for instance_id, nodes in plans.items():
@@ -122,7 +122,7 @@ def test_damaged_database_is_rejected_with_reset_command(tmp_path: Path, damage:
         LocalHost(app, state_dir=tmp_path).start()
     message = str(error.value)
     assert message.startswith(f"The state database {path} is damaged (") and "\n" not in message
-    command = re.search(r"start anew: (mv .*)", message)
+    command = re.search(r"run: (mv .*)", message)
     assert command is not None
     subprocess.run(["sh", "-c", command[1]], check=True)
     with LocalHost(app, state_dir=tmp_path) as host:
@@ -138,7 +138,8 @@ def test_database_of_other_version_is_rejected(tmp_path: Path) -> None:
     other_connection.close()
     with pytest.raises(
         HostError,
-        match=r"another version of the host \(schema 99\)\. To keep it and start anew: mv ",
+        match=r"another version of the host \(schema 99\)\. "
+        "To keep a copy and start with an empty database, run: mv ",
     ):
         LocalHost(app, state_dir=tmp_path).start()
 
