@@ -203,8 +203,8 @@ class ActionReplay:
         if not isinstance(decision, CreateTimer) and decision.name.lower() != str(name).lower():
             raise NonDeterminismError(
                 f"{before} sequence number {task_id}{named}, but the current orchestration replay "
-                f"instead scheduled {noun} task named '{decision.name}' with this sequence number.  "
-                f"{CHANGED_CODE_HINT}"
+                f"instead scheduled {noun} task named '{decision.name}' with this sequence "
+                f"number.  {CHANGED_CODE_HINT}"
             )
         del self._unconfirmed[task_id]
 

@@ -156,7 +156,7 @@ class Commands:
         self.traffic.changed()
 
     def rewind(self, instance: Instance, reason: str | None) -> None:
-        """Rewind a failed instance to the state before its failures, so that failed tasks run again.
+        """Rewind a failed instance to the state before its failures; failed tasks run again.
 
         As in the engine, failure events and the scheduling events of failed activities become
         generic events, and failed sub-orchestrations are also rewound. An instance that used

@@ -1,4 +1,4 @@
-"""Descriptions of an app's functions: as JSON for the worker protocol, and as text for the console."""
+"""Descriptions of the functions of an app: JSON for the worker protocol, text for the console."""
 
 import os
 from collections.abc import Iterable
@@ -60,9 +60,8 @@ def format_functions(functions: FunctionIndex, origin: str) -> list[str]:
     lines = []
     for function in functions.list_by_trigger("httpTrigger"):
         methods = "any method" if function.methods == HTTP_METHODS else ",".join(function.methods)
-        lines.append(
-            f"  {function.name}: {methods} {origin}/{function.route.template if function.route else ''}"
-        )
+        path = function.route.template if function.route else ""
+        lines.append(f"  {function.name}: {methods} {origin}/{path}")
     for function in functions.list_by_trigger("timerTrigger"):
         lines.append(f"  {function.name}: timer {function.timer.text if function.timer else ''}")
     for kind, trigger in (

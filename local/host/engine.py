@@ -1,10 +1,12 @@
-"""The durable engine: a dispatcher that runs episodes and activities, and writes what they lead to.
+"""The durable engine: a dispatcher that runs episodes and activities and commits their results.
 
-Nothing polls. The dispatcher waits for an event with the time to the next due timer as its limit, and is woken by every
-commit. An instance never has two episodes at once. What is in memory here only mirrors the database.
+The engine does not poll. The dispatcher waits on a `threading.Event` until the next timer is due,
+and every commit sets the event. An instance never runs two episodes at the same time. The state in
+memory is only a cache of the database.
 
-An episode costs as much as the history is long. While activities of an instance are under way, its next episode therefore waits
-as long as the last one took, so that it hears of several results at once: replay is at most half of what a fan-out costs.
+The duration of an episode is proportional to the length of the history. While an instance has
+running activities, its next episode therefore waits as long as the previous one took and then
+processes several results together. Replay takes at most half of the time of a fan-out.
 """
 
 import json
@@ -33,31 +35,39 @@ from .traffic import Traffic
 from .versions import VersionRule
 
 log = logging.getLogger(__name__)
-MAX_WAIT_SECONDS = 5.0  # seconds; bounds what a jump of the system's clock can do
-MAX_PAUSE_SECONDS = (
-    0.25  # seconds between two episodes of an instance, while its activities are under way
-)
+MAX_WAIT_SECONDS = 5.0  # limits the effect of a change of the system clock
+MAX_PAUSE_SECONDS = 0.25  # between episodes of an instance that has running activities
 EPISODE_THREADS = 4
 
 
 @dataclass
 class PastEvents:
-    """The history of one execution, parsed and as JSON, so that an episode need not read it again."""
+    """The cached history of one execution, parsed and as JSON.
+
+    The instance pauses until `pause_until`, a time of the monotonic clock.
+    """
 
     execution_id: str
     events: list[Event]
     texts: list[str]
-    pause_until: float = 0.0  # on the monotonic clock
+    pause_until: float = 0.0
 
 
 @dataclass(frozen=True)
 class Limits:
+    """Maximum numbers of concurrent activities and episodes.
+
+    If `serial` is true, the engine runs one episode or activity at a time, episodes first.
+    """
+
     activities: int
     orchestrators: int
-    serial: bool = False  # one thing at a time; episodes first
+    serial: bool = False
 
 
 class Engine:
+    """Runs the instances of one task hub."""
+
     def __init__(
         self,
         *,
@@ -92,32 +102,36 @@ class Engine:
             traffic,
         )
         self._real_time = isinstance(clock, SystemClock)
-        # on a virtual clock episodes run one after the other, in the order in which they came due: runs are repeatable
+        # With a virtual clock, episodes run sequentially in the order of their due times, so that
+        # test runs are reproducible.
         threads = min(EPISODE_THREADS, limits.orchestrators) if self._real_time else 1
         self._episodes = ThreadPoolExecutor(threads, thread_name_prefix="episode")
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = False
-        self._ready: dict[str, None] = {}  # instances that have mail, in the order in which it came
-        self._running: set[str] = set()  # instances with an episode under way
-        self._next_timer: int | None = None  # no timer is due before it; the one it was may be gone
+        self._ready: dict[str, None] = {}  # instances with messages, in order of arrival
+        self._running: set[str] = set()  # instances with a running episode
+        # No timer is due before this time, in microseconds. The timer itself may be deleted.
+        self._next_timer: int | None = None
         self._past: dict[str, PastEvents] = {}
-        self._rejected: set[str] = (
-            set()
-        )  # instances of a version that is not for this app; they are left alone
+        # Instances with a version that the app does not accept. The engine does not run them.
+        self._rejected: set[str] = set()
         self._thread = threading.Thread(
             target=self._dispatch_until_stopped, name="dispatcher", daemon=True
         )
 
     def start(self) -> None:
-        """Takes up whatever the database holds: that is all the recovery there is."""
+        """Load the pending work from the database and start the dispatcher.
+
+        Recovery after a crash needs no other steps.
+        """
         self._ready.update(dict.fromkeys(self._store.instances_with_messages()))
         self._activities.add(self._store.unfinished_work())
         self._next_timer = self._store.next_due(0)
         self._thread.start()
 
     def notify(self, *instance_ids: str) -> None:
-        """Says that these instances have mail, or, without any, that time has moved."""
+        """Signal that these instances have messages, or, without IDs, that time has passed."""
         with self._lock:
             self._ready.update(dict.fromkeys(instance_ids))
         self._wake_up()
@@ -128,11 +142,11 @@ class Engine:
 
     def _activity_changed(self) -> None:
         self._wake.set()
-        if self._stopping:  # the dispatcher has gone; `stop` looks after results
+        if self._stopping:  # the dispatcher has exited, and `stop` writes the results
             self._traffic.changed()
 
     def idle(self) -> bool:
-        """Nothing runs and nothing is due."""
+        """Return whether nothing is running and nothing is due."""
         now = to_micros(self._format_timespan.now())
         with self._lock:
             if (
@@ -149,7 +163,7 @@ class Engine:
         return self._next_timer is not None and self._next_timer <= now
 
     def next_due(self) -> datetime | None:
-        """When the next durable timer or timer trigger is due."""
+        """Return when the next durable timer or timer trigger is due, or None."""
         now = to_micros(self._format_timespan.now())
         moments = [
             due
@@ -159,7 +173,14 @@ class Engine:
         return from_micros(min(moments)) if moments else None
 
     def stop(self, *, drain: bool, timeout: float) -> bool:
-        """Starts nothing new; `drain` waits for what runs. False: something still runs. What is cut off runs again."""
+        """Stop the engine and return whether all running work has completed.
+
+        Interrupted work runs again at the next start.
+
+        Args:
+            drain: Whether to wait for running episodes and activities.
+            timeout: How long to wait, in seconds.
+        """
         self._stopping = self._activities.stopping = True
         self._wake.set()
         self._thread.join()
@@ -203,12 +224,14 @@ class Engine:
                 MAX_WAIT_SECONDS,
                 *((due - to_micros(self._format_timespan.now())) / 1e6 for due in moments),
             ]
-        return (
-            max(0.0, min(waits)) if waits else None
-        )  # on a virtual clock the host says when it has moved it
+        # With a virtual clock, the host calls `notify` when it has changed the time.
+        return max(0.0, min(waits)) if waits else None
 
     def _dispatch(self) -> float | None:
-        """Starts what can be started. Returns when the first of the episodes that pause can start."""
+        """Start all episodes and activities that can start.
+
+        Returns the monotonic time when the first paused instance can continue, or None.
+        """
         self._write_results()
         now = to_micros(self._format_timespan.now())
         with self._lock:
@@ -246,7 +269,7 @@ class Engine:
         return min(pauses.values(), default=None)
 
     def _pauses(self) -> dict[str, float]:
-        """Instances with mail whose activities go on, and until when each of them waits for more."""
+        """Return the paused instances and the monotonic times when their pauses end."""
         if self._limits.serial:
             return {}
         now, pauses = time.monotonic(), {}
@@ -262,34 +285,36 @@ class Engine:
 
     def _write_results(self) -> None:
         finished = self._activities.write_results()
-        with self._lock:  # both at once: in between the engine would look idle
+        with self._lock:  # update both together; otherwise the engine could appear idle
             self._activities.mark_written(finished)
             self._ready.update(dict.fromkeys(work.instance_id for work in finished))
 
     # -- episodes -------------------------------------------------------------
 
     def _run_step(self, instance_id: str) -> None:
-        written = CommitResult()
+        commit_result = CommitResult()
         try:
-            written = self._step(instance_id)
+            commit_result = self._step(instance_id)
         except StoreClosedError:
             return
         except WorkerLostError:
-            written = CommitResult(ready=[] if self._stopping else [instance_id])
-        except (
-            BaseException
-        ):  # also SystemExit, raised by an orchestrator: nobody else would hear of it
+            commit_result = CommitResult(ready=[] if self._stopping else [instance_id])
+        except BaseException:  # includes a SystemExit that an orchestrator raises
             log.exception(
-                "%s: the local host failed in this episode; the instance stays as it is",
+                "%s: the local host failed during this episode; the instance is unchanged",
                 instance_id,
             )
         finally:
             with self._lock:
                 self._running.discard(instance_id)
-                self._activities.add(written.work)
-                self._ready.update(dict.fromkeys(written.ready))
+                self._activities.add(commit_result.work)
+                self._ready.update(dict.fromkeys(commit_result.ready))
                 self._next_timer = min(
-                    (due for due in (self._next_timer, written.next_timer) if due is not None),
+                    (
+                        due
+                        for due in (self._next_timer, commit_result.next_timer)
+                        if due is not None
+                    ),
                     default=None,
                 )
             self._wake_up()
@@ -298,28 +323,31 @@ class Engine:
         instance = self._store.instance(instance_id)
         now = self._format_timespan.now()
         messages = self._store.messages(instance_id, to_micros(now))
-        mine = [
+        current_messages = [
             message
             for message in messages
             if instance is not None
             and instance.is_live
             and message.execution_id in (None, instance.execution_id)
         ]
-        if instance is None or not mine:
+        if instance is None or not current_messages:
             self._store.delete_messages([message.id for message in messages])
             return CommitResult()
         if not self._versions.accepts(instance.version) and self._versions.failure == "Reject":
             self._rejected.add(instance_id)
             log.warning(
-                "%s %s is left as it is: its version %s is not for this app (%s)",
+                "%s %s is not run: the app (version %s) does not accept its version %s",
                 instance_id,
                 instance.name,
-                instance.version,
                 self._versions.current,
+                instance.version,
             )
             return CommitResult()
         past, started_at = self._get_past_events(instance), time.monotonic()
-        new_events = [history.orchestrator_started(now), *(message.event for message in mine)]
+        new_events = [
+            history.orchestrator_started(now),
+            *(message.event for message in current_messages),
+        ]
         identity = Identity(
             instance_id,
             instance.execution_id,
@@ -346,7 +374,7 @@ class Engine:
         step = self._planner.plan(
             instance, [message.id for message in messages], past.events, new_events, outcome, now
         )
-        written = self._store.commit_step(step)
+        commit_result = self._store.commit_step(step)
         elapsed_seconds = time.monotonic() - started_at
         self._cache_history(instance, past, step, elapsed_seconds)
         level = logging.WARNING if step.status == "Failed" else logging.INFO
@@ -364,13 +392,13 @@ class Engine:
                     }
                 },
             )
-        return written
+        return commit_result
 
     def _handler(self, name: str) -> Callable[[str], str]:
         function = self._functions.find(name)
         if function is not None and self._functions.exists("orchestrator", name):
-            found = function
-            return lambda context: self._invoker.orchestrator(found, context)
+            orchestrator = function
+            return lambda context: self._invoker.orchestrator(orchestrator, context)
         return lambda _: json.dumps({"error": missing_function_text("orchestrator", name)})
 
     def _get_past_events(self, instance: Instance) -> PastEvents:
@@ -392,5 +420,5 @@ class Engine:
         self._past[instance.instance_id] = past
 
     def discard_cached_history(self, instance_id: str) -> None:
-        """The history of this instance has been replaced."""
+        """Discard the cached history of an instance after its stored history has changed."""
         self._past.pop(instance_id, None)

@@ -1,6 +1,6 @@
-"""One episode of an orchestrator: call the function with its history, replay the actions it returns, say what follows.
+"""One episode of an orchestrator: call it with its history, replay its actions, return the outcome.
 
-Pure with regard to storage: the engine reads before and writes after it.
+An episode does not access storage: the engine reads the history before it and commits its outcome.
 """
 
 import json
@@ -34,7 +34,7 @@ CONTEXT_CONSTANTS = {
 
 @dataclass(frozen=True)
 class Identity:
-    """Who an episode belongs to."""
+    """The instance and execution that an episode belongs to."""
 
     instance_id: str
     execution_id: str
@@ -44,23 +44,27 @@ class Identity:
 
 @dataclass(frozen=True)
 class OrchestratorResult:
-    """What the orchestrator function returned, or what its exception carried."""
+    """The state that the orchestrator function returned or attached to its exception.
+
+    `masked_error` is an error that Azure replaces with the Non-Deterministic text.
+    """
 
     actions: list[Event] = field(default_factory=list)
     completion: OrchestratorCompletion | None = None
     custom_status: str | None = None  # JSON text
-    masked_error: str | None = (
-        None  # an error that Azure would bury under the Non-Deterministic text
-    )
+    masked_error: str | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an episode leads to. `status` None: the instance goes on (Running, or Suspended)."""
+    """The outcome of an episode.
+
+    If `status` is None, the instance continues as Running or Suspended.
+    """
 
     status: str | None = None  # Completed, Failed, Terminated, ContinuedAsNew
-    output: str | None = None  # JSON text if Completed, plain text else
-    error: str | None = None  # the part of a Failed output after "failed: "
+    output: str | None = None  # JSON if Completed, otherwise plain text
+    error: str | None = None  # if Failed: the part of the output after "failed: "
     decisions: list[Decision] = field(default_factory=list)
     custom_status: str | None = None
     suspended: bool = False
@@ -78,45 +82,54 @@ def run_episode(
     handle: Callable[[str], str],
     exists: Callable[[FunctionKind, str], bool],
 ) -> Outcome:
-    """`history` is everything, fresh events last; `past_texts` are the events before those, already as JSON."""
-    answer = call_orchestrator(handle, context_json(identity, history, past_texts))
+    """Run one episode and return its outcome.
+
+    Args:
+        identity: The instance and execution of the episode.
+        history: The complete history, with the new events last.
+        past_texts: The events before the new events, as JSON.
+        handle: Calls the orchestrator with its context and returns its state, both as JSON.
+        exists: Returns whether the app has a function.
+    """
+    result = call_orchestrator(handle, context_json(identity, history, past_texts))
     replay = ActionReplay(
         instance_id=identity.instance_id,
         execution_id=identity.execution_id,
         parent_id=identity.parent_id,
-        actions=answer.actions,
-        completion=answer.completion,
+        actions=result.actions,
+        completion=result.completion,
         exists=exists,
     )
     failure, error = None, None
     try:
         for event in history:
             replay.feed(event)
-    except NonDeterminismError as mismatch:
-        failure = failure_texts.non_deterministic(str(mismatch))
-    except UnsupportedActionError as impossible:
-        error = str(impossible)
+    except NonDeterminismError as contradiction:
+        failure = failure_texts.non_deterministic(str(contradiction))
+    except UnsupportedActionError as unsupported:
+        error = str(unsupported)
         failure = failure_texts.orchestrator_failure(identity.name, error)
-    return build_outcome(identity, history, answer, replay, failure, error)
+    return build_outcome(identity, history, result, replay, failure, error)
 
 
 def build_outcome(
     identity: Identity,
     history: Sequence[Event],
-    answer: OrchestratorResult,
+    result: OrchestratorResult,
     replay: ActionReplay,
     failure: str | None,
     error: str | None,
 ) -> Outcome:
+    """Derive the outcome of an episode from the state of its replay."""
     common: dict[str, Any] = {
-        "custom_status": answer.custom_status,
+        "custom_status": result.custom_status,
         "next_id": replay.next_id,
-        "masked_error": answer.masked_error,
+        "masked_error": result.masked_error,
     }
     for event in history:
-        if event["EventType"] == EventType.EXECUTION_TERMINATED:  # wins over everything (R13)
+        if event["EventType"] == EventType.EXECUTION_TERMINATED:  # has precedence (R13)
             return Outcome("Terminated", event.get("Input"), **common)
-    if failure is not None:  # what the code wants anew is written all the same, as in the engine
+    if failure is not None:  # like the engine, keep new decisions after a non-deterministic replay
         decisions = [] if error is not None else replay.new_decisions
         return Outcome("Failed", failure, error or failure, decisions, **common)
     if replay.result is None or replay.open_tasks:
@@ -143,12 +156,16 @@ def build_outcome(
 
 
 def version_mismatch(identity: Identity, version: str, current: str) -> Outcome:
-    """What becomes of an instance whose version the app refuses, where host.json says `Fail`."""
-    error = f"VersionMismatch: the instance has version '{version}', the app '{current}'."
+    """Return the outcome for an unaccepted version if host.json specifies `Fail`."""
+    error = (
+        f"VersionMismatch: the instance has version '{version}', but the app has "
+        f"version '{current}'."
+    )
     return Outcome("Failed", failure_texts.orchestrator_failure(identity.name, error), error)
 
 
 def context_json(identity: Identity, history: Sequence[Event], past_texts: Sequence[str]) -> str:
+    """Return the JSON context that the SDK expects as the input of an orchestrator."""
     started = next(event for event in history if event["EventType"] == EventType.EXECUTION_STARTED)
     texts = [*past_texts, *(json.dumps(event) for event in history[len(past_texts) :])]
     rest = json.dumps(
@@ -164,27 +181,28 @@ def context_json(identity: Identity, history: Sequence[Event], past_texts: Seque
 
 
 def call_orchestrator(handle: Callable[[str], str], context: str) -> OrchestratorResult:
+    """Call an orchestrator and return the state from its result or its exception."""
     try:
         return _read_state(json.loads(handle(context)))
     except WorkerLostError:
-        raise  # nobody has answered: it is asked again
+        raise  # there is no result; the engine repeats the episode
     except Exception as error:
         text = failure_texts.sanitize(str(error))
-        state = _carried_state(text)
+        state = _parse_error_state(text)
         if state is None:
-            hidden = failure_texts.unreadable_orchestrator_failure(error)
+            failure = failure_texts.unreadable_orchestrator_failure(error)
             return OrchestratorResult(
-                completion=OrchestratorCompletion(error=hidden),
+                completion=OrchestratorCompletion(error=failure),
                 masked_error=failure_texts.format_error(error).partition(STATE_SEPARATOR)[0],
             )
         return _read_state(state)
 
 
-def _carried_state(text: str) -> dict[str, Any] | None:
-    """A failing orchestrator raises; its state stands behind a mark in the text."""
-    _, mark, state = text.partition(STATE_SEPARATOR)
+def _parse_error_state(text: str) -> dict[str, Any] | None:
+    """Return the state that the SDK appends, after a separator, to the text of an exception."""
+    _, separator, state = text.partition(STATE_SEPARATOR)
     try:
-        parsed = json.loads(state) if mark else None
+        parsed = json.loads(state) if separator else None
     except ValueError:
         return None
     return parsed if isinstance(parsed, dict) else None

@@ -1,7 +1,7 @@
-"""Failures as the engine words them: activity reasons and details, orchestrator outputs, and the host's credential sanitizer.
+"""Failure texts of the Durable Functions extension and the credential sanitizer of the host.
 
-Recorded in the golden README, 4.2 and 4.4. Apps must not parse these texts; they are copied so that an app which
-would break on Azure breaks here too.
+The texts are recorded in sections 4.2 and 4.4 of the README of the golden traces. Apps must not
+parse them. The local host reproduces them so that an app that fails on Azure also fails here.
 """
 
 import json
@@ -34,7 +34,9 @@ _URL_WITH_PASSWORD = re.compile(r"\b([a-zA-Z]+)://([^:/\s]+):([^@/\s]+)@([^:/\s]
 
 
 def sanitize(text: str) -> str:
-    """What the Functions host does to every exception text: from a credential word to the next quote or `<` it is blanked.
+    """Remove credentials from an exception text, like the Functions host.
+
+    The text from a credential token to the next quotation mark or `<` is replaced.
 
     >>> sanitize('no row with key=abc, sorry {"a": 1}')
     'no row with [Hidden Credential]"a": 1}'
@@ -52,6 +54,7 @@ def sanitize(text: str) -> str:
 
 
 def format_error(error: BaseException) -> str:
+    """Return the type and message of an exception, like the Python worker."""
     if isinstance(error, RemoteFunctionError):
         return f"{error.kind}: {error}"
     if isinstance(error, FunctionTerminatedError):
@@ -60,35 +63,35 @@ def format_error(error: BaseException) -> str:
 
 
 def format_stack(error: BaseException) -> str:
-    """The Python frames of the app: those of this host and of the thread pool are left out."""
+    """Return the stack trace without the frames of this host and its thread pool."""
     if isinstance(error, RemoteFunctionError):
         return error.stack
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not _is_plumbing(frame.filename)
+        if not _is_host_frame(frame.filename)
     ]
     return "".join(traceback.format_list(frames))
 
 
-def _is_plumbing(filename: str) -> bool:
-    return "/local/host/" in filename.replace(
-        "\\", "/"
-    ) or "concurrent/futures" in filename.replace("\\", "/")
+def _is_host_frame(filename: str) -> bool:
+    path = filename.replace("\\", "/")
+    return "/local/host/" in path or "concurrent/futures" in path
 
 
 def activity_failure(name: str, error: BaseException) -> tuple[str, str]:
-    """(Reason, Details) of TaskFailed. The two blanks are the engine's."""
+    """Return the Reason and Details of a TaskFailed event.
+
+    The extension writes two spaces before the message of an exception that the worker reports.
+    """
     message, stack = sanitize(format_error(error)), format_stack(error)
-    if isinstance(
-        error, FunctionTerminatedError
-    ):  # the host's own exception, not one that the worker reports
+    if isinstance(error, FunctionTerminatedError):  # the host raises it, not the worker
         return f"Activity function '{name}' failed: {message}", _net_exception(message, "")
     return f"Activity function '{name}' failed:  {message}", _net_exception(message, stack)
 
 
 def missing_activity(name: str) -> tuple[str, str]:
-    """An activity was scheduled, then removed from the app before it ran."""
+    """Return the Reason and Details for an activity that was removed after it was scheduled."""
     message = f"The function '{name}' doesn't exist, is disabled, or is not an activity function."
     return f"Activity function '{name}' failed:  {message}", _net_exception(message, "")
 
@@ -128,19 +131,26 @@ def _net_exception(message: str, stack: str) -> str:
 
 
 def orchestrator_failure(name: str, error: str) -> str:
+    """Return the output of a failed orchestrator."""
     return f"Orchestrator function '{name}' failed: {error}"
 
 
 def unreadable_orchestrator_failure(error: BaseException) -> str:
-    """The error of an orchestrator whose exception carried no state: the SDK itself broke, or the sanitizer cut it away."""
+    """Return the error of an orchestrator whose exception contains no state.
+
+    This happens if the SDK itself fails, or if the sanitizer removes the state.
+    """
     return sanitize(
-        f"One or more errors occurred. (Result: Failure\nException: {format_error(error)}\nStack: {format_stack(error)})"
+        f"One or more errors occurred. (Result: Failure\nException: {format_error(error)}\n"
+        f"Stack: {format_stack(error)})"
     )
 
 
 def child_failure_details(error: str) -> str:
+    """Return the Details of a SubOrchestrationInstanceFailed event."""
     return f"Message: {error}, StackTrace:    at LocalHost"
 
 
 def non_deterministic(detail: str) -> str:
+    """Return the output of an orchestrator whose code contradicts its history."""
     return f"Non-Deterministic workflow detected: {detail}"

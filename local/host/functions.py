@@ -1,4 +1,4 @@
-"""Loads an app, lists its functions and refuses, with one clear message, what this host cannot run."""
+"""Load an app, index its functions, and reject features that the host does not support."""
 
 import importlib
 import inspect
@@ -39,6 +39,8 @@ _REFUSED = {
 
 @dataclass(frozen=True)
 class TimerOptions:
+    """The options of a timer trigger; `text` is the NCRONTAB expression."""
+
     text: str
     schedule: ncrontab.Schedule
     run_on_startup: bool
@@ -47,13 +49,13 @@ class TimerOptions:
 
 @dataclass(frozen=True)
 class AppFunction:
-    """One function of the app, ready to be called."""
+    """A function of the app and its bindings."""
 
     name: str
     trigger: str  # "httpTrigger", ...
     call: Callable[..., Any]
     trigger_parameter: str
-    client_parameters: tuple[str, ...]  # parameters that get the durable client
+    client_parameters: tuple[str, ...]  # parameters that receive the durable client
     wants_context: bool
     returns_http: bool
     disabled: bool = False
@@ -63,11 +65,12 @@ class AppFunction:
 
     @property
     def is_async(self) -> bool:
+        """Whether the function is a coroutine function."""
         return inspect.iscoroutinefunction(self.call)
 
 
 class FunctionIndex:
-    """The functions of one app; names are found in any case, as in .NET."""
+    """The functions of an app; names are case-insensitive, as in .NET."""
 
     def __init__(self, functions: Iterable[AppFunction]) -> None:
         self.all = tuple(functions)
@@ -75,17 +78,19 @@ class FunctionIndex:
         for function in self.all:
             if function.name.lower() in self._by_name:
                 raise UnsupportedAppError(
-                    f"Two functions are named '{function.name}'; names must differ, also in more than their case."
+                    f"Two functions are named '{function.name}'. Function names must be unique and "
+                    "are case-insensitive."
                 )
             self._by_name[function.name.lower()] = function
         self._refuse_equal_routes()
 
     def find(self, name: str) -> AppFunction | None:
+        """Return the function with this name, or None."""
         return self._by_name.get(name.lower())
 
     @contextmanager
     def override(self, name: str, **changes: Any) -> Iterator[None]:
-        """Replace attributes of a function, such as `call`, while the context is open."""
+        """Replace attributes of a function, such as `call`, within the context."""
         function = self._by_name[name.lower()]
         self._by_name[name.lower()] = replace(function, **changes)
         try:
@@ -94,6 +99,7 @@ class FunctionIndex:
             self._by_name[name.lower()] = function
 
     def list_by_trigger(self, trigger: str) -> list[AppFunction]:
+        """Return the enabled functions with this trigger type."""
         return [
             function
             for function in self.all
@@ -101,6 +107,7 @@ class FunctionIndex:
         ]
 
     def exists(self, kind: FunctionKind, name: str) -> bool:
+        """Return whether an enabled activity or orchestrator has this name."""
         function = self.find(name)
         return (
             function is not None
@@ -111,6 +118,7 @@ class FunctionIndex:
 
     @property
     def uses_durable_client(self) -> bool:
+        """Whether a function has a durable client binding."""
         return any(function.client_parameters for function in self.all)
 
     def _refuse_equal_routes(self) -> None:
@@ -121,32 +129,37 @@ class FunctionIndex:
                 other = seen.setdefault((function.route.shape, method), function.name)
                 if other != function.name:
                     raise UnsupportedAppError(
-                        f"The functions '{other}' and '{function.name}' both answer {method} /{function.route.template}."
+                        f"The functions '{other}' and '{function.name}' both handle "
+                        f"{method} /{function.route.template}."
                     )
 
 
-_loaded: dict[
-    Path, ModuleType
-] = {}  # by script: a module is imported once, though another app may have its name meanwhile
+# The imported modules by script, so that each is imported once although all have the same name.
+_loaded: dict[Path, ModuleType] = {}
 
 
 @contextmanager
 def temporary_module_name() -> Iterator[None]:
-    """Gives `function_app` back to the module that had the name before."""
-    before = sys.modules.get("function_app")
+    """Restore the previous module `function_app` in `sys.modules` at the end of the context."""
+    previous = sys.modules.get("function_app")
     try:
         yield
     finally:
         sys.modules.pop("function_app", None)
-        if before is not None:
-            sys.modules["function_app"] = before
+        if previous is not None:
+            sys.modules["function_app"] = previous
 
 
 # -- loading ------------------------------------------------------------------
 
 
 def load_app(root: Path) -> FunctionRegister:
-    """Imports `function_app` from the folder, which must be on sys.path already, and returns its one app object."""
+    """Import `function_app` from a folder on `sys.path` and return its app object.
+
+    Raises:
+        UnsupportedAppError: The module is missing, cannot be imported, or does not define exactly
+            one app.
+    """
     script = root / "function_app.py"
     if not script.exists():
         raise UnsupportedAppError(f"There is no function_app.py in {root}.")
@@ -162,20 +175,21 @@ def load_app(root: Path) -> FunctionRegister:
         module = _loaded[script.resolve()] = importlib.import_module("function_app")
     except Exception as error:
         raise UnsupportedAppError(
-            f"function_app.py cannot be imported: {_where(error, root)}{type(error).__name__}: {error}"
+            f"function_app.py cannot be imported: {_format_location(error, root)}"
+            f"{type(error).__name__}: {error}"
         ) from error
     return _only_app(module)
 
 
-def _where(error: Exception, root: Path) -> str:
-    trace, place = error.__traceback__, ""
+def _format_location(error: Exception, root: Path) -> str:
+    """Return the file and line of the innermost frame below `root`, or an empty string."""
+    trace, location = error.__traceback__, ""
     while trace is not None:
         with suppress(ValueError):
-            place = (
-                f"{Path(trace.tb_frame.f_code.co_filename).relative_to(root)}:{trace.tb_lineno}: "
-            )
+            script = Path(trace.tb_frame.f_code.co_filename).relative_to(root)
+            location = f"{script}:{trace.tb_lineno}: "
         trace = trace.tb_next
-    return place
+    return location
 
 
 def _only_app(module: ModuleType) -> FunctionRegister:
@@ -184,7 +198,8 @@ def _only_app(module: ModuleType) -> FunctionRegister:
     }
     if len(apps) != 1:
         raise UnsupportedAppError(
-            f"function_app.py must hold exactly one FunctionApp or DFApp at module level; it holds {len(apps)}."
+            "function_app.py must define exactly one FunctionApp or DFApp at module level; "
+            f"it defines {len(apps)}."
         )
     return next(iter(apps.values()))
 
@@ -195,7 +210,17 @@ def _only_app(module: ModuleType) -> FunctionRegister:
 def index_app(
     app: FunctionRegister, environ: Mapping[str, str], route_prefix: str
 ) -> FunctionIndex:
-    app.functions_bindings = {}  # the SDK remembers names here and would refuse to index one app object a second time
+    """Index the functions of an app.
+
+    Args:
+        app: The app object of `function_app`.
+        environ: The app settings.
+        route_prefix: The prefix of HTTP routes from host.json.
+
+    Raises:
+        UnsupportedAppError: A function uses a feature that the host does not support.
+    """
+    app.functions_bindings = {}  # the SDK stores names here and rejects a second indexing
     try:
         functions = app.get_functions()
     except Exception as error:
@@ -207,7 +232,7 @@ def index_app(
 
 
 def time_zone(environ: Mapping[str, str]) -> tzinfo:
-    """Schedules are in UTC unless WEBSITE_TIME_ZONE or TZ says otherwise."""
+    """Return the time zone of schedules: WEBSITE_TIME_ZONE, TZ, or UTC."""
     name = environ.get("WEBSITE_TIME_ZONE") or environ.get("TZ") or ""
     if name.lstrip(":") in ("", "UTC", "Etc/UTC"):
         return UTC
@@ -215,7 +240,8 @@ def time_zone(environ: Mapping[str, str]) -> tzinfo:
         return ZoneInfo(name.lstrip(":"))
     except (ZoneInfoNotFoundError, ValueError):
         raise UnsupportedAppError(
-            f"The time zone '{name}' (WEBSITE_TIME_ZONE or TZ) is not an IANA name such as Europe/Berlin."
+            f"The time zone '{name}' (WEBSITE_TIME_ZONE or TZ) is unknown. "
+            "Use an IANA name such as Europe/Berlin."
         ) from None
 
 
@@ -226,7 +252,8 @@ def _read_function(
     bindings: list[dict[str, Any]] = function.get_bindings_dict()["bindings"]
     if function.get_setting("retry_policy") is not None:
         raise UnsupportedAppError(
-            f"Function '{name}' has a retry policy: the local host does not support retry policies of triggers."
+            f"Function '{name}' has a retry policy. The local host does not support retry policies "
+            "of triggers."
         )
     trigger = next(
         (binding for binding in bindings if str(binding["type"]).lower().endswith("trigger")), None
@@ -240,7 +267,8 @@ def _read_function(
     alias = trigger.get("activity") or trigger.get("orchestration")
     if alias is not None and alias.lower() != name.lower():
         raise UnsupportedAppError(
-            f"Function '{name}' is called '{alias}' in its trigger; the local host needs both names to be equal."
+            f"Function '{name}' has the name '{alias}' in its trigger. The local host requires "
+            "both names to be equal."
         )
     clients = []
     for binding in bindings:
@@ -248,7 +276,8 @@ def _read_function(
             clients.append(str(binding["name"]))
         elif binding is not trigger and binding["type"] != "http":
             raise UnsupportedAppError(
-                f"Function '{name}' uses the binding {binding['type']}, which the local host does not support."
+                f"Function '{name}' uses the binding {binding['type']}, which the local host does "
+                "not support."
             )
     call: Callable[..., Any] = function.get_user_function()
     bound = {str(trigger["name"]), *clients}
@@ -285,9 +314,12 @@ def _read_function(
 def _check_parameters(
     name: str, call: Callable[..., Any], bound: set[str], *, checked: bool
 ) -> bool:
-    """Every parameter must be bound, except `context`, which the worker injects. True: the function wants it."""
+    """Check the parameters against the bindings, and return whether to inject `context`.
+
+    Every parameter must have a binding, except `context`, which the worker injects.
+    """
     if not checked:
-        return False  # the SDK has wrapped the orchestrator; its one parameter is named `context`
+        return False  # the SDK wraps orchestrators in a function with the parameter `context`
     parameters = set(inspect.signature(call).parameters)
     if unbound := sorted(parameters - bound - {"context"}):
         raise UnsupportedAppError(
@@ -301,7 +333,7 @@ def _check_parameters(
 
 
 def _check_return(name: str, call: Callable[..., Any]) -> None:
-    """As Azure's worker does: what an HTTP function says that it returns must be something it may return."""
+    """Check the return annotation of an HTTP function, like the worker on Azure."""
     try:
         hints = typing.get_type_hints(call)
     except Exception as error:
@@ -314,8 +346,9 @@ def _check_return(name: str, call: Callable[..., Any]) -> None:
     if not isinstance(returned, type) or not http.check_output_type_annotation(returned):
         shown = getattr(returned, "__name__", returned)
         raise UnsupportedAppError(
-            f"Function '{name}' says that it returns {shown}, which does not match its binding http; Azure would "
-            "not load it. Leave the annotation out, or return func.HttpResponse or str."
+            f"Function '{name}' has the return annotation {shown}, which the http binding does not "
+            "support. Azure would not load the function. Remove the annotation, or return "
+            "func.HttpResponse or str."
         )
 
 
@@ -329,12 +362,12 @@ def _methods(trigger: dict[str, Any]) -> tuple[str, ...]:
 def _timer_options(
     name: str, trigger: dict[str, Any], environ: Mapping[str, str], zone: tzinfo
 ) -> TimerOptions:
-    text = resolve(str(trigger["schedule"]), environ, f"Function '{name}': its schedule")
+    text = resolve(str(trigger["schedule"]), environ, f"The schedule of function '{name}'")
     try:
         schedule = ncrontab.parse(text, zone)
     except ncrontab.InvalidScheduleError as error:
         raise UnsupportedAppError(
-            f"Function '{name}' has a schedule that cannot be used, '{text}': {error}."
+            f"Function '{name}' has the invalid schedule '{text}': {error}."
         ) from None
     return TimerOptions(
         text, schedule, bool(trigger.get("runOnStartup")), trigger.get("useMonitor") is not False

@@ -103,12 +103,12 @@ def with_duplicate_routes(app: df.DFApp) -> None:
         (with_invalid_schedule, "'0 0 25 * * *': 25 is not a valid hour: it must be from 0 to 23"),
         (
             with_missing_setting,
-            "its schedule refers to the setting NO_SUCH_SETTING, which is not set",
+            "The schedule of function 'nightly' refers to the setting NO_SUCH_SETTING, which is not set",
         ),
         (with_unbound_parameter, "Function 'handler' has parameters without a binding: other"),
         (with_wrong_parameter, "Function 'act' has parameters without a binding: other"),
         (with_duplicate_names, "Two functions are named 'handler'"),
-        (with_duplicate_routes, "both answer GET /api/Runs/{b}"),
+        (with_duplicate_routes, "both handle GET /api/Runs/{b}"),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
@@ -184,7 +184,7 @@ def test_settings_apply_only_while_host_runs(
     [
         (None, "There is no function_app.py"),
         ("x = 1", "exactly one FunctionApp or DFApp"),
-        ("import azure.functions as f\na = f.FunctionApp()\nb = f.FunctionApp()", "it holds 2"),
+        ("import azure.functions as f\na = f.FunctionApp()\nb = f.FunctionApp()", "it defines 2"),
         (
             "import unknown_module",
             "function_app.py:1: ModuleNotFoundError: No module named 'unknown_module'",
@@ -221,5 +221,5 @@ def test_http_function_with_none_return_annotation_is_rejected() -> None:
     def silent(req: func.HttpRequest) -> None:
         return None
 
-    with pytest.raises(UnsupportedAppError, match="'silent' says that it returns NoneType"):
+    with pytest.raises(UnsupportedAppError, match="'silent' has the return annotation NoneType"):
         LocalHost(app).start()
