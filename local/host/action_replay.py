@@ -48,26 +48,26 @@ class ReplayTask:
         self.done, self.succeeded = done, True
         self._callbacks: list[Callable[[], None]] = []
 
-    def on_done(self, call: Callable[[], None]) -> None:
-        """Call `call` when the task is done, or immediately if it is done already."""
+    def on_done(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the task is done, or immediately if it is already done."""
         if self.done:
-            call()
+            callback()
         else:
-            self._callbacks.append(call)
+            self._callbacks.append(callback)
 
-    def finish(self, succeeded: bool = True) -> None:
+    def complete(self, succeeded: bool = True) -> None:
         """Complete the task and run its callbacks; a completed task does not change."""
         if self.done:
             return
         self.done, self.succeeded = True, succeeded
-        for call in self._callbacks:
-            call()
+        for callback in self._callbacks:
+            callback()
 
 
 class ActionReplay:
     """One replay of an orchestrator's actions.
 
-    Feed the complete history, then read `new_decisions`, `result`, `open_tasks` and the flags.
+    Process the complete history, then read `new_decisions`, `result`, `open_tasks` and the flags.
     """
 
     def __init__(
@@ -112,9 +112,9 @@ class ActionReplay:
         """The ID of the next task."""
         return self._next_id
 
-    # -- feeding the history --------------------------------------------------
+    # -- processing the history -----------------------------------------------
 
-    def feed(self, event: Event) -> None:
+    def process(self, event: Event) -> None:
         """Process the next event of the history.
 
         Raises:
@@ -137,9 +137,9 @@ class ActionReplay:
         ):
             self._confirm(event)
         else:
-            self._feed_message(EventType(kind), event)
+            self._process_message(EventType(kind), event)
 
-    def _feed_message(self, kind: EventType, event: Event) -> None:
+    def _process_message(self, kind: EventType, event: Event) -> None:
         match kind:
             case EventType.EXECUTION_STARTED:
                 self._advance()
@@ -171,30 +171,30 @@ class ActionReplay:
         events, self._events_while_suspended = self._events_while_suspended, []
         self._suspended_decisions = {}
         for event in events:
-            self.feed(event)
+            self.process(event)
 
     def _close(self, task_id: int, *, succeeded: bool) -> None:
-        if wait := self.open_tasks.pop(task_id, None):  # not for a cancelled timer
-            wait.finish(succeeded)
+        if task := self.open_tasks.pop(task_id, None):  # not for a cancelled timer
+            task.complete(succeeded)
 
     def _deliver(self, name: str) -> None:
         if self._waiters[name]:
-            self._waiters[name].pop().finish()  # the newest waiter receives the event (R5)
+            self._waiters[name].pop().complete()  # the newest waiter receives the event (R5)
         else:
             self._buffered[name] += 1
 
     def _confirm(self, event: Event) -> None:
         task_id, name = event["EventId"], event.get("Name")
-        noun, expected, ident = _DESCRIPTIONS[EventType(event["EventType"])]
+        noun, expected_type, identification = _DESCRIPTIONS[EventType(event["EventType"])]
         decision = self._unconfirmed.get(task_id)
         before = f"A previous execution of this orchestration scheduled {noun} task with"
         named = f" named '{name}'" if name is not None else ""
         if decision is None:
             raise NonDeterminismError(
-                f"{before} {ident.format(**event)} the current replay execution "
+                f"{before} {identification.format(**event)} the current replay execution "
                 f"hasn't (yet?) scheduled this task. {CHANGED_CODE_HINT}"
             )
-        if not isinstance(decision, expected):
+        if not isinstance(decision, expected_type):
             raise NonDeterminismError(
                 f"{before} sequence number {task_id}{named}, but the current orchestration replay "
                 f"instead produced a {decision.dotnet_type} action with this sequence number. "
@@ -246,20 +246,20 @@ class ActionReplay:
                 raise UnsupportedActionError(f"The local host does not support {feature}.")
 
     def _open(self, decision: Decision) -> ReplayTask:
-        wait = ReplayTask()
+        task = ReplayTask()
         self._unconfirmed[decision.id] = decision
-        self.open_tasks[decision.id] = wait
+        self.open_tasks[decision.id] = task
         self._next_id += 1
-        return wait
+        return task
 
     def _activity(self, action: Event) -> ReplayTask:
         name = action["functionName"]
-        self._must_exist("activity", name)
+        self._require_function("activity", name)
         return self._open(ScheduleActivity(self._next_id, name, action.get("input")))
 
     def _child(self, action: Event) -> ReplayTask:
         name, given_id = action["functionName"], action.get("instanceId")
-        self._must_exist("orchestrator", name)
+        self._require_function("orchestrator", name)
         if given_id and given_id in (self._instance_id, self._parent_id):
             raise UnsupportedActionError(
                 "The instance ID of a sub-orchestration must be different than the instance ID "
@@ -276,63 +276,61 @@ class ActionReplay:
         )
 
     def _timer(self, fire_at: datetime, cancelled: bool = False) -> ReplayTask:
-        wait = self._open(CreateTimer(self._next_id, fire_at))
+        task = self._open(CreateTimer(self._next_id, fire_at))
         if cancelled:  # uses an ID and a timer message, but does not block completion (R4)
             self.open_tasks.popitem()
-            wait.finish()
-        return wait
+            task.complete()
+        return task
 
     def _with_retries(self, options: dict[str, int], call: Callable[[], ReplayTask]) -> ReplayTask:
-        outcome, first = (
-            ReplayTask(),
-            timedelta(milliseconds=options["firstRetryIntervalInMilliseconds"]),
-        )
+        outcome = ReplayTask()
+        first_delay = timedelta(milliseconds=options["firstRetryIntervalInMilliseconds"])
         failures = 0
 
         def attempt() -> None:
-            wait = call()
-            wait.on_done(lambda: attempted(wait))
+            task = call()
+            task.on_done(lambda: on_attempt_done(task))
 
-        def attempted(wait: ReplayTask) -> None:
+        def on_attempt_done(task: ReplayTask) -> None:
             nonlocal failures
-            if wait.succeeded:
-                outcome.finish()
+            if task.succeeded:
+                outcome.complete()
                 return
             failures += 1
             assert self._now is not None
             if failures < options["maxNumberOfAttempts"]:
-                self._timer(self._now + min(first, MAX_RETRY_DELAY)).on_done(attempt)
+                self._timer(self._now + min(first_delay, MAX_RETRY_DELAY)).on_done(attempt)
             else:  # like the engine, create a timer after the last failure; the SDK expects it (R3)
-                self._timer(self._now).on_done(lambda: outcome.finish(succeeded=False))
+                self._timer(self._now).on_done(lambda: outcome.complete(succeeded=False))
 
         attempt()
         return outcome
 
     def _external_event(self, name: str) -> ReplayTask:
-        wait = ReplayTask()
+        task = ReplayTask()
         if self._buffered[name]:
             self._buffered[name] -= 1
-            wait.finish()
+            task.complete()
         else:
-            self._waiters[name].append(wait)
-        return wait
+            self._waiters[name].append(task)
+        return task
 
     def _compound(self, actions: list[Event], *, need_all: bool) -> ReplayTask:
         children = [self._invoke(action) for action in actions]  # assigns IDs in order
         outcome = ReplayTask(done=need_all and not children)
-        left = len(children) if need_all else 1
+        remaining = len(children) if need_all else 1
 
-        def on_one_done() -> None:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                outcome.finish()
+        def on_child_done() -> None:
+            nonlocal remaining
+            remaining -= 1
+            if remaining == 0:
+                outcome.complete()
 
         for child in children:
-            child.on_done(on_one_done)
+            child.on_done(on_child_done)
         return outcome
 
-    def _must_exist(self, kind: FunctionKind, name: str) -> None:
+    def _require_function(self, kind: FunctionKind, name: str) -> None:
         if not self._exists(kind, name):
             raise UnsupportedActionError(
                 f"{missing_function_text(kind, name)} (On Azure, the instance would remain "

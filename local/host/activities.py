@@ -98,7 +98,7 @@ class Activities:
             )
             return
         started_at = time.monotonic()
-        future = self._invoker.activity(function, work.input)
+        future = self._invoker.call_activity(function, work.input)
         future.add_done_callback(lambda done: self._on_completed(work, done, started_at))
 
     def _on_completed(self, work: Work, future: "Future[str | None]", started_at: float) -> None:

@@ -13,21 +13,21 @@ from .http_messages import HostRequest, HostResponse
 class FunctionInvoker(Protocol):
     """Calls functions of the app."""
 
-    def activity(self, function: AppFunction, stored_input: str) -> "Future[str | None]":
+    def call_activity(self, function: AppFunction, stored_input: str) -> "Future[str | None]":
         """Call an activity with the input that the engine stored.
 
         The future returns the result as JSON.
         """
 
-    def timer(self, function: AppFunction, trigger_json: str) -> "Future[None]":
+    def call_timer(self, function: AppFunction, trigger_json: str) -> "Future[None]":
         """Call a function with a timer trigger."""
 
-    def http(
+    def call_http(
         self, function: AppFunction, request: HostRequest, parameters: dict[str, str]
     ) -> "Future[HostResponse]":
         """Call a function with an HTTP trigger; `parameters` are the route parameters."""
 
-    def orchestrator(self, function: AppFunction, context: str) -> str:
+    def call_orchestrator(self, function: AppFunction, context: str) -> str:
         """Call an orchestrator with its context, wait for it, and return its state as JSON.
 
         An exception of the orchestrator propagates to the caller.

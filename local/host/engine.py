@@ -398,7 +398,7 @@ class Engine:
         function = self._functions.find(name)
         if function is not None and self._functions.exists("orchestrator", name):
             orchestrator = function
-            return lambda context: self._invoker.orchestrator(orchestrator, context)
+            return lambda context: self._invoker.call_orchestrator(orchestrator, context)
         return lambda _: json.dumps({"error": missing_function_text("orchestrator", name)})
 
     def _get_past_events(self, instance: Instance) -> PastEvents:

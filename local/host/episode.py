@@ -103,7 +103,7 @@ def run_episode(
     failure, error = None, None
     try:
         for event in history:
-            replay.feed(event)
+            replay.process(event)
     except NonDeterminismError as contradiction:
         failure = failure_texts.non_deterministic(str(contradiction))
     except UnsupportedActionError as unsupported:

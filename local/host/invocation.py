@@ -114,7 +114,7 @@ class Invoker:
         with self._lock:
             self._running.discard(future)
 
-    def activity(self, function: AppFunction, stored_input: str) -> "Future[str | None]":
+    def call_activity(self, function: AppFunction, stored_input: str) -> "Future[str | None]":
         """Run an activity with the input that the engine stored; return the JSON of its result."""
         (argument,) = json.loads(stored_input)
         text = (
@@ -137,7 +137,7 @@ class Invoker:
             encode,
         )
 
-    def timer(self, function: AppFunction, trigger_json: str) -> "Future[None]":
+    def call_timer(self, function: AppFunction, trigger_json: str) -> "Future[None]":
         def encode(result: Any) -> None:
             if result is not None:
                 raise TypeError(
@@ -149,7 +149,7 @@ class Invoker:
             function, lambda: converter("timerTrigger").decode(datum, trigger_metadata=None), encode
         )
 
-    def http(
+    def call_http(
         self, function: AppFunction, request: HostRequest, parameters: dict[str, str]
     ) -> "Future[HostResponse]":
         datum = request_datum(request, parameters)
@@ -159,7 +159,7 @@ class Invoker:
             response_encoder(function),
         )
 
-    def orchestrator(self, function: AppFunction, context: str) -> str:
+    def call_orchestrator(self, function: AppFunction, context: str) -> str:
         response: str = function.call(context)
         return response
 

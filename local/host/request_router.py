@@ -122,7 +122,7 @@ class RequestRouter:
         if len(request.body) > MAX_TRIGGER_BODY_BYTES:
             return HostResponse(413)
         try:
-            future = self._invoker.http(function, request, parameters)
+            future = self._invoker.call_http(function, request, parameters)
             response: HostResponse = await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             raise

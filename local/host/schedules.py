@@ -159,7 +159,7 @@ class Schedules:
             }
         )
         self._traffic.enter()
-        future = self._invoker.timer(timer.function, datum)
+        future = self._invoker.call_timer(timer.function, datum)
         future.add_done_callback(lambda finished: self._called(timer, finished))
         return future
 

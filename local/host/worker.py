@@ -208,17 +208,17 @@ class Worker:
                 self._held.append(frame)
         return call.future
 
-    def activity(self, function: AppFunction, stored_input: str) -> "Future[str | None]":
+    def call_activity(self, function: AppFunction, stored_input: str) -> "Future[str | None]":
         return self._call("activity", function, stored_input.encode())
 
-    def timer(self, function: AppFunction, trigger_json: str) -> "Future[None]":
+    def call_timer(self, function: AppFunction, trigger_json: str) -> "Future[None]":
         return self._call("timer", function, trigger_json.encode())
 
-    def orchestrator(self, function: AppFunction, context: str) -> str:
+    def call_orchestrator(self, function: AppFunction, context: str) -> str:
         response: str = self._call("orchestrator", function, context.encode()).result()
         return response
 
-    def http(
+    def call_http(
         self, function: AppFunction, request: HostRequest, parameters: dict[str, str]
     ) -> "Future[HostResponse]":
         return self._call(

@@ -129,9 +129,9 @@ class _Worker:
             return _failed(LookupError(f"The app has no function named {header['name']}."))
         match header["kind"]:
             case "activity":
-                return self._invoker.activity(function, body.decode())
+                return self._invoker.call_activity(function, body.decode())
             case "timer":
-                return self._invoker.timer(function, body.decode())
+                return self._invoker.call_timer(function, body.decode())
             case "orchestrator":
                 return self._episodes.submit(function.call, body.decode())
             case _:
@@ -143,7 +143,7 @@ class _Worker:
                     body,
                     header["origin"],
                 )
-                return self._invoker.http(function, request, header["parameters"])
+                return self._invoker.call_http(function, request, header["parameters"])
 
     def _send_result(self, call_id: int, done: "Future[Any]") -> None:
         self._sender.send(_frame(call_id, done))

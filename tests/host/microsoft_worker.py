@@ -113,11 +113,11 @@ def call_local_host(
     try:
         if function.trigger == "httpTrigger":
             http_call = call["http"]
-            future = invoker.http(function, create_request(http_call), http_call["parameters"])
+            future = invoker.call_http(function, create_request(http_call), http_call["parameters"])
             return describe_response(future.result(30))
         if function.trigger == "orchestrationTrigger":
-            return {"result": json.loads(invoker.orchestrator(function, call["input"]))}
-        text = invoker.activity(function, json.dumps([call["input"]])).result(30)
+            return {"result": json.loads(invoker.call_orchestrator(function, call["input"]))}
+        text = invoker.call_activity(function, json.dumps([call["input"]])).result(30)
         return {"result": None if text is None else json.loads(text)}
     except Exception as error:
         return {"error": repr(error)}
