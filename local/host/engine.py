@@ -145,7 +145,7 @@ class Engine:
         if self._stopping:  # the dispatcher has exited, and `stop` writes the results
             self._traffic.changed()
 
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         """Return whether nothing is running and nothing is due."""
         now = to_micros(self._format_timespan.now())
         with self._lock:

@@ -31,7 +31,7 @@ class Waiting:
         version = self._traffic.version
         return (
             self._traffic.in_flight == 0
-            and self._engine.idle()
+            and self._engine.is_idle()
             and self._traffic.version == version
         )
 

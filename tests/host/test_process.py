@@ -59,7 +59,7 @@ def test_killed_process_continues_after_restart(
     race = client.start_orchestration("race", {"s": 60})
     parent = client.start_orchestration("parent_of_timer", 2)
     first.wait_for_log(
-        lambda lines: sum("slow_step" in line and "done" in line for line in lines) >= 2
+        lambda lines: sum("slow_step" in line and "completed" in line for line in lines) >= 2
     )
     first.send_signal(signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL
@@ -149,7 +149,7 @@ def test_process_without_worker_logs_that_function_timeout_is_ignored(
     warnings = [
         line
         for line in process.log_lines
-        if "functionTimeout (2 s) is not kept with --in-process" in line
+        if "functionTimeout (2 s) is not enforced with --in-process" in line
     ]
     assert len(warnings) == in_process
 
