@@ -23,9 +23,9 @@ from shared.lines.text_reader import TextReader
 
 Status = Literal["tied_out", "off_by", "no_total"]
 
-# In an object that contains no other object, an unescaped quote followed by a letter starts a name or
-# a string value, and only a name is followed by a colon. The expression is therefore exact for such
-# lines; all other lines are parsed as JSON.
+# In an object that contains no other object, an unescaped quote followed by a letter starts a name
+# or a string value, and only a name is followed by a colon. The expression is therefore exact for
+# such lines; all other lines are parsed as JSON.
 MEMBER = re.compile(
     rb'(?<!\\)"(total|currency)"\s*:\s*("(?:[^"\\]|\\.)*"|[^\s,}\]"]+)', re.IGNORECASE
 )
@@ -150,8 +150,8 @@ def compare(totals: LineTotals, listed: Decimal | None, currency: str) -> dict[s
     """Compare the totals with the listed total of the invoice.
 
     Returns:
-        The members of the tie-out report: `status`, the listed total and the sum of every currency as
-        strings, the row counts, and `difference` or `code` depending on the status.
+        The members of the tie-out report: `status`, the listed total and the sum of every currency
+        as strings, the row counts, and `difference` or `code` depending on the status.
     """
     report: dict[str, Any] = {
         "currency": currency or None,

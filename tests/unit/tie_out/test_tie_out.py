@@ -1,4 +1,4 @@
-"""The tie-out: amounts of single lines, sums over blobs, and the comparison with the listed total."""
+"""The tie-out: amounts of lines, sums over blobs, and the comparison with the listed total."""
 
 import gzip
 import json
