@@ -1,4 +1,4 @@
-"""What the tier shares beside the emulator of tests/conftest.py."""
+"""Fixtures of the integration tests. The emulator is a fixture of tests/conftest.py."""
 
 import uuid
 
@@ -7,5 +7,5 @@ import pytest
 
 @pytest.fixture
 def container() -> str:
-    """A container name that no other test uses."""
+    """Return a container name that no other test uses."""
     return f"c{uuid.uuid4().hex[:20]}"

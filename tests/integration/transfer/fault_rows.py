@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.integration.transfer.azurite_transfer import FOLDER, gzip_members
-from tests.integration.transfer.in_memory_transfer import BLOCK, NAME, SMALL, InMemoryTransfer
+from tests.integration.transfer.in_memory_transfer import BLOCK_BYTES, NAME, SMALL, InMemoryTransfer
 from tests.support.fake_storage_account import NOTHING, Request, error, of_source
 from tests.support.raw_http_server import answer
 
-LARGE = gzip_members(3 * BLOCK)
+LARGE = gzip_members(3 * BLOCK_BYTES)
 PATH = f"lake/{FOLDER}/{NAME}"
 WHOLE, BLOCKS, COPY = "PUT from URL", "PUT block from URL", "COPY"
 REDIRECT = answer(302, Location="http://127.0.0.1:9/elsewhere")

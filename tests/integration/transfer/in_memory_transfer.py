@@ -1,4 +1,4 @@
-"""Two accounts in memory, a copier between them, and a clock that only sleeping moves."""
+"""A copier between two storage accounts in memory."""
 
 import gzip
 from collections.abc import Iterable
@@ -22,20 +22,33 @@ from tests.support.fake_storage_account import Account, Stored, md5_of
 ROOT = "exports/root"
 NAME = "part-00000.json.gz"
 SMALL = gzip.compress(json_rows(200), mtime=0)
-BLOCK = 64 * 1024
+BLOCK_BYTES = 64 * 1024
 START = datetime(2026, 11, 8, 12, tzinfo=UTC)
 SECRET = "s3cr3tSignature"
 
 
 class InMemoryTransfer:
-    """`signatures`: what the manifest hands out, one after another, the last for ever. `abreast`: blocks at once."""
+    """A source account, a landing account, and a copier between them.
+
+    Args:
+        max_wait_seconds: The maximum wait for the storage service.
+        concurrency: The maximum number of blobs that are copied at the same time.
+        server_side_block_bytes: The block size of server-side copies.
+        max_concurrent_blocks: The maximum number of blocks that are transferred at the same time.
+
+    Attributes:
+        signatures: The signatures of the manifests that Graph returns, in this order; the last one
+            is repeated.
+        manifest_fetches: The number of manifests that were fetched.
+        is_operation_gone: Whether Graph has deleted the operation.
+    """
 
     def __init__(
         self,
         *,
         max_wait_seconds: float = 15,
         concurrency: int = 8,
-        server_side_block: int = BLOCK,
+        server_side_block_bytes: int = BLOCK_BYTES,
         max_concurrent_blocks: int = 4,
     ) -> None:
         self.source, self.landing, self.clock = (
@@ -44,19 +57,11 @@ class InMemoryTransfer:
             FakeClock(START),
         )
         self.landing.reads_from = self.source
-        self.signatures, self.fetches = [SECRET], 0
-        self.manifest_etag, self.gone = "etag", False
-        (
-            self._max_wait_seconds,
-            self._concurrency,
-            self._server_side_block,
-            self._max_concurrent_blocks,
-        ) = (
-            max_wait_seconds,
-            concurrency,
-            server_side_block,
-            max_concurrent_blocks,
-        )
+        self.signatures, self.manifest_fetches = [SECRET], 0
+        self.manifest_etag, self.is_operation_gone = "etag", False
+        self._max_wait_seconds, self._concurrency = max_wait_seconds, concurrency
+        self._server_side_block_bytes = server_side_block_bytes
+        self._max_concurrent_blocks = max_concurrent_blocks
         self._exits = AsyncExitStack()
 
     async def __aenter__(self) -> "InMemoryTransfer":
@@ -66,38 +71,46 @@ class InMemoryTransfer:
             container="lake", connection_string=self.landing.connection_string, clock=self.clock
         )
         self._exits.push_async_callback(self.store.close)
-        sources = ManifestCache(self._manifest, self.clock, min_fetch_interval_seconds=0)
+        self.copier = self._create_copier()
+        root = f"{self.source.origin}/billing/{ROOT}"
+        self.request = TransferRequest("run-1", "operation-1", FOLDER, "etag", root)
+        return self
+
+    def restart(self) -> None:
+        """Replace the copier by one without cached state, as in another process."""
+        self.copier = self._create_copier()
+
+    def _create_copier(self) -> Copier:
+        sources = ManifestCache(self._fetch_manifest, self.clock, min_fetch_interval_seconds=0)
         self.limiter = ConcurrencyLimiter(
             self.clock,
             max_concurrency=self._concurrency,
             max_wait_seconds=self._max_wait_seconds,
             sleep=self.clock.sleep,
         )
-        self.copier = Copier(
+        copier = Copier(
             self.store,
             sources,
             self.clock,
             limiter=self.limiter,
-            block_bytes=BLOCK,
-            max_bytes_in_flight=self._max_concurrent_blocks * BLOCK,
+            block_bytes=BLOCK_BYTES,
+            max_bytes_in_flight=self._max_concurrent_blocks * BLOCK_BYTES,
             reader=SourceReader(sources, self.clock, idle_seconds=0.3),
             server_side=ServerSideCopier(
                 self.clock,
-                block_bytes=self._server_side_block,
+                block_bytes=self._server_side_block_bytes,
                 max_concurrent_blocks=self._max_concurrent_blocks,
             ),
         )
-        self._exits.push_async_callback(self.copier.close)
-        root = f"{self.source.origin}/billing/{ROOT}"
-        self.request = TransferRequest("run-1", "operation-1", FOLDER, "etag", root)
-        return self
+        self._exits.push_async_callback(copier.close)
+        return copier
 
     async def __aexit__(self, *_: object) -> None:
         await self._exits.aclose()
 
-    async def _manifest(self, operation_id: str) -> Manifest:
-        self.fetches += 1
-        if self.gone:
+    async def _fetch_manifest(self, operation_id: str) -> Manifest:
+        self.manifest_fetches += 1
+        if self.is_operation_gone:
             raise OperationGoneError("operation_gone")
         signature = self.signatures.pop(0) if len(self.signatures) > 1 else self.signatures[0]
         return Manifest(

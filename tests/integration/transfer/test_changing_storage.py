@@ -1,20 +1,21 @@
-"""What happens to a copy while storage changes under it: rivals, other data, signatures that end, damage."""
+"""Copies while storage changes: concurrent copiers, other data, expired signatures, damage."""
 
 import asyncio
 import gzip
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from azure.storage.blob import BlobServiceClient as SyncService
-from azure.storage.blob import ContainerSasPermissions
-from azure.storage.blob.aio import BlobServiceClient
+from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, ContentSettings
 
+from local.azurite import Azurite
 from shared.transfer.models import CopyMode
 from tests.integration.transfer.azurite_transfer import (
-    BLOCK,
+    BLOCK_BYTES,
     FOLDER,
+    SOURCE_FOLDER,
     AzuriteTransfer,
     gzip_members,
     json_rows,
@@ -23,32 +24,29 @@ from tests.integration.transfer.azurite_transfer import (
 STREAM: CopyMode = "stream"
 SERVER: CopyMode = "server"
 SMALL = gzip.compress(json_rows(200))
-DAMAGED = {
-    "cut short": SMALL[:-5],
-    "another trailer": SMALL[:-1] + bytes([SMALL[-1] ^ 1]),
-    "something after it": SMALL + b"garbage",
-    "no JSON": gzip.compress(b"<html></html>"),
+DAMAGED_CONTENT = {
+    "truncated": SMALL[:-5],
+    "wrong_checksum": SMALL[:-1] + bytes([SMALL[-1] ^ 1]),
+    "trailing_data": SMALL + b"garbage",
+    "not_json": gzip.compress(b"<html></html>"),
 }
 
 
-async def everything(transfer: AzuriteTransfer) -> list[str]:
-    return [blob.name for blob in await transfer.landing.list(FOLDER)]
-
-
 @pytest.mark.parametrize(
-    ("size", "mode"), [(100, "stream"), (2 * BLOCK + 1, "stream"), (2 * BLOCK + 1, "server")]
+    ("size", "mode"),
+    [(100, "stream"), (2 * BLOCK_BYTES + 1, "stream"), (2 * BLOCK_BYTES + 1, "server")],
 )
-async def test_of_two_that_race_one_writes_and_the_other_finds_it_done(
+async def test_copy_blobs_concurrent_copiers_transfers_once(
     transfer: AzuriteTransfer, size: int, mode: Any
 ) -> None:
-    data = gzip_members(size) if size > BLOCK else SMALL
+    data = gzip_members(size) if size > BLOCK_BYTES else SMALL
     await transfer.put_source("a.json.gz", data)
-    work = replace(transfer.request, mode=mode)
-    both = await asyncio.gather(
-        transfer.copier.copy_blobs(work, ["a.json.gz"], {}),
-        transfer.second_copier.copy_blobs(replace(work, run_id="run-2"), ["a.json.gz"], {}),
+    request = replace(transfer.request, mode=mode)
+    results_by_copier = await asyncio.gather(
+        transfer.copier.copy_blobs(request, ["a.json.gz"], {}),
+        transfer.second_copier.copy_blobs(replace(request, run_id="run-2"), ["a.json.gz"], {}),
     )
-    results = [result for part in both for result in part]
+    results = [result for group in results_by_copier for result in group]
     assert [result.code for result in results] == [None, None]
     assert sorted(result.transferred for result in results) == [False, True]
     assert len({(result.destination_etag, result.sha256, result.rows) for result in results}) == 1
@@ -56,10 +54,10 @@ async def test_of_two_that_race_one_writes_and_the_other_finds_it_done(
     assert landed is not None and landed[0] == data
 
 
-async def test_a_streaming_and_a_fetching_rival_never_mix_their_blocks(
+async def test_copy_blobs_concurrent_copy_methods_does_not_mix_blocks(
     transfer: AzuriteTransfer,
 ) -> None:
-    data = gzip_members(3 * BLOCK)
+    data = gzip_members(3 * BLOCK_BYTES)
     await transfer.put_source("a.json.gz", data)
     await asyncio.gather(
         *(
@@ -81,15 +79,13 @@ async def test_a_streaming_and_a_fetching_rival_never_mix_their_blocks(
     ],
 )
 @pytest.mark.parametrize("mode", ["stream", "server"])
-async def test_a_foreign_blob_is_neither_overwritten_nor_deleted(
+async def test_copy_blobs_foreign_blob_is_not_changed(
     transfer: AzuriteTransfer, metadata: dict[str, str], mode: str
 ) -> None:
     await transfer.put_source("a.json.gz", SMALL)
-    async with BlobServiceClient.from_connection_string(
-        transfer.azurite.landing.connection_string
-    ) as raw:
-        await raw.get_blob_client(transfer.container, f"lake/{FOLDER}/a.json.gz").upload_blob(
-            b"theirs", metadata=metadata
+    async with transfer.open_landing_service() as service:
+        await service.get_blob_client(transfer.container, f"lake/{FOLDER}/a.json.gz").upload_blob(
+            b"foreign", metadata=metadata
         )
     before = await transfer.get_landed("a.json.gz")
     result = (await transfer.copy(["a.json.gz"], mode=mode))["a.json.gz"]
@@ -98,94 +94,91 @@ async def test_a_foreign_blob_is_neither_overwritten_nor_deleted(
 
 
 @pytest.mark.parametrize("mode", ["stream", "server"])
-@pytest.mark.parametrize("why", DAMAGED)
-async def test_what_fails_its_proof_is_not_landed(
-    transfer: AzuriteTransfer, mode: str, why: str
+@pytest.mark.parametrize("damage", DAMAGED_CONTENT)
+async def test_copy_blobs_damaged_source_is_not_landed(
+    transfer: AzuriteTransfer, mode: str, damage: str
 ) -> None:
-    await transfer.put_source("a.json.gz", DAMAGED[why])
+    await transfer.put_source("a.json.gz", DAMAGED_CONTENT[damage])
     result = (await transfer.copy(["a.json.gz"], mode=mode))["a.json.gz"]
     assert (result.proven, result.code) == (
         False,
-        "proof_lines" if why == "no JSON" else "proof_gzip",
+        "proof_lines" if damage == "not_json" else "proof_gzip",
     )
-    assert await everything(transfer) == []
+    assert await transfer.list_landed() == []
 
 
-async def test_a_large_damaged_blob_is_never_committed(transfer: AzuriteTransfer) -> None:
-    await transfer.put_source("a.json.gz", gzip_members(3 * BLOCK)[:-3])
+async def test_copy_blobs_large_damaged_source_is_not_committed(transfer: AzuriteTransfer) -> None:
+    await transfer.put_source("a.json.gz", gzip_members(3 * BLOCK_BYTES)[:-3])
     result = (await transfer.copy(["a.json.gz"]))["a.json.gz"]
     assert (
         result.code == "proof_gzip"
-        and await everything(transfer) == []
+        and await transfer.list_landed() == []
         and "PUT blocklist" not in transfer.landing_requests
     )
 
 
 @pytest.mark.parametrize("mode", ["stream", "server"])
-async def test_a_source_whose_md5_is_another_is_not_landed(
+async def test_copy_blobs_wrong_source_md5_is_not_landed(
     transfer: AzuriteTransfer, mode: str
 ) -> None:
     await transfer.put_source("a.json.gz", SMALL)
-    blob = transfer.source_container.get_blob_client(
-        "PartnerTenantId=0f1c/InvoiceId=G016907411/a.json.gz"
-    )
-    from azure.storage.blob import ContentSettings
-
+    blob = transfer.source_container.get_blob_client(f"{SOURCE_FOLDER}/a.json.gz")
     await blob.set_http_headers(ContentSettings(content_md5=bytearray(16)))
     assert (await transfer.copy(["a.json.gz"], mode=mode))[
         "a.json.gz"
-    ].code == "proof_md5" and await everything(transfer) == []
+    ].code == "proof_md5" and await transfer.list_landed() == []
 
 
-async def test_damage_of_a_landed_blob_is_found_and_cured(transfer: AzuriteTransfer) -> None:
+async def test_copy_blobs_damaged_landed_blob_is_deleted_and_copied_again(
+    transfer: AzuriteTransfer,
+) -> None:
     await transfer.put_source("a.json.gz", SMALL)
-    good = (await transfer.copy(["a.json.gz"]))["a.json.gz"]
+    first = (await transfer.copy(["a.json.gz"]))["a.json.gz"]
     landed = await transfer.get_landed("a.json.gz")
     assert landed is not None
-    async with BlobServiceClient.from_connection_string(
-        transfer.azurite.landing.connection_string
-    ) as raw:
-        blob = raw.get_blob_client(transfer.container, f"lake/{FOLDER}/a.json.gz")
-        broken = SMALL[:100] + bytes([SMALL[100] ^ 255]) + SMALL[101:]
-        await blob.upload_blob(broken, overwrite=True, metadata=dict(landed[1].metadata))
-    recorded = {"a.json.gz": good.destination_etag}
-    found = (await transfer.copy(["a.json.gz"], proven=recorded))["a.json.gz"]
-    assert found.code in ("proof_gzip", "proof_lines") and await everything(transfer) == []
-    assert (await transfer.copy(["a.json.gz"], proven=recorded))["a.json.gz"].sha256 == good.sha256
+    async with transfer.open_landing_service() as service:
+        blob = service.get_blob_client(transfer.container, f"lake/{FOLDER}/a.json.gz")
+        damaged = SMALL[:100] + bytes([SMALL[100] ^ 255]) + SMALL[101:]
+        await blob.upload_blob(damaged, overwrite=True, metadata=dict(landed[1].metadata))
+    recorded = {"a.json.gz": first.destination_etag}
+    second = (await transfer.copy(["a.json.gz"], proven=recorded))["a.json.gz"]
+    assert second.code in ("proof_gzip", "proof_lines") and await transfer.list_landed() == []
+    assert (await transfer.copy(["a.json.gz"], proven=recorded))["a.json.gz"].sha256 == first.sha256
 
 
-async def test_a_signature_is_renewed_before_it_ends(transfer: AzuriteTransfer) -> None:
-    transfer.sas_seconds = 4
-    await transfer.put_source("a.json.gz", gzip_members(6 * BLOCK))
-
-    async def slowly(count: int, method: str) -> None:
+async def test_copy_blobs_signature_about_to_expire_is_renewed(
+    azurite: Azurite, container: str
+) -> None:
+    async def delay(count: int, method: str) -> None:
         if method == "GET":
             await asyncio.sleep(0.7)
 
-    transfer.reader.disturb = slowly
-    transfer.copier._streamer._in_flight._most = transfer.copier._streamer._in_flight._free = (
-        BLOCK  # one block at a time
-    )
-    result = (await transfer.copy(["a.json.gz"]))["a.json.gz"]
-    assert result.proven and result.tries == 1 and transfer.fetches >= 2
+    async with AzuriteTransfer(azurite, container, max_bytes_in_flight=BLOCK_BYTES) as transfer:
+        transfer.sas_seconds = 4
+        await transfer.put_source("a.json.gz", gzip_members(6 * BLOCK_BYTES))
+        transfer.reader.before_request = delay
+        result = (await transfer.copy(["a.json.gz"]))["a.json.gz"]
+    assert result.proven and result.tries == 1 and transfer.manifest_fetches >= 2
 
 
-async def test_a_signature_that_ends_on_the_way_costs_one_repeat(transfer: AzuriteTransfer) -> None:
+async def test_copy_blobs_signature_expired_during_copy_retries_once(
+    transfer: AzuriteTransfer,
+) -> None:
     transfer.sas_seconds = 1.5
-    await transfer.put_source("a.json.gz", gzip_members(2 * BLOCK + 1))
+    await transfer.put_source("a.json.gz", gzip_members(2 * BLOCK_BYTES + 1))
 
-    async def too_slowly(count: int, method: str) -> None:
-        if count == 3:  # the URL is made, and is sent when its signature has ended
+    async def wait_until_expired(count: int, method: str) -> None:
+        if count == 3:  # the signature expires after the URL has been created
             transfer.sas_seconds = 3600
             await asyncio.sleep(3)
 
-    transfer.reader.disturb = too_slowly
+    transfer.reader.before_request = wait_until_expired
     result = (await transfer.copy(["a.json.gz"]))["a.json.gz"]
     assert result.proven and result.tries == 2, result
-    assert transfer.reader.requests == ["GET"] * 4 and transfer.fetches == 2
+    assert transfer.reader.requests == ["GET"] * 4 and transfer.manifest_fetches == 2
 
 
-async def test_a_signature_that_cannot_be_renewed_is_said_and_graph_asked_once(
+async def test_copy_blobs_expired_signature_in_every_manifest_fails_with_few_fetches(
     transfer: AzuriteTransfer,
 ) -> None:
     transfer.sas_seconds = -60
@@ -193,75 +186,85 @@ async def test_a_signature_that_cannot_be_renewed_is_said_and_graph_asked_once(
     results = await transfer.copy(names)
     assert {result.code for result in results.values()} == {
         "source_sas_expired"
-    } and transfer.fetches <= 3
+    } and transfer.manifest_fetches <= 3
 
 
-async def test_a_signature_without_the_right_to_read(transfer: AzuriteTransfer) -> None:
+async def test_copy_blobs_signature_without_read_permission_is_forbidden(
+    transfer: AzuriteTransfer,
+) -> None:
     transfer.permission = ContainerSasPermissions(list=True)
     await transfer.put_source("a.json.gz", SMALL)
     assert (await transfer.copy(["a.json.gz"]))["a.json.gz"].code == "source_forbidden"
 
 
-async def test_a_blob_that_is_missing(transfer: AzuriteTransfer) -> None:
+async def test_copy_blobs_missing_source_fails_only_that_blob(transfer: AzuriteTransfer) -> None:
     await transfer.put_source("a.json.gz", SMALL)
     results = await transfer.copy(["b.json.gz", "a.json.gz"])
     assert (results["b.json.gz"].code, results["a.json.gz"].proven) == ("source_missing", True)
 
 
-async def test_a_source_replaced_meanwhile_is_never_committed(transfer: AzuriteTransfer) -> None:
-    data = gzip_members(3 * BLOCK)
+async def test_copy_blobs_source_replaced_during_copy_is_not_committed(
+    transfer: AzuriteTransfer,
+) -> None:
+    data = gzip_members(3 * BLOCK_BYTES)
     await transfer.put_source("a.json.gz", data)
 
-    async def replaced(count: int, method: str) -> None:
+    async def replace_source(count: int, method: str) -> None:
         if count == 3:
             await transfer.put_source("a.json.gz", data[:-1] + b"x")
 
-    transfer.reader.disturb = replaced
+    transfer.reader.before_request = replace_source
     result = (await transfer.copy(["a.json.gz"]))["a.json.gz"]
-    assert (result.proven, result.code) == (False, "source_changed") and await everything(
-        transfer
-    ) == []
+    assert (result.proven, result.code) == (
+        False,
+        "source_changed",
+    ) and await transfer.list_landed() == []
 
 
-async def test_other_data_than_planned_is_not_touched(transfer: AzuriteTransfer) -> None:
+async def test_copy_blobs_manifest_differs_from_plan_sends_no_source_request(
+    transfer: AzuriteTransfer,
+) -> None:
     await transfer.put_source("a.json.gz", SMALL)
-    transfer.etag = "another"
+    transfer.manifest_etag = "other"
     results = await transfer.copy(["a.json.gz", "b.json.gz"])
     assert {result.code for result in results.values()} == {
         "source_changed"
     } and transfer.reader.requests == []
-    transfer.etag = transfer.request.manifest_etag
+    transfer.manifest_etag = transfer.request.manifest_etag
     result = (await transfer.copy(["a.json.gz"], root_directory=transfer.root + "/elsewhere"))[
         "a.json.gz"
     ]
-    assert result.code == "source_changed" and await everything(transfer) == []
+    assert result.code == "source_changed" and await transfer.list_landed() == []
 
 
-async def test_a_cached_manifest_of_yesterday_is_asked_anew(transfer: AzuriteTransfer) -> None:
+async def test_copy_blobs_outdated_cached_manifest_is_fetched_again(
+    transfer: AzuriteTransfer,
+) -> None:
     await transfer.put_source("a.json.gz", SMALL)
-    transfer.etag = "yesterday's"
+    transfer.manifest_etag = "outdated"
     await transfer.sources.get_manifest("operation-1")
-    transfer.etag = transfer.request.manifest_etag
-    await asyncio.sleep(0.25)  # the pause between two fetches
-    assert (await transfer.copy(["a.json.gz"]))["a.json.gz"].proven and transfer.fetches == 2
+    transfer.manifest_etag = transfer.request.manifest_etag
+    await asyncio.sleep(0.25)  # the minimum interval between two fetches
+    assert (await transfer.copy(["a.json.gz"]))[
+        "a.json.gz"
+    ].proven and transfer.manifest_fetches == 2
 
 
-def before_block(transfer: AzuriteTransfer, number: int, act: Any) -> None:
-    """Runs `act` in the moment the `number`th fetch of a block is asked of the landing account."""
-    hook, seen = transfer.landing._client_settings["raw_request_hook"], 0
+def before_block_copy(transfer: AzuriteTransfer, number: int, act: Callable[[], None]) -> None:
+    """Call `act` before the nth request that makes the landing account read a source block."""
+    count = 0
 
-    def hooked(request: Any) -> None:
-        nonlocal seen
-        hook(request)
+    def hook(request: Any) -> None:
+        nonlocal count
         if request.http_request.headers.get("x-ms-copy-source"):
-            seen += 1
-            if seen == number:
+            count += 1
+            if count == number:
                 act()
 
-    transfer.landing._client_settings["raw_request_hook"] = hooked
+    transfer.before_landing_request = hook
 
 
-async def test_storage_fetches_with_a_renewed_signature(transfer: AzuriteTransfer) -> None:
+async def test_server_side_copy_expired_signature_is_renewed(transfer: AzuriteTransfer) -> None:
     transfer.sas_seconds = 1.5
     await transfer.put_source("a.json.gz", SMALL)
 
@@ -269,46 +272,55 @@ async def test_storage_fetches_with_a_renewed_signature(transfer: AzuriteTransfe
         transfer.sas_seconds = 3600
         time.sleep(2.5)
 
-    before_block(transfer, 1, wait)
+    before_block_copy(transfer, 1, wait)
     result = (await transfer.copy(["a.json.gz"], mode="server"))["a.json.gz"]
-    assert result.proven and result.copy_method == "put_block_from_url" and transfer.fetches == 2
+    assert (
+        result.proven
+        and result.copy_method == "put_block_from_url"
+        and transfer.manifest_fetches == 2
+    )
 
 
-async def test_storage_never_mixes_two_versions(transfer: AzuriteTransfer) -> None:
+async def test_server_side_copy_source_replaced_between_blocks_is_not_committed(
+    transfer: AzuriteTransfer,
+) -> None:
     await transfer.put_source("a.json.gz", gzip_members(3_000_000))
-    path = "PartnerTenantId=0f1c/InvoiceId=G016907411/a.json.gz"
+    path = f"{SOURCE_FOLDER}/a.json.gz"
 
-    def replaced() -> None:
-        with SyncService.from_connection_string(transfer.azurite.billing.connection_string) as raw:
-            raw.get_blob_client(transfer.container, path).upload_blob(b"other", overwrite=True)
+    def replace_source() -> None:
+        with BlobServiceClient.from_connection_string(
+            transfer.azurite.billing.connection_string
+        ) as service:
+            service.get_blob_client(transfer.container, path).upload_blob(b"other", overwrite=True)
 
-    before_block(transfer, 2, replaced)
+    before_block_copy(transfer, 2, replace_source)
     result = (await transfer.copy(["a.json.gz"], mode="server"))["a.json.gz"]
-    assert result.code == "source_changed" and await everything(transfer) == []
+    assert result.code == "source_changed" and await transfer.list_landed() == []
 
 
-async def test_a_landing_container_that_is_missing(transfer: AzuriteTransfer) -> None:
+async def test_copy_blobs_missing_landing_container_fails(transfer: AzuriteTransfer) -> None:
     await transfer.put_source("a.json.gz", SMALL)
-    async with BlobServiceClient.from_connection_string(
-        transfer.azurite.landing.connection_string
-    ) as raw:
-        await raw.delete_container(transfer.container)
+    async with transfer.open_landing_service() as service:
+        await service.delete_container(transfer.container)
     assert (await transfer.copy(["a.json.gz"]))["a.json.gz"].code == "destination_missing"
 
 
-async def test_a_copy_that_is_cancelled_holds_nothing_back(transfer: AzuriteTransfer) -> None:
-    await transfer.put_source("a.json.gz", gzip_members(6 * BLOCK))
-    landing = asyncio.create_task(transfer.copy(["a.json.gz"]))
+async def test_copy_blobs_cancelled_releases_bytes_in_flight(transfer: AzuriteTransfer) -> None:
+    """Five cancelled copies would use up the four blocks in flight if each one kept a block."""
+    await transfer.put_source("a.json.gz", gzip_members(6 * BLOCK_BYTES))
+    for _ in range(5):
+        transfer.reader.requests.clear()
+        copy = asyncio.create_task(transfer.copy(["a.json.gz"]))
 
-    async def cancel(count: int, method: str) -> None:
-        if count == 6:
-            landing.cancel()
+        async def cancel(count: int, method: str, copy: asyncio.Task[Any] = copy) -> None:
+            if count == 6:
+                copy.cancel()
 
-    transfer.reader.disturb = cancel
-    with pytest.raises(asyncio.CancelledError):
-        await landing
-    assert await everything(transfer) == []
-    await asyncio.sleep(0)
-    assert transfer.copier._streamer._in_flight._free == 4 * BLOCK
-    transfer.reader.disturb = None
-    assert (await transfer.copy(["a.json.gz"]))["a.json.gz"].proven
+        transfer.reader.before_request = cancel
+        async with asyncio.timeout(30):
+            with pytest.raises(asyncio.CancelledError):
+                await copy
+        assert await transfer.list_landed() == []
+    transfer.reader.before_request = None
+    async with asyncio.timeout(30):
+        assert (await transfer.copy(["a.json.gz"]))["a.json.gz"].proven

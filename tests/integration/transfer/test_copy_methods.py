@@ -1,16 +1,15 @@
-"""The rungs on which the landing account fetches a blob itself, against the answers that the documents describe."""
+"""Server-side copy methods, with the documented responses of the storage service."""
 
 import gzip
 import logging
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
 from shared.transfer import server_side
 from tests.integration.transfer.azurite_transfer import gzip_members, json_rows
 from tests.integration.transfer.in_memory_transfer import (
-    BLOCK,
+    BLOCK_BYTES,
     NAME,
     SECRET,
     SMALL,
@@ -18,7 +17,7 @@ from tests.integration.transfer.in_memory_transfer import (
 )
 from tests.support.fake_storage_account import NOTHING, Request, error, md5_of, of_source
 
-LARGE = gzip_members(3 * BLOCK)
+LARGE = gzip_members(3 * BLOCK_BYTES)
 
 
 @pytest.fixture
@@ -29,14 +28,22 @@ async def transfer(caplog: pytest.LogCaptureFixture) -> AsyncIterator[InMemoryTr
     assert SECRET not in caplog.text and "127.0.0.1" not in caplog.text
 
 
-def on(kind: str, said: bytes, *, from_nth: int = 1, to_nth: int = 10**9) -> Any:
+def respond_to(
+    kind: str, response: bytes, *, from_nth: int = 1, to_nth: int = 10**9
+) -> Callable[[Request], bytes]:
+    """Return a rule that answers requests of one kind with a fixed response."""
     return lambda request: (
-        said if request.kind == kind and from_nth <= request.nth <= to_nth else b""
+        response if request.kind == kind and from_nth <= request.nth <= to_nth else b""
     )
 
 
-async def test_one_request_copies_a_whole_blob(transfer: InMemoryTransfer) -> None:
-    """And it carries all that makes it safe: nothing overwritten, the pinned source, our marks, no property of the source's."""
+async def test_server_side_copy_small_blob_sends_one_put_request(
+    transfer: InMemoryTransfer,
+) -> None:
+    """The request overwrites nothing and requires the source ETag.
+
+    It sets the metadata of the app, and copies no properties of the source.
+    """
     source = transfer.put_source(content=LARGE, Content_Encoding="gzip", Content_Type="text/plain")
     (result,) = await transfer.copy(mode="server", proof="transfer")
     assert (result.proven, result.copy_method, result.transferred, result.tries) == (
@@ -61,7 +68,7 @@ async def test_one_request_copies_a_whole_blob(transfer: InMemoryTransfer) -> No
     assert landed.properties == {"Content-Type": "application/gzip", "Content-MD5": md5_of(LARGE)}
 
 
-async def test_a_content_proof_reads_the_landed_blob_back(transfer: InMemoryTransfer) -> None:
+async def test_server_side_copy_content_proof_reads_landed_blob(transfer: InMemoryTransfer) -> None:
     transfer.put_source()
     (result,) = await transfer.copy(mode="server")
     assert (result.proven, result.rows, result.copy_method) == (True, 200, "put_blob_from_url")
@@ -78,11 +85,13 @@ async def test_a_content_proof_reads_the_landed_blob_back(transfer: InMemoryTran
         (["PUT from URL", "PUT block from URL", "COPY"], "stream"),
     ],
 )
-async def test_every_rung_lands_the_same(
+async def test_every_copy_method_lands_same_blob(
     transfer: InMemoryTransfer, refused: list[str], copy_method: str, md5: bool
 ) -> None:
     transfer.put_source(content=LARGE, md5=md5, Content_Encoding="gzip")
-    transfer.landing.faults = [on(kind, error(501, "APINotImplemented")) for kind in refused]
+    transfer.landing.faults = [
+        respond_to(kind, error(501, "APINotImplemented")) for kind in refused
+    ]
     (result,) = await transfer.copy(mode="server")
     landed = transfer.get_landed()
     assert (result.code, result.copy_method, result.rows) == (
@@ -97,13 +106,14 @@ async def test_every_rung_lands_the_same(
 
 
 @pytest.mark.parametrize(
-    "said", [error(501, "APINotImplemented"), error(500, None), error(405, "UnsupportedHttpVerb")]
+    "response",
+    [error(501, "APINotImplemented"), error(500, None), error(405, "UnsupportedHttpVerb")],
 )
-async def test_what_the_service_does_not_know_is_asked_once_a_run(
-    transfer: InMemoryTransfer, said: bytes
+async def test_server_side_copy_unsupported_method_is_tried_once_per_run(
+    transfer: InMemoryTransfer, response: bytes
 ) -> None:
-    """The emulator says 501, or 500 and nothing; the run remembers, another run asks again."""
-    transfer.landing.faults = [on("PUT from URL", said)]
+    """The run does not request the method again; another run does. Azurite returns 501 or 500."""
+    transfer.landing.faults = [respond_to("PUT from URL", response)]
     for n in range(3):
         transfer.put_source(f"{n}.json.gz")
         (result,) = await transfer.copy([f"{n}.json.gz"], mode="server")
@@ -114,67 +124,70 @@ async def test_what_the_service_does_not_know_is_asked_once_a_run(
     assert transfer.landing.kinds().count("PUT from URL") == 2
 
 
-async def test_what_is_refused_for_one_blob_is_tried_for_the_next(
+async def test_server_side_copy_method_refused_for_one_blob_is_tried_for_next_blob(
     transfer: InMemoryTransfer,
 ) -> None:
-    transfer.landing.faults = [on("PUT from URL", error(400, "UnsupportedHeader"), to_nth=1)]
+    transfer.landing.faults = [
+        respond_to("PUT from URL", error(400, "UnsupportedHeader"), to_nth=1)
+    ]
     for name, copy_method in (("a.gz", "put_block_from_url"), ("b.gz", "put_blob_from_url")):
         transfer.put_source(name)
         assert (await transfer.copy([name], mode="server"))[0].copy_method == copy_method
 
 
-async def test_limits_of_the_rungs_are_kept(
+async def test_server_side_copy_size_above_limit_uses_next_method(
     transfer: InMemoryTransfer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_side, "MAX_PUT_BLOB_BYTES", 1)
     monkeypatch.setattr(server_side, "MAX_COPY_BLOB_BYTES", len(SMALL))
-    async with InMemoryTransfer() as small:
-        small.put_source()
-        small.put_source("more.gz", SMALL + SMALL)
-        small.landing.faults = [on("PUT block from URL", error(501, "APINotImplemented"))]
+    async with InMemoryTransfer() as limited:
+        limited.put_source()
+        limited.put_source("more.gz", SMALL + SMALL)
+        limited.landing.faults = [respond_to("PUT block from URL", error(501, "APINotImplemented"))]
         assert [
-            result.copy_method for result in await small.copy([NAME, "more.gz"], mode="server")
+            result.copy_method for result in await limited.copy([NAME, "more.gz"], mode="server")
         ] == [
             "copy_blob_from_url",
             "stream",
         ]
-        assert "PUT from URL" not in small.landing.kinds()
+        assert "PUT from URL" not in limited.landing.kinds()
 
 
-async def test_a_blob_of_no_bytes_is_not_fetched(transfer: InMemoryTransfer) -> None:
+async def test_server_side_copy_empty_blob_is_streamed(transfer: InMemoryTransfer) -> None:
     transfer.put_source(content=b"")
     assert (await transfer.copy(mode="server"))[0].copy_method == "stream"
 
 
-BLOCKED = {
-    "a network in between": of_source(403, "AuthorizationFailure"),
-    "without its headers": error(403, "CannotVerifyCopySource"),
-    "not found from there": error(404, "CannotVerifyCopySource"),
-    "a permitted scope for copies": error(403, "AuthorizationFailure"),
+READ_ERRORS = {
+    "network_rules": of_source(403, "AuthorizationFailure"),
+    "no_source_headers": error(403, "CannotVerifyCopySource"),
+    "not_found": error(404, "CannotVerifyCopySource"),
+    "permitted_copy_scope": error(403, "AuthorizationFailure"),
 }
 
 
 @pytest.mark.parametrize("copy_method", ["PUT from URL", "PUT block from URL", "COPY"])
-@pytest.mark.parametrize("why", BLOCKED)
-async def test_what_storage_cannot_read_is_streamed_and_said(
+@pytest.mark.parametrize("read_error", READ_ERRORS)
+async def test_server_side_copy_source_unreadable_for_storage_is_streamed_and_reported(
     transfer: InMemoryTransfer,
     caplog: pytest.LogCaptureFixture,
-    why: str,
+    read_error: str,
     copy_method: str,
 ) -> None:
-    """One direct look decides: this process reads it with the same signature. The rest of the run is streamed at once."""
-    before = ["PUT from URL", "PUT block from URL", "COPY"]
+    """The app can read the source with the same signature, so it streams the rest of the run."""
+    methods = ["PUT from URL", "PUT block from URL", "COPY"]
     transfer.landing.faults = [
-        on(kind, error(501, "APINotImplemented")) for kind in before[: before.index(copy_method)]
+        respond_to(kind, error(501, "APINotImplemented"))
+        for kind in methods[: methods.index(copy_method)]
     ]
-    transfer.landing.faults.append(on(copy_method, BLOCKED[why]))
+    transfer.landing.faults.append(respond_to(copy_method, READ_ERRORS[read_error]))
     for name in ("a.gz", "b.gz"):
         transfer.put_source(name)
         (result,) = await transfer.copy([name], mode="server")
         assert (
             result.proven
             and result.copy_method == "stream"
-            and "could not read the source by itself" in result.detail
+            and "Storage could not read the source" in result.detail
         )
     assert transfer.landing.kinds().count(copy_method) == 1 and transfer.source.kinds() == [
         "HEAD",
@@ -186,47 +199,51 @@ async def test_what_storage_cannot_read_is_streamed_and_said(
     assert "permitted scope" in caplog.text
 
 
-async def test_a_signature_that_has_ended_is_renewed_and_the_rung_goes_on(
+async def test_server_side_copy_expired_signature_is_renewed_and_method_continues(
     transfer: InMemoryTransfer,
 ) -> None:
     transfer.signatures = ["old", "new"]
     transfer.source.signature = "old"
     transfer.put_source()
 
-    def ends(request: Request) -> bytes:
+    def renew_signature(request: Request) -> bytes:
         if request.kind == "PUT from URL":
             transfer.source.signature = "new"
         return b""
 
-    transfer.landing.faults = [ends]
+    transfer.landing.faults = [renew_signature]
     (result,) = await transfer.copy(mode="server")
-    assert result.proven and result.copy_method == "put_blob_from_url" and transfer.fetches == 2
+    assert (
+        result.proven
+        and result.copy_method == "put_blob_from_url"
+        and transfer.manifest_fetches == 2
+    )
     assert transfer.landing.kinds().count("PUT from URL") == 2 and transfer.landing.fetched == len(
         SMALL
     )
 
 
-@pytest.mark.parametrize("fetched_block", [BLOCK, 10**9])
-async def test_a_source_that_changed_is_never_landed(fetched_block: int) -> None:
-    async with InMemoryTransfer(server_side_block=fetched_block) as transfer:
+@pytest.mark.parametrize("block_bytes", [BLOCK_BYTES, 10**9])
+async def test_server_side_copy_source_replaced_during_copy_is_not_landed(block_bytes: int) -> None:
+    async with InMemoryTransfer(server_side_block_bytes=block_bytes) as transfer:
         transfer.put_source(content=LARGE)
-        if fetched_block == BLOCK:
-            transfer.landing.faults = [on("PUT from URL", error(501, "APINotImplemented"))]
+        if block_bytes == BLOCK_BYTES:
+            transfer.landing.faults = [respond_to("PUT from URL", error(501, "APINotImplemented"))]
 
-        def replaced(request: Request) -> bytes:
+        def replace_source(request: Request) -> bytes:
             if (request.kind, request.nth) == (
-                ("PUT from URL", 1) if fetched_block > BLOCK else ("PUT block from URL", 2)
+                ("PUT from URL", 1) if block_bytes > BLOCK_BYTES else ("PUT block from URL", 2)
             ):
                 transfer.put_source(content=LARGE[:-1] + b"x")
             return b""
 
-        transfer.landing.faults.append(replaced)
+        transfer.landing.faults.append(replace_source)
         (result,) = await transfer.copy(mode="server")
         assert (result.code, transfer.get_landed()) == ("source_changed", None)
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("response", "code"),
     [
         (of_source(404, "BlobNotFound"), "source_missing"),
         (error(412, "SourceConditionNotMet"), "source_changed"),
@@ -240,14 +257,16 @@ async def test_a_source_that_changed_is_never_landed(fetched_block: int) -> None
         (NOTHING, "destination_unreachable"),
     ],
 )
-async def test_what_ends_a_copy(transfer: InMemoryTransfer, said: bytes, code: str) -> None:
+async def test_server_side_copy_error_response_fails_with_code(
+    transfer: InMemoryTransfer, response: bytes, code: str
+) -> None:
     transfer.put_source()
 
     def fault(request: Request) -> bytes:
         if request.kind == "PUT from URL":
             if code == "source_missing":
                 transfer.source.blobs.clear()
-            return said
+            return response
         return b""
 
     transfer.landing.faults = [fault]
@@ -259,9 +278,11 @@ async def test_what_ends_a_copy(transfer: InMemoryTransfer, said: bytes, code: s
     ) and transfer.source.sent == 0
 
 
-async def test_a_busy_source_is_asked_again_by_storage(transfer: InMemoryTransfer) -> None:
+async def test_server_side_copy_busy_source_is_retried(transfer: InMemoryTransfer) -> None:
     transfer.put_source()
-    transfer.landing.faults = [on("PUT from URL", of_source(503, "ServerBusy", 409), to_nth=2)]
+    transfer.landing.faults = [
+        respond_to("PUT from URL", of_source(503, "ServerBusy", 409), to_nth=2)
+    ]
     (result,) = await transfer.copy(mode="server")
     assert (
         result.proven
@@ -271,16 +292,18 @@ async def test_a_busy_source_is_asked_again_by_storage(transfer: InMemoryTransfe
     )
 
 
-async def test_a_copy_whose_answer_is_lost_is_found_done(transfer: InMemoryTransfer) -> None:
+async def test_server_side_copy_lost_response_is_not_transferred_again(
+    transfer: InMemoryTransfer,
+) -> None:
     transfer.put_source()
 
-    def lost(request: Request) -> bytes:
+    def lose_response(request: Request) -> bytes:
         if request.kind != "PUT from URL" or request.nth > 1:
             return b""
         transfer.landing.serve(request)
         return NOTHING
 
-    transfer.landing.faults = [lost]
+    transfer.landing.faults = [lose_response]
     (result,) = await transfer.copy(mode="server")
     assert (
         result.proven
@@ -289,26 +312,29 @@ async def test_a_copy_whose_answer_is_lost_is_found_done(transfer: InMemoryTrans
     )
 
 
-async def test_a_copy_that_only_began_is_not_a_copy(transfer: InMemoryTransfer) -> None:
-    """The asynchronous copy of other tools (azure-sdk-for-python 23843): a blob that is there, and will be something one day."""
+async def test_server_side_copy_pending_copy_is_rejected(transfer: InMemoryTransfer) -> None:
+    """A blob with a pending asynchronous copy exists, but has no content yet.
+
+    See azure-sdk-for-python issue 23843.
+    """
     transfer.put_source()
     transfer.landing.faults = [
-        on("PUT from URL", error(501, None)),
-        on("PUT block from URL", error(501, None)),
+        respond_to("PUT from URL", error(501, None)),
+        respond_to("PUT block from URL", error(501, None)),
     ]
 
-    def begun(request: Request) -> None:
+    def set_pending(request: Request) -> None:
         if request.kind == "COPY":
             landed = transfer.get_landed()
             assert landed is not None
             landed.properties |= {"x-ms-copy-status": "pending", "x-ms-copy-id": "1"}
 
-    transfer.landing.after = begun
+    transfer.landing.after = set_pending
     (result,) = await transfer.copy(mode="server")
     assert (result.code, transfer.get_landed()) == ("proof_size", None)
 
 
-async def test_properties_are_mended_where_a_copy_was_cut_off_before_it_set_them(
+async def test_copy_blobs_missing_properties_of_landed_blob_are_set(
     transfer: InMemoryTransfer,
 ) -> None:
     transfer.put_source()
@@ -325,7 +351,7 @@ async def test_properties_are_mended_where_a_copy_was_cut_off_before_it_set_them
     assert landed.properties == {"Content-Type": "application/gzip", "Content-MD5": md5_of(SMALL)}
 
 
-async def test_a_damaged_blob_that_storage_fetched_is_removed_again(
+async def test_server_side_copy_damaged_source_is_deleted(
     transfer: InMemoryTransfer,
 ) -> None:
     transfer.put_source(content=gzip.compress(json_rows(9))[:-2])
@@ -336,7 +362,7 @@ async def test_a_damaged_blob_that_storage_fetched_is_removed_again(
     ) and transfer.landing.kinds()[-1] == "DELETE"
 
 
-async def test_a_small_blob_costs_two_requests_and_a_run_one_listing(
+async def test_copy_blobs_small_blobs_sends_two_requests_per_blob_and_one_listing(
     transfer: InMemoryTransfer,
 ) -> None:
     for n in range(5):
@@ -350,15 +376,19 @@ async def test_a_small_blob_costs_two_requests_and_a_run_one_listing(
     ]
 
 
-async def test_a_batch_that_is_repeated_looks_before_it_copies(transfer: InMemoryTransfer) -> None:
-    """Its answer was lost, and no row was written: nothing is sent a second time, by this process or another."""
+async def test_copy_blobs_repeated_batch_transfers_nothing(transfer: InMemoryTransfer) -> None:
+    """If the result of a batch was lost, no process transfers its blobs again."""
     transfer.put_source()
     await transfer.copy()
-    (again,) = await transfer.copy()
-    assert (again.proven, again.copy_method, again.transferred) == (True, "in_place", False)
-    transfer.copier._folders._known.clear()  # as another process
-    (again,) = await transfer.copy()
-    assert (again.proven, again.copy_method) == (
+    (repeated,) = await transfer.copy()
+    assert (repeated.proven, repeated.copy_method, repeated.transferred) == (
+        True,
+        "in_place",
+        False,
+    )
+    transfer.restart()
+    (repeated,) = await transfer.copy()
+    assert (repeated.proven, repeated.copy_method) == (
         True,
         "in_place",
     ) and transfer.landing.kinds().count("PUT") == 1

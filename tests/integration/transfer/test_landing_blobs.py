@@ -2,13 +2,12 @@ import gzip
 import hashlib
 
 import pytest
-from azure.storage.blob.aio import BlobServiceClient
 
 from shared.clock import SystemClock
 from shared.transfer import limits
 from shared.transfer.copier import Copier
 from tests.integration.transfer.azurite_transfer import (
-    BLOCK,
+    BLOCK_BYTES,
     FOLDER,
     AzuriteTransfer,
     gzip_members,
@@ -30,7 +29,9 @@ BLOBS = {
 
 
 @pytest.mark.parametrize("mode", ["stream", "server", "auto"])
-async def test_small_blobs_arrive_byte_for_byte(transfer: AzuriteTransfer, mode: str) -> None:
+async def test_copy_blobs_small_blobs_are_byte_identical(
+    transfer: AzuriteTransfer, mode: str
+) -> None:
     for name, (data, _) in BLOBS.items():
         await transfer.put_source(name, data)
     results = await transfer.copy(BLOBS, mode=mode)
@@ -58,31 +59,29 @@ async def test_small_blobs_arrive_byte_for_byte(transfer: AzuriteTransfer, mode:
 
 @pytest.mark.parametrize("mode", ["stream", "server"])
 @pytest.mark.parametrize("with_md5", [True, False])
-async def test_every_rung_sets_the_same_properties(
+async def test_copy_blobs_every_mode_sets_same_properties(
     transfer: AzuriteTransfer, mode: str, with_md5: bool
 ) -> None:
     data = gzip.compress(json_rows(100))
     await transfer.put_source("a.json.gz", data, with_md5=with_md5, encoding="gzip")
     result = (await transfer.copy(["a.json.gz"], mode=mode))["a.json.gz"]
     assert result.proven, result.code
-    async with BlobServiceClient.from_connection_string(
-        transfer.azurite.landing.connection_string
-    ) as raw:
-        found = await raw.get_blob_client(
+    async with transfer.open_landing_service() as service:
+        properties = await service.get_blob_client(
             transfer.container, f"lake/{FOLDER}/a.json.gz"
         ).get_blob_properties()
     assert (
-        found.content_settings.content_type == "application/gzip"
-        and found.content_settings.content_encoding is None
+        properties.content_settings.content_type == "application/gzip"
+        and properties.content_settings.content_encoding is None
     )
-    assert bytes(found.content_settings.content_md5 or b"") == hashlib.md5(data).digest()
-    assert found.etag == result.destination_etag
+    assert bytes(properties.content_settings.content_md5 or b"") == hashlib.md5(data).digest()
+    assert properties.etag == result.destination_etag
     assert (
-        found.metadata["manifestetag"] == "W%2F%22%C3%BCn%C3%AFque-eTag%22"
-        and found.metadata["runid"] == "run-1"
+        properties.metadata["manifestetag"] == "W%2F%22%C3%BCn%C3%AFque-eTag%22"
+        and properties.metadata["runid"] == "run-1"
     )
     assert (
-        found.metadata["sourceetag"].startswith("%22")
+        properties.metadata["sourceetag"].startswith("%22")
         and (await transfer.get_landed("a.json.gz"))[0] == data
     )  # type: ignore[index]
 
@@ -91,10 +90,10 @@ async def test_every_rung_sets_the_same_properties(
     ("mode", "copy_method"), [("stream", "stream"), ("server", "put_block_from_url")]
 )
 @pytest.mark.parametrize("proof", ["content", "transfer"])
-async def test_a_large_blob_arrives_byte_for_byte(
+async def test_copy_blobs_large_blob_is_byte_identical(
     transfer: AzuriteTransfer, mode: str, copy_method: str, proof: str
 ) -> None:
-    data = gzip_members(3 * BLOCK + 17)
+    data = gzip_members(3 * BLOCK_BYTES + 17)
     await transfer.put_source("large.json.gz", data, encoding="gzip")
     result = (await transfer.copy(["large.json.gz"], mode=mode, proof=proof))["large.json.gz"]
     landed = await transfer.get_landed("large.json.gz")
@@ -112,7 +111,9 @@ async def test_a_large_blob_arrives_byte_for_byte(
     assert (result.rows is None, result.sha256 is None) == (proof == "transfer",) * 2
 
 
-async def test_auto_leaves_to_storage_what_needs_no_look(transfer: AzuriteTransfer) -> None:
+async def test_copy_blobs_auto_mode_with_transfer_proof_uses_server_side_copy(
+    transfer: AzuriteTransfer,
+) -> None:
     await transfer.put_source("a.json.gz", gzip.compress(json_rows(1)))
     result = (await transfer.copy(["a.json.gz"], proof="transfer"))["a.json.gz"]
     assert (
@@ -122,7 +123,7 @@ async def test_auto_leaves_to_storage_what_needs_no_look(transfer: AzuriteTransf
     )
 
 
-async def test_a_second_landing_transfers_nothing(transfer: AzuriteTransfer) -> None:
+async def test_copy_blobs_repeated_transfers_nothing(transfer: AzuriteTransfer) -> None:
     names = [f"part-{n}.json.gz" for n in range(5)]
     for name in names:
         await transfer.put_source(name, gzip.compress(json_rows(50, seed=int(name[5]))))
@@ -136,7 +137,7 @@ async def test_a_second_landing_transfers_nothing(transfer: AzuriteTransfer) -> 
     )
     assert transfer.reader.requests == [] and transfer.landing_requests == ["HEAD"] * 5
     transfer.landing_requests.clear()
-    third = await transfer.copy(names)  # the rows are lost: proven where they lie
+    third = await transfer.copy(names)  # without the recorded rows: verified in place
     assert all(
         result.proven and result.copy_method == "in_place" and not result.transferred
         for result in third.values()
@@ -151,16 +152,21 @@ async def test_a_second_landing_transfers_nothing(transfer: AzuriteTransfer) -> 
     assert {name: result.destination_etag for name, result in third.items()} == recorded
 
 
-async def test_a_hundred_blobs_side_by_side(transfer: AzuriteTransfer) -> None:
+async def test_copy_blobs_hundred_blobs_fetches_manifest_once(transfer: AzuriteTransfer) -> None:
     names = [f"part-{n:03}.json.gz" for n in range(100)]
     for n, name in enumerate(names):
         await transfer.put_source(name, gzip.compress(json_rows(20, seed=n)))
     results = await transfer.copy(names)
     assert list(results) == names and sum(result.rows for result in results.values()) == 2000
-    assert transfer.fetches == 1 and len({result.sha256 for result in results.values()}) == 100
+    assert (
+        transfer.manifest_fetches == 1
+        and len({result.sha256 for result in results.values()}) == 100
+    )
 
 
-async def test_blocks_of_the_usual_size(transfer: AzuriteTransfer) -> None:
+async def test_copy_blobs_default_block_size_sends_one_request_per_block(
+    transfer: AzuriteTransfer,
+) -> None:
     data = gzip_members(2 * limits.BLOCK_BYTES + 5)
     await transfer.put_source("large.json.gz", data)
     copier = Copier(transfer.landing, transfer.sources, SystemClock(), reader=transfer.reader)
