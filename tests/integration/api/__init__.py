@@ -1,1 +1,1 @@
-"""The API of a complete app: its responses, and the table requests that they take."""
+"""The HTTP API of a complete app: its responses and the number of its table requests."""

@@ -1,1 +1,1 @@
-"""The landing store against the emulator."""
+"""The landing store in the storage emulator."""

@@ -1,7 +1,9 @@
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
 
 import pytest
+from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import BlobServiceClient
 
 from local.azurite import Azurite
@@ -19,7 +21,9 @@ async def store(azurite: Azurite, container: str) -> AsyncIterator[LandingStore]
     await store.close()
 
 
-async def test_the_container_is_made_once(azurite: Azurite, container: str) -> None:
+async def test_ensure_container_concurrent_calls_create_it_once(
+    azurite: Azurite, container: str
+) -> None:
     store = LandingStore(container=container, connection_string=azurite.landing.connection_string)
     with pytest.raises(PermanentError) as missing:
         await store.put("a.json", b"{}")
@@ -30,7 +34,7 @@ async def test_the_container_is_made_once(azurite: Azurite, container: str) -> N
     await store.close()
 
 
-async def test_a_wrong_key_is_forbidden(azurite: Azurite, container: str) -> None:
+async def test_ensure_container_wrong_key_is_forbidden(azurite: Azurite, container: str) -> None:
     connection = azurite.landing.connection_string.replace(azurite.landing.key, azurite.billing.key)
     store = LandingStore(container=container, connection_string=connection)
     with pytest.raises(RequestRefusedError) as refused:
@@ -40,8 +44,8 @@ async def test_a_wrong_key_is_forbidden(azurite: Azurite, container: str) -> Non
     assert refused.value.__context__ is None and refused.value.__cause__ is None
 
 
-async def test_no_answer_is_unreachable(container: str) -> None:
-    connection = "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=a2V5;BlobEndpoint=http://127.0.0.1:9/a;"
+async def test_get_properties_no_server_is_unreachable(container: str) -> None:
+    connection = "AccountName=a;AccountKey=a2V5;BlobEndpoint=http://127.0.0.1:9/a;"
     store = LandingStore(container=container, connection_string=connection)
     with pytest.raises(UnavailableError) as unreachable:
         await store.get_properties("x")
@@ -49,7 +53,7 @@ async def test_no_answer_is_unreachable(container: str) -> None:
     assert unreachable.value.code == "destination_unreachable"
 
 
-async def test_put_overwrites_and_read_gives_bytes_and_etag(store: LandingStore) -> None:
+async def test_put_existing_blob_is_overwritten(store: LandingStore) -> None:
     assert await store.read("runs/r/names.json") is None
     first = await store.put("runs/r/names.json", b"[]")
     second = await store.put("runs/r/names.json", b'["a"]')
@@ -57,18 +61,18 @@ async def test_put_overwrites_and_read_gives_bytes_and_etag(store: LandingStore)
     assert await store.read("runs/r/names.json") == (b'["a"]', second)
 
 
-async def test_create_writes_once(store: LandingStore) -> None:
+async def test_create_existing_blob_returns_none(store: LandingStore) -> None:
     etag = await store.create("m.json", b"1")
     assert etag and await store.create("m.json", b"2") is None
     assert await store.read("m.json") == (b"1", etag)
 
 
-async def test_fifty_creations_have_one_winner(store: LandingStore) -> None:
+async def test_create_fifty_concurrent_calls_succeeds_once(store: LandingStore) -> None:
     etags = await asyncio.gather(*(store.create("race.json", str(n).encode()) for n in range(50)))
     assert sum(etag is not None for etag in etags) == 1
 
 
-async def test_swap_moves_from_the_state_that_was_read(store: LandingStore) -> None:
+async def test_put_if_match_other_etag_returns_none(store: LandingStore) -> None:
     first = await store.put_if_match("latest.json", b"1", None)
     assert first and await store.put_if_match("latest.json", b"x", None) is None
     second = await store.put_if_match("latest.json", b"2", first)
@@ -80,34 +84,36 @@ async def test_swap_moves_from_the_state_that_was_read(store: LandingStore) -> N
     )
 
 
-async def test_head_and_list_describe_blobs(
+async def test_list_and_get_properties_return_same_properties(
     store: LandingStore, azurite: Azurite, container: str
 ) -> None:
     bodies = {"b.gz": b"bb", "deep/a.gz": b"a", "ä b.gz": b""}
     etags = {name: await store.put(f"data/v/{name}", body) for name, body in bodies.items()}
     await store.put("data/v2/other.gz", b"other version")
-    async with BlobServiceClient.from_connection_string(azurite.landing.connection_string) as raw:
-        stub = raw.get_blob_client(container, "lake/data/v/deep")
-        await stub.upload_blob(b"", metadata={"hdi_isfolder": "true"})
-        await raw.get_blob_client(container, "lake/data/v/b.gz").set_blob_metadata(
+    async with BlobServiceClient.from_connection_string(
+        azurite.landing.connection_string
+    ) as service:
+        folder_marker = service.get_blob_client(container, "lake/data/v/deep")
+        await folder_marker.upload_blob(b"", metadata={"hdi_isfolder": "true"})
+        await service.get_blob_client(container, "lake/data/v/b.gz").set_blob_metadata(
             {"sourceetag": "%220x1%22"}
         )
-    found = {blob.name: blob for blob in await store.list("data/v")}
-    assert sorted(found) == ["b.gz", "deep/a.gz", "ä b.gz"]
-    assert found["deep/a.gz"].etag == etags["deep/a.gz"] and found["b.gz"].metadata == {
+    listed = {blob.name: blob for blob in await store.list("data/v")}
+    assert sorted(listed) == ["b.gz", "deep/a.gz", "ä b.gz"]
+    assert listed["deep/a.gz"].etag == etags["deep/a.gz"] and listed["b.gz"].metadata == {
         "sourceetag": "%220x1%22"
     }
     head = await store.get_properties("data/v/b.gz")
     assert head and (head.size, head.etag, head.md5, head.metadata) == (
         2,
-        found["b.gz"].etag,
-        found["b.gz"].md5,
-        found["b.gz"].metadata,
+        listed["b.gz"].etag,
+        listed["b.gz"].md5,
+        listed["b.gz"].metadata,
     )
     assert head.md5 is not None and await store.get_properties("data/v/absent") is None
 
 
-async def test_delete_only_the_state_that_is_meant(store: LandingStore) -> None:
+async def test_delete_other_etag_deletes_nothing(store: LandingStore) -> None:
     old = await store.put("x", b"1")
     new = await store.put("x", b"2")
     assert not await store.delete("x", old)
@@ -115,28 +121,26 @@ async def test_delete_only_the_state_that_is_meant(store: LandingStore) -> None:
     assert not await store.delete("x", new) and not await store.delete("x")
 
 
-async def test_a_stored_encoding_changes_no_byte(
+async def test_read_content_encoding_is_not_decoded(
     store: LandingStore, azurite: Azurite, container: str
 ) -> None:
-    import gzip
-
-    from azure.storage.blob import ContentSettings
-
     body = gzip.compress(b'{"a": 1}\n' * 1000)
-    async with BlobServiceClient.from_connection_string(azurite.landing.connection_string) as raw:
+    async with BlobServiceClient.from_connection_string(
+        azurite.landing.connection_string
+    ) as service:
         encoded = ContentSettings(content_encoding="gzip")
-        await raw.get_blob_client(container, "lake/z.gz").upload_blob(
+        await service.get_blob_client(container, "lake/z.gz").upload_blob(
             body, content_settings=encoded
         )
     read = await store.read("z.gz")
     assert read is not None and read[0] == body
 
 
-async def test_many_blobs_are_listed(store: LandingStore) -> None:
-    gate = asyncio.Semaphore(32)
+async def test_list_many_blobs_returns_all(store: LandingStore) -> None:
+    semaphore = asyncio.Semaphore(32)
 
     async def put(n: int) -> None:
-        async with gate:
+        async with semaphore:
             await store.get_blob_client(f"many/{n:05}").upload_blob(b"", validate_content="md5")
 
     await asyncio.gather(*(put(n) for n in range(200)))

@@ -14,7 +14,7 @@ KEY = ExportKey.parse("billed_usage/G016907411/full")
 OTHER_KEY = ExportKey.parse("unbilled_usage/2026-11/USD/full")
 
 
-def create_run(suffix: str = "aaaa", key: ExportKey = KEY, **columns: Any) -> Run:
+def build_run(suffix: str = "aaaa", key: ExportKey = KEY, **columns: Any) -> Run:
     return Run(
         run_id=run_id(key, START, suffix),
         key=str(key),

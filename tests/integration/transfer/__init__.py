@@ -1,1 +1,1 @@
-"""Whole copies between two accounts of the emulator, and from a hostile double of storage."""
+"""Copies between two storage accounts, and from a server with invalid responses."""

@@ -1,4 +1,4 @@
-"""A copier between two accounts of Azurite: the source account of Microsoft and the landing account.
+"""A copier between two accounts of Azurite: the source account and the landing account.
 
 The manifests that Graph returns are created here, with a signed URL of the source container.
 """

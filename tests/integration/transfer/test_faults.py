@@ -1,4 +1,4 @@
-"""Every fault of the table, and the document that tells of them."""
+"""Every fault of the tables, and the generated document docs/faults.md."""
 
 import re
 from pathlib import Path
@@ -12,47 +12,49 @@ from tests.integration.transfer.fault_runs import RUNS, RunCost, RunFault, run_f
 from tests.integration.transfer.fault_table import Cost, render, run_blob_fault
 
 ROOT = Path(__file__).resolve().parents[3]
-costs: dict[Fault, Cost] = {}
-told: dict[str, RunCost] = {}
+blob_costs: dict[Fault, Cost] = {}
+run_costs: dict[str, RunCost] = {}
 
 
 @pytest.mark.parametrize(
     "fault", [pytest.param(fault, id=f"{fault.category}-{fault.description}") for fault in FAULTS]
 )
-async def test_a_fault_of_storage(fault: Fault) -> None:
-    costs[fault] = await run_blob_fault(fault)
+async def test_copy_blobs_storage_fault_has_expected_result(fault: Fault) -> None:
+    blob_costs[fault] = await run_blob_fault(fault)
 
 
 @pytest.mark.parametrize(
     "fault", [pytest.param(fault, id=f"{fault.category}-{fault.condition}") for fault in RUNS]
 )
-def test_a_mistake_that_others_made(azurite: Azurite, fault: RunFault) -> None:
-    told[fault.category + fault.condition] = run_fault(azurite, fault)
+def test_run_known_mistake_has_expected_result(azurite: Azurite, fault: RunFault) -> None:
+    run_costs[fault.category + fault.condition] = run_fault(azurite, fault)
 
 
-def test_every_row_of_the_lists_is_there() -> None:
-    """Mistakes 1 to 20, each once at least, injected or with the reason why not."""
-    named = (
+def test_fault_tables_contain_every_known_mistake() -> None:
+    """Mistakes 1 to 20 are injected, or their entry names another test or a reason."""
+    listed = (
         {row.category for row in FAULTS}
         | {run.category for run in RUNS}
-        | {where for where, _, _ in fault_table.TESTED_ELSEWHERE}
+        | {category for category, _, _ in fault_table.TESTED_ELSEWHERE}
     )
-    said = " ".join(f"{where} {what}" for where, what, _ in fault_table.TESTED_ELSEWHERE)
-    assert {f"R{n}" for n in range(1, 21)} - named == {"R20"} and "R20" in said
-    for _, _, where in fault_table.TESTED_ELSEWHERE:
-        for path in re.findall(r"`((?:tests|shared)/[^`]+)`", where):
+    descriptions = " ".join(
+        f"{category} {description}" for category, description, _ in fault_table.TESTED_ELSEWHERE
+    )
+    assert {f"R{n}" for n in range(1, 21)} - listed == {"R20"} and "R20" in descriptions
+    for _, _, reason in fault_table.TESTED_ELSEWHERE:
+        for path in re.findall(r"`((?:tests|shared)/[^`]+)`", reason):
             assert (ROOT / path).is_file(), path
 
 
-def test_the_document_is_current() -> None:
-    """Of the rows that have run before it, in this file."""
-    if len(costs) < len(FAULTS) or len(told) < len(RUNS):
-        pytest.skip("needs all the rows of this file in one run")
+def test_faults_document_is_current() -> None:
+    """Compare the document with the results of the preceding tests of this file."""
+    if len(blob_costs) < len(FAULTS) or len(run_costs) < len(RUNS):
+        pytest.skip("requires the results of all tests of this file")
     rendered = render(
-        [(fault, costs[fault]) for fault in FAULTS],
-        [(run, told[run.category + run.condition]) for run in RUNS],
+        [(fault, blob_costs[fault]) for fault in FAULTS],
+        [(run, run_costs[run.category + run.condition]) for run in RUNS],
     )
     committed = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
     assert committed == rendered, (
-        "write it anew: python -m tests.integration.transfer.fault_table > docs/faults.md"
+        "regenerate it: python -m tests.integration.transfer.fault_table > docs/faults.md"
     )

@@ -70,7 +70,7 @@ def truncate_first(then: Callable[[Asked], bytes]) -> Respond:
 
 
 def for_get(respond_to_get: Callable[[Asked, int], Answer]) -> Respond:
-    """Return a valid response to HEAD; call `respond_to_get` with the number of each GET, from 1."""
+    """Return a valid response to HEAD; call `respond_to_get` with each GET and its number."""
     number = 0
 
     def respond(request: Asked) -> Answer:

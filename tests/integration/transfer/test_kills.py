@@ -1,7 +1,8 @@
-"""The worker is killed before and after every write that a landing makes, and another one goes on with what is left.
+"""Kills of the worker before and after each write of a run.
 
-A write is an HTTP request that changes a table or a blob, so nothing can be forgotten here: the requests of an undisturbed
-landing are counted, and each of them is then the last that a worker sends, or the first that it never sends.
+A write is an HTTP request that changes a table or a blob. The writes of an undisturbed run are
+counted. In each further run, the worker is killed before or after one of these writes, and
+another worker completes the run.
 """
 
 import asyncio
@@ -34,50 +35,67 @@ READS = ("GET", "HEAD")
 
 @dataclass(frozen=True)
 class Write:
-    """`what`: "PUT data", "PUT catalogue", "MERGE runs", "POST blobs" ..., `path` and `status` of the answer."""
+    """A write request and its response.
 
-    what: str
+    Attributes:
+        kind: The method and the target, for example "PUT data" or "MERGE runs".
+        path: The path of the URL.
+        status: The status code of the response.
+    """
+
+    kind: str
     path: str
     status: int
 
 
-class Gate:
-    """Every write passes it. The one numbered `last` stands still, before it is sent or when it is answered, until a kill."""
+class WriteGate:
+    """Passes writes, and blocks one of them until the worker is killed.
+
+    Attributes:
+        writes: The completed writes.
+        blocked_number: The number of the write to block, from 1; 0 for none.
+        when: "before" to block the request, "after" to block its response.
+        reached: Set when the write is blocked.
+        on_reached: Called when the write is blocked.
+    """
 
     def __init__(self) -> None:
-        self.written: list[Write] = []
-        self.last, self.when, self.reached = 0, "", threading.Event()
-        self.noticed: Callable[[], None] = lambda: None
-        self._begun = 0
+        self.writes: list[Write] = []
+        self.blocked_number, self.when, self.reached = 0, "", threading.Event()
+        self.on_reached: Callable[[], None] = lambda: None
+        self._started = 0
 
-    def arm(self, last: int = 0, when: str = "") -> None:
-        self.written.clear()
-        self.last, self.when, self._begun = last, when, 0
+    def arm(self, blocked_number: int = 0, when: str = "") -> None:
+        self.writes.clear()
+        self.blocked_number, self.when, self._started = blocked_number, when, 0
         self.reached.clear()
 
-    async def pass_through(self, request: Any, send: Any) -> Any:
+    async def forward(self, request: Any, send: Any) -> Any:
+        """Await `send`, which sends the request, unless the write is blocked."""
         if request.method in READS:
             return await send
-        self._begun += 1
-        stands = self._begun == self.last
-        if stands and self.when == "before":
+        self._started += 1
+        is_blocked = self._started == self.blocked_number
+        if is_blocked and self.when == "before":
             send.close()
-            await self._stand_still()
+            await self._block()
         response = await send
         path = unquote(urlsplit(request.url).path)
-        self.written.append(Write(f"{request.method} {kind_of(path)}", path, response.status_code))
-        if stands:
-            await self._stand_still()
+        self.writes.append(
+            Write(f"{request.method} {get_target(path)}", path, response.status_code)
+        )
+        if is_blocked:
+            await self._block()
         return response
 
-    async def _stand_still(self) -> None:
+    async def _block(self) -> None:
         self.reached.set()
-        self.noticed()
+        self.on_reached()
         await asyncio.Event().wait()
 
 
-def kind_of(path: str) -> str:
-    """The table's name, or data, catalogue, runs in the container."""
+def get_target(path: str) -> str:
+    """Return the name of the table, or the top-level folder in the container."""
     for table in ("catalogue", "versions", "runs", "blobs", "locks", "$batch"):
         if path.split("(")[0].endswith(table):
             return table
@@ -85,31 +103,33 @@ def kind_of(path: str) -> str:
 
 
 class GatedTransport(AioHttpTransport):
-    def __init__(self, gate: Gate) -> None:
+    """A transport of the Azure SDK that sends requests through a WriteGate."""
+
+    def __init__(self, gate: WriteGate) -> None:
         super().__init__()
         self._gate = gate
 
     async def send(self, request: Any, **options: Any) -> Any:
-        return await self._gate.pass_through(request, super().send(request, **options))
+        return await self._gate.forward(request, super().send(request, **options))
 
 
-GATE = Gate()
+WRITE_GATE = WriteGate()
 
 
-def gated(settings: Settings, clock: Any, locking: bool) -> Services:
-    where = settings.landing_storage
-    assert where is not None
+def create_gated_services(settings: Settings, clock: Any, locking: bool) -> Services:
+    connection_string = settings.landing_storage
+    assert connection_string is not None
     tables = Tables(
         settings.landing_table_prefix,
-        connection_string=where.get_secret_value(),
-        transport=GatedTransport(GATE),
+        connection_string=connection_string.get_secret_value(),
+        transport=GatedTransport(WRITE_GATE),
     )
     ledger = Ledger(tables, clock, hub=settings.task_hub_name, locking=locking)
     landing = LandingStore(
         container=settings.landing_container,
         clock=clock,
-        connection_string=where.get_secret_value(),
-        transport=GatedTransport(GATE),
+        connection_string=connection_string.get_secret_value(),
+        transport=GatedTransport(WRITE_GATE),
     )
     return Services(
         settings,
@@ -122,37 +142,42 @@ def gated(settings: Settings, clock: Any, locking: bool) -> Services:
 @pytest.fixture(scope="module")
 def env(azurite: Azurite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppEnvironment]:
     state = tmp_path_factory.mktemp("host")
-    with AppEnvironment(azurite, state_dir=state, services_factory=gated) as env:
+    with AppEnvironment(azurite, state_dir=state, services_factory=create_gated_services) as env:
         yield env
         install(env.app)
 
 
-def land(env: AppEnvironment, key: str, last: int = 0, when: str = "") -> dict[str, Any]:
-    """One landing of new data; with `last`, its worker is killed at that write. What remains of it, times left out."""
+def run_export(
+    env: AppEnvironment, key: str, blocked_number: int = 0, when: str = ""
+) -> dict[str, Any]:
+    """Run an export of new data, and return its result without times.
+
+    With `blocked_number`, the worker is killed at that write, and another worker completes the run.
+    """
     env.simulator.restate(key)
-    GATE.arm(last, when)
-    GATE.noticed = env.host.notify_changed  # so that run_until looks again
+    WRITE_GATE.arm(blocked_number, when)
+    WRITE_GATE.on_reached = env.host.notify_changed
     request = create_run_request(env, key)
     env.host.start_orchestration("export_run", request, request["run_id"])
-    if last:
-        env.host.run_until(GATE.reached.is_set)
+    if blocked_number:
+        env.host.run_until(WRITE_GATE.reached.is_set)
         env.restart()
     run = env.finish(request["run_id"])
-    expected, key_of_run = env.simulator.expected(key), ExportKey.parse(key)
-    blobs = env.on_loop(env.app.ledger.blobs.get_by_version(key_of_run, run["version"]))
+    expected, export_key = env.simulator.expected(key), ExportKey.parse(key)
+    blobs = env.on_loop(env.app.ledger.blobs.get_by_version(export_key, run["version"]))
     with get_container(env) as container:
-        latest = json.loads(container.download_blob(latest_path(key_of_run)).readall())
-        folder = version_path(key_of_run, run["version"]) + "/"
-        there = {
-            one.name.removeprefix(folder): container.download_blob(
-                one.name, decompress=False
+        latest = json.loads(container.download_blob(latest_path(export_key)).readall())
+        folder = version_path(export_key, run["version"]) + "/"
+        files = {
+            blob.name.removeprefix(folder): container.download_blob(
+                blob.name, decompress=False
             ).readall()
-            for one in container.list_blobs(name_starts_with=folder)
+            for blob in container.list_blobs(name_starts_with=folder)
         }
-    marker = json.loads(there.pop("_manifest.json"))
-    assert there == {blob.name: blob.content for blob in expected.blobs}
+    marker = json.loads(files.pop("_manifest.json"))
+    assert files == {blob.name: blob.content for blob in expected.blobs}
     assert {blob["name"]: blob["sha256"] for blob in marker["blobs"]} == {
-        name: hashlib.sha256(body).hexdigest() for name, body in there.items()
+        name: hashlib.sha256(body).hexdigest() for name, body in files.items()
     }
     assert latest["etag"] == marker["etag"] == expected.etag and latest["path"] + "/" == folder
     entry, lock = get_catalogue_entry(env, key), get_lock(env, key)
@@ -172,57 +197,61 @@ def land(env: AppEnvironment, key: str, last: int = 0, when: str = "") -> dict[s
     }
 
 
-def times_written(path_part: str) -> Counter[str]:
-    """How often each path that has the part in it was really written: 201, not a refused repetition."""
+def count_writes(path_part: str) -> Counter[str]:
+    """Return how often each path that contains a part was created (201)."""
     return Counter(
-        write.path for write in GATE.written if path_part in write.path and write.status == 201
+        write.path for write in WRITE_GATE.writes if path_part in write.path and write.status == 201
     )
 
 
 @pytest.fixture(scope="module")
-def undisturbed(env: AppEnvironment) -> tuple[str, dict[str, Any], list[Write]]:
+def undisturbed_run(env: AppEnvironment) -> tuple[str, dict[str, Any], list[Write]]:
     key = f"billed_usage/{env.invoice_id}/full"
     env.simulator.fill(key, blobs=BLOBS, blob_bytes=4096)
-    land(env, key)  # tables and container are made by the first
-    state = land(env, key)
-    return key, state, list(GATE.written)
+    run_export(env, key)  # the first run creates the tables and the container
+    state = run_export(env, key)
+    return key, state, list(WRITE_GATE.writes)
 
 
-def test_the_writes_of_a_landing(undisturbed: tuple[str, dict[str, Any], list[Write]]) -> None:
-    """What the kills below go through; a step that is not here would not be tried."""
-    _, state, written = undisturbed
+def test_undisturbed_run_writes_every_kind(
+    undisturbed_run: tuple[str, dict[str, Any], list[Write]],
+) -> None:
+    """The next test kills the worker at these writes, so they must include every kind."""
+    _, state, writes = undisturbed_run
     assert state["outcome"] == "landed" and state["blobs"] == {
         "total": BLOBS,
         "landed": BLOBS,
         "failed": 0,
     }
-    what = Counter(write.what for write in written)
+    counts = Counter(write.kind for write in writes)
     assert (
-        what["PUT data"] == BLOBS + 1 and what["POST $batch"] == BLOBS
-    )  # blobs and marker; a row for each blob
-    assert {"PUT catalogue", "PUT runs", "POST versions", "POST runs"} <= set(what)
+        counts["PUT data"] == BLOBS + 1 and counts["POST $batch"] == BLOBS
+    )  # a marker, and a row per blob
+    assert {"PUT catalogue", "PUT runs", "POST versions", "POST runs"} <= set(counts)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_killed_at_every_write(
-    env: AppEnvironment, undisturbed: tuple[str, dict[str, Any], list[Write]], when: str
+def test_run_killed_at_every_write_has_same_result(
+    env: AppEnvironment, undisturbed_run: tuple[str, dict[str, Any], list[Write]], when: str
 ) -> None:
-    """The same final state as undisturbed, and no blob is written twice, nor anything else below data/.
+    """The final state is that of an undisturbed run, and no blob below data/ is written twice.
 
-    Microsoft is asked once more than it takes by those who died between saying so and noting the answer, and it is counted.
+    One kill requires a second POST to Graph: the kill between the response of Graph and its record.
     """
-    key, expected, written = undisturbed
+    key, expected, writes = undisturbed_run
     posts = []
-    for number, write in enumerate(written, start=1):
-        state = land(env, key, number, when)
+    for number, write in enumerate(writes, start=1):
+        state = run_export(env, key, number, when)
         posts.append(state.pop("posts"))
         assert state == {name: value for name, value in expected.items() if name != "posts"}, (
             number,
             when,
-            write.what,
+            write.kind,
         )
-        twice = {path: times for path, times in times_written("/data/").items() if times > 1}
-        in_vain = [one for one in GATE.written if "/data/" in one.path and one.status == 409]
-        # of a blob that was under way beside it the answer may be lost: then it is found there, at most once by a refusal
-        assert not twice and len(in_vain) < BLOBS, (number, when, write.what, twice, in_vain)
-    assert Counter(posts) == {1: len(written) - 1, 2: 1}
+        repeated = {path: times for path, times in count_writes("/data/").items() if times > 1}
+        refused = [
+            write for write in WRITE_GATE.writes if "/data/" in write.path and write.status == 409
+        ]
+        # The response for a concurrently copied blob can be lost; its repetition is refused once.
+        assert not repeated and len(refused) < BLOBS, (number, when, write.kind, repeated, refused)
+    assert Counter(posts) == {1: len(writes) - 1, 2: 1}

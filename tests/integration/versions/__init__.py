@@ -1,1 +1,1 @@
-"""Planning and committing versions on the storage emulator: a hand-made manifest, a copier that only writes."""
+"""Plans, commits and retention of versions in the storage emulator."""

@@ -1,4 +1,4 @@
-"""A workspace of its own for each test."""
+"""Fixture of the version tests."""
 
 from collections.abc import AsyncIterator
 

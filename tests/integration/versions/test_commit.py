@@ -1,6 +1,10 @@
-"""All of a version is there, or it is not shown: marker, latest.json and row, in this order, however often it is tried."""
+"""Commits of versions: the completion marker, latest.json and the row, in this order.
+
+Readers see a version only if it is complete. A commit can be repeated at any time.
+"""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,22 +22,24 @@ from tests.integration.versions.version_workspace import (
 )
 
 
-async def ready(
+async def start_copied_run(
     workspace: VersionWorkspace,
     suffix: str = "aaaa",
     etag: str = "e1",
     day: int = 8,
     count: int = 2,
 ) -> str:
-    """A run whose blobs are all copied."""
+    """Start a run and copy all of its blobs; return its ID."""
     run = await workspace.start_run(suffix)
     await workspace.plan(run, create_manifest(part_names(count), etag, day))
     await workspace.copy_blobs(run, part_names(count))
     return run
 
 
-async def test_a_whole_version_is_shown(workspace: VersionWorkspace) -> None:
-    run = await ready(workspace)
+async def test_commit_complete_version_writes_marker_latest_and_row(
+    workspace: VersionWorkspace,
+) -> None:
+    run = await start_copied_run(workspace)
     version = (await workspace.get_run(run)).version
     committed = await workspace.commit(run)
     assert (committed.row, committed.missing) == (
@@ -71,15 +77,15 @@ async def test_a_whole_version_is_shown(workspace: VersionWorkspace) -> None:
     assert marker["path"] == row.path == latest["path"] and "sas" not in str(marker).lower()
 
 
-async def test_a_version_without_blobs_may_be_committed(workspace: VersionWorkspace) -> None:
-    run = await ready(workspace, count=0)
+async def test_commit_no_blobs_succeeds(workspace: VersionWorkspace) -> None:
+    run = await start_copied_run(workspace, count=0)
     assert (await workspace.commit(run)).missing == 0 and (await workspace.read_latest())[
         "blobs"
     ] == 0
 
 
 @pytest.mark.parametrize("missing", ["row", "blob", "other_etag", "not_proven"])
-async def test_what_is_missing_is_counted_and_nothing_is_shown(
+async def test_commit_missing_blob_is_counted_and_writes_nothing(
     workspace: VersionWorkspace, missing: str
 ) -> None:
     run = await workspace.start_run()
@@ -93,8 +99,6 @@ async def test_what_is_missing_is_counted_and_nothing_is_shown(
     elif missing == "not_proven":
         row = await workspace.ledger.blobs.get(KEY, plan.version.version, part_names(3)[2])
         assert row is not None
-        from dataclasses import replace
-
         await workspace.ledger.blobs.record(
             KEY, plan.version.version, [replace(row, ok=False, code="proof_gzip")]
         )
@@ -112,8 +116,8 @@ async def test_what_is_missing_is_counted_and_nothing_is_shown(
 @pytest.mark.parametrize(
     "name", ["foreign.json.gz", "deep/part-00000.json.gz", "_SUCCESS", "part-00000.json.gz.copy"]
 )
-async def test_a_foreign_file_ends_it(workspace: VersionWorkspace, name: str) -> None:
-    run = await ready(workspace)
+async def test_commit_foreign_blob_fails(workspace: VersionWorkspace, name: str) -> None:
+    run = await start_copied_run(workspace)
     await workspace.landing.put(
         f"{version_path(KEY, (await workspace.get_run(run)).version)}/{name}", b"x"
     )
@@ -129,8 +133,8 @@ async def test_a_foreign_file_ends_it(workspace: VersionWorkspace, name: str) ->
 @pytest.mark.parametrize(
     "body", [b'{"etag": "e2", "blobs": []}', b'{"etag": "e1"}', b"garbage", b"[]", b"null"]
 )
-async def test_a_marker_of_somebody_else_ends_it(workspace: VersionWorkspace, body: bytes) -> None:
-    run = await ready(workspace)
+async def test_commit_foreign_marker_fails(workspace: VersionWorkspace, body: bytes) -> None:
+    run = await start_copied_run(workspace)
     await workspace.landing.put(marker_path(KEY, (await workspace.get_run(run)).version), body)
     with pytest.raises(PermanentError) as foreign:
         await workspace.commit(run)
@@ -141,23 +145,25 @@ async def test_a_marker_of_somebody_else_ends_it(workspace: VersionWorkspace, bo
     )
 
 
-async def test_without_a_plan_nothing_is_committed(workspace: VersionWorkspace) -> None:
-    run = await ready(workspace)
+async def test_commit_missing_plan_fails(workspace: VersionWorkspace) -> None:
+    run = await start_copied_run(workspace)
     with pytest.raises(InfrastructureError, match="plan_missing"):
         await workspace.commit(run, 2)
 
 
 @pytest.mark.parametrize("older", [False, True])
-async def test_killed_behind_any_write_the_repeat_ends_as_if_undisturbed(
+async def test_commit_killed_after_any_write_repeat_has_same_result(
     workspace: VersionWorkspace, older: bool
 ) -> None:
-    """One version after the other, each killed one write later, until none is left to be killed behind."""
+    """Commit new versions; kill each commit one write later, until one commit is not killed."""
     if older:
         await workspace.land_version(create_manifest(part_names(2), "e0", 7), "zzzz")
     expected = None
     for number in range(1, 20):
         etag = f"e{number}"
-        run = await ready(workspace, f"aaa{'abcdefghijklmnopqrst'[number]}", etag, 8 + number)
+        run = await start_copied_run(
+            workspace, f"aaa{'abcdefghijklmnopqrst'[number]}", etag, 8 + number
+        )
         killed = False
         try:
             with workspace.kill_after_write(number):
@@ -168,7 +174,7 @@ async def test_killed_behind_any_write_the_repeat_ends_as_if_undisturbed(
         await workspace.end_run(run)
         version = (await workspace.list_versions())[-1]
         latest, marker = await workspace.read_latest(), await workspace.read_marker(version.version)
-        shown = [
+        summary = [
             version.state,
             version.blobs,
             version.bytes,
@@ -181,17 +187,21 @@ async def test_killed_behind_any_write_the_repeat_ends_as_if_undisturbed(
             marker["supersedes"] == latest["supersedes"] == (version.supersedes or None),
             len(marker["blobs"]),
         ]
-        shown = ["e" if value == etag else value for value in shown]
-        expected = expected or shown
-        assert shown == expected
+        summary = ["e" if value == etag else value for value in summary]
+        expected = expected or summary
+        assert summary == expected
         if not killed:
             break
     assert not killed and number >= 4
 
 
-async def test_lost_answers_change_nothing(workspace: VersionWorkspace) -> None:
+async def test_commit_lost_response_of_any_write_has_same_result(
+    workspace: VersionWorkspace,
+) -> None:
     for number in range(1, 6):
-        run = await ready(workspace, f"aaa{'abcdefgh'[number]}", f"e{number}", 8 + number)
+        run = await start_copied_run(
+            workspace, f"aaa{'abcdefgh'[number]}", f"e{number}", 8 + number
+        )
         with workspace.lose_response_of_write(number):
             assert (await workspace.commit(run)).missing == 0
         await workspace.end_run(run)
@@ -203,18 +213,18 @@ async def test_lost_answers_change_nothing(workspace: VersionWorkspace) -> None:
         assert (await workspace.read_marker(version.version))["etag"] == f"e{number}"
 
 
-async def test_committed_again_nothing_changes(workspace: VersionWorkspace) -> None:
-    run = await ready(workspace)
+async def test_commit_repeated_changes_nothing(workspace: VersionWorkspace) -> None:
+    run = await start_copied_run(workspace)
     await workspace.commit(run)
     state = await workspace.read_state()
     workspace.clock.advance(hours=1)
     assert (await workspace.commit(run)).missing == 0 and await workspace.read_state() == state
 
 
-async def test_an_older_version_that_finishes_later_leaves_latest_alone(
+async def test_commit_older_version_does_not_update_latest(
     workspace: VersionWorkspace,
 ) -> None:
-    slow = await ready(workspace, "aaaa", "e1", 8)
+    slow = await start_copied_run(workspace, "aaaa", "e1", 8)
     await workspace.ledger.locks.release(str(KEY), slow)
     newer = await workspace.land_version(create_manifest(part_names(2), "e2", 9), "bbbb")
     latest = await workspace.read_latest()
@@ -230,10 +240,12 @@ async def test_an_older_version_that_finishes_later_leaves_latest_alone(
     assert (
         first.supersedes == ""
         and (await workspace.read_marker(first.version))["supersedes"] is None
-    )  # an older one supersedes no newer one
+    )
 
 
-async def test_versions_tell_what_they_supersede(workspace: VersionWorkspace) -> None:
+async def test_commit_successive_versions_record_superseded_version(
+    workspace: VersionWorkspace,
+) -> None:
     first = await workspace.land_version(create_manifest(part_names(1), "e1", 8), "aaaa")
     second = await workspace.land_version(create_manifest(part_names(1), "e2", 9), "bbbb")
     third = await workspace.land_version(create_manifest(part_names(1), "e3", 10), "cccc")
@@ -246,10 +258,10 @@ async def test_versions_tell_what_they_supersede(workspace: VersionWorkspace) ->
 
 
 @pytest.mark.parametrize("committers", [2, 5])
-async def test_committers_that_race_end_with_one_version(
+async def test_commit_concurrent_commits_of_run_complete_one_version(
     workspace: VersionWorkspace, committers: int
 ) -> None:
-    run = await ready(workspace)
+    run = await start_copied_run(workspace)
     results = await asyncio.gather(
         *(workspace.commit(run) for _ in range(committers)), return_exceptions=True
     )
@@ -263,8 +275,8 @@ async def test_committers_that_race_end_with_one_version(
     )
 
 
-async def test_two_runs_that_race_end_with_one_version(workspace: VersionWorkspace) -> None:
-    first = await ready(workspace, "aaaa")
+async def test_commit_concurrent_runs_complete_one_version(workspace: VersionWorkspace) -> None:
+    first = await start_copied_run(workspace, "aaaa")
     await workspace.ledger.locks.release(str(KEY), first)
     second = await workspace.start_run("bbbb")
     assert (await workspace.plan(second, create_manifest(part_names(2)))).missing == 0
@@ -277,59 +289,67 @@ async def test_two_runs_that_race_end_with_one_version(workspace: VersionWorkspa
     )["version"] == version.version
 
 
-async def interrupted(
+async def write_before_updates(
     workspace: VersionWorkspace, monkeypatch: pytest.MonkeyPatch, bodies: list[bytes]
 ) -> list[str]:
-    """Before each swap of latest.json somebody else writes it, as long as there are bodies. The paths swapped."""
-    real, swapped = workspace.landing.put_if_match, []
+    """Write each of `bodies` to latest.json before an update of it.
 
-    async def put_if_match(path: str, body: bytes, etag: str | None, **more: Any) -> str | None:
+    Returns:
+        The paths of the updates; the list grows during the test.
+    """
+    original, updates = workspace.landing.put_if_match, []
+
+    async def put_if_match(path: str, body: bytes, etag: str | None, **kwargs: Any) -> str | None:
         if path == latest_path(KEY):
-            swapped.append(path)
+            updates.append(path)
             if bodies:
                 await workspace.landing.put(path, bodies.pop(0))
-        return await real(path, body, etag, **more)
+        return await original(path, body, etag, **kwargs)
 
     monkeypatch.setattr(workspace.landing, "put_if_match", put_if_match)
-    return swapped
+    return updates
 
 
-def pointer(day: int) -> bytes:
+def build_latest(day: int) -> bytes:
     return (
-        b'{"version": "other", "created_at": "2026-11-%02dT00:00:00Z", "first_seen": "2026-11-21T00:00:00Z"}'
-        % day
+        b'{"version": "other", "created_at": "2026-11-%02dT00:00:00Z", '
+        b'"first_seen": "2026-11-21T00:00:00Z"}' % day
     )
 
 
-async def test_latest_is_swapped_until_nobody_was_faster(
+async def test_commit_concurrent_updates_of_latest_retries(
     workspace: VersionWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = await ready(workspace)
-    swapped = await interrupted(workspace, monkeypatch, [pointer(1), pointer(2), pointer(3)])
+    run = await start_copied_run(workspace)
+    updates = await write_before_updates(
+        workspace, monkeypatch, [build_latest(1), build_latest(2), build_latest(3)]
+    )
     assert (await workspace.commit(run)).missing == 0
     assert (
-        len(swapped) == 4
+        len(updates) == 4
         and (await workspace.read_latest())["version"] == (await workspace.get_run(run)).version
     )
 
 
-async def test_latest_stays_where_somebody_with_newer_data_was_faster(
+async def test_commit_concurrent_newer_latest_is_kept(
     workspace: VersionWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = await ready(workspace)
-    swapped = await interrupted(workspace, monkeypatch, [pointer(1), pointer(20)])
+    run = await start_copied_run(workspace)
+    updates = await write_before_updates(
+        workspace, monkeypatch, [build_latest(1), build_latest(20)]
+    )
     assert (await workspace.commit(run)).missing == 0
-    assert len(swapped) == 2 and (await workspace.read_latest())["version"] == "other"
+    assert len(updates) == 2 and (await workspace.read_latest())["version"] == "other"
     assert (await workspace.list_versions())[0].state == "complete"
 
 
-async def test_who_never_gets_through_says_so_and_a_repeat_ends_it(
+async def test_commit_contended_latest_fails_and_repeat_succeeds(
     workspace: VersionWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = await ready(workspace)
+    run = await start_copied_run(workspace)
     with monkeypatch.context() as patch:
         patch.setattr("shared.optimistic_concurrency.backoff_seconds", lambda conflicts: 0.0)
-        await interrupted(workspace, patch, [pointer(1)] * (MAX_ATTEMPTS + 5))
+        await write_before_updates(workspace, patch, [build_latest(1)] * (MAX_ATTEMPTS + 5))
         with pytest.raises(InfrastructureError, match="latest_contended"):
             await workspace.commit(run)
     assert (await workspace.list_versions())[0].state == "landing"
@@ -341,10 +361,8 @@ async def test_who_never_gets_through_says_so_and_a_repeat_ends_it(
 @pytest.mark.parametrize(
     "body", [b"garbage", b"{}", b"[]", b'{"version": 5, "created_at": "soon", "first_seen": ""}']
 )
-async def test_a_latest_that_nobody_can_read_is_written_anew(
-    workspace: VersionWorkspace, body: bytes
-) -> None:
+async def test_commit_invalid_latest_is_replaced(workspace: VersionWorkspace, body: bytes) -> None:
     await workspace.landing.put(latest_path(KEY), body)
-    run = await ready(workspace)
+    run = await start_copied_run(workspace)
     assert (await workspace.commit(run)).missing == 0
     assert (await workspace.read_latest())["version"] == (await workspace.get_run(run)).version

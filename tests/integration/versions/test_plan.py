@@ -1,4 +1,4 @@
-"""What is to be copied: pages of what is missing, one folder for an eTag, a new one only by force."""
+"""Copy plans: pages of missing blobs, and one folder per eTag unless a run is forced."""
 
 import json
 
@@ -28,7 +28,7 @@ from tests.integration.versions.version_workspace import (
         (2_500, [[10] * 10] * 25),
     ],
 )
-async def test_pages_hold_every_name_once(
+async def test_plan_any_blob_count_puts_each_name_on_one_page(
     workspace: VersionWorkspace, count: int, widths: list[list[int]]
 ) -> None:
     run, names = await workspace.start_run(), part_names(count)
@@ -40,12 +40,15 @@ async def test_pages_hold_every_name_once(
     assert all(page["version"] == plan.version.version for page in pages)
     stored = await workspace.landing.read(names_path(run, 1))
     assert stored is not None
-    told = json.loads(stored[0])
-    assert told["blobs"] == [[name, "default"] for name in names] and told["manifest_etag"] == "e1"
+    names_file = json.loads(stored[0])
+    assert (
+        names_file["blobs"] == [[name, "default"] for name in names]
+        and names_file["manifest_etag"] == "e1"
+    )
     assert "sas" not in stored[0].decode().lower()
 
 
-async def test_the_run_knows_its_plan(workspace: VersionWorkspace) -> None:
+async def test_plan_is_recorded_in_run(workspace: VersionWorkspace) -> None:
     run = await workspace.start_run()
     plan = await workspace.plan(run, create_manifest(part_names(3)))
     row = await workspace.get_run(run)
@@ -71,7 +74,7 @@ async def test_the_run_knows_its_plan(workspace: VersionWorkspace) -> None:
     assert plan.version.state == "landing" and plan.version.run_id == run
 
 
-async def test_a_repeated_plan_is_the_same(workspace: VersionWorkspace) -> None:
+async def test_plan_repeated_is_identical(workspace: VersionWorkspace) -> None:
     run = await workspace.start_run()
     first = await workspace.plan(run, create_manifest(part_names(3)))
     state = await workspace.read_state()
@@ -80,7 +83,7 @@ async def test_a_repeated_plan_is_the_same(workspace: VersionWorkspace) -> None:
     assert await workspace.read_state() == state
 
 
-async def test_a_later_round_plans_only_what_is_missing_in_the_same_folder(
+async def test_plan_later_round_contains_only_missing_blobs(
     workspace: VersionWorkspace,
 ) -> None:
     run = await workspace.start_run()
@@ -97,11 +100,11 @@ async def test_a_later_round_plans_only_what_is_missing_in_the_same_folder(
         0,
         0,
         False,
-    )  # nothing to copy, and to be finished here
+    )
     assert (await workspace.commit(run, 3)).missing == 0
 
 
-async def test_another_run_goes_on_where_the_first_one_ended(workspace: VersionWorkspace) -> None:
+async def test_plan_other_run_same_etag_continues_version(workspace: VersionWorkspace) -> None:
     first = await workspace.start_run("aaaa")
     planned = await workspace.plan(first, create_manifest(part_names(4)))
     await workspace.copy_blobs(first, part_names(4)[:2])
@@ -117,7 +120,7 @@ async def test_another_run_goes_on_where_the_first_one_ended(workspace: VersionW
 
 
 @pytest.mark.parametrize("change", ["etag", "bytes"])
-async def test_a_blob_that_is_not_as_its_row_says_is_missing(
+async def test_plan_blob_differs_from_row_is_missing(
     workspace: VersionWorkspace, change: str
 ) -> None:
     run = await workspace.start_run()
@@ -127,13 +130,13 @@ async def test_a_blob_that_is_not_as_its_row_says_is_missing(
     await workspace.landing.put(
         f"{version_path(KEY, plan.version.version)}/{part_names(1)[0]}", body
     )
-    again = await workspace.plan(run, create_manifest(part_names(2)), 2)
-    assert again.missing == 1 and (await workspace.read_pages(run, again, 2))[0]["batches"] == [
-        [part_names(1)[0]]
-    ]
+    repeated = await workspace.plan(run, create_manifest(part_names(2)), 2)
+    assert repeated.missing == 1 and (await workspace.read_pages(run, repeated, 2))[0][
+        "batches"
+    ] == [[part_names(1)[0]]]
 
 
-async def test_a_blob_without_a_row_is_missing_and_so_is_a_row_without_a_blob(
+async def test_plan_blob_without_row_or_row_without_blob_is_missing(
     workspace: VersionWorkspace,
 ) -> None:
     run = await workspace.start_run()
@@ -141,26 +144,26 @@ async def test_a_blob_without_a_row_is_missing_and_so_is_a_row_without_a_blob(
     await workspace.copy_blobs(run, part_names(3))
     await workspace.delete_blob_rows(plan.version.version, part_names(1))
     await workspace.landing.delete(f"{version_path(KEY, plan.version.version)}/{part_names(3)[2]}")
-    again = await workspace.plan(run, create_manifest(part_names(3)), 2)
-    assert (await workspace.read_pages(run, again, 2))[0]["batches"] == [
+    repeated = await workspace.plan(run, create_manifest(part_names(3)), 2)
+    assert (await workspace.read_pages(run, repeated, 2))[0]["batches"] == [
         [part_names(3)[0]],
         [part_names(3)[2]],
     ]
 
 
-async def test_the_same_data_again_are_unchanged(workspace: VersionWorkspace) -> None:
+async def test_plan_complete_version_is_unchanged(workspace: VersionWorkspace) -> None:
     version = await workspace.land_version(create_manifest(part_names(3)))
     before = await workspace.read_state()
     run = await workspace.start_run("bbbb")
     plan = await workspace.plan(run, create_manifest(part_names(3)))
     assert plan.complete and plan.pages == 0 and plan.version.version == version.version
     versions, _, files = await workspace.read_state()
-    assert (versions, files) == (before[0], before[2])  # not even a plan is written
+    assert (versions, files) == (before[0], before[2])  # no plan is written
     row = await workspace.get_run(run)
     assert (row.version, row.blobs_total, row.path) == (version.version, 3, version.path)
 
 
-async def test_rows_that_retention_removed_are_no_damage(workspace: VersionWorkspace) -> None:
+async def test_plan_rows_deleted_by_retention_is_unchanged(workspace: VersionWorkspace) -> None:
     version = await workspace.land_version(create_manifest(part_names(3)))
     await workspace.delete_blob_rows(version.version, part_names(3))
     assert (
@@ -182,7 +185,7 @@ DAMAGES = [
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-async def test_a_damaged_complete_version_is_repaired_in_its_place(
+async def test_plan_damaged_complete_version_is_repaired_in_place(
     workspace: VersionWorkspace, damage: str
 ) -> None:
     version = await workspace.land_version(create_manifest(part_names(3)))
@@ -211,9 +214,7 @@ async def test_a_damaged_complete_version_is_repaired_in_its_place(
             )
         case "rows_gone_and_overwritten":
             await workspace.delete_blob_rows(version.version, part_names(3))
-            await workspace.landing.put(
-                f"{folder}/{first}", first[::-1].encode()
-            )  # of the same size
+            await workspace.landing.put(f"{folder}/{first}", first[::-1].encode())  # the same size
     workspace.clock.advance(hours=1)
     run = await workspace.start_run("bbbb")
     plan = await workspace.plan(run, create_manifest(part_names(3)))
@@ -224,7 +225,7 @@ async def test_a_damaged_complete_version_is_repaired_in_its_place(
     )
     assert (
         await workspace.landing.read(marker_path(KEY, version.version)) is None
-    )  # nobody takes it for whole meanwhile
+    )  # readers must not use the version during the repair
     pages = await workspace.read_pages(run, plan)
     await workspace.copy_blobs(
         run, [name for page in pages for batch in page["batches"] for name in batch]
@@ -237,11 +238,11 @@ async def test_a_damaged_complete_version_is_repaired_in_its_place(
         version.landed_at,
     )
     assert await workspace.read_latest() == latest
-    again = await workspace.read_marker(version.version)
-    assert {**again, "run_id": ""} == {**marker, "run_id": ""} and again["run_id"] == run
+    repeated = await workspace.read_marker(version.version)
+    assert {**repeated, "run_id": ""} == {**marker, "run_id": ""} and repeated["run_id"] == run
 
 
-async def test_by_force_the_same_data_get_a_folder_of_their_own(
+async def test_plan_forced_same_etag_creates_new_folder(
     workspace: VersionWorkspace,
 ) -> None:
     first = await workspace.land_version(create_manifest(part_names(2)))
@@ -250,7 +251,9 @@ async def test_by_force_the_same_data_get_a_folder_of_their_own(
     plan = await workspace.plan(run, create_manifest(part_names(2)))
     assert plan.version.version == f"{first.version}-2" and (plan.version.n, plan.missing) == (2, 2)
     repeated = await workspace.plan(run, create_manifest(part_names(2)), 2)
-    assert repeated.version.version == plan.version.version  # not -3: a later round goes on with it
+    assert (
+        repeated.version.version == plan.version.version
+    )  # not -3: a later round uses the same folder
     await workspace.copy_blobs(run, part_names(2))
     assert (await workspace.commit(run, 2)).missing == 0
     assert (await workspace.read_latest())["version"] == plan.version.version and (
@@ -258,7 +261,7 @@ async def test_by_force_the_same_data_get_a_folder_of_their_own(
     )["supersedes"] == first.version
     assert (
         await workspace.plan(run, create_manifest(part_names(2)), 3)
-    ).complete  # the very run that completed it
+    ).complete  # by the same run
     await workspace.end_run(run)
     workspace.clock.advance(hours=1)
     third = await workspace.plan(
@@ -272,7 +275,7 @@ async def test_by_force_the_same_data_get_a_folder_of_their_own(
     ]
 
 
-async def test_without_force_the_newest_complete_one_of_an_etag_counts(
+async def test_plan_not_forced_uses_newest_complete_version_of_etag(
     workspace: VersionWorkspace,
 ) -> None:
     await workspace.land_version(create_manifest(part_names(2)))
@@ -283,7 +286,7 @@ async def test_without_force_the_newest_complete_one_of_an_etag_counts(
 
 
 @pytest.mark.parametrize("state", ["pruned", "abandoned"])
-async def test_a_version_whose_folder_is_gone_is_landed_anew(
+async def test_plan_deleted_version_same_etag_creates_new_folder(
     workspace: VersionWorkspace, state: str
 ) -> None:
     version = await workspace.land_version(create_manifest(part_names(1)))
@@ -293,7 +296,7 @@ async def test_a_version_whose_folder_is_gone_is_landed_anew(
 
 
 @pytest.mark.parametrize("situation", ["new", "landing", "damaged"])
-async def test_killed_behind_any_write_the_repeat_ends_the_same(
+async def test_plan_killed_after_any_write_repeat_has_same_result(
     workspace: VersionWorkspace, situation: str
 ) -> None:
     planned, number = create_manifest(part_names(3)), 0
@@ -326,10 +329,12 @@ async def test_killed_behind_any_write_the_repeat_ends_the_same(
             )
             continue
         break
-    assert writes.count < number >= 4  # every write of it was tried
+    assert writes.count < number >= 4
 
 
-async def test_lost_answers_make_no_second_folder(workspace: VersionWorkspace) -> None:
+async def test_plan_lost_response_of_any_write_creates_one_folder(
+    workspace: VersionWorkspace,
+) -> None:
     run = await workspace.start_run("aaaa")
     for number in range(1, 6):
         with workspace.lose_response_of_write(number):

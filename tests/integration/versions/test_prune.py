@@ -1,4 +1,4 @@
-"""RetentionWorkspace of one key: what goes, what stays whatever is asked, and that being cut off or refused loses nothing."""
+"""Retention of one key: which versions are deleted or kept, and recovery from interruptions."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -27,7 +27,7 @@ GRACE = timedelta(hours=72)
 
 
 class RetentionWorkspace(VersionWorkspace):
-    """A workspace that makes complete versions as a run leaves them, with the marks of the copier and less work."""
+    """A workspace that creates complete versions without copying blobs from a source."""
 
     async def copy_blobs(self, run_id: str, names: Sequence[str], body: Any = str.encode) -> None:
         run = await self.get_run(run_id)
@@ -45,21 +45,21 @@ class RetentionWorkspace(VersionWorkspace):
         )
 
     async def land_daily_versions(self, *days: int) -> list[Version]:
-        """One version of two blobs after another, landed a day apart."""
+        """Land one version of two blobs per given day, one day apart."""
         for day in days:
             version = await insert_complete_version(
                 self.ledger, etag=f"e{day}", day=day, landed_at=iso(self.clock.now())
             )
-            told = b'{"etag": "e%d", "version": "%s", "blobs": []}' % (
+            content = b'{"etag": "e%d", "version": "%s", "blobs": []}' % (
                 day,
                 version.version.encode(),
             )
             await asyncio.gather(
                 self.put_blobs(version.version, version.manifest_etag, part_names(2)),
-                self.landing.put(marker_path(KEY, version.version), told),
+                self.landing.put(marker_path(KEY, version.version), content),
             )
             if day == max(days):
-                await self.landing.put(latest_path(KEY), told)
+                await self.landing.put(latest_path(KEY), content)
             self.clock.advance(days=1)
         return await self.list_versions()
 
@@ -79,15 +79,15 @@ async def workspace(azurite: Azurite, container: str) -> AsyncIterator[Retention
         yield workspace  # type: ignore[misc]
 
 
-async def test_what_is_beyond_the_count_and_superseded_for_long_goes(
+async def test_prune_versions_beyond_count_and_grace_period_are_deleted(
     workspace: RetentionWorkspace,
 ) -> None:
     versions = await workspace.land_daily_versions(1, 2, 3, 4)
-    workspace.clock.advance(days=1)  # superseded for 4 days, for exactly 3, for 2, and never
+    workspace.clock.advance(days=1)  # superseded for 4, exactly 3 and 2 days, and not superseded
     assert await workspace.prune() == [PrunedVersion(versions[0].version, "pruned", 3)]
     assert await workspace.list_states() == ["pruned", "complete", "complete", "complete"]
     workspace.clock.advance(days=1, seconds=1)
-    assert [one.version for one in await workspace.prune()] == [
+    assert [version.version for version in await workspace.prune()] == [
         versions[2].version,
         versions[1].version,
     ]
@@ -97,10 +97,15 @@ async def test_what_is_beyond_the_count_and_superseded_for_long_goes(
     )
     assert [len(await workspace.list_folder(version)) for version in versions] == [0, 0, 0, 3]
     assert (await workspace.read_latest())["version"] == versions[3].version
-    assert all(one.pruned_at and one.emptied_at for one in (await workspace.list_versions())[:3])
+    assert all(
+        version.pruned_at and version.emptied_at
+        for version in (await workspace.list_versions())[:3]
+    )
 
 
-async def test_the_newest_are_kept_and_0_keeps_all(workspace: RetentionWorkspace) -> None:
+async def test_prune_newest_versions_are_kept_and_zero_keeps_all(
+    workspace: RetentionWorkspace,
+) -> None:
     await workspace.land_daily_versions(1, 2, 3, 4)
     workspace.clock.advance(days=30)
     for keep, pruned in ((0, 0), (7, 0), (4, 0), (3, 1), (2, 2), (1, 3)):
@@ -108,24 +113,24 @@ async def test_the_newest_are_kept_and_0_keeps_all(workspace: RetentionWorkspace
         assert await workspace.list_states() == ["pruned"] * pruned + ["complete"] * (4 - pruned)
 
 
-async def test_an_older_version_that_landed_later_counts_from_its_own_landing(
+async def test_prune_older_version_landed_later_starts_grace_period_at_landing(
     workspace: RetentionWorkspace,
 ) -> None:
     await workspace.land_daily_versions(2, 1)
     workspace.clock.advance(days=1)
     assert await workspace.prune() == []
     workspace.clock.advance(days=2)
-    assert [one.version[:8] for one in await workspace.prune()] == ["20261101"]
+    assert [version.version[:8] for version in await workspace.prune()] == ["20261101"]
 
 
-async def test_what_readers_are_pointed_to_never_goes(workspace: RetentionWorkspace) -> None:
-    """Also where latest.json is gone, cannot be read, or stayed behind: then nothing newer than it goes, nor it."""
+async def test_prune_latest_version_is_never_deleted(workspace: RetentionWorkspace) -> None:
+    """An invalid latest.json protects all versions; an outdated one protects newer versions."""
     versions = await workspace.land_daily_versions(1, 2, 3)
     workspace.clock.advance(days=30)
     await workspace.landing.delete(latest_path(KEY))
     older, unknown = (
-        b'{"version": "%s"}' % one
-        for one in (versions[0].version.encode(), b"20200101T000000Z-00000000")
+        b'{"version": "%s"}' % version
+        for version in (versions[0].version.encode(), b"20200101T000000Z-00000000")
     )
     for latest in (None, b"garbage", b'{"version": ""}', b"[]", unknown, older):
         if latest is not None:
@@ -133,7 +138,7 @@ async def test_what_readers_are_pointed_to_never_goes(workspace: RetentionWorksp
         assert await workspace.prune() == [] and await workspace.list_states() == ["complete"] * 3
 
 
-async def test_a_key_at_work_is_passed_over(workspace: RetentionWorkspace) -> None:
+async def test_prune_key_with_active_run_is_skipped(workspace: RetentionWorkspace) -> None:
     await workspace.land_daily_versions(1, 2)
     workspace.clock.advance(days=30)
     run_id = await workspace.start_run("zzzz")
@@ -142,7 +147,7 @@ async def test_a_key_at_work_is_passed_over(workspace: RetentionWorkspace) -> No
     assert len(await workspace.prune()) == 1
 
 
-async def test_a_folder_that_no_run_finished_goes_after_a_week(
+async def test_prune_incomplete_version_is_deleted_after_week(
     workspace: RetentionWorkspace,
 ) -> None:
     await workspace.land_daily_versions(1)
@@ -153,21 +158,23 @@ async def test_a_folder_that_no_run_finished_goes_after_a_week(
     workspace.clock.advance(days=7)
     assert await workspace.prune(0) == []
     workspace.clock.advance(seconds=1)
-    assert [(one.state, one.removed) for one in await workspace.prune(0)] == [("abandoned", 2)]
+    assert [(version.state, version.removed) for version in await workspace.prune(0)] == [
+        ("abandoned", 2)
+    ]
     assert (
         await workspace.list_states() == ["complete", "abandoned"]
         and await workspace.list_folder((await workspace.list_versions())[1]) == []
     )
-    again = await workspace.plan(
+    repeated = await workspace.plan(
         await workspace.start_run("yyyy"), create_manifest(part_names(3), "e2", 2)
-    )  # the same data: a folder of its own
-    assert (again.version.n, again.missing) == (2, 3)
+    )  # the same data gets a new folder
+    assert (repeated.version.n, repeated.missing) == (2, 3)
 
 
-async def test_a_version_whose_marker_is_written_is_not_abandoned(
+async def test_prune_incomplete_version_with_marker_is_kept(
     workspace: RetentionWorkspace,
 ) -> None:
-    """A crash between the marker and the row: all is there, and the next run of the key says so in the row."""
+    """After a crash between the marker and the row, the next run of the key updates the row."""
     run_id = await workspace.start_run("zzzz")
     planned = create_manifest(part_names(2), "e2", 2)
     await workspace.plan(run_id, planned)
@@ -175,7 +182,7 @@ async def test_a_version_whose_marker_is_written_is_not_abandoned(
     with (
         workspace.kill_after_write(2),
         pytest.raises(ProcessKilledError),
-    ):  # the row's facts, then the marker
+    ):  # the row, then the marker
         await workspace.commit(run_id)
     assert await workspace.read_marker((await workspace.list_versions())[0].version) is not None
     await workspace.end_run(run_id)
@@ -183,7 +190,7 @@ async def test_a_version_whose_marker_is_written_is_not_abandoned(
     assert await workspace.prune() == [] and await workspace.list_states() == ["landing"]
 
 
-async def test_a_blob_of_somebody_else_is_left(workspace: RetentionWorkspace) -> None:
+async def test_prune_foreign_blob_is_kept(workspace: RetentionWorkspace) -> None:
     old, _ = await workspace.land_daily_versions(1, 2)
     workspace.clock.advance(days=30)
     await workspace.landing.put(f"{version_path(KEY, old.version)}/notes.txt", b"somebody's")
@@ -191,20 +198,27 @@ async def test_a_blob_of_somebody_else_is_left(workspace: RetentionWorkspace) ->
     assert await workspace.list_folder(old) == ["notes.txt"] and await workspace.prune() == []
 
 
-async def test_two_at_once_prune_once(workspace: RetentionWorkspace) -> None:
+async def test_prune_concurrent_calls_delete_once(workspace: RetentionWorkspace) -> None:
     await workspace.land_daily_versions(1, 2)
     workspace.clock.advance(days=30)
-    both = await asyncio.gather(workspace.prune(), workspace.prune())
-    assert sum(one.removed for part in both for one in part) == 3
-    await workspace.prune()  # one more look may be needed to see that all is gone
+    results = await asyncio.gather(workspace.prune(), workspace.prune())
+    assert sum(version.removed for group in results for version in group) == 3
+    await workspace.prune()  # another call can be necessary to record that the folder is empty
     assert await workspace.prune() == []
-    assert all(one.emptied_at for one in await workspace.list_versions() if one.state == "pruned")
+    assert all(
+        version.emptied_at
+        for version in await workspace.list_versions()
+        if version.state == "pruned"
+    )
 
 
-async def test_cut_off_behind_any_write_the_next_call_ends_it(
+async def test_prune_killed_after_any_write_next_call_completes(
     workspace: RetentionWorkspace,
 ) -> None:
-    """Row, marker, two blobs, row: five writes. Nobody ever finds a marker over a folder with a hole in it."""
+    """The five writes are the row, the marker, two blobs and the row.
+
+    No marker exists in an incomplete folder at any time.
+    """
     days = [1, 2, 3, 4, 5, 6]
     versions = await workspace.land_daily_versions(*days)
     workspace.clock.advance(days=30)
@@ -212,26 +226,29 @@ async def test_cut_off_behind_any_write_the_next_call_ends_it(
         with workspace.kill_after_write(number) as writes, pytest.raises(ProcessKilledError):
             await workspace.prune(len(days) - number)
         assert writes.count == number
-        rows = {one.version: one for one in await workspace.list_versions()}
+        rows = {version.version: version for version in await workspace.list_versions()}
         assert rows[version.version].state == "pruned"
         assert (
             await workspace.read_marker(version.version) is None
             or len(await workspace.list_folder(version)) == 3
         )
-        rest = await workspace.prune(len(days) - number)
-        assert sum(one.removed for one in rest) == max(0, 3 - max(0, number - 1))
+        remaining = await workspace.prune(len(days) - number)
+        assert sum(version.removed for version in remaining) == max(0, 3 - max(0, number - 1))
         assert (
             await workspace.list_folder(version) == []
             and await workspace.prune(len(days) - number) == []
         )
-    assert all(one.emptied_at for one in (await workspace.list_versions())[:5])
+    assert all(version.emptied_at for version in (await workspace.list_versions())[:5])
 
 
 @pytest.mark.parametrize("held", ["_manifest.json", "part-00000.json.gz", "all"])
-async def test_a_policy_that_forbids_it_is_said_and_tried_again(
+async def test_prune_immutable_blob_is_reported_and_retried(
     azurite: Azurite, container: str, held: str
 ) -> None:
-    """The documented answer to a delete under an immutability policy or a legal hold; the emulator knows neither."""
+    """The documented response to a delete under an immutability policy or a legal hold.
+
+    Azurite supports neither.
+    """
     async with Account() as account, RetentionWorkspace(azurite, container) as workspace:
         assert isinstance(workspace, RetentionWorkspace)
         await workspace.landing.close()
@@ -243,14 +260,14 @@ async def test_a_policy_that_forbids_it_is_said_and_tried_again(
         folder = version_path(KEY, old.version)
         names = ["_manifest.json", *part_names(2)] if held == "all" else [held]
         account.held = {f"{container}/{folder}/{name}" for name in names}
-        (said,) = await workspace.prune()
-        assert (said.state, said.code) == ("pruned", "destination_full") and said.left >= 1
+        (pruned,) = await workspace.prune()
+        assert (pruned.state, pruned.code) == ("pruned", "destination_full") and pruned.left >= 1
         assert (await workspace.read_marker(old.version) is None) == (held == "part-00000.json.gz")
         assert (
             await workspace.read_marker(old.version) is None
             or len(await workspace.list_folder(old)) == 3
         )
-        assert [one.emptied_at for one in await workspace.list_versions()] == [
+        assert [version.emptied_at for version in await workspace.list_versions()] == [
             "",
             "",
         ] and await workspace.list_states() == ["pruned", "complete"]
@@ -264,7 +281,9 @@ async def test_a_policy_that_forbids_it_is_said_and_tried_again(
         assert await workspace.read_marker(new.version) is not None
 
 
-async def test_plans_go_when_their_run_has_ended(workspace: RetentionWorkspace) -> None:
+async def test_prune_plans_active_run_is_skipped_and_ended_run_is_deleted(
+    workspace: RetentionWorkspace,
+) -> None:
     run_id = await workspace.start_run("zzzz")
     await workspace.plan(run_id, create_manifest(part_names(2)))
     assert await prune_plans(workspace.landing, await workspace.get_run(run_id)) == 0

@@ -1,4 +1,6 @@
-"""Ledger and landing of one container, runs and manifests made by hand, and writes that can be made to fail.
+"""A ledger and a landing container for tests of `shared.versions`.
+
+Writes can be made to fail after the service has completed them.
 
 run = await workspace.start_run("aaaa")
 plan = await workspace.plan(run, create_manifest(["part-0.json.gz"]))
@@ -10,13 +12,13 @@ import hashlib
 import json
 from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from local.azurite import Azurite
 from shared.landing.layout import latest_path, marker_path, page_path, version_path
-from shared.landing.store import LandingStore
+from shared.landing.store import LandedBlob, LandingStore
 from shared.ledger.blobs import BlobRow
 from shared.ledger.claims import claim
 from shared.ledger.keys import blob_partition, blob_row
@@ -31,7 +33,10 @@ from shared.versions.plan import Plan, plan_copy
 from tests.integration.ledger.ledger_rows import KEY, START, build_run
 from tests.support.clocks import FakeClock
 
-ROOT = "https://acct.blob.core.windows.net/c/v1/PartnerTenantId=t/BillingMonth=202610/InvoiceId=G016907411/Fragment=full"
+ROOT = (
+    "https://acct.blob.core.windows.net/c/v1/PartnerTenantId=t/BillingMonth=202610"
+    "/InvoiceId=G016907411/Fragment=full"
+)
 WRITES = {
     "landing": ("put", "create", "put_if_match", "delete"),
     "tables": ("insert", "replace", "merge", "upsert_many"),
@@ -58,10 +63,12 @@ def part_names(count: int) -> list[str]:
 
 
 class ProcessKilledError(Exception):
-    """The process ended just behind a write."""
+    """The simulated end of the process after a write."""
 
 
 class VersionWorkspace:
+    """A ledger and a landing container that belong to one test."""
+
     def __init__(self, azurite: Azurite, container: str) -> None:
         self.clock = FakeClock(START)
         connection = azurite.landing.connection_string
@@ -98,19 +105,25 @@ class VersionWorkspace:
     async def copy_blobs(
         self, run_id: str, names: Sequence[str], body: Callable[[str], bytes] = str.encode
     ) -> None:
-        """As the copier and its activity leave it: the bytes and their rows."""
+        """Write blobs and their rows, as the copy activity does.
+
+        Args:
+            run_id: The run.
+            names: The names of the blobs.
+            body: Returns the content of a blob by name; the name itself by default.
+        """
         run, rows = await self.get_run(run_id), []
         for name in names:
             path, data = f"{version_path(KEY, run.version)}/{name}", body(name)
             await self.landing.put(path, data)
-            there = await self.landing.get_properties(path)
-            assert there is not None
+            properties = await self.landing.get_properties(path)
+            assert properties is not None
             rows.append(
                 BlobRow(
                     name=name,
                     ok=True,
                     run_id=run_id,
-                    destination_etag=there.etag,
+                    destination_etag=properties.etag,
                     bytes=len(data),
                     rows=1,
                     md5=b64encode(hashlib.md5(data).digest()).decode(),
@@ -135,7 +148,7 @@ class VersionWorkspace:
     async def land_version(
         self, planned: Manifest, suffix: str = "aaaa", **columns: Any
     ) -> Version:
-        """All of it, by a run of its own; the version's row."""
+        """Land a manifest with a new run, and return the row of the version."""
         run_id = await self.start_run(suffix, **columns)
         await self.plan(run_id, planned)
         await self.copy_blobs(run_id, [blob.name for blob in planned.blobs])
@@ -150,46 +163,43 @@ class VersionWorkspace:
         )
 
     async def read_pages(self, run_id: str, plan: Plan, number: int = 1) -> list[Any]:
-        read = [
+        contents = [
             await self.landing.read(page_path(run_id, number, page)) for page in range(plan.pages)
         ]
         assert await self.landing.read(page_path(run_id, number, plan.pages)) is None
-        return [json.loads(page[0]) for page in read if page is not None]
+        return [json.loads(page[0]) for page in contents if page is not None]
 
     async def read_latest(self) -> Any:
-        read = await self.landing.read(latest_path(KEY))
-        return json.loads(read[0]) if read else None
+        content = await self.landing.read(latest_path(KEY))
+        return json.loads(content[0]) if content else None
 
     async def read_marker(self, version: str) -> Any:
-        read = await self.landing.read(marker_path(KEY, version))
-        return json.loads(read[0]) if read else None
+        content = await self.landing.read(marker_path(KEY, version))
+        return json.loads(content[0]) if content else None
 
     async def delete_blob_rows(self, version: str, names: Iterable[str]) -> None:
-        """As retention of blob rows does."""
-        table = await self.ledger.tables._table("blobs")
-        for name in names:
-            await table.delete_entity(blob_partition(KEY, version), blob_row(name))
+        """Delete blob rows, as their retention does."""
+        rows = [blob_row(name) for name in names]
+        await self.ledger.tables.delete("blobs", blob_partition(KEY, version), rows)
 
     async def read_state(self) -> Any:
-        """Everything that remains, without ETags."""
+        """Return the versions and runs without their ETags, and the content of all files."""
         versions = [{**asdict(version), "etag": ""} for version in await self.list_versions()]
         runs = [{**asdict(run), "etag": ""} async for run in self.ledger.runs.list("202611")]
         files = {
             blob.name: (await self.landing.read(blob.name) or (b"",))[0]
             for folder in ("data", "catalogue", "runs")
-            for blob in await self._listed(folder)
+            for blob in await self._list(folder)
         }
         return versions, runs, files
 
-    async def _listed(self, folder: str) -> Any:
-        from dataclasses import replace
-
+    async def _list(self, folder: str) -> list[LandedBlob]:
         return [
             replace(blob, name=f"{folder}/{blob.name}") for blob in await self.landing.list(folder)
         ]
 
     def kill_after_write(self, number: int) -> "WriteInterceptor":
-        """The process ends behind the write of this number, from 1."""
+        """Raise ProcessKilledError after the nth write, counted from 1."""
 
         async def kill(count: int, result: Any) -> Any:
             if count == number:
@@ -199,22 +209,21 @@ class VersionWorkspace:
         return WriteInterceptor(self, kill)
 
     def lose_response_of_write(self, number: int) -> "WriteInterceptor":
-        """The write of this number is made, but reported as somebody else's: the SDK repeated it."""
+        """Report the nth write as a failed condition, although it succeeded.
+
+        This happens if the response is lost and the SDK sends the request again.
+        """
 
         async def lose(count: int, result: Any) -> Any:
-            return (
-                None
-                if count == number and not isinstance(result, bool)
-                else False
-                if count == number
-                else result
-            )
+            if count != number:
+                return result
+            return False if isinstance(result, bool) else None
 
         return WriteInterceptor(self, lose)
 
 
 class WriteInterceptor:
-    """While it is open, `after(count, result)` follows every write."""
+    """Replace the result of each write by `after(count, result)` while the context is open."""
 
     def __init__(
         self, workspace: VersionWorkspace, after: Callable[[int, Any], Awaitable[Any]]
@@ -228,7 +237,7 @@ class WriteInterceptor:
             (self.workspace.ledger.tables, WRITES["tables"]),
         ):
             for name in names:
-                setattr(owner, name, self._followed(getattr(owner, name)))
+                setattr(owner, name, self._intercept(getattr(owner, name)))
                 self._undo.append(lambda owner=owner, name=name: delattr(owner, name))  # type: ignore[misc]
         self._depth = 0
         return self
@@ -237,16 +246,16 @@ class WriteInterceptor:
         for undo in self._undo:
             undo()
 
-    def _followed(self, write: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def followed(*args: Any, **more: Any) -> Any:
-            if self._depth:  # create() is a swap()
-                return await write(*args, **more)
+    def _intercept(self, write: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def intercepted(*args: Any, **kwargs: Any) -> Any:
+            if self._depth:  # create() calls put_if_match()
+                return await write(*args, **kwargs)
             self._depth += 1
             try:
-                result = await write(*args, **more)
+                result = await write(*args, **kwargs)
             finally:
                 self._depth -= 1
             self.count += 1
             return await self.after(self.count, result)
 
-        return followed
+        return intercepted
