@@ -24,7 +24,7 @@ from local.azurite import Azurite
 from shared.clock import SystemClock
 from shared.landing.store import LandedBlob, LandingStore
 from shared.manifest import Manifest
-from shared.transfer.copier import Copier, TransferRequest
+from shared.transfer.copier import BlobResult, Copier, TransferRequest
 from shared.transfer.manifest_cache import ManifestCache
 from shared.transfer.server_side import ServerSideCopier
 from shared.transfer.source_reader import SourceReader
@@ -209,7 +209,7 @@ class AzuriteTransfer:
         """Return a client of the landing account that does not use the app."""
         return BlobServiceClient.from_connection_string(self.azurite.landing.connection_string)
 
-    async def copy(self, names: Iterable[str], **changes: Any) -> Any:
+    async def copy(self, names: Iterable[str], **changes: Any) -> dict[str, BlobResult]:
         """Copy blobs and return the results by name.
 
         Args:
@@ -221,3 +221,7 @@ class AzuriteTransfer:
             replace(self.request, **changes), list(names), proven
         )
         return {result.name: result for result in results}
+
+    async def copy_blob(self, name: str, **changes: Any) -> BlobResult:
+        """Copy one blob. The arguments are those of `copy`."""
+        return (await self.copy([name], **changes))[name]

@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.errors import OperationGoneError
 from shared.landing.store import LandingStore
 from shared.manifest import Manifest
 from shared.transfer.concurrency_limiter import ConcurrencyLimiter
@@ -37,10 +36,9 @@ class InMemoryTransfer:
         max_concurrent_blocks: The maximum number of blocks that are transferred at the same time.
 
     Attributes:
-        signatures: The signatures of the manifests that Graph returns, in this order; the last one
-            is repeated.
+        signatures: The signatures of the manifests that Graph returns, in this order. The last
+            signature is repeated.
         manifest_fetches: The number of manifests that were fetched.
-        is_operation_gone: Whether Graph has deleted the operation.
     """
 
     def __init__(
@@ -58,7 +56,7 @@ class InMemoryTransfer:
         )
         self.landing.reads_from = self.source
         self.signatures, self.manifest_fetches = [SECRET], 0
-        self.manifest_etag, self.is_operation_gone = "etag", False
+        self.manifest_etag = "etag"
         self._max_wait_seconds, self._concurrency = max_wait_seconds, concurrency
         self._server_side_block_bytes = server_side_block_bytes
         self._max_concurrent_blocks = max_concurrent_blocks
@@ -110,8 +108,6 @@ class InMemoryTransfer:
 
     async def _fetch_manifest(self, operation_id: str) -> Manifest:
         self.manifest_fetches += 1
-        if self.is_operation_gone:
-            raise OperationGoneError("operation_gone")
         signature = self.signatures.pop(0) if len(self.signatures) > 1 else self.signatures[0]
         return Manifest(
             "1",
@@ -128,6 +124,7 @@ class InMemoryTransfer:
     def put_source(
         self, name: str = NAME, content: bytes = SMALL, *, md5: bool = True, **properties: str
     ) -> Stored:
+        """Store a blob in the source account. Properties use underscores for dashes."""
         return self.source.put(
             f"{ROOT}/{name}",
             content,
@@ -136,8 +133,15 @@ class InMemoryTransfer:
         )
 
     async def copy(self, names: Iterable[str] = (NAME,), **changes: Any) -> list[BlobResult]:
+        """Copy blobs and return the results.
+
+        Args:
+            names: The names of the blobs.
+            changes: Fields of the request, and `proven`: the recorded ETags by name.
+        """
         proven = changes.pop("proven", {})
         return await self.copier.copy_blobs(replace(self.request, **changes), list(names), proven)
 
     def get_landed(self, name: str = NAME) -> Stored | None:
+        """Return a landed blob, or None."""
         return self.landing.blobs.get(f"lake/{FOLDER}/{name}")

@@ -378,7 +378,7 @@ async def test_copy_blobs_gzip_bomb_is_not_landed(transfer: AzuriteTransfer, mod
     The ratio is verified after 64 MB.
     """
     await transfer.put_source("a.json.gz", gzip.compress(b"\n" * 80_000_000, 9))
-    result = (await transfer.copy(["a.json.gz"], mode=mode))["a.json.gz"]
+    result = await transfer.copy_blob("a.json.gz", mode=mode)
     assert (result.code, result.proven) == ("proof_bomb", False) and await transfer.landing.list(
         FOLDER
     ) == []
@@ -515,7 +515,7 @@ async def test_copy_blobs_lost_put_response_is_verified_in_place(transfer: Azuri
             raise ConnectionResetError
 
     transfer.before_landing_request, transfer.after_landing_response = before, after
-    result = (await transfer.copy(["a.json.gz"]))["a.json.gz"]
+    result = await transfer.copy_blob("a.json.gz")
     assert (
         result.proven
         and result.copy_method == "in_place"

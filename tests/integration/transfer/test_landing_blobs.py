@@ -64,7 +64,7 @@ async def test_copy_blobs_every_mode_sets_same_properties(
 ) -> None:
     data = gzip.compress(json_rows(100))
     await transfer.put_source("a.json.gz", data, with_md5=with_md5, encoding="gzip")
-    result = (await transfer.copy(["a.json.gz"], mode=mode))["a.json.gz"]
+    result = await transfer.copy_blob("a.json.gz", mode=mode)
     assert result.proven, result.code
     async with transfer.open_landing_service() as service:
         properties = await service.get_blob_client(
@@ -95,7 +95,7 @@ async def test_copy_blobs_large_blob_is_byte_identical(
 ) -> None:
     data = gzip_members(3 * BLOCK_BYTES + 17)
     await transfer.put_source("large.json.gz", data, encoding="gzip")
-    result = (await transfer.copy(["large.json.gz"], mode=mode, proof=proof))["large.json.gz"]
+    result = await transfer.copy_blob("large.json.gz", mode=mode, proof=proof)
     landed = await transfer.get_landed("large.json.gz")
     assert (
         result.proven
@@ -115,7 +115,7 @@ async def test_copy_blobs_auto_mode_with_transfer_proof_uses_server_side_copy(
     transfer: AzuriteTransfer,
 ) -> None:
     await transfer.put_source("a.json.gz", gzip.compress(json_rows(1)))
-    result = (await transfer.copy(["a.json.gz"], proof="transfer"))["a.json.gz"]
+    result = await transfer.copy_blob("a.json.gz", proof="transfer")
     assert (
         result.copy_method == "put_block_from_url"
         and result.proven
