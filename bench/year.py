@@ -12,7 +12,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.support.in_memory import InMemoryEnvironment
-from tests.support.year import CALM, Story, landed, partner, told
+from tests.support.year import (
+    IMMEDIATE,
+    Scenario,
+    count_requests,
+    create_partner,
+    list_landed_versions,
+)
 
 START = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
 CURRENCIES = ("USD", "EUR", "GBP")
@@ -22,16 +28,23 @@ DATASETS = ("billed_usage", "billed_reconciliation", "unbilled_usage", "unbilled
 def main(days: int = 365) -> bool:
     """Run the simulation and return whether all versions landed as expected."""
     logging.disable(logging.CRITICAL)  # outages and throttling are part of the simulation
-    story, started_at = Story(START, days, CURRENCIES), time.perf_counter()
+    story, started_at = Scenario(START, days, CURRENCIES), time.perf_counter()
     with InMemoryEnvironment(
-        start=story.start, partner=partner(*story.currencies), behaviour=CALM, timers=True
+        start=story.start,
+        partner=create_partner(*story.currencies),
+        behaviour=IMMEDIATE,
+        timers=True,
     ) as env:
-        story.play(
+        story.run(
             env,
             progress=lambda now: print(f"\r{now:%Y-%m-%d}", end="", flush=True),
             seconds=3_600,
         )
-        versions, expected, summary = landed(env), story.expected(env), told(env)
+        versions, expected, summary = (
+            list_landed_versions(env),
+            story.expected(env),
+            count_requests(env),
+        )
         months = {invoice.invoice_id: str(invoice.month) for invoice in env.simulator.invoices()}
     seconds = time.perf_counter() - started_at
     print("\r" + grid(versions, expected, months))

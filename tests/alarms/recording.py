@@ -23,10 +23,10 @@ from shared.redaction import EVENT_LOGGER
 from shared.services import Services
 from shared.transfer.models import BlobResult, TransferRequest
 from tests.support.in_memory import InMemoryEnvironment, MemoryCopier, MemoryLanding
-from tests.support.year import CALM, Story, partner
+from tests.support.year import IMMEDIATE, Scenario, create_partner
 
 RECORDING = Path(__file__).with_name("recording.jsonl")
-STORY = Story(datetime(2026, 11, 28, 6, 0, tzinfo=UTC), 24, ("USD",))
+SCENARIO = Scenario(datetime(2026, 11, 28, 6, 0, tzinfo=UTC), 24, ("USD",))
 COUNTS = {*OUTCOMES, "lost"}  # of a cycle or a backfill: a fact for each outcome that occurred
 OF_STORAGE = {"tables", "clock", "region"}  # checks of the doctor that need a real account
 ROLE = "func-billing-recorded"  # what Application Insights calls the app: the function app's name
@@ -154,10 +154,13 @@ class RecordedEnvironment(InMemoryEnvironment):
 def play() -> list[Trace]:
     """The recording, anew: a few seconds."""
     env = RecordedEnvironment(
-        start=STORY.start, partner=partner(*STORY.currencies), behaviour=CALM, timers=True
+        start=SCENARIO.start,
+        partner=create_partner(*SCENARIO.currencies),
+        behaviour=IMMEDIATE,
+        timers=True,
     )
     with env, listening(env.clock) as heard:
-        STORY.play(env)
+        SCENARIO.run(env)
         by_hand(env)
     return heard
 
@@ -165,7 +168,7 @@ def play() -> list[Trace]:
 def by_hand(env: RecordedEnvironment) -> None:
     """The last morning: a file that cannot be read, a run by hand, its retry, a round and a catch-up by hand."""
     invoice = next(one.invoice_id for one in reversed(env.simulator.invoices()) if not one.legacy)
-    env.simulator.behaviour = replace(CALM, ready_after_polls=1)
+    env.simulator.behaviour = replace(IMMEDIATE, ready_after_polls=1)
     env.copier.patchy = True
     failed = env.land("billed_usage", invoice_id=invoice, force=True)
     assert failed["outcome"] == "incomplete", failed

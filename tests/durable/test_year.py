@@ -7,15 +7,21 @@ import pytest
 from local.azurite import Azurite
 from tests.support.app_environment import AppEnvironment
 from tests.support.in_memory import InMemoryEnvironment, hourly_orphan_cleanup
-from tests.support.year import CALM, Story, landed, partner, told
+from tests.support.year import (
+    IMMEDIATE,
+    Scenario,
+    count_requests,
+    create_partner,
+    list_landed_versions,
+)
 
-SIXTY = Story(datetime(2026, 11, 21, 6, 0, tzinfo=UTC), 60, ("USD", "EUR"))
-SEVEN = Story(datetime(2026, 12, 5, 6, 0, tzinfo=UTC), 7, ("USD", "EUR"))
+SIXTY = Scenario(datetime(2026, 11, 21, 6, 0, tzinfo=UTC), 60, ("USD", "EUR"))
+SEVEN = Scenario(datetime(2026, 12, 5, 6, 0, tzinfo=UTC), 7, ("USD", "EUR"))
 
 
-def hold(story: Story, env: AppEnvironment, spare: int = 0) -> None:
-    assert landed(env) == story.expected(env)
-    said = told(env)
+def hold(story: Scenario, env: AppEnvironment, spare: int = 0) -> None:
+    assert list_landed_versions(env) == story.expected(env)
+    said = count_requests(env)
     assert set(said.outcomes) <= {"landed", "unchanged", "no_data", "superseded", "timed_out"}, said
     assert said.outcomes["landed"] == sum(len(ages) for ages in story.expected(env).values())
     assert said.requests <= said.budget + spare, said
@@ -26,18 +32,23 @@ def hold(story: Story, env: AppEnvironment, spare: int = 0) -> None:
 
 def test_sixty_days_across_a_years_end() -> None:
     with InMemoryEnvironment(
-        start=SIXTY.start, partner=partner(*SIXTY.currencies), behaviour=CALM, timers=True
+        start=SIXTY.start,
+        partner=create_partner(*SIXTY.currencies),
+        behaviour=IMMEDIATE,
+        timers=True,
     ) as env:
-        SIXTY.play(env)
+        SIXTY.run(env)
         hold(SIXTY, env)
-        assert {key.split("/")[1][:7] for key in landed(env) if key.startswith("unbilled")} == {
+        assert {
+            key.split("/")[1][:7] for key in list_landed_versions(env) if key.startswith("unbilled")
+        } == {
             "2026-10",
             "2026-11",
             "2026-12",
             "2027-01",
         }
         assert (
-            told(env).outcomes["timed_out"] > 0
+            count_requests(env).outcomes["timed_out"] > 0
         )  # there was an outage, and it left no trace in what is landed
 
 
@@ -47,23 +58,26 @@ def test_seven_of_them_on_the_emulator(azurite: Azurite) -> None:
         AppEnvironment(
             azurite,
             start=SEVEN.start,
-            behaviour=CALM,
+            behaviour=IMMEDIATE,
             timers=True,
-            simulated_partner=partner(*SEVEN.currencies),
+            simulated_partner=create_partner(*SEVEN.currencies),
             INVOICE_SOURCE="partner_center",
             EXPORT_CURRENCIES="",
         ) as env,
     ):
-        SEVEN.play(env)
+        SEVEN.run(env)
         # signatures are of real time there, and the app's clock is weeks ahead: a landing may fetch its manifest once more
-        hold(SEVEN, env, spare=told(env).outcomes["landed"])
+        hold(SEVEN, env, spare=count_requests(env).outcomes["landed"])
 
 
 @pytest.mark.long
 def test_a_year_in_three_currencies() -> None:
-    story = Story(datetime(2026, 11, 21, 6, 0, tzinfo=UTC), 365, ("USD", "EUR", "GBP"))
+    story = Scenario(datetime(2026, 11, 21, 6, 0, tzinfo=UTC), 365, ("USD", "EUR", "GBP"))
     with InMemoryEnvironment(
-        start=story.start, partner=partner(*story.currencies), behaviour=CALM, timers=True
+        start=story.start,
+        partner=create_partner(*story.currencies),
+        behaviour=IMMEDIATE,
+        timers=True,
     ) as env:
-        story.play(env, seconds=3_600)
+        story.run(env, seconds=3_600)
         hold(story, env)

@@ -6,26 +6,32 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 
-Answer = bytes | None  # None: the connection is left open without a word
+RawResponse = bytes | None  # None: keep the connection open without a response
 
 
 @dataclass(frozen=True)
-class Asked:
+class RawRequest:
+    """A request that the server received; header names are in lower case."""
+
     method: str
     target: str
     headers: dict[str, str]
     body: bytes = b""
 
     @property
-    def span(self) -> tuple[int, int]:
+    def byte_range(self) -> tuple[int, int]:
         """The first and last byte of the requested range."""
-        found = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["range"])
-        assert found
-        return int(found[1]), int(found[2])
+        match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["range"])
+        assert match
+        return int(match[1]), int(match[2])
 
 
-def answer(status: int, body: bytes = b"", **headers: object) -> bytes:
-    """Return a response. Headers use underscores for dashes; `Content-Length` can be wrong."""
+def build_response(status: int, body: bytes = b"", **headers: object) -> bytes:
+    """Return the bytes of a response.
+
+    Header names use underscores for dashes. A header whose value is None is omitted, and
+    `Content_Length` can be wrong.
+    """
     lines = {
         "Content-Length": len(body),
         **{name.replace("_", "-"): value for name, value in headers.items()},
@@ -34,15 +40,20 @@ def answer(status: int, body: bytes = b"", **headers: object) -> bytes:
     return f"HTTP/1.1 {status} Some Reason\r\n{head}Connection: close\r\n\r\n".encode() + body
 
 
-class Double:
-    """`async with Double(respond) as double: double.origin`. `asked` holds every request."""
+class RawHttpServer:
+    """A server on a loopback port: `async with RawHttpServer(respond) as server: server.origin`.
 
-    def __init__(self, respond: Callable[[Asked], Answer | Awaitable[Answer]]) -> None:
+    `requests` contains each received request, in order.
+    """
+
+    def __init__(
+        self, respond: Callable[[RawRequest], RawResponse | Awaitable[RawResponse]]
+    ) -> None:
         self._respond = respond
-        self.asked: list[Asked] = []
+        self.requests: list[RawRequest] = []
         self.origin = ""
 
-    async def __aenter__(self) -> "Double":
+    async def __aenter__(self) -> "RawHttpServer":
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.origin = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
@@ -65,14 +76,14 @@ class Double:
                 for name, _, value in (line.partition(":") for line in head[1:] if line)
             }
             body = await reader.readexactly(int(headers.get("content-length", 0)))
-            asked = Asked(method, target, headers, body)
-            self.asked.append(asked)
-            said = self._respond(asked)
-            said = await said if isinstance(said, Awaitable) else said
-            if said is None:
+            request = RawRequest(method, target, headers, body)
+            self.requests.append(request)
+            response = self._respond(request)
+            response = await response if isinstance(response, Awaitable) else response
+            if response is None:
                 await asyncio.sleep(5)
             else:
-                writer.write(said)
+                writer.write(response)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass

@@ -7,13 +7,18 @@ from typing import Any
 
 from tests.integration.transfer.azurite_transfer import FOLDER, gzip_members
 from tests.integration.transfer.in_memory_transfer import BLOCK_BYTES, NAME, SMALL, InMemoryTransfer
-from tests.support.fake_storage_account import NOTHING, Request, error, of_source
-from tests.support.raw_http_server import answer
+from tests.support.fake_storage_account import (
+    CLOSE_CONNECTION,
+    StorageRequest,
+    copy_source_error,
+    storage_error,
+)
+from tests.support.raw_http_server import build_response
 
 LARGE = gzip_members(3 * BLOCK_BYTES)
 PATH = f"lake/{FOLDER}/{NAME}"
 WHOLE, BLOCKS, COPY = "PUT from URL", "PUT block from URL", "COPY"
-REDIRECT = answer(302, Location="http://127.0.0.1:9/elsewhere")
+REDIRECT = build_response(302, Location="http://127.0.0.1:9/elsewhere")
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,9 @@ def respond(
 
 
 def reject_as_unsupported(*kinds: str) -> Callable[[InMemoryTransfer], None]:
-    return combine(*(respond("landing", kind, error(501, "APINotImplemented")) for kind in kinds))
+    return combine(
+        *(respond("landing", kind, storage_error(501, "APINotImplemented")) for kind in kinds)
+    )
 
 
 def combine(*parts: Callable[[InMemoryTransfer], None]) -> Callable[[InMemoryTransfer], None]:
@@ -68,7 +75,7 @@ def on_request(
     """Call `act` when the nth request of a kind arrives; return `response` if not empty."""
 
     def inject(transfer: InMemoryTransfer) -> None:
-        def rule(request: Request) -> bytes:
+        def rule(request: StorageRequest) -> bytes:
             if (request.kind, request.nth) != (kind, nth):
                 return b""
             act(transfer)
@@ -81,7 +88,7 @@ def on_request(
 
 
 def expire_token(transfer: InMemoryTransfer) -> None:
-    transfer.source.signature = "new"
+    transfer.source.accepted_signature = "new"
 
 
 def offer_two_tokens(transfer: InMemoryTransfer) -> None:
@@ -89,7 +96,7 @@ def offer_two_tokens(transfer: InMemoryTransfer) -> None:
 
 
 def require_first_token(transfer: InMemoryTransfer) -> None:
-    transfer.signatures, transfer.source.signature = ["old", "new"], "old"
+    transfer.signatures, transfer.source.accepted_signature = ["old", "new"], "old"
 
 
 def overwrite_source(transfer: InMemoryTransfer) -> None:
@@ -115,11 +122,11 @@ def lose_response(kind: str) -> Callable[[InMemoryTransfer], None]:
     """Execute the first write but do not send its response."""
 
     def inject(transfer: InMemoryTransfer) -> None:
-        def rule(request: Request) -> bytes:
+        def rule(request: StorageRequest) -> bytes:
             if (request.kind, request.nth) != (kind, 1):
                 return b""
             transfer.landing.serve(request)
-            return NOTHING
+            return CLOSE_CONNECTION
 
         transfer.landing.faults.append(rule)
 
@@ -127,21 +134,21 @@ def lose_response(kind: str) -> Callable[[InMemoryTransfer], None]:
 
 
 def leave_copy_pending(transfer: InMemoryTransfer) -> None:
-    def after(request: Request) -> None:
+    def after(request: StorageRequest) -> None:
         if request.kind == COPY:
             transfer.landing.blobs[PATH].properties |= {
                 "x-ms-copy-status": "pending",
                 "x-ms-copy-id": "1",
             }
 
-    transfer.landing.after = after
+    transfer.landing.after_request = after
 
 
 def truncate_read(size: int) -> Callable[[InMemoryTransfer], None]:
     """Truncate the first response of the source; its Content-Length is the full length."""
 
     def inject(transfer: InMemoryTransfer) -> None:
-        def rule(request: Request) -> bytes:
+        def rule(request: StorageRequest) -> bytes:
             return (
                 transfer.source.serve(request)[:-size]
                 if request.kind == "GET" and request.nth == 1
@@ -157,7 +164,7 @@ def flip_bit(kind: str, times: int) -> Callable[[InMemoryTransfer], None]:
     """Flip one bit in the body of the first `times` reads."""
 
     def inject(transfer: InMemoryTransfer) -> None:
-        def rule(request: Request) -> bytes:
+        def rule(request: StorageRequest) -> bytes:
             if request.kind != kind or request.nth > times:
                 return b""
             response = bytearray(transfer.source.serve(request))
@@ -177,11 +184,16 @@ def ignore_range(transfer: InMemoryTransfer) -> None:
     """Ignore the requested range and return no Content-Range, as some proxies do."""
     content = transfer.source.blobs[f"exports/root/{NAME}"].content
     transfer.source.faults.append(
-        lambda request: answer(206, content, ETag='"0x0001"') if request.kind == "GET" else b""
+        lambda request: (
+            build_response(206, content, ETag='"0x0001"') if request.kind == "GET" else b""
+        )
     )
 
 
-BUSY, LONG = error(503, "ServerBusy", Retry_After=3), error(503, "ServerBusy", Retry_After=300)
+BUSY, LONG = (
+    storage_error(503, "ServerBusy", Retry_After=3),
+    storage_error(503, "ServerBusy", Retry_After=300),
+)
 FAULTS = [
     Fault(
         "change",
@@ -262,61 +274,67 @@ FAULTS = [
     Fault(
         "error",
         "400 InvalidHeaderValue: the account does not support the API version",
-        respond("landing", "PUT", error(400, "InvalidHeaderValue")),
+        respond("landing", "PUT", storage_error(400, "InvalidHeaderValue")),
         "copy_failed",
     ),
     Fault(
         "error",
         "400 Md5Mismatch, once: the content was damaged in transit",
-        respond("landing", "PUT", error(400, "Md5Mismatch"), 1),
+        respond("landing", "PUT", storage_error(400, "Md5Mismatch"), 1),
     ),
     Fault(
         "error",
         "400 Md5Mismatch, for every request",
-        respond("landing", "PUT", error(400, "Md5Mismatch")),
+        respond("landing", "PUT", storage_error(400, "Md5Mismatch")),
         "destination_unreachable",
     ),
     Fault(
         "error",
         "400 Md5Mismatch: the content that storage read does not match the MD5 hash of the source",
-        respond("landing", WHOLE, error(400, "Md5Mismatch")),
+        respond("landing", WHOLE, storage_error(400, "Md5Mismatch")),
         "proof_md5",
         mode="server",
     ),
     Fault(
         "error",
         "403 AuthorizationFailure from the source: the emulator's response to an expired SAS token",
-        combine(offer_two_tokens, respond("source", "GET", error(403, "AuthorizationFailure"), 1)),
+        combine(
+            offer_two_tokens,
+            respond("source", "GET", storage_error(403, "AuthorizationFailure"), 1),
+        ),
     ),
     Fault(
         "error",
         "403 AuthenticationFailed from the source",
-        combine(offer_two_tokens, respond("source", "GET", error(403, "AuthenticationFailed"), 1)),
+        combine(
+            offer_two_tokens,
+            respond("source", "GET", storage_error(403, "AuthenticationFailed"), 1),
+        ),
     ),
     Fault(
         "error",
         "403 AuthorizationPermissionMismatch: the SAS token has no read permission",
-        respond("source", "GET", error(403, "AuthorizationPermissionMismatch")),
+        respond("source", "GET", storage_error(403, "AuthorizationPermissionMismatch")),
         "source_forbidden",
     ),
     Fault(
         "error",
         "403 CannotVerifyCopySource: a network rule between the accounts",
-        respond("landing", WHOLE, of_source(403, "AuthorizationFailure")),
+        respond("landing", WHOLE, copy_source_error(403, "AuthorizationFailure")),
         mode="server",
     ),
     Fault(
         "error",
         "403 AuthorizationFailure: the permitted scope for copy operations excludes the source",
-        respond("landing", WHOLE, error(403, "AuthorizationFailure")),
+        respond("landing", WHOLE, storage_error(403, "AuthorizationFailure")),
         mode="server",
     ),
     Fault(
         "error",
         "403 from the landing account for every write",
         combine(
-            respond("landing", WHOLE, error(403, "AuthorizationFailure")),
-            respond("landing", "PUT", error(403, "AuthorizationFailure")),
+            respond("landing", WHOLE, storage_error(403, "AuthorizationFailure")),
+            respond("landing", "PUT", storage_error(403, "AuthorizationFailure")),
         ),
         "destination_forbidden",
         mode="server",
@@ -324,7 +342,7 @@ FAULTS = [
     Fault(
         "error",
         "404 CannotVerifyCopySource, but the source exists",
-        respond("landing", WHOLE, error(404, "CannotVerifyCopySource")),
+        respond("landing", WHOLE, storage_error(404, "CannotVerifyCopySource")),
         mode="server",
     ),
     Fault(
@@ -335,7 +353,7 @@ FAULTS = [
             WHOLE,
             1,
             lambda transfer: transfer.source.blobs.clear(),
-            error(404, "CannotVerifyCopySource"),
+            storage_error(404, "CannotVerifyCopySource"),
         ),
         "source_missing",
         mode="server",
@@ -343,7 +361,7 @@ FAULTS = [
     Fault(
         "error",
         "404 ContainerNotFound from the landing account",
-        respond("landing", "PUT", error(404, "ContainerNotFound")),
+        respond("landing", "PUT", storage_error(404, "ContainerNotFound")),
         "destination_missing",
     ),
     Fault(
@@ -356,31 +374,31 @@ FAULTS = [
     Fault(
         "error",
         "409 MemoryExtentStoreAtSizeLimit: the storage of the emulator is full",
-        respond("landing", "PUT", error(409, "MemoryExtentStoreAtSizeLimit")),
+        respond("landing", "PUT", storage_error(409, "MemoryExtentStoreAtSizeLimit")),
         "destination_full",
     ),
     Fault(
         "error",
         "409 BlobImmutableDueToPolicy",
-        respond("landing", "PUT", error(409, "BlobImmutableDueToPolicy")),
+        respond("landing", "PUT", storage_error(409, "BlobImmutableDueToPolicy")),
         "destination_full",
     ),
     Fault(
         "error",
         "409 LeaseAlreadyPresent",
-        respond("landing", "PUT", error(409, "LeaseAlreadyPresent")),
+        respond("landing", "PUT", storage_error(409, "LeaseAlreadyPresent")),
         "destination_forbidden",
     ),
     Fault(
         "error",
         "412 LeaseIdMissing",
-        respond("landing", "PUT", error(412, "LeaseIdMissing")),
+        respond("landing", "PUT", storage_error(412, "LeaseIdMissing")),
         "destination_forbidden",
     ),
     Fault(
         "error",
         "412 SourceConditionNotMet",
-        respond("landing", WHOLE, error(412, "SourceConditionNotMet")),
+        respond("landing", WHOLE, storage_error(412, "SourceConditionNotMet")),
         "source_changed",
         mode="server",
     ),
@@ -389,7 +407,7 @@ FAULTS = [
         "412 ConditionNotMet for a copy: the emulator's response to a changed source",
         combine(
             reject_as_unsupported(WHOLE, BLOCKS),
-            respond("landing", COPY, error(412, "ConditionNotMet")),
+            respond("landing", COPY, storage_error(412, "ConditionNotMet")),
         ),
         "source_changed",
         mode="server",
@@ -397,18 +415,18 @@ FAULTS = [
     Fault(
         "error",
         "412 ConditionNotMet for a read",
-        respond("source", "GET", error(412, "ConditionNotMet")),
+        respond("source", "GET", storage_error(412, "ConditionNotMet")),
         "source_changed",
     ),
     Fault(
         "error",
         "429 from the source, twice",
-        respond("source", "GET", error(429, None, Retry_After=2), 2),
+        respond("source", "GET", storage_error(429, None, Retry_After=2), 2),
     ),
     Fault(
         "error",
         "500 without an error code for Put Blob From URL",
-        respond("landing", WHOLE, error(500, None)),
+        respond("landing", WHOLE, storage_error(500, None)),
         None,
         "put_block_from_url",
         "server",
@@ -416,7 +434,7 @@ FAULTS = [
     Fault(
         "error",
         "500 without an error code for Put Block From URL",
-        combine(reject_as_unsupported(WHOLE), respond("landing", BLOCKS, error(500, None))),
+        combine(reject_as_unsupported(WHOLE), respond("landing", BLOCKS, storage_error(500, None))),
         None,
         "copy_blob_from_url",
         "server",
@@ -424,13 +442,15 @@ FAULTS = [
     Fault(
         "error",
         "500 without an error code for Copy Blob From URL",
-        combine(reject_as_unsupported(WHOLE, BLOCKS), respond("landing", COPY, error(500, None))),
+        combine(
+            reject_as_unsupported(WHOLE, BLOCKS), respond("landing", COPY, storage_error(500, None))
+        ),
         mode="server",
     ),
     Fault(
         "error",
         "500 OperationTimedOut from the landing account, once",
-        respond("landing", "PUT", error(500, "OperationTimedOut"), 1),
+        respond("landing", "PUT", storage_error(500, "OperationTimedOut"), 1),
     ),
     Fault(
         "error",
@@ -472,7 +492,7 @@ FAULTS = [
     Fault(
         "error",
         "409 with x-ms-copy-source-error-code ServerBusy, twice",
-        respond("landing", WHOLE, of_source(503, "ServerBusy", 409), 2),
+        respond("landing", WHOLE, copy_source_error(503, "ServerBusy", 409), 2),
         None,
         "put_blob_from_url",
         "server",

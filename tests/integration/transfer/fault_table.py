@@ -125,10 +125,10 @@ async def run_blob_fault(fault: Fault) -> Cost:
         (result,) = await transfer.copy(mode=fault.mode, proof=fault.proof)
         cost = Cost(
             result.copy_method or "" if result.proven else result.code or "",
-            len(transfer.source.log),
-            len(transfer.landing.log),
-            transfer.source.sent + transfer.landing.fetched,
-            transfer.landing.received + transfer.landing.fetched,
+            len(transfer.source.requests),
+            len(transfer.landing.requests),
+            transfer.source.bytes_sent + transfer.landing.bytes_fetched,
+            transfer.landing.bytes_received + transfer.landing.bytes_fetched,
         )
         assert (result.code, result.copy_method if result.proven else None) == (
             fault.code,
@@ -144,9 +144,9 @@ async def run_blob_fault(fault: Fault) -> Cost:
         assert second.proven, second
         _verify_destination(transfer, fault, None)
         # The blob is created once, and once more for each time that it was deleted.
-        deleted = transfer.landing.kinds().count("DELETE")
-        assert transfer.landing.made[PATH] <= 1 + deleted
-        assert (transfer.source.sent + transfer.landing.fetched == cost.sent) == (
+        deleted = transfer.landing.request_kinds().count("DELETE")
+        assert transfer.landing.write_counts[PATH] <= 1 + deleted
+        assert (transfer.source.bytes_sent + transfer.landing.bytes_fetched == cost.sent) == (
             fault.code is None or second.copy_method == "in_place"
         )
         return cost
@@ -156,8 +156,8 @@ def end_fault(transfer: InMemoryTransfer, fault: Fault) -> None:
     """Remove the fault and wait until the next round."""
     for account in (transfer.source, transfer.landing):
         account.faults.clear()
-        account.after = None
-    transfer.source.signature = None
+        account.after_request = None
+    transfer.source.accepted_signature = None
     transfer.clock.advance(seconds=600)
     if fault.code in ("source_changed", "source_missing", "proof_gzip"):
         transfer.put_source(content=SMALL)

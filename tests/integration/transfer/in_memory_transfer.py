@@ -16,7 +16,7 @@ from shared.transfer.server_side import ServerSideCopier
 from shared.transfer.source_reader import SourceReader
 from tests.integration.transfer.azurite_transfer import FOLDER, json_rows
 from tests.support.clocks import FakeClock
-from tests.support.fake_storage_account import Account, Stored, md5_of
+from tests.support.fake_storage_account import FakeStorageAccount, StoredBlob, base64_md5
 
 ROOT = "exports/root"
 NAME = "part-00000.json.gz"
@@ -50,11 +50,11 @@ class InMemoryTransfer:
         max_concurrent_blocks: int = 4,
     ) -> None:
         self.source, self.landing, self.clock = (
-            Account("billing"),
-            Account("landing"),
+            FakeStorageAccount("billing"),
+            FakeStorageAccount("landing"),
             FakeClock(START),
         )
-        self.landing.reads_from = self.source
+        self.landing.copy_source = self.source
         self.signatures, self.manifest_fetches = [SECRET], 0
         self.manifest_etag = "etag"
         self._max_wait_seconds, self._concurrency = max_wait_seconds, concurrency
@@ -123,12 +123,12 @@ class InMemoryTransfer:
 
     def put_source(
         self, name: str = NAME, content: bytes = SMALL, *, md5: bool = True, **properties: str
-    ) -> Stored:
+    ) -> StoredBlob:
         """Store a blob in the source account. Properties use underscores for dashes."""
         return self.source.put(
             f"{ROOT}/{name}",
             content,
-            **({"Content_MD5": md5_of(content)} if md5 else {}),
+            **({"Content_MD5": base64_md5(content)} if md5 else {}),
             **properties,
         )
 
@@ -142,6 +142,6 @@ class InMemoryTransfer:
         proven = changes.pop("proven", {})
         return await self.copier.copy_blobs(replace(self.request, **changes), list(names), proven)
 
-    def get_landed(self, name: str = NAME) -> Stored | None:
+    def get_landed(self, name: str = NAME) -> StoredBlob | None:
         """Return a landed blob, or None."""
         return self.landing.blobs.get(f"lake/{FOLDER}/{name}")

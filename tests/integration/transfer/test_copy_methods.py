@@ -15,7 +15,13 @@ from tests.integration.transfer.in_memory_transfer import (
     SMALL,
     InMemoryTransfer,
 )
-from tests.support.fake_storage_account import NOTHING, Request, error, md5_of, of_source
+from tests.support.fake_storage_account import (
+    CLOSE_CONNECTION,
+    StorageRequest,
+    base64_md5,
+    copy_source_error,
+    storage_error,
+)
 
 LARGE = gzip_members(3 * BLOCK_BYTES)
 
@@ -30,7 +36,7 @@ async def transfer(caplog: pytest.LogCaptureFixture) -> AsyncIterator[InMemoryTr
 
 def respond_to(
     kind: str, response: bytes, *, from_nth: int = 1, to_nth: int = 10**9
-) -> Callable[[Request], bytes]:
+) -> Callable[[StorageRequest], bytes]:
     """Return a rule that answers requests of one kind with a fixed response."""
     return lambda request: (
         response if request.kind == kind and from_nth <= request.nth <= to_nth else b""
@@ -52,27 +58,30 @@ async def test_server_side_copy_small_blob_sends_one_put_request(
         True,
         1,
     )
-    assert transfer.landing.kinds() == [
+    assert transfer.landing.request_kinds() == [
         "LIST",
         "PUT from URL",
         "HEAD",
-    ] and transfer.source.kinds() == ["HEAD"]
-    sent = transfer.landing.log[1].asked.headers
+    ] and transfer.source.request_kinds() == ["HEAD"]
+    sent = transfer.landing.requests[1].http.headers
     assert (sent["if-none-match"], sent["x-ms-source-if-match"]) == ("*", source.etag)
     assert sent["x-ms-copy-source-blob-properties"] == "false" and sent[
         "x-ms-source-content-md5"
-    ] == md5_of(LARGE)
+    ] == base64_md5(LARGE)
     assert sent["content-length"] == "0" and sent["x-ms-meta-runid"] == "run-1"
     landed = transfer.get_landed()
     assert landed is not None and landed.content == LARGE and result.destination_etag == landed.etag
-    assert landed.properties == {"Content-Type": "application/gzip", "Content-MD5": md5_of(LARGE)}
+    assert landed.properties == {
+        "Content-Type": "application/gzip",
+        "Content-MD5": base64_md5(LARGE),
+    }
 
 
 async def test_server_side_copy_content_proof_reads_landed_blob(transfer: InMemoryTransfer) -> None:
     transfer.put_source()
     (result,) = await transfer.copy(mode="server")
     assert (result.proven, result.rows, result.copy_method) == (True, 200, "put_blob_from_url")
-    assert transfer.source.sent == 0 and transfer.landing.sent == len(SMALL)
+    assert transfer.source.bytes_sent == 0 and transfer.landing.bytes_sent == len(SMALL)
 
 
 @pytest.mark.parametrize("md5", [True, False])
@@ -90,7 +99,7 @@ async def test_every_copy_method_lands_same_blob(
 ) -> None:
     transfer.put_source(content=LARGE, md5=md5, Content_Encoding="gzip")
     transfer.landing.faults = [
-        respond_to(kind, error(501, "APINotImplemented")) for kind in refused
+        respond_to(kind, storage_error(501, "APINotImplemented")) for kind in refused
     ]
     (result,) = await transfer.copy(mode="server")
     landed = transfer.get_landed()
@@ -100,14 +109,21 @@ async def test_every_copy_method_lands_same_blob(
         4000 * (len(LARGE) // len(gzip_members(1))),
     )
     assert landed is not None and landed.content == LARGE and landed.etag == result.destination_etag
-    assert landed.properties == {"Content-Type": "application/gzip", "Content-MD5": md5_of(LARGE)}
+    assert landed.properties == {
+        "Content-Type": "application/gzip",
+        "Content-MD5": base64_md5(LARGE),
+    }
     assert (landed.metadata["runid"], landed.metadata["manifestetag"]) == ("run-1", "etag")
     assert bool(result.detail) == (copy_method == "stream")
 
 
 @pytest.mark.parametrize(
     "response",
-    [error(501, "APINotImplemented"), error(500, None), error(405, "UnsupportedHttpVerb")],
+    [
+        storage_error(501, "APINotImplemented"),
+        storage_error(500, None),
+        storage_error(405, "UnsupportedHttpVerb"),
+    ],
 )
 async def test_server_side_copy_unsupported_method_is_tried_once_per_run(
     transfer: InMemoryTransfer, response: bytes
@@ -118,17 +134,17 @@ async def test_server_side_copy_unsupported_method_is_tried_once_per_run(
         transfer.put_source(f"{n}.json.gz")
         (result,) = await transfer.copy([f"{n}.json.gz"], mode="server")
         assert result.copy_method == "put_block_from_url"
-    assert transfer.landing.kinds().count("PUT from URL") == 1
+    assert transfer.landing.request_kinds().count("PUT from URL") == 1
     transfer.put_source("4.json.gz")
     await transfer.copy(["4.json.gz"], mode="server", run_id="run-2")
-    assert transfer.landing.kinds().count("PUT from URL") == 2
+    assert transfer.landing.request_kinds().count("PUT from URL") == 2
 
 
 async def test_server_side_copy_method_refused_for_one_blob_is_tried_for_next_blob(
     transfer: InMemoryTransfer,
 ) -> None:
     transfer.landing.faults = [
-        respond_to("PUT from URL", error(400, "UnsupportedHeader"), to_nth=1)
+        respond_to("PUT from URL", storage_error(400, "UnsupportedHeader"), to_nth=1)
     ]
     for name, copy_method in (("a.gz", "put_block_from_url"), ("b.gz", "put_blob_from_url")):
         transfer.put_source(name)
@@ -143,14 +159,16 @@ async def test_server_side_copy_size_above_limit_uses_next_method(
     async with InMemoryTransfer() as limited:
         limited.put_source()
         limited.put_source("more.gz", SMALL + SMALL)
-        limited.landing.faults = [respond_to("PUT block from URL", error(501, "APINotImplemented"))]
+        limited.landing.faults = [
+            respond_to("PUT block from URL", storage_error(501, "APINotImplemented"))
+        ]
         assert [
             result.copy_method for result in await limited.copy([NAME, "more.gz"], mode="server")
         ] == [
             "copy_blob_from_url",
             "stream",
         ]
-        assert "PUT from URL" not in limited.landing.kinds()
+        assert "PUT from URL" not in limited.landing.request_kinds()
 
 
 async def test_server_side_copy_empty_blob_is_streamed(transfer: InMemoryTransfer) -> None:
@@ -159,10 +177,10 @@ async def test_server_side_copy_empty_blob_is_streamed(transfer: InMemoryTransfe
 
 
 READ_ERRORS = {
-    "network_rules": of_source(403, "AuthorizationFailure"),
-    "no_source_headers": error(403, "CannotVerifyCopySource"),
-    "not_found": error(404, "CannotVerifyCopySource"),
-    "permitted_copy_scope": error(403, "AuthorizationFailure"),
+    "network_rules": copy_source_error(403, "AuthorizationFailure"),
+    "no_source_headers": storage_error(403, "CannotVerifyCopySource"),
+    "not_found": storage_error(404, "CannotVerifyCopySource"),
+    "permitted_copy_scope": storage_error(403, "AuthorizationFailure"),
 }
 
 
@@ -177,7 +195,7 @@ async def test_server_side_copy_source_unreadable_for_storage_is_streamed_and_re
     """The app can read the source with the same signature, so it streams the rest of the run."""
     methods = ["PUT from URL", "PUT block from URL", "COPY"]
     transfer.landing.faults = [
-        respond_to(kind, error(501, "APINotImplemented"))
+        respond_to(kind, storage_error(501, "APINotImplemented"))
         for kind in methods[: methods.index(copy_method)]
     ]
     transfer.landing.faults.append(respond_to(copy_method, READ_ERRORS[read_error]))
@@ -189,7 +207,9 @@ async def test_server_side_copy_source_unreadable_for_storage_is_streamed_and_re
             and result.copy_method == "stream"
             and "Storage could not read the source" in result.detail
         )
-    assert transfer.landing.kinds().count(copy_method) == 1 and transfer.source.kinds() == [
+    assert transfer.landing.request_kinds().count(
+        copy_method
+    ) == 1 and transfer.source.request_kinds() == [
         "HEAD",
         "HEAD",
         "GET",
@@ -203,12 +223,12 @@ async def test_server_side_copy_expired_signature_is_renewed_and_method_continue
     transfer: InMemoryTransfer,
 ) -> None:
     transfer.signatures = ["old", "new"]
-    transfer.source.signature = "old"
+    transfer.source.accepted_signature = "old"
     transfer.put_source()
 
-    def renew_signature(request: Request) -> bytes:
+    def renew_signature(request: StorageRequest) -> bytes:
         if request.kind == "PUT from URL":
-            transfer.source.signature = "new"
+            transfer.source.accepted_signature = "new"
         return b""
 
     transfer.landing.faults = [renew_signature]
@@ -218,9 +238,9 @@ async def test_server_side_copy_expired_signature_is_renewed_and_method_continue
         and result.copy_method == "put_blob_from_url"
         and transfer.manifest_fetches == 2
     )
-    assert transfer.landing.kinds().count("PUT from URL") == 2 and transfer.landing.fetched == len(
-        SMALL
-    )
+    assert transfer.landing.request_kinds().count(
+        "PUT from URL"
+    ) == 2 and transfer.landing.bytes_fetched == len(SMALL)
 
 
 @pytest.mark.parametrize("block_bytes", [BLOCK_BYTES, 10**9])
@@ -228,9 +248,11 @@ async def test_server_side_copy_source_replaced_during_copy_is_not_landed(block_
     async with InMemoryTransfer(server_side_block_bytes=block_bytes) as transfer:
         transfer.put_source(content=LARGE)
         if block_bytes == BLOCK_BYTES:
-            transfer.landing.faults = [respond_to("PUT from URL", error(501, "APINotImplemented"))]
+            transfer.landing.faults = [
+                respond_to("PUT from URL", storage_error(501, "APINotImplemented"))
+            ]
 
-        def replace_source(request: Request) -> bytes:
+        def replace_source(request: StorageRequest) -> bytes:
             if (request.kind, request.nth) == (
                 ("PUT from URL", 1) if block_bytes > BLOCK_BYTES else ("PUT block from URL", 2)
             ):
@@ -245,16 +267,16 @@ async def test_server_side_copy_source_replaced_during_copy_is_not_landed(block_
 @pytest.mark.parametrize(
     ("response", "code"),
     [
-        (of_source(404, "BlobNotFound"), "source_missing"),
-        (error(412, "SourceConditionNotMet"), "source_changed"),
-        (error(400, "Md5Mismatch"), "proof_md5"),
-        (error(412, "LeaseIdMissing"), "destination_forbidden"),
-        (error(404, "ContainerNotFound"), "destination_missing"),
-        (error(409, "BlobImmutableDueToPolicy"), "destination_full"),
-        (error(400, "InvalidHeaderValue"), "copy_failed"),
-        (of_source(503, "ServerBusy", 409), "storage_busy"),
-        (error(503, "ServerBusy"), "storage_busy"),
-        (NOTHING, "destination_unreachable"),
+        (copy_source_error(404, "BlobNotFound"), "source_missing"),
+        (storage_error(412, "SourceConditionNotMet"), "source_changed"),
+        (storage_error(400, "Md5Mismatch"), "proof_md5"),
+        (storage_error(412, "LeaseIdMissing"), "destination_forbidden"),
+        (storage_error(404, "ContainerNotFound"), "destination_missing"),
+        (storage_error(409, "BlobImmutableDueToPolicy"), "destination_full"),
+        (storage_error(400, "InvalidHeaderValue"), "copy_failed"),
+        (copy_source_error(503, "ServerBusy", 409), "storage_busy"),
+        (storage_error(503, "ServerBusy"), "storage_busy"),
+        (CLOSE_CONNECTION, "destination_unreachable"),
     ],
 )
 async def test_server_side_copy_error_response_fails_with_code(
@@ -262,7 +284,7 @@ async def test_server_side_copy_error_response_fails_with_code(
 ) -> None:
     transfer.put_source()
 
-    def fault(request: Request) -> bytes:
+    def fault(request: StorageRequest) -> bytes:
         if request.kind == "PUT from URL":
             if code == "source_missing":
                 transfer.source.blobs.clear()
@@ -275,13 +297,13 @@ async def test_server_side_copy_error_response_fails_with_code(
         False,
         code,
         None,
-    ) and transfer.source.sent == 0
+    ) and transfer.source.bytes_sent == 0
 
 
 async def test_server_side_copy_busy_source_is_retried(transfer: InMemoryTransfer) -> None:
     transfer.put_source()
     transfer.landing.faults = [
-        respond_to("PUT from URL", of_source(503, "ServerBusy", 409), to_nth=2)
+        respond_to("PUT from URL", copy_source_error(503, "ServerBusy", 409), to_nth=2)
     ]
     (result,) = await transfer.copy(mode="server")
     assert (
@@ -297,18 +319,18 @@ async def test_server_side_copy_lost_response_is_not_transferred_again(
 ) -> None:
     transfer.put_source()
 
-    def lose_response(request: Request) -> bytes:
+    def lose_response(request: StorageRequest) -> bytes:
         if request.kind != "PUT from URL" or request.nth > 1:
             return b""
         transfer.landing.serve(request)
-        return NOTHING
+        return CLOSE_CONNECTION
 
     transfer.landing.faults = [lose_response]
     (result,) = await transfer.copy(mode="server")
     assert (
         result.proven
-        and transfer.landing.fetched == len(SMALL)
-        and transfer.landing.kinds().count("PUT from URL") == 2
+        and transfer.landing.bytes_fetched == len(SMALL)
+        and transfer.landing.request_kinds().count("PUT from URL") == 2
     )
 
 
@@ -319,17 +341,17 @@ async def test_server_side_copy_pending_copy_is_rejected(transfer: InMemoryTrans
     """
     transfer.put_source()
     transfer.landing.faults = [
-        respond_to("PUT from URL", error(501, None)),
-        respond_to("PUT block from URL", error(501, None)),
+        respond_to("PUT from URL", storage_error(501, None)),
+        respond_to("PUT block from URL", storage_error(501, None)),
     ]
 
-    def set_pending(request: Request) -> None:
+    def set_pending(request: StorageRequest) -> None:
         if request.kind == "COPY":
             landed = transfer.get_landed()
             assert landed is not None
             landed.properties |= {"x-ms-copy-status": "pending", "x-ms-copy-id": "1"}
 
-    transfer.landing.after = set_pending
+    transfer.landing.after_request = set_pending
     (result,) = await transfer.copy(mode="server")
     assert (result.code, transfer.get_landed()) == ("proof_size", None)
 
@@ -348,7 +370,10 @@ async def test_copy_blobs_missing_properties_of_landed_blob_are_set(
         and not result.transferred
         and result.destination_etag != first.destination_etag
     )
-    assert landed.properties == {"Content-Type": "application/gzip", "Content-MD5": md5_of(SMALL)}
+    assert landed.properties == {
+        "Content-Type": "application/gzip",
+        "Content-MD5": base64_md5(SMALL),
+    }
 
 
 async def test_server_side_copy_damaged_source_is_deleted(
@@ -359,7 +384,7 @@ async def test_server_side_copy_damaged_source_is_deleted(
     assert (result.code, transfer.get_landed()) == (
         "proof_gzip",
         None,
-    ) and transfer.landing.kinds()[-1] == "DELETE"
+    ) and transfer.landing.request_kinds()[-1] == "DELETE"
 
 
 async def test_copy_blobs_small_blobs_sends_two_requests_per_blob_and_one_listing(
@@ -370,7 +395,9 @@ async def test_copy_blobs_small_blobs_sends_two_requests_per_blob_and_one_listin
     results = await transfer.copy([f"{n}.json.gz" for n in range(3)])
     results += await transfer.copy([f"{n}.json.gz" for n in range(3, 5)])
     assert all(result.proven and result.tries == 1 for result in results)
-    assert transfer.source.kinds() == ["GET"] * 5 and sorted(transfer.landing.kinds()) == [
+    assert transfer.source.request_kinds() == ["GET"] * 5 and sorted(
+        transfer.landing.request_kinds()
+    ) == [
         "LIST",
         *["PUT"] * 5,
     ]
@@ -391,4 +418,4 @@ async def test_copy_blobs_repeated_batch_transfers_nothing(transfer: InMemoryTra
     assert (repeated.proven, repeated.copy_method) == (
         True,
         "in_place",
-    ) and transfer.landing.kinds().count("PUT") == 1
+    ) and transfer.landing.request_kinds().count("PUT") == 1

@@ -26,11 +26,11 @@ from tests.integration.transfer.azurite_transfer import (
     json_rows,
     md5_base64,
 )
-from tests.support.raw_http_server import Answer, Asked, Double, answer
+from tests.support.raw_http_server import RawHttpServer, RawRequest, RawResponse, build_response
 
 CONTENT = gzip.compress(json_rows(3000))
 SECRET = "s3cr3tSignature"
-Respond = Callable[[Asked], Answer]
+Respond = Callable[[RawRequest], RawResponse]
 
 
 @pytest.fixture(autouse=True)
@@ -39,14 +39,14 @@ def no_retry_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(concurrency_limiter, "THROTTLED_RETRY_SECONDS", ())
 
 
-def valid_response(request: Asked) -> bytes:
+def valid_response(request: RawRequest) -> bytes:
     if request.method == "HEAD":
-        return answer(
+        return build_response(
             200, Content_Length=len(CONTENT), ETag='"0x1"', Content_MD5=md5_base64(CONTENT)
         )
-    start, end = request.span
+    start, end = request.byte_range
     end = min(end, len(CONTENT) - 1)
-    return answer(
+    return build_response(
         206,
         CONTENT[start : end + 1],
         ETag='"0x1"',
@@ -57,23 +57,23 @@ def valid_response(request: Asked) -> bytes:
 
 def first_range_response(total: object, **more: object) -> bytes:
     """Return a response to the first range with 9 bytes and the given total size."""
-    return answer(
+    return build_response(
         206, CONTENT[:9], **{"Content_Range": f"bytes 0-8/{total}", "ETag": '"0x1"', **more}
     )
 
 
-def truncate_first(then: Callable[[Asked], bytes]) -> Respond:
+def truncate_first(then: Callable[[RawRequest], bytes]) -> Respond:
     """Truncate the first response, and call `then` for the request of the rest."""
     return for_get(
         lambda request, number: valid_response(request)[:-10] if number == 1 else then(request)
     )
 
 
-def for_get(respond_to_get: Callable[[Asked, int], Answer]) -> Respond:
+def for_get(respond_to_get: Callable[[RawRequest, int], RawResponse]) -> Respond:
     """Return a valid response to HEAD; call `respond_to_get` with each GET and its number."""
     number = 0
 
-    def respond(request: Asked) -> Answer:
+    def respond(request: RawRequest) -> RawResponse:
         nonlocal number
         if request.method == "HEAD":
             return valid_response(request)
@@ -94,15 +94,15 @@ class HostileSource:
     def __init__(self, landing: LandingStore) -> None:
         self.landing, self.manifest_fetches, self.expects_blobs = landing, 0, False
 
-    async def copy(self, respond: Respond, **settings: Any) -> tuple[BlobResult, list[Asked]]:
+    async def copy(self, respond: Respond, **settings: Any) -> tuple[BlobResult, list[RawRequest]]:
         (result,), requests = await self.copy_all(respond, ["a=1/b.json.gz"], **settings)
         return result, requests
 
     async def copy_all(
         self, respond: Respond, names: list[str], **settings: Any
-    ) -> tuple[list[BlobResult], list[Asked]]:
+    ) -> tuple[list[BlobResult], list[RawRequest]]:
         """Copy the blobs one after another; return their results and all source requests."""
-        async with Double(respond) as server:
+        async with RawHttpServer(respond) as server:
             root = f"{server.origin}/billing/c/root"
 
             async def fetch_manifest(operation_id: str) -> Manifest:
@@ -120,7 +120,7 @@ class HostileSource:
                 result for name in names for result in await copier.copy_blobs(request, [name], {})
             ]
             await copier.close()
-            return results, server.asked
+            return results, server.requests
 
 
 @pytest.fixture
@@ -155,13 +155,13 @@ async def test_copy_blobs_valid_response_sends_one_signed_get(source: HostileSou
 
 
 async def test_copy_blobs_broken_connection_continues_at_same_offset(source: HostileSource) -> None:
-    def breaks(request: Asked, number: int) -> bytes:
-        left = len(CONTENT) - request.span[0]
+    def breaks(request: RawRequest, number: int) -> bytes:
+        left = len(CONTENT) - request.byte_range[0]
         return valid_response(request) if number == 3 else valid_response(request)[: -(left // 2)]
 
     result, requests = await source.copy(for_get(breaks))
     source.expects_blobs = True
-    starts = [request.span[0] for request in requests]
+    starts = [request.byte_range[0] for request in requests]
     assert result.proven and result.tries == 3 and starts[0] == 0 < starts[1] < starts[2]
     assert [request.headers.get("if-match") for request in requests] == [None, '"0x1"', '"0x1"']
 
@@ -174,13 +174,13 @@ INVALID_RESPONSES: dict[str, tuple[Respond, str, int]] = {
         3,
     ),
     "no_content_range": (
-        for_get(lambda request, _: answer(206, CONTENT, ETag='"0x1"')),
+        for_get(lambda request, _: build_response(206, CONTENT, ETag='"0x1"')),
         "source_short",
         1,
     ),
     "other_total": (
         for_get(
-            lambda request, _: answer(
+            lambda request, _: build_response(
                 206, CONTENT, Content_Range=f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT) + 1}"
             )
         ),
@@ -189,7 +189,7 @@ INVALID_RESPONSES: dict[str, tuple[Respond, str, int]] = {
     ),
     "other_range": (
         for_get(
-            lambda request, _: answer(
+            lambda request, _: build_response(
                 206, CONTENT, Content_Range=f"bytes 1-{len(CONTENT)}/{len(CONTENT)}"
             )
         ),
@@ -197,13 +197,13 @@ INVALID_RESPONSES: dict[str, tuple[Respond, str, int]] = {
         1,
     ),
     "no_range": (
-        for_get(lambda request, _: answer(200, CONTENT, ETag='"0x1"')),
+        for_get(lambda request, _: build_response(200, CONTENT, ETag='"0x1"')),
         "source_short",
         1,
     ),
     "fewer_bytes_than_range": (
         for_get(
-            lambda request, _: answer(
+            lambda request, _: build_response(
                 206, CONTENT[:9], Content_Range=f"bytes 0-{len(CONTENT) - 1}/{len(CONTENT)}"
             )
         ),
@@ -217,7 +217,7 @@ INVALID_RESPONSES: dict[str, tuple[Respond, str, int]] = {
     ),
     "other_range_of_rest": (
         truncate_first(
-            lambda request: answer(
+            lambda request: build_response(
                 206,
                 CONTENT,
                 ETag='"0x1"',
@@ -229,7 +229,7 @@ INVALID_RESPONSES: dict[str, tuple[Respond, str, int]] = {
     ),
     "range_without_etag": (lambda _: first_range_response(9, ETag=None), "source_unreachable", 3),
     "huge_total": (
-        lambda _: answer(
+        lambda _: build_response(
             206,
             b"x" * BLOCK_BYTES,
             ETag='"0x1"',
@@ -247,63 +247,67 @@ INVALID_RESPONSES: dict[str, tuple[Respond, str, int]] = {
         1,
     ),
     "head_redirect": (
-        lambda _: answer(302, Location="http://127.0.0.1:9/elsewhere"),
+        lambda _: build_response(302, Location="http://127.0.0.1:9/elsewhere"),
         "source_redirected",
         1,
     ),
     "get_redirect": (
-        for_get(lambda *_: answer(307, Location="http://127.0.0.1:9/elsewhere")),
+        for_get(lambda *_: build_response(307, Location="http://127.0.0.1:9/elsewhere")),
         "source_redirected",
         1,
     ),
-    "bad_gateway": (for_get(lambda *_: answer(502, b"<html>")), "source_unreachable", 3),
+    "bad_gateway": (for_get(lambda *_: build_response(502, b"<html>")), "source_unreachable", 3),
     "not_http": (for_get(lambda *_: b"SSH-2.0-OpenSSH_9.2\r\n"), "source_unreachable", 3),
     "connection_closed": (for_get(lambda *_: b""), "source_unreachable", 3),
     "no_response": (for_get(lambda *_: None), "source_unreachable", 3),
-    "no_etag": (lambda _: answer(200, Content_Length=9), "source_unreachable", 3),
+    "no_etag": (lambda _: build_response(200, Content_Length=9), "source_unreachable", 3),
     "no_length": (
-        lambda _: answer(200, Content_Length=None, ETag='"0x1"'),
+        lambda _: build_response(200, Content_Length=None, ETag='"0x1"'),
         "source_unreachable",
         3,
     ),
-    "not_found": (lambda _: answer(404, x_ms_error_code="BlobNotFound"), "source_missing", 1),
+    "not_found": (
+        lambda _: build_response(404, x_ms_error_code="BlobNotFound"),
+        "source_missing",
+        1,
+    ),
     "condition_not_met": (
-        for_get(lambda *_: answer(412, x_ms_error_code="ConditionNotMet")),
+        for_get(lambda *_: build_response(412, x_ms_error_code="ConditionNotMet")),
         "source_changed",
         1,
     ),
     "invalid_range": (
-        for_get(lambda *_: answer(416, x_ms_error_code="InvalidRange")),
+        for_get(lambda *_: build_response(416, x_ms_error_code="InvalidRange")),
         "source_short",
         1,
     ),
     "permission_mismatch": (
-        lambda _: answer(403, x_ms_error_code="AuthorizationPermissionMismatch"),
+        lambda _: build_response(403, x_ms_error_code="AuthorizationPermissionMismatch"),
         "source_forbidden",
         1,
     ),
     "unauthorized": (
-        lambda _: answer(401, x_ms_error_code="NoAuthenticationInformation"),
+        lambda _: build_response(401, x_ms_error_code="NoAuthenticationInformation"),
         "source_forbidden",
         1,
     ),
     "bad_request": (
-        lambda _: answer(400, x_ms_error_code="InvalidQueryParameterValue"),
+        lambda _: build_response(400, x_ms_error_code="InvalidQueryParameterValue"),
         "source_forbidden",
         1,
     ),
     "huge_length": (
-        lambda _: answer(200, Content_Length=10**15, ETag='"0x1"'),
+        lambda _: build_response(200, Content_Length=10**15, ETag='"0x1"'),
         "copy_failed",
         1,
     ),
     "length_of_many_digits": (
-        lambda _: answer(200, Content_Length="9" * 5000, ETag='"0x1"'),
+        lambda _: build_response(200, Content_Length="9" * 5000, ETag='"0x1"'),
         "source_unreachable",
         3,
     ),
     "negative_length": (
-        lambda _: answer(200, Content_Length=-1, ETag='"0x1"'),
+        lambda _: build_response(200, Content_Length=-1, ETag='"0x1"'),
         "source_unreachable",
         3,
     ),
@@ -325,7 +329,7 @@ INVALID_RESPONSES: dict[str, tuple[Respond, str, int]] = {
         3,
     ),
     "invalid_error_code": (
-        lambda _: answer(
+        lambda _: build_response(
             400, x_ms_error_code=f"http://127.0.0.1/?sig={SECRET}", x_ms_request_id=SECRET + "&"
         ),
         "source_forbidden",
@@ -337,7 +341,7 @@ INVALID_RESPONSES: dict[str, tuple[Respond, str, int]] = {
         3,
     ),
     "authentication_failed": (
-        lambda _: answer(403, x_ms_error_code="AuthenticationFailed"),
+        lambda _: build_response(403, x_ms_error_code="AuthenticationFailed"),
         "source_sas_expired",
         2,
     ),
@@ -408,7 +412,7 @@ async def test_copy_blobs_busy_source_returns_retry_after(
     max_seconds: int,
     where: str,
 ) -> None:
-    response = answer(
+    response = build_response(
         status,
         b"" if where == "HEAD" else b"<xml>",
         Retry_After=header,
@@ -446,12 +450,12 @@ class ScriptedLandingAccount:
     def __init__(self, *writes: bytes) -> None:
         self.writes, self.metadata = (
             list(writes),
-            {"HEAD": answer(404, x_ms_error_code="BlobNotFound")},
+            {"HEAD": build_response(404, x_ms_error_code="BlobNotFound")},
         )
 
-    def __call__(self, request: Asked) -> bytes:
+    def __call__(self, request: RawRequest) -> bytes:
         if request.method == "GET":
-            return answer(
+            return build_response(
                 200,
                 b"<EnumerationResults><Blobs/><NextMarker/></EnumerationResults>",
                 Content_Type="application/xml",
@@ -462,8 +466,13 @@ class ScriptedLandingAccount:
 @pytest.mark.parametrize(
     ("writes", "code", "wait", "puts"),
     [
-        ([answer(503, x_ms_error_code="ServerBusy", Retry_After=9)], "storage_busy", 9, 1),
-        ([answer(307, Location="http://127.0.0.1:9/x")] * 3, "destination_unreachable", 0, 3),
+        ([build_response(503, x_ms_error_code="ServerBusy", Retry_After=9)], "storage_busy", 9, 1),
+        (
+            [build_response(307, Location="http://127.0.0.1:9/x")] * 3,
+            "destination_unreachable",
+            0,
+            3,
+        ),
         # aiohttp repeats a request once if the server closes the connection.
         (
             [b""] * 6,
@@ -472,20 +481,25 @@ class ScriptedLandingAccount:
             6,
         ),
         (
-            [answer(403, x_ms_error_code="AuthorizationPermissionMismatch")],
+            [build_response(403, x_ms_error_code="AuthorizationPermissionMismatch")],
             "destination_forbidden",
             0,
             1,
         ),
-        ([answer(409, x_ms_error_code="MemoryExtentStoreAtSizeLimit")], "destination_full", 0, 1),
-        ([answer(400, x_ms_error_code="Md5Mismatch")] * 3, "destination_unreachable", 0, 3),
-        ([answer(418, x_ms_error_code="Teapot")], "copy_failed", 0, 1),
+        (
+            [build_response(409, x_ms_error_code="MemoryExtentStoreAtSizeLimit")],
+            "destination_full",
+            0,
+            1,
+        ),
+        ([build_response(400, x_ms_error_code="Md5Mismatch")] * 3, "destination_unreachable", 0, 3),
+        ([build_response(418, x_ms_error_code="Teapot")], "copy_failed", 0, 1),
     ],
 )
 async def test_copy_blobs_landing_error_response_fails_with_code(
     writes: list[bytes], code: str, wait: int, puts: int
 ) -> None:
-    async with Double(ScriptedLandingAccount(*writes)) as account:
+    async with RawHttpServer(ScriptedLandingAccount(*writes)) as account:
         landing = LandingStore(
             container="c",
             connection_string=f"AccountName=a;AccountKey=a2V5;BlobEndpoint={account.origin}/a;",

@@ -21,7 +21,7 @@ from tests.integration.versions.version_workspace import (
     create_manifest,
     part_names,
 )
-from tests.support.fake_storage_account import Account
+from tests.support.fake_storage_account import FakeStorageAccount
 
 GRACE = timedelta(hours=72)
 
@@ -249,7 +249,7 @@ async def test_prune_immutable_blob_is_reported_and_retried(
 
     Azurite supports neither.
     """
-    async with Account() as account, RetentionWorkspace(azurite, container) as workspace:
+    async with FakeStorageAccount() as account, RetentionWorkspace(azurite, container) as workspace:
         assert isinstance(workspace, RetentionWorkspace)
         await workspace.landing.close()
         workspace.landing = LandingStore(
@@ -259,7 +259,7 @@ async def test_prune_immutable_blob_is_reported_and_retried(
         workspace.clock.advance(days=30)
         folder = version_path(KEY, old.version)
         names = ["_manifest.json", *part_names(2)] if held == "all" else [held]
-        account.held = {f"{container}/{folder}/{name}" for name in names}
+        account.immutable_paths = {f"{container}/{folder}/{name}" for name in names}
         (pruned,) = await workspace.prune()
         assert (pruned.state, pruned.code) == ("pruned", "destination_full") and pruned.left >= 1
         assert (await workspace.read_marker(old.version) is None) == (held == "part-00000.json.gz")
@@ -272,7 +272,7 @@ async def test_prune_immutable_blob_is_reported_and_retried(
             "",
         ] and await workspace.list_states() == ["pruned", "complete"]
         assert (await workspace.prune())[0].code == "destination_full"
-        account.held.clear()
+        account.immutable_paths.clear()
         assert (
             (await workspace.prune())[0].code == ""
             and await workspace.list_folder(old) == []
