@@ -1,4 +1,7 @@
-"""What crosses between triggers, orchestrations and activities: known names, small plain JSON, nothing secret."""
+"""Calls and messages between triggers, orchestrations and activities.
+
+Each call names a registered function. Messages are small, plain JSON without secrets.
+"""
 
 import ast
 import json
@@ -28,20 +31,19 @@ CALLS = {
     "call_sub_orchestrator": "orchestrationTrigger",
     "call_sub_orchestrator_with_retry": "orchestrationTrigger",
     "start_new": "orchestrationTrigger",
-    "start": "orchestrationTrigger",
+    "start_orchestration": "orchestrationTrigger",
+    # of orchestrations/lanes.py, which calls what its callers name
+    "plan_runs": "activityTrigger",
+    "run_lanes": "orchestrationTrigger",
 }
-LARGEST_INPUT = 16 * 1024  # bytes of JSON
-FREE_TO_BE_LARGE = {
-    "plan_exports"
-}  # its answer lists all that is due, and goes on to the lanes in parts
-SHAPES = (dict, list, str, int, float, bool, type(None))
+MAX_INPUT_BYTES = 16 * 1024  # of JSON
+# The result of plan_exports lists all planned runs; each lane receives only its own.
+UNLIMITED_RESULTS = {"plan_exports"}
+JSON_TYPES = (dict, list, str, int, float, bool, type(None))
 
 
-# -- names
-
-
-def registered() -> dict[str, str]:
-    """Name -> kind of trigger, of every function of the app."""
+def registered_functions() -> dict[str, str]:
+    """Return the trigger type of each function of the app, by name."""
     app = load_function_app()
     app.functions_bindings = {}
     return {
@@ -50,26 +52,45 @@ def registered() -> dict[str, str]:
     }
 
 
-def called() -> Iterator[tuple[str, str, str]]:
-    """(file, method, name of what is called) of every call in orchestrations/ and triggers/; of a choice, each of its names."""
+def list_calls() -> Iterator[tuple[str, str, str]]:
+    """Yield file, method and function name of each call in orchestrations/ and triggers/.
+
+    A call whose function depends on a condition or a loop yields each of the names.
+    """
     for path in sorted(
         [*(ROOT / "orchestrations").glob("*.py"), *(ROOT / "triggers").glob("*.py")]
     ):
-        if path.name == "starter.py":
-            continue  # it hands on what its callers name
+        if path.name in ("starter.py", "lanes.py"):
+            continue  # the callers of these modules name the functions
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        chosen = {
-            node.targets[0].id: node.value
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Assign)
-            and isinstance(node.targets[0], ast.Name)
-            and isinstance(node.value, ast.IfExp)
-        }
+        choices = _list_choices(tree)
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and (method := _method(node)) in CALLS:
-                arguments = [argument for argument in node.args if not _is_client(argument)]
-                for target in _targets(arguments[0], chosen):
+                arguments = [
+                    argument for argument in node.args if not _is_durable_context(argument)
+                ]
+                for target in _targets(arguments[0], choices):
                     yield path.name, method, target
+
+
+def _list_choices(tree: ast.Module) -> dict[str, list[ast.expr]]:
+    """Return the possible values of the variables that a condition or a loop over a dict sets."""
+    choices: dict[str, list[ast.expr]] = {}
+    dictionaries: dict[str, list[ast.expr]] = {}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.IfExp() as value):
+                choices[name] = [value.body, value.orelse]
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Dict(values=values)):
+                dictionaries[name] = values
+    for node in ast.walk(tree):
+        match node:
+            case ast.For(
+                target=ast.Tuple(elts=[_, ast.Name(id=name)]),
+                iter=ast.Call(func=ast.Attribute(value=ast.Name(id=dictionary), attr="items")),
+            ) if dictionary in dictionaries:
+                choices[name] = dictionaries[dictionary]
+    return choices
 
 
 def _method(node: ast.Call) -> str:
@@ -82,65 +103,63 @@ def _method(node: ast.Call) -> str:
     )
 
 
-def _is_client(node: ast.expr) -> bool:
-    return isinstance(node, ast.Name) and node.id == "client"
+def _is_durable_context(node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id in ("client", "context")
 
 
-def _targets(node: ast.expr, chosen: dict[str, ast.expr]) -> Iterator[str]:
+def _targets(node: ast.expr, choices: dict[str, list[ast.expr]]) -> Iterator[str]:
     match node:
-        case ast.IfExp(body=one, orelse=other):
-            yield from _targets(one, chosen)
-            yield from _targets(other, chosen)
-        case ast.Name(id=name) if name in chosen:
-            yield from _targets(chosen[name], chosen)
+        case ast.IfExp(body=body, orelse=alternative):
+            yield from _targets(body, choices)
+            yield from _targets(alternative, choices)
+        case ast.Name(id=name) if name in choices:
+            for value in choices[name]:
+                yield from _targets(value, choices)
         case ast.Constant(value=str(name)) | ast.Name(id=name):
             yield name
         case _:
-            raise AssertionError(f"what is called must be a name: {ast.dump(node)}")
+            raise AssertionError(f"a call must name a function: {ast.dump(node)}")
 
 
-def test_every_name_that_is_called_is_a_function_of_the_app() -> None:
-    """The engine leaves an instance running for ever on an unknown one."""
-    functions, calls = registered(), list(called())
+def test_calls_name_registered_functions() -> None:
+    """An instance that calls an unknown function runs forever."""
+    functions, calls = registered_functions(), list(list_calls())
     assert len(calls) >= 12
     for file, method, name in calls:
         assert functions.get(name, "").lower() == CALLS[method].lower(), f"{file}: {method}({name})"
 
 
-def test_every_activity_and_orchestration_is_called_by_somebody() -> None:
-    names = {name for _, _, name in called()}
+def test_activities_and_orchestrations_are_all_called() -> None:
+    names = {name for _, _, name in list_calls()}
     kinds = ("activitytrigger", "orchestrationtrigger")
-    assert {name for name, kind in registered().items() if kind.lower() in kinds} <= names
-
-
-# -- what crosses
+    assert {name for name, kind in registered_functions().items() if kind.lower() in kinds} <= names
 
 
 def assert_plain(value: Any) -> None:
-    assert isinstance(value, SHAPES), type(value)
+    assert isinstance(value, JSON_TYPES), type(value)
     assert json.loads(json.dumps(value, allow_nan=False)) == value
     assert is_secret_free(value), value
 
 
-def recorded() -> Iterator[tuple[str, dict[str, Any]]]:
+def recorded_instances() -> Iterator[tuple[str, dict[str, Any]]]:
     for path in sorted(FOLDER.glob("*.json")):
         for instance in json.loads(path.read_text(encoding="utf-8")):
             yield path.stem, instance
 
 
-VALUES = ("Input", "Result", "Reason")
+MESSAGE_FIELDS = ("Input", "Result", "Reason")
 
 
-def test_all_that_recorded_histories_hold_is_small_plain_and_not_secret() -> None:
-    seen = defaultdict[str, int](int)
-    for name, instance in recorded():
+def test_recorded_histories_contain_only_small_plain_and_secret_free_values() -> None:
+    counts = defaultdict[str, int](int)
+    for name, instance in recorded_instances():
         for event in instance["events"]:
-            for member in VALUES:
-                if event.get(member) is None:
+            for field in MESSAGE_FIELDS:
+                if event.get(field) is None:
                     continue
-                text = str(event[member])
+                text = str(event[field])
                 assert is_secret_free(text), (name, instance["orchestrator"], text)
-                seen[member] += 1
+                counts[field] += 1
                 if event["EventType"] in (
                     EventType.TASK_FAILED,
                     EventType.SUB_ORCHESTRATION_FAILED,
@@ -153,27 +172,29 @@ def test_all_that_recorded_histories_hold_is_small_plain_and_not_secret() -> Non
                     continue
                 value = json.loads(text)
                 assert_plain(json.loads(value) if isinstance(value, str) else value)
-                if member == "Input":
-                    assert len(text.encode()) <= LARGEST_INPUT, (name, instance["orchestrator"])
+                if field == "Input":
+                    assert len(text.encode()) <= MAX_INPUT_BYTES, (name, instance["orchestrator"])
         assert isinstance(instance["custom_status"], dict) and instance["custom_status"]["stage"]
-    assert seen["Input"] > 20 and seen["Result"] > 50
+    assert counts["Input"] > 20 and counts["Result"] > 50
 
 
-def test_every_custom_status_that_a_replay_sets_is_a_small_dict_with_a_stage(
+def test_replay_custom_status_is_a_small_dictionary_with_a_stage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In every generation: continue_as_new clears it."""
+    """Every execution must set it, because continue_as_new clears it."""
     statuses: list[Any] = []
-    keep = df.DurableOrchestrationContext.set_custom_status
+    set_custom_status = df.DurableOrchestrationContext.set_custom_status
 
-    def watched(context: Any, status: Any) -> None:
+    def recording_set_custom_status(context: Any, status: Any) -> None:
         statuses.append(status)
-        keep(context, status)
+        set_custom_status(context, status)
 
-    monkeypatch.setattr(df.DurableOrchestrationContext, "set_custom_status", watched)
-    for setting, value in ENVIRONMENT.items():  # what the app is indexed with
+    monkeypatch.setattr(
+        df.DurableOrchestrationContext, "set_custom_status", recording_set_custom_status
+    )
+    for setting, value in ENVIRONMENT.items():
         monkeypatch.setenv(setting, value)
-    for name, instance in recorded():
+    for name, instance in recorded_instances():
         statuses.clear()
         replay_history(load_function_app(), instance["orchestrator"], instance["events"])
         assert statuses, (name, instance["orchestrator"])
@@ -183,24 +204,26 @@ def test_every_custom_status_that_a_replay_sets_is_a_small_dict_with_a_stage(
             assert len(json.dumps(status).encode("utf-16-le")) < 4_096
 
 
-def test_what_activities_get_and_give_is_small_plain_and_not_secret(azurite: Azurite) -> None:
-    """Of a cycle, of a run that copies many blobs with trouble, and of one that is refused."""
-    crossings: list[tuple[str, str, Any]] = []
+def test_activity_inputs_and_outputs_are_small_plain_and_secret_free(azurite: Azurite) -> None:
+    """Covers a cycle, a run that copies many blobs with errors, and a run that fails."""
+    messages: list[tuple[str, str, Any]] = []
 
-    def watch(name: str) -> Any:
+    def record_messages(name: str) -> Any:
         def wrap(call: Call) -> Call:
-            async def watched(**arguments: Any) -> Any:
-                (given,) = arguments.values()
-                crossings.append((name, "input", json.loads(json.dumps(given))))
+            async def recorded(**arguments: Any) -> Any:
+                (request,) = arguments.values()
+                messages.append((name, "input", json.loads(json.dumps(request))))
                 result = await call(**arguments)
-                crossings.append((name, "output", result))
+                messages.append((name, "output", result))
                 return result
 
-            return watched
+            return recorded
 
         return wrap
 
-    names = [name for name, kind in registered().items() if kind.lower() == "activitytrigger"]
+    names = [
+        name for name, kind in registered_functions().items() if kind.lower() == "activitytrigger"
+    ]
     with (
         open_hooked_environment(
             azurite, EXPORT_DATASETS="billed_reconciliation,unbilled_reconciliation"
@@ -208,7 +231,7 @@ def test_what_activities_get_and_give_is_small_plain_and_not_secret(azurite: Azu
         ExitStack() as stack,
     ):
         for name in names:
-            stack.enter_context(wrap_function(env, name, watch(name)))
+            stack.enter_context(wrap_function(env, name, record_messages(name)))
         cycle_id = env.post("/api/cycles")["cycle_id"]
         env.host.wait(cycle_id, 60)
         key = "unbilled_usage/2026-10/USD/full"
@@ -221,7 +244,7 @@ def test_what_activities_get_and_give_is_small_plain_and_not_secret(azurite: Azu
         env.simulator.behaviour = replace(BEHAVIOUR, hostile_manifest="user_info")
         assert env.land(**key_fields(key))["outcome"] == "failed"
         inputs = {instance["instanceId"]: instance["input"] for instance in env.host.instances()}
-    watched_names = {name for name, _, _ in crossings}
+    recorded_names = {name for name, _, _ in messages}
     assert {
         "plan_exports",
         "claim_run",
@@ -233,42 +256,42 @@ def test_what_activities_get_and_give_is_small_plain_and_not_secret(azurite: Azu
         "commit_version",
         "record_outcome",
         "summarize_cycle",
-    } <= watched_names
-    for name, direction, value in crossings:
+    } <= recorded_names
+    for name, direction, value in messages:
         assert isinstance(value, dict), (name, direction)
         assert_plain(value)
-        if not (name in FREE_TO_BE_LARGE and direction == "output"):
-            assert len(json.dumps(value).encode()) <= LARGEST_INPUT, (name, direction)
+        if not (name in UNLIMITED_RESULTS and direction == "output"):
+            assert len(json.dumps(value).encode()) <= MAX_INPUT_BYTES, (name, direction)
     for instance_id, value in inputs.items():
         assert_plain(value)
-        assert len(json.dumps(value).encode()) <= LARGEST_INPUT, instance_id
+        assert len(json.dumps(value).encode()) <= MAX_INPUT_BYTES, instance_id
 
 
-def test_no_output_is_a_date_that_the_host_would_rewrite() -> None:
-    """.NET turns date-like texts into its own form, in UTC; ours end in Z, so they stay what they are."""
-    for _, instance in recorded():
+def test_activity_outputs_contain_no_date_that_the_host_rewrites() -> None:
+    """.NET rewrites strings that look like dates with an offset, but not dates that end in Z."""
+    for _, instance in recorded_instances():
         for event in instance["events"]:
             if (
                 isinstance(event.get("Result"), str)
                 and event["EventType"] == EventType.TASK_COMPLETED
             ):
-                for text in _texts(json.loads(event["Result"])):
+                for text in _strings(json.loads(event["Result"])):
                     assert not (
                         text[:4].isdigit() and "T" in text[10:11] and text[-6:-5] in "+-"
                     ), text
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _strings(value: Any) -> Iterator[str]:
     match value:
         case str(text):
             yield text
         case dict():
             for item in value.values():
-                yield from _texts(item)
+                yield from _strings(item)
         case list():
             for item in value:
-                yield from _texts(item)
+                yield from _strings(item)
 
 
-def test_the_recordings_are_small_enough_to_keep() -> None:
+def test_recordings_total_size_is_below_the_limit() -> None:
     assert sum(path.stat().st_size for path in Path(FOLDER).glob("*.json")) < 512 * 1024
