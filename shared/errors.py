@@ -26,7 +26,7 @@ NOT_PUBLISHED = "The version is not published; blobs that are already verified a
 DELAYED = "No data is lost; the run is delayed."
 STALE_INVOICE_LIST = "Cycles do not find new invoices; they continue with the known invoices."
 NO_TIE_OUT = "The data is landed; only the comparison with the invoice total is missing."
-REPORTED_ONLY = "Runs are not affected by the finding itself."
+REPORTED_ONLY = "This finding alone does not affect runs."
 
 # Retry rules: who repeats the work.
 NEXT_CYCLE_IF_DUE = "No. The run ends; the next cycle starts a new run if the export is due."
@@ -34,7 +34,7 @@ SAME_RUN = "Yes. The run retries after the requested wait, until its deadline."
 NEXT_ROUND = "Yes, in the next round of the run (three rounds in total)."
 NEXT_CYCLE = "Yes, by the next cycle."
 NEXT_VERSION = "Yes, when a newer version lands."
-NOT_AUTOMATICALLY = "No, not automatically."
+NOT_AUTOMATICALLY = "No."
 NEXT_PREFLIGHT = "The next preflight repeats the check."
 
 
@@ -88,7 +88,7 @@ SECTIONS = (
         {
             "graph_bad_request": Entry(
                 "Microsoft Graph rejected the export request as invalid (400).",
-                "Check the invoice ID or the currency: Microsoft must bill this partner with it.",
+                "Check the invoice ID, or the currency in which Microsoft bills this partner.",
             ),
             "graph_unauthorized": Entry(
                 "Microsoft Graph did not accept the access token (401).",
@@ -109,11 +109,11 @@ SECTIONS = (
                 "Contact Microsoft support with the request ID from the run's row.",
             ),
             "operation_gone": Entry(
-                "The export operation no longer existed at Microsoft, three times in succession.",
+                "The export operation no longer existed in Microsoft Graph, three times in a row.",
                 "Start a new run later with POST /api/runs.",
             ),
             "operation_failed": Entry(
-                "Microsoft could not create the export, three times in succession.",
+                "Microsoft could not create the export, three times in a row.",
                 "Start a new run in a few hours. If the error persists, open a support case with "
                 "Microsoft and quote the operation ID from the run's row.",
             ),
@@ -140,9 +140,9 @@ SECTIONS = (
                 "health of Microsoft Graph.",
             ),
             "graph_malformed": Entry(
-                "The response of Microsoft Graph does not match its documentation.",
-                "The run retries. If the error persists, report the request ID from the run's row: "
-                "the API may have changed.",
+                "The response from Microsoft Graph does not match the documentation.",
+                "The run retries. If the error persists, report the request ID from the run's row "
+                "to Microsoft: the API may have changed.",
             ),
             "graph_location_missing": Entry(
                 "Microsoft Graph accepted the export request but returned no operation ID.",
@@ -184,9 +184,9 @@ SECTIONS = (
                 "No action is required; the cycle continues with the known invoices.",
             ),
             "partner_center_malformed": Entry(
-                "The response of Partner Center does not match its documentation.",
+                "The response from Partner Center does not match the documentation.",
                 "No action is required at first. If the error persists, set INVOICE_SOURCE to "
-                "list and report it.",
+                "list, and report the error to the maintainers of this app.",
             ),
         },
     ),
@@ -211,16 +211,16 @@ SECTIONS = (
                 effect=REPORTED_ONLY,
             ),
             "invoice_legacy": Entry(
-                "The invoice belongs to legacy commerce, and these exports contain only new "
-                "commerce.",
+                "The invoice is a legacy invoice, and these exports contain only invoices of the new "
+                "commerce experience.",
                 "No action is required. The line items are available from the older Partner "
                 "Center API.",
                 retry=NOT_AUTOMATICALLY,
             ),
             "invoice_voided": Entry(
                 "The invoice was voided; the app requests the invoice that replaces it.",
-                "No action is required. Data of the voided invoice that was landed earlier keeps "
-                "its own invoice ID.",
+                "No action is required. Data that landed for the voided invoice remains under its "
+                "own invoice ID.",
                 retry=NOT_AUTOMATICALLY,
             ),
             "invoice_unknown_kind": Entry(
@@ -247,7 +247,7 @@ SECTIONS = (
             ),
             "rows_without_total": Entry(
                 "Some lines of the invoice have no readable total or currency.",
-                "See the report below reports/tie_out. The lines are landed exactly as Microsoft "
+                "See the report in the folder reports/tie_out. The lines are landed exactly as Microsoft "
                 "delivered them.",
             ),
         },
@@ -260,11 +260,11 @@ SECTIONS = (
             "manifest_rejected": Entry(
                 "The manifest violates a safety rule of the app.",
                 "Compare SOURCE_ALLOWED with the storage host that Microsoft uses. If they match, "
-                "report the request ID from the run's row.",
+                "report the request ID from the run's row to Microsoft.",
             ),
             "manifest_mismatch": Entry(
-                "The manifest belongs to another tenant, invoice, currency or attribute set than "
-                "the request.",
+                "The tenant, invoice, currency or attribute set of the manifest differs from the "
+                "request.",
                 "Check PARTNER_TENANT_ID.",
             ),
         },
@@ -275,13 +275,14 @@ SECTIONS = (
         NEXT_ROUND,
         {
             "source_sas_expired": Entry(
-                "The SAS for Microsoft's storage expired, and a new one was not accepted either.",
+                "The SAS for Microsoft's storage expired, and Microsoft's storage rejected its "
+                "replacement.",
                 "If no round succeeds, start a new run with POST /api/runs.",
             ),
             "source_forbidden": Entry(
                 "Microsoft's storage denied the read request.",
                 "Start a new run later. If the error persists, report the request ID from the "
-                "run's row.",
+                "run's row to Microsoft.",
             ),
             "source_missing": Entry(
                 "A blob of the manifest does not exist.",
@@ -370,7 +371,7 @@ SECTIONS = (
             ),
             "proof_bomb": Entry(
                 "The decompressed size of a blob exceeds the limit for billing files.",
-                "Report the request ID from the run's row.",
+                "Report the request ID from the run's row to Microsoft.",
             ),
             "copy_failed": Entry(
                 "A blob could not be copied for an unexpected reason.",
@@ -395,7 +396,7 @@ SECTIONS = (
                 "token that was issued before the grant for up to a day.",
             ),
             "token_of_another_tenant": Entry(
-                "The access token belongs to another tenant than PARTNER_TENANT_ID.",
+                "The tenant of the access token differs from PARTNER_TENANT_ID.",
                 "Set PARTNER_APP_CLIENT_ID to an app that trusts the identity and has consent in "
                 "the partner tenant, or correct PARTNER_TENANT_ID.",
             ),
@@ -492,8 +493,8 @@ SECTIONS = (
             ),
             "versions_differ": Entry(
                 "The installed package versions differ from the tested versions.",
-                "Deploy again with a remote build, which installs requirements.txt; on a "
-                "development computer, run make setup.",
+                "Deploy the package of make package again; on a development computer, run make "
+                "setup.",
             ),
             "versions_unknown": Entry(
                 "host.json or requirements.txt cannot be read.",
