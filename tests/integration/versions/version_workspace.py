@@ -30,7 +30,7 @@ from shared.ledger.versions import Version
 from shared.manifest import Manifest, ManifestBlob
 from shared.versions.commit import CommitOutcome, commit_version
 from shared.versions.plan import Plan, plan_copy
-from tests.integration.ledger.ledger_rows import KEY, START, create_run
+from tests.integration.ledger.ledger_rows import KEY, START, build_run
 from tests.support.clocks import FakeClock
 
 ROOT = (
@@ -88,7 +88,7 @@ class VersionWorkspace:
         await self.ledger.close()
 
     async def start_run(self, suffix: str = "aaaa", **columns: Any) -> str:
-        run = create_run(suffix, operation_id="o-1", request_ids="r-1,r-2", **columns)
+        run = build_run(suffix, operation_id="o-1", request_ids="r-1,r-2", **columns)
         assert await claim(self.ledger, run) == {"status": "claimed"}
         return run.run_id
 
