@@ -34,7 +34,7 @@ SAME_RUN = "Yes. The run retries after the requested wait, until its deadline."
 NEXT_ROUND = "Yes, in the next round of the run (three rounds in total)."
 NEXT_CYCLE = "Yes, by the next cycle."
 NEXT_VERSION = "Yes, when a newer version lands."
-NOT_AUTOMATICALLY = "No."
+NOT_AUTOMATICALLY = "No. The app does not retry."
 NEXT_PREFLIGHT = "The next preflight repeats the check."
 
 
