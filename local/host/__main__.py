@@ -113,14 +113,14 @@ class _Signals:
         self.stop_requested = threading.Event()
         self.failure: str | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._received)
+            signal.signal(number, self._on_signal)
 
     def fail(self, reason: str) -> None:
         """Stop the host with exit code 1 because an essential part of it failed."""
         self.failure = reason
         self.stop_requested.set()
 
-    def _received(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.stop_requested.is_set():
             os._exit(128 + number)
         self.stop_requested.set()

@@ -135,7 +135,7 @@ class ActionReplay:
             EventType.TIMER_CREATED,
             EventType.SUB_ORCHESTRATION_CREATED,
         ):
-            self._confirm(event)
+            self._check_decision(event)
         else:
             self._process_message(EventType(kind), event)
 
@@ -144,11 +144,11 @@ class ActionReplay:
             case EventType.EXECUTION_STARTED:
                 self._advance()
             case EventType.TASK_COMPLETED | EventType.SUB_ORCHESTRATION_COMPLETED:
-                self._close(event["TaskScheduledId"], succeeded=True)
+                self._complete_task(event["TaskScheduledId"], succeeded=True)
             case EventType.TASK_FAILED | EventType.SUB_ORCHESTRATION_FAILED:
-                self._close(event["TaskScheduledId"], succeeded=False)
+                self._complete_task(event["TaskScheduledId"], succeeded=False)
             case EventType.TIMER_FIRED:
-                self._close(event["TimerId"], succeeded=True)
+                self._complete_task(event["TimerId"], succeeded=True)
             case EventType.EVENT_RAISED if self.continues_as_new:
                 self.carried_events.append(event)
             case EventType.EVENT_RAISED:
@@ -173,7 +173,7 @@ class ActionReplay:
         for event in events:
             self.process(event)
 
-    def _close(self, task_id: int, *, succeeded: bool) -> None:
+    def _complete_task(self, task_id: int, *, succeeded: bool) -> None:
         if task := self.open_tasks.pop(task_id, None):  # not for a cancelled timer
             task.complete(succeeded)
 
@@ -183,7 +183,7 @@ class ActionReplay:
         else:
             self._buffered[name] += 1
 
-    def _confirm(self, event: Event) -> None:
+    def _check_decision(self, event: Event) -> None:
         task_id, name = event["EventId"], event.get("Name")
         noun, expected_type, identification = _DESCRIPTIONS[EventType(event["EventType"])]
         decision = self._unconfirmed.get(task_id)
@@ -223,66 +223,72 @@ class ActionReplay:
     def _invoke(self, action: Event) -> ReplayTask:
         match action["actionType"]:
             case 0:
-                return self._activity(action)
+                return self._schedule_activity(action)
             case 1:
-                return self._with_retries(action["retryOptions"], lambda: self._activity(action))
+                return self._invoke_with_retries(
+                    action["retryOptions"], lambda: self._schedule_activity(action)
+                )
             case 2:
-                return self._child(action)
+                return self._start_child(action)
             case 3:
-                return self._with_retries(action["retryOptions"], lambda: self._child(action))
+                return self._invoke_with_retries(
+                    action["retryOptions"], lambda: self._start_child(action)
+                )
             case 4:
                 self.continues_as_new, self.next_input = True, action.get("input")
                 return ReplayTask(done=True)
             case 5:
-                return self._timer(
+                return self._create_timer(
                     parse_utc(action["fireAt"]), cancelled=bool(action.get("isCanceled"))
                 )
             case 6:
-                return self._external_event(action["externalEventName"].lower())
+                return self._wait_for_event(action["externalEventName"].lower())
             case 11 | 12 as compound:
-                return self._compound(action["compoundActions"], need_all=compound == 12)
+                return self._invoke_compound(action["compoundActions"], need_all=compound == 12)
             case other:
                 feature = _UNSUPPORTED.get(other, f"actions of type {other}")
                 raise UnsupportedActionError(f"The local host does not support {feature}.")
 
-    def _open(self, decision: Decision) -> ReplayTask:
+    def _add_decision(self, decision: Decision) -> ReplayTask:
         task = ReplayTask()
         self._unconfirmed[decision.id] = decision
         self.open_tasks[decision.id] = task
         self._next_id += 1
         return task
 
-    def _activity(self, action: Event) -> ReplayTask:
+    def _schedule_activity(self, action: Event) -> ReplayTask:
         name = action["functionName"]
         self._require_function("activity", name)
-        return self._open(ScheduleActivity(self._next_id, name, action.get("input")))
+        return self._add_decision(ScheduleActivity(self._next_id, name, action.get("input")))
 
-    def _child(self, action: Event) -> ReplayTask:
-        name, given_id = action["functionName"], action.get("instanceId")
+    def _start_child(self, action: Event) -> ReplayTask:
+        name, requested_id = action["functionName"], action.get("instanceId")
         self._require_function("orchestrator", name)
-        if given_id and given_id in (self._instance_id, self._parent_id):
+        if requested_id and requested_id in (self._instance_id, self._parent_id):
             raise UnsupportedActionError(
                 "The instance ID of a sub-orchestration must be different than the instance ID "
                 "of a parent orchestration."
             )
-        return self._open(
+        return self._add_decision(
             StartChild(
                 self._next_id,
                 name,
-                given_id or f"{self._execution_id}:{self._next_id}",
+                requested_id or f"{self._execution_id}:{self._next_id}",
                 json.dumps(action.get("input")),
                 action.get("version"),
             )
         )
 
-    def _timer(self, fire_at: datetime, cancelled: bool = False) -> ReplayTask:
-        task = self._open(CreateTimer(self._next_id, fire_at))
+    def _create_timer(self, fire_at: datetime, cancelled: bool = False) -> ReplayTask:
+        task = self._add_decision(CreateTimer(self._next_id, fire_at))
         if cancelled:  # uses an ID and a timer message, but does not block completion (R4)
             self.open_tasks.popitem()
             task.complete()
         return task
 
-    def _with_retries(self, options: dict[str, int], call: Callable[[], ReplayTask]) -> ReplayTask:
+    def _invoke_with_retries(
+        self, options: dict[str, int], call: Callable[[], ReplayTask]
+    ) -> ReplayTask:
         outcome = ReplayTask()
         first_delay = timedelta(milliseconds=options["firstRetryIntervalInMilliseconds"])
         failures = 0
@@ -299,14 +305,14 @@ class ActionReplay:
             failures += 1
             assert self._now is not None
             if failures < options["maxNumberOfAttempts"]:
-                self._timer(self._now + min(first_delay, MAX_RETRY_DELAY)).on_done(attempt)
+                self._create_timer(self._now + min(first_delay, MAX_RETRY_DELAY)).on_done(attempt)
             else:  # like the engine, create a timer after the last failure; the SDK expects it (R3)
-                self._timer(self._now).on_done(lambda: outcome.complete(succeeded=False))
+                self._create_timer(self._now).on_done(lambda: outcome.complete(succeeded=False))
 
         attempt()
         return outcome
 
-    def _external_event(self, name: str) -> ReplayTask:
+    def _wait_for_event(self, name: str) -> ReplayTask:
         task = ReplayTask()
         if self._buffered[name]:
             self._buffered[name] -= 1
@@ -315,7 +321,7 @@ class ActionReplay:
             self._waiters[name].append(task)
         return task
 
-    def _compound(self, actions: list[Event], *, need_all: bool) -> ReplayTask:
+    def _invoke_compound(self, actions: list[Event], *, need_all: bool) -> ReplayTask:
         children = [self._invoke(action) for action in actions]  # assigns IDs in order
         outcome = ReplayTask(done=need_all and not children)
         remaining = len(children) if need_all else 1

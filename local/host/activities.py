@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Activities:
-    """Queues and runs activities, and collects their results. Thread-safe."""
+    """The queued and running activities and their results. Thread-safe."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Activities:
 
     @property
     def running_count(self) -> int:
-        """The number of activities whose results are not written yet."""
+        """The number of started activities whose results are not written yet."""
         return len(self._active)
 
     def has_unfinished(self, instance_id: str) -> bool:

@@ -11,7 +11,7 @@ from .http_messages import HostRequest, HostResponse
 
 
 class FunctionInvoker(Protocol):
-    """Calls functions of the app."""
+    """A caller of the functions of the app."""
 
     def call_activity(self, function: AppFunction, stored_input: str) -> "Future[str | None]":
         """Call an activity with the input that the engine stored.
@@ -55,7 +55,7 @@ class RemoteFunctionError(Exception):
 class FunctionTerminatedError(Exception):
     """The worker process exited during the function, or the function exceeded its timeout.
 
-    The message is the one of the Azure Functions host.
+    The message has the wording of the Azure Functions host.
     """
 
 

@@ -64,14 +64,14 @@ class Commands:
                 f"{known}."
             )
         instance_id = new_id() if instance_id is None else instance_id
-        _check_id(instance_id)
+        _check_instance_id(instance_id)
         new = client_instance(
             instance_id,
             name,
             input_json,
             self.default_version if version is None else version,
             self.clock.now(),
-            self._generation_of(instance_id),
+            self._get_next_generation(instance_id),
         )
         with self.traffic.track():
             if (status := self.store.create(new)) is not None:
@@ -82,7 +82,7 @@ class Commands:
             self.engine.notify(instance_id)
         return instance_id
 
-    def _generation_of(self, instance_id: str) -> int:
+    def _get_next_generation(self, instance_id: str) -> int:
         """Return 0, or the generation of the replaced instance plus one."""
         instance = self.store.instance(instance_id)
         for text in self.store.history(instance_id, instance.execution_id) if instance else ():
@@ -191,7 +191,7 @@ class Commands:
                 EventType.SUB_ORCHESTRATION_FAILED,
                 EventType.EXECUTION_COMPLETED,
             ) or (kind == EventType.TASK_SCHEDULED and event_id in failed)
-            rewound_events.append(_generic(event) if replaced else event)
+            rewound_events.append(_to_generic_event(event) if replaced else event)
             if kind == EventType.SUB_ORCHESTRATION_CREATED and event_id in failed_children:
                 child = self.store.instance(event["InstanceId"])
                 if child is not None and child.status == "Failed":
@@ -206,7 +206,7 @@ class Commands:
         return [*rewound_ids, instance.instance_id]
 
 
-def _generic(event: Event) -> Event:
+def _to_generic_event(event: Event) -> Event:
     return {
         "Data": None,
         "EventType": int(EventType.GENERIC_EVENT),
@@ -214,7 +214,7 @@ def _generic(event: Event) -> Event:
     }
 
 
-def _check_id(instance_id: str) -> None:
+def _check_instance_id(instance_id: str) -> None:
     if not instance_id or instance_id.startswith("@"):
         raise InvalidCommandError(
             "instanceId (Parameter 'Orchestration instance ids must not start with @.')"

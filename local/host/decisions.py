@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 @dataclass(frozen=True)
 class ScheduleActivity:
-    """Schedules an activity."""
+    """The decision to schedule an activity."""
 
     id: int
     name: str
@@ -26,7 +26,7 @@ class ScheduleActivity:
 
 @dataclass(frozen=True)
 class CreateTimer:
-    """Creates a durable timer."""
+    """The decision to create a durable timer."""
 
     id: int
     fire_at: datetime
@@ -35,7 +35,7 @@ class CreateTimer:
 
 @dataclass(frozen=True)
 class StartChild:
-    """Starts a sub-orchestration."""
+    """The decision to start a sub-orchestration."""
 
     id: int
     name: str

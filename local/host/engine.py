@@ -66,7 +66,7 @@ class Limits:
 
 
 class Engine:
-    """Runs the instances of one task hub."""
+    """The engine that runs the instances of one task hub."""
 
     def __init__(
         self,
@@ -242,7 +242,7 @@ class Engine:
                     )
                 )
                 self._next_timer = self._store.next_due(now)
-            pauses = self._pauses()
+            pauses = self._get_pauses()
             startable = [
                 iid for iid in self._ready if iid not in self._running and iid not in pauses
             ]
@@ -256,7 +256,7 @@ class Engine:
             for instance_id in startable[: max(0, episodes - len(self._running))]:
                 del self._ready[instance_id]
                 self._running.add(instance_id)
-                self._episodes.submit(self._run_step, instance_id)
+                self._episodes.submit(self._run_and_release, instance_id)
             activities = (
                 self._limits.activities
                 if not self._limits.serial
@@ -268,7 +268,7 @@ class Engine:
         self._schedules.fire_due(now, self.notify)
         return min(pauses.values(), default=None)
 
-    def _pauses(self) -> dict[str, float]:
+    def _get_pauses(self) -> dict[str, float]:
         """Return the paused instances and the monotonic times when their pauses end."""
         if self._limits.serial:
             return {}
@@ -291,10 +291,10 @@ class Engine:
 
     # -- episodes -------------------------------------------------------------
 
-    def _run_step(self, instance_id: str) -> None:
+    def _run_and_release(self, instance_id: str) -> None:
         commit_result = CommitResult()
         try:
-            commit_result = self._step(instance_id)
+            commit_result = self._run_episode(instance_id)
         except StoreClosedError:
             return
         except WorkerLostError:
@@ -319,7 +319,7 @@ class Engine:
                 )
             self._wake_up()
 
-    def _step(self, instance_id: str) -> CommitResult:
+    def _run_episode(self, instance_id: str) -> CommitResult:
         instance = self._store.instance(instance_id)
         now = self._format_timespan.now()
         messages = self._store.messages(instance_id, to_micros(now))
@@ -359,7 +359,7 @@ class Engine:
                 identity,
                 [*past.events, *new_events],
                 past.texts,
-                self._handler(instance.name),
+                self._get_handler(instance.name),
                 self._functions.exists,
             )
         else:
@@ -394,7 +394,7 @@ class Engine:
             )
         return commit_result
 
-    def _handler(self, name: str) -> Callable[[str], str]:
+    def _get_handler(self, name: str) -> Callable[[str], str]:
         function = self._functions.find(name)
         if function is not None and self._functions.exists("orchestrator", name):
             orchestrator = function

@@ -37,9 +37,9 @@ def receive_frames(connection: socket.socket) -> Generator[tuple[Header, bytes],
 
 
 class FrameSender:
-    """Sends frames from its own thread, so that a slow reader does not block the callers.
+    """A queue of frames with its own thread, so that a slow reader does not block the callers.
 
-    Queued frames are sent together.
+    The thread sends up to `MAX_FRAMES_PER_SEND` queued frames together.
     """
 
     def __init__(self, connection: socket.socket) -> None:

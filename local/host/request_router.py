@@ -1,4 +1,4 @@
-"""Routes HTTP requests to the management API, the admin API, or an HTTP trigger of the app."""
+"""Routing of HTTP requests to the management API, the admin API, and the app's HTTP triggers."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ _LOCAL_HOST = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::\d+)?", re.IGNO
 
 
 class RequestRouter:
-    """Routes requests and calls HTTP triggers."""
+    """The entry point for all HTTP requests."""
 
     def __init__(
         self,
@@ -68,12 +68,12 @@ class RequestRouter:
         if self.stopping:
             return HostResponse(503)
         if request.path.lower().startswith("/admin/"):
-            return self._admin(request)
-        return await self._trigger(request)
+            return self._handle_admin(request)
+        return await self._handle_trigger(request)
 
     # -- admin ----------------------------------------------------------------
 
-    def _admin(self, request: HostRequest) -> HostResponse:
+    def _handle_admin(self, request: HostRequest) -> HostResponse:
         parts = [unquote(part) for part in request.path.strip("/").split("/")]
         match request.method, parts:
             case "POST", ["admin", "functions", name]:
@@ -106,7 +106,7 @@ class RequestRouter:
 
     # -- HTTP triggers --------------------------------------------------------
 
-    async def _trigger(self, request: HostRequest) -> HostResponse:
+    async def _handle_trigger(self, request: HostRequest) -> HostResponse:
         for function, parameters in best_match(self._routes, request.path):
             if request.method in function.methods:
                 return await self._call(function, request, parameters)
