@@ -256,7 +256,7 @@ class Engine:
             for instance_id in startable[: max(0, episodes - len(self._running))]:
                 del self._ready[instance_id]
                 self._running.add(instance_id)
-                self._episodes.submit(self._run_and_release, instance_id)
+                self._episodes.submit(self._process_instance, instance_id)
             activities = (
                 self._limits.activities
                 if not self._limits.serial
@@ -291,7 +291,7 @@ class Engine:
 
     # -- episodes -------------------------------------------------------------
 
-    def _run_and_release(self, instance_id: str) -> None:
+    def _process_instance(self, instance_id: str) -> None:
         commit_result = CommitResult()
         try:
             commit_result = self._run_episode(instance_id)
