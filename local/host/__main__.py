@@ -82,9 +82,9 @@ def main(arguments: list[str] | None = None) -> int:
     except HostError as error:
         print(f"local host: {error}", file=sys.stderr, flush=True)
         return error.exit_code
-    if options.in_process and host.function_timeout is not None:
+    if options.in_process and host.function_timeout_seconds is not None:
         print(
-            f"local host: functionTimeout ({host.function_timeout:g} s) is not enforced with "
+            f"local host: functionTimeout ({host.function_timeout_seconds:g} s) is not enforced with "
             "--in-process: the host cannot stop a function that does not return.",
             file=sys.stderr,
             flush=True,

@@ -157,7 +157,7 @@ class Engine:
                 or self._timer_due(now)
             ):
                 return False
-        return not self._schedules.busy(now)
+        return not self._schedules.is_busy(now)
 
     def _timer_due(self, now: int) -> bool:
         return self._next_timer is not None and self._next_timer <= now

@@ -32,7 +32,7 @@ class Isolation:
         )
         return Worker(
             worker_options,
-            timeout=options.function_timeout,
+            timeout=options.function_timeout_seconds,
             client_binding=client_binding,
             on_unrecoverable=on_unrecoverable,
         )

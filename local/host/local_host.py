@@ -134,7 +134,10 @@ class LocalHost:
         options = read_host_json(
             self._host_json if root is None else root / "host.json", os.environ
         )
-        self.hub_name, self.function_timeout = options.hub_name, options.function_timeout
+        self.hub_name, self.function_timeout_seconds = (
+            options.hub_name,
+            options.function_timeout_seconds,
+        )
         self._server = Server()
 
         def binding() -> str:
@@ -428,14 +431,14 @@ class LocalHost:
             WaitTimeoutError: If the instance does not end in time.
         """
 
-        def ended() -> dict[str, Any] | None:
+        def get_final_status() -> dict[str, Any] | None:
             instance = self._store.instance(instance_id)
             if instance is None:
                 raise LookupError(f"No instance with the ID {instance_id}.")
             return None if instance.is_live else status_body(instance)
 
         return self._waiting.until(
-            ended, timeout_real_seconds, f"instance {instance_id} to end", within
+            get_final_status, timeout_real_seconds, f"instance {instance_id} to end", within
         )
 
     def run_until(

@@ -88,7 +88,7 @@ class Schedules:
             timer.next = to_micros(now)
         return timer
 
-    def busy(self, now: int) -> bool:
+    def is_busy(self, now: int) -> bool:
         """Return whether a function is running or due."""
         with self._lock:
             return any(
@@ -98,13 +98,13 @@ class Schedules:
 
     def next_due(self) -> int | None:
         with self._lock:
-            moments = [
+            due_times = [
                 timer.due for timer in self._timers if not timer.running and timer.due is not None
             ]
-        return min(moments, default=None)
+        return min(due_times, default=None)
 
-    def fire_due(self, now: int, done: Callable[[], None]) -> None:
-        """Start every function that is due and call `done` when each one ends."""
+    def fire_due(self, now: int, on_end: Callable[[], None]) -> None:
+        """Start every function that is due and call `on_end` when each one ends."""
         with self._lock:
             due = [
                 timer
@@ -114,30 +114,30 @@ class Schedules:
             for timer in due:
                 timer.running = True
         for timer in sorted(due, key=lambda timer: timer.due or 0):
-            self._fire(timer, done)
+            self._fire(timer, on_end)
 
-    def _fire(self, timer: TimerTrigger, done: Callable[[], None]) -> None:
+    def _fire(self, timer: TimerTrigger, on_end: Callable[[], None]) -> None:
         assert timer.function.timer is not None and timer.next is not None
-        started, schedule = self._clock.now(), timer.function.timer.schedule
-        following = schedule.next_after(max(started, from_micros(timer.next)))
+        started_at, schedule = self._clock.now(), timer.function.timer.schedule
+        following = schedule.next_after(max(started_at, from_micros(timer.next)))
 
-        def ended(_: "Future[None]") -> None:
+        def finish(_: "Future[None]") -> None:
             with self._lock:
-                timer.last, timer.running, timer.past_due = to_micros(started), False, False
+                timer.last, timer.running, timer.past_due = to_micros(started_at), False, False
                 now = self._clock.now()
                 # A timer that fired early must not fire again at its scheduled time.
-                later = max(now, from_micros(timer.next or 0))
+                earliest = max(now, from_micros(timer.next or 0))
                 timer.next = to_micros(
-                    following if following > later else schedule.next_after(later)
+                    following if following > earliest else schedule.next_after(earliest)
                 )
             try:
                 if timer.monitored:
                     self._store.save_schedule(timer.function.name, timer.last, timer.next)
             except StoreClosedError:
                 return
-            done()
+            on_end()
 
-        self.call(timer, from_micros(timer.next)).add_done_callback(ended)
+        self.call(timer, from_micros(timer.next)).add_done_callback(finish)
 
     def call(self, timer: TimerTrigger, tick: datetime) -> "Future[None]":
         """Run the function of a timer for the occurrence `tick`.

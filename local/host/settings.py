@@ -58,7 +58,7 @@ class HostOptions:
     versions: VersionRule = field(default_factory=VersionRule)
     max_activities: int = DEFAULT_LIMIT
     max_orchestrators: int = DEFAULT_LIMIT
-    function_timeout: float | None = DEFAULT_TIMEOUT_SECONDS  # seconds; None: no limit
+    function_timeout_seconds: float | None = DEFAULT_TIMEOUT_SECONDS  # None: no limit
 
 
 def read_host_json(
@@ -112,7 +112,7 @@ def read_host_json(
         ),
         max_activities=_limit(durable, "maxConcurrentActivityFunctions"),
         max_orchestrators=_limit(durable, "maxConcurrentOrchestratorFunctions"),
-        function_timeout=_timeout(content.get("functionTimeout")),
+        function_timeout_seconds=_timeout(content.get("functionTimeout")),
     )
 
 

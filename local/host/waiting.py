@@ -18,7 +18,7 @@ MAX_LISTED_INSTANCES = 10
 
 
 class Waiting:
-    """Waits without polling: changes wake the waits.
+    """Waits for conditions. Changes in the host wake the waiting threads, so no wait polls.
 
     Only `until` and `advance_to` move virtual time.
     """
@@ -52,7 +52,7 @@ class Waiting:
         self,
         predicate: Callable[[], Result | None],
         timeout: float,
-        what: str,
+        condition: str,
         within: timedelta | None = None,
     ) -> Result:
         """Wait until `predicate` returns a true value and return that value.
@@ -62,7 +62,7 @@ class Waiting:
         Args:
             predicate: Evaluated after every change.
             timeout: Maximum wait in real seconds.
-            what: Description of the condition for error messages.
+            condition: Description of what the predicate tests, for error messages.
             within: Maximum wait on the clock of the host.
 
         Raises:
@@ -76,7 +76,7 @@ class Waiting:
             if result := predicate():
                 return result
             if time.monotonic() > deadline:
-                raise self._timeout_error(what)
+                raise self._timeout_error(condition)
             if (
                 isinstance(self._clock, VirtualClock)
                 and self.idle()
@@ -85,15 +85,17 @@ class Waiting:
                 due = self._engine.next_due()
                 if limit is not None and (due is None or due > limit):
                     raise WaitTimeoutError(
-                        f"Waited for {what} until {limit} without success. {self._live_instances()}"
+                        f"Waited for {condition} until {limit} without success. "
+                        f"{self._live_instances()}"
                     )
                 if due is None:
                     raise WaitTimeoutError(
-                        f"Waited for {what}, but no work or timer is left. {self._live_instances()}"
+                        f"Waited for {condition}, but no work or timer is left. "
+                        f"{self._live_instances()}"
                     )
                 self._jump(self._clock, due)
             else:
-                self._wait_for_change(version, deadline, what)
+                self._wait_for_change(version, deadline, condition)
 
     def advance_to(self, moment: datetime, timeout: float) -> None:
         """Advance virtual time to `moment`; process everything that is due by then.
@@ -119,14 +121,14 @@ class Waiting:
         clock.move_to(moment)
         self._engine.notify()
 
-    def _wait_for_change(self, version: int, deadline: float, what: str) -> None:
+    def _wait_for_change(self, version: int, deadline: float, condition: str) -> None:
         if not self._traffic.wait_for_change(version, max(0.0, deadline - time.monotonic())):
-            raise self._timeout_error(what)
+            raise self._timeout_error(condition)
 
-    def _timeout_error(self, what: str) -> WaitTimeoutError:
+    def _timeout_error(self, condition: str) -> WaitTimeoutError:
         return WaitTimeoutError(
-            f"Timed out while waiting for {what}. The clock of the host shows {self._clock.now()}. "
-            f"{self._live_instances()}"
+            f"Timed out while waiting for {condition}. "
+            f"The clock of the host shows {self._clock.now()}. {self._live_instances()}"
         )
 
     def _live_instances(self) -> str:
@@ -140,17 +142,17 @@ class Waiting:
 
     async def wait_for_end(self, instance_id: str, seconds: float) -> None:
         """Wait on the server loop until the instance has ended or the real time has elapsed."""
-        ended = asyncio.Event()
+        has_ended = asyncio.Event()
         loop = asyncio.get_running_loop()
 
         def check() -> None:
             instance = self._store.instance(instance_id)
             if instance is None or not instance.is_live:
-                loop.call_soon_threadsafe(ended.set)
+                loop.call_soon_threadsafe(has_ended.set)
 
         with self._traffic.watched(check):
             check()
             try:
-                await asyncio.wait_for(ended.wait(), seconds)
+                await asyncio.wait_for(has_ended.wait(), seconds)
             except TimeoutError:
                 return

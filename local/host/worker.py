@@ -119,7 +119,7 @@ class Worker:
             return index_from_descriptions(header["functions"])
         code = self._reap()
         raise UnsupportedAppError(
-            header.get("refused")
+            header.get("unsupported")
             or f"The worker process exited while it imported the app: {exit_text(code)}."
         )
 
@@ -171,9 +171,8 @@ class Worker:
                 return
             log.error("the worker process ended (%s); restarting it", exit_text(code))
             is_restarted = self._restart()
-            self._pending.fail_unanswered(
-                unanswered, exit_text(code)
-            )  # after the restart, so that repeated calls reach the new worker
+            # The calls fail after the restart, so that repeated calls reach the new worker.
+            self._pending.fail_unanswered(unanswered, exit_text(code))
             if not is_restarted:
                 return
 
@@ -257,7 +256,7 @@ def _finish(call: Call, header: Header, body: bytes) -> None:
     elif "stack" in header:
         call.set_remote_error(header["kind"], body.decode("utf-8", "replace"), header["stack"])
     else:
-        call.future.set_result(None if header["nothing"] else body.decode("utf-8", "surrogatepass"))
+        call.future.set_result(None if header["is_none"] else body.decode("utf-8", "surrogatepass"))
 
 
 def packages_of(root: Path) -> str:

@@ -62,7 +62,7 @@ def main() -> None:
     try:
         index = _load(options)
     except UnsupportedAppError as error:
-        sender.send(pack_frame({"refused": str(error)}))
+        sender.send(pack_frame({"unsupported": str(error)}))
         sender.close()
         connection.close()
         return
@@ -121,7 +121,7 @@ class _Worker:
         context = contextvars.copy_context()
         context.run(current_call_id.set, header["id"])
         future: Future[Any] = context.run(self._call, header, body)
-        future.add_done_callback(lambda done: self._send_result(header["id"], done))
+        future.add_done_callback(lambda finished: self._send_result(header["id"], finished))
 
     def _call(self, header: Header, body: bytes) -> "Future[Any]":
         function = self._index.find(header["name"])
@@ -145,28 +145,28 @@ class _Worker:
                 )
                 return self._invoker.call_http(function, request, header["parameters"])
 
-    def _send_result(self, call_id: int, done: "Future[Any]") -> None:
-        self._sender.send(_frame(call_id, done))
+    def _send_result(self, call_id: int, future: "Future[Any]") -> None:
+        self._sender.send(_frame(call_id, future))
 
 
-def _frame(call_id: int, done: "Future[Any]") -> bytes:
-    if done.cancelled():
+def _frame(call_id: int, future: "Future[Any]") -> bytes:
+    if future.cancelled():
         return pack_frame(
             {"id": call_id, "kind": "CancelledError", "stack": ""}, b"The function was cancelled."
         )
-    if (error := done.exception()) is not None:
+    if (error := future.exception()) is not None:
         stack = failure_texts.format_stack(error)
         return pack_frame(
             {"id": call_id, "kind": type(error).__name__, "stack": stack},
             str(error).encode("utf-8", "replace"),
         )
-    result = done.result()
+    result = future.result()
     if isinstance(result, HostResponse):
         return pack_frame(
             {"id": call_id, "status": result.status, "headers": result.headers}, result.body
         )
     return pack_frame(
-        {"id": call_id, "nothing": result is None}, (result or "").encode("utf-8", "surrogatepass")
+        {"id": call_id, "is_none": result is None}, (result or "").encode("utf-8", "surrogatepass")
     )
 
 
