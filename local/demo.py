@@ -33,8 +33,15 @@ from local.stack import (
     run_stack,
 )
 from local.verify_landing import LandingVerifier, VerificationResult
-from partner_billing.output import money, tie_out
-from partner_billing.progress import GOOD, Progress, Run, scope_of, seconds_of, size
+from partner_billing.output import describe_tie_out, format_amount
+from partner_billing.progress import (
+    GOOD_OUTCOMES,
+    Progress,
+    Run,
+    duration_seconds,
+    format_bytes,
+    scope_of,
+)
 
 STATE = ROOT / ".state" / "demo"
 DATASETS = {"billed_usage", "unbilled_usage", "billed_reconciliation", "unbilled_reconciliation"}
@@ -153,12 +160,12 @@ def describe_tie_outs(stack: Stack) -> list[str]:
         comparison = entry["tie_out"] or {}
         total = comparison.get("listed_total")
         listed = (
-            f"listed total {money(total)} {comparison.get('currency')}"
+            f"listed total {format_amount(total)} {comparison.get('currency')}"
             if total
             else "no listed total"
         )
         lines.append(
-            f"{entry['invoice_id']}  {tie_out(comparison) or 'not compared'}, "
+            f"{entry['invoice_id']}  {describe_tie_out(comparison) or 'not compared'}, "
             f"{listed}, {entry['finality']}"
         )
     return lines
@@ -213,16 +220,16 @@ def print_report(console: Console, runs: Sequence[Run], invoice_totals: Sequence
     for title in ("blobs", "rows", "bytes", "seconds"):
         table.add_column(title, justify="right", no_wrap=True)
     for run in runs:
-        seconds = seconds_of(run)
+        seconds = duration_seconds(run)
         table.add_row(
             run["dataset"],
             scope_of(run),
             run.get("version") or run["outcome"],
             str(run["blobs"]["landed"]),
             f"{run['rows']:,}",
-            size(run["bytes"]),
+            format_bytes(run["bytes"]),
             "" if seconds is None else f"{seconds:.1f}",
-            style="" if run["outcome"] in GOOD else "red",
+            style="" if run["outcome"] in GOOD_OUTCOMES else "red",
         )
     console.print("\n", table, sep="")
     console.print("\nTotal of each invoice's lines compared with its listed total:", style="bold")
@@ -268,7 +275,7 @@ def print_verdict(
         blobs = sum(result.blobs for result in results.values())
         total_bytes = sum(result.bytes for result in results.values())
         console.print(
-            f"\nAll {blobs} blobs landed and verified ({size(total_bytes)}): size, SHA-256 and row "
+            f"\nAll {blobs} blobs landed and verified ({format_bytes(total_bytes)}): size, SHA-256 and row "
             "count match, and each blob is identical to the blob in Microsoft's storage.",
             style="green",
             highlight=False,

@@ -14,10 +14,10 @@ from rich.console import Console
 
 from local.azurite import ROOT
 from local.stack import NEVER_SCHEDULE, RUN_STATE, StackError, exit_on_signals, run_stack
-from partner_billing.address import Address, find
+from partner_billing.address import Address, find_address
 from partner_billing.api import Api
 from partner_billing.errors import CommandError
-from partner_billing.output import checks
+from partner_billing.output import print_checks
 from shared.preflight.deployment import build_invalid_settings_report
 from shared.redaction import configure_library_logging
 from shared.services import Services
@@ -36,12 +36,12 @@ def main() -> int:
     except StackError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except CommandError as failure:
-        print(f"{failure.title}\n-> {failure.remedy}", file=sys.stderr)
-        return failure.exit_code
+    except CommandError as error:
+        print(f"{error.title}\n-> {error.remedy}", file=sys.stderr)
+        return error.exit_code
     except KeyboardInterrupt:
         return 130
-    checks(console, report)
+    print_checks(console, report)
     return 1 if report["status"] == "fail" else 0
 
 
@@ -51,7 +51,7 @@ def get_report(console: Console) -> dict[str, Any]:
         console.print("Checking the settings in the environment.\n", highlight=False)
         return asyncio.run(check_environment())
     if (RUN_STATE / "app-url").exists():
-        address = find(None, {}, ROOT)
+        address = find_address(None, {}, ROOT)
         console.print(f"Checking the stack at {address.url}.\n", highlight=False)
         return request_report(address)
     console.print(

@@ -1,3 +1,3 @@
-"""A client of the app's HTTP API, with commands and a progress display. Nothing of the app is imported here."""
+"""Command-line client of the HTTP API of Partner Billing Export."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""`python -m partner_billing`, where the script is not on the path."""
+"""Entry point of `python -m partner_billing`."""
 
 from partner_billing.commands import main
 

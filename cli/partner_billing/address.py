@@ -1,7 +1,9 @@
-"""Where the app is, and with which key: the option, else the environment, else the stack that `make run` keeps up.
+"""The URL and the key of the app.
 
-The key comes from the environment only, so that no shell history and no list of processes shows it. It never goes
-over plain http to another machine, and never to the local stack, which needs none.
+The URL comes from the `--url` option, the environment, or the stack of `make run`, in this order.
+The key comes only from the environment, so that it does not appear in the shell history or in
+process lists. It is not sent over HTTP to another machine, and not to the local stack, which does
+not need a key.
 """
 
 from collections.abc import Mapping
@@ -14,34 +16,55 @@ import httpx
 from partner_billing.errors import UsageError
 
 URL, KEY = "PARTNER_BILLING_URL", "PARTNER_BILLING_KEY"
-LOCAL = Path(".state") / "run" / "app-url"  # written by the local stack when it is up
+LOCAL_URL_FILE = Path(".state") / "run" / "app-url"  # written by the local stack
 
 
 @dataclass(frozen=True)
 class Address:
-    """`url` is an origin, perhaps with a path, without `/api` and without a slash at its end."""
+    """An app.
+
+    Attributes:
+        url: An origin with an optional path, without `/api` and without a trailing slash.
+        key: A function key, or an empty string.
+    """
 
     url: str
     key: str = field(default="", repr=False)
 
 
-def find(option: str | None, environment: Mapping[str, str], folder: Path) -> Address:
-    """Raises UsageError, which never quotes what was given: it may hold a key."""
-    given = (option or environment.get(URL, "")).strip()
-    if given:
-        return Address(checked(given), environment.get(KEY, "").strip())
-    for above in (folder, *folder.parents):
-        if (above / LOCAL).is_file():
-            return Address(checked((above / LOCAL).read_text(encoding="utf-8").strip()))
+def find_address(option: str | None, environment: Mapping[str, str], folder: Path) -> Address:
+    """Return the app that the option, the environment or the local stack specifies.
+
+    Args:
+        option: The value of `--url`.
+        environment: The environment variables.
+        folder: The folder in which, and in whose parents, to look for a local stack.
+
+    Raises:
+        UsageError: No URL is configured, or it is invalid. The message does not contain the URL,
+            because the URL can contain a key.
+    """
+    url = (option or environment.get(URL, "")).strip()
+    if url:
+        return Address(normalize_url(url), environment.get(KEY, "").strip())
+    for parent in (folder, *folder.parents):
+        url_file = parent / LOCAL_URL_FILE
+        if url_file.is_file():
+            return Address(normalize_url(url_file.read_text(encoding="utf-8").strip()))
     raise UsageError(
         "No app URL configured.",
-        f"Set {URL} (and {KEY}), give --url, or start a local stack with `make run`.",
+        f"Set {URL} (and {KEY}), use --url, or start a local stack with `make run`.",
     )
 
 
-def checked(text: str) -> str:
-    """>>> checked("https://app.azurewebsites.net/api/"), checked("http://127.0.0.1:4000")
+def normalize_url(text: str) -> str:
+    """Validate a URL and remove `/api` and a trailing slash.
+
+    >>> normalize_url("https://app.azurewebsites.net/api/"), normalize_url("http://127.0.0.1:4000")
     ('https://app.azurewebsites.net', 'http://127.0.0.1:4000')
+
+    Raises:
+        UsageError: The URL is invalid, contains credentials, or would send the key unencrypted.
     """
     try:
         url = httpx.URL(text)
@@ -57,7 +80,7 @@ def checked(text: str) -> str:
             "The URL contains more than a host and a path.",
             f"Remove the key from the URL and set {KEY} instead.",
         )
-    if url.scheme == "http" and not is_this_machine(url.host):
+    if url.scheme == "http" and not is_loopback(url.host):
         raise UsageError(
             "HTTP without TLS is allowed only for the local machine.",
             "Use https, because http would send the key unencrypted.",
@@ -65,7 +88,8 @@ def checked(text: str) -> str:
     return str(url).rstrip("/").removesuffix("/api")
 
 
-def is_this_machine(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether the host is the local machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""The API's calls: JSON in and out, and what is not an answer as one of the failures. Repeats nothing by itself."""
+"""A client of the HTTP API. It does not retry requests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,31 +17,44 @@ from partner_billing.errors import (
     UnreachableError,
 )
 
-SECONDS = 60.0
-LARGEST = 64 * 1024 * 1024  # bytes of an answer; a page of a thousand runs has about one
-SHORTEST, LONGEST, USUAL = 1.0, 3600.0, 5.0  # seconds between two looks
-PROBLEM = ("type", "title", "status", "code", "remedy")
+TIMEOUT_SECONDS = 60.0
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024  # a page of 1,000 runs has about 1 MB
+MIN_POLL_SECONDS, MAX_POLL_SECONDS, DEFAULT_POLL_SECONDS = 1.0, 3600.0, 5.0
+PROBLEM_MEMBERS = ("type", "title", "status", "code", "remedy")
 
 
 @dataclass(frozen=True)
-class Answer:
-    """`retry_after`: seconds until it is worth asking again, None where the app does not expect that."""
+class Response:
+    """A successful response.
+
+    Attributes:
+        body: The JSON object.
+        retry_after_seconds: When to poll again, or None if the app does not expect a poll.
+    """
 
     body: dict[str, Any]
-    retry_after: float | None = None
+    retry_after_seconds: float | None = None
 
 
 class Api:
-    """`with Api(address) as api:`. `transport` replaces the network in tests.
+    """A client of the API, used as a context manager.
 
-    Every call raises UnreachableError, RequestRefusedError, NotFoundError or CommandError.
+    Args:
+        address: The app.
+        transport: A replacement of the network for tests.
+        timeout_seconds: The timeout of each network operation.
+
+    Raises:
+        UnreachableError: The app cannot be reached or is unavailable. All methods raise this.
+        RequestRefusedError: The app refused the request or the key.
+        NotFoundError: The resource does not exist.
     """
 
     def __init__(
         self,
         address: Address,
         transport: httpx.BaseTransport | None = None,
-        seconds: float = SECONDS,
+        timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
         headers = {"Accept": "application/json", "User-Agent": f"partner-billing/{__version__}"}
         if address.key:
@@ -50,7 +63,7 @@ class Api:
             self._http = httpx.Client(
                 base_url=f"{address.url}/api/",
                 headers=headers,
-                timeout=seconds,
+                timeout=timeout_seconds,
                 follow_redirects=False,
                 transport=transport,
             )
@@ -65,49 +78,57 @@ class Api:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         self._http.close()
-        if kind is KeyboardInterrupt:
+        if error_type is KeyboardInterrupt:
             raise CommandInterruptedError(
                 "CommandInterruptedError. The run continues.",
                 "To follow it, run `partner-billing watch`.",
             ) from None
 
-    def get(self, path: str, **query: str | int | None) -> Answer:
-        return self._ask(
+    def get(self, path: str, **query: str | int | None) -> Response:
+        """Send a GET request with the query parameters that are not None."""
+        return self._send(
             "GET", path, params={name: value for name, value in query.items() if value is not None}
         )
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Answer:
-        return self._ask("POST", path, json=dict(body or {}))
+    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Response:
+        """Send a POST request with a JSON object."""
+        return self._send("POST", path, json=dict(body or {}))
 
-    def _ask(self, method: str, path: str, **more: Any) -> Answer:
+    def _send(self, method: str, path: str, **options: Any) -> Response:
         try:
-            with self._http.stream(method, path, **more) as response:
+            with self._http.stream(method, path, **options) as response:
                 content = bytearray()
                 for chunk in response.iter_bytes():
                     content += chunk
-                    if len(content) > LARGEST:
-                        raise strange("The response is too large.")
+                    if len(content) > MAX_RESPONSE_BYTES:
+                        raise create_unexpected_response_error("The response is too large.")
         except (httpx.HTTPError, OSError) as error:
-            failure = unreached(error)
+            connection_error = create_connection_error(error)
         else:
-            return read(response, bytes(content))
-        raise failure  # out here, so that the library's error, which holds the request and its key, is not its context
+            return parse_response(response, bytes(content))
+        # Raised outside the handler: the context of the exception would be the library's error,
+        # which contains the request and its key.
+        raise connection_error
 
 
-def read(response: httpx.Response, content: bytes) -> Answer:
-    said = _json(response, content)
-    if 200 <= response.status_code < 300 and isinstance(said, dict):
-        return Answer(said, seconds_of(response.headers.get("Retry-After")))
-    raise failure_of(response.status_code, said if isinstance(said, dict) else None)
+def parse_response(response: httpx.Response, content: bytes) -> Response:
+    """Return the response if it is a success with a JSON object, otherwise raise an error."""
+    body = _parse_json(response, content)
+    if 200 <= response.status_code < 300 and isinstance(body, dict):
+        return Response(body, parse_retry_after(response.headers.get("Retry-After")))
+    raise create_status_error(response.status_code, body if isinstance(body, dict) else None)
 
 
-def failure_of(status: int, problem: dict[str, Any] | None) -> CommandError:
-    """A refusal in the app's words where it sent some; the host refuses keys without any."""
+def create_status_error(status: int, problem: dict[str, Any] | None) -> CommandError:
+    """Return the error for a status and the app's problem details.
+
+    The Functions host rejects keys without problem details.
+    """
     if problem is None or "code" not in problem:
         if status in (401, 403):
             return RequestRefusedError(
@@ -121,16 +142,16 @@ def failure_of(status: int, problem: dict[str, Any] | None) -> CommandError:
                 "Try again. If the error persists, check the logs of the app.",
                 http_status=status,
             )
-        return strange(f"The response has status {status}.")
-    members = {name: value for name, value in problem.items() if name not in PROBLEM}
-    kind = (
+        return create_unexpected_response_error(f"The response has status {status}.")
+    members = {name: value for name, value in problem.items() if name not in PROBLEM_MEMBERS}
+    error_type = (
         UnreachableError
         if status >= 500
         else NotFoundError
         if status == 404
         else RequestRefusedError
     )
-    return kind(
+    return error_type(
         str(problem.get("title", "")),
         str(problem.get("remedy") or ""),
         str(problem["code"]),
@@ -139,15 +160,16 @@ def failure_of(status: int, problem: dict[str, Any] | None) -> CommandError:
     )
 
 
-def strange(what: str) -> UnreachableError:
+def create_unexpected_response_error(reason: str) -> UnreachableError:
+    """Return the error for a response that is not from the API."""
     return UnreachableError(
-        f"This is not the API of Partner Billing Export. {what}",
+        f"This is not the API of Partner Billing Export. {reason}",
         "Check the URL: it must be the URL of the app without a path.",
     )
 
 
-def unreached(error: Exception) -> UnreachableError:
-    """In our words: those of the library name the request."""
+def create_connection_error(error: Exception) -> UnreachableError:
+    """Return the error for a failed request, without the library's message and its URL."""
     if isinstance(error, httpx.TimeoutException):
         return UnreachableError(
             "The app did not respond in time.",
@@ -164,19 +186,21 @@ def unreached(error: Exception) -> UnreachableError:
     )
 
 
-def seconds_of(retry_after: str | None) -> float | None:
-    """>>> seconds_of("12"), seconds_of(None), seconds_of("soon"), seconds_of("0")
-    (12.0, None, 5.0, 1.0)
+def parse_retry_after(retry_after: str | None) -> float | None:
+    """Return the seconds of a Retry-After header within the allowed range.
+
+    >>> [parse_retry_after(value) for value in ("12", None, "soon", "0")]
+    [12.0, None, 5.0, 1.0]
     """
     if retry_after is None:
         return None
     try:
-        return min(max(float(retry_after), SHORTEST), LONGEST)
+        return min(max(float(retry_after), MIN_POLL_SECONDS), MAX_POLL_SECONDS)
     except ValueError:
-        return USUAL
+        return DEFAULT_POLL_SECONDS
 
 
-def _json(response: httpx.Response, content: bytes) -> Any:
+def _parse_json(response: httpx.Response, content: bytes) -> Any:
     if "json" not in response.headers.get("Content-Type", ""):
         return None
     try:

@@ -1,4 +1,4 @@
-"""The program: every command, and how it ends."""
+"""The entry point: all commands and the exit code."""
 
 import json
 import sys
@@ -11,25 +11,27 @@ __all__ = ["app", "cycles", "main", "runs"]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Ends the process with one of the exit codes of failures.py."""
-    given = sys.argv[1:] if arguments is None else arguments
+    """Run a command and exit the process with one of the exit codes in `errors.py`."""
+    if arguments is None:
+        arguments = sys.argv[1:]
     try:
-        app(args=given, prog_name="partner-billing")
-    except CommandError as failure:
-        tell(failure, "--json" in given)
-        code = failure.exit_code
+        app(args=arguments, prog_name="partner-billing")
+    except CommandError as error:
+        print_error(error, "--json" in arguments)
+        code = error.exit_code
     sys.exit(code)
 
 
-def tell(failure: CommandError, as_json: bool) -> None:
+def print_error(error: CommandError, as_json: bool) -> None:
+    """Print an error on stderr."""
     if as_json:
-        print(json.dumps(failure.document(), ensure_ascii=False), file=sys.stderr)
+        print(json.dumps(error.document(), ensure_ascii=False), file=sys.stderr)
         return
-    print(f"{failure.title}{f' ({failure.code})' if failure.code else ''}", file=sys.stderr)
-    for wrong in failure.members.get("errors") or []:
-        if isinstance(wrong, dict):
-            print(f"  {wrong.get('field')}: {wrong.get('message')}", file=sys.stderr)
-    if failure.remedy:
-        print(f"-> {failure.remedy}", file=sys.stderr)
-    if isinstance(failure, UsageError):
+    print(f"{error.title}{f' ({error.code})' if error.code else ''}", file=sys.stderr)
+    for field_error in error.members.get("errors") or []:
+        if isinstance(field_error, dict):
+            print(f"  {field_error.get('field')}: {field_error.get('message')}", file=sys.stderr)
+    if error.remedy:
+        print(f"-> {error.remedy}", file=sys.stderr)
+    if isinstance(error, UsageError):
         print("See partner-billing --help.", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What all commands share: the program, its options, how it reaches the app, how it prints."""
+"""The Typer application, and the options and helpers that the commands share."""
 
 import json
 import os
@@ -12,25 +12,30 @@ import httpx
 import typer
 from rich.console import Console
 
-from partner_billing.address import URL, find
-from partner_billing.api import Answer, Api
-from partner_billing.errors import BAD
-from partner_billing.progress import Counts, Progress
-from partner_billing.watch import Sleep, follow, runs_in, went_well
+from partner_billing.address import URL, find_address
+from partner_billing.api import Api, Response
+from partner_billing.errors import FAILED
+from partner_billing.output import print_line
+from partner_billing.progress import BackfillProgress, Progress
+from partner_billing.watch import Sleep, follow, has_succeeded, runs_in
 
 app = typer.Typer(
     name="partner-billing",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Asks a deployment of Partner Billing Export, by its HTTP API. The key comes from PARTNER_BILLING_KEY.",
+    help="Client of the HTTP API of Partner Billing Export. "
+    "Set the function key in PARTNER_BILLING_KEY.",
 )
 
+# Tests replace both.
 sleep: Sleep = time.sleep
-transport: httpx.BaseTransport | None = None  # httpx's own
+transport: httpx.BaseTransport | None = None  # the default transport of httpx
 
 
 class Dataset(StrEnum):
+    """The datasets."""
+
     BILLED_USAGE = "billed_usage"
     UNBILLED_USAGE = "unbilled_usage"
     BILLED_RECONCILIATION = "billed_reconciliation"
@@ -38,11 +43,15 @@ class Dataset(StrEnum):
 
 
 class AttributeSet(StrEnum):
+    """The attribute sets."""
+
     FULL = "full"
     BASIC = "basic"
 
 
 class Outcome(StrEnum):
+    """The outcomes of a run."""
+
     LANDED = "landed"
     UNCHANGED = "unchanged"
     NO_DATA = "no_data"
@@ -56,80 +65,73 @@ class Outcome(StrEnum):
 Url = Annotated[
     str | None,
     typer.Option(
-        "--url", help=f"the app's address; else {URL}, else the local stack of `make run`"
+        "--url", help=f"URL of the app; the default is {URL} or the local stack of `make run`"
     ),
 ]
 Json = Annotated[
     bool,
-    typer.Option("--json", help="print the API's answer as JSON, and errors as JSON on stderr"),
+    typer.Option("--json", help="print the response as JSON, and errors as JSON on stderr"),
 ]
-RunId = Annotated[str, typer.Argument(help="as `list` shows it", show_default=False)]
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="follow it to its end")]
+RunId = Annotated[str, typer.Argument(help="run ID, as shown by `list`", show_default=False)]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="follow the run until it ends")]
 DatasetOption = Annotated[Dataset | None, typer.Option(help="only this dataset")]
-Limit = Annotated[int, typer.Option(min=1, max=1000, help="how many at most")]
+Limit = Annotated[int, typer.Option(min=1, max=1000, help="maximum number of results")]
 Continuation = Annotated[
-    str | None, typer.Option(help="what a list that goes on has printed at its end")
+    str | None, typer.Option(help="token of the next page, as printed below a list")
 ]
 
 
-def ask(url: str | None) -> Api:
-    return Api(find(url, os.environ, Path.cwd()), transport)
+def open_api(url: str | None) -> Api:
+    """Return a client of the app that the options and the environment specify."""
+    return Api(find_address(url, os.environ, Path.cwd()), transport)
 
 
-def to_its_end(api: Api, what: str, as_json: bool) -> None:
-    """Follows a run, a cycle or a backfill; ends the program with 1 where something in it failed."""
-    console = Console(stderr=True, quiet=True) if as_json else terminal()
-    redraw = 1.0 if console.is_terminal and not as_json else None
-    with Progress(console) as progress, Counts(console) as counts:
+def watch_until_end(api: Api, identifier: str, as_json: bool) -> None:
+    """Follow a run, a cycle or a backfill until it ends. Exit with 1 if a run failed."""
+    console = Console(stderr=True, quiet=True) if as_json else create_console()
+    redraw_seconds = 1.0 if console.is_terminal and not as_json else None
+    with Progress(console) as progress, BackfillProgress(console) as backfill_progress:
 
         def show(body: dict[str, Any]) -> None:
             if "backfill_id" in body:
-                counts.show(body)
+                backfill_progress.show(body)
             else:
                 progress.show(runs_in(body))
 
-        end = follow(api, what, show, sleep, redraw=redraw)
-    if not printed_as_json(end, as_json):
-        told(console, end)
-    if not went_well(end):
-        raise typer.Exit(BAD)
+        body = follow(api, identifier, show, sleep, redraw_seconds=redraw_seconds)
+    if not print_if_json(body, as_json):
+        print_results(console, body)
+    if not has_succeeded(body):
+        raise typer.Exit(FAILED)
 
 
-def told(console: Console, end: dict[str, Any]) -> None:
-    """What a person needs beside the last line of the display: where it landed, or what to do."""
-    for run in runs_in(end):
+def print_results(console: Console, body: dict[str, Any]) -> None:
+    """Print the path of each run that landed, and the cause and remedy of each that failed."""
+    for run in runs_in(body):
         if run.get("remedy"):
-            console.print(
-                f"{run['run_id']}: {run.get('cause') or ''}\n-> {run['remedy']}",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
+            print_line(console, f"{run['run_id']}: {run.get('cause') or ''}\n-> {run['remedy']}")
         elif run.get("path"):
-            console.print(str(run["path"]), highlight=False, markup=False, soft_wrap=True)
+            print_line(console, str(run["path"]))
         elif run.get("code"):
-            console.print(
-                f"{run['run_id']}: {run['code']}", highlight=False, markup=False, soft_wrap=True
-            )
+            print_line(console, f"{run['run_id']}: {run['code']}")
 
 
-def goes_on(found: Answer) -> None:
-    if found.body.get("continuation"):
-        terminal().print(
-            f"More results: --continuation {found.body['continuation']}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+def print_continuation(response: Response) -> None:
+    """Print the option for the next page if the list has more results."""
+    if response.body.get("continuation"):
+        print_line(
+            create_console(), f"More results: --continuation {response.body['continuation']}"
         )
 
 
-def printed_as_json(body: dict[str, Any], wanted: bool) -> bool:
-    if wanted:
+def print_if_json(body: dict[str, Any], as_json: bool) -> bool:
+    """Print the body if JSON is requested. Return whether it was printed."""
+    if as_json:
         typer.echo(json.dumps(body, ensure_ascii=False, indent=2))
-    return wanted
+    return as_json
 
 
-def terminal() -> Console:
-    """As wide as the terminal; wide enough for every line where there is none."""
+def create_console() -> Console:
+    """Return a console on stdout with the width of the terminal, or 160 columns in a pipe."""
     console = Console(file=sys.stdout)
     return console if console.is_terminal else Console(file=sys.stdout, width=160)

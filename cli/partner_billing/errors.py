@@ -1,30 +1,37 @@
-"""How a command can end other than well, each with an exit code that scripts can rely on.
+"""Errors of commands and their exit codes.
 
-0   done; with watch or cycle: all that was watched ended landed, unchanged or no_data
-1   it was done and the answer is bad: a run failed, the doctor found something wrong
-2   wrong usage: an argument, an address
-3   the app cannot be reached, or cannot answer just now
-4   the app refused: the request, or the key
-5   there is no such run or cycle
-130 interrupted by Ctrl-C; what was started goes on
+0    Success. With watch, cycle or backfill: every outcome is landed, unchanged or no_data.
+1    A run failed or was cancelled, or a preflight check failed.
+2    Invalid usage: an argument or the URL.
+3    The app cannot be reached or is temporarily unavailable.
+4    The app refused the request or the key.
+5    The run, cycle or backfill does not exist.
+130  Interrupted with Ctrl-C. The run continues.
 """
 
 from typing import Any
 
-DONE, BAD, USAGE, UNREACHABLE, REFUSED, UNKNOWN_ID, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+DONE, FAILED, USAGE, UNREACHABLE, REFUSED, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 
 class CommandError(Exception):
-    """`title` says what is wrong and `remedy` what to do; `members` are those of the app's problem, where it sent one."""
+    """An error that ends a command.
 
-    exit_code = BAD
+    Attributes:
+        title: What happened.
+        remedy: What to do.
+        code: The stable error code of the app, or an empty string.
+        members: The other members of the app's problem response.
+    """
+
+    exit_code = FAILED
 
     def __init__(self, title: str, remedy: str = "", code: str = "", **members: Any) -> None:
         self.title, self.remedy, self.code, self.members = title, remedy, code, members
         super().__init__(title)
 
     def document(self) -> dict[str, Any]:
-        """For --json."""
+        """Return the JSON object that `--json` prints."""
         return {
             **self.members,
             "title": self.title,
@@ -35,20 +42,30 @@ class CommandError(Exception):
 
 
 class UsageError(CommandError):
+    """An argument or the URL is invalid."""
+
     exit_code = USAGE
 
 
 class UnreachableError(CommandError):
+    """The app cannot be reached or is temporarily unavailable."""
+
     exit_code = UNREACHABLE
 
 
 class RequestRefusedError(CommandError):
+    """The app refused the request or the key."""
+
     exit_code = REFUSED
 
 
 class NotFoundError(CommandError):
-    exit_code = UNKNOWN_ID
+    """The run, cycle or backfill does not exist."""
+
+    exit_code = NOT_FOUND
 
 
 class CommandInterruptedError(CommandError):
+    """The user interrupted the command."""
+
     exit_code = INTERRUPTED

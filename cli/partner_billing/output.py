@@ -1,4 +1,4 @@
-"""Answers of the API for people: tables and facts. Pure but for the console they are printed on."""
+"""Print responses of the API as tables and lists of fields."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -8,72 +8,83 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from partner_billing.progress import blobs_of, scope_of, size, style_of
+from partner_billing.progress import describe_blobs, format_bytes, scope_of, style_of
 
-LEFT_OUT = ("cause", "request_ids", "app_version", "operations", "posts")
-GAPS = {
+OMITTED_FIELDS = ("cause", "request_ids", "app_version", "operations", "posts")
+GAP_STYLES = {
     "landed": "green",
     "no_data": "dim",
     "not_served": "dim",
     "failed": "red",
     "never_tried": "yellow",
 }
-COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+STATUS_STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
-def plain_table(*titles: str, right: Sequence[str] = ()) -> Table:
+def create_table(*titles: str, right: Sequence[str] = ()) -> Table:
+    """Return a table without borders. The columns in `right` are right-aligned."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for title in titles:
         table.add_column(title, justify="right" if title in right else "left", overflow="fold")
     return table
 
 
-def runs(console: Console, listed: Sequence[Mapping[str, Any]]) -> None:
-    table = plain_table(
+def print_line(console: Console, line: str) -> None:
+    """Print a line without wrapping, highlighting or markup."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_runs(console: Console, runs: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table of runs."""
+    table = create_table(
         "run", "scope", "outcome", "blobs", "bytes", "started", right=("blobs", "bytes")
     )
-    for run in listed:
-        ended = str(run.get("outcome") or run.get("stage") or "")
+    for run in runs:
+        state = str(run.get("outcome") or run.get("stage") or "")
         table.add_row(
-            text(run["run_id"]),
+            escape_value(run["run_id"]),
             scope_of(run),
-            text(f"{ended} ({run['code']})" if run.get("code") else ended),
-            blobs_of(run),
-            size(run["bytes"]) if run.get("bytes") else "",
-            text(run.get("started_at")),
+            escape_value(f"{state} ({run['code']})" if run.get("code") else state),
+            describe_blobs(run),
+            format_bytes(run["bytes"]) if run.get("bytes") else "",
+            escape_value(run.get("started_at")),
             style=style_of(run),
         )
-    console.print(table if listed else "There are none.")
+    console.print(table if runs else "No matching runs.")
 
 
-def facts(console: Console, body: Mapping[str, Any]) -> None:
-    """Name and value of everything that is set; of a run, what a person asks for first."""
-    table = plain_table("", "")
+def print_fields(console: Console, body: Mapping[str, Any]) -> None:
+    """Print the name and the value of every field that has a value."""
+    table = create_table("", "")
     table.show_header = False
     for name, value in body.items():
-        if value in (None, "", [], {}, False) or name in LEFT_OUT:
+        if value in (None, "", [], {}, False) or name in OMITTED_FIELDS:
             continue
-        table.add_row(f"[dim]{escape(name)}[/dim]", text(_said(name, value)))
+        table.add_row(f"[dim]{escape(name)}[/dim]", escape_value(_format_value(name, value)))
     console.print(table)
 
 
-def blobs(console: Console, listed: Sequence[Mapping[str, Any]]) -> None:
-    table = plain_table("blob", "proven", "bytes", "rows", "how", "code", right=("bytes", "rows"))
-    for blob in listed:
+def print_blobs(console: Console, blobs: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table of the blobs of a run."""
+    table = create_table(
+        "blob", "verified", "bytes", "rows", "copy method", "code", right=("bytes", "rows")
+    )
+    for blob in blobs:
         table.add_row(
-            text(blob["name"]),
+            escape_value(blob["name"]),
             "yes" if blob["ok"] else "no",
-            size(blob["bytes"]),
+            format_bytes(blob["bytes"]),
             f"{blob['rows']:,}",
-            text(blob.get("copy_method")),
-            text(blob.get("code")),
+            escape_value(blob.get("copy_method")),
+            escape_value(blob.get("code")),
             style="" if blob["ok"] else "red",
         )
-    console.print(table if listed else "There are none.")
+    console.print(table if blobs else "The run has no blobs.")
 
 
-def catalogue(console: Console, entries: Sequence[Mapping[str, Any]]) -> None:
-    table = plain_table(
+def print_catalogue(console: Console, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table of catalogue entries."""
+    table = create_table(
         "key",
         "month",
         "version",
@@ -81,29 +92,31 @@ def catalogue(console: Console, entries: Sequence[Mapping[str, Any]]) -> None:
         "rows",
         "bytes",
         "landed",
-        "last",
+        "last outcome",
         "finality",
         "tie-out",
         right=("blobs", "rows", "bytes"),
     )
     for entry in entries:
         table.add_row(
-            text(entry["key"]),
-            text(entry.get("billing_month")),
-            text(entry.get("version") or "nothing yet"),
+            escape_value(entry["key"]),
+            escape_value(entry.get("billing_month")),
+            escape_value(entry.get("version") or "none"),
             str(entry["blobs"]),
             f"{entry['rows']:,}",
-            size(entry["bytes"]),
-            text(entry.get("landed_at")),
-            text(entry.get("last_outcome")),
-            text(entry.get("finality")),
-            text(tie_out(entry.get("tie_out"))),
+            format_bytes(entry["bytes"]),
+            escape_value(entry.get("landed_at")),
+            escape_value(entry.get("last_outcome")),
+            escape_value(entry.get("finality")),
+            escape_value(describe_tie_out(entry.get("tie_out"))),
         )
     console.print(table if entries else "No matching exports have landed.")
 
 
-def money(text: str) -> str:
-    """>>> money("65080.9"), money("-0.005"), money("1e3")
+def format_amount(text: str) -> str:
+    """Return an amount with two decimals, or more if it is more precise.
+
+    >>> format_amount("65080.9"), format_amount("-0.005"), format_amount("1e3")
     ('65,080.90', '-0.005', '1,000.00')
     """
     amount = Decimal(text)
@@ -111,150 +124,153 @@ def money(text: str) -> str:
     return f"{cents if cents == amount else amount:,}"
 
 
-def tie_out(found: Mapping[str, Any] | None) -> str:
-    """The sum over an invoice's lines against its listed total.
+def describe_tie_out(comparison: Mapping[str, Any] | None) -> str:
+    """Return how the sum of an invoice's lines compares with the invoice's total.
 
-    >>> tie_out({"status": "off_by", "difference": "-12.30", "currency": "USD"}), tie_out({"status": "tied_out"}), tie_out(None)
-    ('off by -12.30 USD', 'tied out', '')
+    >>> describe_tie_out({"status": "off_by", "difference": "-12.30", "currency": "USD"})
+    'off by -12.30 USD'
+    >>> describe_tie_out({"status": "tied_out"}), describe_tie_out(None)
+    ('tied out', '')
     """
-    if not found:
+    if not comparison:
         return ""
-    if found["status"] == "off_by":
-        return f"off by {money(found['difference'])} {found.get('currency') or ''}".strip()
-    return str(found["status"]).replace("_", " ") + (
-        f" ({found['code']})" if found.get("code") else ""
+    if comparison["status"] == "off_by":
+        difference = format_amount(comparison["difference"])
+        return f"off by {difference} {comparison.get('currency') or ''}".strip()
+    return str(comparison["status"]).replace("_", " ") + (
+        f" ({comparison['code']})" if comparison.get("code") else ""
     )
 
 
-def dry_run(console: Console, body: Mapping[str, Any]) -> None:
-    """The requests of a cycle, then what rests and what is left out."""
-    table = plain_table("export", "request", "body")
-    for one in body["requests"]:
-        live = f" (under way: {one['live_run_id']})" if one.get("live_run_id") else ""
+def print_dry_run(console: Console, body: Mapping[str, Any]) -> None:
+    """Print the requests of a cycle, then the exports that are not due or excluded."""
+    table = create_table("export", "request", "body")
+    for request in body["requests"]:
+        live = f" (running: {request['live_run_id']})" if request.get("live_run_id") else ""
         table.add_row(
-            text(f"{one['key']}{live}"),
-            text(f"{one['method']} {one['path']}"),
-            text(_said("", one["body"])),
+            escape_value(f"{request['key']}{live}"),
+            escape_value(f"{request['method']} {request['path']}"),
+            escape_value(_format_value("", request["body"])),
         )
-    console.print(table if body["requests"] else "Nothing is due.")
-    for rests in body.get("not_due") or []:
-        console.print(
-            f"not due before {rests['next_due_at']}: {rests['key']}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
-    for out in body.get("left_out") or []:
-        what = out.get("invoice_id") or out["code"]
-        console.print(
-            f"left out: {what}: {out.get('cause')}", highlight=False, markup=False, soft_wrap=True
-        )
+    console.print(table if body["requests"] else "No exports are due.")
+    for export in body.get("not_due") or []:
+        print_line(console, f"not due before {export['next_due_at']}: {export['key']}")
+    for exclusion in body.get("left_out") or []:
+        subject = exclusion.get("invoice_id") or exclusion["code"]
+        print_line(console, f"excluded: {subject}: {exclusion.get('cause')}")
 
 
-def gaps(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
-    """Months down, datasets across; what failed in full below."""
-    datasets = list(dict.fromkeys(str(gap["dataset"]) for gap in found))
-    states = {(gap["billing_month"], gap["dataset"]): str(gap["state"]) for gap in found}
-    table = plain_table("month", *datasets)
-    for month in dict.fromkeys(gap["billing_month"] for gap in found):
+def print_gaps(console: Console, gaps: Sequence[Mapping[str, Any]]) -> None:
+    """Print the state of each month and dataset as a table, and the failed exports below it."""
+    datasets = list(dict.fromkeys(str(gap["dataset"]) for gap in gaps))
+    states = {(gap["billing_month"], gap["dataset"]): str(gap["state"]) for gap in gaps}
+    table = create_table("month", *datasets)
+    for month in dict.fromkeys(gap["billing_month"] for gap in gaps):
         cells = [states.get((month, dataset), "") for dataset in datasets]
         table.add_row(
-            text(month),
+            escape_value(month),
             *(
-                f"[{GAPS.get(cell, '')}]{cell.replace('_', ' ')}[/]" if cell in GAPS else text(cell)
+                f"[{GAP_STYLES.get(cell, '')}]{cell.replace('_', ' ')}[/]"
+                if cell in GAP_STYLES
+                else escape_value(cell)
                 for cell in cells
             ),
         )
     console.print(table)
-    for gap in found:
+    for gap in gaps:
         for key in gap["keys"]:
             if key["state"] == "failed":
-                console.print(
-                    f"failed: {key['key']} ({key['code']})",
-                    highlight=False,
-                    markup=False,
-                    soft_wrap=True,
-                )
+                print_line(console, f"failed: {key['key']} ({key['code']})")
 
 
-def status(console: Console, body: Mapping[str, Any]) -> None:
+def print_status(console: Console, body: Mapping[str, Any]) -> None:
+    """Print the status of the app, its latest exports and its live runs."""
     versions = body.get("versions") or {}
-    facts(
+    print_fields(
         console,
         {
-            "next tick": f"{body.get('next_tick_at')} ({body.get('schedule')})",
+            "next cycle": f"{body.get('next_tick_at')} ({body.get('schedule')})",
             "task hub": body.get("task_hub"),
-            "last cycle": _cycle(body.get("last_cycle")),
+            "last cycle": _format_cycle(body.get("last_cycle")),
             "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
         },
     )
-    console.print("\nlanded last", style="bold")
-    landed = plain_table("dataset", "key", "landed", "rows", right=("rows",))
+    console.print("\nlatest exports", style="bold")
+    landed = create_table("dataset", "key", "landed", "rows", right=("rows",))
     for dataset, entry in (body.get("last_landed") or {}).items():
         landed.add_row(
             dataset,
             *(
-                (text(entry["key"]), text(entry.get("landed_at")), f"{entry['rows']:,}")
+                (
+                    escape_value(entry["key"]),
+                    escape_value(entry.get("landed_at")),
+                    f"{entry['rows']:,}",
+                )
                 if entry
-                else ("nothing yet", "", "")
+                else ("none", "", "")
             ),
         )
     console.print(landed)
     console.print("\nlive runs", style="bold")
-    live = plain_table("run", "stage", "started", "next look")
+    live = create_table("run", "stage", "started", "next poll")
     for run in body.get("live_runs") or []:
         live.add_row(
-            text(run["run_id"]),
-            text(run["stage"]),
-            text(run.get("started_at")),
-            text(run.get("next_check_at")),
+            escape_value(run["run_id"]),
+            escape_value(run["stage"]),
+            escape_value(run.get("started_at")),
+            escape_value(run.get("next_check_at")),
         )
-    console.print(live if body.get("live_runs") else "There are none.")
+    console.print(live if body.get("live_runs") else "No runs are in progress.")
 
 
-def checks(console: Console, report: Mapping[str, Any]) -> None:
-    """The doctor's report: what is wrong with its remedy below it, then nothing more than a word."""
-    table = plain_table("check", "", "finding")
+def print_checks(console: Console, report: Mapping[str, Any]) -> None:
+    """Print the preflight checks with their findings and remedies, then the overall status."""
+    table = create_table("check", "status", "finding")
     for check in report["checks"]:
         status, code = str(check["status"]), check.get("code")
-        said = (
+        finding = (
             f"{check['cause']} ({code})"
             if code
-            else ", ".join(f"{name} {_said(name, value)}" for name, value in check["facts"].items())
+            else ", ".join(
+                f"{name} {_format_value(name, value)}" for name, value in check["facts"].items()
+            )
         )
         if status in ("warn", "fail"):
-            said += "".join(
-                f"\n{name}: {_said(name, value)}" for name, value in check["facts"].items()
+            finding += "".join(
+                f"\n{name}: {_format_value(name, value)}" for name, value in check["facts"].items()
             )
-            said += f"\n-> {check['remedy']}"
+            finding += f"\n-> {check['remedy']}"
         table.add_row(
-            text(check["name"]), f"[{COLOURS.get(status, 'dim')}]{escape(status)}[/]", text(said)
+            escape_value(check["name"]),
+            f"[{STATUS_STYLES.get(status, 'dim')}]{escape(status)}[/]",
+            escape_value(finding),
         )
     console.print(table)
     console.print(
-        f"\n{report['status']}", style=COLOURS.get(str(report["status"]), ""), highlight=False
+        f"\n{report['status']}", style=STATUS_STYLES.get(str(report["status"]), ""), highlight=False
     )
 
 
-def text(value: object) -> str:
+def escape_value(value: object) -> str:
+    """Return the value as text without Rich markup, and None as an empty string."""
     return "" if value is None else escape(str(value))
 
 
-def _said(name: str, value: Any) -> str:
+def _format_value(name: str, value: Any) -> str:
     if name == "blobs" and isinstance(value, Mapping):
-        return blobs_of({"blobs": value}) or "none"
+        return describe_blobs({"blobs": value}) or "none"
     if name == "bytes" and isinstance(value, int):
-        return f"{size(value)} ({value:,})"
+        return f"{format_bytes(value)} ({value:,})"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {each}" for key, each in value.items())
+        return ", ".join(f"{key} {item}" for key, item in value.items())
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _cycle(cycle: Mapping[str, Any] | None) -> str:
+def _format_cycle(cycle: Mapping[str, Any] | None) -> str:
     if not cycle:
-        return "none yet"
+        return "none"
     return f"{cycle['cycle_id']} {cycle['state']}: " + (
-        _said("", cycle["outcomes"]) or f"{cycle['runs']} runs"
+        _format_value("", cycle["outcomes"]) or f"{cycle['runs']} runs"
     )

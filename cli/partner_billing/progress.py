@@ -1,6 +1,6 @@
-"""Shows runs as they go, from the API's JSON alone: a table that keeps itself up to date, or plain lines where nobody looks.
+"""Progress displays: a table that is redrawn in a terminal, plain lines elsewhere.
 
-A run is the JSON object of `GET /api/runs/{run_id}`. Knows nothing of HTTP, of the stack or of the app.
+A run is the JSON object of `GET /api/runs/{run_id}`.
 """
 
 import time
@@ -15,19 +15,23 @@ from rich.table import Table
 from rich.text import Text
 
 Run = Mapping[str, Any]
-GOOD = ("landed", "unchanged", "no_data")
-COUNTS = (
+GOOD_OUTCOMES = ("landed", "unchanged", "no_data")
+BACKFILL_COUNTS = (
     ("landed", "landed"),
     ("no_data", "no data"),
-    ("not_served", "not served any more"),
+    ("not_served", "no longer served"),
     ("failed", "failed"),
-    ("waiting", "to go"),
+    ("waiting", "remaining"),
 )
 
 
 def scope_of(run: Run) -> str:
-    """>>> scope_of({"invoice_id": "G016907411"}), scope_of({"billing_month": "2026-11", "currency_code": "USD"})
-    ('G016907411', '2026-11 USD')
+    """Return the invoice, or the month and the currency, of a run.
+
+    >>> scope_of({"invoice_id": "G016907411"})
+    'G016907411'
+    >>> scope_of({"billing_month": "2026-11", "currency_code": "USD"})
+    '2026-11 USD'
     """
     return str(
         run.get("invoice_id")
@@ -35,11 +39,11 @@ def scope_of(run: Run) -> str:
     )
 
 
-def size(count: float) -> str:
-    """Bytes for people, in powers of 1000.
+def format_bytes(count: float) -> str:
+    """Return a number of bytes with a decimal unit.
 
-    >>> size(0), size(999), size(1_234), size(5_600_000), size(7_800_000_000)
-    ('0 B', '999 B', '1.2 kB', '5.6 MB', '7.8 GB')
+    >>> [format_bytes(count) for count in (0, 999, 1_234, 5_600_000, 7_800_000_000)]
+    ['0 B', '999 B', '1.2 kB', '5.6 MB', '7.8 GB']
     """
     for unit in ("B", "kB", "MB"):
         if count < 999.5:
@@ -48,10 +52,12 @@ def size(count: float) -> str:
     return f"{count:.1f} GB"
 
 
-def seconds_of(run: Run) -> float | None:
-    """From start to end; None while it runs.
+def duration_seconds(run: Run) -> float | None:
+    """Return the duration of a run that has ended, otherwise None.
 
-    >>> seconds_of({"started_at": "2026-11-08T09:37:00Z", "ended_at": "2026-11-08T09:37:04.500Z"})
+    >>> duration_seconds(
+    ...     {"started_at": "2026-11-08T09:37:00Z", "ended_at": "2026-11-08T09:37:04.500Z"}
+    ... )
     4.5
     """
     if not run.get("started_at") or not run.get("ended_at"):
@@ -61,30 +67,36 @@ def seconds_of(run: Run) -> float | None:
     ).total_seconds()
 
 
-def said(run: Run, now: datetime) -> str:
-    """What a run is doing, or how it ended, in words.
+def describe_state(run: Run, now: datetime) -> str:
+    """Return the stage of a run, or its outcome if it has ended.
 
-    >>> said({"stage": "waiting", "polls": 2, "next_check_at": "2026-11-08T09:37:03Z"},
-    ...      datetime(2026, 11, 8, 9, 37, 0, tzinfo=UTC))
-    'waiting for Microsoft, looked 2 times, next in 3 s'
+    >>> describe_state(
+    ...     {"stage": "waiting", "polls": 2, "next_check_at": "2026-11-08T09:37:03Z"},
+    ...     datetime(2026, 11, 8, 9, 37, 0, tzinfo=UTC),
+    ... )
+    'waiting for Microsoft, polled 2 times, next poll in 3 s'
     """
     if run.get("outcome"):
         return f"{run['outcome']} ({run['code']})" if run.get("code") else str(run["outcome"])
     stage = str(run.get("stage", ""))
     if stage != "waiting":
         return stage
-    words, polls = "waiting for Microsoft", run.get("polls") or 0
+    description, polls = "waiting for Microsoft", run.get("polls") or 0
     if polls:
-        words += f", looked {polls} time{'s' if polls != 1 else ''}"
+        description += f", polled {polls} time{'s' if polls != 1 else ''}"
     if run.get("next_check_at"):
-        left = (datetime.fromisoformat(run["next_check_at"]) - now).total_seconds()
-        words += f", next in {left:.0f} s" if left >= 1 else ", next at once"
-    return words
+        remaining = (datetime.fromisoformat(run["next_check_at"]) - now).total_seconds()
+        description += f", next poll in {remaining:.0f} s" if remaining >= 1 else ", next poll now"
+    return description
 
 
-def blobs_of(run: Run) -> str:
-    """>>> blobs_of({"blobs": {"total": 6, "landed": 4, "failed": 1}}), blobs_of({"blobs": {"total": 0, "landed": 0, "failed": 0}})
-    ('4/6, 1 failed', '')
+def describe_blobs(run: Run) -> str:
+    """Return the number of landed, total and failed blobs, or an empty string without blobs.
+
+    >>> describe_blobs({"blobs": {"total": 6, "landed": 4, "failed": 1}})
+    '4/6, 1 failed'
+    >>> describe_blobs({"blobs": {"total": 0, "landed": 0, "failed": 0}})
+    ''
     """
     blobs = run.get("blobs") or {}
     if not blobs.get("total"):
@@ -94,49 +106,51 @@ def blobs_of(run: Run) -> str:
     )
 
 
-class Rates:
-    """Bytes a second of each run, between the last two looks at which it had moved on."""
+class TransferRates:
+    """The transfer rate of each run, between the last two polls with a different byte count."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._seen: dict[str, tuple[float, int]] = {}
+        self._samples: dict[str, tuple[float, int]] = {}
         self._rates: dict[str, float] = {}
 
-    def of(self, run: Run) -> float | None:
+    def update(self, run: Run) -> float | None:
+        """Add the byte count of a run and return its rate in bytes per second, if known."""
         run_id, now, count = str(run["run_id"]), self._clock(), int(run.get("bytes") or 0)
-        before = self._seen.setdefault(run_id, (now, count))
-        if count > before[1] and now > before[0]:
-            self._rates[run_id] = (count - before[1]) / (now - before[0])
-            self._seen[run_id] = (now, count)
+        previous = self._samples.setdefault(run_id, (now, count))
+        if count > previous[1] and now > previous[0]:
+            self._rates[run_id] = (count - previous[1]) / (now - previous[0])
+            self._samples[run_id] = (now, count)
         return None if run.get("outcome") else self._rates.get(run_id)
 
 
 class Progress:
-    """`with Progress(console) as progress:` and `progress.show(runs)` at every look."""
+    """The progress of runs, used as a context manager. Call `show` after every poll."""
 
     def __init__(
         self, console: Console, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        self._console, self._now, self._rates = console, now, Rates()
+        self._console, self._now, self._rates = console, now, TransferRates()
         self._live: Live | None = None
-        self._told: dict[str, str] = {}
+        self._printed: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         if self._live:
             self._live.stop()
 
     def show(self, runs: Sequence[Run]) -> None:
+        """Redraw the table, or print a line for each run whose stage or outcome changed."""
         if not self._console.is_terminal:
             for run in runs:
-                self._tell(run)
+                self._print_change(run)
             return
         if self._live is None:
             self._live = Live(console=self._console, auto_refresh=False)
@@ -144,56 +158,64 @@ class Progress:
         self._live.update(self.table(runs), refresh=True)
 
     def table(self, runs: Sequence[Run]) -> Table:
-        """The runs as they are now; `show` keeps it up to date in a terminal."""
+        """Return a table of the runs."""
         table = Table(box=None, pad_edge=False, header_style="dim")
         for title in ("dataset", "scope", "stage"):
             table.add_column(title)
         for title in ("blobs", "bytes", "rate"):
             table.add_column(title, justify="right")
         for run in runs:
-            rate = self._rates.of(run)
+            rate = self._rates.update(run)
             table.add_row(
                 str(run["dataset"]),
                 scope_of(run),
-                said(run, self._now()),
-                blobs_of(run),
-                size(run["bytes"]) if run.get("bytes") else "",
-                f"{size(rate)}/s" if rate else "",
+                describe_state(run, self._now()),
+                describe_blobs(run),
+                format_bytes(run["bytes"]) if run.get("bytes") else "",
+                f"{format_bytes(rate)}/s" if rate else "",
                 style=style_of(run),
             )
         return table
 
-    def _tell(self, run: Run) -> None:
-        """One line when the stage or the outcome is another than before."""
+    def _print_change(self, run: Run) -> None:
+        """Print one line if the stage or the outcome has changed."""
         state = str(run.get("outcome") or run.get("stage"))
-        if self._told.get(str(run["run_id"])) == state:
+        if self._printed.get(str(run["run_id"])) == state:
             return
-        self._told[str(run["run_id"])] = state
+        self._printed[str(run["run_id"])] = state
         done = "  ".join(
-            part for part in (blobs_of(run), size(run["bytes"]) if run.get("bytes") else "") if part
+            part
+            for part in (
+                describe_blobs(run),
+                format_bytes(run["bytes"]) if run.get("bytes") else "",
+            )
+            if part
         )
-        line = f"{run['dataset']:<24}{scope_of(run):<14}{said(run, self._now()):<12}{done}"
+        line = (
+            f"{run['dataset']:<24}{scope_of(run):<14}{describe_state(run, self._now()):<12}{done}"
+        )
         self._console.print(line.rstrip(), highlight=False, markup=False, soft_wrap=True)
 
 
-def counted(body: Mapping[str, Any]) -> str:
-    """A backfill in one line.
+def describe_backfill(body: Mapping[str, Any]) -> str:
+    """Return the counts of a backfill as one line.
 
-    >>> counted({"planned": 36, "landed": 12, "no_data": 1, "not_served": 0, "failed": 0, "waiting": 23,
-    ...          "estimated_end": "2026-11-21T10:00:00Z"})
-    '36 planned: 12 landed, 1 no data, 23 to go, until about 2026-11-21T10:00:00Z'
+    >>> describe_backfill({"planned": 36, "landed": 12, "no_data": 1, "failed": 0, "waiting": 23})
+    '36 planned: 12 landed, 1 no data, 23 remaining'
+    >>> describe_backfill({"planned": 1, "waiting": 1, "estimated_end": "2026-11-21T10:00:00Z"})
+    '1 planned: 0 landed, 1 remaining, estimated end 2026-11-21T10:00:00Z'
     """
     parts = [
-        f"{body.get(name) or 0} {word}"
-        for name, word in COUNTS
+        f"{body.get(name) or 0} {label}"
+        for name, label in BACKFILL_COUNTS
         if body.get(name) or name == "landed"
     ]
-    end = f", until about {body['estimated_end']}" if body.get("estimated_end") else ""
+    end = f", estimated end {body['estimated_end']}" if body.get("estimated_end") else ""
     return f"{body.get('planned') or 0} planned: {', '.join(parts)}{end}"
 
 
-class Counts:
-    """How far a backfill is, as Progress shows runs: a line that keeps itself up to date, or one at every change."""
+class BackfillProgress:
+    """The counts of a backfill, used as a context manager. Call `show` after every poll."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._last = console, ""
@@ -204,15 +226,16 @@ class Counts:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         if self._live:
             self._live.stop()
 
     def show(self, body: Mapping[str, Any]) -> None:
-        line = counted(body)
+        """Redraw the line, or print a line if the counts changed."""
+        line = describe_backfill(body)
         if line == self._last:
             return
         self._last = line
@@ -226,6 +249,7 @@ class Counts:
 
 
 def style_of(run: Run) -> str:
+    """Return the Rich style for the outcome of a run."""
     if not run.get("outcome"):
         return ""
-    return "green" if run["outcome"] in GOOD else "red"
+    return "green" if run["outcome"] in GOOD_OUTCOMES else "red"

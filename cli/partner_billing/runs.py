@@ -1,4 +1,4 @@
-"""Questions to the API about runs and what they landed, and the orders that start and end one."""
+"""The commands for runs, exports and the app."""
 
 from typing import Annotated
 from urllib.parse import quote
@@ -6,7 +6,7 @@ from urllib.parse import quote
 import typer
 
 from partner_billing import __version__, output
-from partner_billing.api import Answer, Api
+from partner_billing.api import Api, Response
 from partner_billing.common import (
     AttributeSet,
     Continuation,
@@ -19,19 +19,21 @@ from partner_billing.common import (
     Url,
     Watch,
     app,
-    ask,
-    goes_on,
-    printed_as_json,
-    terminal,
-    to_its_end,
+    create_console,
+    open_api,
+    print_continuation,
+    print_if_json,
+    watch_until_end,
 )
-from partner_billing.errors import BAD
+from partner_billing.errors import FAILED
 from partner_billing.watch import path_of
+
+Reason = Annotated[str | None, typer.Option(help="reason, stored with the run")]
 
 
 @app.callback(invoke_without_command=True)
-def about(
-    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+def print_version(
+    version: Annotated[bool, typer.Option("--version", help="print the version and exit")] = False,
 ) -> None:
     if version:
         typer.echo(__version__)
@@ -41,22 +43,26 @@ def about(
 @app.command()
 def start(
     dataset: Dataset,
-    invoice: Annotated[str | None, typer.Option(help="of a billed dataset: G016907411")] = None,
-    month: Annotated[
-        str | None, typer.Option(help="of an unbilled dataset: 2026-11, current or last")
+    invoice: Annotated[
+        str | None, typer.Option(help="invoice of a billed dataset, for example G016907411")
     ] = None,
-    currency: Annotated[str | None, typer.Option(help="of an unbilled dataset: USD")] = None,
-    attribute_set: Annotated[AttributeSet | None, typer.Option(help="which columns")] = None,
+    month: Annotated[
+        str | None, typer.Option(help="month of an unbilled dataset: 2026-11, current or last")
+    ] = None,
+    currency: Annotated[
+        str | None, typer.Option(help="currency of an unbilled dataset, for example USD")
+    ] = None,
+    attribute_set: Annotated[AttributeSet | None, typer.Option(help="columns to export")] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="land it anew, even if this version is landed")
+        bool, typer.Option("--force", help="land the data again even if this version has landed")
     ] = False,
-    reason: Annotated[str | None, typer.Option(help="for whoever reads the run's row")] = None,
+    reason: Reason = None,
     watch: Watch = False,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Ask for one export. One that is under way already is not started twice: it is output."""
-    asked = {
+    """Start one export. If it is already running, show the running one instead."""
+    request = {
         "dataset": dataset.value,
         "invoice_id": invoice,
         "billing_month": month,
@@ -65,28 +71,29 @@ def start(
         "force": force or None,
         "reason": reason,
     }
-    with ask(url) as api:
-        begun = api.post(
-            "runs", {name: value for name, value in asked.items() if value is not None}
+    with open_api(url) as api:
+        response = api.post(
+            "runs", {name: value for name, value in request.items() if value is not None}
         )
-        _started(api, begun, watch, as_json)
+        _show_started(api, response, watch, as_json)
 
 
 @app.command("list")
 def list_runs(
     month: Annotated[
-        str | None, typer.Option(help="in which they started: 2026-11; else this month")
+        str | None,
+        typer.Option(help="month of the start, for example 2026-11; default: current month"),
     ] = None,
     dataset: DatasetOption = None,
-    outcome: Annotated[Outcome | None, typer.Option(help="only these")] = None,
+    outcome: Annotated[Outcome | None, typer.Option(help="only this outcome")] = None,
     limit: Limit = 50,
     continuation: Continuation = None,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """The runs of a month, newest first."""
-    with ask(url) as api:
-        found = api.get(
+    """List the runs of a month, newest first."""
+    with open_api(url) as api:
+        response = api.get(
             "runs",
             started=month,
             dataset=dataset and dataset.value,
@@ -94,139 +101,137 @@ def list_runs(
             limit=limit,
             continuation=continuation,
         )
-    if not printed_as_json(found.body, as_json):
-        output.runs(terminal(), found.body["runs"])
-        goes_on(found)
+    if not print_if_json(response.body, as_json):
+        output.print_runs(create_console(), response.body["runs"])
+        print_continuation(response)
 
 
 @app.command()
 def show(
     run_id: RunId,
-    blobs: Annotated[bool, typer.Option("--blobs", help="its files instead")] = False,
+    blobs: Annotated[bool, typer.Option("--blobs", help="list the blobs instead")] = False,
     limit: Limit = 100,
     continuation: Continuation = None,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """One run: where it is, or how it ended, why, and what to do."""
+    """Show the stage of a run, or its outcome with the cause and the remedy of an error."""
     path = f"runs/{quote(run_id, safe='')}"
-    with ask(url) as api:
-        found = (
+    with open_api(url) as api:
+        response = (
             api.get(f"{path}/blobs", limit=limit, continuation=continuation)
             if blobs
             else api.get(path)
         )
-    if printed_as_json(found.body, as_json):
+    if print_if_json(response.body, as_json):
         return
     if blobs:
-        output.blobs(terminal(), found.body["blobs"])
-        goes_on(found)
+        output.print_blobs(create_console(), response.body["blobs"])
+        print_continuation(response)
     else:
-        output.facts(terminal(), found.body)
+        output.print_fields(create_console(), response.body)
 
 
 @app.command()
 def watch(
-    what: Annotated[
+    identifier: Annotated[
         str,
-        typer.Argument(metavar="ID", help="of a run, a cycle or a backfill", show_default=False),
+        typer.Argument(metavar="ID", help="ID of a run, a cycle or a backfill", show_default=False),
     ],
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Follow a run, a cycle or a backfill to its end. Ends with 1 where something in it failed."""
-    with ask(url) as api:
-        to_its_end(api, what, as_json)
+    """Follow a run, a cycle or a backfill until it ends. The exit code is 1 if a run failed."""
+    with open_api(url) as api:
+        watch_until_end(api, identifier, as_json)
 
 
 @app.command()
 def retry(
     run_id: RunId,
-    reason: Annotated[str | None, typer.Option(help="for whoever reads the run's row")] = None,
+    reason: Reason = None,
     watch: Watch = False,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Ask again for what a run that has ended asked for; what is proven is not copied again."""
-    with ask(url) as api:
-        _started(
-            api,
-            api.post(f"runs/{quote(run_id, safe='')}/retry", {"reason": reason} if reason else {}),
-            watch,
-            as_json,
+    """Start the export of an ended run again. Verified blobs are not copied again."""
+    with open_api(url) as api:
+        response = api.post(
+            f"runs/{quote(run_id, safe='')}/retry", {"reason": reason} if reason else {}
         )
+        _show_started(api, response, watch, as_json)
 
 
 @app.command()
 def cancel(
-    what: Annotated[
-        str, typer.Argument(metavar="ID", help="of a run or a backfill", show_default=False)
+    identifier: Annotated[
+        str, typer.Argument(metavar="ID", help="ID of a run or a backfill", show_default=False)
     ],
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """End a run or a backfill in order: what is proven stays, and a later one carries on."""
-    with ask(url) as api:
-        found = api.post(f"{path_of(what)}/cancel")
-    if not printed_as_json(found.body, as_json):
-        until = found.body.get("effective_by")
-        said = (
-            f"will have ended by {until}"
-            if until
-            else "begins no further run, and ends those under way"
+    """Cancel a run or a backfill. Verified blobs are kept, and a later run uses them."""
+    with open_api(url) as api:
+        response = api.post(f"{path_of(identifier)}/cancel")
+    if not print_if_json(response.body, as_json):
+        effective_by = response.body.get("effective_by")
+        effect = (
+            f"will end by {effective_by}"
+            if effective_by
+            else "will start no further runs and cancels the current runs"
         )
-        terminal().print(f"{what} {said}.", highlight=False, markup=False)
+        create_console().print(f"{identifier} {effect}.", highlight=False, markup=False)
 
 
 @app.command()
 def catalogue(
     dataset: DatasetOption = None,
-    month: Annotated[str | None, typer.Option(help="billing month: 2026-11")] = None,
+    month: Annotated[str | None, typer.Option(help="billing month, for example 2026-11")] = None,
     limit: Limit = 100,
     continuation: Continuation = None,
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """What is landed: the newest version of every export."""
-    with ask(url) as api:
-        found = api.get(
+    """List the newest landed version of every export."""
+    with open_api(url) as api:
+        response = api.get(
             "catalogue",
             dataset=dataset and dataset.value,
             billing_month=month,
             limit=limit,
             continuation=continuation,
         )
-    if not printed_as_json(found.body, as_json):
-        output.catalogue(terminal(), found.body["entries"])
-        goes_on(found)
+    if not print_if_json(response.body, as_json):
+        output.print_catalogue(create_console(), response.body["entries"])
+        print_continuation(response)
 
 
 @app.command()
 def status(url: Url = None, as_json: Json = False) -> None:
-    """What comes next, what runs, what landed last, which versions."""
-    with ask(url) as api:
-        found = api.get("status")
-    if not printed_as_json(found.body, as_json):
-        output.status(terminal(), found.body)
+    """Show the next scheduled cycle, the last cycle, live runs, latest exports and versions."""
+    with open_api(url) as api:
+        response = api.get("status")
+    if not print_if_json(response.body, as_json):
+        output.print_status(create_console(), response.body)
 
 
 @app.command()
 def doctor(url: Url = None, as_json: Json = False) -> None:
-    """Whether everything is set up right, and if not, what to do. Ends with 1 where a check failed."""
-    with ask(url) as api:
-        found = api.get("preflight")
-    if not printed_as_json(found.body, as_json):
-        output.checks(terminal(), found.body)
-    if found.body["status"] == "fail":
-        raise typer.Exit(BAD)
+    """Check the configuration and show remedies. The exit code is 1 if a check failed."""
+    with open_api(url) as api:
+        response = api.get("preflight")
+    if not print_if_json(response.body, as_json):
+        output.print_checks(create_console(), response.body)
+    if response.body["status"] == "fail":
+        raise typer.Exit(FAILED)
 
 
-def _started(api: Api, begun: Answer, watch: bool, as_json: bool) -> None:
-    run_id = str(begun.body["run_id"])
-    if not watch and printed_as_json(begun.body, as_json):
+def _show_started(api: Api, response: Response, watch: bool, as_json: bool) -> None:
+    run_id = str(response.body["run_id"])
+    if not watch and print_if_json(response.body, as_json):
         return
     if not as_json:
-        word = "has begun" if begun.body.get("started", True) else "is under way already"
-        terminal().print(f"{run_id} {word}.", highlight=False, markup=False)
+        state = "has started" if response.body.get("started", True) else "is already running"
+        create_console().print(f"{run_id} {state}.", highlight=False, markup=False)
     if watch:
-        to_its_end(api, run_id, as_json)
+        watch_until_end(api, run_id, as_json)

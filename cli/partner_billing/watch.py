@@ -1,4 +1,4 @@
-"""Follows a run, a cycle or a backfill to its end, as slowly as the app asks: no look before `Retry-After` says so."""
+"""Follow a run, a cycle or a backfill until it ends, at the interval that the app requests."""
 
 import time
 from collections.abc import Callable
@@ -6,74 +6,104 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from partner_billing.api import USUAL, Answer, Api
+from partner_billing.api import DEFAULT_POLL_SECONDS, Api, Response
 from partner_billing.errors import UnreachableError
+from partner_billing.progress import GOOD_OUTCOMES
 
 Show = Callable[[dict[str, Any]], None]
 Sleep = Callable[[float], None]
 
-PATIENCE = 20  # looks in a row that nobody answers: about three minutes
-PAUSE = 10.0  # seconds after such a look
-GOOD = ("landed", "unchanged", "no_data")
+MAX_FAILED_POLLS = 20  # consecutive; with the pause, about three minutes
+FAILED_POLL_PAUSE_SECONDS = 10.0
 
 
-def path_of(what: str) -> str:
-    """>>> path_of("cycle-20261108t050000z-4pml"), path_of("backfill-1"), path_of("billed-usage-g1/..")
-    ('cycles/cycle-20261108t050000z-4pml', 'backfills/backfill-1', 'runs/billed-usage-g1%2F..')
+def path_of(identifier: str) -> str:
+    """Return the API path of a run, a cycle or a backfill.
+
+    >>> path_of("cycle-20261108t050000z-4pml"), path_of("backfill-1")
+    ('cycles/cycle-20261108t050000z-4pml', 'backfills/backfill-1')
+    >>> path_of("billed-usage-g1/..")
+    'runs/billed-usage-g1%2F..'
     """
-    kind = next((kind for kind in ("cycle", "backfill") if what.startswith(f"{kind}-")), "run")
-    return f"{kind}s/{quote(what, safe='')}"
+    kind = next(
+        (kind for kind in ("cycle", "backfill") if identifier.startswith(f"{kind}-")), "run"
+    )
+    return f"{kind}s/{quote(identifier, safe='')}"
 
 
 def runs_in(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """Those of a cycle or a backfill, or the run itself."""
+    """Return the runs of a cycle or a backfill, or the run itself."""
     return list(body["runs"]) if isinstance(body.get("runs"), list) else [body]
 
 
-def is_over(body: dict[str, Any]) -> bool:
+def has_ended(body: dict[str, Any]) -> bool:
+    """Return whether a run, a cycle or a backfill has ended."""
     return (
         body.get("state") in ("ended", "failed") if "state" in body else bool(body.get("outcome"))
     )
 
 
-def went_well(body: dict[str, Any]) -> bool:
-    """Everything in it ended as one would wish; a cycle or a backfill that could not finish did not."""
+def has_succeeded(body: dict[str, Any]) -> bool:
+    """Return whether it has ended and all its runs have a good outcome."""
     return body.get("state", "ended") == "ended" and all(
-        run.get("outcome") in GOOD for run in runs_in(body)
+        run.get("outcome") in GOOD_OUTCOMES for run in runs_in(body)
     )
 
 
 def follow(
-    api: Api, what: str, show: Show, sleep: Sleep = time.sleep, *, redraw: float | None = None
+    api: Api,
+    identifier: str,
+    show: Show,
+    sleep: Sleep = time.sleep,
+    *,
+    redraw_seconds: float | None = None,
 ) -> dict[str, Any]:
-    """The body of the last look. `redraw`: seconds after which what is known is shown again while it waits.
+    """Poll until the run, cycle or backfill has ended, and return the last body.
 
-    A look that nobody answers is repeated; a run does not end because this program cannot see it. Raises what Api does.
+    Polls that fail because the app is unreachable are repeated, because an outage of the app or
+    the network does not end a run.
+
+    Args:
+        api: The client.
+        identifier: The ID of a run, a cycle or a backfill.
+        show: Called with the body of every poll.
+        sleep: A replacement of `time.sleep` for tests.
+        redraw_seconds: The interval at which to call `show` again between polls.
+
+    Raises:
+        CommandError: A poll failed with another error, or too many consecutive polls failed.
     """
-    path, silent = path_of(what), 0
+    path, failed_polls = path_of(identifier), 0
     while True:
         try:
-            answer: Answer | None = api.get(path)
-            silent = 0
+            response: Response | None = api.get(path)
+            failed_polls = 0
         except UnreachableError:
-            silent += 1
-            if silent >= PATIENCE:
+            failed_polls += 1
+            if failed_polls >= MAX_FAILED_POLLS:
                 raise
-            answer = None
-        if answer is None:
-            sleep(PAUSE)
+            response = None
+        if response is None:
+            sleep(FAILED_POLL_PAUSE_SECONDS)
             continue
-        show(answer.body)
-        if is_over(answer.body):
-            return answer.body
-        wait(answer.retry_after or USUAL, partial(show, answer.body), sleep, redraw)
+        show(response.body)
+        if has_ended(response.body):
+            return response.body
+        wait(
+            response.retry_after_seconds or DEFAULT_POLL_SECONDS,
+            partial(show, response.body),
+            sleep,
+            redraw_seconds,
+        )
 
 
-def wait(seconds: float, draw: Callable[[], None], sleep: Sleep, redraw: float | None) -> None:
-    """The whole of it, drawing in between."""
-    left = seconds
-    while redraw is not None and left > redraw:
-        sleep(redraw)
-        left -= redraw
+def wait(
+    seconds: float, draw: Callable[[], None], sleep: Sleep, redraw_seconds: float | None
+) -> None:
+    """Sleep, and call `draw` every `redraw_seconds`."""
+    remaining = seconds
+    while redraw_seconds is not None and remaining > redraw_seconds:
+        sleep(redraw_seconds)
+        remaining -= redraw_seconds
         draw()
-    sleep(left)
+    sleep(remaining)

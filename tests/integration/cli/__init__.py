@@ -1,1 +1,1 @@
-"""The command line against the real app over HTTP."""
+"""The command line with a running app."""

@@ -1,4 +1,4 @@
-"""Every command against the real app, over HTTP; the waits of the program move the app's clock."""
+"""The commands with a running app. Their waits advance the app's virtual clock."""
 
 import json
 from collections.abc import Callable
@@ -12,60 +12,61 @@ from local.simulator import Behaviour
 from partner_billing import commands, common
 from tests.support.app_environment import AppEnvironment
 
-Typed = Callable[..., tuple[int, Any]]
+RunCommand = Callable[..., tuple[int, Any]]
+CreateCli = Callable[[AppEnvironment], RunCommand]
 
 
 @pytest.fixture
-def typed(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> Callable[[AppEnvironment], Typed]:
-    """Types a command with --json: exit code, and the document that it printed."""
+def create_cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> CreateCli:
+    """Return a factory of functions that run a command with `--json`.
 
-    def on(env: AppEnvironment) -> Typed:
+    The functions return the exit code and the printed JSON.
+    """
+
+    def create(env: AppEnvironment) -> RunCommand:
         monkeypatch.setattr(
             common, "sleep", lambda seconds: env.host.advance(timedelta(seconds=seconds))
         )
 
-        def typed(*arguments: str) -> tuple[int, Any]:
-            with pytest.raises(SystemExit) as end:
+        def run_command(*arguments: str) -> tuple[int, Any]:
+            with pytest.raises(SystemExit) as exit_info:
                 commands.main([*arguments, "--url", env.host.base_url, "--json"])
-            said = capsys.readouterr()
-            return int(end.value.code or 0), json.loads(said.out or said.err)
+            output = capsys.readouterr()
+            return int(exit_info.value.code or 0), json.loads(output.out or output.err)
 
-        return typed
+        return run_command
 
-    return on
+    return create
 
 
-def test_from_the_doctor_to_the_catalogue(
-    azurite: Azurite, typed: Callable[[AppEnvironment], Typed]
+def test_commands_of_successful_run_return_api_responses(
+    azurite: Azurite, create_cli: CreateCli
 ) -> None:
     with AppEnvironment(azurite) as env:
-        cli = typed(env)
+        cli = create_cli(env)
         code, report = cli("doctor")
-        assert (
-            code == 0 and report["status"] == "warn"
-        )  # the container is not there before the first run
+        # The first run creates the container.
+        assert code == 0 and report["status"] == "warn"
 
         code, run = cli(
-            "start", "billed_usage", "--invoice", env.invoice_id, "--reason", "a test", "--watch"
+            "start", "billed_usage", "--invoice", env.invoice_id, "--reason", "test", "--watch"
         )
-        assert code == 0 and run["outcome"] == "landed" and run["reason"] == "a test"
+        assert code == 0 and run["outcome"] == "landed" and run["reason"] == "test"
         run_id = run["run_id"]
         assert cli("show", run_id) == (0, env.get(f"/api/runs/{run_id}"))
         code, blobs = cli("show", run_id, "--blobs", "--limit", "2")
         assert code == 0 and len(blobs["blobs"]) == 2 and blobs["continuation"]
-        code, more = cli(
+        code, next_page = cli(
             "show", run_id, "--blobs", "--limit", "2", "--continuation", blobs["continuation"]
         )
-        assert code == 0 and more["blobs"][0]["name"] not in {
+        assert code == 0 and next_page["blobs"][0]["name"] not in {
             blob["name"] for blob in blobs["blobs"]
         }
 
-        code, again = cli("retry", run_id, "--watch")
-        assert code == 0 and again["outcome"] == "unchanged" and again["retry_of"] == run_id
+        code, retried = cli("retry", run_id, "--watch")
+        assert code == 0 and retried["outcome"] == "unchanged" and retried["retry_of"] == run_id
         code, listed = cli("list", "--dataset", "billed_usage", "--outcome", "landed")
-        assert code == 0 and [one["run_id"] for one in listed["runs"]] == [run_id]
+        assert code == 0 and [item["run_id"] for item in listed["runs"]] == [run_id]
         code, catalogue = cli("catalogue", "--dataset", "billed_usage")
         assert code == 0 and [entry["path"] for entry in catalogue["entries"]] == [run["path"]]
         code, status = cli("status")
@@ -75,15 +76,15 @@ def test_from_the_doctor_to_the_catalogue(
         refused = cli("cancel", run_id)
         assert refused[0] == 4 and refused[1]["code"] == "run_ended"
         assert cli("show", "billed-usage-g1-full-20261108t093700z")[0] == 5
-        code, wrong = cli("start", "billed_usage", "--month", "2026-11")
-        assert code == 4 and {error["field"] for error in wrong["errors"]} >= {"invoice_id"}
+        code, error = cli("start", "billed_usage", "--month", "2026-11")
+        assert code == 4 and {item["field"] for item in error["errors"]} >= {"invoice_id"}
 
 
-def test_what_fails_and_what_is_cancelled(
-    azurite: Azurite, typed: Callable[[AppEnvironment], Typed]
+def test_commands_of_failed_and_cancelled_runs_exit_with_1(
+    azurite: Azurite, create_cli: CreateCli
 ) -> None:
     with AppEnvironment(azurite, behaviour=Behaviour(permission="denied")) as env:
-        cli = typed(env)
+        cli = create_cli(env)
         code, report = cli("doctor")
         assert code == 1 and report["status"] == "fail"
         code, run = cli("start", "billed_usage", "--invoice", env.invoice_id, "--watch")
@@ -92,17 +93,15 @@ def test_what_fails_and_what_is_cancelled(
         env.simulator.behaviour = Behaviour(retry_after_seconds=200, ready_after_polls=9)
         code, live = cli("start", "unbilled_usage", "--month", "current", "--currency", "USD")
         assert code == 0 and live["started"] and live["outcome"] is None
-        code, marked = cli("cancel", live["run_id"])
-        assert code == 0 and marked["effective_by"]
-        code, end = cli("watch", live["run_id"])
-        assert code == 1 and end["outcome"] == "cancelled"
+        code, cancelled = cli("cancel", live["run_id"])
+        assert code == 0 and cancelled["effective_by"]
+        code, ended = cli("watch", live["run_id"])
+        assert code == 1 and ended["outcome"] == "cancelled"
 
 
-def test_a_cycle_is_followed_to_its_end(
-    azurite: Azurite, typed: Callable[[AppEnvironment], Typed]
-) -> None:
+def test_cycle_follows_all_runs(azurite: Azurite, create_cli: CreateCli) -> None:
     with AppEnvironment(azurite, EXPORT_DATASETS="unbilled_reconciliation") as env:
-        code, cycle = typed(env)("cycle")
+        code, cycle = create_cli(env)("cycle")
         assert (
             code == 0
             and cycle["state"] == "ended"
@@ -111,22 +110,21 @@ def test_a_cycle_is_followed_to_its_end(
         assert cycle["runs"]
 
 
-def test_the_past_is_fetched_and_what_is_missing_is_told(
-    azurite: Azurite, typed: Callable[[AppEnvironment], Typed]
-) -> None:
+def test_backfill_lands_gaps_of_past_month(azurite: Azurite, create_cli: CreateCli) -> None:
     with AppEnvironment(azurite, EXPORT_DATASETS="unbilled_usage") as env:
-        cli = typed(env)
+        cli = create_cli(env)
         code, plan = cli("cycle", "--dry-run")
         assert (
             code == 0
             and plan["dry_run"]
-            and [one["body"]["currencyCode"] for one in plan["requests"]]
+            and [request["body"]["currencyCode"] for request in plan["requests"]]
         )
         month = str(env.simulator.month("last"))
-        code, end = cli("backfill", "--from", month, "--to", month, "--dataset", "unbilled_usage")
-        assert code == 0 and end["state"] == "ended" and end["landed"] == end["planned"] > 0
-        code, told = cli("gaps", "--from", month, "--to", month, "--dataset", "unbilled_usage")
-        assert code == 0 and [gap["state"] for gap in told["gaps"]] == ["landed"]
-        assert cli("watch", end["backfill_id"]) == (0, end)
-        refused = cli("cancel", end["backfill_id"])
+        code, ended = cli("backfill", "--from", month, "--to", month, "--dataset", "unbilled_usage")
+        assert code == 0 and ended["state"] == "ended"
+        assert ended["landed"] == ended["planned"] > 0
+        code, response = cli("gaps", "--from", month, "--to", month, "--dataset", "unbilled_usage")
+        assert code == 0 and [gap["state"] for gap in response["gaps"]] == ["landed"]
+        assert cli("watch", ended["backfill_id"]) == (0, ended)
+        refused = cli("cancel", ended["backfill_id"])
         assert refused[0] == 4 and refused[1]["code"] == "backfill_ended"

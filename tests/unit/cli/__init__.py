@@ -1,1 +1,1 @@
-"""The command line against an API at the transport: what it sends, what it prints, how it ends."""
+"""The command line with a fake HTTP transport: requests, output and exit codes."""

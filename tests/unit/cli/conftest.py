@@ -1,4 +1,4 @@
-"""An API that answers from a script, and the program as it is typed."""
+"""A fake API with prepared responses, and a fixture that runs commands."""
 
 import json
 from collections.abc import Callable
@@ -14,22 +14,23 @@ KEY = "SENTINEL-function-key"
 URL = "https://app.example.org"
 
 
-def answer(
-    status: int, body: Any = None, kind: str = "application/json", **headers: str
+def create_response(
+    status: int, body: Any = None, content_type: str = "application/json", **headers: str
 ) -> httpx.Response:
-    sent = {
-        "Content-Type": kind,
+    """Return a response with a JSON body. Underscores in header names stand for hyphens."""
+    all_headers = {
+        "Content-Type": content_type,
         **{name.replace("_", "-"): value for name, value in headers.items()},
     }
     return httpx.Response(
-        status, content=b"" if body is None else json.dumps(body).encode(), headers=sent
+        status, content=b"" if body is None else json.dumps(body).encode(), headers=all_headers
     )
 
 
-def problem(
-    status: int, code: str, title: str = "No.", remedy: str = "Do this.", **members: Any
+def create_problem(
+    status: int, code: str, title: str = "Failed.", remedy: str = "Retry.", **members: Any
 ) -> httpx.Response:
-    return answer(
+    return create_response(
         status,
         {
             "type": "about:blank",
@@ -44,61 +45,67 @@ def problem(
 
 
 @dataclass
-class Scripted:
-    """Answers in order; the last one again and again. `slept` is what it waited in between."""
+class FakeApi:
+    """An API that returns prepared responses in order and repeats the last one."""
 
-    answers: list[httpx.Response | Exception] = field(default_factory=list)
+    responses: list[httpx.Response | Exception] = field(default_factory=list)
     requests: list[httpx.Request] = field(default_factory=list)
-    slept: list[float] = field(default_factory=list)
+    sleeps: list[float] = field(default_factory=list)
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        said = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(said, Exception):
-            raise said
-        return httpx.Response(said.status_code, headers=said.headers, content=said.content)
+        response = self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
+        if isinstance(response, Exception):
+            raise response
+        return httpx.Response(
+            response.status_code, headers=response.headers, content=response.content
+        )
 
     @property
-    def asked(self) -> list[str]:
+    def calls(self) -> list[str]:
+        """The method and the path of each request."""
         return [f"{request.method} {request.url.raw_path.decode()}" for request in self.requests]
 
 
 @pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch) -> Scripted:
-    """In place of the network and of waiting, at the seams that the commands have for it."""
-    script = Scripted()
+def fake_api(monkeypatch: pytest.MonkeyPatch) -> FakeApi:
+    """Replace the network and `sleep`."""
+    fake_api = FakeApi()
     monkeypatch.setenv("PARTNER_BILLING_URL", URL)
     monkeypatch.setenv("PARTNER_BILLING_KEY", KEY)
-    monkeypatch.setattr(common, "sleep", script.slept.append)
-    monkeypatch.setattr(common, "transport", httpx.MockTransport(script))
-    return script
+    monkeypatch.setattr(common, "sleep", fake_api.sleeps.append)
+    monkeypatch.setattr(common, "transport", httpx.MockTransport(fake_api))
+    return fake_api
 
 
 @dataclass(frozen=True)
-class Ended:
+class CommandResult:
+    """The exit code and the output of a command."""
+
     code: int
     out: str
     err: str
 
 
-Run = Callable[..., Ended]
+RunCommand = Callable[..., CommandResult]
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Types a command. The key is in nothing that it says."""
+def run(capsys: pytest.CaptureFixture[str]) -> RunCommand:
+    """Return a function that runs a command and verifies that its output has no key."""
 
-    def typed(*arguments: str) -> Ended:
-        with pytest.raises(SystemExit) as end:
+    def run_command(*arguments: str) -> CommandResult:
+        with pytest.raises(SystemExit) as exit_info:
             commands.main(list(arguments))
-        said = capsys.readouterr()
-        assert KEY not in said.out + said.err
-        return Ended(int(end.value.code or 0), said.out, said.err)
+        output = capsys.readouterr()
+        assert KEY not in output.out + output.err
+        return CommandResult(int(exit_info.value.code or 0), output.out, output.err)
 
-    return typed
+    return run_command
 
 
-def a_run(**changes: Any) -> dict[str, Any]:
+def create_run(**changes: Any) -> dict[str, Any]:
+    """Return a run as the API returns it, with `changes` to its fields."""
     return {
         "run_id": "billed-usage-g1-full-20261108t093700z",
         "key": "billed_usage/G1/full",

@@ -1,4 +1,4 @@
-"""Each command: the call that it makes, and what it prints for people and for programs."""
+"""The request, the text output and the JSON output of each command."""
 
 import json
 import re
@@ -9,9 +9,17 @@ import httpx
 import pytest
 
 from partner_billing import commands, errors
-from tests.unit.cli.conftest import KEY, URL, Run, Scripted, a_run, answer, problem
+from tests.unit.cli.conftest import (
+    KEY,
+    URL,
+    FakeApi,
+    RunCommand,
+    create_problem,
+    create_response,
+    create_run,
+)
 
-RUN_ID = a_run()["run_id"]
+RUN_ID = create_run()["run_id"]
 ENTRY = {
     "key": "billed_usage/G1/full",
     "dataset": "billed_usage",
@@ -44,7 +52,7 @@ DRY_RUN = {
             "code": "invoice_legacy",
             "invoice_id": "D1",
             "cause": "It is a legacy invoice.",
-            "remedy": "Nothing.",
+            "remedy": "No action is required.",
         }
     ],
 }
@@ -123,7 +131,7 @@ CASES: list[tuple[list[str], int, Any, str, str]] = [
             "5",
         ],
         200,
-        {"started": "2026-11", "runs": [a_run()], "continuation": "next-page"},
+        {"started": "2026-11", "runs": [create_run()], "continuation": "next-page"},
         "GET /api/runs?started=2026-11&dataset=billed_usage&outcome=failed&limit=5",
         "--continuation next-page",
     ),
@@ -132,12 +140,12 @@ CASES: list[tuple[list[str], int, Any, str, str]] = [
         200,
         {"runs": [], "continuation": None},
         "GET /api/runs?limit=50",
-        "There are none.",
+        "No matching runs.",
     ),
     (
         ["show", RUN_ID],
         200,
-        a_run(outcome="failed", code="graph_forbidden", remedy="Grant it."),
+        create_run(outcome="failed", code="graph_forbidden", remedy="Grant it."),
         f"GET /api/runs/{RUN_ID}",
         "Grant it.",
     ),
@@ -148,20 +156,20 @@ CASES: list[tuple[list[str], int, Any, str, str]] = [
         f"GET /api/runs/{RUN_ID}/blobs?limit=100",
         "part-0",
     ),
-    (["show", "../../admin"], 200, a_run(), "GET /api/runs/..%2F..%2Fadmin", "G1"),
+    (["show", "../../admin"], 200, create_run(), "GET /api/runs/..%2F..%2Fadmin", "G1"),
     (
         ["cancel", RUN_ID],
         202,
-        {**a_run(), "effective_by": "2026-11-08T10:00:00Z"},
+        {**create_run(), "effective_by": "2026-11-08T10:00:00Z"},
         f"POST /api/runs/{RUN_ID}/cancel",
-        "will have ended by 2026-11-08T10:00:00Z",
+        "will end by 2026-11-08T10:00:00Z",
     ),
     (
         ["retry", RUN_ID],
         202,
-        {**a_run(), "started": True},
+        {**create_run(), "started": True},
         f"POST /api/runs/{RUN_ID}/retry",
-        "has begun",
+        "has started",
     ),
     (
         ["catalogue", "--month", "2026-10"],
@@ -170,34 +178,34 @@ CASES: list[tuple[list[str], int, Any, str, str]] = [
         "GET /api/catalogue?billing_month=2026-10&limit=100",
         "off by -0.50 USD",
     ),
-    (["status"], 200, STATUS, "GET /api/status", "nothing yet"),
+    (["status"], 200, STATUS, "GET /api/status", "none"),
     (
         ["cycle", "--no-watch"],
         202,
         {"cycle_id": "cycle-1", "state": "starting", "runs": []},
         "POST /api/cycles",
-        "cycle-1 has begun",
+        "cycle-1 has started",
     ),
     (
         ["cycle", "--dry-run"],
         200,
         DRY_RUN,
         "POST /api/cycles",
-        "left out: D1: It is a legacy invoice.",
+        "excluded: D1: It is a legacy invoice.",
     ),
     (
         ["backfill", "--from", "2025-09", "--to", "2026-08", "--no-watch"],
         202,
         BACKFILL,
         "POST /api/backfills",
-        "backfill-1 has begun",
+        "backfill-1 has started",
     ),
     (
         ["cancel", "backfill-1"],
         202,
         BACKFILL,
         "POST /api/backfills/backfill-1/cancel",
-        "begins no further run",
+        "will start no further runs",
     ),
     (
         ["gaps", "--from", "2026-09", "--dataset", "billed_usage", "--dataset", "unbilled_usage"],
@@ -210,38 +218,39 @@ CASES: list[tuple[list[str], int, Any, str, str]] = [
     (
         ["start", "billed_usage", "--invoice", "G1"],
         202,
-        {**a_run(), "started": False},
+        {**create_run(), "started": False},
         "POST /api/runs",
-        "is under way already",
+        "is already running",
     ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "body", "asked", "said"),
+    ("arguments", "status", "body", "expected_call", "expected_text"),
     CASES,
     ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else "",
 )
-def test_one_call(
-    scripted: Scripted,
-    run: Run,
+def test_command_sends_one_request_and_prints_the_response(
+    fake_api: FakeApi,
+    run: RunCommand,
     arguments: list[str],
     status: int,
     body: Any,
-    asked: str,
-    said: str,
+    expected_call: str,
+    expected_text: str,
 ) -> None:
-    scripted.answers = [answer(status, body)]
-    shown = run(*arguments)
-    assert (shown.code, shown.err, scripted.asked) == (0, "", [asked]) and said in shown.out
+    fake_api.responses = [create_response(status, body)]
+    result = run(*arguments)
+    assert (result.code, result.err, fake_api.calls) == (0, "", [expected_call])
+    assert expected_text in result.out
 
-    as_json = run(*arguments, "--json")
-    assert as_json.code == 0 and json.loads(as_json.out) == body
-    assert all(request.headers["x-functions-key"] == KEY for request in scripted.requests)
+    json_result = run(*arguments, "--json")
+    assert json_result.code == 0 and json.loads(json_result.out) == body
+    assert all(request.headers["x-functions-key"] == KEY for request in fake_api.requests)
 
 
-def test_start_sends_what_was_given_and_nothing_else(scripted: Scripted, run: Run) -> None:
-    scripted.answers = [answer(202, {**a_run(), "started": True})]
+def test_start_sends_only_given_options(fake_api: FakeApi, run: RunCommand) -> None:
+    fake_api.responses = [create_response(202, {**create_run(), "started": True})]
     run(
         "start",
         "unbilled_usage",
@@ -254,7 +263,7 @@ def test_start_sends_what_was_given_and_nothing_else(scripted: Scripted, run: Ru
         "because",
     )
     run("start", "billed_usage", "--invoice", "G1", "--attribute-set", "basic")
-    assert [json.loads(request.content) for request in scripted.requests] == [
+    assert [json.loads(request.content) for request in fake_api.requests] == [
         {
             "dataset": "unbilled_usage",
             "billing_month": "current",
@@ -267,70 +276,74 @@ def test_start_sends_what_was_given_and_nothing_else(scripted: Scripted, run: Ru
 
 
 @pytest.mark.parametrize(("status", "code"), [("ok", 0), ("warn", 0), ("fail", 1)])
-def test_the_doctor_s_verdict_is_the_exit_code(
-    scripted: Scripted, run: Run, status: str, code: int
+def test_doctor_exit_code_depends_on_status(
+    fake_api: FakeApi, run: RunCommand, status: str, code: int
 ) -> None:
-    scripted.answers = [answer(200, {**PREFLIGHT, "status": status})]
-    ended = run("doctor")
-    assert ended.code == code and "-> Grant it." in ended.out and "http_status: 403" in ended.out
+    fake_api.responses = [create_response(200, {**PREFLIGHT, "status": status})]
+    result = run("doctor")
+    assert result.code == code
+    assert "-> Grant it." in result.out and "http_status: 403" in result.out
 
 
-def test_text_of_the_app_is_no_markup(scripted: Scripted, run: Run) -> None:
-    scripted.answers = [answer(200, a_run(reason="[bold]x[/bold] [/nonsense]"))]
-    assert "[bold]x[/bold] [/nonsense]" in run("show", RUN_ID).out
+def test_show_escapes_markup(fake_api: FakeApi, run: RunCommand) -> None:
+    fake_api.responses = [create_response(200, create_run(reason="[bold]x[/bold] [/invalid]"))]
+    assert "[bold]x[/bold] [/invalid]" in run("show", RUN_ID).out
 
 
-REFUSALS = [
-    (problem(404, "not_found"), 5, "not_found"),
-    (problem(409, "run_ended"), 4, "run_ended"),
+ERROR_RESPONSES = [
+    (create_problem(404, "not_found"), 5, "not_found"),
+    (create_problem(409, "run_ended"), 4, "run_ended"),
     (
-        problem(400, "request_invalid", errors=[{"field": "dataset", "message": "must be one"}]),
+        create_problem(
+            400, "request_invalid", errors=[{"field": "dataset", "message": "must be one"}]
+        ),
         4,
         "dataset: must be one",
     ),
-    (problem(503, "ledger_unavailable"), 3, "ledger_unavailable"),
-    (problem(500, "internal"), 3, "internal"),
-    (answer(401), 4, "PARTNER_BILLING_KEY"),
-    (answer(403), 4, "PARTNER_BILLING_KEY"),
-    (answer(502), 3, "temporarily unavailable"),
-    (answer(404, kind="text/html"), 3, "not the API"),
-    (answer(200, [1]), 3, "not the API"),
-    (answer(200, None, "application/json"), 3, "not the API"),
-    (answer(302, Location="https://elsewhere.example/"), 3, "not the API"),
+    (create_problem(503, "ledger_unavailable"), 3, "ledger_unavailable"),
+    (create_problem(500, "internal"), 3, "internal"),
+    (create_response(401), 4, "PARTNER_BILLING_KEY"),
+    (create_response(403), 4, "PARTNER_BILLING_KEY"),
+    (create_response(502), 3, "temporarily unavailable"),
+    (create_response(404, content_type="text/html"), 3, "not the API"),
+    (create_response(200, [1]), 3, "not the API"),
+    (create_response(200, None, "application/json"), 3, "not the API"),
+    (create_response(302, Location="https://elsewhere.example/"), 3, "not the API"),
     (httpx.ConnectError("SENTINEL"), 3, "Could not connect"),
     (httpx.ReadTimeout("SENTINEL"), 3, "in time"),
     (httpx.RemoteProtocolError("SENTINEL"), 3, "was closed"),
 ]
 
 
-@pytest.mark.parametrize(("said", "code", "told"), REFUSALS, ids=lambda value: str(value)[:30])
-def test_what_is_no_answer_has_an_exit_code_and_says_what_to_do(
-    scripted: Scripted,
-    run: Run,
-    said: Any,
-    code: int,
-    told: str,
+@pytest.mark.parametrize(
+    ("response", "exit_code", "expected_text"), ERROR_RESPONSES, ids=lambda value: str(value)[:30]
+)
+def test_error_response_sets_exit_code_and_prints_remedy(
+    fake_api: FakeApi,
+    run: RunCommand,
+    response: Any,
+    exit_code: int,
+    expected_text: str,
 ) -> None:
-    scripted.answers = [said]
-    plain = run("show", RUN_ID)
-    assert (
-        (plain.code, plain.out) == (code, "")
-        and told in plain.err
-        and "-> " in plain.err
-        and "SENTINEL" not in plain.err
-    )
-    assert len(scripted.requests) == 1
+    fake_api.responses = [response]
+    result = run("show", RUN_ID)
+    assert (result.code, result.out) == (exit_code, "")
+    assert expected_text in result.err and "-> " in result.err
+    assert "SENTINEL" not in result.err
+    assert len(fake_api.requests) == 1
 
     document = json.loads(run("show", RUN_ID, "--json").err)
-    assert document["exit_code"] == code and document["title"] and document["remedy"]
+    assert document["exit_code"] == exit_code and document["title"] and document["remedy"]
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["nonsense"], ["start"], ["start", "nonsense"], ["list", "--limit", "0"], ["show"]],
+    [["invalid"], ["start"], ["start", "invalid"], ["list", "--limit", "0"], ["show"]],
 )
-def test_wrong_usage(scripted: Scripted, run: Run, arguments: list[str]) -> None:
-    assert run(*arguments).code == 2 and not scripted.requests
+def test_invalid_arguments_exit_with_usage_error(
+    fake_api: FakeApi, run: RunCommand, arguments: list[str]
+) -> None:
+    assert run(*arguments).code == 2 and not fake_api.requests
 
 
 @pytest.mark.parametrize(
@@ -345,30 +358,32 @@ def test_wrong_usage(scripted: Scripted, run: Run, arguments: list[str]) -> None
         "https://[::1",
     ],
 )
-def test_an_address_that_would_give_the_key_away_is_refused_and_not_repeated(
-    scripted: Scripted, run: Run, url: str
+def test_unsafe_url_is_rejected_and_not_printed(
+    fake_api: FakeApi, run: RunCommand, url: str
 ) -> None:
-    ended = run("status", "--url", url)
-    assert ended.code == 2 and "example" not in ended.err and not scripted.requests
+    result = run("status", "--url", url)
+    assert result.code == 2 and "example" not in result.err and not fake_api.requests
 
 
-def test_the_option_goes_before_the_environment(scripted: Scripted, run: Run) -> None:
-    scripted.answers = [answer(200, STATUS)]
+def test_url_option_overrides_environment(fake_api: FakeApi, run: RunCommand) -> None:
+    fake_api.responses = [create_response(200, STATUS)]
     run("status", "--url", "https://other.example.org/api/")
     run("status")
-    assert [str(request.url) for request in scripted.requests] == [
+    assert [str(request.url) for request in fake_api.requests] == [
         "https://other.example.org/api/status",
         f"{URL}/api/status",
     ]
 
 
-def test_a_key_that_is_none(scripted: Scripted, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_with_invalid_characters_is_refused(
+    fake_api: FakeApi, run: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PARTNER_BILLING_KEY", "schlüssel–")
-    assert run("status").code == 4 and not scripted.requests
+    assert run("status").code == 4 and not fake_api.requests
 
 
-def test_completion_knows_the_commands_and_the_datasets(
-    run: Run, monkeypatch: pytest.MonkeyPatch
+def test_completion_suggests_commands_and_datasets(
+    run: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for words, expected in (
         ("partner-billing st", "status"),
@@ -381,7 +396,7 @@ def test_completion_knows_the_commands_and_the_datasets(
         assert expected in run().out.split()
 
 
-def test_help_names_every_command(run: Run) -> None:
+def test_help_lists_all_commands(run: RunCommand) -> None:
     text = run("--help").out
     assert all(
         name in text
@@ -396,25 +411,27 @@ def test_help_names_every_command(run: Run) -> None:
             "status",
             "doctor",
             "cycle",
+            "backfill",
+            "gaps",
         )
     )
 
 
-def test_the_document_has_every_command_and_every_exit_code() -> None:
+def test_document_lists_all_commands_and_exit_codes() -> None:
     text = (Path(__file__).parents[3] / "docs" / "command-line.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"^\| `([a-z]+)[^|]*` \|", text, flags=re.MULTILINE))
-    known = {
+    documented = set(re.findall(r"^\| `([a-z]+)[^|]*` \|", text, flags=re.MULTILINE))
+    registered = {
         command.name or getattr(command.callback, "__name__", "")
         for command in commands.app.registered_commands
     }
-    assert named == known
+    assert documented == registered
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", text, flags=re.MULTILINE)}
     assert codes == {
         errors.DONE,
-        errors.BAD,
+        errors.FAILED,
         errors.USAGE,
         errors.UNREACHABLE,
         errors.REFUSED,
-        errors.UNKNOWN_ID,
+        errors.NOT_FOUND,
         errors.INTERRUPTED,
     }

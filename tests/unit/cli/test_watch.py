@@ -1,4 +1,4 @@
-"""Following to the end: as slowly as the app asks, through outages, and with an exit code that tells how it ended."""
+"""The poll interval, outages, and the exit code of commands that follow a run."""
 
 import json
 from typing import Any
@@ -6,15 +6,23 @@ from typing import Any
 import httpx
 import pytest
 
-from partner_billing.watch import PATIENCE, PAUSE, follow, wait
-from tests.unit.cli.conftest import Run, Scripted, a_run, answer, problem
+from partner_billing.address import Address
+from partner_billing.api import Api
+from partner_billing.watch import FAILED_POLL_PAUSE_SECONDS, MAX_FAILED_POLLS, follow, wait
+from tests.unit.cli.conftest import (
+    FakeApi,
+    RunCommand,
+    create_problem,
+    create_response,
+    create_run,
+)
 
-RUN_ID = a_run()["run_id"]
-LIVE = answer(200, a_run(stage="waiting", polls=1), Retry_After="200")
+RUN_ID = create_run()["run_id"]
+LIVE_RESPONSE = create_response(200, create_run(stage="waiting", polls=1), Retry_After="200")
 
 
-def ended(outcome: str, **changes: Any) -> httpx.Response:
-    return answer(200, a_run(stage="ended", outcome=outcome, **changes))
+def create_ended_run_response(outcome: str, **changes: Any) -> httpx.Response:
+    return create_response(200, create_run(stage="ended", outcome=outcome, **changes))
 
 
 @pytest.mark.parametrize(
@@ -30,31 +38,37 @@ def ended(outcome: str, **changes: Any) -> httpx.Response:
         ("superseded", 1),
     ],
 )
-def test_how_it_ended_is_the_exit_code(
-    scripted: Scripted, run: Run, outcome: str, code: int
+def test_watch_exit_code_depends_on_outcome(
+    fake_api: FakeApi, run: RunCommand, outcome: str, code: int
 ) -> None:
-    scripted.answers = [LIVE, ended(outcome)]
+    fake_api.responses = [LIVE_RESPONSE, create_ended_run_response(outcome)]
     assert run("watch", RUN_ID).code == code
-    assert scripted.asked == [f"GET /api/runs/{RUN_ID}"] * 2 and scripted.slept == [200.0]
+    assert fake_api.calls == [f"GET /api/runs/{RUN_ID}"] * 2 and fake_api.sleeps == [200.0]
 
 
-def test_a_failure_says_what_to_do(scripted: Scripted, run: Run) -> None:
-    scripted.answers = [
-        ended("failed", code="graph_forbidden", cause="RequestRefusedError.", remedy="Grant it.")
+def test_watch_failed_run_prints_cause_and_remedy(fake_api: FakeApi, run: RunCommand) -> None:
+    fake_api.responses = [
+        create_ended_run_response(
+            "failed", code="graph_forbidden", cause="RequestRefusedError.", remedy="Grant it."
+        )
     ]
     assert "RequestRefusedError.\n-> Grant it." in run("watch", RUN_ID).out
 
 
-def test_json_is_one_document_and_nothing_else(scripted: Scripted, run: Run) -> None:
-    scripted.answers = [LIVE, ended("landed", path="data/x")]
-    shown = run("watch", RUN_ID, "--json")
-    assert json.loads(shown.out)["path"] == "data/x" and not shown.err
+def test_watch_json_prints_only_last_body(fake_api: FakeApi, run: RunCommand) -> None:
+    fake_api.responses = [LIVE_RESPONSE, create_ended_run_response("landed", path="data/x")]
+    result = run("watch", RUN_ID, "--json")
+    assert json.loads(result.out)["path"] == "data/x" and not result.err
 
 
-def test_starting_and_watching_is_one_command(scripted: Scripted, run: Run) -> None:
-    scripted.answers = [answer(202, {**a_run(), "started": True}), LIVE, ended("landed")]
+def test_start_with_watch_follows_run(fake_api: FakeApi, run: RunCommand) -> None:
+    fake_api.responses = [
+        create_response(202, {**create_run(), "started": True}),
+        LIVE_RESPONSE,
+        create_ended_run_response("landed"),
+    ]
     assert run("start", "billed_usage", "--invoice", "G1", "--watch").code == 0
-    assert scripted.asked == ["POST /api/runs"] + [f"GET /api/runs/{RUN_ID}"] * 2
+    assert fake_api.calls == ["POST /api/runs"] + [f"GET /api/runs/{RUN_ID}"] * 2
 
 
 @pytest.mark.parametrize(
@@ -66,30 +80,34 @@ def test_starting_and_watching_is_one_command(scripted: Scripted, run: Run) -> N
         ("failed", ["landed"], 1),
     ],
 )
-def test_a_cycle(scripted: Scripted, run: Run, state: str, outcomes: list[str], code: int) -> None:
-    runs = [a_run(run_id=f"r{n}", outcome=outcome) for n, outcome in enumerate(outcomes)]
-    scripted.answers = [
-        answer(202, {"cycle_id": "cycle-1", "state": "starting", "runs": []}),
-        answer(
-            200, {"cycle_id": "cycle-1", "state": "running", "runs": [a_run()]}, Retry_After="5"
+def test_cycle_exit_code_depends_on_state_and_outcomes(
+    fake_api: FakeApi, run: RunCommand, state: str, outcomes: list[str], code: int
+) -> None:
+    runs = [create_run(run_id=f"r{n}", outcome=outcome) for n, outcome in enumerate(outcomes)]
+    fake_api.responses = [
+        create_response(202, {"cycle_id": "cycle-1", "state": "starting", "runs": []}),
+        create_response(
+            200,
+            {"cycle_id": "cycle-1", "state": "running", "runs": [create_run()]},
+            Retry_After="5",
         ),
-        answer(200, {"cycle_id": "cycle-1", "state": state, "runs": runs}),
+        create_response(200, {"cycle_id": "cycle-1", "state": state, "runs": runs}),
     ]
     assert run("cycle").code == code
-    assert scripted.asked == [
+    assert fake_api.calls == [
         "POST /api/cycles",
         "GET /api/cycles/cycle-1",
         "GET /api/cycles/cycle-1",
     ]
-    assert scripted.slept == [5.0]
+    assert fake_api.sleeps == [5.0]
 
 
 @pytest.mark.parametrize(
     ("state", "outcomes", "code"),
     [("ended", ["landed", "no_data"], 0), ("ended", ["landed", "failed"], 1), ("failed", [], 1)],
 )
-def test_a_backfill_is_told_in_counts(
-    scripted: Scripted, run: Run, state: str, outcomes: list[str], code: int
+def test_backfill_prints_counts(
+    fake_api: FakeApi, run: RunCommand, state: str, outcomes: list[str], code: int
 ) -> None:
     body = {"backfill_id": "backfill-1", "planned": 2, "landed": 0, "waiting": 2, "runs": []}
     runs = [
@@ -101,68 +119,71 @@ def test_a_backfill_is_told_in_counts(
         }
         for n, outcome in enumerate(outcomes)
     ]
-    scripted.answers = [
-        answer(202, {**body, "state": "starting"}),
-        answer(200, {**body, "state": "running"}, Retry_After="10"),
-        answer(200, {**body, "state": state, "landed": 1, "waiting": 0, "runs": runs}),
+    fake_api.responses = [
+        create_response(202, {**body, "state": "starting"}),
+        create_response(200, {**body, "state": "running"}, Retry_After="10"),
+        create_response(200, {**body, "state": state, "landed": 1, "waiting": 0, "runs": runs}),
     ]
-    ended = run("backfill", "--from", "2026-09", "--to", "2026-10", "--dataset", "billed_usage")
-    assert ended.code == code and scripted.slept == [10.0]
-    assert ended.out.splitlines()[:2] == ["2 planned: 0 landed, 2 to go", "2 planned: 1 landed"]
-    assert ("r1: graph_forbidden" in ended.out) == ("failed" in outcomes)
-    assert json.loads(scripted.requests[0].content) == {
+    result = run("backfill", "--from", "2026-09", "--to", "2026-10", "--dataset", "billed_usage")
+    assert result.code == code and fake_api.sleeps == [10.0]
+    assert result.out.splitlines()[:2] == [
+        "2 planned: 0 landed, 2 remaining",
+        "2 planned: 1 landed",
+    ]
+    assert ("r1: graph_forbidden" in result.out) == ("failed" in outcomes)
+    assert json.loads(fake_api.requests[0].content) == {
         "from": "2026-09",
         "to": "2026-10",
         "datasets": ["billed_usage"],
     }
 
 
-def test_an_outage_does_not_end_it(scripted: Scripted, run: Run) -> None:
-    scripted.answers = [
-        LIVE,
+def test_watch_continues_after_outage(fake_api: FakeApi, run: RunCommand) -> None:
+    fake_api.responses = [
+        LIVE_RESPONSE,
         httpx.ConnectError("no"),
-        problem(503, "ledger_unavailable"),
-        ended("landed"),
+        create_problem(503, "ledger_unavailable"),
+        create_ended_run_response("landed"),
     ]
     assert run("watch", RUN_ID).code == 0
-    assert scripted.slept == [200.0, PAUSE, PAUSE]
+    assert fake_api.sleeps == [200.0, FAILED_POLL_PAUSE_SECONDS, FAILED_POLL_PAUSE_SECONDS]
 
 
-def test_an_outage_without_end_does(scripted: Scripted, run: Run) -> None:
-    scripted.answers = [httpx.ConnectError("no")]
+def test_watch_stops_after_too_many_failed_polls(fake_api: FakeApi, run: RunCommand) -> None:
+    fake_api.responses = [httpx.ConnectError("no")]
     assert run("watch", RUN_ID).code == 3
-    assert len(scripted.requests) == PATIENCE and scripted.slept == [PAUSE] * (PATIENCE - 1)
+    assert len(fake_api.requests) == MAX_FAILED_POLLS and fake_api.sleeps == [
+        FAILED_POLL_PAUSE_SECONDS
+    ] * (MAX_FAILED_POLLS - 1)
 
 
-def test_a_run_that_is_not_known_ends_it_at_once(scripted: Scripted, run: Run) -> None:
-    scripted.answers = [problem(404, "not_found")]
-    assert run("watch", RUN_ID).code == 5 and scripted.slept == []
+def test_watch_unknown_run_exits_at_once(fake_api: FakeApi, run: RunCommand) -> None:
+    fake_api.responses = [create_problem(404, "not_found")]
+    assert run("watch", RUN_ID).code == 5 and fake_api.sleeps == []
 
 
-def test_ctrl_c_says_that_the_run_goes_on(
-    scripted: Scripted, run: Run, monkeypatch: pytest.MonkeyPatch
+def test_watch_interrupted_prints_that_run_continues(
+    fake_api: FakeApi, run: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(seconds: float) -> None:
+    def interrupt(seconds: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("partner_billing.common.sleep", interrupted)
-    scripted.answers = [LIVE]
-    ended = run("watch", RUN_ID)
-    assert ended.code == 130 and "The run continues" in ended.err and "Traceback" not in ended.err
+    monkeypatch.setattr("partner_billing.common.sleep", interrupt)
+    fake_api.responses = [LIVE_RESPONSE]
+    result = run("watch", RUN_ID)
+    assert result.code == 130
+    assert "The run continues" in result.err and "Traceback" not in result.err
 
 
-def test_a_terminal_counts_down_without_asking() -> None:
-    slept: list[float] = []
+def test_wait_redraws_without_polling() -> None:
+    sleeps: list[float] = []
     drawn: list[int] = []
-    wait(3.5, lambda: drawn.append(len(slept)), slept.append, 1.0)
-    assert slept == [1.0, 1.0, 1.0, 0.5] and drawn == [1, 2, 3]
+    wait(3.5, lambda: drawn.append(len(sleeps)), sleeps.append, 1.0)
+    assert sleeps == [1.0, 1.0, 1.0, 0.5] and drawn == [1, 2, 3]
 
 
-def test_without_a_header_it_asks_every_few_seconds(scripted: Scripted) -> None:
-    from partner_billing.address import Address
-    from partner_billing.api import Api
-
-    scripted.answers = [answer(200, a_run()), ended("landed")]
-    with Api(Address("https://app.example.org"), httpx.MockTransport(scripted)) as api:
-        follow(api, RUN_ID, lambda body: None, scripted.slept.append)
-    assert scripted.slept == [5.0] and "x-functions-key" not in scripted.requests[0].headers
+def test_follow_without_retry_after_uses_default_interval(fake_api: FakeApi) -> None:
+    fake_api.responses = [create_response(200, create_run()), create_ended_run_response("landed")]
+    with Api(Address("https://app.example.org"), httpx.MockTransport(fake_api)) as api:
+        follow(api, RUN_ID, lambda body: None, fake_api.sleeps.append)
+    assert fake_api.sleeps == [5.0] and "x-functions-key" not in fake_api.requests[0].headers
