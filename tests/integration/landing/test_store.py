@@ -1,3 +1,5 @@
+"""The landing store: conditional writes, listings and errors."""
+
 import asyncio
 import gzip
 from collections.abc import AsyncIterator

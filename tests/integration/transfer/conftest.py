@@ -1,3 +1,5 @@
+"""Fixture of the tests that copy between Azurite accounts."""
+
 from collections.abc import AsyncIterator
 
 import pytest

@@ -224,9 +224,8 @@ def test_undisturbed_run_writes_every_kind(
         "failed": 0,
     }
     counts = Counter(write.kind for write in writes)
-    assert (
-        counts["PUT data"] == BLOBS + 1 and counts["POST $batch"] == BLOBS
-    )  # a marker, and a row per blob
+    # The data includes a marker; each blob has a row.
+    assert counts["PUT data"] == BLOBS + 1 and counts["POST $batch"] == BLOBS
     assert {"PUT catalogue", "PUT runs", "POST versions", "POST runs"} <= set(counts)
 
 

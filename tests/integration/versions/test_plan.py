@@ -166,9 +166,8 @@ async def test_plan_complete_version_is_unchanged(workspace: VersionWorkspace) -
 async def test_plan_rows_deleted_by_retention_is_unchanged(workspace: VersionWorkspace) -> None:
     version = await workspace.land_version(create_manifest(part_names(3)))
     await workspace.delete_blob_rows(version.version, part_names(3))
-    assert (
-        await workspace.plan(await workspace.start_run("bbbb"), create_manifest(part_names(3)))
-    ).complete
+    run = await workspace.start_run("bbbb")
+    assert (await workspace.plan(run, create_manifest(part_names(3)))).complete
 
 
 DAMAGES = [
@@ -223,9 +222,8 @@ async def test_plan_damaged_complete_version_is_repaired_in_place(
         and plan.version.version == version.version
         and plan.version.state == "landing"
     )
-    assert (
-        await workspace.landing.read(marker_path(KEY, version.version)) is None
-    )  # readers must not use the version during the repair
+    # Readers must not use the version during the repair.
+    assert await workspace.landing.read(marker_path(KEY, version.version)) is None
     pages = await workspace.read_pages(run, plan)
     await workspace.copy_blobs(
         run, [name for page in pages for batch in page["batches"] for name in batch]
@@ -251,17 +249,14 @@ async def test_plan_forced_same_etag_creates_new_folder(
     plan = await workspace.plan(run, create_manifest(part_names(2)))
     assert plan.version.version == f"{first.version}-2" and (plan.version.n, plan.missing) == (2, 2)
     repeated = await workspace.plan(run, create_manifest(part_names(2)), 2)
-    assert (
-        repeated.version.version == plan.version.version
-    )  # not -3: a later round uses the same folder
+    # Not "-3": a later round uses the same folder.
+    assert repeated.version.version == plan.version.version
     await workspace.copy_blobs(run, part_names(2))
     assert (await workspace.commit(run, 2)).missing == 0
-    assert (await workspace.read_latest())["version"] == plan.version.version and (
-        await workspace.read_latest()
-    )["supersedes"] == first.version
-    assert (
-        await workspace.plan(run, create_manifest(part_names(2)), 3)
-    ).complete  # by the same run
+    latest = await workspace.read_latest()
+    assert (latest["version"], latest["supersedes"]) == (plan.version.version, first.version)
+    completed = await workspace.plan(run, create_manifest(part_names(2)), 3)
+    assert completed.complete  # by the same run
     await workspace.end_run(run)
     workspace.clock.advance(hours=1)
     third = await workspace.plan(

@@ -165,9 +165,10 @@ async def test_prune_incomplete_version_is_deleted_after_week(
         await workspace.list_states() == ["complete", "abandoned"]
         and await workspace.list_folder((await workspace.list_versions())[1]) == []
     )
+    # The same data gets a new folder.
     repeated = await workspace.plan(
         await workspace.start_run("yyyy"), create_manifest(part_names(3), "e2", 2)
-    )  # the same data gets a new folder
+    )
     assert (repeated.version.n, repeated.missing) == (2, 3)
 
 

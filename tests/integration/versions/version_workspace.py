@@ -88,16 +88,19 @@ class VersionWorkspace:
         await self.ledger.close()
 
     async def start_run(self, suffix: str = "aaaa", **columns: Any) -> str:
+        """Claim a new run of the key, and return its ID."""
         run = build_run(suffix, operation_id="o-1", request_ids="r-1,r-2", **columns)
         assert await claim(self.ledger, run) == {"status": "claimed"}
         return run.run_id
 
     async def get_run(self, run_id: str) -> Run:
+        """Return the row of a run, which must exist."""
         run = await self.ledger.runs.get(run_id)
         assert run is not None
         return run
 
     async def plan(self, run_id: str, planned: Manifest, number: int = 1) -> Plan:
+        """Plan the given round of a run."""
         return await plan_copy(
             self.ledger, self.landing, await self.get_run(run_id), planned, number
         )
@@ -138,11 +141,13 @@ class VersionWorkspace:
         await self.ledger.blobs.record(KEY, run.version, rows)
 
     async def commit(self, run_id: str, number: int = 1) -> CommitOutcome:
+        """Commit the given round of a run."""
         return await commit_version(
             self.ledger, self.landing, await self.get_run(run_id), number, "content"
         )
 
     async def end_run(self, run_id: str) -> None:
+        """End a run with the outcome `landed`."""
         await close_run(self.ledger, run_id, {"outcome": "landed"})
 
     async def land_version(
@@ -157,12 +162,14 @@ class VersionWorkspace:
         return (await self.list_versions())[-1]
 
     async def list_versions(self) -> list[Version]:
+        """Return the versions of the key, the oldest data first."""
         return sorted(
             [version async for version in self.ledger.versions.list_by_key(KEY)],
             key=lambda version: version.age,
         )
 
     async def read_pages(self, run_id: str, plan: Plan, number: int = 1) -> list[Any]:
+        """Return the pages of a plan; no further page exists."""
         contents = [
             await self.landing.read(page_path(run_id, number, page)) for page in range(plan.pages)
         ]
@@ -170,10 +177,12 @@ class VersionWorkspace:
         return [json.loads(page[0]) for page in contents if page is not None]
 
     async def read_latest(self) -> Any:
+        """Return latest.json of the key, or None."""
         content = await self.landing.read(latest_path(KEY))
         return json.loads(content[0]) if content else None
 
     async def read_marker(self, version: str) -> Any:
+        """Return the completion marker of a version, or None."""
         content = await self.landing.read(marker_path(KEY, version))
         return json.loads(content[0]) if content else None
 
