@@ -503,10 +503,10 @@ async def test_copy_blobs_landing_error_response_fails_with_code(
         result, _ = await HostileSource(landing).copy(valid_response)
         await landing.close()
     assert (result.proven, result.code, result.retry_after_seconds) == (False, code, wait)
-    assert sum(request.method == "PUT" for request in account.asked) == puts
+    assert sum(request.method == "PUT" for request in account.requests) == puts
     assert all(
         request.headers["if-none-match"] == "*"
-        for request in account.asked
+        for request in account.requests
         if request.method == "PUT"
     )
 
