@@ -1,11 +1,11 @@
 metadata name = 'Federated app'
-metadata description = 'Where the subscription is not in the partner tenant: an app in the subscription\'s tenant that the identity stands for, without a secret, and that the partner tenant can take in.'
+metadata description = 'If the subscription is not in the partner tenant: a multitenant app registration in the tenant of the subscription. It trusts the identity instead of a secret, and an administrator adds it to the partner tenant.'
 
 extension microsoftGraphV1
 
 // Parameters
 
-@description('Required. Object ID of the app\'s identity, in the same tenant as this app.')
+@description('Required. Object ID of the managed identity, in the same tenant as this app registration.')
 @minLength(36)
 @maxLength(36)
 param identityPrincipalId string

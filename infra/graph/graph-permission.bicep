@@ -1,5 +1,5 @@
 metadata name = 'Graph permission'
-metadata description = 'Lets one service principal read the partner\'s billing data. Deployed once, by an administrator of the partner tenant; who deploys the app needs no such right.'
+metadata description = 'Grants a service principal read access to the billing data of the partner. An administrator of the partner tenant deploys it once; the deployment of the app does not need this right.'
 
 extension microsoftGraphV1
 

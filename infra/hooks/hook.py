@@ -1,9 +1,9 @@
-"""What happens before and after the steps of `azd up`. Python 3 alone; everything comes from azd's environment.
+"""Hooks of `azd up`, which need only Python 3 and the environment of azd.
 
-preprovision   refuses values that the templates or the app would refuse, all at once and before anything is made
-postprovision  says who must grant what, with the command
-prepackage     refuses a zip without packages; `azd up` deploys the one that `make package` builds
-postdeploy     waits until the app says that it is healthy
+preprovision   rejects invalid values before any resource is created
+postprovision  prints the command that grants the Graph permission
+prepackage     rejects a package without dependencies; `make package` builds the package to deploy
+postdeploy     waits until the app is healthy
 """
 
 import os
@@ -16,56 +16,67 @@ from collections.abc import Callable, Iterator, Mapping
 
 GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
-HEALTHY_SECONDS = (
-    600.0  # a first start fetches the package, and new roles take some minutes to hold
-)
-PAUSE_SECONDS = 10.0
+# The first start downloads the package, and role assignments take effect after some minutes.
+TIMEOUT_SECONDS = 600.0
+INTERVAL_SECONDS = 10.0
 
 
-def faults(values: Mapping[str, str]) -> Iterator[str]:
-    """What is wrong with azd's environment, each with the command that mends it."""
+def find_errors(values: Mapping[str, str]) -> Iterator[str]:
+    """Yield a message for each invalid value in the environment of azd."""
     if not GUID.fullmatch(values.get("PARTNER_TENANT_ID", "")):
-        yield "PARTNER_TENANT_ID must be the partner's Entra tenant id: azd env set PARTNER_TENANT_ID <guid>"
+        yield (
+            "PARTNER_TENANT_ID must be the Entra tenant ID of the partner. "
+            "Run: azd env set PARTNER_TENANT_ID <guid>"
+        )
     for name in ("PARTNER_APP_CLIENT_ID", "PARTNER_CENTER_APP_CLIENT_ID"):
         if values.get(name) and not GUID.fullmatch(values[name]):
-            yield f"{name} must be the client id of an app, or empty: azd env set {name} <guid>"
+            yield (
+                f"{name} must be the client ID of an app, or empty. Run: azd env set {name} <guid>"
+            )
     if values.get("INVOICE_SOURCE", "partner_center") not in ("partner_center", "list", "none"):
-        yield "INVOICE_SOURCE must be partner_center, list or none: azd env set INVOICE_SOURCE partner_center"
+        yield (
+            "INVOICE_SOURCE must be partner_center, list or none. "
+            "Run: azd env set INVOICE_SOURCE partner_center"
+        )
     account = values.get("EXISTING_LANDING_ACCOUNT", "")
     if account and not ACCOUNT.fullmatch(account):
-        yield "EXISTING_LANDING_ACCOUNT must be the name of a storage account: 3 to 24 lower-case letters and digits"
+        yield (
+            "EXISTING_LANDING_ACCOUNT must be the name of a storage account: "
+            "3 to 24 lowercase letters and digits."
+        )
     if values.get("EXISTING_LANDING_RESOURCE_GROUP") and not account:
-        yield "EXISTING_LANDING_RESOURCE_GROUP goes with EXISTING_LANDING_ACCOUNT, which is not set"
+        yield "EXISTING_LANDING_RESOURCE_GROUP requires EXISTING_LANDING_ACCOUNT, which is not set."
 
 
 def preprovision(values: Mapping[str, str]) -> int:
-    found = list(faults(values))
-    for fault in found:
-        print(fault, file=sys.stderr)
-    return 1 if found else 0
+    """Print all invalid values and return 1 if there are any."""
+    errors = list(find_errors(values))
+    for error in errors:
+        print(error, file=sys.stderr)
+    return 1 if errors else 0
 
 
 def postprovision(values: Mapping[str, str]) -> int:
+    """Print how an administrator grants the Graph permission."""
     tenant, principal = values["PARTNER_TENANT_ID"], values["identityPrincipalId"]
-    app = values.get("PARTNER_APP_CLIENT_ID", "")
-    who = f"--client-id {app}" if app else f"--principal-id {principal}"
+    client_id = values.get("PARTNER_APP_CLIENT_ID", "")
+    target = f"--client-id {client_id}" if client_id else f"--principal-id {principal}"
+    command = f"python infra/graph/permission.py grant --tenant {tenant} {target}"
     print(
-        "\n".join(
-            (
-                "The app may not read billing data yet. A Privileged Role Administrator of the partner tenant grants it, once:",
-                f"  az login --tenant {tenant} --allow-no-subscriptions",
-                f"  python infra/graph/permission.py grant --tenant {tenant} {who} --what-if",
-                f"  python infra/graph/permission.py grant --tenant {tenant} {who}",
-                "Which tenants there are, and access to Partner Center: infra/graph/README.md",
-            )
-        )
+        "The app requires a Microsoft Graph permission to read billing data. A Privileged Role\n"
+        "Administrator of the partner tenant must grant it once:\n"
+        f"  az login --tenant {tenant} --allow-no-subscriptions\n"
+        f"  {command} --what-if\n"
+        f"  {command}\n"
+        "For cross-tenant setups and access to Partner Center, see infra/graph/README.md."
     )
     return 0
 
 
 def prepackage(values: Mapping[str, str]) -> int:
+    """Print how to deploy the package and return 1."""
     print(
-        "azd would zip the sources without the packages they need. Instead:\n"
+        "The package that azd builds does not contain the dependencies. Run instead:\n"
         "  make package && azd deploy app --from-package dist/partner-billing-export.zip",
         file=sys.stderr,
     )
@@ -73,35 +84,49 @@ def prepackage(values: Mapping[str, str]) -> int:
 
 
 def postdeploy(
-    values: Mapping[str, str], *, seconds: float = HEALTHY_SECONDS, pause: float = PAUSE_SECONDS
+    values: Mapping[str, str],
+    *,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    interval_seconds: float = INTERVAL_SECONDS,
 ) -> int:
-    uri = values["functionAppUri"]
-    said, deadline = "", time.monotonic() + seconds
-    while not said.startswith("200"):
+    """Wait until the app is healthy and return 1 if it is not healthy in time."""
+    app_url = values["functionAppUri"]
+    health_url = f"{app_url}/api/health"
+    status, deadline = "", time.monotonic() + timeout_seconds
+    while not status.startswith("200"):
         if time.monotonic() >= deadline:
-            print(f"{uri}/api/health says {said}: docs/deploy.md, Troubleshooting", file=sys.stderr)
+            print(
+                f"The app is not healthy: {health_url} returned {status}. "
+                "See docs/deploy.md, Troubleshooting.",
+                file=sys.stderr,
+            )
             return 1
-        if said:
-            time.sleep(pause)
-        said = health(f"{uri}/api/health")
+        if status:
+            time.sleep(interval_seconds)
+        status = get_health_status(health_url)
     print(
-        f"{uri} is healthy. What it still lacks: partner-billing doctor, or GET {uri}/api/preflight with a function key"
+        f"{app_url} is healthy. To check permissions and dependencies, run partner-billing doctor, "
+        f"or call GET {app_url}/api/preflight with a function key."
     )
     return 0
 
 
-def health(address: str) -> str:
-    """The status, or why there is none."""
-    if not re.match(r"https://|http://127\.0\.0\.1[:/]", address):
-        raise ValueError("not an address of the app")
+def get_health_status(url: str) -> str:
+    """Return the HTTP status of a URL, or the reason why there is no response.
+
+    Raises:
+        ValueError: The URL is neither an HTTPS URL nor a local one.
+    """
+    if not re.match(r"https://|http://127\.0\.0\.1[:/]", url):
+        raise ValueError(f"The URL {url} must start with https:// or http://127.0.0.1.")
     try:
-        with urllib.request.urlopen(address, timeout=60) as answer:  # noqa: S310
-            return str(answer.status)
+        with urllib.request.urlopen(url, timeout=60) as response:  # noqa: S310
+            return str(response.status)
     except urllib.error.HTTPError as error:
         error.close()
         return f"{error.code} {error.reason}"
     except OSError as error:
-        return f"nothing ({type(error).__name__})"
+        return f"no response ({type(error).__name__})"
 
 
 HOOKS: dict[str, Callable[[Mapping[str, str]], int]] = {

@@ -1,5 +1,5 @@
 metadata name = 'Alerts'
-metadata description = 'Alarms as scheduled query rules, one query each in alerts/, and one action group that all of them tell. What each means and what to do: docs/alarms.md.'
+metadata description = 'Alarms: scheduled query rules, whose queries are in alerts/, and the action group that they notify. Runbooks: docs/alarms.md.'
 
 // Parameters
 
@@ -25,7 +25,7 @@ param actionGroupEmails array = []
 @description('Optional. Whether the rules are enabled. Default: true.')
 param enabled bool = true
 
-@description('Optional. Datasets that the alarm on silence monitors: those that cycles request. Default: all four.')
+@description('Optional. Datasets that the rule silence monitors: the datasets that cycles request. Default: all four.')
 param datasets array = ['billed_usage', 'unbilled_usage', 'billed_reconciliation', 'unbilled_reconciliation']
 
 @description('Optional. Hours without a successful run of a dataset after which the alarm fires, 2 to 47. Default: 30, for a daily schedule with a margin of six hours.')
@@ -56,7 +56,7 @@ param failedPercent int = 5
 @description('Optional. Minimum number of planned copies of a run for this alarm, 1 to 100000. Default: 20.')
 @minValue(1)
 @maxValue(100000)
-param plannedLeast int = 20
+param minPlanned int = 20
 
 @description('Optional. Percentage of the trailing mean below which rows or bytes are reported, 0 to 99. Default: 50.')
 @minValue(0)
@@ -71,7 +71,7 @@ param highPercent int = 300
 @description('Optional. Minimum number of versions in a trailing mean, 1 to 7. Default: 3.')
 @minValue(1)
 @maxValue(7)
-param comparedLeast int = 3
+param minCompared int = 3
 
 // Variables
 
@@ -84,9 +84,9 @@ var queries = {
   silence: replace(replace(loadTextContent('../alerts/silence.kql'), 'let silence_hours = 30;', 'let silence_hours = ${silenceHours};'), 'let datasets = \'billed_usage,unbilled_usage,billed_reconciliation,unbilled_reconciliation\';', 'let datasets = \'${datasetNames}\';')
   pending: replace(loadTextContent('../alerts/pending.kql'), 'let pending_minutes = 15;', 'let pending_minutes = ${pendingMinutes};')
   'deadline-near': replace(loadTextContent('../alerts/deadline-near.kql'), 'let deadline_hours = 2;', 'let deadline_hours = ${deadlineHours};')
-  'copy-failures': replace(replace(loadTextContent('../alerts/copy-failures.kql'), 'let failed_percent = 5;', 'let failed_percent = ${failedPercent};'), 'let planned_least = 20;', 'let planned_least = ${plannedLeast};')
-  'size-off': replace(replace(replace(loadTextContent('../alerts/size-off.kql'), 'let low_percent = 50;', 'let low_percent = ${lowPercent};'), 'let high_percent = 300;', 'let high_percent = ${highPercent};'), 'let compared_least = 3;', 'let compared_least = ${comparedLeast};')
-  'doctor-red': loadTextContent('../alerts/doctor-red.kql')
+  'copy-failures': replace(replace(loadTextContent('../alerts/copy-failures.kql'), 'let failed_percent = 5;', 'let failed_percent = ${failedPercent};'), 'let min_planned = 20;', 'let min_planned = ${minPlanned};')
+  'unusual-size': replace(replace(replace(loadTextContent('../alerts/unusual-size.kql'), 'let low_percent = 50;', 'let low_percent = ${lowPercent};'), 'let high_percent = 300;', 'let high_percent = ${highPercent};'), 'let min_compared = 3;', 'let min_compared = ${minCompared};')
+  'preflight-failed': loadTextContent('../alerts/preflight-failed.kql')
   'timer-missed': replace(loadTextContent('../alerts/timer-missed.kql'), 'let timer_hours = 26;', 'let timer_hours = ${timerHours};')
 }
 
@@ -107,7 +107,8 @@ resource actionGroup 'Microsoft.Insights/actionGroups@2023-01-01' = {
   }
 }
 
-// A rule evaluates at most two days of logs. It resolves automatically, so one incident sends one notification.
+// A rule evaluates at most two days of logs. It resolves automatically, so one incident sends one
+// notification.
 resource alarms 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for rule in rules: {
   name: '${functionAppName}-${rule.name}'
   location: location

@@ -1,5 +1,5 @@
 metadata name = 'Function app'
-metadata description = 'The app on the Flex Consumption plan. Its identity fetches the package, so no publishing password is needed, and the door that takes one is shut.'
+metadata description = 'The function app on the Flex Consumption plan. It reads its package with its identity, so basic authentication for publishing is disabled.'
 
 // Parameters
 
@@ -16,7 +16,7 @@ param planName string
 @description('Required. Resource ID of the identity.')
 param identityId string
 
-@description('Required. Address of the container with the deployment packages.')
+@description('Required. URL of the container with the deployment packages.')
 param packageContainerUri string
 
 @description('Required. Application settings by name.')

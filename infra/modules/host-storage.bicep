@@ -1,5 +1,5 @@
 metadata name = 'Host storage'
-metadata description = 'The storage account of the Functions host: task hub, timers, keys and packages. Whoever may write here can run code as the app, so nobody else has a role on it.'
+metadata description = 'The storage account of the Functions host: task hub, timers, keys and packages. Anyone who can write to it can run code as the app, so no other principal has a role on it.'
 
 // Parameters
 
@@ -83,5 +83,5 @@ output id string = account.id
 @description('Name of the account, for the host and for role assignments.')
 output name string = account.name
 
-@description('Address of the container with the deployment packages.')
+@description('URL of the container with the deployment packages.')
 output packageContainerUri string = '${account.properties.primaryEndpoints.blob}${packages.name}'

@@ -1,5 +1,5 @@
 metadata name = 'Identity'
-metadata description = 'The one identity of the app: it reads its own storage, writes the landing and asks Microsoft for exports. It has no secret.'
+metadata description = 'The managed identity of the app, with which it accesses storage, Microsoft Graph and Partner Center. It has no secret.'
 
 // Parameters
 

@@ -1,5 +1,5 @@
 metadata name = 'Landing access'
-metadata description = 'The container of the landed data, the tables of the ledger and who may do what in them, in a landing account that is new or was there before. Deployed into the account\'s own resource group.'
+metadata description = 'The container of the landed data, the tables of the ledger and their role assignments, in a new or an existing landing account. It is deployed to the resource group of the account.'
 
 // Parameters
 
@@ -22,7 +22,7 @@ param tablePrefix string
 @allowed(['account', 'tables'])
 param ledgerRoleScope string
 
-@description('Required. Object ID of the app\'s identity.')
+@description('Required. Object ID of the identity of the app.')
 param principalId string
 
 @description('Required. Object IDs of Entra groups that may read the landed data.')
@@ -84,7 +84,8 @@ resource writesAllTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = 
   }
 }
 
-// The roles apply to these tables only. A role on a table does not allow its creation, so the template creates the tables.
+// The roles apply to these tables only. A role on a table does not allow its creation, so the
+// template creates the tables.
 resource writesTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for (tableName, i) in tablesWithRole: {
   name: guid(tables[i].id, principalId, tableDataContributor)
   scope: tables[i]

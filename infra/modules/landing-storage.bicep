@@ -1,5 +1,5 @@
 metadata name = 'Landing storage'
-metadata description = 'A storage account for the landed data, where there is none yet. What was deleted or overwritten can be had back for some days; no rule here ever deletes.'
+metadata description = 'A new storage account for the landed data. Deleted and overwritten blobs can be restored for some days, and no lifecycle rule deletes blobs.'
 
 // Parameters
 
@@ -25,7 +25,7 @@ param softDeleteDays int
 @maxLength(63)
 param containerName string
 
-@description('Required. Folder of the landed data in the container, for the lifecycle rule; empty is the container itself.')
+@description('Required. Folder of the landed data in the container, for the lifecycle rule; empty: the container itself.')
 @maxLength(250)
 param prefix string
 
@@ -65,7 +65,8 @@ var audited = auditReads ? concat(changes, [{ category: 'StorageRead', enabled: 
 
 // Resources
 
-// Microsoft's billing storage is in another tenant: a copy scope prevents server-side copies from it, and the app streams.
+// Microsoft's billing storage is in another tenant, so a copy scope prevents server-side copies
+// from it. The app then streams the files.
 resource account 'Microsoft.Storage/storageAccounts@2023-05-01' = {
   name: name
   location: location
@@ -105,7 +106,8 @@ resource tables 'Microsoft.Storage/storageAccounts/tableServices@2023-05-01' = {
   name: 'default'
 }
 
-// Unbilled versions are excluded: retention removes them within days, and the cool tier charges for at least 30 days.
+// Unbilled versions are excluded: retention removes them within days, and the cool tier charges
+// for at least 30 days.
 resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2023-05-01' = if (coolAfterDays > 0) {
   parent: account
   name: 'default'

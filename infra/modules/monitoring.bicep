@@ -1,5 +1,5 @@
 metadata name = 'Monitoring'
-metadata description = 'Application Insights, to which only Entra identities may write, on a Log Analytics workspace of its own or an existing one.'
+metadata description = 'Application Insights, which accepts telemetry from Entra identities only, and its Log Analytics workspace, which is new or existing.'
 
 // Parameters
 
@@ -60,7 +60,7 @@ resource applicationInsights 'Microsoft.Insights/components@2020-02-02' = {
 @description('Resource ID of the workspace that diagnostic settings send to.')
 output workspaceId string = empty(existingWorkspaceId) ? workspace.id : existingWorkspaceId
 
-@description('Name of Application Insights, for the role assignment.')
+@description('Name of the Application Insights resource, for the role assignment.')
 output applicationInsightsName string = applicationInsights.name
 
 @description('Connection string of Application Insights. It is not a secret, because ingestion requires an Entra identity.')

@@ -1,5 +1,5 @@
 metadata name = 'Network'
-metadata description = 'A virtual network for the app where none is named: one subnet that the app goes out by, one for private endpoints, and a gateway for what goes to Microsoft Graph and its billing storage.'
+metadata description = 'A new virtual network for the app: a subnet for its outbound traffic, a subnet for private endpoints, and a NAT gateway to reach Microsoft Graph and its billing storage.'
 
 // Parameters
 
@@ -12,7 +12,7 @@ param name string
 @maxLength(80)
 param natGatewayName string
 
-@description('Required. Name of the gateway\'s public address.')
+@description('Required. Name of the public IP address of the gateway.')
 @maxLength(80)
 param publicIpAddressName string
 

@@ -1,5 +1,5 @@
 metadata name = 'Private endpoints'
-metadata description = 'The ways into both storage accounts from the network, and the private DNS zones by which their names are found there.'
+metadata description = 'Private endpoints of both storage accounts, and the private DNS zones that resolve their names in the network.'
 
 // Parameters
 
@@ -16,7 +16,7 @@ param networkId string
 @description('Required. Resource ID of the resource group that contains the private DNS zones; an empty string creates zones.')
 param existingDnsZoneGroupId string
 
-@description('Required. Resource ID of the host\'s storage account.')
+@description('Required. Resource ID of the storage account of the host.')
 param hostAccountId string
 
 @description('Required. Resource ID of the landing account.')

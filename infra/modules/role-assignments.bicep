@@ -1,12 +1,12 @@
 metadata name = 'Role assignments'
-metadata description = 'What the identity may do with the app\'s own resources. Its roles on the landing account are in landing-access.bicep, which may belong to another resource group.'
+metadata description = 'Roles of the identity on the resources of the app. Its roles on the landing account are in landing-access.bicep, because the account can be in another resource group.'
 
 // Parameters
 
-@description('Required. Object ID of the app\'s identity.')
+@description('Required. Object ID of the identity of the app.')
 param principalId string
 
-@description('Required. Name of the host\'s storage account.')
+@description('Required. Name of the storage account of the host.')
 @minLength(3)
 @maxLength(24)
 param hostAccountName string

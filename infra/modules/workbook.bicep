@@ -1,5 +1,5 @@
 metadata name = 'Workbook'
-metadata description = 'The workbook in the portal: runs by outcome, what is landed, waits, throttling, bytes, errors with their remedy, and each run.'
+metadata description = 'The workbook in the portal: runs by outcome, landed data, waits, throttling, bytes, errors with their remedies, and the events of each run.'
 
 // Parameters
 

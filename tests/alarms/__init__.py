@@ -1,3 +1,5 @@
-"""The alarms and the workbook, offline: what the app really says, recorded; each query parsed by Microsoft's own parser and
-run by a Kusto engine over that recording and over nights that are made of it. Nothing here has run on Azure.
+"""Offline tests of the alarms and the workbook.
+
+Microsoft's parser checks each query. A Kusto engine runs the queries on recorded events of the app
+and on scenarios that the tests derive from them. The tests do not use Azure.
 """

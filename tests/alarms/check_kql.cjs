@@ -1,31 +1,38 @@
-// Microsoft's own KQL parser and binder, offline: { schema, queries: { name: text } } in, { name: [{ code, severity, at, says }] } out.
+// Checks KQL queries offline with Microsoft's parser and binder.
+// Input (stdin): { schema, queries: { name: text } }
+// Output (stdout): { name: [{ code, severity, text, message }] }
 'use strict';
 
 const { createRequire } = require('node:module');
+const { readFileSync } = require('node:fs');
 const requireLocal = createRequire(`${__dirname}/../../local/package.json`);
 
 requireLocal('@kusto/language-service-next/bridge.min.js');
 requireLocal('@kusto/language-service-next/Kusto.Language.Bridge.min.js');
 
-const { Diagnostic, GlobalState, KustoCode, Symbols } = Kusto.Language;
+const { GlobalState, KustoCode, Symbols } = Kusto.Language;
 
-function globals(schema) {
-  const tables = Object.entries(schema).map(([name, columns]) => new Symbols.TableSymbol.$ctor7(name, `(${columns})`, null));
+function createState(schema) {
+  const tables = Object.entries(schema).map(
+    ([name, columns]) => new Symbols.TableSymbol.$ctor7(name, `(${columns})`, null),
+  );
   const database = new Symbols.DatabaseSymbol.$ctor1('workspace', tables);
   return GlobalState.Default.WithDatabase(database);
 }
 
-function diagnose(text, state) {
-  const found = KustoCode.ParseAndAnalyze(text, state).GetDiagnostics();
-  const said = [];
-  for (let i = 0; i < found.Count; i++) {
-    const one = found.getItem(i);
-    said.push({ code: one.Code, severity: one.Severity, at: text.slice(one.Start, one.Start + one.Length), says: one.Message });
-  }
-  return said;
+function getDiagnostics(query, state) {
+  const diagnostics = KustoCode.ParseAndAnalyze(query, state).GetDiagnostics();
+  return Array.from({ length: diagnostics.Count }, (_, index) => {
+    const { Code, Severity, Start, Length, Message } = diagnostics.getItem(index);
+    const text = query.slice(Start, Start + Length);
+    return { code: Code, severity: Severity, text, message: Message };
+  });
 }
 
-const asked = JSON.parse(require('node:fs').readFileSync(0, 'utf8'));
-const state = globals(asked.schema);
-const answer = Object.fromEntries(Object.entries(asked.queries).map(([name, text]) => [name, diagnose(text, state)]));
-process.stdout.write(JSON.stringify(answer));
+const request = JSON.parse(readFileSync(0, 'utf8'));
+const state = createState(request.schema);
+const results = Object.entries(request.queries).map(([name, text]) => [
+  name,
+  getDiagnostics(text, state),
+]);
+process.stdout.write(JSON.stringify(Object.fromEntries(results)));

@@ -1,6 +1,9 @@
-"""The workbook's panels as pictures for docs/alarms.md: `python -m tests.alarms.pictures` draws docs/images/workbook-*.svg.
+"""Draws the workbook panels of docs/alarms.md.
 
-The portal's own charts look different; the figures are those that the panels' queries answer with over the recording.
+    python -m tests.alarms.pictures        writes docs/images/workbook-*.svg
+
+The values are the results of the queries on the recording. The charts of the portal look
+different.
 """
 
 import io
@@ -13,23 +16,23 @@ from rich.table import Table
 from rich.text import Text
 
 from local.record_demo import FORMAT
-from tests.alarms.engine import ROOT, Workspace, query
-from tests.alarms.recording import recorded
-from tests.alarms.workbook import workbook
+from tests.alarms.kusto import ROOT, Workspace, read_query
+from tests.alarms.recording import load_recording
+from tests.alarms.workbook import build_workbook
 
 IMAGES = ROOT / "docs" / "images"
-WIDTH, BAR = 118, 72
+WIDTH_COLUMNS, BAR_COLUMNS = 118, 72
 COLOURS = ("green", "cyan", "yellow", "magenta", "blue", "red", "white")
-BAD = {
+OUTCOME_COLOURS = {
     "failed": "red",
     "incomplete": "red",
     "timed_out": "red",
     "superseded": "bright_black",
     "unchanged": "cyan",
 }
-NEWEST = 8  # runs in the picture; the panel has 200
+MAX_RUNS = 8  # the panel in the portal shows 200
 Rows = Sequence[dict[str, Any]]
-PICTURES = {  # file -> its panels
+PICTURES = {  # file name -> names of its panels
     "workbook-runs": ("outcomes", "bytes"),
     "workbook-landed": ("landed",),
     "workbook-waits": ("waits", "throttling"),
@@ -37,102 +40,104 @@ PICTURES = {  # file -> its panels
 }
 
 
-def panels() -> dict[str, dict[str, Any]]:
-    """Name -> what the workbook says of the panel."""
-    return {item["name"]: item["content"] for item in workbook()["items"] if item["type"] == 3}
+def get_panels() -> dict[str, dict[str, Any]]:
+    """Return the content of each query panel of the workbook, by name."""
+    return {
+        item["name"]: item["content"] for item in build_workbook()["items"] if item["type"] == 3
+    }
 
 
-def colours(groups: Sequence[str]) -> dict[str, str]:
-    free = [colour for colour in COLOURS if colour not in {BAD.get(group) for group in groups}]
-    return {group: BAD.get(group) or free[place % len(free)] for place, group in enumerate(groups)}
+def assign_colours(groups: Sequence[str]) -> dict[str, str]:
+    """Return a colour for each group; some outcomes have a fixed colour."""
+    fixed = {OUTCOME_COLOURS.get(group) for group in groups}
+    free = [colour for colour in COLOURS if colour not in fixed]
+    return {
+        group: OUTCOME_COLOURS.get(group) or free[index % len(free)]
+        for index, group in enumerate(groups)
+    }
 
 
-def bars(rows: Rows, axis: str, measure: str, group: str) -> list[Text]:
-    """One line a day, a stretch for each group; a stretch that is not nothing is seen."""
-    paint = colours(sorted({row[group] for row in rows}))
+def draw_bars(rows: Rows, axis: str, measure: str, group: str) -> list[Text]:
+    """Return a legend and a stacked bar for each day; values above zero are always visible."""
+    colours = assign_colours(sorted({row[group] for row in rows}))
     days: dict[datetime, list[tuple[str, float]]] = {}
     for row in rows:
         days.setdefault(row[axis], []).append((row[group], row[measure]))
-    most = max(sum(value for _, value in values) for values in days.values())
-    lines = [
-        Text.assemble(
-            *[part for group, colour in paint.items() for part in (("■ ", colour), f"{group}   ")]
-        )
-    ]
+    maximum = max(sum(value for _, value in values) for values in days.values())
+    legend = [part for name, colour in colours.items() for part in (("■ ", colour), f"{name}   ")]
+    lines = [Text.assemble(*legend)]
     for day, values in sorted(days.items()):
-        stretches = [
-            ("█" * max(1, round(BAR * value / most)), paint[group])
-            for group, value in values
+        segments = [
+            ("█" * max(1, round(BAR_COLUMNS * value / maximum)), colours[name])
+            for name, value in values
             if value
         ]
-        lines.append(
-            Text.assemble(
-                f"{day:%d %b} ", *stretches, f" {sum(value for _, value in values):,.10g}"
-            )
-        )
+        total = sum(value for _, value in values)
+        lines.append(Text.assemble(f"{day:%d %b} ", *segments, f" {total:,.10g}"))
     return lines
 
 
-def grid(rows: Rows) -> Table:
+def draw_table(rows: Rows) -> Table:
+    """Return a table whose columns are those of the first row."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, value in rows[0].items():
         table.add_column(
             name, justify="right" if isinstance(value, (int, float)) else "left", overflow="fold"
         )
     for row in rows:
-        table.add_row(*(shown(value) for value in row.values()))
+        table.add_row(*(format_value(value) for value in row.values()))
     return table
 
 
-def shown(value: Any) -> str:
+def format_value(value: Any) -> str:
+    """Return the text of a table cell."""
     if isinstance(value, datetime):
         return f"{value:%d %b %H:%M}"
     return f"{value:,.10g}" if isinstance(value, (int, float)) else str(value)
 
 
-def draw(picture: str, workspace: Workspace, now: datetime) -> str:
-    paper = Console(
-        record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor"
+def draw_picture(picture: str, workspace: Workspace, now: datetime) -> str:
+    """Return the SVG of a picture."""
+    console = Console(
+        record=True,
+        width=WIDTH_COLUMNS,
+        file=io.StringIO(),
+        force_terminal=True,
+        color_system="truecolor",
     )
     for name in PICTURES[picture]:
-        content, rows = panels()[name], workspace.run(query(name), now)
-        paper.print(Text(content["title"], style="bold underline"))
+        content, rows = get_panels()[name], workspace.run(read_query(name), now)
+        console.print(Text(content["title"], style="bold underline"))
         if name == "runs":
             rows = [
                 {column: value for column, value in row.items() if column != "link"}
-                for row in rows[:NEWEST]
+                for row in rows[:MAX_RUNS]
             ]
         if content["visualization"] == "table":
-            paper.print(grid(rows))
+            console.print(draw_table(rows))
         else:
             chart = content["chartSettings"]
-            for line in bars(rows, chart["xAxis"], chart["yAxis"][0], chart["group"]):
-                paper.print(line, soft_wrap=True)
-        paper.print()
-    return (
-        paper.export_svg(
-            title="Partner billing exports: from recorded events",
-            code_format=FORMAT,
-            unique_id=picture,
-        )
-        + "\n"
+            for line in draw_bars(rows, chart["xAxis"], chart["yAxis"][0], chart["group"]):
+                console.print(line, soft_wrap=True)
+        console.print()
+    svg = console.export_svg(
+        title="Partner billing exports: recorded events", code_format=FORMAT, unique_id=picture
     )
+    return f"{svg}\n"
 
 
-def drawn() -> dict[str, str]:
-    """File name -> SVG. The same recording gives the same pictures."""
-    traces = recorded()
+def draw_pictures() -> dict[str, str]:
+    """Return the SVG of each picture, by file name; the result depends only on the recording."""
+    traces = load_recording()
     workspace = Workspace(traces)
+    now = max(trace.at for trace in traces)
     try:
-        return {
-            f"{name}.svg": draw(name, workspace, max(trace.at for trace in traces))
-            for name in PICTURES
-        }
+        return {f"{name}.svg": draw_picture(name, workspace, now) for name in PICTURES}
     finally:
         workspace.close()
 
 
 if __name__ == "__main__":
-    for name, svg in drawn().items():
+    for name, svg in draw_pictures().items():
         (IMAGES / name).write_text(svg, encoding="utf-8")
         print(name)

@@ -1,10 +1,10 @@
-"""Twenty-four days of the app's own events, as they arrive in a workspace: played on virtual time, committed, and made again.
+"""Records the events that the app emits in 24 days of virtual time.
 
-    python -m tests.alarms.recording        plays them and writes recording.jsonl
+    python -m tests.alarms.recording        writes recording.jsonl
 
-One currency across the turn of a month: an invoice that is partial at first and then restated, two days without Microsoft,
-a day of 429s, a file that cannot be read, and what people ask for by hand. What the app does is the app; only its stores are
-in memory, and which file is unreadable is decided here.
+The recording covers one currency and the end of a month: an invoice that is incomplete at first
+and restated later, an outage of Microsoft for two days, a day of throttling, a source blob that
+cannot be read, and operations that a user starts. The app is the real one, with stores in memory.
 """
 
 import json
@@ -27,104 +27,115 @@ from tests.support.year import IMMEDIATE, Scenario, create_partner
 
 RECORDING = Path(__file__).with_name("recording.jsonl")
 SCENARIO = Scenario(datetime(2026, 11, 28, 6, 0, tzinfo=UTC), 24, ("USD",))
-COUNTS = {*OUTCOMES, "lost"}  # of a cycle or a backfill: a fact for each outcome that occurred
-OF_STORAGE = {"tables", "clock", "region"}  # checks of the doctor that need a real account
-ROLE = "func-billing-recorded"  # what Application Insights calls the app: the function app's name
+# Cycle and backfill events have one field for each outcome that occurred.
+OUTCOME_FIELDS = {*OUTCOMES, "lost"}
+STORAGE_CHECKS = {"tables", "clock", "region"}  # preflight checks that require a real account
+ROLE = "func-billing-recorded"  # AppRoleName: the name of the function app
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A row of AppTraces, as far as the queries look at it."""
+    """A row of AppTraces with the columns that the queries use."""
 
     at: datetime
     message: str
     role: str = ROLE
 
     @property
-    def facts(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, Any]:
+        """The fields of the event."""
         return dict(json.loads(self.message))
 
-    def saying(self, **changes: Any) -> "Trace":
-        """The same event with other facts; None takes one away."""
-        facts = {**self.facts, **changes}
-        return replace(
-            self, message=line({name: value for name, value in facts.items() if value is not None})
-        )
+    def with_fields(self, **changes: Any) -> "Trace":
+        """Return a copy with other field values; None removes a field."""
+        fields = {**self.fields, **changes}
+        present = {name: value for name, value in fields.items() if value is not None}
+        return replace(self, message=to_message(present))
 
-    def moved(self, **time: float) -> "Trace":
-        return replace(self, at=self.at + timedelta(**time))
-
-
-def line(facts: Mapping[str, Any]) -> str:
-    return json.dumps(facts, separators=(",", ":"))
+    def shifted(self, **delta: float) -> "Trace":
+        """Return a copy at another time; the arguments are those of timedelta."""
+        return replace(self, at=self.at + timedelta(**delta))
 
 
-def recorded() -> list[Trace]:
+def to_message(fields: Mapping[str, Any]) -> str:
+    """Return the JSON line of an event."""
+    return json.dumps(fields, separators=(",", ":"))
+
+
+def load_recording() -> list[Trace]:
+    """Read the traces of recording.jsonl."""
     rows = [json.loads(row) for row in RECORDING.read_text(encoding="utf-8").splitlines()]
     return [Trace(parse_iso(row["TimeGenerated"]), row["Message"]) for row in rows]
 
 
-def written(traces: Iterable[Trace]) -> str:
-    return "".join(
-        json.dumps(
-            {"TimeGenerated": iso(trace.at), "Message": trace.message}, separators=(",", ":")
-        )
-        + "\n"
-        for trace in traces
-    )
+def serialize(traces: Iterable[Trace]) -> str:
+    """Return traces in the format of recording.jsonl."""
+    rows = ({"TimeGenerated": iso(trace.at), "Message": trace.message} for trace in traces)
+    return "".join(f"{json.dumps(row, separators=(',', ':'))}\n" for row in rows)
 
 
-def shapes(traces: Iterable[Trace]) -> dict[str, dict[str, set[str]]]:
-    """Event -> fact -> the kinds of its values: what a query can rely on. How many runs ended how is a matter of the days."""
-    found: dict[str, dict[str, set[str]]] = {}
+def get_field_types(traces: Iterable[Trace]) -> dict[str, dict[str, set[str]]]:
+    """Return the types of the fields of each event: event, field, names of types.
+
+    The counts of outcomes are excluded, because they depend on the recorded days.
+    """
+    types: dict[str, dict[str, set[str]]] = {}
     for trace in traces:
-        facts = trace.facts
-        event = facts.pop("event")
-        known = found.setdefault(event, {})
-        for name, value in facts.items():
-            if name in COUNTS and event in ("cycle_ended", "backfill_ended"):
+        fields = trace.fields
+        event = fields.pop("event")
+        event_types = types.setdefault(event, {})
+        for name, value in fields.items():
+            if name in OUTCOME_FIELDS and event in ("cycle_ended", "backfill_ended"):
                 continue
-            known.setdefault(name, set()).add(
+            event_types.setdefault(name, set()).add(
                 "number" if type(value) in (int, float) else type(value).__name__
             )
-    return found
+    return types
 
 
-class Listener(logging.Handler):
-    """The handler of the worker passes a record on as its message alone, without a prefix; the time is the clock's."""
+class TraceHandler(logging.Handler):
+    """A log handler that collects traces at the virtual time.
+
+    Like the worker, it passes on the message of a record without a prefix.
+    """
 
     def __init__(self, clock: VirtualClock) -> None:
         super().__init__()
-        self.clock, self.heard = clock, list[Trace]()
+        self.clock, self.traces = clock, list[Trace]()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.heard.append(Trace(self.clock.now(), record.getMessage()))
+        """Append a trace."""
+        self.traces.append(Trace(self.clock.now(), record.getMessage()))
 
 
 @contextmanager
-def listening(clock: VirtualClock) -> Iterator[list[Trace]]:
-    logger, listener = logging.getLogger(EVENT_LOGGER), Listener(clock)
-    before = logger.level
-    logger.addHandler(listener)
+def capture_traces(clock: VirtualClock) -> Iterator[list[Trace]]:
+    """Collect the events that the app emits in the block."""
+    logger, handler = logging.getLogger(EVENT_LOGGER), TraceHandler(clock)
+    previous_level = logger.level
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        yield listener.heard
+        yield handler.traces
     finally:
-        logger.removeHandler(listener)
-        logger.setLevel(before)
+        logger.removeHandler(handler)
+        logger.setLevel(previous_level)
 
 
-class PatchyCopier(MemoryCopier):
-    """One file of a run cannot be read while `patchy` is set."""
+class FaultyCopier(MemoryCopier):
+    """A copier that cannot read one source blob of a run while `is_faulty` is set."""
 
-    patchy = False
+    is_faulty = False
 
     async def copy_blobs(
         self, work: TransferRequest, names: Sequence[str], proven: Mapping[str, str]
     ) -> list[BlobResult]:
-        bad = {name for name in names if self.patchy and name.startswith("part-00000")}
-        landed = await super().copy_blobs(work, [name for name in names if name not in bad], proven)
-        return landed + [
+        """Copy the blobs, except those that cannot be read."""
+        failed = {name for name in names if self.is_faulty and name.startswith("part-00000")}
+        copied = await super().copy_blobs(
+            work, [name for name in names if name not in failed], proven
+        )
+        return copied + [
             BlobResult(
                 name,
                 False,
@@ -134,47 +145,53 @@ class PatchyCopier(MemoryCopier):
                 detail="",
                 transferred=True,
             )
-            for name in bad
+            for name in failed
         ]
 
 
-class RecordedEnvironment(InMemoryEnvironment):
+class RecordingEnvironment(InMemoryEnvironment):
+    """The app in memory, with a faulty copier and without preflight checks of real storage."""
+
     def create_copier(self, landing: MemoryLanding) -> MemoryCopier:
-        self.copier = PatchyCopier(landing, self.storage)
+        """Create the faulty copier."""
+        self.copier = FaultyCopier(landing, self.storage)
         return self.copier
 
     def create_services(self) -> Services:
-        app = super().create_services()
-        app.preflight._checks = tuple(
-            check for check in app.preflight._checks if check.name not in OF_STORAGE
+        """Create the services without the checks that require a real account."""
+        services = super().create_services()
+        services.preflight._checks = tuple(
+            check for check in services.preflight._checks if check.name not in STORAGE_CHECKS
         )
-        return app
+        return services
 
 
-def play() -> list[Trace]:
-    """The recording, anew: a few seconds."""
-    env = RecordedEnvironment(
+def record_events() -> list[Trace]:
+    """Run the recorded days on virtual time, which takes several seconds."""
+    env = RecordingEnvironment(
         start=SCENARIO.start,
         partner=create_partner(*SCENARIO.currencies),
         behaviour=IMMEDIATE,
         timers=True,
     )
-    with env, listening(env.clock) as heard:
+    with env, capture_traces(env.clock) as traces:
         SCENARIO.run(env)
-        by_hand(env)
-    return heard
+        run_manual_operations(env)
+    return traces
 
 
-def by_hand(env: RecordedEnvironment) -> None:
-    """The last morning: a file that cannot be read, a run by hand, its retry, a round and a catch-up by hand."""
-    invoice = next(one.invoice_id for one in reversed(env.simulator.invoices()) if not one.legacy)
+def run_manual_operations(env: RecordingEnvironment) -> None:
+    """Start an incomplete run, its retry, a cycle and a backfill, as a user would."""
+    invoice_id = next(
+        invoice.invoice_id for invoice in reversed(env.simulator.invoices()) if not invoice.legacy
+    )
     env.simulator.behaviour = replace(IMMEDIATE, ready_after_polls=1)
-    env.copier.patchy = True
-    failed = env.land("billed_usage", invoice_id=invoice, force=True)
-    assert failed["outcome"] == "incomplete", failed
-    env.copier.patchy = False
-    again = env.post(f"/api/runs/{failed['run_id']}/retry")
-    assert env.finish(again["run_id"])["outcome"] == "landed"
+    env.copier.is_faulty = True
+    incomplete = env.land("billed_usage", invoice_id=invoice_id, force=True)
+    assert incomplete["outcome"] == "incomplete", incomplete
+    env.copier.is_faulty = False
+    retry = env.post(f"/api/runs/{incomplete['run_id']}/retry")
+    assert env.finish(retry["run_id"])["outcome"] == "landed"
     env.run_cycle()
     backfill = env.post(
         "/api/backfills", {"from": "2026-11", "to": "2026-11", "datasets": ["billed_usage"]}
@@ -183,5 +200,5 @@ def by_hand(env: RecordedEnvironment) -> None:
 
 
 if __name__ == "__main__":
-    RECORDING.write_text(written(play()), encoding="utf-8")
-    print(f"{RECORDING.name}: {len(recorded())} events")
+    RECORDING.write_text(serialize(record_events()), encoding="utf-8")
+    print(f"{RECORDING.name}: {len(load_recording())} events")

@@ -1,4 +1,4 @@
-"""When each alarm speaks and when it does not: over the recorded weeks, and over nights that are made of recorded events."""
+"""Each alarm fires and resolves as documented: on the recording and on derived scenarios."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -8,90 +8,105 @@ from typing import Any
 
 import pytest
 
-from tests.alarms.engine import ALERTS, Workspace, names, query, run, set_to
-from tests.alarms.recording import Trace, recorded
-
-RECORDED = recorded()
-CALM = datetime(2026, 12, 12, 8, tzinfo=UTC)  # a Saturday on which all went well
-BILLED, UNBILLED = (
-    {"billed_usage", "billed_reconciliation"},
-    {"unbilled_usage", "unbilled_reconciliation"},
+from tests.alarms.kusto import (
+    ALERTS,
+    Workspace,
+    list_queries,
+    read_query,
+    run_query,
+    set_parameters,
 )
+from tests.alarms.recording import Trace, load_recording
+
+RECORDING = load_recording()
+NORMAL_MORNING = datetime(2026, 12, 12, 8, tzinfo=UTC)  # a Saturday without failures
+BILLED = {"billed_usage", "billed_reconciliation"}
+UNBILLED = {"unbilled_usage", "unbilled_reconciliation"}
 
 
-def until(now: datetime) -> list[Trace]:
-    return [trace for trace in RECORDED if trace.at <= now]
+def get_traces_until(now: datetime) -> list[Trace]:
+    return [trace for trace in RECORDING if trace.at <= now]
 
 
-def first(event: str, **facts: Any) -> Trace:
-    """The newest such event before the calm morning."""
+def find_newest(event: str, **fields: Any) -> Trace:
+    """Return the newest matching event before the normal morning."""
     return next(
         trace
-        for trace in reversed(until(CALM))
-        if trace.facts["event"] == event
-        and all(trace.facts.get(name) == value for name, value in facts.items())
+        for trace in reversed(get_traces_until(NORMAL_MORNING))
+        if trace.fields["event"] == event
+        and all(trace.fields.get(name) == value for name, value in fields.items())
     )
 
 
-def at(trace: Trace, moment: datetime, **changes: Any) -> Trace:
-    return Trace(moment, trace.saying(**changes).message)
+def find_first(event: str) -> Trace:
+    return next(trace for trace in RECORDING if trace.fields["event"] == event)
 
 
-def told(
-    name: str, traces: Iterable[Trace], now: datetime, column: str, **values: str | int
+def create_trace(template: Trace, at: datetime, **changes: Any) -> Trace:
+    """Return a copy of a trace at another time and with other fields."""
+    return Trace(at, template.with_fields(**changes).message)
+
+
+def get_column(
+    alarm: str, traces: Iterable[Trace], now: datetime, column: str, **parameters: str | int
 ) -> list[Any]:
-    return [row[column] for row in run(set_to(query(name), **values), traces, now)]
+    """Return one column of the rows for which an alarm fires."""
+    query = set_parameters(read_query(alarm), **parameters)
+    return [row[column] for row in run_query(query, traces, now)]
 
 
-def without(traces: Iterable[Trace], gone: Callable[[dict[str, Any]], bool]) -> list[Trace]:
-    return [trace for trace in traces if not gone(trace.facts)]
+def remove_events(
+    traces: Iterable[Trace], is_removed: Callable[[dict[str, Any]], bool]
+) -> list[Trace]:
+    return [trace for trace in traces if not is_removed(trace.fields)]
 
 
-# -- the recorded weeks
+# Recording
 
 
-@pytest.mark.parametrize("name", names(ALERTS))
-def test_a_calm_morning_is_quiet(name: str) -> None:
-    assert run(query(name), RECORDED, CALM) == []
+@pytest.mark.parametrize("name", list_queries(ALERTS))
+def test_alarm_on_normal_morning_does_not_fire(name: str) -> None:
+    assert run_query(read_query(name), RECORDING, NORMAL_MORNING) == []
 
 
-OUTAGE = {  # two days without Microsoft: when each alarm began to speak and when it was quiet again, to the hour
+# Alarms of the outage of Microsoft: time at which each fires and resolves, to the hour.
+OUTAGE = {
     "silence": (datetime(2026, 12, 14, 12, tzinfo=UTC), datetime(2026, 12, 16, 6, tzinfo=UTC)),
     "deadline-near": (datetime(2026, 12, 15, 7, tzinfo=UTC), datetime(2026, 12, 15, 9, tzinfo=UTC)),
-    "doctor-red": (datetime(2026, 12, 15, 4, tzinfo=UTC), datetime(2026, 12, 17, 4, tzinfo=UTC)),
+    "preflight-failed": (
+        datetime(2026, 12, 15, 4, tzinfo=UTC),
+        datetime(2026, 12, 17, 4, tzinfo=UTC),
+    ),
     "run-failed": (datetime(2026, 12, 15, 9, tzinfo=UTC), datetime(2026, 12, 16, 6, tzinfo=UTC)),
 }
 
 
-@pytest.mark.parametrize("name", names(ALERTS))
-def test_three_weeks_have_one_incident_and_no_false_alarm(name: str) -> None:
-    """Looked at every morning, and every hour around the beginnings and ends of the outage."""
-    hours = [
-        datetime(2026, 11, 30, 8, tzinfo=UTC) + timedelta(hours=hour)
-        for hour in range(21 * 24 + 21)
-    ]
-    looks = [
+@pytest.mark.parametrize("name", list_queries(ALERTS))
+def test_alarm_in_three_weeks_fires_only_for_outage(name: str) -> None:
+    """The query runs every morning, and at more hours around the outage."""
+    start = datetime(2026, 11, 30, 8, tzinfo=UTC)
+    hours = [start + timedelta(hours=hour) for hour in range(21 * 24 + 21)]
+    evaluations = [
         hour
         for hour in hours
         if hour.hour == 8 or (14 <= hour.day <= 17 and hour.hour in (3, 4, 5, 6, 7, 9, 11, 12))
     ]
-    with closing(Workspace(RECORDED)) as workspace:
-        spoke = [moment for moment in looks if workspace.run(query(name), moment)]
+    with closing(Workspace(RECORDING)) as workspace:
+        fired = [hour for hour in evaluations if workspace.run(read_query(name), hour)]
     if name not in OUTAGE:
-        assert spoke == []
+        assert fired == []
         return
-    began, ended = OUTAGE[name]
-    assert (spoke[0], looks[looks.index(spoke[-1]) + 1]) == (began, ended)
-    assert all(
-        looks.index(later) - looks.index(sooner) == 1 for sooner, later in pairwise(spoke)
-    ), "one incident, not several"
+    resolved = evaluations[evaluations.index(fired[-1]) + 1]
+    assert (fired[0], resolved) == OUTAGE[name]
+    indexes = [evaluations.index(hour) for hour in fired]
+    assert all(later - earlier == 1 for earlier, later in pairwise(indexes)), "several incidents"
 
 
-# -- run-failed
+# run-failed
 
 
 @pytest.mark.parametrize(
-    ("outcome", "speaks"),
+    ("outcome", "fires"),
     [
         ("failed", True),
         ("incomplete", True),
@@ -103,113 +118,122 @@ def test_three_weeks_have_one_incident_and_no_false_alarm(name: str) -> None:
         ("cancelled", False),
     ],
 )
-def test_a_run_that_failed(outcome: str, speaks: bool) -> None:
-    ended = first("run_ended")
-    bad = at(
-        ended,
-        CALM,
+def test_run_failed_fires_for_failed_outcomes_only(outcome: str, fires: bool) -> None:
+    ended = create_trace(
+        find_newest("run_ended"),
+        NORMAL_MORNING,
         event_id="r/ended/1",
         run_id="r",
         outcome=outcome,
         code="graph_forbidden",
         remedy="Grant it.",
     )
-    found = run(query("run-failed"), [*until(CALM), bad, bad.moved(seconds=-5)], CALM)
-    assert [(row["run_id"], row["outcome"], row["remedy"]) for row in found] == (
-        [("r", outcome, "Grant it.")] if speaks else []
+    traces = [*get_traces_until(NORMAL_MORNING), ended, ended.shifted(seconds=-5)]
+    rows = run_query(read_query("run-failed"), traces, NORMAL_MORNING)
+    assert [(row["run_id"], row["outcome"], row["remedy"]) for row in rows] == (
+        [("r", outcome, "Grant it.")] if fires else []
     )
 
 
 @pytest.mark.parametrize(
-    ("later", "speaks"),
+    ("later_outcome", "fires"),
     [("landed", False), ("unchanged", False), ("superseded", True), ("cancelled", True)],
 )
-def test_it_is_quiet_when_the_key_lands_after_all(later: str, speaks: bool) -> None:
-    ended = first("run_ended")
-    night = [
-        at(ended, CALM - timedelta(hours=2), event_id="a/ended/1", run_id="a", outcome="failed"),
-        at(ended, CALM, event_id="b/ended/1", run_id="b", outcome=later),
+def test_run_failed_resolves_when_later_run_succeeds(later_outcome: str, fires: bool) -> None:
+    ended = find_newest("run_ended")
+    failed_at = NORMAL_MORNING - timedelta(hours=2)
+    runs = [
+        create_trace(ended, failed_at, event_id="a/ended/1", run_id="a", outcome="failed"),
+        create_trace(
+            ended, NORMAL_MORNING, event_id="b/ended/1", run_id="b", outcome=later_outcome
+        ),
     ]
-    assert told("run-failed", [*until(CALM - timedelta(hours=3)), *night], CALM, "run_id") == (
-        ["a"] if speaks else []
-    )
+    traces = [*get_traces_until(NORMAL_MORNING - timedelta(hours=3)), *runs]
+    assert get_column("run-failed", traces, NORMAL_MORNING, "run_id") == (["a"] if fires else [])
 
 
-def test_a_key_does_not_speak_for_another() -> None:
-    ended = first("run_ended", key="unbilled_usage/2026-12/USD/full")
-    other = at(
-        ended, CALM, event_id="o/ended/1", key="unbilled_usage/2026-12/EUR/full", outcome="failed"
+def test_run_failed_with_success_of_other_key_fires() -> None:
+    other = create_trace(
+        find_newest("run_ended", key="unbilled_usage/2026-12/USD/full"),
+        NORMAL_MORNING,
+        event_id="o/ended/1",
+        key="unbilled_usage/2026-12/EUR/full",
+        outcome="failed",
     )
-    assert told("run-failed", [*until(CALM), other], CALM, "key") == [
+    traces = [*get_traces_until(NORMAL_MORNING), other]
+    assert get_column("run-failed", traces, NORMAL_MORNING, "key") == [
         "unbilled_usage/2026-12/EUR/full"
     ]
 
 
-# -- silence
-
-
-def spoken(dataset: str) -> Callable[[dict[str, Any]], bool]:
-    return lambda facts: (
-        facts.get("dataset") == dataset or str(facts.get("key", "")).startswith(f"{dataset}/")
-    )
+# silence
 
 
 @pytest.mark.parametrize("dataset", sorted(BILLED | UNBILLED))
-def test_a_dataset_of_which_nothing_is_heard(dataset: str) -> None:
-    assert told("silence", without(RECORDED, spoken(dataset)), CALM, "dataset") == [dataset]
-
-
-def test_all_are_silent_where_there_is_no_log_at_all() -> None:
-    assert set(told("silence", [], CALM, "dataset")) == BILLED | UNBILLED
-
-
-@pytest.mark.parametrize(("hours", "speaks"), [(25, False), (29, False), (31, True), (47, True)])
-def test_n_hours_after_the_last_good_sign(hours: int, speaks: bool) -> None:
-    """The schedule stopped: nothing is said any more."""
-    last = max(trace.at for trace in until(CALM) if trace.facts["event"] == "run_ended")
-    assert bool(told("silence", until(CALM), last + timedelta(hours=hours), "dataset")) is speaks
-    assert not told(
-        "silence", until(CALM), last + timedelta(hours=hours), "dataset", silence_hours=48
+def test_silence_without_events_of_dataset_fires_for_it(dataset: str) -> None:
+    traces = remove_events(
+        RECORDING,
+        lambda fields: (
+            fields.get("dataset") == dataset or str(fields.get("key", "")).startswith(f"{dataset}/")
+        ),
     )
+    assert get_column("silence", traces, NORMAL_MORNING, "dataset") == [dataset]
+
+
+def test_silence_without_logs_fires_for_all_datasets() -> None:
+    assert set(get_column("silence", [], NORMAL_MORNING, "dataset")) == BILLED | UNBILLED
+
+
+@pytest.mark.parametrize(("hours", "fires"), [(25, False), (29, False), (31, True), (47, True)])
+def test_silence_after_schedule_stops_fires_after_threshold(hours: int, fires: bool) -> None:
+    traces = get_traces_until(NORMAL_MORNING)
+    last_end = max(trace.at for trace in traces if trace.fields["event"] == "run_ended")
+    now = last_end + timedelta(hours=hours)
+    assert bool(get_column("silence", traces, now, "dataset")) is fires
+    assert not get_column("silence", traces, now, "dataset", silence_hours=48)
 
 
 @pytest.mark.parametrize(
     "outcome", ["failed", "incomplete", "timed_out", "superseded", "cancelled"]
 )
-def test_what_is_not_good_is_no_sign(outcome: str) -> None:
-    ended = [
-        at(trace, trace.at, outcome=outcome)
-        if trace.facts["event"] == "run_ended" and "unbilled_usage" in trace.facts["key"]
+def test_silence_with_unsuccessful_runs_fires(outcome: str) -> None:
+    traces = [
+        create_trace(trace, trace.at, outcome=outcome)
+        if trace.fields["event"] == "run_ended" and "unbilled_usage" in trace.fields["key"]
         else trace
-        for trace in until(CALM)
+        for trace in get_traces_until(NORMAL_MORNING)
     ]
-    assert told("silence", ended, CALM, "dataset") == ["unbilled_usage"]
+    assert get_column("silence", traces, NORMAL_MORNING, "dataset") == ["unbilled_usage"]
 
 
-def test_settled_invoices_rest_for_a_week_and_that_is_no_silence() -> None:
-    """At the end of a month no billed key may be due for days: the cycle says so."""
-    late = datetime(2026, 12, 29, 8, tzinfo=UTC)
-    rests = [
-        at(
-            first("dataset_planned", dataset=dataset),
-            late - timedelta(hours=3),
+def test_silence_without_due_exports_does_not_fire() -> None:
+    """At the end of a month, no billed key can be due for days; the cycle reports this."""
+    now = datetime(2026, 12, 29, 8, tzinfo=UTC)
+    plans = [
+        create_trace(
+            find_newest("dataset_planned", dataset=dataset),
+            now - timedelta(hours=3),
             event_id=f"c/planned-{dataset}/1",
             due=due,
             not_due=2,
         )
         for dataset, due in (("billed_usage", 0), ("billed_reconciliation", 1))
     ]
-    assert told(
-        "silence", rests, late, "dataset", datasets="billed_usage,billed_reconciliation"
-    ) == ["billed_reconciliation"]
+    datasets = "billed_usage,billed_reconciliation"
+    assert get_column("silence", plans, now, "dataset", datasets=datasets) == [
+        "billed_reconciliation"
+    ]
 
 
-def pause(day: int, *, billed: bool | None) -> list[Trace]:
-    """Unbilled exports that end without anything good since the month turned; billed ones go on. `billed`: what the plan says."""
+def create_unbilled_pause(day: int, *, last_month_billed: bool | None) -> list[Trace]:
+    """Return a day on which unbilled runs time out and billed runs succeed.
+
+    The plans contain `last_month_billed`; None omits them.
+    """
     now = datetime(2026, 12, day, 8, tzinfo=UTC)
     runs = [
-        at(
-            first("run_ended"),
+        create_trace(
+            find_newest("run_ended"),
             now - timedelta(hours=2),
             event_id=f"{dataset}/ended/1",
             key=f"{dataset}/x/full",
@@ -217,135 +241,142 @@ def pause(day: int, *, billed: bool | None) -> list[Trace]:
         )
         for dataset in BILLED | UNBILLED
     ]
-    plans = (
-        [
-            at(
-                first("dataset_planned"),
-                now - timedelta(hours=3),
-                event_id=f"c/planned-{dataset}/1",
-                dataset=dataset,
-                due=1,
-                last_month_billed=billed,
-            )
-            for dataset in BILLED | UNBILLED
-        ]
-        if billed is not None
-        else []
-    )
+    if last_month_billed is None:
+        return runs
+    plans = [
+        create_trace(
+            find_newest("dataset_planned"),
+            now - timedelta(hours=3),
+            event_id=f"c/planned-{dataset}/1",
+            dataset=dataset,
+            due=1,
+            last_month_billed=last_month_billed,
+        )
+        for dataset in BILLED | UNBILLED
+    ]
     return runs + plans
 
 
 @pytest.mark.parametrize(
-    ("day", "billed", "speaks"),
+    ("day", "last_month_billed", "fires"),
     [
+        # Microsoft can pause unbilled data until last month is billed, but not after day 10.
         (1, False, False),
         (5, False, False),
-        (10, False, False),  # Microsoft may have stopped them: the month is not billed yet
+        (10, False, False),
         (11, False, True),
-        (28, False, True),  # too long for that
+        (28, False, True),
+        # Last month is billed, so there is no reason for a pause.
         (2, True, True),
         (10, True, True),
-        (11, True, True),  # last month's billed usage is here: no reason to be silent
+        (11, True, True),
+        # Without a plan, timer-missed fires instead.
         (5, None, False),
         (11, None, True),
     ],
-)  # no cycle has said anything: the timer's alarm speaks of that
-def test_unbilled_is_quiet_until_the_month_before_is_billed(
-    day: int, billed: bool | None, speaks: bool
+)
+def test_silence_of_unbilled_datasets_depends_on_billing_of_last_month(
+    day: int, last_month_billed: bool | None, fires: bool
 ) -> None:
     now = datetime(2026, 12, day, 8, tzinfo=UTC)
-    assert set(told("silence", pause(day, billed=billed), now, "dataset")) == (
-        UNBILLED if speaks else set()
-    )
+    traces = create_unbilled_pause(day, last_month_billed=last_month_billed)
+    assert set(get_column("silence", traces, now, "dataset")) == (UNBILLED if fires else set())
 
 
-def test_what_was_billed_before_the_month_turned_does_not_count() -> None:
-    """On the last evening October was billed; of November nothing is."""
+def test_silence_ignores_billing_reported_in_previous_month() -> None:
+    """On the last evening of November, October is billed; in December, November is not."""
     now = datetime(2026, 12, 1, 8, tzinfo=UTC)
-    evening = [trace.moved(hours=-12) for trace in pause(1, billed=True)]
-    assert set(told("silence", evening, now, "dataset", silence_hours=12)) == BILLED
+    pause = create_unbilled_pause(1, last_month_billed=True)
+    traces = [trace.shifted(hours=-12) for trace in pause]
+    assert set(get_column("silence", traces, now, "dataset", silence_hours=12)) == BILLED
 
 
-def test_only_the_datasets_that_are_exported() -> None:
-    assert told("silence", [], CALM, "dataset", datasets="billed_usage") == ["billed_usage"]
+def test_silence_excludes_datasets_that_are_not_exported() -> None:
+    datasets = get_column("silence", [], NORMAL_MORNING, "dataset", datasets="billed_usage")
+    assert datasets == ["billed_usage"]
 
 
-# -- pending
+# pending
 
 
-REQUESTED = Trace(
-    CALM,
-    next(trace for trace in RECORDED if trace.facts["event"] == "run_requested")
-    .saying(run_id="r", event_id="r/requested/1")
-    .message,
+RUN_REQUESTED = create_trace(
+    find_first("run_requested"), NORMAL_MORNING, run_id="r", event_id="r/requested/1"
 )
-TICK = at(first("cycle_started"), CALM, cycle_id="c", event_id="c/started/1")
-SIGNS = {
-    "run_started": REQUESTED,
-    "start_delayed": REQUESTED,
-    "run_ended": REQUESTED,
-    "dataset_planned": TICK,
-    "cycle_delayed": TICK,
-    "cycle_ended": TICK,
+CYCLE_STARTED = create_trace(
+    find_newest("cycle_started"), NORMAL_MORNING, cycle_id="c", event_id="c/started/1"
+)
+REQUEST_OF_EVENT = {
+    "run_started": RUN_REQUESTED,
+    "start_delayed": RUN_REQUESTED,
+    "run_ended": RUN_REQUESTED,
+    "dataset_planned": CYCLE_STARTED,
+    "cycle_delayed": CYCLE_STARTED,
+    "cycle_ended": CYCLE_STARTED,
 }
 
 
-@pytest.mark.parametrize(("asked", "id"), [(REQUESTED, "r"), (TICK, "c")], ids=["run", "cycle"])
-@pytest.mark.parametrize(("minutes", "speaks"), [(14, False), (16, True), (600, True)])
-def test_what_was_asked_for_and_has_not_begun(
-    asked: Trace, id: str, minutes: int, speaks: bool
+@pytest.mark.parametrize(
+    ("request_trace", "id"), [(RUN_REQUESTED, "r"), (CYCLE_STARTED, "c")], ids=["run", "cycle"]
+)
+@pytest.mark.parametrize(("minutes", "fires"), [(14, False), (16, True), (600, True)])
+def test_pending_without_start_fires_after_threshold(
+    request_trace: Trace, id: str, minutes: int, fires: bool
 ) -> None:
-    night = [*until(CALM), asked, asked.moved(seconds=20)]
-    assert told("pending", night, CALM + timedelta(minutes=minutes), "id") == (
-        [id] if speaks else []
+    duplicate = request_trace.shifted(seconds=20)
+    traces = [*get_traces_until(NORMAL_MORNING), request_trace, duplicate]
+    now = NORMAL_MORNING + timedelta(minutes=minutes)
+    assert get_column("pending", traces, now, "id") == ([id] if fires else [])
+
+
+@pytest.mark.parametrize("event", REQUEST_OF_EVENT)
+def test_pending_with_any_later_event_resolves(event: str) -> None:
+    request_trace = REQUEST_OF_EVENT[event]
+    ids = {"run_id": "r"} if request_trace is RUN_REQUESTED else {"cycle_id": "c"}
+    later = create_trace(
+        find_first(event), NORMAL_MORNING + timedelta(minutes=20), event_id="x/1", **ids
     )
+    now = NORMAL_MORNING + timedelta(minutes=30)
+    assert get_column("pending", [request_trace], now, "id") != []
+    assert get_column("pending", [request_trace, later], now, "id") == []
 
 
-@pytest.mark.parametrize("sign", SIGNS)
-def test_any_sign_of_life_will_do(sign: str) -> None:
-    asked = SIGNS[sign]
-    life = next(trace for trace in RECORDED if trace.facts["event"] == sign)
-    ids = {"run_id": "r"} if asked is REQUESTED else {"cycle_id": "c"}
-    begun = at(life, CALM + timedelta(minutes=20), event_id="x/1", **ids)
-    assert told("pending", [asked], CALM + timedelta(minutes=30), "id") != []
-    assert told("pending", [asked, begun], CALM + timedelta(minutes=30), "id") == []
-
-
-# -- deadline-near
-
-
-def waiting(deadline: datetime, run_id: str = "w") -> Trace:
-    polled = next(trace for trace in RECORDED if trace.facts["event"] == "operation_waiting")
-    return at(
-        polled,
-        CALM - timedelta(hours=1),
-        event_id=f"{run_id}/waiting/7",
-        run_id=run_id,
-        deadline=deadline.isoformat(),
-    )
+# deadline-near
 
 
 @pytest.mark.parametrize(
-    ("hours", "speaks"),
+    ("hours", "fires"),
     [(-30, True), (-1, True), (1, True), (1.9, True), (2.1, False), (20, False)],
 )
-def test_a_run_near_its_deadline(hours: float, speaks: bool) -> None:
-    """The start of a run of two weeks is out of sight: each wait says the deadline again."""
-    traces = [*until(CALM), waiting(CALM + timedelta(hours=hours))]
-    assert told("deadline-near", traces, CALM, "run_id") == (["w"] if speaks else [])
-    ended = at(first("run_ended"), CALM, run_id="w", event_id="w/ended/1", outcome="landed")
-    assert told("deadline-near", [*traces, ended], CALM, "run_id") == []
+def test_deadline_near_fires_until_run_ends(hours: float, fires: bool) -> None:
+    """Every wait repeats the deadline, because the start can be older than two days."""
+    waiting = create_trace(
+        find_first("operation_waiting"),
+        NORMAL_MORNING - timedelta(hours=1),
+        event_id="w/waiting/7",
+        run_id="w",
+        deadline=(NORMAL_MORNING + timedelta(hours=hours)).isoformat(),
+    )
+    traces = [*get_traces_until(NORMAL_MORNING), waiting]
+    assert get_column("deadline-near", traces, NORMAL_MORNING, "run_id") == (["w"] if fires else [])
+    ended = create_trace(
+        find_newest("run_ended"),
+        NORMAL_MORNING,
+        run_id="w",
+        event_id="w/ended/1",
+        outcome="landed",
+    )
+    assert get_column("deadline-near", [*traces, ended], NORMAL_MORNING, "run_id") == []
 
 
-# -- copy-failures
+# copy-failures
 
 
-def copying(planned: Sequence[int], failed: int) -> list[Trace]:
-    lost = next(trace for trace in RECORDED if trace.facts["event"] == "blob_failed")
+def create_copies(planned: Sequence[int], failed: int) -> list[Trace]:
+    """Return copy rounds with numbers of planned blobs, and failed blobs with duplicates."""
     plans = [
-        at(
-            first("copy_planned"),
-            CALM - timedelta(minutes=30 - number),
+        create_trace(
+            find_newest("copy_planned"),
+            NORMAL_MORNING - timedelta(minutes=30 - number),
             run_id="m",
             key="k",
             blobs=blobs,
@@ -353,23 +384,22 @@ def copying(planned: Sequence[int], failed: int) -> list[Trace]:
         )
         for number, blobs in enumerate(planned)
     ]
-    blobs = [
-        at(
-            lost,
-            CALM - timedelta(minutes=20),
+    failures = [
+        create_trace(
+            find_first("blob_failed"),
+            NORMAL_MORNING - timedelta(minutes=20),
             run_id="m",
             key="k",
             event_id=f"m/blob-{number:08}/1",
         )
         for number in range(failed)
     ]
-    return (
-        plans + blobs + [blob.moved(seconds=9) for blob in blobs]
-    )  # each said twice, by an activity that was repeated
+    duplicates = [failure.shifted(seconds=9) for failure in failures]
+    return plans + failures + duplicates
 
 
 @pytest.mark.parametrize(
-    ("planned", "failed", "speaks"),
+    ("planned", "failed", "fires"),
     [
         ([100], 0, False),
         ([100], 5, False),
@@ -380,18 +410,19 @@ def copying(planned: Sequence[int], failed: int) -> list[Trace]:
         ([20], 2, True),
     ],
 )
-def test_too_many_copies_that_fail(planned: list[int], failed: int, speaks: bool) -> None:
-    found = run(query("copy-failures"), [*until(CALM), *copying(planned, failed)], CALM)
-    assert [(row["run_id"], row["planned"], row["failed"], row["code"]) for row in found] == (
-        [("m", sum(planned), failed, "source_missing")] if speaks else []
+def test_copy_failures_above_percentage_fires(planned: list[int], failed: int, fires: bool) -> None:
+    traces = [*get_traces_until(NORMAL_MORNING), *create_copies(planned, failed)]
+    rows = run_query(read_query("copy-failures"), traces, NORMAL_MORNING)
+    assert [(row["run_id"], row["planned"], row["failed"], row["code"]) for row in rows] == (
+        [("m", sum(planned), failed, "source_missing")] if fires else []
     )
 
 
-# -- size-off
+# unusual-size
 
 
 @pytest.mark.parametrize(
-    ("facts", "speaks"),
+    ("fields", "fires"),
     [
         ({}, False),
         ({"rows": 51}, False),
@@ -406,33 +437,34 @@ def test_too_many_copies_that_fail(planned: list[int], failed: int, speaks: bool
         ({"rows_mean": 0.0}, False),
     ],
 )
-def test_a_version_off_the_trailing_mean(facts: dict[str, Any], speaks: bool) -> None:
+def test_unusual_size_outside_range_of_mean_fires(fields: dict[str, Any], fires: bool) -> None:
     usual = {"rows": 100, "bytes": 1000, "rows_mean": 100.0, "bytes_mean": 1000.0, "compared": 7}
-    landed = at(
-        first("version_landed"),
-        CALM,
+    landed = create_trace(
+        find_newest("version_landed"),
+        NORMAL_MORNING,
         event_id="v/landed/1",
         key="k",
         version="v",
-        **(usual | facts),
+        **(usual | fields),
     )
-    assert told("size-off", [*until(CALM), landed, landed.moved(seconds=-9)], CALM, "version") == (
-        ["v"] if speaks else []
-    )
+    traces = [*get_traces_until(NORMAL_MORNING), landed, landed.shifted(seconds=-9)]
+    assert get_column("unusual-size", traces, NORMAL_MORNING, "version") == (["v"] if fires else [])
 
 
-def test_a_later_version_that_is_as_usual_ends_it() -> None:
-    landed = first("version_landed", key="unbilled_usage/2026-12/USD/full")
-    small = at(landed, CALM - timedelta(hours=5), event_id="v/landed/1", rows=1, compared=7)
-    assert told("size-off", [small], CALM, "rows") == [1]
-    assert told("size-off", [small, at(landed, CALM, event_id="w/landed/1")], CALM, "rows") == []
+def test_unusual_size_resolves_with_version_of_usual_size() -> None:
+    landed = find_newest("version_landed", key="unbilled_usage/2026-12/USD/full")
+    small_at = NORMAL_MORNING - timedelta(hours=5)
+    small = create_trace(landed, small_at, event_id="v/landed/1", rows=1, compared=7)
+    usual = create_trace(landed, NORMAL_MORNING, event_id="w/landed/1")
+    assert get_column("unusual-size", [small], NORMAL_MORNING, "rows") == [1]
+    assert get_column("unusual-size", [small, usual], NORMAL_MORNING, "rows") == []
 
 
-# -- doctor-red, timer-missed
+# preflight-failed and timer-missed
 
 
 @pytest.mark.parametrize(
-    ("status", "failed", "speaks"),
+    ("status", "failed", "checks"),
     [
         ("fail", "graph,tables", ["graph", "tables"]),
         ("fail", "graph", ["graph"]),
@@ -440,43 +472,46 @@ def test_a_later_version_that_is_as_usual_ends_it() -> None:
         ("pass", None, []),
     ],
 )
-def test_the_doctors_newest_look(status: str, failed: str | None, speaks: list[str]) -> None:
-    look = at(
-        first("preflight"),
-        CALM,
+def test_preflight_failed_fires_for_each_check_until_next_pass(
+    status: str, failed: str | None, checks: list[str]
+) -> None:
+    preflight = create_trace(
+        find_newest("preflight"),
+        NORMAL_MORNING,
         event_id="preflight/x",
         status=status,
         failed=failed,
         codes="graph_forbidden",
     )
-    assert sorted(told("doctor-red", [*until(CALM), look], CALM, "check")) == speaks
-    healed = at(look, CALM + timedelta(hours=1), event_id="preflight/y", status="pass", failed=None)
-    assert (
-        told("doctor-red", [*until(CALM), look, healed], CALM + timedelta(hours=1), "check") == []
-    )
+    traces = [*get_traces_until(NORMAL_MORNING), preflight]
+    assert sorted(get_column("preflight-failed", traces, NORMAL_MORNING, "check")) == checks
+    later = NORMAL_MORNING + timedelta(hours=1)
+    passed = create_trace(preflight, later, event_id="preflight/y", status="pass", failed=None)
+    assert get_column("preflight-failed", [*traces, passed], later, "check") == []
 
 
 @pytest.mark.parametrize(
-    ("event", "timer"), [("cycle_started", "schedule"), ("preflight", "doctor")]
+    ("event", "timer"), [("cycle_started", "schedule"), ("preflight", "preflight")]
 )
-def test_a_timer_that_stopped(event: str, timer: str) -> None:
-    stopped = without(until(CALM), lambda facts: facts["event"] == event)
-    assert told("timer-missed", stopped, CALM, "timer") == [timer]
-    last = first(event).at
-    before = [trace for trace in RECORDED if trace.at <= last or trace.facts["event"] != event]
-    assert told("timer-missed", before, last + timedelta(hours=25), "timer") == []
-    assert timer in told("timer-missed", before, last + timedelta(hours=27), "timer")
+def test_timer_missed_without_event_of_timer_fires_after_threshold(event: str, timer: str) -> None:
+    never = remove_events(get_traces_until(NORMAL_MORNING), lambda fields: fields["event"] == event)
+    assert get_column("timer-missed", never, NORMAL_MORNING, "timer") == [timer]
+    last = find_newest(event).at
+    stopped = [trace for trace in RECORDING if trace.at <= last or trace.fields["event"] != event]
+    assert get_column("timer-missed", stopped, last + timedelta(hours=25), "timer") == []
+    assert timer in get_column("timer-missed", stopped, last + timedelta(hours=27), "timer")
 
 
-def test_a_round_by_hand_is_no_timer() -> None:
-    by_hand = [
-        at(trace, trace.at, requested_by="function-key")
-        if trace.facts["event"] == "cycle_started"
+def test_timer_missed_ignores_cycles_that_users_start() -> None:
+    traces = [
+        create_trace(trace, trace.at, requested_by="function-key")
+        if trace.fields["event"] == "cycle_started"
         else trace
-        for trace in until(CALM)
+        for trace in get_traces_until(NORMAL_MORNING)
     ]
-    assert told("timer-missed", by_hand, CALM, "timer") == ["schedule"]
+    assert get_column("timer-missed", traces, NORMAL_MORNING, "timer") == ["schedule"]
 
 
-def test_an_app_that_is_down_is_told_without_any_log() -> None:
-    assert sorted(told("timer-missed", [], CALM, "timer")) == ["doctor", "schedule"]
+def test_timer_missed_without_logs_fires_for_all_timers() -> None:
+    timers = get_column("timer-missed", [], NORMAL_MORNING, "timer")
+    assert sorted(timers) == ["preflight", "schedule"]

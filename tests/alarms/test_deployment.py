@@ -1,4 +1,4 @@
-"""Rules and workbook as they are deployed: every query has its rule, every threshold its parameter, every panel its query."""
+"""The deployed rules and the workbook match their queries, the templates and docs/alarms.md."""
 
 import json
 import re
@@ -6,16 +6,25 @@ from typing import Any
 
 import pytest
 
-from tests.alarms.engine import ALERTS, ROOT, WORKBOOK, lets, names, query, run
-from tests.alarms.recording import recorded
-from tests.alarms.test_alarms import CALM
-from tests.alarms.workbook import FILE, PARAMETERS, QUERY, TEXT, text
-from tests.infra.bicep import templates
+from tests.alarms.kusto import (
+    ALERTS,
+    ROOT,
+    WORKBOOK,
+    get_parameters,
+    list_queries,
+    read_query,
+    run_query,
+)
+from tests.alarms.recording import load_recording
+from tests.alarms.test_alarms import NORMAL_MORNING
+from tests.alarms.workbook import FILE, PARAMETERS, QUERY, TEXT, to_json
+from tests.infra.bicep import Template, get_decorator, load_templates
 
 RULES: list[dict[str, Any]] = json.loads((ALERTS / "rules.json").read_text(encoding="utf-8"))
-MODULE, PORTAL = templates()["modules/alerts.bicep"], templates()["modules/workbook.bicep"]
+ALERTS_MODULE = load_templates()["modules/alerts.bicep"]
+WORKBOOK_MODULE = load_templates()["modules/workbook.bicep"]
 DOCUMENT = (ROOT / "docs" / "alarms.md").read_text(encoding="utf-8")
-FREQUENCIES = {
+EVALUATION_FREQUENCIES = {
     "PT5M",
     "PT10M",
     "PT15M",
@@ -29,97 +38,99 @@ FREQUENCIES = {
     "PT6H",
     "P1D",
 }
+LIMITS = ("allowed", "min_value", "max_value", "min_length", "max_length")
 ITEMS: list[dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))["items"]
 
 
-def block(name: str) -> str:
-    """The line of the module that loads a query and puts the thresholds into it."""
-    return next(
+def get_replacements(name: str) -> dict[str, tuple[str, str]]:
+    """Return what the module replaces in a query: variable, literal and parameter."""
+    line = next(
         line
-        for line in MODULE.source.splitlines()
+        for line in ALERTS_MODULE.source.splitlines()
         if f"loadTextContent('../alerts/{name}.kql')" in line
     )
-
-
-def replaced(name: str) -> dict[str, tuple[str, str]]:
-    """What the module replaces in a query: name -> the literal that it looks for, the parameter that it puts there."""
-    found = re.findall(
-        r"'let (\w+) = ((?:\\'|[^';])*);', 'let \1 = (?:\\')?\$\{(\w+)\}(?:\\')?;'", block(name)
+    matches = re.findall(
+        r"'let (\w+) = ((?:\\'|[^';])*);', 'let \1 = (?:\\')?\$\{(\w+)\}(?:\\')?;'", line
     )
-    return {let: (literal.replace("\\'", "'"), parameter) for let, literal, parameter in found}
+    return {
+        variable: (literal.replace("\\'", "'"), parameter)
+        for variable, literal, parameter in matches
+    }
 
 
-def test_every_query_has_a_rule_and_is_loaded() -> None:
-    assert [rule["name"] for rule in RULES] == list(dict.fromkeys(rule["name"] for rule in RULES))
-    assert {rule["name"] for rule in RULES} == set(names(ALERTS))
+def get_limits(template: Template, name: str) -> list[Any]:
+    """Return the limits of a parameter, which Azure enforces."""
+    return [get_decorator(template.parameters[name], limit) for limit in LIMITS]
+
+
+def test_every_alert_query_has_rule_and_is_loaded() -> None:
+    rule_names = [rule["name"] for rule in RULES]
+    assert len(rule_names) == len(set(rule_names))
+    assert set(rule_names) == set(list_queries(ALERTS))
     keys = re.findall(
-        r"^  (?:'([\w-]+)'|(\w+)): (?:replace\(|loadTextContent)", MODULE.source, flags=re.MULTILINE
+        r"^  (?:'([\w-]+)'|(\w+)): (?:replace\(|loadTextContent)",
+        ALERTS_MODULE.source,
+        flags=re.MULTILINE,
     )
-    assert {quoted or plain for quoted, plain in keys} == set(names(ALERTS))
+    assert {quoted or plain for quoted, plain in keys} == set(list_queries(ALERTS))
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["name"])
-def test_a_rule_is_one_that_azure_takes(rule: dict[str, Any]) -> None:
+def test_rule_is_within_limits_of_azure(rule: dict[str, Any]) -> None:
     assert set(rule) == {"name", "title", "description", "severity", "frequency", "dimensions"}
-    assert (
-        0 <= rule["severity"] <= 4
-        and rule["frequency"] in FREQUENCIES
-        and 1 <= len(rule["dimensions"]) <= 6
-    )
-    assert (
-        len(rule["name"]) + 60 < 260
-        and rule["description"].endswith(".")
-        and len(rule["title"]) < 80
-    )
+    assert 0 <= rule["severity"] <= 4
+    assert rule["frequency"] in EVALUATION_FREQUENCIES
+    assert 1 <= len(rule["dimensions"]) <= 6
+    assert len(rule["name"]) + 60 < 260
+    assert rule["description"].endswith(".")
+    assert len(rule["title"]) < 80
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["name"])
-def test_it_splits_by_columns_that_the_query_answers_with(rule: dict[str, Any]) -> None:
-    last = query(rule["name"]).strip().splitlines()[-1]
+def test_rule_dimensions_are_columns_of_query(rule: dict[str, Any]) -> None:
+    last_line = read_query(rule["name"]).strip().splitlines()[-1]
+    assert last_line.startswith("| project ")
     columns = {
-        column.split("=")[0].strip() for column in last.removeprefix("| project ").split(",")
+        column.split("=")[0].strip() for column in last_line.removeprefix("| project ").split(",")
     }
-    assert last.startswith("| project ") and set(rule["dimensions"]) <= columns
+    assert set(rule["dimensions"]) <= columns
 
 
-@pytest.mark.parametrize("name", names(ALERTS))
-def test_every_threshold_is_a_parameter_with_the_same_default(name: str) -> None:
+@pytest.mark.parametrize("name", list_queries(ALERTS))
+def test_query_threshold_is_parameter_with_same_default(name: str) -> None:
     thresholds = {
-        let: value for let, value in lets(query(name)).items() if let not in ("role", "events")
+        variable: value
+        for variable, value in get_parameters(read_query(name)).items()
+        if variable not in ("role", "events")
     }
-    found = replaced(name)
-    assert {let: literal for let, (literal, _) in found.items()} == thresholds
-    for let, (literal, parameter) in found.items():
-        if let == "datasets":
-            assert (
-                "var datasetNames = join(datasets, ',')" in MODULE.source
-                and parameter == "datasetNames"
-            )
-            assert MODULE.parameters["datasets"]["default"] == literal.strip("'").split(",")
+    replacements = get_replacements(name)
+    literals = {variable: literal for variable, (literal, _) in replacements.items()}
+    assert literals == thresholds
+    for variable, (literal, parameter) in replacements.items():
+        if variable == "datasets":
+            assert "var datasetNames = join(datasets, ',')" in ALERTS_MODULE.source
+            assert parameter == "datasetNames"
+            default = ALERTS_MODULE.parameters["datasets"]["default"]
+            assert default == literal.strip("'").split(",")
         else:
-            assert MODULE.parameters[parameter]["default"] == int(literal)
-            assert parameter == re.sub(r"_(\w)", lambda match: match[1].upper(), let)
+            assert ALERTS_MODULE.parameters[parameter]["default"] == int(literal)
+            assert parameter == re.sub(r"_(\w)", lambda match: match[1].upper(), variable)
 
 
-def test_the_app_is_put_into_every_query() -> None:
+def test_modules_set_app_name_and_url_in_every_query() -> None:
     assert (
         "replace(queries[rule.name], 'let role = \\'\\';', 'let role = \\'${functionAppName}\\';')"
-        in MODULE.source
+        in ALERTS_MODULE.source
     )
-    assert all(
-        query(name).count("let role = '';\n") == 1 for name in names(ALERTS) + names(WORKBOOK)
-    )
-    assert all(f"'let {let} = \\'\\';'" in PORTAL.source for let in ("role", "api"))
+    for name in list_queries(ALERTS) + list_queries(WORKBOOK):
+        assert read_query(name).count("let role = '';\n") == 1
+    for variable in ("role", "api"):
+        assert f"'let {variable} = \\'\\';'" in WORKBOOK_MODULE.source
 
 
-def test_main_has_the_same_defaults_and_limits_as_the_module() -> None:
-    said_by_main = templates()["main.bicep"].parameters
-    main = {
-        name[5].lower() + name[6:]: said
-        for name, said in said_by_main.items()
-        if name.startswith("alert")
-    }
-    for name in (
+@pytest.mark.parametrize(
+    "name",
+    [
         "silenceHours",
         "timerHours",
         "pendingMinutes",
@@ -127,94 +138,87 @@ def test_main_has_the_same_defaults_and_limits_as_the_module() -> None:
         "failedPercent",
         "lowPercent",
         "highPercent",
-    ):
-        for said in (main, MODULE.parameters):
-            assert said[name]["default"] == MODULE.parameters[name]["default"]
-        limits = [
-            {
-                one["type"]: one["argument"]
-                for one in said[name]["decorators"]
-                if one["type"] != "description"
-            }
-            for said in (main, MODULE.parameters)
-        ]
-        assert limits[0] == limits[1], name
+    ],
+)
+def test_main_template_has_defaults_and_limits_of_module(name: str) -> None:
+    main, main_name = load_templates()["main.bicep"], f"alert{name[0].upper()}{name[1:]}"
+    default = ALERTS_MODULE.parameters[name]["default"]
+    assert main.parameters[main_name]["default"] == default
+    assert get_limits(main, main_name) == get_limits(ALERTS_MODULE, name)
 
 
-def test_no_event_is_sampled_away_or_held_back() -> None:
-    """What the app logs as Information arrives whole, as a trace: no category of ours is quieter, no trace is sampled."""
+def test_host_json_keeps_every_event() -> None:
+    """Traces are not sampled, and no log level suppresses the events of the app."""
     logging = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))["logging"]
-    assert "Trace" in logging["applicationInsights"]["samplingSettings"]["excludedTypes"].split(";")
+    sampling = logging["applicationInsights"]["samplingSettings"]
+    assert "Trace" in sampling["excludedTypes"].split(";")
     assert logging["logLevel"]["default"] == "Information"
-    assert not [
-        category
-        for category in logging["logLevel"]
-        if category.startswith(("Function", "partner_billing"))
-    ]
+    for category in logging["logLevel"]:
+        assert not category.startswith(("Function", "partner_billing"))
 
 
-# -- the workbook
+# Workbook
 
 
-def test_the_workbook_is_put_together_from_its_queries() -> None:
-    assert FILE.read_text(encoding="utf-8") == text(), "run: python -m tests.alarms.workbook"
-    assert [item["name"] for item in ITEMS if item["type"] == QUERY] and {
-        item["name"] for item in ITEMS if item["type"] == QUERY
-    } == set(names(WORKBOOK))
+def test_workbook_file_is_up_to_date() -> None:
+    assert FILE.read_text(encoding="utf-8") == to_json(), "run: python -m tests.alarms.workbook"
 
 
-def test_it_has_the_form_of_the_portal() -> None:
-    """What the public schema asks for (kinds of items, an object in each, widths and names as text) and what it is silent on:
-    an answer to the same range of time for every panel.
-    """
-    whole = json.loads(FILE.read_text(encoding="utf-8"))
-    assert whole["version"] == "Notebook/1.0" and whole["$schema"].endswith("schema/workbook.json")
+def test_workbook_has_panel_for_every_query() -> None:
+    panels = {item["name"] for item in ITEMS if item["type"] == QUERY}
+    assert panels
+    assert panels == set(list_queries(WORKBOOK))
+
+
+def test_workbook_has_format_of_portal() -> None:
+    """The public schema requires most of this; all panels also share one time range."""
+    workbook = json.loads(FILE.read_text(encoding="utf-8"))
+    assert workbook["version"] == "Notebook/1.0"
+    assert workbook["$schema"].endswith("schema/workbook.json")
     assert {item["type"] for item in ITEMS} == {TEXT, QUERY, PARAMETERS}
-    assert len({item["name"] for item in ITEMS}) == len(ITEMS) and all(
-        isinstance(item["content"], dict) for item in ITEMS
-    )
+    assert len({item["name"] for item in ITEMS}) == len(ITEMS)
     for item in ITEMS:
-        assert isinstance(item["name"], str) and isinstance(item.get("customWidth", "100"), str)
+        assert isinstance(item["content"], dict)
+        assert isinstance(item["name"], str)
+        assert isinstance(item.get("customWidth", "100"), str)
         if item["type"] == QUERY:
-            assert isinstance(item["content"]["query"], str) and item["content"]["queryType"] == 0
-            assert (
-                item["content"]["timeContextFromParameter"] == "time"
-                and item["content"]["version"] == "KqlItem/1.0"
-            )
+            assert isinstance(item["content"]["query"], str)
+            assert item["content"]["queryType"] == 0
+            assert item["content"]["timeContextFromParameter"] == "time"
+            assert item["content"]["version"] == "KqlItem/1.0"
 
 
-@pytest.mark.parametrize("name", names(WORKBOOK))
-def test_a_panel_shows_columns_that_its_query_answers_with(name: str) -> None:
+@pytest.mark.parametrize("name", list_queries(WORKBOOK))
+def test_panel_columns_are_columns_of_query(name: str) -> None:
     content = next(item["content"] for item in ITEMS if item["name"] == name)
-    asked = query(name).replace(
-        "'{chosen}'", f"'{run(query('runs'), recorded(), CALM)[0]['run_id']}'"
-    )
-    answer = run(asked, recorded(), CALM)
+    run_id = run_query(read_query("runs"), load_recording(), NORMAL_MORNING)[0]["run_id"]
+    query = read_query(name).replace("'{selected_run}'", f"'{run_id}'")
+    rows = run_query(query, load_recording(), NORMAL_MORNING)
     chart, grid = content.get("chartSettings", {}), content.get("gridSettings", {})
     shown = {
         *chart.get("yAxis", []),
         *[chart[axis] for axis in ("xAxis", "group") if axis in chart],
-        *[one["columnMatch"] for one in grid.get("formatters", [])],
+        *[formatter["columnMatch"] for formatter in grid.get("formatters", [])],
         *([content["exportFieldName"]] if "exportFieldName" in content else []),
     }
-    known = set(answer[0]) if answer else set(re.findall(r"(\w+) = ", query(name))) | {"code"}
-    assert shown <= known and (answer or name in ("errors", "throttling", "waits"))
+    assert rows or name in ("errors", "throttling", "waits")
+    columns = set(rows[0]) if rows else set(re.findall(r"(\w+) = ", read_query(name))) | {"code"}
+    assert shown <= columns
 
 
-# -- the document
+# Document
 
 
-def test_every_alarm_has_a_runbook_and_every_runbook_an_alarm() -> None:
-    assert re.findall(r"^### ([a-z-]+)$", DOCUMENT, flags=re.MULTILINE) == [
-        rule["name"] for rule in RULES
-    ]
+def test_document_has_runbook_for_every_rule() -> None:
+    headings = re.findall(r"^### ([a-z-]+)$", DOCUMENT, flags=re.MULTILINE)
+    assert headings == [rule["name"] for rule in RULES]
     runbooks = DOCUMENT.partition("## Runbooks")[2].partition("## The workbook")[0]
-    for part in re.split(r"^### [a-z-]+$", runbooks, flags=re.MULTILINE)[1:]:
-        for heading in ("**It means:**", "**First look:**", "**Do:**", "**Do not:**"):
-            assert part.count(heading) == 1
+    for runbook in re.split(r"^### [a-z-]+$", runbooks, flags=re.MULTILINE)[1:]:
+        for label in ("**Meaning:**", "**Check first:**", "**Do:**", "**Do not:**"):
+            assert runbook.count(label) == 1
 
 
-def test_the_table_of_alarms_is_that_of_the_rules() -> None:
+def test_document_table_matches_rules() -> None:
     rows = re.findall(
         r"^\| \[`([\w-]+)`\]\(#[\w-]+\) \| [^|]+ \| (\d) \| (\w+) \| ([^|]+) \|$",
         DOCUMENT,
@@ -224,7 +228,7 @@ def test_the_table_of_alarms_is_that_of_the_rules() -> None:
         (rule["name"], str(rule["severity"]), rule["frequency"]) for rule in RULES
     ]
     for name, _, _, thresholds in rows:
-        named = {parameter for _, parameter in replaced(name).values()}
+        parameters = {parameter for _, parameter in get_replacements(name).values()}
         assert set(re.findall(r"`(\w+)`", thresholds)) == {
-            "datasets" if one == "datasetNames" else one for one in named
+            "datasets" if parameter == "datasetNames" else parameter for parameter in parameters
         }

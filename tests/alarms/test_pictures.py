@@ -1,61 +1,59 @@
-"""The pictures of the workbook show what its queries answer today."""
+"""The pictures of the workbook show the results of its queries on the recording."""
 
 import re
 import xml.etree.ElementTree as ET
 
 import pytest
 
-from tests.alarms.engine import ROOT, WORKBOOK, names, query, run
-from tests.alarms.pictures import IMAGES, PICTURES, bars, drawn
-from tests.alarms.recording import recorded
+from tests.alarms.kusto import ROOT, WORKBOOK, list_queries, read_query, run_query
+from tests.alarms.pictures import IMAGES, PICTURES, draw_bars, draw_pictures
+from tests.alarms.recording import load_recording
 
-DRAWN = drawn()
+DRAWN = draw_pictures()
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_a_picture_is_what_the_recording_gives(name: str) -> None:
+def test_picture_is_up_to_date(name: str) -> None:
     assert (IMAGES / name).read_text(encoding="utf-8") == DRAWN[name], (
         "run: python -m tests.alarms.pictures"
     )
 
 
-def test_every_panel_but_the_chosen_run_has_a_picture_that_the_document_shows() -> None:
-    assert {panel for panels in PICTURES.values() for panel in panels} == set(names(WORKBOOK)) - {
-        "one-run"
-    }
+def test_pictures_show_every_panel_except_selected_run() -> None:
+    panels = {panel for panels in PICTURES.values() for panel in panels}
+    assert panels == set(list_queries(WORKBOOK)) - {"one-run"}
+
+
+def test_document_shows_every_picture_with_alternative_text() -> None:
     document = (ROOT / "docs" / "alarms.md").read_text(encoding="utf-8")
     assert re.findall(r"!\[[^\]]{40,}\]\(images/(workbook-\w+)\.svg\)", document) == list(PICTURES)
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_a_picture_fetches_nothing_and_names_no_machine(name: str) -> None:
-    tree = ET.fromstring(DRAWN[name])
-    assert (
-        tree.tag.endswith("svg")
-        and "url(http" not in DRAWN[name]
-        and "@font-face" not in DRAWN[name]
-    )
+def test_picture_is_self_contained_and_contains_no_machine_path(name: str) -> None:
+    assert ET.fromstring(DRAWN[name]).tag.endswith("svg")
+    assert "url(http" not in DRAWN[name]
+    assert "@font-face" not in DRAWN[name]
     assert not re.search(r"127\.0\.0\.1|/home/|/root/|/tmp/", DRAWN[name])
 
 
-def test_the_figures_are_those_of_the_recording() -> None:
-    """Counted again without any query: how many runs ended how on the day that they timed out."""
-    seen, counted = set(), dict[str, int]()
-    for trace in recorded():
-        facts = trace.facts
+def test_outcomes_query_matches_counts_of_recording() -> None:
+    """The expected counts of one day are computed without a query."""
+    event_ids, expected = set(), dict[str, int]()
+    for trace in load_recording():
+        fields = trace.fields
         if (
-            facts["event"] == "run_ended"
+            fields["event"] == "run_ended"
             and f"{trace.at:%m-%d}" == "12-15"
-            and facts["event_id"] not in seen
+            and fields["event_id"] not in event_ids
         ):
-            seen.add(facts["event_id"])
-            counted[facts["outcome"]] = counted.get(facts["outcome"], 0) + 1
-    rows = run(query("outcomes"), recorded(), max(trace.at for trace in recorded()))
-    assert {
-        row["outcome"]: row["runs"] for row in rows if f"{row['day']:%m-%d}" == "12-15"
-    } == counted
-    assert counted["timed_out"] == 4
-    [line] = [
-        line for line in bars(rows, "day", "runs", "outcome") if line.plain.startswith("15 Dec")
-    ]
-    assert line.plain.split()[-1] == str(sum(counted.values()))
+            event_ids.add(fields["event_id"])
+            expected[fields["outcome"]] = expected.get(fields["outcome"], 0) + 1
+    now = max(trace.at for trace in load_recording())
+    rows = run_query(read_query("outcomes"), load_recording(), now)
+    counts = {row["outcome"]: row["runs"] for row in rows if f"{row['day']:%m-%d}" == "12-15"}
+    assert counts == expected
+    assert expected["timed_out"] == 4
+    lines = draw_bars(rows, "day", "runs", "outcome")
+    [line] = [line for line in lines if line.plain.startswith("15 Dec")]
+    assert line.plain.split()[-1] == str(sum(expected.values()))

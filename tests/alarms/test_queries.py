@@ -1,159 +1,165 @@
-"""Every query of the alarms and the workbook: Microsoft's parser takes it, it names only what the app says, and repeats of an
-event do not count.
-"""
+"""Every query is valid, uses only events and fields of the app, and ignores duplicates."""
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from shared.exports import Dataset
 from shared.ledger.runs import OUTCOMES
 from shared.messages import FAILED_OUTCOMES
-from tests.alarms.engine import (
+from tests.alarms.kusto import (
     ALERTS,
-    TWO_DAYS,
+    MAX_ALERT_RANGE_SECONDS,
     WORKBOOK,
-    diagnosed,
-    lets,
-    names,
-    query,
-    run,
-    set_to,
+    get_diagnostics,
+    get_parameters,
+    list_queries,
+    read_query,
+    run_query,
+    set_parameters,
 )
-from tests.alarms.recording import Trace, recorded, shapes
+from tests.alarms.recording import Trace, get_field_types, load_recording
 
-ALL = [*names(ALERTS), *names(WORKBOOK)]
-SAID = shapes(recorded())
-KINDS = {
+QUERIES = [*list_queries(ALERTS), *list_queries(WORKBOOK)]
+FIELD_TYPES = get_field_types(load_recording())
+CONVERSIONS = {  # function -> types of the fields that it accepts
     "tolong": {"number"},
     "toreal": {"number"},
     "tobool": {"bool"},
     "todatetime": {"str"},
     "tostring": {"str"},
 }
-MOMENTS = [datetime(2026, 12, 15, 8, tzinfo=UTC), datetime(2026, 12, 22, 7, tzinfo=UTC)]
-SLIPS = {  # by what the parser calls them: no such name, table, function; no such operator; too many arguments
+TIMES = [datetime(2026, 12, 15, 8, tzinfo=UTC), datetime(2026, 12, 22, 7, tzinfo=UTC)]
+# Diagnostic code -> query with an error: unknown column, table, operator and function, and too
+# many arguments.
+INVALID_QUERIES = {
     "KS142": "AppTraces | where TimeGenrated > ago(1h)",
     "KS204": "AppTrace | count",
     "KS176": "AppTraces | filtre x",
     "KS211": "AppTraces | extend day = dayofmnth(now())",
     "KS119": "AppTraces | where strlen(Message, 1) > 1",
 }
-HEAD = """let events = AppTraces
+EVENTS_TEMPLATE = """let events = AppTraces
 {window}| where isempty(role) or AppRoleName =~ role
 | where Message startswith_cs '{{"event":"'
-| extend said = parse_json(Message)
-| extend event = tostring(said.event), event_id = tostring(said.event_id)
-| summarize arg_max(TimeGenerated, event, said) by AppRoleName, event_id;
+| extend fields = parse_json(Message)
+| extend event = tostring(fields.event), event_id = tostring(fields.event_id)
+| summarize arg_max(TimeGenerated, event, fields) by AppRoleName, event_id;
 """
 
 
-def events_in(text: str) -> set[str]:
-    """The events that a query names."""
-    return set(re.findall(r"'(\w+)'", text)) & set(SAID)
+def find_events(text: str) -> set[str]:
+    """Return the names of events in a query."""
+    return set(re.findall(r"'(\w+)'", text)) & set(FIELD_TYPES)
 
 
-def facts_in(text: str) -> set[tuple[str, str]]:
-    """Function and fact of each use of one."""
-    return set(re.findall(r"(\w+)\(said\.(\w+)\)", text))
+def find_fields(text: str) -> set[tuple[str, str]]:
+    """Return the conversion and the name of each field in a query."""
+    return set(re.findall(r"(\w+)\(fields\.(\w+)\)", text))
 
 
-def strangers(text: str) -> set[str]:
-    """Facts that none of the events it names has, or has in another kind."""
-    known = events_in(text) or set(SAID)
+def find_unknown_fields(text: str) -> set[str]:
+    """Return the fields that no event of the query has with a type of the conversion."""
+    events = find_events(text) or set(FIELD_TYPES)
     return {
-        fact
-        for function, fact in facts_in(text)
-        if fact not in ("event", "event_id")
-        and not any(SAID[event].get(fact, set()) & KINDS[function] for event in known)
+        field
+        for function, field in find_fields(text)
+        if field not in ("event", "event_id")
+        and not any(
+            FIELD_TYPES[event].get(field, set()) & CONVERSIONS[function] for event in events
+        )
     }
 
 
-def test_microsofts_parser_finds_nothing_and_would_have_found_a_slip() -> None:
-    found = diagnosed({name: query(name) for name in ALL} | SLIPS)
-    assert {name: said for name, said in found.items() if said and name not in SLIPS} == {} and set(
-        found
-    ) == {*ALL, *SLIPS}
-    for code in SLIPS:
-        assert code in {one["code"] for one in found[code]}, found[code]
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_it_reads_events_as_all_do_and_drops_repeats_by_their_id(name: str) -> None:
-    window = "| where TimeGenerated > ago(2d)\n" if name in names(ALERTS) else ""
-    text = query(name)
-    assert (
-        HEAD.format(window=window) in text
-        and text.count("AppTraces") == 1
-        and text.startswith("// ")
+def remove_times(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the rows without times, in a stable order."""
+    return sorted(
+        str({name: value for name, value in row.items() if not isinstance(value, datetime)})
+        for row in rows
     )
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_it_names_only_what_the_app_says(name: str) -> None:
-    text = query(name)
-    assert strangers(text) == set()
-    assert len(re.findall(r"said\.\w+", text)) == len(re.findall(r"\w+\(said\.\w+\)", text)), (
-        "a fact without a kind"
+def test_parser_accepts_queries_and_detects_errors() -> None:
+    diagnostics = get_diagnostics({name: read_query(name) for name in QUERIES} | INVALID_QUERIES)
+    assert set(diagnostics) == {*QUERIES, *INVALID_QUERIES}
+    assert {name: diagnostics[name] for name in QUERIES if diagnostics[name]} == {}
+    for code in INVALID_QUERIES:
+        assert code in {diagnostic["code"] for diagnostic in diagnostics[code]}, diagnostics[code]
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_query_starts_with_comment_and_removes_duplicate_events(name: str) -> None:
+    window = "| where TimeGenerated > ago(2d)\n" if name in list_queries(ALERTS) else ""
+    text = read_query(name)
+    assert EVENTS_TEMPLATE.format(window=window) in text
+    assert text.count("AppTraces") == 1
+    assert text.startswith("// ")
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_query_uses_only_recorded_events_and_fields(name: str) -> None:
+    text = read_query(name)
+    assert find_unknown_fields(text) == set()
+    converted = re.findall(r"\w+\(fields\.\w+\)", text)
+    assert len(re.findall(r"fields\.\w+", text)) == len(converted), "field without conversion"
+    for match in re.findall(r"event !?in \(([^)]*)\)|event == ('\w+')", text):
+        assert set(re.findall(r"'(\w+)'", "".join(match))) <= set(FIELD_TYPES)
+    for match in re.findall(r"outcome\)? !?in \(([^)]*)\)", text):
+        assert set(re.findall(r"'(\w+)'", match)) <= set(OUTCOMES)
+
+
+def test_find_unknown_fields_with_wrong_name_or_type_returns_field() -> None:
+    valid = "where event == 'run_ended' | extend x = tostring(fields.key)"
+    invalid = (
+        "where event == 'run_ended' | extend x = tostring(fields.invoice), y = tolong(fields.key)"
     )
-    for listed in re.findall(r"event !?in \(([^)]*)\)|event == ('\w+')", text):
-        assert set(re.findall(r"'(\w+)'", "".join(listed))) <= set(SAID)
-    for listed in re.findall(r"outcome\)? !?in \(([^)]*)\)", text):
-        assert set(re.findall(r"'(\w+)'", listed)) <= set(OUTCOMES)
+    assert find_unknown_fields(valid) == set()
+    assert find_unknown_fields(invalid) == {"invoice", "key"}
 
 
-def test_a_fact_that_the_app_does_not_say_is_found() -> None:
-    assert strangers("where event == 'run_ended' | extend x = tostring(said.key)") == set()
-    assert strangers(
-        "where event == 'run_ended' | extend x = tostring(said.invoice), y = tolong(said.key)"
-    ) == {"invoice", "key"}
+def test_run_failed_query_has_failed_outcomes_of_the_app() -> None:
+    condition = read_query("run-failed").split("where outcome in ")[1].splitlines()[0]
+    assert set(re.findall(r"'(\w+)'", condition)) == FAILED_OUTCOMES
 
 
-def test_the_words_are_those_of_the_app() -> None:
-    assert (
-        set(
-            re.findall(
-                r"'(\w+)'", query("run-failed").split("where outcome in ")[1].splitlines()[0]
-            )
-        )
-        == FAILED_OUTCOMES
-    )
-    assert lets(query("silence"))["datasets"].strip("'").split(",") == [
-        dataset.value for dataset in Dataset
+def test_silence_query_has_datasets_of_the_app() -> None:
+    datasets = get_parameters(read_query("silence"))["datasets"].strip("'").split(",")
+    assert datasets == [dataset.value for dataset in Dataset]
+
+
+@pytest.mark.parametrize("name", QUERIES)
+@pytest.mark.parametrize("now", TIMES, ids=lambda now: f"{now:%d}")
+def test_query_with_duplicate_events_has_same_result(name: str, now: datetime) -> None:
+    traces = [trace for trace in load_recording() if trace.at <= now - timedelta(minutes=1)]
+    late_duplicates = [
+        trace.shifted(seconds=40) for trace in traces[-300:] if trace.fields["event"] != "preflight"
     ]
+    with_duplicates = [*traces, *late_duplicates, *traces[:300]]
+    expected = run_query(read_query(name), traces, now)
+    result = run_query(read_query(name), with_duplicates, now)
+    assert remove_times(result) == remove_times(expected)
 
 
-@pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize("now", MOMENTS, ids=lambda now: f"{now:%d}")
-def test_repeats_of_an_event_do_not_count(name: str, now: datetime) -> None:
-    there = [trace for trace in recorded() if trace.at <= now - timedelta(minutes=1)]
-    repeated = [
-        *there,
-        *(trace.moved(seconds=40) for trace in there[-300:] if trace.facts["event"] != "preflight"),
-        *there[:300],
+@pytest.mark.parametrize("name", QUERIES)
+def test_query_excludes_other_apps_in_workspace(name: str) -> None:
+    now, text, traces = TIMES[0], read_query(name), load_recording()
+    other_app = set_parameters(text, role="func-other")
+    this_app = set_parameters(text, role="func-billing-recorded")
+    assert run_query(other_app, traces, now) == run_query(text, [], now)
+    assert run_query(this_app, traces, now) == run_query(text, traces, now)
+
+
+@pytest.mark.parametrize("name", list_queries(ALERTS))
+def test_alarm_query_needs_only_two_days_and_ignores_other_lines(name: str) -> None:
+    now = TIMES[0]
+    recent = [
+        trace
+        for trace in load_recording()
+        if (now - trace.at).total_seconds() < MAX_ALERT_RANGE_SECONDS
     ]
-    once, twice = run(query(name), there, now), run(query(name), repeated, now)
-    counts = [{k: v for k, v in row.items() if not isinstance(v, datetime)} for row in once]
-    assert sorted(map(str, counts)) == sorted(
-        str({k: v for k, v in row.items() if not isinstance(v, datetime)}) for row in twice
-    )
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_another_app_in_the_same_workspace_is_left_out(name: str) -> None:
-    now = MOMENTS[0]
-    assert run(set_to(query(name), role="func-other"), recorded(), now) == run(query(name), [], now)
-    assert run(set_to(query(name), role="func-billing-recorded"), recorded(), now) == run(
-        query(name), recorded(), now
-    )
-
-
-@pytest.mark.parametrize("name", names(ALERTS))
-def test_it_needs_no_more_than_two_days_and_passes_over_what_is_no_event(name: str) -> None:
-    """All that a log alert is given, whatever its query asks for."""
-    now = MOMENTS[0]
-    seen = [trace for trace in recorded() if (now - trace.at).total_seconds() < TWO_DAYS]
-    lines = ("cycle cycle-x started", "", "{", '{"event":', '{"Event":"run_ended"}')
-    noise = [Trace(seen[0].at, line) for line in lines]
-    assert run(query(name), [*seen, *noise], now) == run(query(name), recorded(), now)
+    messages = ("cycle cycle-x started", "", "{", '{"event":', '{"Event":"run_ended"}')
+    other_lines = [Trace(recent[0].at, message) for message in messages]
+    result = run_query(read_query(name), [*recent, *other_lines], now)
+    assert result == run_query(read_query(name), load_recording(), now)

@@ -1,4 +1,4 @@
-"""The recording is what the code says today: its events, their facts and the kinds of their values."""
+"""The recording contains the events, fields and types that the app emits."""
 
 import ast
 from datetime import timedelta
@@ -6,83 +6,95 @@ from datetime import timedelta
 import pytest
 
 from shared.redaction import EVENT_LOGGER
-from tests.alarms.recording import ROLE, Trace, play, recorded, shapes, written
+from tests.alarms.kusto import ROOT
+from tests.alarms.recording import (
+    ROLE,
+    Trace,
+    get_field_types,
+    load_recording,
+    record_events,
+    serialize,
+)
 from tests.docs.test_operations import documented_events, emitted_events
 
-AGAIN = "the events are not what they were: run python -m tests.alarms.recording, and see what the queries make of it"
+OUTDATED = "The events have changed. Run python -m tests.alarms.recording, and check the queries."
+COMMON_FIELDS = {"event_id", "app_version", "instance_id", "trace_id"}
 
 
-def test_what_the_code_says_today_is_what_was_recorded() -> None:
-    anew, before = play(), recorded()
-    assert shapes(anew) == shapes(before), AGAIN
-    assert {trace.message.partition(",")[0] for trace in anew} == {
-        f'{{"event":"{name}"' for name in shapes(before)
+def test_recording_has_events_and_types_of_the_app() -> None:
+    current, recorded = record_events(), load_recording()
+    assert get_field_types(current) == get_field_types(recorded), OUTDATED
+    assert {trace.message.partition(",")[0] for trace in current} == {
+        f'{{"event":"{name}"' for name in get_field_types(recorded)
     }
 
 
-def test_every_event_of_the_code_was_recorded_and_every_recorded_fact_is_documented() -> None:
-    known, there = documented_events(), shapes(recorded())
-    assert set(there) == set(emitted_events()), AGAIN
-    for name, facts in there.items():
-        assert set(facts) - {"event_id", "app_version", "instance_id", "trace_id"} <= known[name], (
-            name
-        )
+def test_recording_contains_every_event_and_only_documented_fields() -> None:
+    documented, types = documented_events(), get_field_types(load_recording())
+    assert set(types) == set(emitted_events()), OUTDATED
+    for event, fields in types.items():
+        assert set(fields) - COMMON_FIELDS <= documented[event], event
 
 
-def test_a_fact_that_is_renamed_or_of_another_kind_is_seen() -> None:
-    before = recorded()
-    ended = next(trace for trace in before if trace.facts["event"] == "run_ended")
-    others = [trace for trace in before if trace.facts["event"] != "run_ended"]
-    assert shapes([*others, ended.saying(seconds="12")])["run_ended"]["seconds"] == {"str"}
-    assert "duration" in shapes([*others, ended.saying(duration=1)])["run_ended"]
+def test_field_types_detect_changed_type_and_name() -> None:
+    traces = load_recording()
+    ended = next(trace for trace in traces if trace.fields["event"] == "run_ended")
+    others = [trace for trace in traces if trace.fields["event"] != "run_ended"]
+    changed = get_field_types([*others, ended.with_fields(seconds="12")])
+    assert changed["run_ended"]["seconds"] == {"str"}
+    assert "duration" in get_field_types([*others, ended.with_fields(duration=1)])["run_ended"]
 
 
-def test_a_plan_knows_whether_last_month_is_billed() -> None:
-    """November's invoice is listed on 8 December behind that day's tick: it lands on the 9th, and the plan of the 10th knows."""
+def test_dataset_planned_reports_whether_last_month_is_billed() -> None:
+    """November's invoice is listed after the tick of 8 December and lands on 9 December."""
     plans = [
-        (f"{trace.at + timedelta(minutes=1):%m-%d}", trace.facts["last_month_billed"])
-        for trace in recorded()
-        if trace.facts["event"] == "dataset_planned"
+        (f"{trace.at + timedelta(minutes=1):%m-%d}", trace.fields["last_month_billed"])
+        for trace in load_recording()
+        if trace.fields["event"] == "dataset_planned"
     ]
-    unbilled = {day for day, billed in plans if not billed}
-    assert unbilled == {
-        "11-29",
-        *(f"12-{day:02}" for day in range(1, 10)),
-    }  # at first nothing is landed at all
-    assert {day for day, billed in plans if billed} == {day for day, _ in plans} - unbilled
+    not_billed = {day for day, is_billed in plans if not is_billed}
+    # On 29 November, nothing has landed.
+    assert not_billed == {"11-29", *(f"12-{day:02}" for day in range(1, 10))}
+    assert {day for day, is_billed in plans if is_billed} == {day for day, _ in plans} - not_billed
 
 
-def test_a_landing_is_told_with_what_it_is_compared_with() -> None:
-    """Worked out again from the recording: the mean of the versions of December's unbilled usage before the last one."""
+def test_version_landed_contains_mean_of_seven_earlier_versions() -> None:
+    """The expected mean is computed from the recording."""
     landed = [
-        trace.facts
-        for trace in recorded()
-        if trace.facts["event"] == "version_landed"
-        and trace.facts["key"] == "unbilled_usage/2026-12/USD/full"
+        trace.fields
+        for trace in load_recording()
+        if trace.fields["event"] == "version_landed"
+        and trace.fields["key"] == "unbilled_usage/2026-12/USD/full"
     ]
-    *before, last = list({facts["version"]: facts for facts in landed}.values())
-    assert last["compared"] == 7 and last["rows_mean"] == round(
-        sum(facts["rows"] for facts in before[-7:]) / 7, 1
+    *earlier, newest = list({fields["version"]: fields for fields in landed}.values())
+    mean = sum(fields["rows"] for fields in earlier[-7:]) / 7
+    assert newest["compared"] == 7
+    assert newest["rows_mean"] == round(mean, 1)
+    assert "rows_mean" not in landed[0]
+    assert landed[0]["compared"] == 0
+
+
+def test_recording_can_be_read_and_serialized_without_loss() -> None:
+    traces = load_recording()
+    assert serialize(traces) == serialize(
+        [Trace(trace.at, trace.message, ROLE) for trace in traces]
     )
-    assert "rows_mean" not in landed[0] and landed[0]["compared"] == 0
 
 
-def test_a_line_arrives_as_it_was_said() -> None:
-    """What is written is read again; traces are in the order of their time, as far as two workers keep it."""
-    before = recorded()
-    assert written(before) == written([Trace(trace.at, trace.message, ROLE) for trace in before])
-    assert len({trace.facts["event_id"] for trace in before}) <= len(before) > 900
-    assert before[-1].at - before[0].at > timedelta(days=22)
+def test_recording_covers_more_than_three_weeks() -> None:
+    traces = load_recording()
+    assert len({trace.fields["event_id"] for trace in traces}) <= len(traces)
+    assert len(traces) > 900
+    assert traces[-1].at - traces[0].at > timedelta(days=22)
 
 
 @pytest.mark.parametrize("folder", ["activities", "shared", "triggers"])
-def test_events_go_through_one_door(folder: str) -> None:
-    """No module logs to the events' logger by itself: each event has an id, and none holds a secret."""
-    from tests.alarms.engine import ROOT
-
+def test_modules_emit_events_only_through_telemetry(folder: str) -> None:
+    """Only the telemetry module adds event IDs and removes secrets."""
     for file in (ROOT / folder).rglob("*.py"):
+        if file.name in ("telemetry.py", "redaction.py"):
+            continue
         text = file.read_text(encoding="utf-8")
-        if file.name not in ("telemetry.py", "redaction.py"):
-            assert EVENT_LOGGER not in text and "EVENTS" not in {
-                node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)
-            }, file
+        names = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+        assert EVENT_LOGGER not in text, file
+        assert "EVENTS" not in names, file

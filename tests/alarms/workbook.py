@@ -1,39 +1,49 @@
-"""The workbook as JSON, put together from its queries: `python -m tests.alarms.workbook` writes infra/workbook/workbook.json.
+"""Builds the workbook from its queries.
 
-The portal's format: https://github.com/microsoft/Application-Insights-Workbooks, schema/workbook.json.
+    python -m tests.alarms.workbook        writes infra/workbook/workbook.json
+
+Format: https://github.com/microsoft/Application-Insights-Workbooks, schema/workbook.json.
 """
 
 import json
 from typing import Any
 
-from tests.alarms.engine import WORKBOOK, query
+from tests.alarms.kusto import WORKBOOK, read_query
 
 FILE = WORKBOOK / "workbook.json"
-TEXT, QUERY, PARAMETERS = 1, 3, 9  # kinds of items
+SCHEMA_URL = (
+    "https://github.com/Microsoft/Application-Insights-Workbooks/blob/master/schema/workbook.json"
+)
+TEXT, QUERY, PARAMETERS = 1, 3, 9  # types of items
 LOGS, WORKSPACE = 0, "microsoft.operationalinsights/workspaces"
 INTRODUCTION = """## Partner billing exports
 
-What the app itself says, an event each, repeats left out. Choose a row of *Runs* to see all that the run said. What an alarm \
-means and what to do about it: `docs/alarms.md`; what a code means: `docs/errors.md`."""
+The panels show the events of the app without duplicates. Select a row of *Runs* to list all \
+events of the run. `docs/alarms.md` describes the alarms, and `docs/errors.md` explains the error \
+codes."""
 
 
-def panel(name: str, title: str, look: str, width: int = 100, **more: Any) -> dict[str, Any]:
+def build_panel(
+    name: str, title: str, visualization: str, width_percent: int = 100, **settings: Any
+) -> dict[str, Any]:
+    """Return a panel that shows the result of a query."""
     content = {
         "version": "KqlItem/1.0",
-        "query": query(name),
+        "query": read_query(name),
         "size": 0,
         "title": title,
         "queryType": LOGS,
         "resourceType": WORKSPACE,
         "timeContextFromParameter": "time",
         "showExportToExcel": True,
-        "visualization": look,
-        **more,
+        "visualization": visualization,
+        **settings,
     }
-    return {"type": QUERY, "content": content, "customWidth": str(width), "name": name}
+    return {"type": QUERY, "content": content, "customWidth": str(width_percent), "name": name}
 
 
-def bars(group: str, measure: str) -> dict[str, Any]:
+def build_chart(group: str, measure: str) -> dict[str, Any]:
+    """Return the settings of a bar chart by day."""
     return {
         "chartSettings": {
             "xAxis": "day",
@@ -44,32 +54,39 @@ def bars(group: str, measure: str) -> dict[str, Any]:
     }
 
 
-def grid(*formatters: dict[str, Any]) -> dict[str, Any]:
+def build_grid(*formatters: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a table with a filter."""
     return {"gridSettings": {"formatters": list(formatters), "filter": True}}
 
 
-BYTES = {
+BYTES_FORMAT = {
     "columnMatch": "bytes",
     "formatter": 0,
     "numberFormat": {"unit": 2, "options": {"style": "decimal"}},
 }
-LINK = {
+LINK_FORMAT = {
     "columnMatch": "link",
     "formatter": 7,
     "formatOptions": {"linkTarget": "Url", "linkLabel": "API"},
 }
-RANGES = [86_400_000, 172_800_000, 604_800_000, 1_209_600_000, 2_592_000_000, 7_776_000_000]  # ms
+DAY_MILLISECONDS = 86_400_000
+TIME_RANGES_DAYS = (1, 2, 7, 14, 30, 90)
 
 
-def workbook() -> dict[str, Any]:
+def build_workbook() -> dict[str, Any]:
+    """Return the workbook."""
     time = {
         "version": "KqlParameterItem/1.0",
         "name": "time",
         "label": "Time range",
         "type": 4,
         "isRequired": True,
-        "value": {"durationMs": 2_592_000_000},
-        "typeSettings": {"selectableValues": [{"durationMs": one} for one in RANGES]},
+        "value": {"durationMs": 30 * DAY_MILLISECONDS},
+        "typeSettings": {
+            "selectableValues": [
+                {"durationMs": days * DAY_MILLISECONDS} for days in TIME_RANGES_DAYS
+            ]
+        },
     }
     return {
         "version": "Notebook/1.0",
@@ -86,44 +103,51 @@ def workbook() -> dict[str, Any]:
                     "resourceType": WORKSPACE,
                 },
             },
-            panel("outcomes", "Runs by outcome", "barchart", 50, **bars("outcome", "runs")),
-            panel("bytes", "Bytes landed", "barchart", 50, **bars("dataset", "bytes")),
-            panel("landed", "What is landed, by month and dataset", "table", 100, **grid(BYTES)),
-            panel(
+            build_panel(
+                "outcomes", "Runs by outcome", "barchart", 50, **build_chart("outcome", "runs")
+            ),
+            build_panel("bytes", "Landed bytes", "barchart", 50, **build_chart("dataset", "bytes")),
+            build_panel(
+                "landed",
+                "Landed data by month and dataset",
+                "table",
+                **build_grid(BYTES_FORMAT),
+            ),
+            build_panel(
                 "waits",
-                "Minutes that Microsoft asked to wait",
+                "Wait time required by Microsoft, in minutes",
                 "barchart",
                 50,
-                **bars("dataset", "minutes"),
+                **build_chart("dataset", "minutes"),
             ),
-            panel(
+            build_panel(
                 "throttling",
-                "Throttled, or Microsoft not there",
+                "Throttled or failed requests to Microsoft Graph",
                 "barchart",
                 50,
-                **bars("code", "times"),
+                **build_chart("code", "waits"),
             ),
-            panel("errors", "Errors, and what to do about them", "table", 100, **grid()),
-            panel(
+            build_panel("errors", "Errors and remedies", "table", **build_grid()),
+            build_panel(
                 "runs",
                 "Runs",
                 "table",
-                100,
-                **grid(BYTES, LINK),
+                **build_grid(BYTES_FORMAT, LINK_FORMAT),
                 exportFieldName="run_id",
-                exportParameterName="chosen",
+                exportParameterName="selected_run",
             ),
-            panel("one-run", "All that the chosen run said", "table", 100, **grid()),
+            build_panel("one-run", "Events of the selected run", "table", **build_grid()),
         ],
         "fallbackResourceIds": [],
-        "$schema": "https://github.com/Microsoft/Application-Insights-Workbooks/blob/master/schema/workbook.json",
+        "$schema": SCHEMA_URL,
     }
 
 
-def text() -> str:
-    return json.dumps(workbook(), indent=2) + "\n"
+def to_json() -> str:
+    """Return the content of workbook.json."""
+    return json.dumps(build_workbook(), indent=2) + "\n"
 
 
 if __name__ == "__main__":
-    FILE.write_text(text(), encoding="utf-8")
-    print(f"{FILE.name}: {len(workbook()['items'])} items")
+    FILE.write_text(to_json(), encoding="utf-8")
+    print(f"{FILE.name}: {len(build_workbook()['items'])} items")

@@ -1,1 +1,1 @@
-"""What can be told of the templates without Azure. Each check is shown able to fail by a template that breaks it."""
+"""Offline tests of the templates. A template with a violation verifies each rule."""

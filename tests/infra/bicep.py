@@ -1,7 +1,7 @@
-"""Bicep files, read by pycep, in the form that the checks ask for.
+"""Reads Bicep files with pycep.
 
-pycep's tree does not tell a name from a text of the same letters, so what is a name is read from the source: texts are
-blanked there, what stands in their `${...}` stays.
+The syntax tree of pycep does not distinguish identifiers from equal strings. Identifiers are
+therefore searched in the source after the content of strings is removed, except for `${...}`.
 """
 
 import json
@@ -16,12 +16,19 @@ from pycep import BicepParser
 
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra"
-TEXT = re.compile(r"'''.*?'''|'(?:\\.|[^'\\])*'", re.DOTALL)
+STRING = re.compile(r"'''.*?'''|'(?:\\.|[^'\\])*'", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Template:
-    """One Bicep file. `tree` is pycep's, `code` the source without comments and texts."""
+    """A Bicep file.
+
+    Attributes:
+        name: Path of the file, relative to infra/.
+        source: Text of the file.
+        tree: Syntax tree of pycep.
+        code: Source without comments and without the content of strings.
+    """
 
     name: str
     source: str
@@ -30,36 +37,50 @@ class Template:
 
     @property
     def parameters(self) -> dict[str, dict[str, Any]]:
+        """The parameters, by name."""
         return dict(self.tree.get("parameters", {}))
 
     @property
     def outputs(self) -> dict[str, dict[str, Any]]:
+        """The outputs, by name."""
         return dict(self.tree.get("outputs", {}))
 
     @property
     def modules(self) -> dict[str, dict[str, Any]]:
+        """The modules that the file deploys, by symbolic name."""
         return dict(self.tree.get("modules", {}))
 
     def resources(self, kind: str = "") -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-        """Name, declaration and body of each resource that this file makes; of one type, where `kind` names it."""
+        """Yield symbolic name, declaration and body of each resource that the file creates.
+
+        If `kind` is a resource type, only resources of this type are returned.
+        """
         for name, resource in self.tree.get("resources", {}).items():
             if not resource["existing"] and kind.lower() in ("", resource["type"].lower()):
-                yield name, resource, body(resource["config"])
+                yield name, resource, get_body(resource["config"])
 
 
-def body(config: dict[str, Any]) -> dict[str, Any]:
-    """What stands in the braces, below any condition or loop."""
+def get_body(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the object of a declaration, without its condition or loop."""
     while "config" in config and ("condition" in config or "loop_type" in config):
         config = config["config"]
     return config
 
 
-def decorator(declared: dict[str, Any], kind: str) -> Any:
-    return next((one["argument"] for one in declared["decorators"] if one["type"] == kind), None)
+def get_decorator(declaration: dict[str, Any], kind: str) -> Any:
+    """Return the argument of a decorator, or None if the declaration does not have it."""
+    return next(
+        (
+            decorator["argument"]
+            for decorator in declaration["decorators"]
+            if decorator["type"] == kind
+        ),
+        None,
+    )
 
 
 def walk(tree: object) -> Iterator[tuple[str, object]]:
-    """Each member of the tree, at any depth."""
+    """Yield name and value of each member of a syntax tree, at any depth."""
     if isinstance(tree, dict):
         for name, value in tree.items():
             yield name, value
@@ -69,37 +90,38 @@ def walk(tree: object) -> Iterator[tuple[str, object]]:
             yield from walk(value)
 
 
-def code_of(source: str) -> str:
-    """The source with its texts blanked but for what is interpolated, and without comments."""
+def remove_comments_and_strings(source: str) -> str:
+    """Return the source without comments and strings; interpolated expressions remain."""
 
-    def kept(match: re.Match[str]) -> str:
+    def keep_expressions(match: re.Match[str]) -> str:
         return "'" + " ".join(re.findall(r"\$\{([^}]*)\}", match[0])) + "'"
 
-    return re.sub(r"//.*", "", TEXT.sub(kept, source))
+    return re.sub(r"//.*", "", STRING.sub(keep_expressions, source))
 
 
-def parse(source: str, name: str = "planted.bicep") -> Template:
+def parse_template(source: str, name: str = "test.bicep") -> Template:
+    """Parse the text of a Bicep file."""
     without_comments = re.sub(r"^\s*//.*$", "", source, flags=re.MULTILINE)
-    return Template(name, source, BicepParser().parse(text=source), code_of(without_comments))
+    tree = BicepParser().parse(text=source)
+    return Template(name, source, tree, remove_comments_and_strings(without_comments))
 
 
 @cache
-def templates() -> dict[str, Template]:
-    """All of infra/, by path."""
+def load_templates() -> dict[str, Template]:
+    """Parse all Bicep files of infra/ and return them by relative path."""
+    paths = {str(file.relative_to(INFRA)): file for file in sorted(INFRA.rglob("*.bicep"))}
     return {
-        str(file.relative_to(INFRA)): parse(
-            file.read_text(encoding="utf-8"), str(file.relative_to(INFRA))
-        )
-        for file in sorted(INFRA.rglob("*.bicep"))
+        path: parse_template(file.read_text(encoding="utf-8"), path) for path, file in paths.items()
     }
 
 
-def abbreviations() -> dict[str, str]:
+def load_abbreviations() -> dict[str, str]:
+    """Return the prefixes of resource names, by kind of resource."""
     return dict(json.loads((INFRA / "abbreviations.json").read_text(encoding="utf-8")))
 
 
-def uses(template: Template, name: str) -> int:
-    """How often a name stands in the code, its own declaration and members of the same name left out."""
+def count_uses(template: Template, name: str) -> int:
+    """Return how often an identifier is used, without its declaration and equal property names."""
     code = re.sub(
         rf"^(param|var|resource|module|output) {name}\b", "", template.code, flags=re.MULTILINE
     )

@@ -1,13 +1,13 @@
-"""The rules that every template keeps. Each takes a template and yields what is wrong, in words."""
+"""Rules for Bicep templates. A rule yields a message for each violation in a template."""
 
 import re
 from collections.abc import Callable, Iterator
 
-from tests.infra.bicep import Template, decorator, uses, walk
+from tests.infra.bicep import Template, count_uses, get_decorator, walk
 
 Rule = Callable[[Template], Iterator[str]]
 
-ROLES = {  # Azure's built-in roles, by the id that is the same in every tenant
+ROLES = {  # IDs of built-in roles of Azure, which are the same in every tenant
     "ba92f5b4-2d11-453d-a403-e96b0029c9fe": "blobDataContributor",
     "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1": "blobDataReader",
     "b7e6dc6d-f1e8-4753-8033-0f276bb0955b": "blobDataOwner",
@@ -15,9 +15,9 @@ ROLES = {  # Azure's built-in roles, by the id that is the same in every tenant
     "0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3": "tableDataContributor",
     "3913510d-42f4-4e42-8a64-420c390055eb": "monitoringMetricsPublisher",
 }
-FOREIGN_GUIDS = {"00000003-0000-0000-c000-000000000000": "microsoftGraph"}
+APPLICATIONS = {"00000003-0000-0000-c000-000000000000": "microsoftGraph"}
 GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-MUST = {  # what a resource of the type must say, however deep the member lies
+REQUIRED_PROPERTIES = {  # resource type -> properties, at any depth
     "Microsoft.Storage/storageAccounts": {
         "allowSharedKeyAccess": False,
         "allowBlobPublicAccess": False,
@@ -32,7 +32,9 @@ MUST = {  # what a resource of the type must say, however deep the member lies
     "Microsoft.Insights/components": {"DisableLocalAuth": True},
     "Microsoft.OperationalInsights/workspaces": {"disableLocalAuth": True},
 }
-FLEX_REFUSES = {  # "... for Flex Consumption sites is invalid" (App settings reference, Flex deprecations; the error itself)
+# Properties and settings that Flex Consumption rejects (App settings reference, Flex Consumption
+# deprecations).
+FLEX_UNSUPPORTED = {
     "alwaysOn",
     "containerSize",
     "ftpsState",
@@ -63,147 +65,140 @@ FLEX_REFUSES = {  # "... for Flex Consumption sites is invalid" (App settings re
     "WEBSITE_TIME_ZONE",
     "WEBSITE_VNET_ROUTE_ALL",
 }
-WORDS = {"var", "existing", "if", "for", "in", "true", "false", "null"}
-UNTAGGED = re.compile(  # types that take no tags
-    r"(?i)roleAssignments|diagnosticSettings|blobServices|tableServices|managementPolicies|basicPublishing|privateDnsZoneGroups|"
-    r"Microsoft\.Graph/|containers$"
+KEYWORDS = {"var", "existing", "if", "for", "in", "true", "false", "null"}
+UNTAGGED = re.compile(  # resource types without tags
+    r"(?i)roleAssignments|diagnosticSettings|blobServices|tableServices|managementPolicies"
+    r"|basicPublishing|privateDnsZoneGroups|Microsoft\.Graph/|containers$"
 )
 
 
-def is_described(template: Template) -> Iterator[str]:
+def check_descriptions(template: Template) -> Iterator[str]:
+    """Require a description of the template and of each parameter and output."""
     metadata = template.tree.get("metadata", {})
-    yield from (
-        f"has no metadata {name}" for name in ("name", "description") if name not in metadata
-    )
-    for name, declared in template.parameters.items():
-        said = decorator(declared, "description") or ""
-        begins = "Required. " if declared.get("default") is None else "Optional. "
-        if not said.startswith(begins) or not said.endswith("."):
-            yield f"parameter {name}: a description that begins with '{begins}' and ends with a full stop is missing"
-    for name, declared in template.outputs.items():
-        if not (decorator(declared, "description") or "").endswith("."):
-            yield f"output {name} is not described"
+    for name in ("name", "description"):
+        if name not in metadata:
+            yield f"metadata {name} is missing"
+    for name, declaration in template.parameters.items():
+        description = get_decorator(declaration, "description") or ""
+        prefix = "Required. " if declaration.get("default") is None else "Optional. "
+        if not description.startswith(prefix) or not description.endswith("."):
+            yield f"parameter {name}: the description must start with '{prefix}' and end with '.'"
+    for name, declaration in template.outputs.items():
+        if not (get_decorator(declaration, "description") or "").endswith("."):
+            yield f"output {name}: the description is missing or does not end with '.'"
 
 
-def tells_its_limits(template: Template) -> Iterator[str]:
-    """Azure's refusal names the parameter and the number; the description says what it may be. Of what people set: main.bicep."""
-    for name, declared in (
-        template.parameters.items() if template.name in ("main.bicep", "planted.bicep") else ()
-    ):
-        said = decorator(declared, "description") or ""
-        limits = (decorator(declared, kind) for kind in ("min_value", "max_value", "max_length"))
-        untold = (
-            limit for limit in limits if limit is not None and not re.search(rf"\b{limit}\b", said)
-        )
-        yield from (f"{name} does not say {limit}" for limit in untold)
+def check_documented_limits(template: Template) -> Iterator[str]:
+    """Require that the descriptions in main.bicep contain the limits that Azure enforces."""
+    if template.name not in ("main.bicep", "test.bicep"):
+        return
+    for name, declaration in template.parameters.items():
+        description = get_decorator(declaration, "description") or ""
+        for kind in ("min_value", "max_value", "max_length"):
+            limit = get_decorator(declaration, kind)
+            if limit is not None and not re.search(rf"\b{limit}\b", description):
+                yield f"parameter {name}: the description does not contain the limit {limit}"
 
 
-def has_no_key(template: Template) -> Iterator[str]:
-    yield from (
-        f"calls {found}: keys are switched off"
-        for found in re.findall(r"(?i)\blist[a-z]*(?=\()", template.code)
-    )
-    yield from (
-        f"says {found}"
-        for found in re.findall(
-            r"(?i)AccountKey|SharedAccessKey|InstrumentationKey=", template.source
-        )
-    )
+def check_keys(template: Template) -> Iterator[str]:
+    """Forbid functions that return keys, and strings that contain keys."""
+    for function in re.findall(r"(?i)\blist[a-z]*(?=\()", template.code):
+        yield f"{function} is not allowed because keys are disabled"
+    for text in re.findall(r"(?i)AccountKey|SharedAccessKey|InstrumentationKey=", template.source):
+        yield f"{text} is not allowed because keys are disabled"
 
 
-def is_shut(template: Template) -> Iterator[str]:
-    for name, resource, said in template.resources():
-        found = dict(walk(said))
-        for member, value in MUST.get(resource["type"], {}).items():
-            if found.get(member) != value:
+def check_security_properties(template: Template) -> Iterator[str]:
+    """Require the security properties of each resource."""
+    for name, resource, body in template.resources():
+        properties = dict(walk(body))
+        for member, value in REQUIRED_PROPERTIES.get(resource["type"], {}).items():
+            if properties.get(member) != value:
                 yield f"{name}: {member} must be {value}"
 
 
-def knows_its_roles(template: Template) -> Iterator[str]:
+def check_roles(template: Template) -> Iterator[str]:
+    """Allow only known roles, and require scope and principal type of role assignments."""
     for guid in GUID.findall(template.source):
-        word = ROLES.get(guid) or FOREIGN_GUIDS.get(guid)
-        if word is None:
-            yield f"{guid} is no role that is known"
-        elif not re.search(rf"\b{word}( =|:) '{guid}'", template.source):
-            yield f"{guid} is {word} and called something else"
-    for name, _, said in template.resources("Microsoft.Authorization/roleAssignments"):
-        if "scope" not in said:
-            yield f"{name} has no scope: the role would hold for the whole resource group"
-        if dict(walk(said)).get("principalType") not in ("ServicePrincipal", "Group"):
-            yield f"{name} has no principalType: a new identity may not be found yet"
+        name = ROLES.get(guid) or APPLICATIONS.get(guid)
+        if name is None:
+            yield f"{guid} is an unknown role"
+        elif not re.search(rf"\b{name}( =|:) '{guid}'", template.source):
+            yield f"{guid} must have the name {name}"
+    for name, _, body in template.resources("Microsoft.Authorization/roleAssignments"):
+        if "scope" not in body:
+            yield f"{name} has no scope, so the role would apply to the resource group"
+        if dict(walk(body)).get("principalType") not in ("ServicePrincipal", "Group"):
+            yield f"{name} has no principalType, so the assignment can fail for a new identity"
 
 
-def deletes_nothing(template: Template) -> Iterator[str]:
-    for name, _, said in template.resources("Microsoft.Storage/storageAccounts/managementPolicies"):
-        yield from (
-            f"{name} has a rule that deletes"
-            for member, _ in walk(said)
-            if member.lower() == "delete"
-        )
+def check_deletion_rules(template: Template) -> Iterator[str]:
+    """Forbid lifecycle rules that delete blobs."""
+    for name, _, body in template.resources("Microsoft.Storage/storageAccounts/managementPolicies"):
+        for member, _ in walk(body):
+            if member.lower() == "delete":
+                yield f"{name} has a rule that deletes blobs"
 
 
-def is_tagged_and_placed(template: Template) -> Iterator[str]:
-    for name, resource, said in template.resources():
+def check_tags_and_location(template: Template) -> Iterator[str]:
+    """Require the tags and the location of the parameters."""
+    for name, resource, body in template.resources():
         if not UNTAGGED.search(resource["type"]):
-            if "tags" not in said:
+            if "tags" not in body:
                 yield f"{name} has no tags"
-            if said.get("location") not in ("location", "global"):
-                yield f"{name} has a region of its own"
+            if body.get("location") not in ("location", "global"):
+                yield f"{name} must use the location parameter"
 
 
-def flex_takes_it(template: Template) -> Iterator[str]:
-    found = {member for member, _ in walk(template.tree)} & FLEX_REFUSES
-    yield from (f"Flex Consumption refuses {member}" for member in sorted(found))
+def check_flex_consumption(template: Template) -> Iterator[str]:
+    """Forbid properties and settings that Flex Consumption does not support."""
+    members = {member for member, _ in walk(template.tree)} & FLEX_UNSUPPORTED
+    yield from (f"Flex Consumption does not support {member}" for member in sorted(members))
 
 
-def declares_once(template: Template) -> Iterator[str]:
-    """Pycep keeps the last of two declarations and says nothing; a compiler would refuse both. Outputs are names of their own."""
+def check_duplicate_declarations(template: Template) -> Iterator[str]:
+    """Forbid duplicate names, which pycep accepts. Outputs have their own namespace."""
     for kinds in ("param|var|resource|module", "output"):
         names = re.findall(rf"^(?:{kinds}) (\w+)\b", template.code, flags=re.MULTILINE)
-        yield from (
-            f"{name} is declared twice"
-            for name in sorted({name for name in names if names.count(name) > 1})
-        )
+        duplicates = sorted({name for name in names if names.count(name) > 1})
+        yield from (f"{name} is declared twice" for name in duplicates)
 
 
-def knows_every_name(template: Template) -> Iterator[str]:
-    """A name that is used and declared nowhere: what a compiler would say first."""
+def check_undeclared_names(template: Template) -> Iterator[str]:
+    """Forbid names that are used but not declared."""
+    code = template.code
     declared = {
         name
         for kind in ("parameters", "variables", "resources", "modules")
         for name in template.tree.get(kind, {})
     }
-    declared |= {
-        name for pair in re.findall(r"\bfor (\w+) in\b|\b(\w+) =>", template.code) for name in pair
-    }
-    declared |= {
-        name for pair in re.findall(r"\bfor \((\w+), (\w+)\) in\b", template.code) for name in pair
-    }
+    for pattern in (r"\bfor (\w+) in\b|\b(\w+) =>", r"\bfor \((\w+), (\w+)\) in\b"):
+        declared |= {name for names in re.findall(pattern, code) for name in names}
     heads = r"^(metadata|targetScope|extension|param|output|resource|module)\b[^=\n]*|^@\w+"
-    code = re.sub(heads, "", template.code, flags=re.MULTILINE)
-    used = re.findall(r"(?<![\w.?!])([A-Za-z_]\w*)\b(?!\s*[(:])", code) + re.findall(
-        r"\? ([A-Za-z_]\w*) :", code
-    )
-    yield from (f"{name} is declared nowhere" for name in sorted(set(used) - declared - WORDS))
+    code = re.sub(heads, "", code, flags=re.MULTILINE)
+    used = set(re.findall(r"(?<![\w.?!])([A-Za-z_]\w*)\b(?!\s*[(:])", code))
+    used |= set(re.findall(r"\? ([A-Za-z_]\w*) :", code))
+    yield from (f"{name} is not declared" for name in sorted(used - declared - KEYWORDS))
 
 
-def uses_what_it_declares(template: Template) -> Iterator[str]:
+def check_unused_declarations(template: Template) -> Iterator[str]:
+    """Forbid parameters and variables that are not used."""
     for kind in ("parameters", "variables"):
         for name in template.tree.get(kind, {}):
-            if not uses(template, name):
+            if not count_uses(template, name):
                 yield f"{name} is not used"
 
 
 RULES: tuple[Rule, ...] = (
-    is_described,
-    tells_its_limits,
-    has_no_key,
-    is_shut,
-    knows_its_roles,
-    deletes_nothing,
-    is_tagged_and_placed,
-    flex_takes_it,
-    declares_once,
-    knows_every_name,
-    uses_what_it_declares,
+    check_descriptions,
+    check_documented_limits,
+    check_keys,
+    check_security_properties,
+    check_roles,
+    check_deletion_rules,
+    check_tags_and_location,
+    check_flex_consumption,
+    check_duplicate_declarations,
+    check_undeclared_names,
+    check_unused_declarations,
 )

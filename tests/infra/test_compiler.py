@@ -1,4 +1,4 @@
-"""Where the Bicep compiler is at hand, it has the last word; where it is not, the other tests have to do."""
+"""The templates compile. The test requires the Bicep compiler, which is optional."""
 
 import shutil
 import subprocess
@@ -10,8 +10,8 @@ from tests.infra.bicep import INFRA
 
 @pytest.mark.skipif(shutil.which("bicep") is None, reason="the Bicep compiler is not on PATH")
 @pytest.mark.parametrize("command", [("build", "main.bicep", "--stdout"), ("lint", "main.bicep")])
-def test_it_compiles(command: tuple[str, ...]) -> None:
-    done = subprocess.run(
+def test_main_template_compiles(command: tuple[str, ...]) -> None:
+    process = subprocess.run(
         ["bicep", *command], cwd=INFRA, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr
+    assert process.returncode == 0, process.stderr

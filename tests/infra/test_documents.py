@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.infra.bicep import INFRA, ROOT, decorator, templates
-from tests.infra.test_modules import modules_of
+from tests.infra.bicep import INFRA, ROOT, get_decorator, load_templates
+from tests.infra.test_modules import list_modules
 
 DOCUMENTS = [
     INFRA / "README.md",
     INFRA / "graph" / "README.md",
     *(ROOT / "docs" / f"{name}.md" for name in ("deploy", "upgrade", "cost")),
 ]
-MAIN = templates()["main.bicep"]
+MAIN = load_templates()["main.bicep"]
 EXTERNAL_NAMES = {  # of Azure, host.json or Entra
     "allowedCopyScope",
     "defaultVersion",
@@ -31,7 +31,7 @@ def test_document_parameters_and_outputs_exist(file: Path) -> None:
     named = {first or second for first, second in CAMEL.findall(file.read_text(encoding="utf-8"))}
     known = {
         name
-        for template in templates().values()
+        for template in load_templates().values()
         for name in (*template.parameters, *template.outputs)
     }
     assert named <= known | EXTERNAL_NAMES
@@ -63,7 +63,7 @@ def test_readme_parameter_table_has_defaults_of_main_template() -> None:
 
 def test_readme_lists_every_module() -> None:
     text = (INFRA / "README.md").read_text(encoding="utf-8")
-    assert {path for _, path, _ in modules_of(MAIN) if f"]({path})" not in text} == set()
+    assert {path for _, path, _ in list_modules(MAIN) if f"]({path})" not in text} == set()
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_host_json_and_main_template_agree() -> None:
     host = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))["extensions"]["durableTask"]
     hub = MAIN.parameters["taskHubName"]
     assert host["hubName"] == "%TASK_HUB_NAME%" and (
-        decorator(hub, "min_length"),
-        decorator(hub, "max_length"),
+        get_decorator(hub, "min_length"),
+        get_decorator(hub, "max_length"),
     ) == (3, 45)
     assert host["tracing"]["version"] == "V2" and host["tracing"]["traceInputsAndOutputs"] is False
     assert (

@@ -1,4 +1,4 @@
-"""The script that grants the Graph permission, against a directory with the CLI's own ways."""
+"""The script that grants the Graph permission works with a simulated directory."""
 
 import json
 import os
@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 
 from tests.infra import fake_az
-from tests.infra.bicep import INFRA, templates
+from tests.infra.bicep import INFRA, load_templates
 
 SCRIPT = INFRA / "graph" / "permission.py"
 TENANT = "11111111-0000-4000-8000-000000000001"
 IDENTITY, GRAPH = "22222222-0000-4000-8000-000000000002", "33333333-0000-4000-8000-000000000003"
 APP = "44444444-0000-4000-8000-000000000004"
-ROLE, OTHER = "7c3e1994-38ff-4412-a99b-9369f6bb7706", "55555555-0000-4000-8000-000000000005"
+ROLE, OTHER_ROLE = "7c3e1994-38ff-4412-a99b-9369f6bb7706", "55555555-0000-4000-8000-000000000005"
 MICROSOFT_GRAPH = "00000003-0000-0000-c000-000000000000"
 
 
 class Directory:
-    """One tenant, and the command line of somebody signed in to it."""
+    """A simulated tenant with the Azure CLI of a signed-in user."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "state.json"
@@ -35,11 +35,13 @@ class Directory:
             "PATH": f"{program.parent}:{os.environ['PATH']}",
             "AZ_STATE": str(self.file),
         }
-        self.write(
+        self.write_state(
             {
                 "tenant": TENANT,
                 "calls": [],
-                "grants": {IDENTITY: [{"id": "kept", "appRoleId": OTHER, "resourceId": GRAPH}]},
+                "grants": {
+                    IDENTITY: [{"id": "kept", "appRoleId": OTHER_ROLE, "resourceId": GRAPH}]
+                },
                 "principals": {
                     IDENTITY: {
                         "id": IDENTITY,
@@ -50,7 +52,7 @@ class Directory:
                         "id": GRAPH,
                         "appId": MICROSOFT_GRAPH,
                         "appRoles": [
-                            {"id": OTHER, "value": "User.Read.All"},
+                            {"id": OTHER_ROLE, "value": "User.Read.All"},
                             {"id": ROLE, "value": "PartnerBilling.Read.All"},
                         ],
                     },
@@ -58,38 +60,46 @@ class Directory:
             }
         )
 
-    def write(self, state: dict[str, Any]) -> None:
+    def write_state(self, state: dict[str, Any]) -> None:
         self.file.write_text(json.dumps(state), encoding="utf-8")
 
-    def read(self) -> dict[str, Any]:
+    def read_state(self) -> dict[str, Any]:
         return dict(json.loads(self.file.read_text(encoding="utf-8")))
 
-    def change(self, **members: Any) -> None:
-        self.write({**self.read(), **members})
+    def update_state(self, **members: Any) -> None:
+        self.write_state({**self.read_state(), **members})
 
-    def run(
+    def run_script(
         self,
         *arguments: str,
-        who: tuple[str, str] = ("--principal-id", IDENTITY),
+        target: tuple[str, str] = ("--principal-id", IDENTITY),
         tenant: str = TENANT,
     ) -> tuple[int, str]:
-        """Exit code and all that is said."""
-        self.change(calls=[])
-        done = subprocess.run(
-            [sys.executable, str(SCRIPT), arguments[0], "--tenant", tenant, *who, *arguments[1:]],
+        """Run the script and return its exit code and output."""
+        self.update_state(calls=[])
+        process = subprocess.run(
+            [
+                sys.executable,
+                str(SCRIPT),
+                arguments[0],
+                "--tenant",
+                tenant,
+                *target,
+                *arguments[1:],
+            ],
             env=self.environment,
             capture_output=True,
             text=True,
             check=False,
         )
-        return done.returncode, done.stdout + done.stderr
+        return process.returncode, process.stdout + process.stderr
 
     @property
-    def writes(self) -> list[str]:
-        return [call for call in self.read()["calls"] if call != "get"]
+    def write_methods(self) -> list[str]:
+        return [call for call in self.read_state()["calls"] if call != "get"]
 
-    def roles(self, principal: str = IDENTITY) -> list[str]:
-        return [grant["appRoleId"] for grant in self.read()["grants"].get(principal, [])]
+    def get_roles(self, principal: str = IDENTITY) -> list[str]:
+        return [grant["appRoleId"] for grant in self.read_state()["grants"].get(principal, [])]
 
 
 @pytest.fixture
@@ -97,124 +107,150 @@ def directory(tmp_path: Path) -> Directory:
     return Directory(tmp_path)
 
 
-def test_it_is_granted_once(directory: Directory) -> None:
-    assert directory.run("grant") == (
+def test_grant_adds_role(directory: Directory) -> None:
+    assert directory.run_script("grant") == (
         0,
-        f"PartnerBilling.Read.All was granted to {IDENTITY}; tokens that are out already stay as they are until they expire\n",
+        f"Granted PartnerBilling.Read.All to {IDENTITY}. "
+        "Tokens that were issued before do not change until they expire.\n",
     )
-    assert directory.roles() == [OTHER, ROLE] and directory.writes == ["post"]
+    assert directory.get_roles() == [OTHER_ROLE, ROLE] and directory.write_methods == ["post"]
 
 
-def test_a_second_run_does_nothing(directory: Directory) -> None:
-    directory.run("grant")
-    code, said = directory.run("grant")
-    assert (code, said, directory.writes) == (0, f"{IDENTITY} has PartnerBilling.Read.All\n", [])
-    assert directory.roles() == [OTHER, ROLE]
+def test_grant_second_time_changes_nothing(directory: Directory) -> None:
+    directory.run_script("grant")
+    code, output = directory.run_script("grant")
+    assert (code, output) == (0, f"{IDENTITY} has PartnerBilling.Read.All.\n")
+    assert directory.write_methods == []
+    assert directory.get_roles() == [OTHER_ROLE, ROLE]
 
 
 @pytest.mark.parametrize("action", ["grant", "remove"])
 def test_what_if_changes_nothing(directory: Directory, action: str) -> None:
     if action == "remove":
-        directory.run("grant")
-    before = directory.read()["grants"]
-    code, said = directory.run(action, "--what-if")
-    assert code == 0 and said.startswith("would ") and said.endswith("nothing was changed\n")
-    assert directory.writes == [] and directory.read()["grants"] == before
+        directory.run_script("grant")
+    before = directory.read_state()["grants"]
+    code, output = directory.run_script(action, "--what-if")
+    assert code == 0
+    assert output.startswith("Would ")
+    assert output.endswith("Nothing was changed.\n")
+    assert directory.write_methods == [] and directory.read_state()["grants"] == before
 
 
-def test_it_is_taken_away_and_nothing_else_is(directory: Directory) -> None:
-    directory.run("grant")
-    assert directory.run("remove")[0] == 0
-    assert directory.roles() == [OTHER] and directory.writes == ["delete"]
-    assert directory.run("remove") == (0, f"{IDENTITY} does not have PartnerBilling.Read.All\n")
-    assert directory.writes == []
-
-
-def test_show_tells_by_its_exit_code(directory: Directory) -> None:
-    assert directory.run("show") == (1, f"{IDENTITY} does not have PartnerBilling.Read.All\n")
-    directory.run("grant")
-    assert directory.run("show")[0] == 0 and directory.writes == []
-
-
-def test_an_app_of_another_tenant_is_taken_in_first(directory: Directory) -> None:
-    who = ("--client-id", APP)
-    assert directory.run("show", who=who) == (1, f"app {APP} is not known in this tenant\n")
-    code, said = directory.run("grant", "--what-if", who=who)
-    assert code == 0 and "it would be taken in" in said and directory.writes == []
-    assert directory.run("grant", who=who)[0] == 0 and directory.writes == ["post", "post"]
-    taken_in = next(
-        one["id"] for one in directory.read()["principals"].values() if one["appId"] == APP
+def test_remove_removes_only_permission(directory: Directory) -> None:
+    directory.run_script("grant")
+    assert directory.run_script("remove")[0] == 0
+    assert directory.get_roles() == [OTHER_ROLE] and directory.write_methods == ["delete"]
+    assert directory.run_script("remove") == (
+        0,
+        f"{IDENTITY} does not have PartnerBilling.Read.All.\n",
     )
-    assert directory.roles(taken_in) == [ROLE]
-    assert directory.run("grant", who=who)[0] == 0 and directory.writes == []
+    assert directory.write_methods == []
 
 
-def test_another_tenant_is_refused_before_anything_is_asked(directory: Directory) -> None:
-    code, said = directory.run("grant", tenant="99999999-0000-4000-8000-000000000009")
-    assert code == 1 and f"signed in to tenant {TENANT}" in said and directory.read()["calls"] == []
+def test_show_returns_exit_code_of_permission(directory: Directory) -> None:
+    assert directory.run_script("show") == (
+        1,
+        f"{IDENTITY} does not have PartnerBilling.Read.All.\n",
+    )
+    directory.run_script("grant")
+    assert directory.run_script("show")[0] == 0 and directory.write_methods == []
 
 
-def test_somebody_without_the_role_is_told_which(directory: Directory) -> None:
-    directory.change(denied=True)
-    code, said = directory.run("grant")
+def test_grant_app_of_other_tenant_adds_app_first(directory: Directory) -> None:
+    target = ("--client-id", APP)
+    assert directory.run_script("show", target=target) == (1, f"App {APP} is not in this tenant.\n")
+    code, output = directory.run_script("grant", "--what-if", target=target)
+    assert code == 0
+    assert "would be added" in output
+    assert directory.write_methods == []
+    assert directory.run_script("grant", target=target)[0] == 0 and directory.write_methods == [
+        "post",
+        "post",
+    ]
+    principal_id = next(
+        principal["id"]
+        for principal in directory.read_state()["principals"].values()
+        if principal["appId"] == APP
+    )
+    assert directory.get_roles(principal_id) == [ROLE]
+    assert directory.run_script("grant", target=target)[0] == 0 and directory.write_methods == []
+
+
+def test_grant_signed_in_to_other_tenant_sends_no_request(directory: Directory) -> None:
+    code, output = directory.run_script("grant", tenant="99999999-0000-4000-8000-000000000009")
     assert (
         code == 1
-        and "Authorization_RequestDenied" in said
-        and "Privileged Role Administrator" in said
+        and f"signed in to tenant {TENANT}" in output
+        and directory.read_state()["calls"] == []
     )
-    assert directory.roles() == [OTHER]
 
 
-def test_an_identity_that_is_not_in_this_tenant_is_told(directory: Directory) -> None:
-    code, said = directory.run(
-        "grant", who=("--principal-id", "99999999-0000-4000-8000-000000000009")
+def test_grant_without_role_prints_required_role(directory: Directory) -> None:
+    directory.update_state(is_denied=True)
+    code, output = directory.run_script("grant")
+    assert (
+        code == 1
+        and "Authorization_RequestDenied" in output
+        and "Privileged Role Administrator" in output
     )
-    assert code == 1 and "Request_ResourceNotFound" in said
+    assert directory.get_roles() == [OTHER_ROLE]
+
+
+def test_grant_unknown_identity_prints_error(directory: Directory) -> None:
+    code, output = directory.run_script(
+        "grant", target=("--principal-id", "99999999-0000-4000-8000-000000000009")
+    )
+    assert code == 1 and "Request_ResourceNotFound" in output
 
 
 @pytest.mark.parametrize(
-    "who", [(), ("--principal-id", "me"), ("--principal-id", IDENTITY, "--client-id", APP)]
+    "target", [(), ("--principal-id", "me"), ("--principal-id", IDENTITY, "--client-id", APP)]
 )
-def test_bad_arguments_end_with_2(directory: Directory, who: tuple[str, ...]) -> None:
-    assert directory.run("grant", who=who)[0] == 2 and directory.read()["calls"] == []  # type: ignore[arg-type]
+def test_invalid_arguments_return_two(directory: Directory, target: tuple[str, ...]) -> None:
+    assert (
+        directory.run_script("grant", target=target)[0] == 2
+        and directory.read_state()["calls"] == []
+    )  # type: ignore[arg-type]
 
 
-def test_without_the_cli_it_says_so(directory: Directory) -> None:
+def test_grant_without_azure_cli_prints_error(directory: Directory) -> None:
     directory.environment["PATH"] = "/nowhere"
-    code, said = directory.run("grant")
-    assert code == 1 and "Azure CLI" in said
+    code, output = directory.run_script("grant")
+    assert code == 1
+    assert "Azure CLI" in output
 
 
-def test_template_and_script_grant_the_same() -> None:
-    template = templates()["graph/graph-permission.bicep"]
+def test_template_grants_permission_of_script() -> None:
+    template = load_templates()["graph/graph-permission.bicep"]
     assert template.tree["variables"]["permission"]["value"] == "PartnerBilling.Read.All"
     assert template.tree["variables"]["microsoftGraph"]["value"] == MICROSOFT_GRAPH
-    grant = next(said for _, _, said in template.resources("Microsoft.Graph/appRoleAssignedTo"))
+    grant = next(body for _, _, body in template.resources("Microsoft.Graph/appRoleAssignedTo"))
     assert grant["principalId"] == "principalId"
 
 
-def test_the_app_trusts_the_identity_of_its_own_tenant_and_no_secret() -> None:
-    template = templates()["graph/federated-app.bicep"]
-    trust = next(
-        said
-        for _, _, said in template.resources(
+def test_federated_app_trusts_identity_and_has_no_secret() -> None:
+    template = load_templates()["graph/federated-app.bicep"]
+    credential = next(
+        body
+        for _, _, body in template.resources(
             "Microsoft.Graph/applications/federatedIdentityCredentials"
         )
     )
-    assert trust["subject"] == "identityPrincipalId" and trust["audiences"] == [
-        "api://AzureADTokenExchange"
-    ]
-    app = next(said for _, _, said in template.resources("Microsoft.Graph/applications"))
+    assert credential["subject"] == "identityPrincipalId"
+    assert credential["audiences"] == ["api://AzureADTokenExchange"]
+    app = next(body for _, _, body in template.resources("Microsoft.Graph/applications"))
     assert app["signInAudience"] == "AzureADMultipleOrgs"
     assert not {"passwordCredentials", "keyCredentials"} & set(app)
 
 
-def test_the_privileged_templates_alone_need_the_graph_extension() -> None:
-    configured = {
+def test_only_graph_templates_use_graph_extension() -> None:
+    configurations = {
         folder: json.loads((folder / "bicepconfig.json").read_text(encoding="utf-8"))
         for folder in (INFRA, INFRA / "graph")
     }
-    for name, template in templates().items():
-        needs = configured[INFRA / "graph" if name.startswith("graph/") else INFRA]
-        assert ("extension microsoftGraphV1" in template.source) == ("extensions" in needs), name
-    assert configured[INFRA]["analyzers"] == configured[INFRA / "graph"]["analyzers"]
+    for name, template in load_templates().items():
+        configuration = configurations[INFRA / "graph" if name.startswith("graph/") else INFRA]
+        assert ("extension microsoftGraphV1" in template.source) == (
+            "extensions" in configuration
+        ), name
+    assert configurations[INFRA]["analyzers"] == configurations[INFRA / "graph"]["analyzers"]

@@ -1,4 +1,4 @@
-"""main.bicep and its modules fit: nothing is passed that is not declared, nothing is told that nobody asks for."""
+"""main.bicep passes the declared parameters to its modules and uses all of their outputs."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -6,43 +6,60 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from tests.infra.bicep import INFRA, Template, body, decorator, parse, templates
+from tests.infra.bicep import (
+    INFRA,
+    Template,
+    get_body,
+    get_decorator,
+    load_templates,
+    parse_template,
+)
 
-MAIN = templates()["main.bicep"]
-MISSING = "metadata name = 'M'\nmetadata description = 'M.'\n"
+MAIN = load_templates()["main.bicep"]
+METADATA = "metadata name = 'M'\nmetadata description = 'M.'\n"
 
 
-def modules_of(template: Template) -> Iterator[tuple[str, str, set[str]]]:
-    """Symbol, path of the file and names of what is passed."""
+def list_modules(template: Template) -> Iterator[tuple[str, str, set[str]]]:
+    """Yield symbolic name, path and parameter names of each module."""
     folder = PurePosixPath(template.name).parent
     for symbol, module in template.modules.items():
         yield (
             symbol,
             str(folder / module["detail"]["path"]),
-            set(body(module["config"]).get("params", {})),
+            set(get_body(module["config"]).get("params", {})),
         )
 
 
-def misfits(template: Template, known: Mapping[str, Template]) -> Iterator[str]:
-    for symbol, path, passed in modules_of(template):
+def find_module_errors(template: Template, known: Mapping[str, Template]) -> Iterator[str]:
+    """Yield a message for each wrong path, parameter or output of a module."""
+    for symbol, path, passed in list_modules(template):
         if path not in known:
-            yield f"{symbol}: there is no {path}"
+            yield f"{symbol}: the file {path} does not exist"
             continue
         declared = known[path].parameters
-        required = {name for name, one in declared.items() if one.get("default") is None}
-        yield from (f"{symbol} is not given {name}" for name in sorted(required - passed))
-        yield from (f"{symbol} does not know {name}" for name in sorted(passed - set(declared)))
-        asked = set(re.findall(rf"\b{symbol}!?\.outputs\.(\w+)", template.code))
+        required = {
+            name for name, parameter in declared.items() if parameter.get("default") is None
+        }
         yield from (
-            f"{symbol} does not tell {name}" for name in sorted(asked - set(known[path].outputs))
+            f"{symbol}: the parameter {name} is missing" for name in sorted(required - passed)
         )
         yield from (
-            f"nobody asks {symbol} for {name}" for name in sorted(set(known[path].outputs) - asked)
+            f"{symbol}: the parameter {name} is not declared"
+            for name in sorted(passed - set(declared))
+        )
+        used = set(re.findall(rf"\b{symbol}!?\.outputs\.(\w+)", template.code))
+        yield from (
+            f"{symbol}: the output {name} is not declared"
+            for name in sorted(used - set(known[path].outputs))
+        )
+        yield from (
+            f"{symbol}: the output {name} is not used"
+            for name in sorted(set(known[path].outputs) - used)
         )
 
 
-def type_of(value: object, template: Template, known: Mapping[str, Template]) -> str | None:
-    """The type of what is passed, where it can be told: a parameter, an output, something literal."""
+def get_type(value: object, template: Template, known: Mapping[str, Template]) -> str | None:
+    """Return the type of a parameter, an output or a literal; None for other expressions."""
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int):
@@ -54,7 +71,7 @@ def type_of(value: object, template: Template, known: Mapping[str, Template]) ->
     if isinstance(value, dict) and "operator" in value:
         operands = value["operator"]["operands"]
         if value["operator"]["type"] == "conditional":
-            return type_of(operands["true_value"], template, known) or type_of(
+            return get_type(operands["true_value"], template, known) or get_type(
                 operands["false_value"], template, known
             )
         found = re.search(r"'operand_1': '(\w+)'.*'outputs', 'operand_2': '(\w+)'", str(value))
@@ -65,120 +82,127 @@ def type_of(value: object, template: Template, known: Mapping[str, Template]) ->
     return None
 
 
-def mistyped(template: Template, known: Mapping[str, Template]) -> Iterator[str]:
-    """What is passed with another type than declared, or straight through with looser limits: then a wrong value would only
-    be refused when half of the deployment is there.
+def find_type_errors(template: Template, known: Mapping[str, Template]) -> Iterator[str]:
+    """Yield a message for each value with a wrong type or with limits that differ.
+
+    With looser limits, Azure would reject a wrong value only during the deployment.
     """
-    for symbol, path, _ in modules_of(template):
+    for symbol, path, _ in list_modules(template):
         declared = known[path].parameters
-        for name, value in body(template.modules[symbol]["config"]).get("params", {}).items():
-            found = type_of(value, template, known)
+        for name, value in get_body(template.modules[symbol]["config"]).get("params", {}).items():
+            found = get_type(value, template, known)
             if found and found != declared[name]["type"]:
-                yield f"{symbol}.{name} is {declared[name]['type']} and is given {found}"
+                yield f"{symbol}.{name} has the type {declared[name]['type']}, not {found}"
             if isinstance(value, str) and value in template.parameters:
                 for limit in ("allowed", "min_value", "max_value", "min_length", "max_length"):
-                    inner = decorator(declared[name], limit)
-                    if inner is not None and decorator(template.parameters[value], limit) != inner:
-                        yield f"{value} has another {limit} than {symbol}.{name}"
+                    inner = get_decorator(declared[name], limit)
+                    if (
+                        inner is not None
+                        and get_decorator(template.parameters[value], limit) != inner
+                    ):
+                        yield f"{value} and {symbol}.{name} have different {limit}"
 
 
-def unguarded(template: Template) -> Iterator[str]:
-    """Outputs of a module that is not always made, asked for as if it were."""
+def find_unguarded_outputs(template: Template) -> Iterator[str]:
+    """Yield each conditional module whose outputs are used without a null check."""
     for symbol, module in template.modules.items():
         if "condition" in module["config"] and re.search(rf"\b{symbol}\.outputs\.", template.code):
             yield symbol
 
 
-def test_modules_are_given_what_they_declare_and_asked_for_what_they_tell() -> None:
-    assert list(misfits(MAIN, templates())) == []
+def test_main_template_has_no_module_errors() -> None:
+    assert list(find_module_errors(MAIN, load_templates())) == []
 
 
-def test_every_module_is_reached_from_main() -> None:
-    files = {name for name in templates() if name.startswith("modules/")}
-    assert files == {path for _, path, _ in modules_of(MAIN)}
+def test_main_template_deploys_every_module() -> None:
+    files = {name for name in load_templates() if name.startswith("modules/")}
+    assert files == {path for _, path, _ in list_modules(MAIN)}
 
 
-def test_outputs_of_conditional_modules_are_asked_for_with_care() -> None:
-    assert list(unguarded(MAIN)) == []
+def test_main_template_has_no_unguarded_outputs() -> None:
+    assert list(find_unguarded_outputs(MAIN)) == []
 
 
 @pytest.mark.parametrize(
-    ("planted", "told"),
+    ("source", "message"),
     [
-        ("module m 'other.bicep' = {\n  name: 'm'\n}\n", "m: there is no other.bicep"),
-        ("module m 'm.bicep' = {\n  name: 'm'\n}\n", "m is not given size"),
+        ("module m 'other.bicep' = {\n  name: 'm'\n}\n", "m: the file other.bicep does not exist"),
+        ("module m 'm.bicep' = {\n  name: 'm'\n}\n", "m: the parameter size is missing"),
         (
             "module m 'm.bicep' = {\n  name: 'm'\n  params: { size: 1, colour: 2 }\n}\n",
-            "m does not know colour",
+            "m: the parameter colour is not declared",
         ),
         (
-            "module m 'm.bicep' = {\n  name: 'm'\n  params: { size: 1 }\n}\noutput x int = m.outputs.depth\n",
-            "m does not tell depth",
+            "module m 'm.bicep' = {\n  name: 'm'\n  params: { size: 1 }\n}\n"
+            "output x int = m.outputs.depth\n",
+            "m: the output depth is not declared",
         ),
         (
             "module m 'm.bicep' = {\n  name: 'm'\n  params: { size: 1 }\n}\n",
-            "nobody asks m for height",
+            "m: the output height is not used",
         ),
     ],
 )
-def test_a_module_that_does_not_fit_is_found(planted: str, told: str) -> None:
+def test_find_module_errors_returns_message(source: str, message: str) -> None:
     known = {
-        "m.bicep": parse(
-            MISSING + "param size int\nparam spare int = 1\noutput height int = size\n", "m.bicep"
+        "m.bicep": parse_template(
+            METADATA + "param size int\nparam spare int = 1\noutput height int = size\n", "m.bicep"
         )
     }
-    assert told in list(misfits(parse(planted, "main.bicep"), known))
+    assert message in list(find_module_errors(parse_template(source, "main.bicep"), known))
 
 
-def test_what_is_passed_is_of_the_type_and_within_the_limits_that_are_declared() -> None:
-    assert list(mistyped(MAIN, templates())) == []
+def test_main_template_has_no_type_errors() -> None:
+    assert list(find_type_errors(MAIN, load_templates())) == []
     passed = [
         value
         for module in MAIN.modules.values()
-        for value in body(module["config"])["params"].values()
+        for value in get_body(module["config"])["params"].values()
     ]
-    told = [type_of(value, MAIN, templates()) for value in passed]
-    assert sum(one is not None for one in told) > len(told) / 2
+    types = [get_type(value, MAIN, load_templates()) for value in passed]
+    assert sum(item is not None for item in types) > len(types) / 2
 
 
 @pytest.mark.parametrize(
-    ("passed", "told"),
+    ("params", "message"),
     [
         ("size: 'two'", None),
-        ("size: true", "m.size is int and is given bool"),
-        ("size: text", "m.size is int and is given string"),
-        ("size: loose", "loose has another max_value than m.size"),
-        ("size: [1]", "m.size is int and is given array"),
-        ("size: m2.outputs.x", "m.size is int and is given string"),
+        ("size: true", "m.size has the type int, not bool"),
+        ("size: text", "m.size has the type int, not string"),
+        ("size: loose", "loose and m.size have different max_value"),
+        ("size: [1]", "m.size has the type int, not array"),
+        ("size: m2.outputs.x", "m.size has the type int, not string"),
     ],
 )
-def test_a_wrong_type_or_looser_limit_is_found(passed: str, told: str | None) -> None:
+def test_find_type_errors_returns_message(params: str, message: str | None) -> None:
     known = {
-        "m.bicep": parse("@maxValue(3)\nparam size int\n", "m.bicep"),
-        "o.bicep": parse("output x string = 'x'\n", "o.bicep"),
+        "m.bicep": parse_template("@maxValue(3)\nparam size int\n", "m.bicep"),
+        "o.bicep": parse_template("output x string = 'x'\n", "o.bicep"),
     }
-    planted = (
+    source = (
         f"param text string\nparam loose int\nmodule m2 'o.bicep' = {{\n  name: 'o'\n}}\n"
-        f"module m 'm.bicep' = {{\n  name: 'm'\n  params: {{ {passed} }}\n}}\n"
+        f"module m 'm.bicep' = {{\n  name: 'm'\n  params: {{ {params} }}\n}}\n"
     )
-    found = list(mistyped(parse(planted, "main.bicep"), known))
-    assert told in found if told else found == []
+    errors = list(find_type_errors(parse_template(source, "main.bicep"), known))
+    assert message in errors if message else errors == []
 
 
-def test_an_unguarded_output_is_found() -> None:
-    planted = "module m 'm.bicep' = if (true) {\n  name: 'm'\n}\noutput x int = m.outputs.depth\n"
-    assert list(unguarded(parse(planted))) == ["m"]
+def test_find_unguarded_outputs_returns_module() -> None:
+    source = "module m 'm.bicep' = if (true) {\n  name: 'm'\n}\noutput x int = m.outputs.depth\n"
+    assert list(find_unguarded_outputs(parse_template(source))) == ["m"]
 
 
-def test_the_file_of_parameters_names_parameters_and_all_that_are_required() -> None:
+def test_parameter_file_sets_required_parameters() -> None:
     source = (INFRA / "main.bicepparam").read_text(encoding="utf-8")
-    named = set(re.findall(r"^param (\w+) =", source, flags=re.MULTILINE))
-    required = {name for name, one in MAIN.parameters.items() if one.get("default") is None}
+    parameters = set(re.findall(r"^param (\w+) =", source, flags=re.MULTILINE))
+    required = {
+        name for name, parameter in MAIN.parameters.items() if parameter.get("default") is None
+    }
     assert source.startswith("using 'main.bicep'\n")
-    assert required <= named <= set(MAIN.parameters)
+    assert required <= parameters <= set(MAIN.parameters)
 
 
-def test_main_tells_no_secret() -> None:
+def test_main_template_outputs_contain_no_secret() -> None:
     assert set(MAIN.outputs) == {
         "functionAppName",
         "functionAppUri",
