@@ -72,7 +72,7 @@ class Directory:
     def run_script(
         self,
         *arguments: str,
-        target: tuple[str, str] = ("--principal-id", IDENTITY),
+        target: tuple[str, ...] = ("--principal-id", IDENTITY),
         tenant: str = TENANT,
     ) -> tuple[int, str]:
         """Run the script and return its exit code and output."""
@@ -210,7 +210,7 @@ def test_invalid_arguments_return_two(directory: Directory, target: tuple[str, .
     assert (
         directory.run_script("grant", target=target)[0] == 2
         and directory.read_state()["calls"] == []
-    )  # type: ignore[arg-type]
+    )
 
 
 def test_grant_without_azure_cli_prints_error(directory: Directory) -> None:
