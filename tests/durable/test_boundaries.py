@@ -20,8 +20,8 @@ from local.host.history import EventType
 from local.host.replay import replay_history
 from local.simulator.faults import FaultResponse, Match
 from shared.redaction import is_secret_free
-from tests.histories.record import FOLDER
 from tests.support.app_environment import ENVIRONMENT, ROOT, load_function_app
+from tests.support.histories import FOLDER
 from tests.support.hooked_environment import BEHAVIOUR, Call, open_hooked_environment, wrap_function
 from tests.support.run_state import key_fields
 

@@ -1,4 +1,7 @@
-"""Recorded histories against today's orchestrators: what was running when a version is deployed must run on."""
+"""Recorded histories replay with the current orchestrators.
+
+Instances that run during a deployment must continue with the new version.
+"""
 
 import copy
 import json
@@ -14,16 +17,16 @@ from local.azurite import Azurite
 from local.host.functions import index_app
 from local.host.history import EventType
 from local.host.replay import NonDeterminismError, replay_history
-from tests.histories.record import FOLDER, RECORDINGS, record
 from tests.support.app_environment import ENVIRONMENT, ROOT, load_function_app
+from tests.support.histories import FOLDER, RECORDINGS, record
 
-MOST_EVENTS = 1_000  # of one execution: a replay reads them all, again and again
+MAX_EVENTS = 1_000  # per execution, because each replay reads all of them
 FILES = sorted(FOLDER.glob("*.json"))
 
 
 @pytest.fixture(autouse=True)
 def settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the app is indexed with."""
+    """Set the settings with which the app is indexed."""
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
 
@@ -48,10 +51,10 @@ def replay(instance: dict[str, Any]) -> Any:
 
 
 @pytest.mark.parametrize("instance", list(all_instances()))
-def test_a_recorded_history_replays(instance: dict[str, Any]) -> None:
+def test_replay_of_recorded_history_has_the_same_result(instance: dict[str, Any]) -> None:
     decisions, outcome = replay(instance)
     if instance["status"] == "Running":
-        assert outcome.status is None and decisions == []  # it waits for what it waited for
+        assert outcome.status is None and decisions == []  # it still waits
     else:
         assert outcome.status == instance["status"]
         ended = next(
@@ -63,43 +66,47 @@ def test_a_recorded_history_replays(instance: dict[str, Any]) -> None:
             assert json.loads(outcome.output or "null") == json.loads(ended["Result"] or "null")
         else:
             assert outcome.output == ended["Result"]
-    assert len(instance["events"]) < MOST_EVENTS
+    assert len(instance["events"]) < MAX_EVENTS
 
 
-def test_every_orchestrator_is_recorded_and_every_way_to_stand() -> None:
-    found = {
+def test_recordings_cover_every_orchestrator_and_status() -> None:
+    recorded = {
         (instance["orchestrator"], instance["status"])
         for path in FILES
         for instance in instances(path)
     }
     functions = index_app(load_function_app(), ENVIRONMENT, "api")
-    assert {name for name, _ in found} == {
+    assert {name for name, _ in recorded} == {
         function.name for function in functions.list_by_trigger("orchestrationTrigger")
     }
-    assert {("export_run", status) for status in ("Running", "Completed", "Failed")} <= found
+    assert {("export_run", status) for status in ("Running", "Completed", "Failed")} <= recorded
     assert {path.stem for path in FILES} >= set(RECORDINGS)
 
 
-def test_the_recordings_hold_what_they_are_there_for() -> None:
-    """More than fifty looks, two rounds, several pages, a retry: else a replay of them says little."""
+def test_recordings_contain_long_waits_rounds_pages_and_retries() -> None:
     waits = instances(FOLDER / "long_wait.json")
-    (operation,) = [one for one in waits if one["orchestrator"] == "export_operation"]
+    (operation,) = [
+        instance for instance in waits if instance["orchestrator"] == "export_operation"
+    ]
     first = next(
         event for event in operation["events"] if event["EventType"] == EventType.EXECUTION_STARTED
     )
     assert json.loads(json.loads(first["Input"]))["attempt"] >= 49  # continued as new
     rounds = instances(FOLDER / "two_rounds.json")
-    assert len([one for one in rounds if one["orchestrator"] == "page_copy"]) >= 4
-    assert len([one for one in rounds if one["orchestrator"] == "export_operation"]) == 2
-    dying = [
+    assert len([instance for instance in rounds if instance["orchestrator"] == "page_copy"]) >= 4
+    assert (
+        len([instance for instance in rounds if instance["orchestrator"] == "export_operation"])
+        == 2
+    )
+    event_types = [
         event["EventType"]
-        for one in instances(FOLDER / "platform_fault.json")
-        for event in one["events"]
+        for instance in instances(FOLDER / "platform_fault.json")
+        for event in instance["events"]
     ]
-    assert dying.count(EventType.TASK_FAILED) == 3
+    assert event_types.count(EventType.TASK_FAILED) == 3
 
 
-def test_no_recording_says_where_it_was_made() -> None:
+def test_recordings_contain_no_paths_or_line_numbers() -> None:
     for path in FILES:
         text = path.read_text(encoding="utf-8")
         assert str(ROOT) not in text and not re.search(
@@ -107,19 +114,21 @@ def test_no_recording_says_where_it_was_made() -> None:
         ), path.name
 
 
-def tampered(
+def modified(
     instance: dict[str, Any], kind: EventType, number: int, **changes: Any
 ) -> dict[str, Any]:
-    """As if an orchestrator had once decided otherwise there."""
+    """Return a copy in which the nth event of this type has other values."""
     changed = copy.deepcopy(instance)
     events = [event for event in changed["events"] if event["EventType"] == kind]
     events[number].update(changes)
     return changed
 
 
-def one_of(name: str, orchestrator: str, number: int = 0) -> dict[str, Any]:
+def get_instance(name: str, orchestrator: str, number: int = 0) -> dict[str, Any]:
     return [
-        one for one in instances(FOLDER / f"{name}.json") if one["orchestrator"] == orchestrator
+        instance
+        for instance in instances(FOLDER / f"{name}.json")
+        if instance["orchestrator"] == orchestrator
     ][number]
 
 
@@ -134,38 +143,39 @@ def one_of(name: str, orchestrator: str, number: int = 0) -> dict[str, Any]:
         ("cycle", "cycle_lane", EventType.SUB_ORCHESTRATION_CREATED, 0, {"Name": "export_cycle"}),
     ],
 )
-def test_a_changed_orchestrator_is_found(
+def test_replay_of_changed_orchestrator_raises_non_determinism_error(
     name: str, orchestrator: str, kind: EventType, number: int, changes: Any
 ) -> None:
-    """The history of a version that decided otherwise does not replay: so neither would today's after such a change."""
     with pytest.raises(NonDeterminismError):
-        replay(tampered(one_of(name, orchestrator), kind, number, **changes))
+        replay(modified(get_instance(name, orchestrator), kind, number, **changes))
 
 
-def test_a_missing_step_is_found() -> None:
-    run = copy.deepcopy(one_of("two_rounds", "export_run"))
+def test_replay_with_missing_step_raises_non_determinism_error() -> None:
+    run = copy.deepcopy(get_instance("two_rounds", "export_run"))
     scheduled = [event for event in run["events"] if event["EventType"] == EventType.TASK_SCHEDULED]
     run["events"].remove(scheduled[-1])
     with pytest.raises(NonDeterminismError):
         replay(run)
 
 
-def test_another_ending_is_found() -> None:
-    run = copy.deepcopy(one_of("failing", "export_run"))
+def test_replay_with_different_outcome_raises_non_determinism_error() -> None:
+    run = copy.deepcopy(get_instance("failing", "export_run"))
     ended = next(
         event for event in run["events"] if event["EventType"] == EventType.EXECUTION_COMPLETED
     )
     ended["OrchestrationStatus"] = "Completed"
     with pytest.raises(
-        NonDeterminismError, match="the recorded run ended Completed, the code now leaves it Failed"
+        NonDeterminismError,
+        match="The recorded status is Completed, but the status with the current code is Failed",
     ):
         replay(run)
 
 
-def test_the_script_records_what_today_replays(azurite: Azurite) -> None:
+def test_record_produces_histories_that_replay(azurite: Azurite) -> None:
     fresh = record(azurite, "failing")
-    assert [(one["orchestrator"], one["status"]) for one in fresh] == [
-        (one["orchestrator"], one["status"]) for one in instances(FOLDER / "failing.json")
+    assert [(instance["orchestrator"], instance["status"]) for instance in fresh] == [
+        (instance["orchestrator"], instance["status"])
+        for instance in instances(FOLDER / "failing.json")
     ]
     for instance in fresh:
         assert replay(instance)[1].status == instance["status"]

@@ -49,7 +49,7 @@ class HookedTables(Tables):
         return await self.call_hook("merge", table, super().merge(table, *args, **more))
 
     async def upsert_many(self, table: str, *args: Any, **more: Any) -> None:
-        await self.call_hook("upsert_all", table, super().upsert_many(table, *args, **more))
+        await self.call_hook("upsert_many", table, super().upsert_many(table, *args, **more))
 
     async def call_hook(self, kind: str, table: str, write: Any) -> Any:
         try:

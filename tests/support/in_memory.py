@@ -63,8 +63,10 @@ class MemoryTables(Tables):
     async def replace(
         self, table: str, partition: str, row: str, values: Mapping[str, Any], etag: str
     ) -> str | None:
-        there = self._at(table, partition, row)
-        return self._set(table, partition, row, values) if there and there.etag == etag else None
+        existing = self._at(table, partition, row)
+        return (
+            self._set(table, partition, row, values) if existing and existing.etag == etag else None
+        )
 
     async def merge(
         self,
@@ -74,14 +76,14 @@ class MemoryTables(Tables):
         changes: Mapping[str, Any],
         etag: str | None = None,
     ) -> str | None:
-        there = self._at(table, partition, row)
-        if there is None or etag not in (None, there.etag):
+        existing = self._at(table, partition, row)
+        if existing is None or etag not in (None, existing.etag):
             return None
         return self._set(
             table,
             partition,
             row,
-            {**there.values, **{n: v for n, v in changes.items() if v is not None}},
+            {**existing.values, **{n: v for n, v in changes.items() if v is not None}},
         )
 
     async def get(self, table: str, partition: str, row: str) -> Row | None:
@@ -121,8 +123,8 @@ class MemoryTables(Tables):
         self, table: str, partition: str, rows: Mapping[str, Mapping[str, Any]]
     ) -> None:
         for row, values in rows.items():
-            there = self._at(table, partition, row)
-            self._set(table, partition, row, {**(there.values if there else {}), **values})
+            existing = self._at(table, partition, row)
+            self._set(table, partition, row, {**(existing.values if existing else {}), **values})
 
     async def close(self) -> None:
         return
@@ -147,7 +149,7 @@ class MemoryLanding(LandingStore):
         self.blobs: dict[str, tuple[bytes, str, Mapping[str, str]]] = {}
         self._etags = itertools.count(1)
 
-    def lay(self, path: str, body: bytes, metadata: Mapping[str, str]) -> str:
+    def store(self, path: str, body: bytes, metadata: Mapping[str, str]) -> str:
         etag = f'"0x{next(self._etags):X}"'
         self.blobs[path] = (body, etag, metadata)
         return etag
@@ -156,21 +158,23 @@ class MemoryLanding(LandingStore):
         return
 
     async def put(self, path: str, body: bytes, *, content_type: str = "application/json") -> str:
-        return self.lay(path, body, {})
+        return self.store(path, body, {})
 
     async def put_if_match(
         self, path: str, body: bytes, etag: str | None, *, content_type: str = "application/json"
     ) -> str | None:
-        there = self.blobs.get(path)
-        return self.lay(path, body, {}) if (there[1] if there else None) == etag else None
+        existing = self.blobs.get(path)
+        return self.store(path, body, {}) if (existing[1] if existing else None) == etag else None
 
     async def read(self, path: str) -> tuple[bytes, str] | None:
-        there = self.blobs.get(path)
-        return (there[0], there[1]) if there else None
+        existing = self.blobs.get(path)
+        return (existing[0], existing[1]) if existing else None
 
     async def get_properties(self, path: str) -> LandedBlob | None:
-        there = self.blobs.get(path)
-        return LandedBlob(path, there[1], len(there[0]), None, there[2]) if there else None
+        existing = self.blobs.get(path)
+        return (
+            LandedBlob(path, existing[1], len(existing[0]), None, existing[2]) if existing else None
+        )
 
     async def list(self, folder: str) -> list[LandedBlob]:
         start = folder.rstrip("/") + "/"
@@ -181,13 +185,13 @@ class MemoryLanding(LandingStore):
         ]
 
     async def read_range(self, path: str, start: int, length: int, etag: str) -> bytes:
-        body, there, _ = self.blobs[path]
-        assert there == etag
+        body, existing, _ = self.blobs[path]
+        assert existing == etag
         return body[start : start + length]
 
     async def delete(self, path: str, etag: str | None = None) -> bool:
-        there = self.blobs.get(path)
-        if there is None or etag not in (None, there[1]):
+        existing = self.blobs.get(path)
+        if existing is None or etag not in (None, existing[1]):
             return False
         del self.blobs[path]
         return True
@@ -229,22 +233,22 @@ class MemoryCopier:
 
     def _land(self, work: TransferRequest, name: str) -> BlobResult:
         body = self._source.files[f"{work.root_directory}/{name}"].content
-        look = create_prover(work.proof)
-        look.feed(body)
-        found = look.finish()
+        prover = create_prover(work.proof)
+        prover.feed(body)
+        proof = prover.finish()
         self.copied += 1
-        etag = self._landing.lay(f"{work.folder}/{name}", body, {"runid": work.run_id})
+        etag = self._landing.store(f"{work.folder}/{name}", body, {"runid": work.run_id})
         return BlobResult(
             name,
             True,
             bytes=len(body),
-            rows=found.rows,
-            md5=found.md5 or None,
+            rows=proof.rows,
+            md5=proof.md5 or None,
             sha256=hashlib.sha256(body).hexdigest(),
             source_etag='"0x1"',
             destination_etag=etag,
-            encoding=found.encoding,
-            columns=found.columns,
+            encoding=proof.encoding,
+            columns=proof.columns,
             copy_method="stream",
             transferred=True,
         )
@@ -355,19 +359,21 @@ class InMemoryEnvironment(AppEnvironment):
         self.host.advance(timedelta(days=days), seconds)
 
 
-SMALL = Partner(
-    customers=2, resources=1, licences=1, rows_per_blob=1_000
-)  # one blob or two an export
+# One or two blobs per export.
+SMALL = Partner(customers=2, resources=1, licences=1, rows_per_blob=1_000)
 
 
 @contextmanager
 def hourly_orphan_cleanup() -> Iterator[None]:
-    """While a host reads its functions: dead runs are looked for once an hour, so that a year has 8,760 looks, not 105,120."""
+    """Run the orphaned-run cleanup once an hour, so that a simulated year has fewer timer calls.
+
+    A host must read its functions while the context is open.
+    """
     functions = [builder._function for builder in load_function_app()._function_builders]
     trigger = next(
-        one.get_trigger()
-        for one in functions
-        if one.get_function_name() == "clean_up_orphaned_runs"
+        function.get_trigger()
+        for function in functions
+        if function.get_function_name() == "clean_up_orphaned_runs"
     )
     before = trigger.schedule
     trigger.schedule = "0 30 * * * *"

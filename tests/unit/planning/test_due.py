@@ -33,7 +33,7 @@ from shared.planning.due import (
     start_offset_seconds,
 )
 from shared.settings import Settings, load_settings
-from tests.unit.shared.test_settings import AZURE
+from tests.support.settings import AZURE
 
 NOW = datetime(2026, 11, 21, 5, 0, tzinfo=UTC)
 FULL = "full"

@@ -16,16 +16,10 @@ from shared.settings import (
     parse_account_name,
 )
 from shared.urls import get_host
+from tests.support.settings import AZURE, TENANT
 
 ROOT = Path(__file__).resolve().parents[3]
-TENANT = "7d0f6c2e-3c1b-4c57-9a0e-2d8f5b1c9e44"
 KEY = "c2VjcmV0LXNlY3JldA=="
-AZURE = {
-    "PARTNER_TENANT_ID": TENANT,
-    "LANDING_STORAGE__blobServiceUri": "https://landing.blob.core.windows.net",
-    "LANDING_STORAGE__tableServiceUri": "https://landing.table.core.windows.net",
-    "AzureWebJobsStorage__accountName": "funchost",
-}
 LOCAL = {
     "GRAPH_BASE_URL": "http://127.0.0.1:4010/v1.0",
     "SOURCE_ALLOWED": "http://127.0.0.1:10000",

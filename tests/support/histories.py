@@ -1,10 +1,13 @@
-"""Records the histories that tests/durable/test_histories.py replays: `python -m tests.histories.record [NAME ...]`.
+"""Recordings of orchestration histories, which tests/durable/test_histories.py replays.
+
+Run `python -m tests.support.histories [NAME ...]` to record them in tests/histories/.
 
 A history represents an instance that runs while a new version is deployed. Keep existing
 recordings, and record only new ones. Record all of them again only with a new `defaultVersion` in
 host.json, after a change that running instances cannot survive.
 
-Recordings are repeatable: time is virtual, one function runs at a time, and random IDs are numbered.
+Recordings are repeatable: time is virtual, one function runs at a time, and random IDs are
+replaced by numbers.
 """
 
 import json
@@ -14,7 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from local.azurite import Azurite
@@ -23,16 +25,16 @@ from local.simulator.faults import FaultResponse, Faults, Match
 from tests.support.app_environment import ENVIRONMENT, ROOT, AppEnvironment, load_function_app
 from tests.support.hooked_environment import BEHAVIOUR, Call, create_hooked_services, wrap_function
 
-FOLDER = Path(__file__).resolve().parent
+FOLDER = ROOT / "tests" / "histories"
 START = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
 GUID = re.compile(r"\b[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b|\b[0-9a-f]{32}\b")
-SUFFIX = re.compile(r"(\d{8}t\d{6}z)-[a-z2-7]{4}\b")  # of an id that was asked for by hand
+SUFFIX = re.compile(r"(\d{8}t\d{6}z)-[a-z2-7]{4}\b")  # of a manual run, cycle or backfill
 LINE = re.compile(r"(\.py\\+\"), line \d+,")
 DEADLINE = "2026-11-22T06:00:00+00:00"
 
 
 class SequentialEnvironment(AppEnvironment):
-    """One activity or episode at a time."""
+    """An environment whose host runs one activity or orchestrator execution at a time."""
 
     def start_host(self) -> LocalHost:
         return LocalHost(
@@ -46,8 +48,8 @@ class SequentialEnvironment(AppEnvironment):
         ).start()
 
 
-def run_of(key: str, **more: Any) -> dict[str, Any]:
-    """The input of export_run, with an id that is the same in every recording."""
+def create_request(key: str, **more: Any) -> dict[str, Any]:
+    """Return the input of export_run, with an ID that is the same in each recording."""
     words = key.lower().replace("_", "-").replace("/", "-")
     return {
         "run_id": f"{words}-20261121t060000z-aaaa",
@@ -64,81 +66,80 @@ def run_of(key: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def started(env: AppEnvironment, key: str) -> str:
-    request = run_of(key)
+def start_run(env: AppEnvironment, key: str) -> str:
+    request = create_request(key)
     return env.host.start_orchestration("export_run", request, request["run_id"])
 
 
-# -- the recordings
-
-
 def cycle(env: AppEnvironment) -> None:
-    """Two lanes, four runs that land."""
+    """Record a cycle with two lanes and four landed runs."""
     env.host.fire_timer("start_scheduled_cycle")
     (cycle_id,) = [
-        one["instanceId"] for one in env.host.instances() if one["name"] == "export_cycle"
+        instance["instanceId"]
+        for instance in env.host.instances()
+        if instance["name"] == "export_cycle"
     ]
     env.host.wait(cycle_id, 60)
 
 
 def long_wait(env: AppEnvironment) -> None:
-    """More than fifty looks: the operation's orchestration has continued as new."""
+    """Record more than 50 polls, after which `export_operation` has continued as new."""
     env.simulator.behaviour = replace(BEHAVIOUR, ready_after_polls=60, manifest="link")
-    env.host.wait(started(env, "unbilled_reconciliation/2026-10/USD/full"), 60)
+    env.host.wait(start_run(env, "unbilled_reconciliation/2026-10/USD/full"), 60)
 
 
 def waiting(env: AppEnvironment) -> None:
-    """In the middle of a wait: nothing has ended."""
+    """Record a run that is waiting for its operation."""
     env.simulator.behaviour = replace(BEHAVIOUR, operation_end="never", retry_after_seconds=900)
-    started(env, "unbilled_reconciliation/2026-10/USD/full")
+    start_run(env, "unbilled_reconciliation/2026-10/USD/full")
     env.host.advance(timedelta(hours=2))
 
 
 def failing(env: AppEnvironment) -> None:
-    """Microsoft loses the first operation and refuses the second export."""
+    """Record a lost operation, whose second start request is rejected."""
     env.simulator.faults = (
         Faults()
         .add(Match(operation="poll", nth=(2,)), FaultResponse(status=404))
         .add(Match(operation="start", nth=(2,)), FaultResponse(status=403))
     )
-    env.host.wait(started(env, "unbilled_reconciliation/2026-10/USD/full"))
+    env.host.wait(start_run(env, "unbilled_reconciliation/2026-10/USD/full"))
 
 
 def platform_fault(env: AppEnvironment) -> None:
-    """An activity dies three times."""
+    """Record an activity that fails three times with an unexpected exception."""
 
-    def dying(call: Call) -> Call:
+    def raise_error(call: Call) -> Call:
         async def called(**arguments: Any) -> Any:
             raise ValueError("not one of the app's own errors")
 
         return called
 
-    with wrap_function(env, "plan_copy", dying):
-        env.host.wait(started(env, "unbilled_reconciliation/2026-10/USD/full"))
+    with wrap_function(env, "plan_copy", raise_error):
+        env.host.wait(start_run(env, "unbilled_reconciliation/2026-10/USD/full"))
 
 
 def two_rounds(env: AppEnvironment) -> None:
-    """Three pages; a blob is missing at first, and the second round copies just that."""
+    """Record three pages; the second round copies one blob that was missing in the first."""
     key = "unbilled_usage/2026-10/USD/full"
     expected = env.simulator.fill(key, blobs=230, blob_bytes=64)
     env.simulator.faults = Faults().add(
         Match(operation="blob", path=f"*{expected.blobs[7].name}", nth=(1,)),
         FaultResponse(status=404),
     )
-    env.host.wait(started(env, key), 120)
+    env.host.wait(start_run(env, key), 120)
 
 
 def retention(env: AppEnvironment) -> None:
-    """A day on which there is nothing to remove, after a run."""
-    env.host.wait(started(env, "unbilled_reconciliation/2026-10/USD/full"))
+    """Record a retention run that finds nothing to remove."""
+    env.host.wait(start_run(env, "unbilled_reconciliation/2026-10/USD/full"))
     env.host.start_orchestration("retention", {"day": "2026-11-21"}, "retention-20261121")
     env.host.wait("retention-20261121")
 
 
 def backfill(env: AppEnvironment) -> None:
-    """One month, in two lanes."""
-    wanted = {"from": "2026-10", "to": "2026-10", "datasets": ["billed_reconciliation"]}
-    env.host.wait(env.post("/api/backfills", wanted)["backfill_id"], 60)
+    """Record a backfill of one month, with two lanes."""
+    request = {"from": "2026-10", "to": "2026-10", "datasets": ["billed_reconciliation"]}
+    env.host.wait(env.post("/api/backfills", request)["backfill_id"], 60)
 
 
 RECORDINGS: dict[str, tuple[Callable[[AppEnvironment], None], dict[str, str]]] = {
@@ -173,11 +174,11 @@ def sequential_environment(azurite: Azurite, settings: dict[str, str]) -> Iterat
 
 
 def record(azurite: Azurite, name: str) -> list[dict[str, Any]]:
-    """Every instance of a recording: orchestrator, how it stands, its custom status, and the events of its last execution."""
+    """Return the instances of a recording, with the events of their last execution."""
     play, settings = RECORDINGS[name]
     with sequential_environment(azurite, settings) as env:
         play(env)
-        found = [
+        instances = [
             {
                 "orchestrator": instance["name"],
                 "instance_id": instance["instanceId"],
@@ -186,18 +187,19 @@ def record(azurite: Azurite, name: str) -> list[dict[str, Any]]:
                 "events": env.host.history(instance["instanceId"]),
             }
             for instance in sorted(
-                env.host.instances(), key=lambda one: (one["createdTime"], one["name"])
+                env.host.instances(),
+                key=lambda instance: (instance["createdTime"], instance["name"]),
             )
         ]
-        return list(numbered(found))
+        return list(normalize(instances))
 
 
-def numbered(value: Any) -> Any:
-    """Random ids in the order in which they appear; paths from the project's folder, and no line numbers."""
+def normalize(value: Any) -> Any:
+    """Replace random IDs with numbers, and remove absolute paths and line numbers."""
     seen: dict[str, str] = {}
 
-    def number(found: re.Match[str]) -> str:
-        text = found[0]
+    def number(match: re.Match[str]) -> str:
+        text = match[0]
         if text not in seen:
             digits = f"{len(seen) + 1:032x}"
             seen[text] = (

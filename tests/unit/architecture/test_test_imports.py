@@ -1,0 +1,50 @@
+"""Test folders do not import from each other; they share code in tests/support."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parents[2]
+FOLDERS = ("unit", "durable", "host", "integration", "infra", "alarms", "package", "docs")
+# The tests of the alarms and of the infrastructure compare templates and documents.
+SHARED_READERS = {
+    ("alarms", "tests.infra.bicep"),
+    ("alarms", "tests.docs.test_operations"),
+    ("infra", "tests.docs.test_settings"),
+}
+
+
+def list_test_imports(tree: ast.AST) -> Iterator[str]:
+    """Yield the modules below `tests` that a module imports."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(module=str(module)):
+                names = [module]
+            case ast.Import(names=aliases):
+                names = [alias.name for alias in aliases]
+            case _:
+                continue
+        yield from (name for name in names if name.split(".")[0] == "tests")
+
+
+def test_list_test_imports_finds_both_forms_of_imports() -> None:
+    source = "import tests.unit.a, json\ndef f():\n    from tests.host import b\n"
+    assert list(list_test_imports(ast.parse(source))) == ["tests.unit.a", "tests.host"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_imports_of_tests_stay_in_their_folder_or_support(folder: str) -> None:
+    allowed = (f"tests.{folder}", "tests.support")
+    paths = sorted((TESTS / folder).rglob("*.py"))
+    assert paths
+    for path in paths:
+        for module in list_test_imports(ast.parse(path.read_text(encoding="utf-8"))):
+            assert module.startswith(allowed) or (folder, module) in SHARED_READERS, (path, module)
+
+
+def test_support_imports_no_tests() -> None:
+    for path in sorted((TESTS / "support").rglob("*.py")):
+        for module in list_test_imports(ast.parse(path.read_text(encoding="utf-8"))):
+            assert module.startswith("tests.support"), (path, module)
