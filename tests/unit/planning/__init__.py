@@ -1,1 +1,1 @@
-"""What is due, when, and within which limits: pure functions, with the year's end in every table."""
+"""Unit tests of the planning functions."""
