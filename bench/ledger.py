@@ -173,7 +173,8 @@ async def measure(azurite: Azurite) -> bool:
         met.append(
             report(
                 f"copy of {BLOBS} blobs of 8 MiB, COPY_MODE={mode}, PROOF={proof}: {seconds:.1f} s "
-                f"of ledger calls, {copy:.0f} s of copying ({BLOBS * BLOB_BYTES / copy / 1e6:.0f} MB/s): "
+                f"of ledger calls, {copy:.0f} s of copying "
+                f"({BLOBS * BLOB_BYTES / copy / 1e6:.0f} MB/s): "
                 f"{share:.1%} (goal {GOAL_SHARE:.0%})",
                 share <= GOAL_SHARE,
             )

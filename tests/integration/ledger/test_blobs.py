@@ -22,7 +22,7 @@ PROVEN = BlobRow(
 )
 
 
-async def test_rows_come_back_by_name(ledger: Ledger) -> None:
+async def test_get_by_version_returns_rows_by_name(ledger: Ledger) -> None:
     failed = BlobRow("b", False, "r", code="proof_gzip")
     await ledger.blobs.record(KEY, "v", [PROVEN, failed])
     assert await ledger.blobs.get_by_version(KEY, "v") == {PROVEN.name: PROVEN, "b": failed}
@@ -38,14 +38,14 @@ async def test_rows_come_back_by_name(ledger: Ledger) -> None:
     assert await ledger.blobs.totals(KEY, "v") == BlobTotals(1, 2**40, 7)
 
 
-async def test_a_later_try_replaces_what_the_first_said(ledger: Ledger) -> None:
+async def test_record_replaces_earlier_result(ledger: Ledger) -> None:
     await ledger.blobs.record(KEY, "v", [BlobRow(PROVEN.name, False, "r", code="proof_md5")])
     await ledger.blobs.record(KEY, "v", [PROVEN])
     assert await ledger.blobs.get(KEY, "v", PROVEN.name) == PROVEN
     await ledger.blobs.record(KEY, "v", [])
 
 
-async def test_a_failure_that_comes_late_leaves_what_is_proven(ledger: Ledger) -> None:
+async def test_record_late_failure_keeps_verified_row(ledger: Ledger) -> None:
     """Of two workers with the same blobs one lands them, and the other, slower one finds the source gone."""
     name, failed = PROVEN.name, BlobRow(PROVEN.name, False, "r", code="source_missing")
     assert await ledger.blobs.record_failure(KEY, "v", failed, None)
@@ -61,7 +61,7 @@ async def test_a_failure_that_comes_late_leaves_what_is_proven(ledger: Ledger) -
     assert await ledger.blobs.get(KEY, "v", name) == failed
 
 
-async def test_a_thousand_and_more(ledger: Ledger) -> None:
+async def test_get_by_version_returns_more_than_1000_rows(ledger: Ledger) -> None:
     await ledger.blobs.record(
         KEY, "v", [BlobRow(f"part-{n}", n % 2 == 0, "r", bytes=10, rows=1) for n in range(1_050)]
     )
@@ -70,7 +70,7 @@ async def test_a_thousand_and_more(ledger: Ledger) -> None:
     assert set(await ledger.blobs.get_by_version(KEY, "v")) == names
 
 
-async def test_some_are_found_by_name_ten_to_a_request(ledger: Ledger) -> None:
+async def test_get_many_reads_ten_names_per_request(ledger: Ledger) -> None:
     rows = [BlobRow(f"part-{n}", n % 2 == 0, "r") for n in range(25)]
     await ledger.blobs.record(KEY, "v", rows)
     await ledger.blobs.record(KEY, "w", [BlobRow("elsewhere", True, "r")])

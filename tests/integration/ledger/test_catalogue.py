@@ -24,7 +24,7 @@ async def entry(ledger: Ledger, key: ExportKey = KEY) -> CatalogueEntry:
     return there
 
 
-async def test_a_key_that_never_landed_has_its_last_outcome(ledger: Ledger) -> None:
+async def test_refresh_without_version_stores_last_outcome(ledger: Ledger) -> None:
     assert await ledger.catalogue.get(KEY) is None
     await ledger.catalogue.refresh(KEY, None, ended(5, "failed", code="graph_forbidden"))
     assert await entry(ledger) == CatalogueEntry(
@@ -38,7 +38,7 @@ async def test_a_key_that_never_landed_has_its_last_outcome(ledger: Ledger) -> N
     )
 
 
-async def test_an_entry_is_the_newest_version(ledger: Ledger) -> None:
+async def test_refresh_stores_newest_version(ledger: Ledger) -> None:
     version = await insert_complete_version(
         ledger, blobs=2, bytes=2**40, rows=3, landed_at="2026-11-21T06:04:00Z"
     )
@@ -60,7 +60,7 @@ async def test_an_entry_is_the_newest_version(ledger: Ledger) -> None:
     ) == ("2026-11", "USD")
 
 
-async def test_repeated_it_changes_nothing(ledger: Ledger) -> None:
+async def test_refresh_is_idempotent(ledger: Ledger) -> None:
     version = await insert_complete_version(ledger)
     for _ in range(2):
         await ledger.catalogue.refresh(KEY, version, ended(5))
@@ -72,7 +72,7 @@ async def test_repeated_it_changes_nothing(ledger: Ledger) -> None:
     assert row is not None and row.etag == etag
 
 
-async def test_it_moves_forward_only(ledger: Ledger, clock: FakeClock) -> None:
+async def test_refresh_with_older_version_keeps_newer(ledger: Ledger, clock: FakeClock) -> None:
     older, newer = (
         await insert_complete_version(ledger, etag="e1", day=8),
         await insert_complete_version(ledger, etag="e2", day=9),
@@ -85,7 +85,7 @@ async def test_it_moves_forward_only(ledger: Ledger, clock: FakeClock) -> None:
     assert there.version == newer.version and there.last_run_id == build_run("bbbb").run_id
 
 
-async def test_a_failed_run_takes_nothing_away(ledger: Ledger) -> None:
+async def test_refresh_after_failed_run_keeps_version(ledger: Ledger) -> None:
     version = await insert_complete_version(ledger)
     await ledger.catalogue.refresh(KEY, version, ended(5))
     await ledger.tables.merge(
@@ -100,7 +100,7 @@ async def test_a_failed_run_takes_nothing_away(ledger: Ledger) -> None:
     assert row is not None and row.values["tie_out"] == "matched"  # columns of others stay
 
 
-async def test_a_run_that_is_closed_late_says_nothing_new(ledger: Ledger) -> None:
+async def test_refresh_after_late_close_keeps_last_outcome(ledger: Ledger) -> None:
     version = await insert_complete_version(ledger)
     await ledger.catalogue.refresh(KEY, version, ended(10, "unchanged", "bbbb"))
     await ledger.catalogue.refresh(KEY, version, ended(5, "failed", code="run_lost"))
@@ -112,7 +112,7 @@ async def test_a_run_that_is_closed_late_says_nothing_new(ledger: Ledger) -> Non
     )
 
 
-async def test_many_at_once_end_with_the_newest(ledger: Ledger) -> None:
+async def test_refresh_concurrently_stores_newest_version(ledger: Ledger) -> None:
     versions = [
         await insert_complete_version(ledger, etag=f"e{day}", day=day) for day in range(1, 9)
     ]
@@ -127,7 +127,7 @@ async def test_many_at_once_end_with_the_newest(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("dataset", list(Dataset))
-async def test_a_dataset_is_listed_by_itself(ledger: Ledger, dataset: Dataset) -> None:
+async def test_get_page_returns_only_the_dataset(ledger: Ledger, dataset: Dataset) -> None:
     keys = [str(KEY), "billed_usage/G016907412/basic", str(OTHER_KEY)]
     for key in keys:
         await ledger.catalogue.refresh(ExportKey.parse(key), None, ended(5))

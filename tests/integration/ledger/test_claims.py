@@ -22,7 +22,7 @@ async def stored(ledger: Ledger, run: Run) -> Run:
     return there
 
 
-async def test_a_claim_makes_lock_and_row(ledger: Ledger) -> None:
+async def test_claim_creates_lock_and_row(ledger: Ledger) -> None:
     run = build_run()
     assert await claim(ledger, run) == {"status": "claimed"}
     lock, row = await ledger.locks.get(run.key), await stored(ledger, run)
@@ -31,7 +31,7 @@ async def test_a_claim_makes_lock_and_row(ledger: Ledger) -> None:
     assert isinstance(await ledger.holding(run.run_id), Run)
 
 
-async def test_a_repeated_claim_changes_nothing(ledger: Ledger) -> None:
+async def test_claim_is_idempotent(ledger: Ledger) -> None:
     run = build_run()
     await claim(ledger, run)
     first = await stored(ledger, run)
@@ -39,7 +39,7 @@ async def test_a_repeated_claim_changes_nothing(ledger: Ledger) -> None:
     assert await stored(ledger, run) == first
 
 
-async def test_of_twenty_claims_at_once_one_runs(ledger: Ledger) -> None:
+async def test_claim_concurrently_succeeds_once(ledger: Ledger) -> None:
     runs = [build_run(f"aa{a}{b}") for a in "abcde" for b in "abcd"]
     results: list[Any] = await asyncio.gather(
         *(claim(ledger, run, leave_trace=False) for run in runs)
@@ -57,7 +57,7 @@ async def test_of_twenty_claims_at_once_one_runs(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("leave_trace", [True, False])
-async def test_one_that_comes_second_leaves_a_trace_or_none(
+async def test_claim_of_held_key_records_superseded_run_on_request(
     ledger: Ledger, leave_trace: bool
 ) -> None:
     first, second = build_run("aaaa"), build_run("bbbb")
@@ -80,7 +80,7 @@ async def test_one_that_comes_second_leaves_a_trace_or_none(
     )
 
 
-async def test_a_crash_between_lock_and_row_is_made_good_by_the_next_claim(
+async def test_claim_after_crash_between_lock_and_row_recovers(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, other = build_run("aaaa"), build_run("bbbb")
@@ -101,7 +101,7 @@ async def test_a_crash_between_lock_and_row_is_made_good_by_the_next_claim(
     assert (await stored(ledger, run)).epoch == 1
 
 
-async def test_a_lock_without_a_row_that_was_freed_meanwhile_is_the_runs_again(
+async def test_claim_after_lock_without_row_was_released_takes_lock(
     ledger: Ledger,
 ) -> None:
     """The starter was slow: its lock was settled before its row was written, and the run begins after all."""
@@ -117,7 +117,7 @@ async def test_a_lock_without_a_row_that_was_freed_meanwhile_is_the_runs_again(
     assert lock is not None and lock.run_id == ""
 
 
-async def test_a_run_that_has_ended_is_told_so_and_its_lock_is_emptied(ledger: Ledger) -> None:
+async def test_claim_of_ended_run_returns_result_and_releases_lock(ledger: Ledger) -> None:
     run = build_run()
     await claim(ledger, run)
     row = await stored(ledger, run)
@@ -134,7 +134,7 @@ async def test_a_run_that_has_ended_is_told_so_and_its_lock_is_emptied(ledger: L
     )
 
 
-async def test_a_run_that_was_cancelled_before_it_began_ends_so(ledger: Ledger) -> None:
+async def test_claim_of_cancelled_run_ends_cancelled(ledger: Ledger) -> None:
     run = build_run()
     await claim(ledger, run, leave_trace=False)
     await ledger.runs.mark_cancelled(run.run_id, START, "ada")
@@ -144,7 +144,7 @@ async def test_a_run_that_was_cancelled_before_it_began_ends_so(ledger: Ledger) 
     assert lock is not None and lock.run_id == ""
 
 
-async def test_the_key_of_a_marked_run_may_be_claimed_at_once(ledger: Ledger) -> None:
+async def test_claim_of_key_of_cancelled_run_succeeds_at_once(ledger: Ledger) -> None:
     marked, following = build_run("aaaa"), build_run("bbbb")
     await claim(ledger, marked)
     await ledger.runs.mark_cancelled(marked.run_id, START, "ada")
@@ -162,7 +162,7 @@ async def test_the_key_of_a_marked_run_may_be_claimed_at_once(ledger: Ledger) ->
     assert await ledger.catalogue.get(KEY) is None
 
 
-async def test_without_locks_everyone_may_run(ledger: Ledger) -> None:
+async def test_claim_without_locks_always_succeeds(ledger: Ledger) -> None:
     ledger.locking = False
     assert (
         await claim(ledger, build_run("aaaa"))
@@ -175,7 +175,7 @@ async def test_without_locks_everyone_may_run(ledger: Ledger) -> None:
     )
 
 
-async def test_a_starter_that_died_before_its_row_is_settled(
+async def test_clean_up_releases_lock_without_row(
     ledger: Ledger, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = build_run()
@@ -195,7 +195,7 @@ async def nobody() -> bool:
     return False
 
 
-def test_the_first_form_of_a_row() -> None:
+def test_create_run_copies_request_to_row() -> None:
     request: RunRequest = {
         "run_id": build_run().run_id,
         "key": str(KEY),

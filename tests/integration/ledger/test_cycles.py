@@ -13,7 +13,7 @@ CYCLE = Cycle(
 )
 
 
-async def test_a_cycle_from_start_to_end(ledger: Ledger) -> None:
+async def test_cycle_is_stored_from_start_to_end(ledger: Ledger) -> None:
     assert await ledger.cycles.get(CYCLE.cycle_id) is None
     assert await ledger.cycles.insert(CYCLE) and not await ledger.cycles.insert(CYCLE)
     assert await ledger.cycles.get(CYCLE.cycle_id) == CYCLE
@@ -35,7 +35,7 @@ async def test_a_cycle_from_start_to_end(ledger: Ledger) -> None:
     assert there.runs == runs and there.requested_by == "ada"
 
 
-async def test_the_order_of_more_than_ten_columns(ledger: Ledger) -> None:
+async def test_cycle_with_more_than_ten_columns_keeps_order(ledger: Ledger) -> None:
     await ledger.cycles.insert(CYCLE)
     runs = [f"r{n}" for n in range(RUNS_PER_COLUMN * 11 + 1)]
     await ledger.cycles.save_plan(CYCLE.cycle_id, runs)
@@ -43,14 +43,14 @@ async def test_the_order_of_more_than_ten_columns(ledger: Ledger) -> None:
     assert there is not None and there.runs == runs
 
 
-async def test_a_cycle_that_plans_nothing(ledger: Ledger) -> None:
+async def test_cycle_without_runs_is_stored(ledger: Ledger) -> None:
     await ledger.cycles.insert(CYCLE)
     await ledger.cycles.save_plan(CYCLE.cycle_id, [])
     there = await ledger.cycles.get(CYCLE.cycle_id)
     assert there is not None and (there.state, there.runs) == ("running", [])
 
 
-async def test_cycles_are_not_among_the_runs(ledger: Ledger) -> None:
+async def test_runs_page_does_not_contain_cycles(ledger: Ledger) -> None:
     await ledger.cycles.insert(CYCLE)
     assert [run async for run in ledger.runs.list("202611")] == [] and await ledger.runs.get(
         CYCLE.cycle_id

@@ -63,7 +63,7 @@ def assert_within_limits(azurite: Azurite, prefix: str) -> int:
 
 
 @pytest.mark.parametrize("count", [0, 1, 250, RUNS_PER_ROW, RUNS_PER_ROW + 1, 10_001])
-async def test_a_cycle_of_any_number_of_runs(
+async def test_cycle_stores_any_number_of_runs(
     ledger: Ledger, azurite: Azurite, prefix: str, count: int
 ) -> None:
     await ledger.cycles.insert(CYCLE)
@@ -80,7 +80,7 @@ async def test_a_cycle_of_any_number_of_runs(
     assert [run async for run in ledger.runs.list("202611")] == []
 
 
-async def test_a_backfill_of_thousands_of_keys(
+async def test_backfill_stores_thousands_of_keys(
     ledger: Ledger, azurite: Azurite, prefix: str
 ) -> None:
     await ledger.backfills.insert(BACKFILL)
@@ -100,7 +100,7 @@ async def test_a_backfill_of_thousands_of_keys(
     assert_within_limits(azurite, prefix)
 
 
-async def test_a_shorter_plan_leaves_nothing_of_a_longer_one(ledger: Ledger) -> None:
+async def test_backfill_shorter_plan_replaces_longer_plan(ledger: Ledger) -> None:
     """A plan whose answer was lost is made again, and the invoice list may be another by then."""
     await ledger.cycles.insert(CYCLE)
     for count in (4_500, 300, 0, 2_001):
@@ -109,7 +109,7 @@ async def test_a_shorter_plan_leaves_nothing_of_a_longer_one(ledger: Ledger) -> 
         assert there is not None and there.runs == ids(count) and there.left_out == left_out(count)
 
 
-async def test_the_rows_of_thousands_of_runs_are_read_by_the_page(ledger: Ledger) -> None:
+async def test_runs_are_read_in_pages(ledger: Ledger) -> None:
     keys = [ExportKey.parse(f"billed_usage/G{number:09}/full") for number in range(2_100)]
     runs = [Run(run_id(key, START, "aaaa"), str(key), outcome="landed") for key in keys]
     rows = {run_keys(run.run_id)[1]: {"run_id": run.run_id, "key": run.key} for run in runs}
@@ -130,7 +130,9 @@ async def test_the_rows_of_thousands_of_runs_are_read_by_the_page(ledger: Ledger
     )
 
 
-async def test_a_run_with_all_at_its_longest(ledger: Ledger, azurite: Azurite, prefix: str) -> None:
+async def test_run_with_maximum_lengths_is_stored(
+    ledger: Ledger, azurite: Azurite, prefix: str
+) -> None:
     """Texts that only explain are cut; what is compared has a bound of its own below that."""
     run = build_run(
         requested_by="😀" * 100,
@@ -147,7 +149,7 @@ async def test_a_run_with_all_at_its_longest(ledger: Ledger, azurite: Azurite, p
     assert_within_limits(azurite, prefix)
 
 
-async def test_blob_rows_with_all_at_their_longest_are_written_together(
+async def test_blob_rows_with_maximum_lengths_are_written_in_one_batch(
     ledger: Ledger, azurite: Azurite, prefix: str
 ) -> None:
     """A file whose first line has a hundred thousand characters of names, none of them ASCII, in each of a hundred blobs."""
@@ -178,7 +180,7 @@ async def test_blob_rows_with_all_at_their_longest_are_written_together(
     assert_within_limits(azurite, prefix)
 
 
-async def test_a_version_with_its_longest_etag_is_found_by_it(
+async def test_version_with_longest_etag_is_found(
     ledger: Ledger, azurite: Azurite, prefix: str
 ) -> None:
     etag = "ü" * MAX_ETAG_LENGTH
@@ -201,7 +203,7 @@ async def test_a_version_with_its_longest_etag_is_found_by_it(
 
 
 @pytest.mark.parametrize("text", [json.dumps({"a": ["x" * 40] * 1_000}), "plain " * 10_000])
-async def test_any_text_that_is_too_long_is_cut_and_says_so(ledger: Ledger, text: str) -> None:
+async def test_text_beyond_limit_is_truncated_with_marker(ledger: Ledger, text: str) -> None:
     """The tables' last word, for columns that nobody parses: those that are parsed have bounds above."""
     values: dict[str, Any] = {"text": text}
     await ledger.tables.insert("runs", "p", "r", values)

@@ -31,25 +31,25 @@ async def held(ledger: Ledger) -> Lock:
     return lock
 
 
-async def test_of_twenty_who_take_at_once_one_has_it(ledger: Ledger) -> None:
+async def test_take_concurrently_succeeds_once(ledger: Ledger) -> None:
     locks = await asyncio.gather(*(take(ledger, f"run-{n}") for n in range(20)))
     assert len({lock.run_id for lock in locks}) == 1 and {lock.epoch for lock in locks} == {1}
     assert (await held(ledger)).run_id == locks[0].run_id
 
 
-async def test_of_twenty_who_take_a_freed_one_one_has_it(ledger: Ledger) -> None:
+async def test_take_released_lock_concurrently_succeeds_once(ledger: Ledger) -> None:
     await take(ledger, "first")
     await ledger.locks.release(KEY, "first")
     locks = await asyncio.gather(*(take(ledger, f"run-{n}") for n in range(20)))
     assert len({lock.run_id for lock in locks}) == 1 and {lock.epoch for lock in locks} == {2}
 
 
-async def test_to_take_again_changes_nothing(ledger: Ledger) -> None:
+async def test_take_is_idempotent(ledger: Ledger) -> None:
     first = await take(ledger, "run")
     assert await take(ledger, "run") == first == await held(ledger)
 
 
-async def test_the_epoch_only_grows(ledger: Ledger) -> None:
+async def test_epoch_increases_with_every_holder(ledger: Ledger) -> None:
     for epoch in range(1, 5):
         assert (await take(ledger, f"run-{epoch}")).epoch == epoch
         await ledger.locks.release(KEY, f"run-{epoch}")
@@ -57,7 +57,7 @@ async def test_the_epoch_only_grows(ledger: Ledger) -> None:
         assert (lock.run_id, lock.epoch) == ("", epoch)
 
 
-async def test_only_the_holder_frees(ledger: Ledger) -> None:
+async def test_release_by_other_run_keeps_lock(ledger: Ledger) -> None:
     await take(ledger, "run")
     await ledger.locks.release(KEY, "somebody")
     assert (await held(ledger)).run_id == "run"
@@ -67,7 +67,7 @@ async def test_only_the_holder_frees(ledger: Ledger) -> None:
     assert (await held(ledger)).run_id == ""
 
 
-async def test_a_lock_may_be_taken_over_where_the_caller_says_so(ledger: Ledger) -> None:
+async def test_take_replaces_holder_on_request(ledger: Ledger) -> None:
     first = await take(ledger, "marked")
     locks = await asyncio.gather(
         *(
@@ -91,7 +91,7 @@ async def is_marked(lock: Lock) -> bool:
 @pytest.mark.parametrize(
     ("quiet", "writes"), [(0, False), (29, False), (30, False), (31, True), (120, True)]
 )
-async def test_the_lease_is_written_only_when_little_is_left(
+async def test_extend_lease_writes_only_near_expiry(
     ledger: Ledger, clock: FakeClock, quiet: int, writes: bool
 ) -> None:
     lock = await take(ledger, "run")
@@ -104,14 +104,14 @@ async def test_the_lease_is_written_only_when_little_is_left(
     assert parse_iso(after.lease_until) >= sign_of_life + MIN_LEASE_LEFT
 
 
-async def test_a_lost_race_for_the_lease_changes_nothing(ledger: Ledger, clock: FakeClock) -> None:
+async def test_extend_lease_after_lost_race_keeps_row(ledger: Ledger, clock: FakeClock) -> None:
     lock = await take(ledger, "run")
     await ledger.locks.release(KEY, "run")
     await ledger.locks.renew(lock, clock.now() + timedelta(hours=5))
     assert (await held(ledger)).run_id == ""
 
 
-async def test_held_are_the_ones_that_name_a_run(ledger: Ledger) -> None:
+async def test_list_held_returns_only_locks_with_run(ledger: Ledger) -> None:
     for n in range(3):
         await take(ledger, f"run-{n}", f"billed_usage/G00000000{n}/full")
     await ledger.locks.release("billed_usage/G000000001/full", "run-1")
@@ -119,7 +119,7 @@ async def test_held_are_the_ones_that_name_a_run(ledger: Ledger) -> None:
     assert [lock.run_id async for lock in ledger.locks.list_held()] == ["run-0", "run-2"]
 
 
-async def test_unknown_is_noted_and_forgotten_by_a_sign_of_life(
+async def test_unknown_state_is_recorded_and_cleared_by_heartbeat(
     ledger: Ledger, clock: FakeClock
 ) -> None:
     await take(ledger, "run")

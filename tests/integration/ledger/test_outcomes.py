@@ -51,7 +51,7 @@ async def whole_state(ledger: Ledger) -> Any:
     ]
 
 
-async def test_closed_twice_it_is_closed_once(
+async def test_close_run_is_idempotent(
     ledger: Ledger, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = await live(ledger)
@@ -85,7 +85,7 @@ async def test_closed_twice_it_is_closed_once(
     assert entry is not None and (entry.last_outcome, entry.version) == ("failed", "")
 
 
-async def test_of_many_who_close_at_once_one_says_how(ledger: Ledger) -> None:
+async def test_close_run_concurrently_stores_one_outcome(ledger: Ledger) -> None:
     run = await live(ledger)
     codes = ["graph_forbidden", "deadline_passed", "platform_fault", "run_lost", "terminated"]
     ends = await asyncio.gather(
@@ -96,7 +96,7 @@ async def test_of_many_who_close_at_once_one_says_how(ledger: Ledger) -> None:
     )
 
 
-async def test_a_run_whose_version_is_complete_has_landed_whatever_is_said(ledger: Ledger) -> None:
+async def test_close_run_with_complete_version_ends_landed(ledger: Ledger) -> None:
     run = await live(ledger)
     version = await insert_complete_version(ledger, run=run.run_id, blobs=3, bytes=30, rows=6)
     await copying(ledger, run, version)
@@ -117,7 +117,7 @@ async def test_a_run_whose_version_is_complete_has_landed_whatever_is_said(ledge
     assert entry is not None and (entry.version, entry.last_outcome) == (version.version, "landed")
 
 
-async def test_a_version_that_another_run_completed_is_not_this_runs_merit(ledger: Ledger) -> None:
+async def test_close_run_ignores_version_of_other_run(ledger: Ledger) -> None:
     run = await live(ledger)
     await copying(
         ledger,
@@ -131,7 +131,7 @@ async def test_a_version_that_another_run_completed_is_not_this_runs_merit(ledge
 
 
 @pytest.mark.parametrize("outcome", ["unchanged", "landed"])
-async def test_an_unchanged_run_has_the_counts_of_its_version(ledger: Ledger, outcome: Any) -> None:
+async def test_close_run_unchanged_stores_counts_of_version(ledger: Ledger, outcome: Any) -> None:
     run = await live(ledger)
     version = await insert_complete_version(ledger, run="somebody", blobs=3, bytes=30, rows=6)
     await copying(ledger, run, version)
@@ -148,7 +148,7 @@ async def test_an_unchanged_run_has_the_counts_of_its_version(ledger: Ledger, ou
     )
 
 
-async def test_an_incomplete_run_has_the_counts_of_what_is_proven(ledger: Ledger) -> None:
+async def test_close_run_incomplete_stores_counts_of_verified_blobs(ledger: Ledger) -> None:
     run = await live(ledger)
     version = await insert_complete_version(ledger, run=run.run_id)
     await ledger.versions.update(version, state="landing")
@@ -169,7 +169,7 @@ async def test_an_incomplete_run_has_the_counts_of_what_is_proven(ledger: Ledger
     assert (row.blobs_landed, row.blobs_failed, row.bytes, row.rows) == (2, 1, 30, 3)
 
 
-async def test_a_run_that_lost_its_key_touches_only_its_own_row(ledger: Ledger) -> None:
+async def test_close_run_without_lock_updates_only_its_row(ledger: Ledger) -> None:
     run = await live(ledger)
     await ledger.locks.release(run.key, run.run_id)
     following = await live(ledger, "bbbb")
@@ -186,7 +186,7 @@ async def test_a_run_that_lost_its_key_touches_only_its_own_row(ledger: Ledger) 
 
 
 @pytest.mark.parametrize("step", ["catalogue", "release"])
-async def test_what_is_half_done_is_finished(
+async def test_close_run_after_crash_completes_remaining_steps(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     run = await live(ledger)
@@ -222,7 +222,7 @@ async def test_what_is_half_done_is_finished(
     )
 
 
-async def test_a_run_that_nobody_knows_cannot_end(ledger: Ledger) -> None:
+async def test_close_run_unknown_run_raises(ledger: Ledger) -> None:
     with pytest.raises(InfrastructureError, match="run_unknown"):
         await close_run(ledger, build_run().run_id, {"outcome": "no_data"})
 
@@ -241,7 +241,9 @@ def looks(state: str) -> Any:
         ("over", {"outcome": "failed", "code": "platform_fault"}),
     ],
 )
-async def test_the_dead_are_closed(ledger: Ledger, state: str, end: dict[str, str]) -> None:
+async def test_clean_up_closes_orphaned_run(
+    ledger: Ledger, state: str, end: dict[str, str]
+) -> None:
     run = await live(ledger)
     assert await clean_up_orphaned_runs(ledger, looks(state)) == [run.run_id]
     assert (await stored(ledger, run)).result == end and await clean_up_orphaned_runs(
@@ -249,14 +251,14 @@ async def test_the_dead_are_closed(ledger: Ledger, state: str, end: dict[str, st
     ) == []
 
 
-async def test_a_dead_run_that_was_marked_is_cancelled(ledger: Ledger) -> None:
+async def test_clean_up_cancels_orphaned_run_with_cancel_request(ledger: Ledger) -> None:
     run = await live(ledger)
     await ledger.runs.mark_cancelled(run.run_id, START, "ada")
     await clean_up_orphaned_runs(ledger, looks("terminated"))
     assert (await stored(ledger, run)).result == {"outcome": "cancelled", "code": "cancelled"}
 
 
-async def test_the_living_live(ledger: Ledger, clock: FakeClock) -> None:
+async def test_clean_up_keeps_live_run(ledger: Ledger, clock: FakeClock) -> None:
     run = await live(ledger)
     clock.advance(days=30)
     assert (
@@ -265,7 +267,9 @@ async def test_the_living_live(ledger: Ledger, clock: FakeClock) -> None:
     )
 
 
-async def test_who_is_unknown_for_five_minutes_is_lost(ledger: Ledger, clock: FakeClock) -> None:
+async def test_clean_up_closes_run_unknown_for_five_minutes(
+    ledger: Ledger, clock: FakeClock
+) -> None:
     run = await live(ledger)
     assert await clean_up_orphaned_runs(ledger, looks("unknown")) == []
     clock.advance(minutes=4)
@@ -278,7 +282,7 @@ async def test_who_is_unknown_for_five_minutes_is_lost(ledger: Ledger, clock: Fa
     assert (await stored(ledger, run)).result == {"outcome": "failed", "code": "run_lost"}
 
 
-async def test_a_run_of_another_hub_lives_as_long_as_its_lease(
+async def test_clean_up_keeps_run_of_other_hub_until_lease_expires(
     ledger: Ledger, clock: FakeClock
 ) -> None:
     run = await live(ledger)
@@ -294,7 +298,7 @@ async def test_a_run_of_another_hub_lives_as_long_as_its_lease(
     assert (await stored(ledger, run)).code == "run_lost"
 
 
-async def test_one_of_many_is_dead(ledger: Ledger) -> None:
+async def test_clean_up_closes_only_orphaned_run(ledger: Ledger) -> None:
     run = await live(ledger)
     other = Run(
         run_id="unbilled-usage-2026-11-usd-full-20261121t060000z-aaaa",

@@ -15,7 +15,7 @@ from tests.integration.ledger.ledger_rows import KEY, OTHER_KEY, START, build_ru
 from tests.support.clocks import FakeClock
 
 
-async def test_a_row_is_read_as_it_was_written(ledger: Ledger) -> None:
+async def test_row_round_trips(ledger: Ledger) -> None:
     run = build_run(force=True, reason="ü", bytes=2**40, rows=7, epoch=3, request_ids="a,b")
     assert await ledger.runs.insert(run) and not await ledger.runs.insert(build_run(reason="other"))
     there = await ledger.runs.get(run.run_id)
@@ -25,7 +25,7 @@ async def test_a_row_is_read_as_it_was_written(ledger: Ledger) -> None:
     assert await ledger.runs.get(run_id(KEY, START, "zzzz")) is None
 
 
-async def test_activities_merge_their_own_columns(ledger: Ledger) -> None:
+async def test_update_merges_columns(ledger: Ledger) -> None:
     run = build_run()
     await ledger.runs.insert(run)
     await asyncio.gather(
@@ -48,7 +48,7 @@ async def test_activities_merge_their_own_columns(ledger: Ledger) -> None:
     assert await ledger.runs.get(run_id(KEY, START, "zzzz")) is None
 
 
-async def test_an_outcome_needs_the_row_as_it_was_read_and_a_cancel_does_not(
+async def test_outcome_requires_current_etag_but_cancel_does_not(
     ledger: Ledger,
 ) -> None:
     run = build_run()
@@ -66,7 +66,7 @@ async def test_an_outcome_needs_the_row_as_it_was_read_and_a_cancel_does_not(
     )
 
 
-async def test_an_outcome_and_a_cancel_that_race_both_stay(ledger: Ledger) -> None:
+async def test_concurrent_outcome_and_cancel_are_both_stored(ledger: Ledger) -> None:
     runs = [build_run(f"aa{a}{b}", OTHER_KEY) for a in "abcde" for b in "ab"]
     for run in runs:
         await ledger.runs.insert(run)
@@ -85,7 +85,7 @@ async def test_an_outcome_and_a_cancel_that_race_both_stay(ledger: Ledger) -> No
         assert there is not None and there.cancelled and there.outcome == "no_data"
 
 
-async def test_a_month_is_listed_newest_first(ledger: Ledger) -> None:
+async def test_get_page_returns_newest_run_first(ledger: Ledger) -> None:
     ids = [run_id(KEY, START + timedelta(hours=n), "aaaa") for n in range(5)] + [
         run_id(KEY, START + timedelta(days=20), "aaaa")
     ]
@@ -96,7 +96,7 @@ async def test_a_month_is_listed_newest_first(ledger: Ledger) -> None:
     assert [run async for run in ledger.runs.list("202610")] == []
 
 
-def test_request_ids_are_kept_newest_last_and_once() -> None:
+def test_request_ids_are_unique_and_newest_last() -> None:
     run = build_run(request_ids=",".join(f"r{n}" for n in range(MAX_REQUEST_IDS)))
     assert run.with_request_id("new").split(",") == [f"r{n}" for n in range(1, MAX_REQUEST_IDS)] + [
         "new"
@@ -120,11 +120,13 @@ def test_request_ids_are_kept_newest_last_and_once() -> None:
         ),
     ],
 )
-def test_how_a_row_says_it_ended(columns: dict[str, Any], end: dict[str, str] | None) -> None:
+def test_run_result_is_derived_from_columns(
+    columns: dict[str, Any], end: dict[str, str] | None
+) -> None:
     assert build_run(**columns).result == end
 
 
-def test_how_long_it_took() -> None:
+def test_run_duration_is_difference_of_start_and_end() -> None:
     assert seconds_between(build_run(), START + timedelta(minutes=1)) == 60
     assert (
         seconds_between(build_run(ended_at="2026-11-21T06:00:05Z"), START + timedelta(minutes=1))
@@ -133,7 +135,7 @@ def test_how_long_it_took() -> None:
     assert seconds_between(Run(run_id="r", key="k"), START) == 0
 
 
-async def test_who_may_go_on(ledger: Ledger, clock: FakeClock) -> None:
+async def test_holding_returns_run_while_lock_is_held(ledger: Ledger, clock: FakeClock) -> None:
     run, other = build_run("aaaa"), build_run("bbbb")
     assert await ledger.holding(run.run_id) == {
         "status": "superseded",
@@ -155,7 +157,7 @@ async def test_who_may_go_on(ledger: Ledger, clock: FakeClock) -> None:
     }
 
 
-async def test_a_run_whose_lock_has_another_epoch_may_not_go_on(ledger: Ledger) -> None:
+async def test_holding_with_other_epoch_stops_run(ledger: Ledger) -> None:
     run = build_run()
     await claim(ledger, run)
     await ledger.locks.release(run.key, run.run_id)
@@ -167,7 +169,7 @@ async def nobody() -> bool:
     return False
 
 
-async def test_signs_of_life_prolong_the_lease(ledger: Ledger, clock: FakeClock) -> None:
+async def test_heartbeat_extends_lease(ledger: Ledger, clock: FakeClock) -> None:
     run = build_run()
     await claim(ledger, run)
     lock = await ledger.locks.get(run.key)

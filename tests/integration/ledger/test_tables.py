@@ -24,7 +24,7 @@ VALUES = {
 }
 
 
-async def test_values_come_back_as_they_went(tables: Tables) -> None:
+async def test_values_round_trip(tables: Tables) -> None:
     etag = await tables.insert("runs", "p", "r", VALUES | {"nothing": None})
     row = await tables.get("runs", "p", "r")
     assert row is not None and row.etag == etag
@@ -32,9 +32,7 @@ async def test_values_come_back_as_they_went(tables: Tables) -> None:
     assert all(type(row.values[name]) is type(value) for name, value in VALUES.items())
 
 
-async def test_whole_numbers_are_stored_in_64_bits(
-    tables: Tables, azurite: Azurite, prefix: str
-) -> None:
+async def test_integers_are_stored_as_int64(tables: Tables, azurite: Azurite, prefix: str) -> None:
     await tables.insert("runs", "p", "r", {"size": 1, "most": 2**63 - 1})
     await tables.upsert_many("runs", "p", {"s": {"size": 1}})
     with TableServiceClient.from_connection_string(azurite.landing.connection_string) as raw:
@@ -45,14 +43,14 @@ async def test_whole_numbers_are_stored_in_64_bits(
     assert row_of_most is not None and row_of_most.values["most"] == 2**63 - 1
 
 
-async def test_one_of_many_inserts_is_first(tables: Tables) -> None:
+async def test_insert_concurrently_succeeds_once(tables: Tables) -> None:
     etags = await asyncio.gather(*(tables.insert("locks", "p", "r", {"n": n}) for n in range(20)))
     assert sum(etag is not None for etag in etags) == 1
     row = await tables.get("locks", "p", "r")
     assert row is not None and etags[row.values["n"]] == row.etag
 
 
-async def test_a_change_needs_the_state_that_was_read(tables: Tables) -> None:
+async def test_update_requires_current_etag(tables: Tables) -> None:
     first = await tables.insert("runs", "p", "r", {"a": 1, "b": 1})
     assert first is not None
     second = await tables.replace("runs", "p", "r", {"a": 2}, first)
@@ -66,7 +64,7 @@ async def test_a_change_needs_the_state_that_was_read(tables: Tables) -> None:
     assert row is not None and (row.values["a"], row.values["c"], row.etag) == (2, 3, third)
 
 
-async def test_a_merge_without_an_etag_wants_only_that_there_is_a_row(tables: Tables) -> None:
+async def test_merge_without_etag_requires_existing_row(tables: Tables) -> None:
     assert (
         await tables.merge("runs", "p", "r", {"a": 1}) is None
         and await tables.get("runs", "p", "r") is None
@@ -78,7 +76,7 @@ async def test_a_merge_without_an_etag_wants_only_that_there_is_a_row(tables: Ta
     assert await tables.replace("runs", "p", "absent", {"a": 1}, row.etag) is None
 
 
-async def test_of_racing_changes_one_wins(tables: Tables) -> None:
+async def test_update_concurrently_succeeds_once(tables: Tables) -> None:
     etag = await tables.insert("runs", "p", "r", {"n": -1})
     assert etag is not None
     won = await asyncio.gather(
@@ -90,7 +88,7 @@ async def test_of_racing_changes_one_wins(tables: Tables) -> None:
 @pytest.mark.parametrize(
     "text", ["x" * 100_000, "😀" * 40_000, "x" + "😀" * 40_000, "é" * MAX_TEXT_LENGTH]
 )
-async def test_a_text_that_is_too_long_is_cut(tables: Tables, text: str) -> None:
+async def test_text_beyond_limit_is_truncated(tables: Tables, text: str) -> None:
     await tables.insert("runs", "p", "r", {"text": text})
     row = await tables.get("runs", "p", "r")
     assert row is not None
@@ -104,7 +102,7 @@ async def test_a_text_that_is_too_long_is_cut(tables: Tables, text: str) -> None
     assert len(kept.encode("utf-16-le")) >= MAX_TEXT_LENGTH * 2 - 4
 
 
-async def test_a_list_is_one_partition_in_the_order_of_its_keys(tables: Tables) -> None:
+async def test_list_returns_one_partition_in_key_order(tables: Tables) -> None:
     for row in ("b~1~1", "a~1~2", "a~1~1", "a~10~1", "a", "a~"):
         await tables.insert("versions", "p", row, {"n": row})
     await tables.insert("versions", "q", "a~1~1", {"n": "other"})
@@ -126,7 +124,7 @@ async def test_a_list_is_one_partition_in_the_order_of_its_keys(tables: Tables) 
     ]
 
 
-async def test_quotes_in_a_partition_find_nothing_else(tables: Tables) -> None:
+async def test_list_escapes_quotes_in_partition(tables: Tables) -> None:
     await tables.insert("versions", "it's", "r", {"n": 1})
     await tables.insert("versions", "p", "r", {"n": 2})
     assert [row.values["n"] async for row in tables.list("versions", "it's")] == [1]
@@ -134,7 +132,7 @@ async def test_quotes_in_a_partition_find_nothing_else(tables: Tables) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 100, 101, 250])
-async def test_many_rows_go_by_hundreds(tables: Tables, count: int) -> None:
+async def test_upsert_many_writes_batches_of_100(tables: Tables, count: int) -> None:
     rows: dict[str, dict[str, Any]] = {f"{n:05}": {"n": n, "text": "x" * 200} for n in range(count)}
     await tables.upsert_many("blobs", "p", rows)
     await tables.upsert_many("blobs", "p", {row: {"again": True} for row in rows})
@@ -142,19 +140,17 @@ async def test_many_rows_go_by_hundreds(tables: Tables, count: int) -> None:
     assert [row["n"] for row in found] == list(range(count)) and all(row["again"] for row in found)
 
 
-async def test_more_than_a_page_is_listed(tables: Tables) -> None:
+async def test_list_returns_all_pages(tables: Tables) -> None:
     await tables.upsert_many("blobs", "p", {f"{n:05}": {"n": n} for n in range(1_100)})
     numbers = [row.values["n"] async for row in tables.list("blobs", "p")]
     assert numbers == list(range(1_100))
 
 
-async def test_a_row_that_is_not_there_is_none(tables: Tables) -> None:
+async def test_get_missing_row_returns_none(tables: Tables) -> None:
     assert await tables.get("runs", "p", "r") is None
 
 
-async def test_the_tables_are_made_once_by_whoever_comes_first(
-    azurite: Azurite, prefix: str
-) -> None:
+async def test_tables_are_created_once(azurite: Azurite, prefix: str) -> None:
     many = [Tables(prefix, connection_string=azurite.landing.connection_string) for _ in range(4)]
     await asyncio.gather(*(tables.get("runs", "p", str(n)) for tables in many for n in range(5)))
     with TableServiceClient.from_connection_string(azurite.landing.connection_string) as raw:
@@ -165,14 +161,14 @@ async def test_the_tables_are_made_once_by_whoever_comes_first(
         await tables.close()
 
 
-async def test_a_closed_one_opens_again(tables: Tables) -> None:
+async def test_closed_client_reopens(tables: Tables) -> None:
     await tables.insert("runs", "p", "r", {"a": 1})
     await tables.close()
     await tables.close()
     assert await tables.get("runs", "p", "r") is not None
 
 
-async def test_a_write_whose_answer_was_lost_is_reported_as_lost_to_somebody(
+async def test_write_with_lost_response_is_reported_as_conflict(
     tables: Tables,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -189,7 +185,7 @@ async def test_a_write_whose_answer_was_lost_is_reported_as_lost_to_somebody(
     assert row is not None and row.values["run_id"] == "mine"
 
 
-async def test_a_wrong_key_is_an_error_and_not_an_absence(azurite: Azurite, prefix: str) -> None:
+async def test_get_with_wrong_key_raises(azurite: Azurite, prefix: str) -> None:
     tables = Tables(
         prefix,
         connection_string=azurite.landing.connection_string.replace(
@@ -218,7 +214,7 @@ def may_make_no_table(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-async def test_a_role_on_the_tables_alone_is_enough_where_they_are(
+async def test_role_without_create_permission_works_with_existing_tables(
     tables: Tables,
     azurite: Azurite,
     prefix: str,
@@ -235,7 +231,7 @@ async def test_a_role_on_the_tables_alone_is_enough_where_they_are(
     await narrow.close()
 
 
-async def test_a_role_that_makes_no_table_is_told_where_they_are_not(
+async def test_role_without_create_permission_raises_without_tables(
     azurite: Azurite,
     prefix: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -250,7 +246,7 @@ async def test_a_role_that_makes_no_table_is_told_where_they_are_not(
     await narrow.close()
 
 
-async def test_when_the_first_call_fails_the_next_one_tries_again(
+async def test_table_creation_is_retried_after_failure(
     azurite: Azurite, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables = Tables(prefix, connection_string=azurite.landing.connection_string)

@@ -16,11 +16,13 @@ def other(ledger: Ledger, clock: FakeClock) -> Throttle:
     return Throttle(ledger.tables, clock)
 
 
-async def test_nobody_has_to_wait_at_first(ledger: Ledger) -> None:
+async def test_throttle_initially_has_no_wait(ledger: Ledger) -> None:
     assert await ledger.throttle.seconds_left() == 0
 
 
-async def test_all_instances_wait(ledger: Ledger, other: Throttle, clock: FakeClock) -> None:
+async def test_throttle_applies_to_all_instances(
+    ledger: Ledger, other: Throttle, clock: FakeClock
+) -> None:
     await ledger.throttle.pause(100)
     assert await ledger.throttle.seconds_left() == await other.seconds_left() == 100
     clock.advance(seconds=99.5)
@@ -29,7 +31,7 @@ async def test_all_instances_wait(ledger: Ledger, other: Throttle, clock: FakeCl
     assert await ledger.throttle.seconds_left() == await other.seconds_left() == 0
 
 
-async def test_what_another_instance_heard_is_known_after_30_seconds(
+async def test_throttle_of_other_instance_is_read_after_30_seconds(
     ledger: Ledger, other: Throttle, clock: FakeClock
 ) -> None:
     assert await other.seconds_left() == 0
@@ -40,7 +42,7 @@ async def test_what_another_instance_heard_is_known_after_30_seconds(
     assert await other.seconds_left() == 70
 
 
-async def test_a_clock_that_goes_back_reads_again(
+async def test_throttle_is_read_again_after_clock_moves_back(
     ledger: Ledger, other: Throttle, clock: FakeClock
 ) -> None:
     assert await other.seconds_left() == 0
@@ -49,9 +51,7 @@ async def test_a_clock_that_goes_back_reads_again(
     assert await other.seconds_left() == 105
 
 
-async def test_a_longer_wait_stays_and_a_shorter_one_is_prolonged(
-    ledger: Ledger, other: Throttle
-) -> None:
+async def test_throttle_keeps_longer_wait(ledger: Ledger, other: Throttle) -> None:
     await ledger.throttle.pause(100)
     await other.pause(50)
     assert await ledger.throttle.seconds_left() == await other.seconds_left() == 100
@@ -59,9 +59,7 @@ async def test_a_longer_wait_stays_and_a_shorter_one_is_prolonged(
     assert await other.seconds_left() == 200
 
 
-async def test_of_many_waits_heard_at_once_the_longest_stays(
-    ledger: Ledger, clock: FakeClock
-) -> None:
+async def test_throttle_concurrent_waits_keep_longest(ledger: Ledger, clock: FakeClock) -> None:
     await asyncio.gather(
         *(
             Throttle(ledger.tables, clock).pause(seconds)
@@ -71,7 +69,7 @@ async def test_of_many_waits_heard_at_once_the_longest_stays(
     assert await Throttle(ledger.tables, clock).seconds_left() == 3600
 
 
-async def test_only_a_429_is_told_to_all(ledger: Ledger, other: Throttle) -> None:
+async def test_throttle_is_shared_only_for_429(ledger: Ledger, other: Throttle) -> None:
     assert (
         await ledger.throttle.record_error(
             UnavailableError("graph_unavailable", retry_after_seconds=77)

@@ -23,7 +23,7 @@ async def landed(ledger: Ledger, key: ExportKey, etag: str, day: int, rows: int)
     return version
 
 
-async def test_the_first_has_nothing_to_be_compared_with(ledger: Ledger) -> None:
+async def test_average_of_first_version_is_none(ledger: Ledger) -> None:
     assert await get_trailing_averages(
         ledger, await landed(ledger, OTHER_KEY, "e1", 1, 10)
     ) == TrailingAverages(0, None, None)
@@ -32,7 +32,7 @@ async def test_the_first_has_nothing_to_be_compared_with(ledger: Ledger) -> None
     ) == TrailingAverages(0, None, None)
 
 
-async def test_an_unbilled_month_is_compared_with_its_seven_versions_before(ledger: Ledger) -> None:
+async def test_average_of_unbilled_month_uses_seven_previous_versions(ledger: Ledger) -> None:
     versions = [await landed(ledger, OTHER_KEY, f"e{day}", day, day * 100) for day in range(1, 11)]
     assert await get_trailing_averages(ledger, versions[9]) == TrailingAverages(
         7, 600.0, 6000.0
@@ -48,7 +48,7 @@ async def test_an_unbilled_month_is_compared_with_its_seven_versions_before(ledg
     )  # 2 to 7 and 9: what was pruned had landed
 
 
-async def test_another_month_and_another_currency_are_left_out(ledger: Ledger) -> None:
+async def test_average_ignores_other_months_and_currencies(ledger: Ledger) -> None:
     for other in (
         "unbilled_usage/2026-10/USD/full",
         "unbilled_usage/2026-11/EUR/full",
@@ -60,7 +60,7 @@ async def test_another_month_and_another_currency_are_left_out(ledger: Ledger) -
     ) == TrailingAverages(0, None, None)
 
 
-async def test_an_invoice_is_compared_with_the_others_of_its_currency(ledger: Ledger) -> None:
+async def test_average_of_invoice_uses_invoices_of_same_currency(ledger: Ledger) -> None:
     def key(number: int, attributes: str = "full") -> ExportKey:
         return ExportKey.parse(f"billed_usage/G00000000{number}/{attributes}")
 

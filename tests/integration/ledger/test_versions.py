@@ -21,7 +21,7 @@ def a_version(
     return new_version(KEY, etag, n, f"v-{etag}-{n}", created=created, now=START, run_id=run)
 
 
-async def test_a_row_is_read_as_it_was_written(ledger: Ledger) -> None:
+async def test_row_round_trips(ledger: Ledger) -> None:
     inserted = await ledger.versions.insert(a_version('W/"ü 😀"'))
     assert inserted is not None and inserted == await ledger.versions.get(KEY, 'W/"ü 😀"', 1)
     assert (inserted.state, inserted.created_at, inserted.first_seen) == (
@@ -35,7 +35,7 @@ async def test_a_row_is_read_as_it_was_written(ledger: Ledger) -> None:
     )
 
 
-async def test_of_twenty_who_see_an_etag_first_one_inserts(ledger: Ledger) -> None:
+async def test_insert_concurrently_with_same_etag_succeeds_once(ledger: Ledger) -> None:
     results = await asyncio.gather(
         *(ledger.versions.insert(a_version(run=f"r{n}")) for n in range(20))
     )
@@ -43,7 +43,7 @@ async def test_of_twenty_who_see_an_etag_first_one_inserts(ledger: Ledger) -> No
     assert await ledger.versions.list_by_etag(KEY, "e1") == [first]
 
 
-async def test_rows_of_an_etag_come_by_their_number(ledger: Ledger) -> None:
+async def test_rows_of_etag_are_ordered_by_number(ledger: Ledger) -> None:
     for n in (2, 10, 1, 3):
         await ledger.versions.insert(a_version(n=n))
     await ledger.versions.insert(a_version("other"))
@@ -57,7 +57,7 @@ async def test_rows_of_an_etag_come_by_their_number(ledger: Ledger) -> None:
     assert sorted(numbers) == [1, 1, 2, 3, 10]
 
 
-async def test_etags_whose_short_hashes_are_alike_are_told_apart(
+async def test_etags_with_equal_short_hashes_are_distinguished(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (keys, versions):
@@ -75,7 +75,7 @@ async def test_etags_whose_short_hashes_are_alike_are_told_apart(
     ] and await ledger.versions.list_by_etag(KEY, "e2") == [other]
 
 
-async def test_a_change_needs_the_row_as_it_was_read(ledger: Ledger) -> None:
+async def test_update_requires_current_row(ledger: Ledger) -> None:
     first = await ledger.versions.insert(a_version())
     assert first is not None
     second = await ledger.versions.update(first, state="complete", rows=5)
@@ -88,9 +88,7 @@ async def test_a_change_needs_the_row_as_it_was_read(ledger: Ledger) -> None:
     assert sum(change is not None for change in changes) == 1
 
 
-async def test_the_newest_complete_one_is_the_one_with_the_newest_data(
-    ledger: Ledger, clock: FakeClock
-) -> None:
+async def test_newest_complete_version_has_newest_data(ledger: Ledger, clock: FakeClock) -> None:
     assert await ledger.versions.get_newest_complete(KEY) is None
     newer = await insert_complete_version(ledger, etag="e2", day=9)
     clock.advance(hours=1)
@@ -106,7 +104,7 @@ async def test_the_newest_complete_one_is_the_one_with_the_newest_data(
     assert await ledger.versions.get_newest_complete(KEY) == older
 
 
-def test_the_age_of_versions() -> None:
+def test_version_age_is_compared_by_data_time() -> None:
     ages = [  # from old to new
         a_version(),
         a_version(n=2),
