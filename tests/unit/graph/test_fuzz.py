@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shared.errors import BillingExportError
 from shared.graph.client import GraphBillingClient
-from shared.retry_after import LONGEST, retry_after_seconds
+from shared.retry_after import MAX_WAIT_SECONDS, retry_after_seconds
 from tests.support.clocks import FakeClock
 from tests.unit.graph.fake_graph import BILLED, LOOPBACK, NOW, inline_operation, payload
 
@@ -119,4 +119,4 @@ def test_client_with_any_response_raises_only_known_errors(
 )
 def test_retry_after_seconds_with_any_header_is_none_or_in_range(header: str) -> None:
     seconds = retry_after_seconds(header, datetime(2026, 11, 8, tzinfo=UTC))
-    assert seconds is None or 0 <= seconds <= LONGEST
+    assert seconds is None or 0 <= seconds <= MAX_WAIT_SECONDS
