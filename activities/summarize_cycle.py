@@ -1,4 +1,7 @@
-"""Counts the outcomes of a cycle's runs and closes its row. Idempotent: it writes the same counts."""
+"""Counts the outcomes of a cycle's runs and closes its row.
+
+Idempotent: it writes the same counts.
+"""
 
 import azure.durable_functions as df
 

@@ -20,7 +20,10 @@ PARTS = {"versions": prune_versions, "plans": prune_plans, "history": purge_hist
 
 @bp.orchestration_trigger(context_name="context", input_type=dict)
 def retention(context: df.DurableOrchestrationContext) -> Steps[dict[str, int] | None]:
-    """Run each part to its end. A part that fails does not stop the others; it runs again tomorrow."""
+    """Run each part to its end.
+
+    A part that fails does not stop the others; it runs again tomorrow.
+    """
     request: RetentionRequest = context.get_input()
     done: dict[str, int] = dict(request.get("done") or {})
     cursor: list[str] = list(request.get("cursor") or [])

@@ -16,7 +16,10 @@ MONTH = re.compile(r"(20[0-9]{2})-(0[1-9]|1[0-2])")
 
 
 class InvalidValueError(ValueError):
-    """An invalid value. The message states the field, the expected form and the value, shortened."""
+    """An invalid value.
+
+    The message states the field, the expected form and the value, shortened.
+    """
 
 
 class AttributeSet(StrEnum):

@@ -82,7 +82,8 @@ def why_left_out(invoice: Invoice) -> LeftOut | None:
 def month_of(invoice: Invoice) -> BillingMonth | None:
     """Return the month of the billing period, or the month before the date, or None.
 
-    The invoice of a month is issued on the 8th of the next month (Microsoft Learn, "Billing types").
+    The invoice of a month is issued on the 8th of the next month (Microsoft Learn, "Billing
+    types").
     """
     if invoice.period_start is not None:
         return BillingMonth.of(invoice.period_start)

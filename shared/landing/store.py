@@ -1,8 +1,8 @@
 """Client for small blobs in the partner's container: plans, completion markers, catalogue entries.
 
-Paths are those of `shared.landing.layout`, without the container and the prefix. Writes that must not
-overwrite use a condition in the request (If-None-Match, If-Match), so storage determines the winner of
-a race. `shared.transfer` writes the data and requests a client for each path here.
+Paths are those of `shared.landing.layout`, without the container and the prefix. Writes that must
+not overwrite use a condition in the request (If-None-Match, If-Match), so storage determines the
+winner of a race. `shared.transfer` writes the data and requests a client for each path here.
 
 All methods raise exceptions of `shared.errors`: `storage_busy` (ThrottledError),
 `destination_unreachable` (UnavailableError), and `destination_missing`, `destination_forbidden`,
@@ -46,7 +46,8 @@ class LandedBlob:
     """The properties of one blob.
 
     In a listing, `name` is relative to the folder; otherwise it is the path. `etag` includes its
-    quotes. `md5` is the Content-MD5 property in base64, which the writer of the blob has set, or None.
+    quotes. `md5` is the Content-MD5 property in base64, which the writer of the blob has set, or
+    None.
     """
 
     name: str
@@ -174,7 +175,8 @@ class LandingStore:
     ) -> str | None:
         """Overwrite the blob with this ETag, or with None create it, and return the new ETag.
 
-        Returns None if the condition is not met. As with `create`, this call itself can be the reason.
+        Returns None if the condition is not met. As with `create`, this call itself can be the
+        reason.
         """
         try:
             return await self._upload(
@@ -273,8 +275,8 @@ class LandingStore:
     async def delete(self, path: str, etag: str | None = None) -> bool:
         """Delete a blob and return whether this call deleted it.
 
-        With an ETag, the blob is deleted only if its ETag matches. Returns False if it does not match
-        or the blob does not exist.
+        With an ETag, the blob is deleted only if its ETag matches. Returns False if it does not
+        match or the blob does not exist.
         """
         try:
             await self.get_blob_client(path, for_transfer=False).delete_blob(**_if_match(etag))
@@ -289,8 +291,8 @@ class LandingStore:
 
         It shares the connections of the store and need not be closed.
 
-        With `for_transfer`, the retries of the SDK are disabled; they ignore Retry-After and take up
-        to 40 s.
+        With `for_transfer`, the retries of the SDK are disabled; they ignore Retry-After and take
+        up to 40 s.
         """
         return self._client(for_transfer).get_blob_client(self._path(path))
 

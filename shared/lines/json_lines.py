@@ -1,9 +1,9 @@
 """Counts and checks JSON lines in bounded memory, whatever their length.
 
 Every nonblank line must start with `{` and end with `}`, ignoring JSON white space. The first
-nonblank line must be a JSON object; its member names are the columns. The other lines are not parsed:
-parsing costs several times as much as decompression. Blank lines, a missing last newline and an empty
-text are valid, because Microsoft's files contain each of them.
+nonblank line must be a JSON object; its member names are the columns. The other lines are not
+parsed: parsing costs several times as much as decompression. Blank lines, a missing last newline
+and an empty text are valid, because Microsoft's files contain each of them.
 """
 
 import json
@@ -21,8 +21,8 @@ OPENING, CLOSING, NONE = ord("{"), ord("}"), -1
 class JsonLineCounter:
     """Counts the lines of a text that arrives in pieces of any size.
 
-    `rows` is the number of nonblank lines, `columns` the member names of the first one. Error messages
-    contain the number of the invalid line.
+    `rows` is the number of nonblank lines, `columns` the member names of the first one. Error
+    messages contain the number of the invalid line.
     """
 
     def __init__(self) -> None:
@@ -131,7 +131,8 @@ def _count_lines(piece: bytes, first: int, last: int) -> int | None:
 def _count_wide_lines(piece: bytes, first: int, last: int) -> int | None:
     """Return the same as `_count_lines` without a copy of each line.
 
-    This is 1.5 times as fast for lines as long as those of a billing file, and slower for short lines.
+    This is 1.5 times as fast for lines as long as those of a billing file, and slower for short
+    lines.
     """
     find, lines = piece.find, 0
     while first < last:

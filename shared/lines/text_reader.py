@@ -9,7 +9,8 @@ Encoding = Literal["gzip", "identity"]
 
 GZIP_MAGIC = b"\x1f\x8b"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# The compression ratio is checked once per slice, and isal copies at most one slice as `unused_data`.
+# The compression ratio is checked once per slice, and isal copies at most one slice as
+# `unused_data`.
 SLICE_BYTES = 64 * 1024
 # Maximum size of one piece of text. Bounded output is also faster than unbounded output.
 PIECE_BYTES = 256 * 1024
@@ -85,8 +86,8 @@ class TextReader:
 class GzipReader:
     """Decompresses a sequence of gzip members and passes the text to `consume`.
 
-    It uses isal, which decompresses 1.9 times as fast as zlib. Neither library raises an error for a
-    truncated file, so `finish` checks whether the last member is complete.
+    It uses isal, which decompresses 1.9 times as fast as zlib. Neither library raises an error for
+    a truncated file, so `finish` checks whether the last member is complete.
     """
 
     def __init__(self, consume: Callable[[bytes], None]) -> None:

@@ -59,7 +59,10 @@ class NotDue:
 
 @dataclass(frozen=True)
 class Due:
-    """The result of `select_due`. `left_out` contains what cannot be requested, with the reasons."""
+    """The result of `select_due`.
+
+    `left_out` contains what cannot be requested, with the reasons.
+    """
 
     keys: tuple[ExportKey, ...]
     not_due: tuple[NotDue, ...]
@@ -69,7 +72,10 @@ class Due:
 def select_due(
     settings: Settings, now: datetime, invoices: InvoiceList, known: Mapping[str, KnownKey]
 ) -> Due:
-    """Return everything that is due at `now`, each key once. The keys of `known` are export keys."""
+    """Return everything that is due at `now`, each key once.
+
+    The keys of `known` are export keys.
+    """
     this_month = BillingMonth.of(now)
     recent = [
         invoice

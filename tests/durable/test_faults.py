@@ -1,7 +1,8 @@
 """What goes wrong, as a table: each fault is injected, and each ends in the stated outcome, with the stated work at Microsoft.
 
-The whole table runs twice, with the ledger's locks and without them: a lock saves work, and correctness rests on
-conditional writes alone (design, section 6). Whatever happens, no wrong blob, no lost one and no second version is shown.
+The whole table runs twice, with the ledger's locks and without them: a lock saves work, and
+correctness rests on conditional writes alone (design, section 6). Whatever happens, no wrong blob,
+no lost one and no second version is shown.
 """
 
 import threading
@@ -68,8 +69,11 @@ def wait(seconds: int) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Row:
-    """One fault. `posts`: requests for an export that were sent; `made`: operations that they made at Microsoft; `operations`:
-    those the run knew. `rounds` None: depends on how fast the machine is. `waits`: seconds that the run takes at least.
+    """One fault.
+
+    `posts`: requests for an export that were sent; `made`: operations that they made at Microsoft;
+    `operations`: those the run knew. `rounds` None: depends on how fast the machine is. `waits`:
+    seconds that the run takes at least.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """The tables are away in the middle of a run: a short outage is bridged by retries; a longer one ends the run and loses nothing.
 
-Nothing of the app is replaced: requests to the table service end at the transport, as without a network, for a span of
-virtual time. Microsoft and the landing container answer all along.
+Nothing of the app is replaced: requests to the table service end at the transport, as without a
+network, for a span of virtual time. Microsoft and the landing container answer all along.
 """
 
 import asyncio
@@ -28,7 +28,10 @@ PASSES = timedelta(minutes=10)  # two of clean_up_orphaned_runs: within these a 
 
 
 class Outage(AioHttpTransport):
-    """The table service's transport. Between `since` and `until` no request gets through; `refused` counts them."""
+    """The table service's transport.
+
+    Between `since` and `until` no request gets through; `refused` counts them.
+    """
 
     def __init__(self, clock: TestClock) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """How long a dead run is taken for a live one, by the app's own timer on the virtual clock: nobody fires it by hand.
 
-`moments`: when within the timer's five minutes the run dies, just behind a pass and just before one included.
+`moments`: when within the timer's five minutes the run dies, just behind a pass and just before one
+included.
 """
 
 from collections.abc import Iterator

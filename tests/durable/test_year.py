@@ -66,7 +66,8 @@ def test_seven_of_them_on_the_emulator(azurite: Azurite) -> None:
         ) as env,
     ):
         SEVEN.run(env)
-        # signatures are of real time there, and the app's clock is weeks ahead: a landing may fetch its manifest once more
+        # signatures are of real time there, and the app's clock is weeks ahead: a landing may fetch
+        # its manifest once more
         hold(SEVEN, env, spare=count_requests(env).outcomes["landed"])
 
 

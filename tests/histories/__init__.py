@@ -1,1 +1,4 @@
-"""Histories of orchestrations as the engine recorded them, and the script that records them. Replayed by tests/durable."""
+"""Histories of orchestrations as the engine recorded them, and the script that records them.
+
+Replayed by tests/durable.
+"""

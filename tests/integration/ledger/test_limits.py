@@ -1,4 +1,7 @@
-"""What a table holds: 64 KiB a property, 1 MiB an entity, 4 MiB a transaction. Long content fits; what only explains is cut."""
+"""What a table holds: 64 KiB a property, 1 MiB an entity, 4 MiB a transaction.
+
+Long content fits; what only explains is cut.
+"""
 
 import json
 from dataclasses import replace

@@ -1,1 +1,4 @@
-"""The pure parts of the domain: words, times, errors, the wall, settings, manifests. No network, no clock but a given one."""
+"""The pure parts of the domain: words, times, errors, the wall, settings, manifests.
+
+No network, no clock but a given one.
+"""
