@@ -1,1 +1,5 @@
-"""Orchestrations on virtual time: the whole app, real storage emulator, simulated Microsoft, hours in milliseconds."""
+"""Tests of the whole app on virtual time.
+
+They use a real storage emulator and a simulation of the Microsoft services. Hours of virtual time
+take milliseconds.
+"""

@@ -1,4 +1,4 @@
-"""Bringing the past: what is asked for, what is not, kills, cancels, and what is missing for good."""
+"""Backfills: planning, concurrency, host restarts, cancellation, unavailable months and gaps."""
 
 import asyncio
 import dataclasses
@@ -15,13 +15,15 @@ from local.simulator.behaviour import Behaviour
 from tests.support.in_memory import SMALL, InMemoryEnvironment
 
 BEHAVIOUR = Behaviour(ready_after_polls=0)
-YEARS = dataclasses.replace(SMALL, invoice_months=36, customers=1)
+THREE_YEARS = dataclasses.replace(SMALL, invoice_months=36, customers=1)
 START = datetime(2027, 1, 10, 6, 0, tzinfo=UTC)
-SPAN = {"from": "2024-01", "to": "2026-12", "datasets": ["billed_usage"]}
+REQUEST = {"from": "2024-01", "to": "2026-12", "datasets": ["billed_usage"]}
 
 
-def open_hooked_environment(**more: Any) -> InMemoryEnvironment:
-    return InMemoryEnvironment(**{"behaviour": BEHAVIOUR, "partner": YEARS, "start": START, **more})
+def open_environment(**options: Any) -> InMemoryEnvironment:
+    return InMemoryEnvironment(
+        **{"behaviour": BEHAVIOUR, "partner": THREE_YEARS, "start": START, **options}
+    )
 
 
 def finish(env: InMemoryEnvironment, backfill_id: str) -> dict[str, Any]:
@@ -35,7 +37,10 @@ def landed_keys(env: InMemoryEnvironment) -> list[str]:
 
 @contextmanager
 def block_nth_call(env: InMemoryEnvironment, name: str, call: int) -> Iterator[threading.Event]:
-    """Block the nth call of an activity until its host is killed; the event is set at that call."""
+    """Block the nth call of an activity until the test kills its host.
+
+    The event is set when that call starts.
+    """
     reached, calls = threading.Event(), 0
     function = env.host.functions.find(name)
     assert function is not None
@@ -55,28 +60,30 @@ def block_nth_call(env: InMemoryEnvironment, name: str, call: int) -> Iterator[t
 @pytest.mark.parametrize(
     "activity", ["start_export", "commit_version", "record_outcome", "check_backfill"]
 )
-def test_killed_at_the_17th_of_36_invoices_it_ends_at_36_keys(
+def test_backfill_host_killed_at_17th_of_36_invoices_lands_36_keys(
     tmp_path: Path, activity: str
 ) -> None:
-    with open_hooked_environment(state_dir=tmp_path) as env:
-        backfill_id = env.post("/api/backfills", SPAN)["backfill_id"]
+    with open_environment(state_dir=tmp_path) as env:
+        backfill_id = env.post("/api/backfills", REQUEST)["backfill_id"]
         with block_nth_call(env, activity, 17) as reached:
             env.host.run_until(reached.is_set, 120)
             env.restart()
         end = finish(env, backfill_id)
         assert (end["planned"], end["landed"], end["failed"], end["waiting"]) == (36, 36, 0, 0)
         assert len(landed_keys(env)) == 36
-        assert len(env.simulator.requests_of("start")) <= 36 + 1  # one kill
+        # The restart can repeat one request.
+        assert len(env.simulator.requests_of("start")) <= 36 + 1
 
 
-def test_at_most_as_many_runs_at_once_as_the_setting_says() -> None:
+def test_backfill_with_parallelism_limit_runs_at_most_that_many_exports() -> None:
     slow = Behaviour(ready_after_polls=0, ready_after_seconds=600, retry_after_seconds=600)
-    with open_hooked_environment(behaviour=slow, EXPORT_PARALLELISM="3") as env:
-        backfill_id = env.post("/api/backfills", {**SPAN, "from": "2026-04"})["backfill_id"]
+    with open_environment(behaviour=slow, EXPORT_PARALLELISM="3") as env:
+        backfill_id = env.post("/api/backfills", {**REQUEST, "from": "2026-04"})["backfill_id"]
         env.host.advance(timedelta(minutes=5))
-        half = env.get(f"/api/backfills/{backfill_id}")
+        progress = env.get(f"/api/backfills/{backfill_id}")
         assert (
-            len(env.simulator.requests_of("start")) == 3 and half["waiting"] == 9 == half["planned"]
+            len(env.simulator.requests_of("start")) == 3
+            and progress["waiting"] == 9 == progress["planned"]
         )
         env.host.advance(timedelta(minutes=8))
         assert env.get(f"/api/backfills/{backfill_id}")["estimated_end"] > "2027-01-10T06:30:00Z"
@@ -89,19 +96,21 @@ def test_at_most_as_many_runs_at_once_as_the_setting_says() -> None:
         )
 
 
-def test_a_second_backfill_asks_only_for_what_is_missing() -> None:
-    with open_hooked_environment() as env:
-        finish(env, env.post("/api/backfills", {**SPAN, "from": "2026-10"})["backfill_id"])
+def test_second_backfill_requests_only_missing_keys() -> None:
+    with open_environment() as env:
+        finish(env, env.post("/api/backfills", {**REQUEST, "from": "2026-10"})["backfill_id"])
         before = len(env.simulator.requests_of("start"))
-        again = finish(env, env.post("/api/backfills", {**SPAN, "from": "2026-09"})["backfill_id"])
+        again = finish(
+            env, env.post("/api/backfills", {**REQUEST, "from": "2026-09"})["backfill_id"]
+        )
         assert (again["planned"], again["landed_before"], again["landed"]) == (4, 3, 4)
         assert len(env.simulator.requests_of("start")) == before + 1
 
 
-def test_old_unbilled_months_are_not_served_without_a_request_and_gaps_say_so() -> None:
-    with open_hooked_environment() as env:
-        order = {"from": "2026-10", "to": "2027-01", "datasets": ["billed_usage", "unbilled_usage"]}
-        end = finish(env, env.post("/api/backfills", order)["backfill_id"])
+def test_backfill_of_old_unbilled_months_reports_not_served_without_requests() -> None:
+    with open_environment() as env:
+        body = {"from": "2026-10", "to": "2027-01", "datasets": ["billed_usage", "unbilled_usage"]}
+        end = finish(env, env.post("/api/backfills", body)["backfill_id"])
         assert (end["planned"], end["landed"], end["not_served"], end["failed"]) == (7, 5, 2, 0)
         assert len(env.simulator.requests_of("start")) == 5
         gaps = env.get("/api/gaps?from=2026-09&to=2027-01&datasets=billed_usage,unbilled_usage")[
@@ -121,13 +130,13 @@ def test_old_unbilled_months_are_not_served_without_a_request_and_gaps_say_so() 
         }
 
 
-def test_what_failed_and_what_has_no_data_is_told() -> None:
-    with open_hooked_environment() as env:
+def test_backfill_with_failures_reports_failed_and_no_data_counts() -> None:
+    with open_environment() as env:
         env.simulator.behaviour = Behaviour(ready_after_polls=0, operation_end="failed_5000")
-        end = finish(env, env.post("/api/backfills", {**SPAN, "from": "2026-12"})["backfill_id"])
+        end = finish(env, env.post("/api/backfills", {**REQUEST, "from": "2026-12"})["backfill_id"])
         assert (end["no_data"], end["failed"]) == (1, 0)
         env.simulator.behaviour = Behaviour(ready_after_polls=0, permission="denied")
-        end = finish(env, env.post("/api/backfills", {**SPAN, "from": "2026-11"})["backfill_id"])
+        end = finish(env, env.post("/api/backfills", {**REQUEST, "from": "2026-11"})["backfill_id"])
         assert (end["planned"], end["failed"], end["outcomes"]) == (2, 2, {"failed": 2})
         [november, december] = env.get("/api/gaps?from=2026-11&to=2026-12&datasets=billed_usage")[
             "gaps"
@@ -138,13 +147,13 @@ def test_what_failed_and_what_has_no_data_is_told() -> None:
         )
 
 
-def test_a_cancelled_backfill_begins_no_further_run_and_keeps_what_is_landed() -> None:
+def test_cancelled_backfill_starts_no_new_runs_and_keeps_landed_exports() -> None:
     slow = Behaviour(ready_after_polls=0, ready_after_seconds=600, retry_after_seconds=600)
-    with open_hooked_environment(behaviour=slow, EXPORT_PARALLELISM="2") as env:
-        backfill_id = env.post("/api/backfills", {**SPAN, "from": "2026-03"})["backfill_id"]
+    with open_environment(behaviour=slow, EXPORT_PARALLELISM="2") as env:
+        backfill_id = env.post("/api/backfills", {**REQUEST, "from": "2026-03"})["backfill_id"]
         env.host.advance(timedelta(minutes=12))
-        marked = env.post(f"/api/backfills/{backfill_id}/cancel")
-        assert marked["cancel_requested_at"] and marked["landed"] == 2
+        cancelled = env.post(f"/api/backfills/{backfill_id}/cancel")
+        assert cancelled["cancel_requested_at"] and cancelled["landed"] == 2
         end = finish(env, backfill_id)
         assert end["state"] == "ended" and end["outcomes"] == {"landed": 2, "cancelled": 8}
         assert len(env.simulator.requests_of("start")) == 4
@@ -154,7 +163,7 @@ def test_a_cancelled_backfill_begins_no_further_run_and_keeps_what_is_landed() -
 
 
 @pytest.mark.parametrize(
-    ("order", "fields"),
+    ("body", "fields"),
     [
         ({}, {"from", "to"}),
         ({"from": "2026-1", "to": "last"}, {"from", "to"}),
@@ -166,12 +175,14 @@ def test_a_cancelled_backfill_begins_no_further_run_and_keeps_what_is_landed() -
         ({"from": "2026-12", "to": "2026-12", "datasets": ["usage"]}, {"datasets"}),
     ],
 )
-def test_every_wrong_field_is_named(order: dict[str, Any], fields: set[str]) -> None:
-    with open_hooked_environment() as env:
-        said = env.post("/api/backfills", order, status=400)
+def test_backfill_request_with_invalid_fields_reports_each_field(
+    body: dict[str, Any], fields: set[str]
+) -> None:
+    with open_environment() as env:
+        problem = env.post("/api/backfills", body, status=400)
         assert (
-            said["code"] == "request_invalid"
-            and {error["field"] for error in said["errors"]} == fields
+            problem["code"] == "request_invalid"
+            and {error["field"] for error in problem["errors"]} == fields
         )
         assert env.simulator.requests == ()
 
@@ -180,12 +191,12 @@ def test_every_wrong_field_is_named(order: dict[str, Any], fields: set[str]) -> 
     "query",
     ["from=2022-01", "to=2027-02", "datasets=usage", "month=2026-12", "from=2027-01&to=2026-01"],
 )
-def test_wrong_questions_about_gaps_are_refused(query: str) -> None:
-    with open_hooked_environment() as env:
+def test_gaps_with_invalid_query_returns_400(query: str) -> None:
+    with open_environment() as env:
         assert env.get(f"/api/gaps?{query}", status=400)["code"] == "request_invalid"
 
 
-def test_unknown_backfills_are_unknown() -> None:
-    with open_hooked_environment() as env:
+def test_get_backfill_with_unknown_id_returns_404() -> None:
+    with open_environment() as env:
         for backfill_id in ("backfill-20270110t060000z-aaaa", "nonsense", "cycle-20270110t060000z"):
             assert env.get(f"/api/backfills/{backfill_id}", status=404)["code"] == "not_found"

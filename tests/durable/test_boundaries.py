@@ -32,7 +32,7 @@ CALLS = {
     "call_sub_orchestrator_with_retry": "orchestrationTrigger",
     "start_new": "orchestrationTrigger",
     "start_orchestration": "orchestrationTrigger",
-    # of orchestrations/lanes.py, which calls what its callers name
+    # These functions of orchestrations/lanes.py call the functions that their callers name.
     "plan_runs": "activityTrigger",
     "run_lanes": "orchestrationTrigger",
 }
@@ -61,7 +61,7 @@ def list_calls() -> Iterator[tuple[str, str, str]]:
         [*(ROOT / "orchestrations").glob("*.py"), *(ROOT / "triggers").glob("*.py")]
     ):
         if path.name in ("starter.py", "lanes.py"):
-            continue  # the callers of these modules name the functions
+            continue  # The callers of these modules name the functions.
         tree = ast.parse(path.read_text(encoding="utf-8"))
         choices = _list_choices(tree)
         for node in ast.walk(tree):
@@ -118,7 +118,7 @@ def _targets(node: ast.expr, choices: dict[str, list[ast.expr]]) -> Iterator[str
         case ast.Constant(value=str(name)) | ast.Name(id=name):
             yield name
         case _:
-            raise AssertionError(f"a call must name a function: {ast.dump(node)}")
+            raise AssertionError(f"A call must name a function: {ast.dump(node)}")
 
 
 def test_calls_name_registered_functions() -> None:

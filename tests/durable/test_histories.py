@@ -26,19 +26,19 @@ FILES = sorted(FOLDER.glob("*.json"))
 
 @pytest.fixture(autouse=True)
 def settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set the settings with which the app is indexed."""
+    """Set the environment variables that the app requires for indexing."""
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
 
 
 @cache
-def instances(path: Path) -> list[dict[str, Any]]:
+def load_instances(path: Path) -> list[dict[str, Any]]:
     return list(json.loads(path.read_text(encoding="utf-8")))
 
 
-def all_instances() -> Iterator[Any]:
+def instance_parameters() -> Iterator[Any]:
     for path in FILES:
-        for number, instance in enumerate(instances(path)):
+        for number, instance in enumerate(load_instances(path)):
             yield pytest.param(
                 instance, id=f"{path.stem}-{number}-{instance['orchestrator']}-{instance['status']}"
             )
@@ -50,11 +50,11 @@ def replay(instance: dict[str, Any]) -> Any:
     )
 
 
-@pytest.mark.parametrize("instance", list(all_instances()))
+@pytest.mark.parametrize("instance", list(instance_parameters()))
 def test_replay_of_recorded_history_has_the_same_result(instance: dict[str, Any]) -> None:
     decisions, outcome = replay(instance)
     if instance["status"] == "Running":
-        assert outcome.status is None and decisions == []  # it still waits
+        assert outcome.status is None and decisions == []  # The orchestration is still waiting.
     else:
         assert outcome.status == instance["status"]
         ended = next(
@@ -73,7 +73,7 @@ def test_recordings_cover_every_orchestrator_and_status() -> None:
     recorded = {
         (instance["orchestrator"], instance["status"])
         for path in FILES
-        for instance in instances(path)
+        for instance in load_instances(path)
     }
     functions = index_app(load_function_app(), ENVIRONMENT, "api")
     assert {name for name, _ in recorded} == {
@@ -84,7 +84,7 @@ def test_recordings_cover_every_orchestrator_and_status() -> None:
 
 
 def test_recordings_contain_long_waits_rounds_pages_and_retries() -> None:
-    waits = instances(FOLDER / "long_wait.json")
+    waits = load_instances(FOLDER / "long_wait.json")
     (operation,) = [
         instance for instance in waits if instance["orchestrator"] == "export_operation"
     ]
@@ -92,7 +92,7 @@ def test_recordings_contain_long_waits_rounds_pages_and_retries() -> None:
         event for event in operation["events"] if event["EventType"] == EventType.EXECUTION_STARTED
     )
     assert json.loads(json.loads(first["Input"]))["attempt"] >= 49  # continued as new
-    rounds = instances(FOLDER / "two_rounds.json")
+    rounds = load_instances(FOLDER / "two_rounds.json")
     assert len([instance for instance in rounds if instance["orchestrator"] == "page_copy"]) >= 4
     assert (
         len([instance for instance in rounds if instance["orchestrator"] == "export_operation"])
@@ -100,7 +100,7 @@ def test_recordings_contain_long_waits_rounds_pages_and_retries() -> None:
     )
     event_types = [
         event["EventType"]
-        for instance in instances(FOLDER / "platform_fault.json")
+        for instance in load_instances(FOLDER / "platform_fault.json")
         for event in instance["events"]
     ]
     assert event_types.count(EventType.TASK_FAILED) == 3
@@ -114,12 +114,12 @@ def test_recordings_contain_no_paths_or_line_numbers() -> None:
         ), path.name
 
 
-def modified(
-    instance: dict[str, Any], kind: EventType, number: int, **changes: Any
+def modify_event(
+    instance: dict[str, Any], event_type: EventType, number: int, **changes: Any
 ) -> dict[str, Any]:
-    """Return a copy in which the nth event of this type has other values."""
+    """Return a copy of the instance in which the nth event of this type has other values."""
     changed = copy.deepcopy(instance)
-    events = [event for event in changed["events"] if event["EventType"] == kind]
+    events = [event for event in changed["events"] if event["EventType"] == event_type]
     events[number].update(changes)
     return changed
 
@@ -127,13 +127,13 @@ def modified(
 def get_instance(name: str, orchestrator: str, number: int = 0) -> dict[str, Any]:
     return [
         instance
-        for instance in instances(FOLDER / f"{name}.json")
+        for instance in load_instances(FOLDER / f"{name}.json")
         if instance["orchestrator"] == orchestrator
     ][number]
 
 
 @pytest.mark.parametrize(
-    ("name", "orchestrator", "kind", "number", "changes"),
+    ("name", "orchestrator", "event_type", "number", "changes"),
     [
         ("two_rounds", "export_run", EventType.TASK_SCHEDULED, 1, {"Name": "commit_version"}),
         ("two_rounds", "export_run", EventType.SUB_ORCHESTRATION_CREATED, 0, {"Name": "page_copy"}),
@@ -144,10 +144,10 @@ def get_instance(name: str, orchestrator: str, number: int = 0) -> dict[str, Any
     ],
 )
 def test_replay_of_changed_orchestrator_raises_non_determinism_error(
-    name: str, orchestrator: str, kind: EventType, number: int, changes: Any
+    name: str, orchestrator: str, event_type: EventType, number: int, changes: Any
 ) -> None:
     with pytest.raises(NonDeterminismError):
-        replay(modified(get_instance(name, orchestrator), kind, number, **changes))
+        replay(modify_event(get_instance(name, orchestrator), event_type, number, **changes))
 
 
 def test_replay_with_missing_step_raises_non_determinism_error() -> None:
@@ -175,7 +175,7 @@ def test_record_produces_histories_that_replay(azurite: Azurite) -> None:
     fresh = record(azurite, "failing")
     assert [(instance["orchestrator"], instance["status"]) for instance in fresh] == [
         (instance["orchestrator"], instance["status"])
-        for instance in instances(FOLDER / "failing.json")
+        for instance in load_instances(FOLDER / "failing.json")
     ]
     for instance in fresh:
         assert replay(instance)[1].status == instance["status"]

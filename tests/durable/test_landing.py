@@ -1,4 +1,4 @@
-"""The main job: every dataset, landed whole."""
+"""Complete landing of each dataset, new versions, and long waits for the export operation."""
 
 from datetime import timedelta
 from itertools import pairwise
@@ -11,7 +11,7 @@ from shared.clock import parse_iso
 from tests.support.app_environment import START, AppEnvironment
 
 
-def test_a_cycle_lands_all_four_datasets(azurite: Azurite) -> None:
+def test_cycle_lands_all_four_datasets(azurite: Azurite) -> None:
     with AppEnvironment(azurite) as env:
         cycle = env.post("/api/cycles")
         env.host.wait(cycle["cycle_id"], 120)
@@ -25,7 +25,7 @@ def test_a_cycle_lands_all_four_datasets(azurite: Azurite) -> None:
         assert billed == sorted(billed, reverse=True)  # billed keys first
 
 
-def test_the_same_data_again_is_unchanged_and_moves_no_byte(azurite: Azurite) -> None:
+def test_run_with_same_data_is_unchanged_and_writes_no_version_files(azurite: Azurite) -> None:
     with AppEnvironment(azurite) as env:
         first = env.land()
         files = env.landed_files()
@@ -37,7 +37,7 @@ def test_the_same_data_again_is_unchanged_and_moves_no_byte(azurite: Azurite) ->
         }
 
 
-def test_restated_data_become_a_new_version_beside_the_old(azurite: Azurite) -> None:
+def test_run_with_restated_data_lands_new_version_and_keeps_old_version(azurite: Azurite) -> None:
     with AppEnvironment(azurite) as env:
         first = env.land()
         env.simulator.restate(first["key"])
@@ -49,7 +49,7 @@ def test_restated_data_become_a_new_version_beside_the_old(azurite: Azurite) -> 
 
 
 @pytest.mark.parametrize("early_timers", [False, True])
-def test_twelve_hours_of_retry_after_are_waited_out_in_full(
+def test_run_with_retry_after_for_twelve_hours_waits_full_duration(
     azurite: Azurite, early_timers: bool
 ) -> None:
     behaviour = Behaviour(
@@ -59,10 +59,11 @@ def test_twelve_hours_of_retry_after_are_waited_out_in_full(
         end = env.land("unbilled_usage")
         assert end["outcome"] == "landed"
         assert parse_iso(end["ended_at"]) - START >= timedelta(hours=12)
-        looks = sorted({request.clock for request in env.simulator.requests_of("poll")})
-        # the last wait is what was left; before it, none is shorter than asked
-        assert len(looks) >= 48
+        poll_times = sorted({request.clock for request in env.simulator.requests_of("poll")})
+        # The last wait covers only the remaining time. All other waits are at least Retry-After.
+        assert len(poll_times) >= 48
         assert all(
-            later - earlier >= timedelta(seconds=900) for earlier, later in pairwise(looks[:-1])
+            later - earlier >= timedelta(seconds=900)
+            for earlier, later in pairwise(poll_times[:-1])
         )
         assert len(env.simulator.requests_of("start")) == 1

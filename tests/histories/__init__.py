@@ -1,4 +1,5 @@
-"""Histories of orchestrations as the engine recorded them, and the script that records them.
+"""Orchestration histories that the engine recorded.
 
-Replayed by tests/durable.
+The tests in tests/durable/test_histories.py replay them. See tests/support/histories.py for the
+code that records them.
 """
