@@ -1,1 +1,1 @@
-"""The tables on the storage emulator: who was first, what is kept, what is undone by nobody."""
+"""Integration tests of the ledger with the Table service of the Azurite emulator."""

@@ -1,4 +1,4 @@
-"""A ledger with tables of its own for each test, on a clock that stands still."""
+"""Fixtures: a ledger with separate tables for each test, and a fake clock."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from tests.support.clocks import FakeClock
 
 @pytest.fixture
 def prefix() -> str:
-    """Of table names; no other test uses it."""
+    """Return a unique prefix for table names."""
     return f"t{uuid.uuid4().hex[:20]}"
 
 

@@ -1,4 +1,4 @@
-"""Keys, runs and versions that the ledger tests start with."""
+"""Export keys, runs and versions for the ledger tests."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -32,7 +32,7 @@ async def insert_complete_version(
     run: str = "",
     **columns: Any,
 ) -> Version:
-    """A complete version of that day of November."""
+    """Insert a complete version whose data was created on a day of November 2026."""
     created = datetime(2026, 11, day, tzinfo=UTC)
     inserted = await ledger.versions.insert(
         new_version(

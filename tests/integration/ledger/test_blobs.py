@@ -1,10 +1,10 @@
-"""The blob rows: what proves a blob, written by the hundred."""
+"""Blob rows: verification results, batched writes and reads by name."""
 
 from shared.ledger.blobs import BlobRow, BlobTotals
 from shared.ledger.ledger import Ledger
 from tests.integration.ledger.ledger_rows import KEY, OTHER_KEY
 
-PROVEN = BlobRow(
+VERIFIED = BlobRow(
     "a/ä=1/part 0.json.gz",
     True,
     "r",
@@ -24,10 +24,10 @@ PROVEN = BlobRow(
 
 async def test_get_by_version_returns_rows_by_name(ledger: Ledger) -> None:
     failed = BlobRow("b", False, "r", code="proof_gzip")
-    await ledger.blobs.record(KEY, "v", [PROVEN, failed])
-    assert await ledger.blobs.get_by_version(KEY, "v") == {PROVEN.name: PROVEN, "b": failed}
+    await ledger.blobs.record(KEY, "v", [VERIFIED, failed])
+    assert await ledger.blobs.get_by_version(KEY, "v") == {VERIFIED.name: VERIFIED, "b": failed}
     assert (
-        await ledger.blobs.get(KEY, "v", PROVEN.name) == PROVEN
+        await ledger.blobs.get(KEY, "v", VERIFIED.name) == VERIFIED
         and await ledger.blobs.get(KEY, "v", "c") is None
     )
     assert (
@@ -39,25 +39,26 @@ async def test_get_by_version_returns_rows_by_name(ledger: Ledger) -> None:
 
 
 async def test_record_replaces_earlier_result(ledger: Ledger) -> None:
-    await ledger.blobs.record(KEY, "v", [BlobRow(PROVEN.name, False, "r", code="proof_md5")])
-    await ledger.blobs.record(KEY, "v", [PROVEN])
-    assert await ledger.blobs.get(KEY, "v", PROVEN.name) == PROVEN
+    await ledger.blobs.record(KEY, "v", [BlobRow(VERIFIED.name, False, "r", code="proof_md5")])
+    await ledger.blobs.record(KEY, "v", [VERIFIED])
+    assert await ledger.blobs.get(KEY, "v", VERIFIED.name) == VERIFIED
     await ledger.blobs.record(KEY, "v", [])
 
 
 async def test_record_late_failure_keeps_verified_row(ledger: Ledger) -> None:
-    """Of two workers with the same blobs one lands them, and the other, slower one finds the source gone."""
-    name, failed = PROVEN.name, BlobRow(PROVEN.name, False, "r", code="source_missing")
+    """Two workers copy the same blob: one lands it, and the slower one finds no source blob."""
+    name, failed = VERIFIED.name, BlobRow(VERIFIED.name, False, "r", code="source_missing")
     assert await ledger.blobs.record_failure(KEY, "v", failed, None)
-    known = (await ledger.blobs.get_many(KEY, "v", [name, "other"]))[name]
-    await ledger.blobs.record(KEY, "v", [PROVEN])
-    assert not await ledger.blobs.record_failure(KEY, "v", failed, known)
+    current_row = (await ledger.blobs.get_many(KEY, "v", [name, "other"]))[name]
+    await ledger.blobs.record(KEY, "v", [VERIFIED])
+    assert not await ledger.blobs.record_failure(KEY, "v", failed, current_row)
     assert not await ledger.blobs.record_failure(KEY, "v", failed, None)
-    assert await ledger.blobs.get(KEY, "v", name) == PROVEN
-    known = await ledger.blobs.get(
-        KEY, "v", name
-    )  # who has seen it proven may say that it is no more: it was damaged since
-    assert known is not None and await ledger.blobs.record_failure(KEY, "v", failed, known)
+    assert await ledger.blobs.get(KEY, "v", name) == VERIFIED
+    # A worker that has read the verified row can replace it: the blob was damaged later.
+    verified_row = await ledger.blobs.get(KEY, "v", name)
+    assert verified_row is not None and await ledger.blobs.record_failure(
+        KEY, "v", failed, verified_row
+    )
     assert await ledger.blobs.get(KEY, "v", name) == failed
 
 
@@ -80,5 +81,5 @@ async def test_get_many_reads_ten_names_per_request(ledger: Ledger) -> None:
         ["absent"],
         [row.name for row in rows[:23]] + ["absent", "elsewhere"],
     ):
-        found = await ledger.blobs.get_many(KEY, "v", names)
-        assert found == {row.name: row for row in rows if row.name in names}
+        result = await ledger.blobs.get_many(KEY, "v", names)
+        assert result == {row.name: row for row in rows if row.name in names}

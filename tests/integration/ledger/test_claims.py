@@ -1,4 +1,4 @@
-"""A run begins by claiming its key: once, however often, and after every crash."""
+"""Claims: a run acquires the lock of its export key, also after a crash or a repeated call."""
 
 import asyncio
 from dataclasses import replace
@@ -16,16 +16,16 @@ from tests.integration.ledger.ledger_rows import KEY, START, build_run
 from tests.support.clocks import FakeClock
 
 
-async def stored(ledger: Ledger, run: Run) -> Run:
-    there = await ledger.runs.get(run.run_id)
-    assert there is not None
-    return there
+async def get_run(ledger: Ledger, run: Run) -> Run:
+    row = await ledger.runs.get(run.run_id)
+    assert row is not None
+    return row
 
 
 async def test_claim_creates_lock_and_row(ledger: Ledger) -> None:
     run = build_run()
     assert await claim(ledger, run) == {"status": "claimed"}
-    lock, row = await ledger.locks.get(run.key), await stored(ledger, run)
+    lock, row = await ledger.locks.get(run.key), await get_run(ledger, run)
     assert lock is not None and (lock.run_id, lock.hub, lock.epoch) == (run.run_id, "Tests", 1)
     assert (row.epoch, row.hub, row.stage) == (1, "Tests", "starting")
     assert isinstance(await ledger.holding(run.run_id), Run)
@@ -34,9 +34,9 @@ async def test_claim_creates_lock_and_row(ledger: Ledger) -> None:
 async def test_claim_is_idempotent(ledger: Ledger) -> None:
     run = build_run()
     await claim(ledger, run)
-    first = await stored(ledger, run)
+    first = await get_run(ledger, run)
     assert await claim(ledger, replace(run, reason="again")) == {"status": "claimed"}
-    assert await stored(ledger, run) == first
+    assert await get_run(ledger, run) == first
 
 
 async def test_claim_concurrently_succeeds_once(ledger: Ledger) -> None:
@@ -86,7 +86,7 @@ async def test_claim_after_crash_between_lock_and_row_recovers(
     run, other = build_run("aaaa"), build_run("bbbb")
 
     async def crash(run: Run) -> bool:
-        raise RuntimeError("the process is gone")
+        raise RuntimeError("simulated crash")
 
     with monkeypatch.context() as patch:
         patch.setattr(ledger.runs, "insert", crash)
@@ -98,19 +98,19 @@ async def test_claim_after_crash_between_lock_and_row_recovers(
         "live_run_id": run.run_id,
     }
     assert await claim(ledger, run) == {"status": "claimed"}
-    assert (await stored(ledger, run)).epoch == 1
+    assert (await get_run(ledger, run)).epoch == 1
 
 
 async def test_claim_after_lock_without_row_was_released_takes_lock(
     ledger: Ledger,
 ) -> None:
-    """The starter was slow: its lock was settled before its row was written, and the run begins after all."""
+    """The orphaned-run cleanup released the lock before the run row was written."""
     run = build_run()
     await claim(ledger, run)
     await ledger.locks.release(run.key, run.run_id)
     assert await claim(ledger, run) == {"status": "claimed"}
     lock = await ledger.locks.get(run.key)
-    assert lock is not None and lock.epoch == 2 and (await stored(ledger, run)).epoch == 2
+    assert lock is not None and lock.epoch == 2 and (await get_run(ledger, run)).epoch == 2
     assert isinstance(await ledger.holding(run.run_id), Run)
     await close_run(ledger, run.run_id, {"outcome": "no_data"})
     lock = await ledger.locks.get(run.key)
@@ -120,10 +120,9 @@ async def test_claim_after_lock_without_row_was_released_takes_lock(
 async def test_claim_of_ended_run_returns_result_and_releases_lock(ledger: Ledger) -> None:
     run = build_run()
     await claim(ledger, run)
-    row = await stored(ledger, run)
-    await ledger.runs.merge_if_unchanged(
-        row, outcome="no_data", ended_at="2026-11-21T06:05:00Z"
-    )  # and then the process was gone
+    row = await get_run(ledger, run)
+    # The process ends after it has stored the outcome.
+    await ledger.runs.merge_if_unchanged(row, outcome="no_data", ended_at="2026-11-21T06:05:00Z")
     assert await claim(ledger, run) == {"status": "ended", "result": {"outcome": "no_data"}}
     lock, entry = await ledger.locks.get(run.key), await ledger.catalogue.get(KEY)
     assert (
@@ -139,26 +138,24 @@ async def test_claim_of_cancelled_run_ends_cancelled(ledger: Ledger) -> None:
     await claim(ledger, run, leave_trace=False)
     await ledger.runs.mark_cancelled(run.run_id, START, "ada")
     assert await claim(ledger, run) == {"status": "cancelled"}
-    assert (await stored(ledger, run)).result == {"outcome": "cancelled", "code": "cancelled"}
+    assert (await get_run(ledger, run)).result == {"outcome": "cancelled", "code": "cancelled"}
     lock = await ledger.locks.get(run.key)
     assert lock is not None and lock.run_id == ""
 
 
 async def test_claim_of_key_of_cancelled_run_succeeds_at_once(ledger: Ledger) -> None:
-    marked, following = build_run("aaaa"), build_run("bbbb")
-    await claim(ledger, marked)
-    await ledger.runs.mark_cancelled(marked.run_id, START, "ada")
-    assert await claim(ledger, following) == {"status": "claimed"}
-    assert (await stored(ledger, following)).epoch == 2
-    assert await ledger.holding(marked.run_id) == {"status": "cancelled"}
+    cancelled, next_run = build_run("aaaa"), build_run("bbbb")
+    await claim(ledger, cancelled)
+    await ledger.runs.mark_cancelled(cancelled.run_id, START, "ada")
+    assert await claim(ledger, next_run) == {"status": "claimed"}
+    assert (await get_run(ledger, next_run)).epoch == 2
+    assert await ledger.holding(cancelled.run_id) == {"status": "cancelled"}
     assert await close_run(
-        ledger, marked.run_id, {"outcome": "cancelled", "code": "cancelled"}
+        ledger, cancelled.run_id, {"outcome": "cancelled", "code": "cancelled"}
     ) == {"outcome": "cancelled", "code": "cancelled"}
-    lock = await ledger.locks.get(marked.key)
-    assert lock is not None and (lock.run_id, lock.epoch) == (
-        following.run_id,
-        2,
-    )  # the marked one touched only its own row
+    lock = await ledger.locks.get(cancelled.key)
+    # close_run() of the cancelled run updated only its own row.
+    assert lock is not None and (lock.run_id, lock.epoch) == (next_run.run_id, 2)
     assert await ledger.catalogue.get(KEY) is None
 
 
@@ -179,19 +176,21 @@ async def test_clean_up_releases_lock_without_row(
     ledger: Ledger, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = build_run()
-    await ledger.locks.acquire(run.key, run.run_id, "Tests", clock.now(), lambda lock: nobody())
+    await ledger.locks.acquire(
+        run.key, run.run_id, "Tests", clock.now(), lambda lock: never_replace()
+    )
 
-    async def look(run_id: str) -> Any:
+    async def get_state(run_id: str) -> Any:
         return "unknown"
 
-    assert await clean_up_orphaned_runs(ledger, look) == []
+    assert await clean_up_orphaned_runs(ledger, get_state) == []
     clock.advance(minutes=5)
-    assert await clean_up_orphaned_runs(ledger, look) == [run.run_id]
+    assert await clean_up_orphaned_runs(ledger, get_state) == [run.run_id]
     lock = await ledger.locks.get(run.key)
     assert lock is not None and lock.run_id == "" and await ledger.runs.get(run.run_id) is None
 
 
-async def nobody() -> bool:
+async def never_replace() -> bool:
     return False
 
 

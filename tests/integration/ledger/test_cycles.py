@@ -1,4 +1,4 @@
-"""The cycle rows: a thousand runs in one row."""
+"""Cycle rows, which store the run IDs of a cycle in several columns."""
 
 from datetime import timedelta
 
@@ -20,34 +20,34 @@ async def test_cycle_is_stored_from_start_to_end(ledger: Ledger) -> None:
     runs = [run_id(KEY, START + timedelta(seconds=n), "aaaa") for n in range(1_000)]
     for _ in range(2):
         await ledger.cycles.save_plan(CYCLE.cycle_id, runs)
-    there = await ledger.cycles.get(CYCLE.cycle_id)
-    assert there is not None and there.state == "running" and there.runs == runs
+    stored = await ledger.cycles.get(CYCLE.cycle_id)
+    assert stored is not None and stored.state == "running" and stored.runs == runs
     for _ in range(2):
         await ledger.cycles.save_result(
             CYCLE.cycle_id, {"landed": 999, "failed": 1}, "2026-11-21T07:00:00Z"
         )
-    there = await ledger.cycles.get(CYCLE.cycle_id)
-    assert there is not None and (there.state, there.outcomes, there.ended_at) == (
+    stored = await ledger.cycles.get(CYCLE.cycle_id)
+    assert stored is not None and (stored.state, stored.outcomes, stored.ended_at) == (
         "ended",
         {"landed": 999, "failed": 1},
         "2026-11-21T07:00:00Z",
     )
-    assert there.runs == runs and there.requested_by == "ada"
+    assert stored.runs == runs and stored.requested_by == "ada"
 
 
 async def test_cycle_with_more_than_ten_columns_keeps_order(ledger: Ledger) -> None:
     await ledger.cycles.insert(CYCLE)
     runs = [f"r{n}" for n in range(RUNS_PER_COLUMN * 11 + 1)]
     await ledger.cycles.save_plan(CYCLE.cycle_id, runs)
-    there = await ledger.cycles.get(CYCLE.cycle_id)
-    assert there is not None and there.runs == runs
+    stored = await ledger.cycles.get(CYCLE.cycle_id)
+    assert stored is not None and stored.runs == runs
 
 
 async def test_cycle_without_runs_is_stored(ledger: Ledger) -> None:
     await ledger.cycles.insert(CYCLE)
     await ledger.cycles.save_plan(CYCLE.cycle_id, [])
-    there = await ledger.cycles.get(CYCLE.cycle_id)
-    assert there is not None and (there.state, there.runs) == ("running", [])
+    stored = await ledger.cycles.get(CYCLE.cycle_id)
+    assert stored is not None and (stored.state, stored.runs) == ("running", [])
 
 
 async def test_runs_page_does_not_contain_cycles(ledger: Ledger) -> None:

@@ -1,6 +1,6 @@
-"""What a table holds: 64 KiB a property, 1 MiB an entity, 4 MiB a transaction.
+"""Limits of Table storage: 64 KiB per property, 1 MiB per entity, 4 MiB per transaction.
 
-Long content fits; what only explains is cut.
+Long lists are stored in several properties or entities. Explanatory text is truncated.
 """
 
 import json
@@ -31,8 +31,8 @@ BACKFILL = Backfill(
 KIB = 1024
 
 
-def ids(count: int) -> list[str]:
-    """As long as a run id may be."""
+def run_ids(count: int) -> list[str]:
+    """Return run IDs of the maximum length."""
     return [f"{number:05}-{'r' * 94}" for number in range(count)]
 
 
@@ -46,7 +46,10 @@ def left_out(count: int) -> str:
 
 
 def assert_within_limits(azurite: Azurite, prefix: str) -> int:
-    """Of every entity of this ledger, as the service counts: two bytes a character (its data model)."""
+    """Assert the limits for each entity of the ledger, and return the size of the largest one.
+
+    The size follows the Table service data model: two bytes per character.
+    """
     largest = 0
     with TableServiceClient.from_connection_string(azurite.landing.connection_string) as service:
         for table in [
@@ -70,16 +73,16 @@ async def test_cycle_stores_any_number_of_runs(
     ledger: Ledger, azurite: Azurite, prefix: str, count: int
 ) -> None:
     await ledger.cycles.insert(CYCLE)
-    await ledger.cycles.save_plan(CYCLE.cycle_id, ids(count), left_out(count))
-    there = await ledger.cycles.get(CYCLE.cycle_id)
+    await ledger.cycles.save_plan(CYCLE.cycle_id, run_ids(count), left_out(count))
+    stored = await ledger.cycles.get(CYCLE.cycle_id)
     assert (
-        there is not None
-        and there.runs == ids(count)
-        and len(read_left_out(there.left_out)) == count
+        stored is not None
+        and stored.runs == run_ids(count)
+        and len(read_left_out(stored.left_out)) == count
     )
-    assert await ledger.cycles.newest("202611") == there
+    assert await ledger.cycles.newest("202611") == stored
     largest = assert_within_limits(azurite, prefix)
-    assert count < RUNS_PER_ROW or largest > 400 * KIB  # the measure measures
+    assert count < RUNS_PER_ROW or largest > 400 * KIB  # large plans test the limit
     assert [run async for run in ledger.runs.list("202611")] == []
 
 
@@ -88,28 +91,32 @@ async def test_backfill_stores_thousands_of_keys(
 ) -> None:
     await ledger.backfills.insert(BACKFILL)
     await ledger.backfills.save_plan(
-        BACKFILL.backfill_id, ids(8_000), {"landed": 3}, left_out(2_000)
+        BACKFILL.backfill_id, run_ids(8_000), {"landed": 3}, left_out(2_000)
     )
     await ledger.backfills.save_result(
         BACKFILL.backfill_id, {"landed": 8_000}, "2026-11-22T06:00:00Z"
     )
-    there = await ledger.backfills.get(BACKFILL.backfill_id)
-    assert there is not None and (there.runs, there.settled, there.state) == (
-        ids(8_000),
+    stored = await ledger.backfills.get(BACKFILL.backfill_id)
+    assert stored is not None and (stored.runs, stored.settled, stored.state) == (
+        run_ids(8_000),
         {"landed": 3},
         "ended",
     )
-    assert len(read_left_out(there.left_out)) == 2_000
+    assert len(read_left_out(stored.left_out)) == 2_000
     assert_within_limits(azurite, prefix)
 
 
 async def test_backfill_shorter_plan_replaces_longer_plan(ledger: Ledger) -> None:
-    """A plan whose answer was lost is made again, and the invoice list may be another by then."""
+    """A plan whose response was lost is rebuilt, and the invoice list can have changed."""
     await ledger.cycles.insert(CYCLE)
     for count in (4_500, 300, 0, 2_001):
-        await ledger.cycles.save_plan(CYCLE.cycle_id, ids(count), left_out(count))
-        there = await ledger.cycles.get(CYCLE.cycle_id)
-        assert there is not None and there.runs == ids(count) and there.left_out == left_out(count)
+        await ledger.cycles.save_plan(CYCLE.cycle_id, run_ids(count), left_out(count))
+        stored = await ledger.cycles.get(CYCLE.cycle_id)
+        assert (
+            stored is not None
+            and stored.runs == run_ids(count)
+            and stored.left_out == left_out(count)
+        )
 
 
 async def test_runs_are_read_in_pages(ledger: Ledger) -> None:
@@ -119,12 +126,11 @@ async def test_runs_are_read_in_pages(ledger: Ledger) -> None:
     await ledger.tables.upsert_many("runs", "202611", rows)
     other = build_run("bbbb")
     await ledger.runs.insert(other)
-    found = await ledger.runs.get_many(
+    result = await ledger.runs.get_many(
         [*(run.run_id for run in runs[:2_050]), run_id(KEY, START, "none")]
     )
-    assert list(found) == sorted(
-        run.run_id for run in runs[:2_050]
-    )  # the other of that second is not asked for
+    # The result does not contain `other`, which started in the same second.
+    assert list(result) == sorted(run.run_id for run in runs[:2_050])
     assert list(await ledger.runs.get_many([other.run_id])) == [other.run_id]
     assert (
         await ledger.runs.get_many([])
@@ -136,7 +142,7 @@ async def test_runs_are_read_in_pages(ledger: Ledger) -> None:
 async def test_run_with_maximum_lengths_is_stored(
     ledger: Ledger, azurite: Azurite, prefix: str
 ) -> None:
-    """Texts that only explain are cut; what is compared has a bound of its own below that."""
+    """Explanatory text is truncated. Values that are compared have a lower limit of their own."""
     run = build_run(
         requested_by="😀" * 100,
         reason="ü" * 200,
@@ -146,16 +152,16 @@ async def test_run_with_maximum_lengths_is_stored(
         detail="d" * 200_000,
     )
     await ledger.runs.insert(run)
-    there = await ledger.runs.get(run.run_id)
-    assert there is not None and there.detail.endswith("d…")
-    assert replace(there, detail="", etag="") == replace(run, detail="", etag="")
+    stored = await ledger.runs.get(run.run_id)
+    assert stored is not None and stored.detail.endswith("d…")
+    assert replace(stored, detail="", etag="") == replace(run, detail="", etag="")
     assert_within_limits(azurite, prefix)
 
 
 async def test_blob_rows_with_maximum_lengths_are_written_in_one_batch(
     ledger: Ledger, azurite: Azurite, prefix: str
 ) -> None:
-    """A file whose first line has a hundred thousand characters of names, none of them ASCII, in each of a hundred blobs."""
+    """Each of 100 blobs has a header of 100,000 non-ASCII characters."""
     rows = [
         BlobRow(
             f"{number:03}" + "n" * (MAX_NAME_LENGTH - 3),
@@ -174,10 +180,10 @@ async def test_blob_rows_with_maximum_lengths_are_written_in_one_batch(
         for number in range(100)
     ]
     await ledger.blobs.record(KEY, "v", rows)
-    there = await ledger.blobs.get_by_version(KEY, "v")
-    assert len(there) == 100
+    stored = await ledger.blobs.get_by_version(KEY, "v")
+    assert len(stored) == 100
     for row in rows:
-        assert replace(there[row.name], columns="", detail="") == replace(
+        assert replace(stored[row.name], columns="", detail="") == replace(
             row, columns="", detail=""
         )
     assert_within_limits(azurite, prefix)
@@ -199,15 +205,15 @@ async def test_version_with_longest_etag_is_found(
         invoice=json.dumps(facts_of(invoice)),
         tie_out=json.dumps({"d": "9" * 40}),
     )
-    [found] = await ledger.versions.list_by_etag(KEY, etag)
-    assert found == version and json.loads(found.invoice)["total"] == str(invoice.total)
+    [result] = await ledger.versions.list_by_etag(KEY, etag)
+    assert result == version and json.loads(result.invoice)["total"] == str(invoice.total)
     assert await ledger.versions.list_by_etag(KEY, etag[:-1]) == []
     assert_within_limits(azurite, prefix)
 
 
 @pytest.mark.parametrize("text", [json.dumps({"a": ["x" * 40] * 1_000}), "plain " * 10_000])
 async def test_text_beyond_limit_is_truncated_with_marker(ledger: Ledger, text: str) -> None:
-    """The tables' last word, for columns that nobody parses: those that are parsed have bounds above."""
+    """Truncation applies only to columns that are not parsed. Parsed columns have lower limits."""
     values: dict[str, Any] = {"text": text}
     await ledger.tables.insert("runs", "p", "r", values)
     row = await ledger.tables.get("runs", "p", "r")

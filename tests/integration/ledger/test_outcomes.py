@@ -1,4 +1,4 @@
-"""How runs end: once, in order, and the same however often they are closed."""
+"""Closing of runs: one outcome, also after a crash, and the orphaned-run cleanup."""
 
 import asyncio
 import logging
@@ -17,19 +17,19 @@ from tests.integration.ledger.ledger_rows import KEY, START, build_run, insert_c
 from tests.support.clocks import FakeClock
 
 
-async def live(ledger: Ledger, suffix: str = "aaaa") -> Run:
+async def claim_run(ledger: Ledger, suffix: str = "aaaa") -> Run:
     run = build_run(suffix)
     assert await claim(ledger, run) == {"status": "claimed"}
     return run
 
 
-async def stored(ledger: Ledger, run: Run) -> Run:
-    there = await ledger.runs.get(run.run_id)
-    assert there is not None
-    return there
+async def get_run(ledger: Ledger, run: Run) -> Run:
+    row = await ledger.runs.get(run.run_id)
+    assert row is not None
+    return row
 
 
-async def copying(ledger: Ledger, run: Run, version: Version, blobs: int = 3) -> None:
+async def set_version(ledger: Ledger, run: Run, version: Version, blobs: int = 3) -> None:
     await ledger.runs.merge(
         run.run_id,
         version=version.version,
@@ -39,8 +39,8 @@ async def copying(ledger: Ledger, run: Run, version: Version, blobs: int = 3) ->
     )
 
 
-async def whole_state(ledger: Ledger) -> Any:
-    """Runs, catalogue and locks, ETags included."""
+async def read_state(ledger: Ledger) -> Any:
+    """Return the rows of runs, catalogue and locks, with their ETags."""
     return [
         [(row.values, row.etag) async for row in ledger.tables.list(table, partition)]
         for table, partition in (
@@ -54,18 +54,18 @@ async def whole_state(ledger: Ledger) -> Any:
 async def test_close_run_is_idempotent(
     ledger: Ledger, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = await live(ledger)
+    run = await claim_run(ledger)
     with caplog.at_level(logging.INFO, "partner_billing.events"):
         assert await close_run(
             ledger, run.run_id, {"outcome": "failed", "code": "graph_forbidden"}
         ) == {"outcome": "failed", "code": "graph_forbidden"}
-        state = await whole_state(ledger)
+        state = await read_state(ledger)
         clock.advance(hours=1)
         assert await close_run(ledger, run.run_id, {"outcome": "no_data"}) == {
             "outcome": "failed",
             "code": "graph_forbidden",
         }
-    assert await whole_state(ledger) == state
+    assert await read_state(ledger) == state
     events = [
         record.getMessage() for record in caplog.records if record.name == "partner_billing.events"
     ]
@@ -73,7 +73,7 @@ async def test_close_run_is_idempotent(
         f'"event_id":"{run.run_id}/ended/1"' in event for event in events
     )
     row, lock, entry = (
-        await stored(ledger, run),
+        await get_run(ledger, run),
         await ledger.locks.get(run.key),
         await ledger.catalogue.get(KEY),
     )
@@ -86,25 +86,25 @@ async def test_close_run_is_idempotent(
 
 
 async def test_close_run_concurrently_stores_one_outcome(ledger: Ledger) -> None:
-    run = await live(ledger)
+    run = await claim_run(ledger)
     codes = ["graph_forbidden", "deadline_passed", "platform_fault", "run_lost", "terminated"]
-    ends = await asyncio.gather(
+    results = await asyncio.gather(
         *(close_run(ledger, run.run_id, {"outcome": "failed", "code": code}) for code in codes)
     )
-    assert all(end == ends[0] for end in ends) and (await stored(ledger, run)).code == ends[0].get(
-        "code"
-    )
+    assert all(result == results[0] for result in results) and (
+        await get_run(ledger, run)
+    ).code == results[0].get("code")
 
 
 async def test_close_run_with_complete_version_ends_landed(ledger: Ledger) -> None:
-    run = await live(ledger)
+    run = await claim_run(ledger)
     version = await insert_complete_version(ledger, run=run.run_id, blobs=3, bytes=30, rows=6)
-    await copying(ledger, run, version)
+    await set_version(ledger, run, version)
     assert await close_run(ledger, run.run_id, {"outcome": "failed", "code": "platform_fault"}) == {
         "outcome": "landed",
         "version": version.version,
     }
-    row = await stored(ledger, run)
+    row = await get_run(ledger, run)
     assert (row.blobs_landed, row.blobs_failed, row.bytes, row.rows, row.path, row.code) == (
         3,
         0,
@@ -118,11 +118,11 @@ async def test_close_run_with_complete_version_ends_landed(ledger: Ledger) -> No
 
 
 async def test_close_run_ignores_version_of_other_run(ledger: Ledger) -> None:
-    run = await live(ledger)
-    await copying(
+    run = await claim_run(ledger)
+    await set_version(
         ledger,
         run,
-        await insert_complete_version(ledger, run="somebody", blobs=3, bytes=30, rows=6),
+        await insert_complete_version(ledger, run="other-run", blobs=3, bytes=30, rows=6),
     )
     assert await close_run(ledger, run.run_id, {"outcome": "failed", "code": "platform_fault"}) == {
         "outcome": "failed",
@@ -132,13 +132,13 @@ async def test_close_run_ignores_version_of_other_run(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("outcome", ["unchanged", "landed"])
 async def test_close_run_unchanged_stores_counts_of_version(ledger: Ledger, outcome: Any) -> None:
-    run = await live(ledger)
-    version = await insert_complete_version(ledger, run="somebody", blobs=3, bytes=30, rows=6)
-    await copying(ledger, run, version)
+    run = await claim_run(ledger)
+    version = await insert_complete_version(ledger, run="other-run", blobs=3, bytes=30, rows=6)
+    await set_version(ledger, run, version)
     assert await close_run(
         ledger, run.run_id, {"outcome": outcome, "version": version.version}
     ) == {"outcome": outcome, "version": version.version}
-    row = await stored(ledger, run)
+    row = await get_run(ledger, run)
     assert (row.blobs_total, row.blobs_landed, row.bytes, row.rows, row.path) == (
         3,
         3,
@@ -149,10 +149,10 @@ async def test_close_run_unchanged_stores_counts_of_version(ledger: Ledger, outc
 
 
 async def test_close_run_incomplete_stores_counts_of_verified_blobs(ledger: Ledger) -> None:
-    run = await live(ledger)
+    run = await claim_run(ledger)
     version = await insert_complete_version(ledger, run=run.run_id)
     await ledger.versions.update(version, state="landing")
-    await copying(ledger, run, version)
+    await set_version(ledger, run, version)
     await ledger.blobs.record(
         KEY,
         version.version,
@@ -165,22 +165,22 @@ async def test_close_run_incomplete_stores_counts_of_verified_blobs(ledger: Ledg
     assert await close_run(
         ledger, run.run_id, {"outcome": "incomplete", "code": "blobs_missing"}
     ) == {"outcome": "incomplete", "code": "blobs_missing"}
-    row = await stored(ledger, run)
+    row = await get_run(ledger, run)
     assert (row.blobs_landed, row.blobs_failed, row.bytes, row.rows) == (2, 1, 30, 3)
 
 
 async def test_close_run_without_lock_updates_only_its_row(ledger: Ledger) -> None:
-    run = await live(ledger)
+    run = await claim_run(ledger)
     await ledger.locks.release(run.key, run.run_id)
-    following = await live(ledger, "bbbb")
+    next_run = await claim_run(ledger, "bbbb")
     await insert_complete_version(ledger)
     assert await close_run(
-        ledger, run.run_id, {"outcome": "superseded", "live_run_id": following.run_id}
-    ) == {"outcome": "superseded", "live_run_id": following.run_id}
+        ledger, run.run_id, {"outcome": "superseded", "live_run_id": next_run.run_id}
+    ) == {"outcome": "superseded", "live_run_id": next_run.run_id}
     lock = await ledger.locks.get(run.key)
     assert (
         lock is not None
-        and lock.run_id == following.run_id
+        and lock.run_id == next_run.run_id
         and await ledger.catalogue.get(KEY) is None
     )
 
@@ -189,10 +189,10 @@ async def test_close_run_without_lock_updates_only_its_row(ledger: Ledger) -> No
 async def test_close_run_after_crash_completes_remaining_steps(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    run = await live(ledger)
+    run = await claim_run(ledger)
 
     async def crash(*args: Any) -> None:
-        raise RuntimeError("the process is gone")
+        raise RuntimeError("simulated crash")
 
     with monkeypatch.context() as patch:
         patch.setattr(
@@ -208,7 +208,7 @@ async def test_close_run_after_crash_completes_remaining_steps(
     assert (
         lock is not None
         and lock.run_id == run.run_id
-        and (await stored(ledger, run)).outcome == "no_data"
+        and (await get_run(ledger, run)).outcome == "no_data"
     )
     assert await close_run(ledger, run.run_id, {"outcome": "failed", "code": "run_lost"}) == {
         "outcome": "no_data"
@@ -227,89 +227,90 @@ async def test_close_run_unknown_run_raises(ledger: Ledger) -> None:
         await close_run(ledger, build_run().run_id, {"outcome": "no_data"})
 
 
-def looks(state: str) -> Any:
-    async def look(run_id: str) -> Any:
+def reports_state(state: str) -> Any:
+    async def get_state(run_id: str) -> Any:
         return state
 
-    return look
+    return get_state
 
 
 @pytest.mark.parametrize(
-    ("state", "end"),
+    ("state", "result"),
     [
         ("terminated", {"outcome": "failed", "code": "terminated"}),
         ("over", {"outcome": "failed", "code": "platform_fault"}),
     ],
 )
 async def test_clean_up_closes_orphaned_run(
-    ledger: Ledger, state: str, end: dict[str, str]
+    ledger: Ledger, state: str, result: dict[str, str]
 ) -> None:
-    run = await live(ledger)
-    assert await clean_up_orphaned_runs(ledger, looks(state)) == [run.run_id]
-    assert (await stored(ledger, run)).result == end and await clean_up_orphaned_runs(
-        ledger, looks(state)
+    run = await claim_run(ledger)
+    assert await clean_up_orphaned_runs(ledger, reports_state(state)) == [run.run_id]
+    assert (await get_run(ledger, run)).result == result and await clean_up_orphaned_runs(
+        ledger, reports_state(state)
     ) == []
 
 
 async def test_clean_up_cancels_orphaned_run_with_cancel_request(ledger: Ledger) -> None:
-    run = await live(ledger)
+    run = await claim_run(ledger)
     await ledger.runs.mark_cancelled(run.run_id, START, "ada")
-    await clean_up_orphaned_runs(ledger, looks("terminated"))
-    assert (await stored(ledger, run)).result == {"outcome": "cancelled", "code": "cancelled"}
+    await clean_up_orphaned_runs(ledger, reports_state("terminated"))
+    assert (await get_run(ledger, run)).result == {"outcome": "cancelled", "code": "cancelled"}
 
 
 async def test_clean_up_keeps_live_run(ledger: Ledger, clock: FakeClock) -> None:
-    run = await live(ledger)
+    run = await claim_run(ledger)
     clock.advance(days=30)
     assert (
-        await clean_up_orphaned_runs(ledger, looks("live")) == []
-        and (await stored(ledger, run)).outcome == ""
+        await clean_up_orphaned_runs(ledger, reports_state("live")) == []
+        and (await get_run(ledger, run)).outcome == ""
     )
 
 
 async def test_clean_up_closes_run_unknown_for_five_minutes(
     ledger: Ledger, clock: FakeClock
 ) -> None:
-    run = await live(ledger)
-    assert await clean_up_orphaned_runs(ledger, looks("unknown")) == []
+    run = await claim_run(ledger)
+    assert await clean_up_orphaned_runs(ledger, reports_state("unknown")) == []
     clock.advance(minutes=4)
-    assert await clean_up_orphaned_runs(ledger, looks("unknown")) == []
-    assert await clean_up_orphaned_runs(ledger, looks("live")) == []  # and is forgotten
+    assert await clean_up_orphaned_runs(ledger, reports_state("unknown")) == []
+    # The state "live" resets the time since which the state is unknown.
+    assert await clean_up_orphaned_runs(ledger, reports_state("live")) == []
     clock.advance(minutes=4)
-    assert await clean_up_orphaned_runs(ledger, looks("unknown")) == []
-    clock.advance(minutes=4, seconds=45)  # the timer is not exact
-    assert await clean_up_orphaned_runs(ledger, looks("unknown")) == [run.run_id]
-    assert (await stored(ledger, run)).result == {"outcome": "failed", "code": "run_lost"}
+    assert await clean_up_orphaned_runs(ledger, reports_state("unknown")) == []
+    clock.advance(minutes=4, seconds=45)  # the timer can be 15 seconds early
+    assert await clean_up_orphaned_runs(ledger, reports_state("unknown")) == [run.run_id]
+    assert (await get_run(ledger, run)).result == {"outcome": "failed", "code": "run_lost"}
 
 
 async def test_clean_up_keeps_run_of_other_hub_until_lease_expires(
     ledger: Ledger, clock: FakeClock
 ) -> None:
-    run = await live(ledger)
+    run = await claim_run(ledger)
     ledger.hub = "Other"
     clock.advance(minutes=59)
     assert (
-        await clean_up_orphaned_runs(ledger, looks("unknown"))
+        await clean_up_orphaned_runs(ledger, reports_state("unknown"))
         == []
-        == await clean_up_orphaned_runs(ledger, looks("terminated"))
+        == await clean_up_orphaned_runs(ledger, reports_state("terminated"))
     )
     clock.advance(minutes=2)
-    assert await clean_up_orphaned_runs(ledger, looks("live")) == [run.run_id]
-    assert (await stored(ledger, run)).code == "run_lost"
+    assert await clean_up_orphaned_runs(ledger, reports_state("live")) == [run.run_id]
+    assert (await get_run(ledger, run)).code == "run_lost"
 
 
 async def test_clean_up_closes_only_orphaned_run(ledger: Ledger) -> None:
-    run = await live(ledger)
+    run = await claim_run(ledger)
     other = Run(
         run_id="unbilled-usage-2026-11-usd-full-20261121t060000z-aaaa",
         key="unbilled_usage/2026-11/USD/full",
     )
     await claim(ledger, other)
 
-    async def look(run_id: str) -> Any:
+    async def get_state(run_id: str) -> Any:
         return "terminated" if run_id == other.run_id else "live"
 
     assert (
-        await clean_up_orphaned_runs(ledger, look) == [other.run_id]
-        and (await stored(ledger, run)).outcome == ""
+        await clean_up_orphaned_runs(ledger, get_state) == [other.run_id]
+        and (await get_run(ledger, run)).outcome == ""
     )

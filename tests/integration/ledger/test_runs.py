@@ -1,4 +1,4 @@
-"""The run rows, and the question every activity begins with."""
+"""Run rows, and the lock check at the start of each activity."""
 
 import asyncio
 from datetime import timedelta
@@ -18,8 +18,8 @@ from tests.support.clocks import FakeClock
 async def test_row_round_trips(ledger: Ledger) -> None:
     run = build_run(force=True, reason="ü", bytes=2**40, rows=7, epoch=3, request_ids="a,b")
     assert await ledger.runs.insert(run) and not await ledger.runs.insert(build_run(reason="other"))
-    there = await ledger.runs.get(run.run_id)
-    assert there is not None and {name: getattr(there, name) for name in COLUMNS} == {
+    stored = await ledger.runs.get(run.run_id)
+    assert stored is not None and {name: getattr(stored, name) for name in COLUMNS} == {
         name: getattr(run, name) for name in COLUMNS
     }
     assert await ledger.runs.get(run_id(KEY, START, "zzzz")) is None
@@ -34,17 +34,16 @@ async def test_update_merges_columns(ledger: Ledger) -> None:
             for column in ("polls", "posts", "operations", "bytes", "rows")
         )
     )
-    there = await ledger.runs.get(run.run_id)
-    assert there is not None and (
-        there.polls,
-        there.posts,
-        there.operations,
-        there.bytes,
-        there.rows,
+    stored = await ledger.runs.get(run.run_id)
+    assert stored is not None and (
+        stored.polls,
+        stored.posts,
+        stored.operations,
+        stored.bytes,
+        stored.rows,
     ) == (5, 5, 5, 5, 5)
-    await ledger.runs.merge(
-        run_id(KEY, START, "zzzz"), polls=1
-    )  # a row that is not there stays away
+    # A merge does not create a missing row.
+    await ledger.runs.merge(run_id(KEY, START, "zzzz"), polls=1)
     assert await ledger.runs.get(run_id(KEY, START, "zzzz")) is None
 
 
@@ -53,16 +52,16 @@ async def test_outcome_requires_current_etag_but_cancel_does_not(
 ) -> None:
     run = build_run()
     await ledger.runs.insert(run)
-    read = await ledger.runs.get(run.run_id)
-    assert read is not None
+    stale_row = await ledger.runs.get(run.run_id)
+    assert stale_row is not None
     await ledger.runs.mark_cancelled(run.run_id, START, "ada")
-    assert not await ledger.runs.merge_if_unchanged(read, outcome="landed")
-    there = await ledger.runs.get(run.run_id)
+    assert not await ledger.runs.merge_if_unchanged(stale_row, outcome="landed")
+    stored = await ledger.runs.get(run.run_id)
     assert (
-        there is not None
-        and there.cancelled
-        and there.outcome == ""
-        and there.cancel_requested_by == "ada"
+        stored is not None
+        and stored.cancelled
+        and stored.outcome == ""
+        and stored.cancel_requested_by == "ada"
     )
 
 
@@ -72,25 +71,25 @@ async def test_concurrent_outcome_and_cancel_are_both_stored(ledger: Ledger) -> 
         await ledger.runs.insert(run)
     await asyncio.gather(
         *(
-            work
+            call
             for run in runs
-            for work in (
+            for call in (
                 close_run(ledger, run.run_id, {"outcome": "no_data"}),
                 ledger.runs.mark_cancelled(run.run_id, START, "ada"),
             )
         )
     )
     for run in runs:
-        there = await ledger.runs.get(run.run_id)
-        assert there is not None and there.cancelled and there.outcome == "no_data"
+        stored = await ledger.runs.get(run.run_id)
+        assert stored is not None and stored.cancelled and stored.outcome == "no_data"
 
 
 async def test_get_page_returns_newest_run_first(ledger: Ledger) -> None:
     ids = [run_id(KEY, START + timedelta(hours=n), "aaaa") for n in range(5)] + [
         run_id(KEY, START + timedelta(days=20), "aaaa")
     ]
-    for one in ids:
-        await ledger.runs.insert(Run(run_id=one, key=str(KEY)))
+    for new_id in ids:
+        await ledger.runs.insert(Run(run_id=new_id, key=str(KEY)))
     assert [run.run_id async for run in ledger.runs.list("202611")] == ids[:5][::-1]
     assert [run.run_id async for run in ledger.runs.list("202612")] == ids[5:]
     assert [run async for run in ledger.runs.list("202610")] == []
@@ -106,7 +105,7 @@ def test_request_ids_are_unique_and_newest_last() -> None:
 
 
 @pytest.mark.parametrize(
-    ("columns", "end"),
+    ("columns", "result"),
     [
         ({}, None),
         ({"outcome": "landed", "version": "v"}, {"outcome": "landed", "version": "v"}),
@@ -121,9 +120,9 @@ def test_request_ids_are_unique_and_newest_last() -> None:
     ],
 )
 def test_run_result_is_derived_from_columns(
-    columns: dict[str, Any], end: dict[str, str] | None
+    columns: dict[str, Any], result: dict[str, str] | None
 ) -> None:
-    assert build_run(**columns).result == end
+    assert build_run(**columns).result == result
 
 
 def test_run_duration_is_difference_of_start_and_end() -> None:
@@ -137,10 +136,8 @@ def test_run_duration_is_difference_of_start_and_end() -> None:
 
 async def test_holding_returns_run_while_lock_is_held(ledger: Ledger, clock: FakeClock) -> None:
     run, other = build_run("aaaa"), build_run("bbbb")
-    assert await ledger.holding(run.run_id) == {
-        "status": "superseded",
-        "live_run_id": "",
-    }  # no row at all
+    # The run has no row.
+    assert await ledger.holding(run.run_id) == {"status": "superseded", "live_run_id": ""}
     await claim(ledger, run)
     held = await ledger.holding(run.run_id)
     assert isinstance(held, Run) and held.run_id == run.run_id
@@ -161,11 +158,11 @@ async def test_holding_with_other_epoch_stops_run(ledger: Ledger) -> None:
     run = build_run()
     await claim(ledger, run)
     await ledger.locks.release(run.key, run.run_id)
-    await ledger.locks.acquire(run.key, run.run_id, "Tests", START, lambda lock: nobody())
+    await ledger.locks.acquire(run.key, run.run_id, "Tests", START, lambda lock: never_replace())
     assert await ledger.holding(run.run_id) == {"status": "superseded", "live_run_id": run.run_id}
 
 
-async def nobody() -> bool:
+async def never_replace() -> bool:
     return False
 
 

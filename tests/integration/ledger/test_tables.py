@@ -1,4 +1,4 @@
-"""The table service, reduced to what correctness rests on."""
+"""The table operations on which the correctness of the ledger depends."""
 
 import asyncio
 from typing import Any
@@ -33,14 +33,14 @@ async def test_values_round_trip(tables: Tables) -> None:
 
 
 async def test_integers_are_stored_as_int64(tables: Tables, azurite: Azurite, prefix: str) -> None:
-    await tables.insert("runs", "p", "r", {"size": 1, "most": 2**63 - 1})
+    await tables.insert("runs", "p", "r", {"size": 1, "max": 2**63 - 1})
     await tables.upsert_many("runs", "p", {"s": {"size": 1}})
-    with TableServiceClient.from_connection_string(azurite.landing.connection_string) as raw:
+    with TableServiceClient.from_connection_string(azurite.landing.connection_string) as service:
         for row in ("r", "s"):
-            entity = raw.get_table_client(prefix + "runs").get_entity("p", row)
+            entity = service.get_table_client(prefix + "runs").get_entity("p", row)
             assert entity["size"].edm_type == EdmType.INT64 and entity["size"].value == 1
-    row_of_most = await tables.get("runs", "p", "r")
-    assert row_of_most is not None and row_of_most.values["most"] == 2**63 - 1
+    largest_row = await tables.get("runs", "p", "r")
+    assert largest_row is not None and largest_row.values["max"] == 2**63 - 1
 
 
 async def test_insert_concurrently_succeeds_once(tables: Tables) -> None:
@@ -79,10 +79,10 @@ async def test_merge_without_etag_requires_existing_row(tables: Tables) -> None:
 async def test_update_concurrently_succeeds_once(tables: Tables) -> None:
     etag = await tables.insert("runs", "p", "r", {"n": -1})
     assert etag is not None
-    won = await asyncio.gather(
+    results = await asyncio.gather(
         *(tables.replace("runs", "p", "r", {"n": n}, etag) for n in range(20))
     )
-    assert sum(one is not None for one in won) == 1
+    assert sum(result is not None for result in results) == 1
 
 
 @pytest.mark.parametrize(
@@ -92,14 +92,14 @@ async def test_text_beyond_limit_is_truncated(tables: Tables, text: str) -> None
     await tables.insert("runs", "p", "r", {"text": text})
     row = await tables.get("runs", "p", "r")
     assert row is not None
-    kept = row.values["text"]
-    assert len(kept.encode("utf-16-le")) <= MAX_TEXT_LENGTH * 2
+    stored = row.values["text"]
+    assert len(stored.encode("utf-16-le")) <= MAX_TEXT_LENGTH * 2
     assert (
-        kept == text
+        stored == text
         if len(text) == MAX_TEXT_LENGTH
-        else (kept[-1] == "…" and text.startswith(kept[:-1]))
+        else (stored[-1] == "…" and text.startswith(stored[:-1]))
     )
-    assert len(kept.encode("utf-16-le")) >= MAX_TEXT_LENGTH * 2 - 4
+    assert len(stored.encode("utf-16-le")) >= MAX_TEXT_LENGTH * 2 - 4
 
 
 async def test_list_returns_one_partition_in_key_order(tables: Tables) -> None:
@@ -136,8 +136,10 @@ async def test_upsert_many_writes_batches_of_100(tables: Tables, count: int) -> 
     rows: dict[str, dict[str, Any]] = {f"{n:05}": {"n": n, "text": "x" * 200} for n in range(count)}
     await tables.upsert_many("blobs", "p", rows)
     await tables.upsert_many("blobs", "p", {row: {"again": True} for row in rows})
-    found = [row.values async for row in tables.list("blobs", "p")]
-    assert [row["n"] for row in found] == list(range(count)) and all(row["again"] for row in found)
+    stored = [row.values async for row in tables.list("blobs", "p")]
+    assert [row["n"] for row in stored] == list(range(count)) and all(
+        row["again"] for row in stored
+    )
 
 
 async def test_list_returns_all_pages(tables: Tables) -> None:
@@ -151,13 +153,15 @@ async def test_get_missing_row_returns_none(tables: Tables) -> None:
 
 
 async def test_tables_are_created_once(azurite: Azurite, prefix: str) -> None:
-    many = [Tables(prefix, connection_string=azurite.landing.connection_string) for _ in range(4)]
-    await asyncio.gather(*(tables.get("runs", "p", str(n)) for tables in many for n in range(5)))
-    with TableServiceClient.from_connection_string(azurite.landing.connection_string) as raw:
-        assert {table.name for table in raw.list_tables() if table.name.startswith(prefix)} == {
+    clients = [
+        Tables(prefix, connection_string=azurite.landing.connection_string) for _ in range(4)
+    ]
+    await asyncio.gather(*(tables.get("runs", "p", str(n)) for tables in clients for n in range(5)))
+    with TableServiceClient.from_connection_string(azurite.landing.connection_string) as service:
+        assert {table.name for table in service.list_tables() if table.name.startswith(prefix)} == {
             prefix + name for name in TABLES
         }
-    for tables in many:
+    for tables in clients:
         await tables.close()
 
 
@@ -172,14 +176,14 @@ async def test_write_with_lost_response_is_reported_as_conflict(
     tables: Tables,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As the SDK does it: it repeats a request that got no answer, and the repeat finds the first one's row."""
-    real = TableClient.create_entity
+    """The SDK repeats a request without a response; the second request finds the row."""
+    create_entity = TableClient.create_entity
 
-    async def twice(self: TableClient, *args: Any, **more: Any) -> Any:
-        await real(self, *args, **more)
-        return await real(self, *args, **more)
+    async def create_twice(self: TableClient, *args: Any, **kwargs: Any) -> Any:
+        await create_entity(self, *args, **kwargs)
+        return await create_entity(self, *args, **kwargs)
 
-    monkeypatch.setattr(TableClient, "create_entity", twice)
+    monkeypatch.setattr(TableClient, "create_entity", create_twice)
     assert await tables.insert("runs", "p", "r", {"run_id": "mine"}) is None
     row = await tables.get("runs", "p", "r")
     assert row is not None and row.values["run_id"] == "mine"
@@ -198,12 +202,15 @@ async def test_get_with_wrong_key_raises(azurite: Azurite, prefix: str) -> None:
     await tables.close()
 
 
-def may_make_no_table(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """As with a role on single tables: storage refuses to make any. What was asked for."""
-    asked: list[str] = []
+def deny_table_creation(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Reject the creation of tables, as for a role on single tables.
+
+    Returns the names of the requested tables.
+    """
+    requested: list[str] = []
 
     async def refuse(self: AsyncTableServiceClient, name: str, **_: Any) -> None:
-        asked.append(name)
+        requested.append(name)
         error = HttpResponseError(
             "This request is not authorized to perform this operation using this permission."
         )
@@ -211,7 +218,7 @@ def may_make_no_table(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         raise error
 
     monkeypatch.setattr(AsyncTableServiceClient, "create_table_if_not_exists", refuse)
-    return asked
+    return requested
 
 
 async def test_role_without_create_permission_works_with_existing_tables(
@@ -220,15 +227,16 @@ async def test_role_without_create_permission_works_with_existing_tables(
     prefix: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    await tables.insert("runs", "p", "r", {"a": 1})  # they are made
-    asked = may_make_no_table(monkeypatch)
-    narrow = Tables(prefix, connection_string=azurite.landing.connection_string)
+    await tables.insert("runs", "p", "r", {"a": 1})  # creates the tables
+    requested = deny_table_creation(monkeypatch)
+    restricted = Tables(prefix, connection_string=azurite.landing.connection_string)
     assert (
-        await narrow.get("runs", "p", "r") is not None
-        and await narrow.get("locks", "p", "r") is None
+        await restricted.get("runs", "p", "r") is not None
+        and await restricted.get("locks", "p", "r") is None
     )
-    assert sorted(asked) == sorted(prefix + name for name in TABLES)  # once
-    await narrow.close()
+    # The client requests each table once.
+    assert sorted(requested) == sorted(prefix + name for name in TABLES)
+    await restricted.close()
 
 
 async def test_role_without_create_permission_raises_without_tables(
@@ -236,29 +244,29 @@ async def test_role_without_create_permission_raises_without_tables(
     prefix: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked = may_make_no_table(monkeypatch)
-    narrow = Tables(prefix, connection_string=azurite.landing.connection_string)
-    for _ in range(2):  # the next call tries again: a role takes minutes to hold
+    requested = deny_table_creation(monkeypatch)
+    restricted = Tables(prefix, connection_string=azurite.landing.connection_string)
+    for _ in range(2):  # each call retries: a role assignment takes minutes to apply
         with pytest.raises(HttpResponseError) as error:
-            await narrow.get("runs", "p", "r")
+            await restricted.get("runs", "p", "r")
         assert error.value.status_code == 403
-    assert len(asked) == 2 * len(TABLES)
-    await narrow.close()
+    assert len(requested) == 2 * len(TABLES)
+    await restricted.close()
 
 
 async def test_table_creation_is_retried_after_failure(
     azurite: Azurite, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tables = Tables(prefix, connection_string=azurite.landing.connection_string)
-    failing = [ServiceRequestError("no way"), None]
+    errors = [ServiceRequestError("connection failed"), None]
     create_tables = Tables._create_tables
 
-    async def sometimes(self: Tables) -> None:
-        if (error := failing.pop(0)) is not None:
+    async def fail_once(self: Tables) -> None:
+        if (error := errors.pop(0)) is not None:
             raise error
         await create_tables(self)
 
-    monkeypatch.setattr(Tables, "_create_tables", sometimes)
+    monkeypatch.setattr(Tables, "_create_tables", fail_once)
     results = await asyncio.gather(
         *(tables.get("runs", "p", "r") for _ in range(3)), return_exceptions=True
     )

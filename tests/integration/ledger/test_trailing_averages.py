@@ -1,4 +1,4 @@
-"""What a landing is compared with: versions of its month before it, or other invoices of its currency."""
+"""Trailing averages: earlier versions of the month, or other invoices of the currency."""
 
 from dataclasses import replace
 
@@ -10,8 +10,8 @@ from shared.ledger.versions import Version
 from tests.integration.ledger.ledger_rows import KEY, OTHER_KEY, build_run, insert_complete_version
 
 
-async def landed(ledger: Ledger, key: ExportKey, etag: str, day: int, rows: int) -> Version:
-    """A complete version, also in the catalogue."""
+async def land_version(ledger: Ledger, key: ExportKey, etag: str, day: int, rows: int) -> Version:
+    """Insert a complete version, and add it to the catalogue."""
     version = await insert_complete_version(ledger, key, etag, day=day, rows=rows, bytes=rows * 10)
     run = replace(
         build_run(key=key),
@@ -25,27 +25,26 @@ async def landed(ledger: Ledger, key: ExportKey, etag: str, day: int, rows: int)
 
 async def test_average_of_first_version_is_none(ledger: Ledger) -> None:
     assert await get_trailing_averages(
-        ledger, await landed(ledger, OTHER_KEY, "e1", 1, 10)
+        ledger, await land_version(ledger, OTHER_KEY, "e1", 1, 10)
     ) == TrailingAverages(0, None, None)
     assert await get_trailing_averages(
-        ledger, await landed(ledger, KEY, "e1", 1, 10)
+        ledger, await land_version(ledger, KEY, "e1", 1, 10)
     ) == TrailingAverages(0, None, None)
 
 
 async def test_average_of_unbilled_month_uses_seven_previous_versions(ledger: Ledger) -> None:
-    versions = [await landed(ledger, OTHER_KEY, f"e{day}", day, day * 100) for day in range(1, 11)]
-    assert await get_trailing_averages(ledger, versions[9]) == TrailingAverages(
-        7, 600.0, 6000.0
-    )  # days 3 to 9
-    assert await get_trailing_averages(ledger, versions[2]) == TrailingAverages(
-        2, 150.0, 1500.0
-    )  # what came later is left out
+    versions = [
+        await land_version(ledger, OTHER_KEY, f"e{day}", day, day * 100) for day in range(1, 11)
+    ]
+    # The average of days 3 to 9.
+    assert await get_trailing_averages(ledger, versions[9]) == TrailingAverages(7, 600.0, 6000.0)
+    # Later versions are not included.
+    assert await get_trailing_averages(ledger, versions[2]) == TrailingAverages(2, 150.0, 1500.0)
     pruned = await ledger.versions.update(versions[8], state="pruned")
-    given_up = await ledger.versions.update(versions[7], state="abandoned")
-    assert pruned is not None and given_up is not None
-    assert await get_trailing_averages(ledger, versions[9]) == TrailingAverages(
-        7, 514.3, 5142.9
-    )  # 2 to 7 and 9: what was pruned had landed
+    abandoned = await ledger.versions.update(versions[7], state="abandoned")
+    assert pruned is not None and abandoned is not None
+    # The average of days 2 to 7 and 9: a pruned version has landed.
+    assert await get_trailing_averages(ledger, versions[9]) == TrailingAverages(7, 514.3, 5142.9)
 
 
 async def test_average_ignores_other_months_and_currencies(ledger: Ledger) -> None:
@@ -54,9 +53,9 @@ async def test_average_ignores_other_months_and_currencies(ledger: Ledger) -> No
         "unbilled_usage/2026-11/EUR/full",
         "unbilled_usage/2026-11/USD/basic",
     ):
-        await landed(ledger, ExportKey.parse(other), "e1", 1, 10)
+        await land_version(ledger, ExportKey.parse(other), "e1", 1, 10)
     assert await get_trailing_averages(
-        ledger, await landed(ledger, OTHER_KEY, "e1", 2, 10)
+        ledger, await land_version(ledger, OTHER_KEY, "e1", 2, 10)
     ) == TrailingAverages(0, None, None)
 
 
@@ -71,9 +70,9 @@ async def test_average_of_invoice_uses_invoices_of_same_currency(ledger: Ledger)
         ]
     )
     for number, rows in ((1, 100), (2, 200), (4, 9_999), (5, 300)):
-        await landed(ledger, key(number), "e1", number, rows)
-    await landed(ledger, key(2), "e2", 12, 250)  # restated: the newest of it counts
-    await landed(ledger, key(1, "basic"), "e1", 13, 7)
+        await land_version(ledger, key(number), "e1", number, rows)
+    await land_version(ledger, key(2), "e2", 12, 250)  # restated: only the newest version counts
+    await land_version(ledger, key(1, "basic"), "e1", 13, 7)
     assert await get_trailing_averages(
-        ledger, await landed(ledger, key(3), "e1", 14, 1)
+        ledger, await land_version(ledger, key(3), "e1", 14, 1)
     ) == TrailingAverages(3, 216.7, 2166.7)

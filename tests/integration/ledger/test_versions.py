@@ -1,4 +1,4 @@
-"""The version rows: one for each eTag of a key, told apart in full, changed only from the state that was read."""
+"""Version rows: one per manifest eTag of an export key, with conditional updates."""
 
 import asyncio
 from dataclasses import replace
@@ -15,14 +15,14 @@ from tests.support.clocks import FakeClock
 CREATED = datetime(2026, 11, 8, tzinfo=UTC)
 
 
-def a_version(
+def build_version(
     etag: str = "e1", n: int = 1, run: str = "r1", created: datetime = CREATED
 ) -> Version:
     return new_version(KEY, etag, n, f"v-{etag}-{n}", created=created, now=START, run_id=run)
 
 
 async def test_row_round_trips(ledger: Ledger) -> None:
-    inserted = await ledger.versions.insert(a_version('W/"ü 😀"'))
+    inserted = await ledger.versions.insert(build_version('W/"ü 😀"'))
     assert inserted is not None and inserted == await ledger.versions.get(KEY, 'W/"ü 😀"', 1)
     assert (inserted.state, inserted.created_at, inserted.first_seen) == (
         "landing",
@@ -37,7 +37,7 @@ async def test_row_round_trips(ledger: Ledger) -> None:
 
 async def test_insert_concurrently_with_same_etag_succeeds_once(ledger: Ledger) -> None:
     results = await asyncio.gather(
-        *(ledger.versions.insert(a_version(run=f"r{n}")) for n in range(20))
+        *(ledger.versions.insert(build_version(run=f"r{n}")) for n in range(20))
     )
     [first] = [result for result in results if result is not None]
     assert await ledger.versions.list_by_etag(KEY, "e1") == [first]
@@ -45,9 +45,9 @@ async def test_insert_concurrently_with_same_etag_succeeds_once(ledger: Ledger) 
 
 async def test_rows_of_etag_are_ordered_by_number(ledger: Ledger) -> None:
     for n in (2, 10, 1, 3):
-        await ledger.versions.insert(a_version(n=n))
-    await ledger.versions.insert(a_version("other"))
-    await ledger.versions.insert(replace(a_version(), key=str(OTHER_KEY)))
+        await ledger.versions.insert(build_version(n=n))
+    await ledger.versions.insert(build_version("other"))
+    await ledger.versions.insert(replace(build_version(), key=str(OTHER_KEY)))
     assert [version.n for version in await ledger.versions.list_by_etag(KEY, "e1")] == [1, 2, 3, 10]
     assert (
         await ledger.versions.get_next_n(KEY, "e1") == 11
@@ -62,21 +62,20 @@ async def test_etags_with_equal_short_hashes_are_distinguished(
 ) -> None:
     for module in (keys, versions):
         monkeypatch.setattr(module, "short_etag_hash", lambda etag: "3f9a1c20")
-    one = await ledger.versions.insert(a_version("e1"))
-    assert one is not None and await ledger.versions.list_by_etag(KEY, "e2") == []
-    assert (
-        await ledger.versions.insert(a_version("e2")) is None
-    )  # its place is taken by another eTag
+    first = await ledger.versions.insert(build_version("e1"))
+    assert first is not None and await ledger.versions.list_by_etag(KEY, "e2") == []
+    # Another eTag already uses the row key.
+    assert await ledger.versions.insert(build_version("e2")) is None
     n = await ledger.versions.get_next_n(KEY, "e2")
-    other = await ledger.versions.insert(a_version("e2", n))
-    assert other is not None and other.n == 2
+    second = await ledger.versions.insert(build_version("e2", n))
+    assert second is not None and second.n == 2
     assert await ledger.versions.list_by_etag(KEY, "e1") == [
-        one
-    ] and await ledger.versions.list_by_etag(KEY, "e2") == [other]
+        first
+    ] and await ledger.versions.list_by_etag(KEY, "e2") == [second]
 
 
 async def test_update_requires_current_row(ledger: Ledger) -> None:
-    first = await ledger.versions.insert(a_version())
+    first = await ledger.versions.insert(build_version())
     assert first is not None
     second = await ledger.versions.update(first, state="complete", rows=5)
     assert second is not None and (second.state, second.rows) == ("complete", 5)
@@ -92,10 +91,9 @@ async def test_newest_complete_version_has_newest_data(ledger: Ledger, clock: Fa
     assert await ledger.versions.get_newest_complete(KEY) is None
     newer = await insert_complete_version(ledger, etag="e2", day=9)
     clock.advance(hours=1)
-    older = await insert_complete_version(ledger, etag="e1", day=8)  # seen later
-    await ledger.versions.insert(
-        a_version("e3", created=datetime(2026, 11, 10, tzinfo=UTC))
-    )  # still landing
+    older = await insert_complete_version(ledger, etag="e1", day=8)  # found later
+    # A version that is still landing.
+    await ledger.versions.insert(build_version("e3", created=datetime(2026, 11, 10, tzinfo=UTC)))
     await insert_complete_version(ledger, OTHER_KEY, etag="e4", day=20)
     assert await ledger.versions.get_newest_complete(KEY) == newer
     assert await ledger.versions.get_newest_complete(KEY, before=newer) == older
@@ -105,11 +103,11 @@ async def test_newest_complete_version_has_newest_data(ledger: Ledger, clock: Fa
 
 
 def test_version_age_is_compared_by_data_time() -> None:
-    ages = [  # from old to new
-        a_version(),
-        a_version(n=2),
-        replace(a_version(), first_seen="2026-11-21T06:00:00.5Z"),
-        a_version(created=datetime(2026, 11, 9, tzinfo=UTC)),
+    oldest_first = [
+        build_version(),
+        build_version(n=2),
+        replace(build_version(), first_seen="2026-11-21T06:00:00.5Z"),
+        build_version(created=datetime(2026, 11, 9, tzinfo=UTC)),
     ]
-    backwards = ages[::-1]
-    assert sorted(backwards, key=lambda version: version.age) == ages
+    newest_first = oldest_first[::-1]
+    assert sorted(newest_first, key=lambda version: version.age) == oldest_first
