@@ -1,4 +1,4 @@
-"""Who is first, where several want the same at once: one run per key, one version per eTag, one cycle per tick."""
+"""Tests of concurrent requests: one run per key, one version per eTag, one cycle per timer tick."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -21,35 +21,37 @@ from tests.support.run_state import (
 )
 
 SLOW = replace(BEHAVIOUR, operation_end="never", retry_after_seconds=300)
-MANY = 20
+REQUEST_COUNT = 20
 
 
-def runs_of(env: AppEnvironment) -> list[dict[str, Any]]:
+def list_runs(env: AppEnvironment) -> list[dict[str, Any]]:
     return [instance for instance in env.host.instances() if instance["name"] == "export_run"]
 
 
-def test_of_twenty_simultaneous_posts_one_starts_and_the_others_are_shown_its_run(
+def test_post_runs_twenty_concurrent_requests_start_one_run(
     azurite: Azurite,
 ) -> None:
-    with open_hooked_environment(azurite) as env, ThreadPoolExecutor(MANY) as pool:
+    with open_hooked_environment(azurite) as env, ThreadPoolExecutor(REQUEST_COUNT) as pool:
         key = "unbilled_usage/2026-10/USD/full"
 
-        def ask(_: int) -> Any:
+        def post_run(_: int) -> Any:
             return env.host.request("POST", "/api/runs", json=key_fields(key))
 
-        answers = list(pool.map(ask, range(MANY)))
-        bodies = [json.loads(answer.body) for answer in answers]
-        assert {answer.status for answer in answers} == {202}
+        responses = list(pool.map(post_run, range(REQUEST_COUNT)))
+        bodies = [json.loads(response.body) for response in responses]
+        assert {response.status for response in responses} == {202}
         (started,) = [body["run_id"] for body in bodies if body["started"]]
         assert {body["run_id"] for body in bodies} == {started}
         assert_ended(env, env.finish(started), "landed")
-        assert [instance["instanceId"] for instance in runs_of(env)] == [started]
+        assert [instance["instanceId"] for instance in list_runs(env)] == [started]
         assert len(env.simulator.requests_of("start")) == 1
         assert_landed(env, key, env.simulator.expected(key))
 
 
 @pytest.mark.parametrize("count", [2, 5])
-def test_runs_that_race_without_a_lock_land_one_version_whole(azurite: Azurite, count: int) -> None:
+def test_runs_concurrent_without_locks_land_one_complete_version(
+    azurite: Azurite, count: int
+) -> None:
     with open_hooked_environment(azurite, locking=False) as env:
         key = "billed_usage/" + env.invoice_id + "/full"
         requests = [create_run_request(env, key) for _ in range(count)]
@@ -69,10 +71,10 @@ def test_runs_that_race_without_a_lock_land_one_version_whole(azurite: Azurite, 
         )
 
 
-def test_runs_that_race_without_a_lock_over_restated_data_leave_the_newest_shown(
+def test_runs_concurrent_over_restated_data_publish_the_newest_version(
     azurite: Azurite,
 ) -> None:
-    """The first has the old data in its hands when the second begins with the new."""
+    """The first run reads the old data; the second run starts after the restatement."""
     with open_hooked_environment(azurite, locking=False, behaviour=SLOW) as env:
         key = "billed_reconciliation/" + env.invoice_id + "/full"
         old, first = env.simulator.expected(key), create_run_request(env, key)
@@ -84,17 +86,17 @@ def test_runs_that_race_without_a_lock_over_restated_data_leave_the_newest_shown
         env.simulator.behaviour = BEHAVIOUR
         env.host.start_orchestration("export_run", second, second["run_id"])
         assert env.finish(second["run_id"])["outcome"] == "landed"
-        late = env.finish(first["run_id"])
+        first_run = env.finish(first["run_id"])
         assert (
-            late["outcome"] == "landed" and late["version"] != env.run_row(second["run_id"]).version
+            first_run["outcome"] == "landed"
+            and first_run["version"] != env.run_row(second["run_id"]).version
         )
-        assert_landed(
-            env, key, new
-        )  # the older one that finished later is landed, and shown by nobody
+        # The older version finished later: it is landed, but the catalogue does not show it.
+        assert_landed(env, key, new)
         assert len(list_version_folders(env, key)) == 2 and old.etag != new.etag
 
 
-def test_a_tick_that_fires_twice_starts_one_cycle(azurite: Azurite) -> None:
+def test_timer_tick_fires_twice_starts_one_cycle(azurite: Azurite) -> None:
     with open_hooked_environment(azurite, EXPORT_DATASETS="unbilled_reconciliation") as env:
         for _ in range(2):
             env.host.fire_timer("start_scheduled_cycle")
@@ -104,12 +106,12 @@ def test_a_tick_that_fires_twice_starts_one_cycle(azurite: Azurite) -> None:
         assert len(cycles) == 1
         cycle_id = cycles[0]["instanceId"]
         env.host.wait(cycle_id)
-        ended = env.get(f"/api/cycles/{cycle_id}")
-        assert ended["outcomes"] == {"landed": 2} and ended["requested_by"] == "timer"
-        assert len(runs_of(env)) == len(env.simulator.requests_of("start")) == 2
+        result = env.get(f"/api/cycles/{cycle_id}")
+        assert result["outcomes"] == {"landed": 2} and result["requested_by"] == "timer"
+        assert len(list_runs(env)) == len(env.simulator.requests_of("start")) == 2
 
 
-def test_a_tick_is_served_once_though_it_fires_by_itself_and_again_by_hand(
+def test_timer_tick_scheduled_and_manual_starts_one_cycle(
     azurite: Azurite,
 ) -> None:
     start = datetime(2026, 11, 21, 4, 0, tzinfo=UTC)
@@ -119,74 +121,80 @@ def test_a_tick_is_served_once_though_it_fires_by_itself_and_again_by_hand(
         env.host.advance_to(datetime(2026, 11, 21, 5, 0, tzinfo=UTC))
         env.host.fire_timer("start_scheduled_cycle")
         cycles = [
-            one["instanceId"] for one in env.host.instances() if one["name"] == "export_cycle"
+            instance["instanceId"]
+            for instance in env.host.instances()
+            if instance["name"] == "export_cycle"
         ]
         assert cycles == ["cycle-20261121t050000z"]
         env.host.wait(cycles[0])
         assert env.get(f"/api/cycles/{cycles[0]}")["outcomes"] == {"landed": 2}
-        env.host.fire_timer(
-            "start_scheduled_cycle"
-        )  # minutes later, by hand: that is another moment, and another cycle
-        assert len([one for one in env.host.instances() if one["name"] == "export_cycle"]) == 2
+        # A manual start some minutes later has another tick and starts another cycle.
+        env.host.fire_timer("start_scheduled_cycle")
+        cycles = [
+            instance["instanceId"]
+            for instance in env.host.instances()
+            if instance["name"] == "export_cycle"
+        ]
+        assert len(cycles) == 2
 
 
-def test_a_cycle_beside_a_live_run_of_one_of_its_keys_lands_the_others(azurite: Azurite) -> None:
+def test_cycle_key_with_live_run_is_superseded_and_other_keys_land(azurite: Azurite) -> None:
     with open_hooked_environment(
         azurite, behaviour=SLOW, EXPORT_DATASETS="unbilled_reconciliation,unbilled_usage"
     ) as env:
         key = "unbilled_usage/2026-10/USD/full"
-        live = env.start(**key_fields(key))
-        env.host.run_until(lambda: env.run_row(live).polls >= 1)
+        live_run_id = env.start(**key_fields(key))
+        env.host.run_until(lambda: env.run_row(live_run_id).polls >= 1)
         cycle_id = env.post("/api/cycles")["cycle_id"]
         env.host.settle()
-        env.simulator.behaviour = BEHAVIOUR  # everybody has asked: what is waited for may end
+        env.simulator.behaviour = BEHAVIOUR  # all runs have started their exports
         env.host.wait(cycle_id)
-        ended = env.get(f"/api/cycles/{cycle_id}")
-        assert ended["outcomes"] == {"landed": 3, "superseded": 1}
-        (superseded,) = [run for run in ended["runs"] if run["outcome"] == "superseded"]
+        result = env.get(f"/api/cycles/{cycle_id}")
+        assert result["outcomes"] == {"landed": 3, "superseded": 1}
+        (superseded,) = [run for run in result["runs"] if run["outcome"] == "superseded"]
         assert (
             superseded["key"] == key
-            and superseded["live_run_id"] == live
+            and superseded["live_run_id"] == live_run_id
             and superseded["posts"] == 0
         )
         assert_ended(env, superseded, "superseded", own=False)
-        assert_ended(env, env.finish(live), "landed")
+        assert_ended(env, env.finish(live_run_id), "landed")
         assert all(
             lock is not None and lock.run_id == ""
-            for lock in (get_lock(env, run["key"]) for run in ended["runs"])
+            for lock in (get_lock(env, run["key"]) for run in result["runs"])
         )
 
 
-def test_a_key_whose_run_is_marked_cancelled_may_be_taken_at_once(azurite: Azurite) -> None:
+def test_claim_key_of_cancelled_run_succeeds_immediately(azurite: Azurite) -> None:
     with open_hooked_environment(azurite, behaviour=SLOW) as env:
         key = "unbilled_reconciliation/2026-10/USD/full"
         first = env.start(**key_fields(key))
         env.host.run_until(lambda: env.run_row(first).polls >= 1)
         env.post(f"/api/runs/{first}/cancel")
-        second = env.start(**key_fields(key))  # answered with "started": true
+        second = env.start(**key_fields(key))  # the response contains "started": true
         assert second != first
-        ended = env.finish(first)
-        assert (ended["outcome"], ended["live_run_id"]) == ("cancelled", None)
+        result = env.finish(first)
+        assert (result["outcome"], result["live_run_id"]) == ("cancelled", None)
         lock = get_lock(env, key)
         assert lock is not None and (lock.run_id, lock.epoch) == (second, 2)
         env.simulator.behaviour = BEHAVIOUR
         assert_ended(env, env.finish(second), "landed")
 
 
-def test_a_cancel_that_meets_the_end_loses_or_wins_but_never_both(azurite: Azurite) -> None:
-    """The mark and the outcome are written to the row at once, from many threads, again and again."""
+def test_cancel_at_end_of_run_leaves_one_consistent_outcome(azurite: Azurite) -> None:
+    """Several threads request cancellation while the run writes its outcome to the same row."""
     with open_hooked_environment(azurite) as env, ThreadPoolExecutor(4) as pool:
         key = "unbilled_reconciliation/2026-10/USD/full"
         for _ in range(3):
             env.simulator.restate(key)
             run_id = env.start(**key_fields(key))
             env.host.run_until(lambda run_id=run_id: env.run_row(run_id).polls >= 2)  # type: ignore[misc]
-            marks = [
+            cancellations = [
                 pool.submit(env.host.request, "POST", f"/api/runs/{run_id}/cancel", json={})
                 for _ in range(4)
             ]
             run = env.finish(run_id)
-            statuses = {mark.result().status for mark in marks}
+            statuses = {cancellation.result().status for cancellation in cancellations}
             assert statuses <= {202, 409}
             assert run["outcome"] in ("landed", "cancelled")
             assert_ended(env, run, run["outcome"], run["code"])

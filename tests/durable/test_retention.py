@@ -1,4 +1,4 @@
-"""Retention on virtual time: what it removes, what it never removes, and that it goes on where it stopped."""
+"""Tests of retention on virtual time: what it deletes, what it keeps, and that it can resume."""
 
 import json
 from collections.abc import Iterator
@@ -34,18 +34,18 @@ def env(azurite: Azurite) -> Iterator[AppEnvironment]:
         yield env
 
 
-def retain(env: AppEnvironment) -> dict[str, int]:
-    """The day's retention, by its timer; what it did."""
+def run_retention(env: AppEnvironment) -> dict[str, int]:
+    """Runs the retention of the day through its timer and returns its counts."""
     day = env.clock.now().strftime("%Y-%m-%d")
     env.host.fire_timer("start_daily_retention")
-    env.host.fire_timer("start_daily_retention")  # twice is once
+    env.host.fire_timer("start_daily_retention")  # the second start has no effect
     status = env.host.wait(f"retention-{day}")
     assert status["runtimeStatus"] == "Completed", status
     return dict(status["output"])
 
 
 def land_days(env: AppEnvironment, days: int) -> list[dict[str, Any]]:
-    """One restated version a day."""
+    """Lands one restated version per day."""
     runs = []
     for _ in range(days):
         run = env.land("unbilled_usage")
@@ -56,7 +56,7 @@ def land_days(env: AppEnvironment, days: int) -> list[dict[str, Any]]:
     return runs
 
 
-def folders(env: AppEnvironment) -> set[str]:
+def list_versions(env: AppEnvironment) -> set[str]:
     return {
         path.split("/version=")[1].split("/")[0]
         for path in env.landed_files()
@@ -64,9 +64,9 @@ def folders(env: AppEnvironment) -> set[str]:
     }
 
 
-def test_the_first_day_of_an_empty_app(env: AppEnvironment) -> None:
-    done = retain(env)
-    assert done == {
+def test_retention_empty_app_deletes_nothing(env: AppEnvironment) -> None:
+    counts = run_retention(env)
+    assert counts == {
         "versions": 0,
         "versions_ended": 1,
         "plans": 0,
@@ -76,12 +76,12 @@ def test_the_first_day_of_an_empty_app(env: AppEnvironment) -> None:
     }
 
 
-def test_old_versions_plans_and_history_go_and_the_rest_stays(env: AppEnvironment) -> None:
+def test_retention_old_versions_plans_and_history_deletes_only_these(env: AppEnvironment) -> None:
     runs = land_days(env, 4)
     assert any(path.startswith("runs/") for path in env.landed_files())
-    done = retain(env)
-    assert done["plans"] > 0 and not any(path.startswith("runs/") for path in env.landed_files())
-    assert folders(env) == {run["version"] for run in runs[-2:]} and done["versions"] > 0
+    counts = run_retention(env)
+    assert counts["plans"] > 0 and not any(path.startswith("runs/") for path in env.landed_files())
+    assert list_versions(env) == {run["version"] for run in runs[-2:]} and counts["versions"] > 0
     assert (
         json.loads(
             env.landed_files()[
@@ -91,64 +91,66 @@ def test_old_versions_plans_and_history_go_and_the_rest_stays(env: AppEnvironmen
         )["version"]
         == runs[-1]["version"]
     )
-    assert retain_again(env) == {"versions": 0, "plans": 0, "history": 0}
+    assert run_retention_next_day(env) == {"versions": 0, "plans": 0, "history": 0}
     env.host.advance(timedelta(days=20))
-    assert retain_again(env)["history"] > 0
+    assert run_retention_next_day(env)["history"] > 0
     assert all(env.host.status(run["run_id"]) is None for run in runs)
     for run in runs:
-        assert env.get(f"/api/runs/{run['run_id']}")["outcome"] == "landed"  # the ledger remembers
-    versions = env.on_loop(all_versions(env))
+        # The ledger keeps the run.
+        assert env.get(f"/api/runs/{run['run_id']}")["outcome"] == "landed"
+    versions = env.on_loop(list_catalogued_versions(env))
     assert [version.state for version in versions] == ["pruned", "pruned", "complete", "complete"]
 
 
-def retain_again(env: AppEnvironment) -> dict[str, int]:
+def run_retention_next_day(env: AppEnvironment) -> dict[str, int]:
     env.host.advance(timedelta(days=1))
-    done = retain(env)
-    return {name: done[name] for name in ("versions", "plans", "history")}
+    counts = run_retention(env)
+    return {name: counts[name] for name in ("versions", "plans", "history")}
 
 
-async def all_versions(env: AppEnvironment) -> list[Any]:
-    found = [version async for version in env.app.ledger.versions.list_by_key(ExportKey.parse(KEY))]
-    return sorted(found, key=lambda version: version.age)
+async def list_catalogued_versions(env: AppEnvironment) -> list[Any]:
+    versions = [
+        version async for version in env.app.ledger.versions.list_by_key(ExportKey.parse(KEY))
+    ]
+    return sorted(versions, key=lambda version: version.age)
 
 
-def test_old_blob_rows_go_and_their_version_is_still_known_to_be_whole(env: AppEnvironment) -> None:
+def test_retention_old_blob_rows_keeps_the_version_complete(env: AppEnvironment) -> None:
     invoices = env.simulator.invoices()
-    settled = next(
-        invoice.invoice_id for invoice in invoices if not invoice.legacy
-    )  # the oldest: it changes no more
-    run = env.land("billed_usage", invoice_id=settled)
+    # The oldest invoice no longer changes.
+    oldest_invoice_id = next(invoice.invoice_id for invoice in invoices if not invoice.legacy)
+    run = env.land("billed_usage", invoice_id=oldest_invoice_id)
     assert env.get(f"/api/runs/{run['run_id']}/blobs")["blobs"]
     env.host.advance(timedelta(days=31))
-    retain(env)
+    run_retention(env)
     assert env.get(f"/api/runs/{run['run_id']}/blobs")["blobs"] == []
-    asked = len(env.simulator.storage_requests)
-    again = env.land("billed_usage", invoice_id=settled)
+    reads_before = len(env.simulator.storage_requests)
+    again = env.land("billed_usage", invoice_id=oldest_invoice_id)
     assert again["outcome"] == "unchanged" and again["version"] == run["version"]
-    assert len(env.simulator.storage_requests) == asked
+    assert len(env.simulator.storage_requests) == reads_before
 
 
-def test_a_live_run_keeps_its_plan_and_its_instance(env: AppEnvironment) -> None:
+def test_retention_live_run_keeps_its_plan_and_instance(env: AppEnvironment) -> None:
     env.simulator.behaviour = Behaviour(
         ready_after_polls=0, ready_after_seconds=23 * 3600, retry_after_seconds=23 * 3600
     )
     run_id = env.start("unbilled_usage")
     env.host.run_until(lambda: env.run_row(run_id).polls >= 1)
     env.host.advance(timedelta(hours=20))
-    retain(env)
+    run_retention(env)
     assert env.finish(run_id)["outcome"] == "landed"
 
 
-def test_history_goes_day_by_day_and_on_where_it_stopped(env: AppEnvironment) -> None:
-    done = PurgedUntil(env.app.ledger.tables, env.app.ledger.hub)
-    slices: list[tuple[datetime, datetime]] = []
+def test_purge_history_after_failure_resumes_at_the_failed_day(env: AppEnvironment) -> None:
+    purged_until = PurgedUntil(env.app.ledger.tables, env.app.ledger.hub)
+    intervals: list[tuple[datetime, datetime]] = []
 
     class Client:
         async def purge_instance_history_by(
             self, created_time_from: datetime, created_time_to: datetime, **_: Any
         ) -> Any:
-            slices.append((created_time_from, created_time_to))
-            if len(slices) == 3:
+            intervals.append((created_time_from, created_time_to))
+            if len(intervals) == 3:
                 raise OSError
 
             class Purged:
@@ -161,19 +163,21 @@ def test_history_goes_day_by_day_and_on_where_it_stopped(env: AppEnvironment) ->
             request={"day": day}, client=Client()
         )
 
-    def until_done(day: str) -> int:
+    def count_purges(day: str) -> int:
         steps = 0
         while True:
             steps += 1
             if not env.on_loop(purge(day))["more"]:
                 return steps
 
-    assert until_done("2026-11-20") == 2  # all before the edge's day, then that day
+    assert count_purges("2026-11-20") == 2  # all earlier days, then the last day
     with pytest.raises(InfrastructureError):
-        until_done("2026-11-23")
-    assert env.on_loop(done.get()).isoformat() == "2026-11-05"  # as far as it came
-    assert until_done("2026-11-23") == 3
-    assert env.on_loop(done.get()).isoformat() == "2026-11-08"
+        count_purges("2026-11-23")
+    assert (
+        env.on_loop(purged_until.get()).isoformat() == "2026-11-05"
+    )  # the last day before the failure
+    assert count_purges("2026-11-23") == 3
+    assert env.on_loop(purged_until.get()).isoformat() == "2026-11-08"
     assert all(
-        after[0] - before[1] <= timedelta(milliseconds=1) for before, after in pairwise(slices)
+        after[0] - before[1] <= timedelta(milliseconds=1) for before, after in pairwise(intervals)
     )

@@ -1,7 +1,7 @@
-"""How long a dead run is taken for a live one, by the app's own timer on the virtual clock: nobody fires it by hand.
+"""Tests of how soon the scheduled cleanup closes orphaned runs, on the virtual clock.
 
-`moments`: when within the timer's five minutes the run dies, just behind a pass and just before one
-included.
+The tests do not fire the timer themselves. `moments` lists when the run stops within the five
+minutes between two passes, including just after a pass and just before the next one.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from tests.support.hooked_environment import BEHAVIOUR
 from tests.support.run_state import create_run_request, get_lock
 
 KEY = "unbilled_usage/2026-11/USD/full"
-SOON = timedelta(minutes=10)
+MAX_DELAY = timedelta(minutes=10)
 moments = pytest.mark.parametrize(
     "moment",
     [timedelta(seconds=1), timedelta(minutes=2), timedelta(minutes=4, seconds=59)],
@@ -33,10 +33,10 @@ def env(azurite: Azurite) -> Iterator[AppEnvironment]:
         yield env
 
 
-def dying_run(env: AppEnvironment, moment: timedelta) -> str:
+def start_waiting_run(env: AppEnvironment, moment: timedelta) -> str:
     run_id = env.start("unbilled_usage")
     env.host.run_until(lambda: env.run_row(run_id).polls >= 1)
-    env.host.advance(timedelta(minutes=5) + moment)  # a AppEnvironment begins on a full hour
+    env.host.advance(timedelta(minutes=5) + moment)  # the environment starts on a full hour
     return run_id
 
 
@@ -48,37 +48,42 @@ def assert_closed(env: AppEnvironment, run_id: str, code: str) -> None:
 
 
 @moments
-def test_terminated_in_the_portal(env: AppEnvironment, moment: timedelta) -> None:
-    run_id = dying_run(env, moment)
+def test_cleanup_terminated_run_closes_it_in_time(env: AppEnvironment, moment: timedelta) -> None:
+    run_id = start_waiting_run(env, moment)
     env.host.terminate(run_id)
-    env.host.advance(SOON)
+    env.host.advance(MAX_DELAY)
     assert_closed(env, run_id, "terminated")
 
 
 @moments
-def test_lost_from_its_own_hub(env: AppEnvironment, moment: timedelta) -> None:
-    run_id = dying_run(env, moment)
+def test_cleanup_run_missing_from_its_hub_closes_it_in_time(
+    env: AppEnvironment, moment: timedelta
+) -> None:
+    run_id = start_waiting_run(env, moment)
     env.host.terminate(run_id)
     env.host.wait(run_id)
     assert (
         env.host.request("DELETE", f"/runtime/webhooks/durabletask/instances/{run_id}").status
         == 200
     )
-    env.host.advance(SOON)
+    env.host.advance(MAX_DELAY)
     assert_closed(env, run_id, "run_lost")
 
 
 @moments
-def test_of_another_hub_when_its_lease_has_ended(env: AppEnvironment, moment: timedelta) -> None:
+def test_cleanup_run_of_another_hub_closes_it_after_its_lease(
+    env: AppEnvironment, moment: timedelta
+) -> None:
     request, ledger = create_run_request(env, KEY), env.app.ledger
-    mine, ledger.hub = ledger.hub, "OtherHub"
+    own_hub, ledger.hub = ledger.hub, "OtherHub"
     env.host.advance(moment)
     env.on_loop(claim(ledger, create_run(request, env.clock.now())))  # type: ignore[arg-type]
-    ledger.hub = mine
+    ledger.hub = own_hub
     lock = get_lock(env, KEY)
     assert lock is not None and lock.hub == "OtherHub"
     lease = parse_iso(lock.lease_until)
     env.host.advance(lease - env.clock.now())
-    assert env.run_row(request["run_id"]).outcome == ""  # it may live as long as its lease says
-    env.host.advance(SOON)
+    # The run counts as live until its lease ends.
+    assert env.run_row(request["run_id"]).outcome == ""
+    env.host.advance(MAX_DELAY)
     assert_closed(env, request["run_id"], "run_lost")

@@ -1,4 +1,4 @@
-"""Runs that nobody works on any more: judged by one timer, closed as their own last activity would have closed them."""
+"""Tests of the orphaned-run cleanup: a timer closes these runs as their last activity would."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ from tests.support.run_state import (
 )
 
 SLOW = replace(BEHAVIOUR, operation_end="never", retry_after_seconds=300)
-PASS = timedelta(minutes=5)  # between two passes of the timer
+PASS = timedelta(minutes=5)  # the interval of the timer
 
 
 @pytest.fixture(scope="module")
@@ -52,30 +52,30 @@ def env(shared_env: AppEnvironment) -> Iterator[AppEnvironment]:
 
 @pytest.fixture
 def key(env: AppEnvironment) -> str:
-    """Of one blob, with data that nobody has landed."""
+    """A key whose export has one blob and data that has not landed."""
     key = "unbilled_reconciliation/2026-10/USD/full"
     env.simulator.restate(key)
     return key
 
 
-def waiting_run(env: AppEnvironment, key: str) -> str:
-    """A run that waits for Microsoft for a long time."""
+def start_waiting_run(env: AppEnvironment, key: str) -> str:
+    """Starts a run that waits for its export for a long time."""
     env.simulator.behaviour = SLOW
     run_id = env.start(**key_fields(key))
     env.host.run_until(lambda: env.run_row(run_id).polls >= 1)
     return run_id
 
 
-def settle(env: AppEnvironment) -> None:
+def clean_up(env: AppEnvironment) -> None:
     env.host.fire_timer("clean_up_orphaned_runs")
 
 
-def view(env: AppEnvironment, run_id: str) -> dict[str, Any]:
+def get_run(env: AppEnvironment, run_id: str) -> dict[str, Any]:
     return dict(env.get(f"/api/runs/{run_id}"))
 
 
 def purge(env: AppEnvironment, run_id: str) -> None:
-    """The instance is forgotten by the engine, as when the task hub is lost."""
+    """Deletes the instance of the run, as when the task hub is lost."""
     env.host.terminate(run_id)
     env.host.wait(run_id)
     assert (
@@ -86,8 +86,8 @@ def purge(env: AppEnvironment, run_id: str) -> None:
 
 
 def assert_closed(env: AppEnvironment, run_id: str, outcome: str, code: str | None) -> None:
-    """Row, catalogue and lock, as after a run that closed itself."""
-    run = view(env, run_id)
+    """Verifies that row, catalogue and lock are as after a run that closed itself."""
+    run = get_run(env, run_id)
     assert (run["outcome"], run["code"], run["stage"]) == (outcome, code, "ended")
     entry, lock = get_catalogue_entry(env, run["key"]), get_lock(env, run["key"])
     assert entry is not None and (entry.last_outcome, entry.last_run_id) == (outcome, run_id)
@@ -95,107 +95,111 @@ def assert_closed(env: AppEnvironment, run_id: str, outcome: str, code: str | No
 
 
 def assert_key_is_free(env: AppEnvironment, key: str) -> None:
-    """It can be claimed and landed again, and further passes leave everything as it is."""
+    """Verifies that the key can land again and that further passes change nothing."""
     env.simulator.behaviour = BEHAVIOUR
     run = env.land(**key_fields(key))
     assert run["outcome"] in ("landed", "unchanged"), run
     assert_landed(env, key, env.simulator.expected(key))
-    before = state_of(env, run["run_id"])
-    settle(env)
+    before = get_state(env, run["run_id"])
+    clean_up(env)
     env.host.advance(PASS)
-    settle(env)
-    assert state_of(env, run["run_id"]) == before
+    clean_up(env)
+    assert get_state(env, run["run_id"]) == before
 
 
-def state_of(env: AppEnvironment, run_id: str) -> dict[str, Any]:
-    """All that close_run() writes."""
+def get_state(env: AppEnvironment, run_id: str) -> dict[str, Any]:
+    """Returns everything that close_run() writes."""
     run = env.run_row(run_id)
     entry, lock = get_catalogue_entry(env, run.key), get_lock(env, run.key)
     assert lock is not None
     return {"run": run, "entry": entry, "lock": lock}
 
 
-# -- who is dead
+# -- Detection of orphaned runs
 
 
-def test_terminated_by_hand_is_closed_within_one_pass(env: AppEnvironment, key: str) -> None:
-    run_id = waiting_run(env, key)
+def test_cleanup_terminated_run_closes_it_in_one_pass(env: AppEnvironment, key: str) -> None:
+    run_id = start_waiting_run(env, key)
     env.host.terminate(run_id, "by an operator")
     env.host.wait(run_id)
-    settle(env)
+    clean_up(env)
     assert_closed(env, run_id, "failed", "terminated")
     assert_key_is_free(env, key)
 
 
-def test_the_children_of_a_terminated_run_ask_microsoft_for_nothing_more(
+def test_terminate_run_stops_requests_of_its_suborchestrations(
     env: AppEnvironment, key: str
 ) -> None:
-    run_id = waiting_run(env, key)
+    run_id = start_waiting_run(env, key)
     env.host.terminate(run_id)
-    settle(env)
-    asked = len(env.simulator.requests)
+    clean_up(env)
+    requests_before = len(env.simulator.requests)
     env.host.advance(timedelta(hours=2))
-    assert len(env.simulator.requests) == asked
+    assert len(env.simulator.requests) == requests_before
     assert not [
-        one for one in env.host.instances() if one["runtimeStatus"] in ("Running", "Pending")
+        instance
+        for instance in env.host.instances()
+        if instance["runtimeStatus"] in ("Running", "Pending")
     ]
 
 
-def test_lost_by_the_engine_is_closed_by_the_second_pass(env: AppEnvironment, key: str) -> None:
-    run_id = waiting_run(env, key)
+def test_cleanup_run_without_instance_closes_it_after_the_interval(
+    env: AppEnvironment, key: str
+) -> None:
+    run_id = start_waiting_run(env, key)
     purge(env, run_id)
-    settle(env)
-    assert view(env, run_id)["outcome"] is None  # once unknown is not dead yet
-    noted = get_lock(env, key)
-    assert noted is not None and noted.unknown_since
+    clean_up(env)
+    assert get_run(env, run_id)["outcome"] is None  # one pass is not enough
+    lock_state = get_lock(env, key)
+    assert lock_state is not None and lock_state.unknown_since
     env.host.advance(PASS / 2)
-    settle(env)  # too early, and a pass more does not begin the count anew
-    assert view(env, run_id)["outcome"] is None
+    clean_up(env)  # too early; a further pass does not restart the count
+    assert get_run(env, run_id)["outcome"] is None
     env.host.advance(PASS / 2)
-    settle(env)
+    clean_up(env)
     assert_closed(env, run_id, "failed", "run_lost")
     assert_key_is_free(env, key)
 
 
-def test_known_again_is_alive_again(env: AppEnvironment, key: str) -> None:
-    """A starter was slow between its claim and start_new: what was unknown for a moment is not dead."""
+def test_cleanup_instance_appears_late_keeps_the_run(env: AppEnvironment, key: str) -> None:
+    """The starter was slow between its claim and start_new, so the instance was briefly unknown."""
     request = create_run_request(env, key)
     assert (
         env.on_loop(claim(env.app.ledger, create_run(request, env.clock.now())))["status"]
         == "claimed"
     )  # type: ignore[arg-type]
-    settle(env)
+    clean_up(env)
     env.host.start_orchestration("export_run", request, request["run_id"])
     env.simulator.behaviour = SLOW
     env.host.run_until(lambda: env.run_row(request["run_id"]).polls >= 1)
-    settle(env)
+    clean_up(env)
     lock = get_lock(env, key)
     assert lock is not None and (lock.run_id, lock.unknown_since) == (request["run_id"], "")
     env.simulator.behaviour = BEHAVIOUR
     assert env.finish(request["run_id"])["outcome"] == "landed"
 
 
-def test_a_start_that_failed_leaves_a_claim_that_is_settled(env: AppEnvironment, key: str) -> None:
+def test_cleanup_claim_of_failed_start_closes_the_run(env: AppEnvironment, key: str) -> None:
     request = create_run_request(env, key)
     env.on_loop(claim(env.app.ledger, create_run(request, env.clock.now())))  # type: ignore[arg-type]
-    settle(env)
+    clean_up(env)
     env.host.advance(PASS)
-    settle(env)
+    clean_up(env)
     assert_closed(env, request["run_id"], "failed", "run_lost")
     assert_key_is_free(env, key)
 
 
-def test_a_claim_without_a_row_is_freed(env: AppEnvironment, key: str) -> None:
-    """The starter died between the lock's row and the run's."""
+def test_cleanup_claim_without_run_row_releases_the_lock(env: AppEnvironment, key: str) -> None:
+    """The starter stopped after it wrote the lock and before it wrote the run row."""
     run_id, ledger = create_run_request(env, key)["run_id"], env.app.ledger
 
-    async def nobody(_: object) -> bool:
+    async def can_take_over(_: object) -> bool:
         return False
 
-    env.on_loop(ledger.locks.acquire(key, run_id, ledger.hub, env.clock.now(), nobody))
-    settle(env)
+    env.on_loop(ledger.locks.acquire(key, run_id, ledger.hub, env.clock.now(), can_take_over))
+    clean_up(env)
     env.host.advance(PASS)
-    settle(env)
+    clean_up(env)
     env.get(f"/api/runs/{run_id}", status=404)
     lock = get_lock(env, key)
     assert lock is not None and lock.run_id == ""
@@ -203,18 +207,20 @@ def test_a_claim_without_a_row_is_freed(env: AppEnvironment, key: str) -> None:
 
 
 @pytest.mark.parametrize("operation", ["nothing", "suspend"])
-def test_the_living_and_the_suspended_stay(env: AppEnvironment, key: str, operation: str) -> None:
-    run_id = waiting_run(env, key)
+def test_cleanup_live_or_suspended_run_changes_nothing(
+    env: AppEnvironment, key: str, operation: str
+) -> None:
+    run_id = start_waiting_run(env, key)
     if operation != "nothing":
-        answer = env.host.request(
+        response = env.host.request(
             "POST", f"/runtime/webhooks/durabletask/instances/{run_id}/{operation}?reason=x"
         )
-        assert answer.status == 202
+        assert response.status == 202
     env.host.settle()
-    before = state_of(env, run_id)
+    before = get_state(env, run_id)
     for _ in range(3):
-        settle(env)
-    assert state_of(env, run_id) == before and before["run"].outcome == ""
+        clean_up(env)
+    assert get_state(env, run_id) == before and before["run"].outcome == ""
     if operation != "nothing":
         env.host.request(
             "POST", f"/runtime/webhooks/durabletask/instances/{run_id}/resume?reason=x"
@@ -223,100 +229,105 @@ def test_the_living_and_the_suspended_stay(env: AppEnvironment, key: str, operat
     assert env.finish(run_id)["outcome"] == "landed"
 
 
-def test_a_run_of_another_hub_is_dead_only_when_its_lease_has_passed(
+def test_cleanup_run_of_another_hub_closes_it_only_after_its_lease(
     env: AppEnvironment, key: str
 ) -> None:
-    """Blue and green share the tables: this hub cannot ask the other's engine."""
+    """Two deployments share the tables, but a hub cannot query the instances of another hub."""
     request, ledger = create_run_request(env, key), env.app.ledger
-    mine, ledger.hub = ledger.hub, "OtherHub"
+    own_hub, ledger.hub = ledger.hub, "OtherHub"
     try:
         env.on_loop(claim(ledger, create_run(request, env.clock.now())))  # type: ignore[arg-type]
     finally:
-        ledger.hub = mine
-    settle(env)
+        ledger.hub = own_hub
+    clean_up(env)
     env.host.advance(timedelta(minutes=55))
-    settle(env)
-    assert env.run_row(request["run_id"]).outcome == ""  # 55 minutes of an hour
+    clean_up(env)
+    assert env.run_row(request["run_id"]).outcome == ""  # the lease lasts one hour
     env.host.advance(PASS * 2)
-    settle(env)
+    clean_up(env)
     assert_closed(env, request["run_id"], "failed", "run_lost")
     assert_key_is_free(env, key)
 
 
-def test_a_long_wait_outlasts_the_lease_of_an_hour(env: AppEnvironment, key: str) -> None:
-    """Seen from another hub: hours of Retry-After are not a death."""
-    run_id = waiting_run(env, key)
+def test_cleanup_run_with_long_wait_keeps_it_beyond_one_lease(
+    env: AppEnvironment, key: str
+) -> None:
+    """Another hub must not close a run that waits for hours because of Retry-After."""
+    run_id = start_waiting_run(env, key)
     env.simulator.behaviour = replace(SLOW, retry_after_seconds=5 * 3600)
     env.host.run_until(lambda: env.run_row(run_id).polls >= 2)
     ledger = env.app.ledger
-    mine, ledger.hub = ledger.hub, "OtherHub"
+    own_hub, ledger.hub = ledger.hub, "OtherHub"
     try:
         for _ in range(4):
             env.host.advance(timedelta(hours=1, minutes=10))
-            settle(env)
+            clean_up(env)
             assert env.run_row(run_id).outcome == ""
     finally:
-        ledger.hub = mine
+        ledger.hub = own_hub
     env.simulator.behaviour = BEHAVIOUR
     assert env.finish(run_id)["outcome"] == "landed"
 
 
-def test_a_cancelled_run_that_died_is_cancelled(env: AppEnvironment, key: str) -> None:
-    run_id = waiting_run(env, key)
+def test_cleanup_terminated_run_with_cancel_request_ends_cancelled(
+    env: AppEnvironment, key: str
+) -> None:
+    run_id = start_waiting_run(env, key)
     env.post(f"/api/runs/{run_id}/cancel")
     env.host.terminate(run_id)
     env.host.wait(run_id)
-    settle(env)
+    clean_up(env)
     assert_closed(env, run_id, "cancelled", "cancelled")
     assert_key_is_free(env, key)
 
 
-# -- what was half done
+# -- Runs that stopped before they finished
 
 
-def failing(call: Call) -> Call:
+def raise_worker_killed(call: Call) -> Call:
     async def called(**arguments: Any) -> Any:
         raise WorkerKilledError
 
     return called
 
 
-def test_a_run_whose_last_word_failed_three_times_has_landed_all_the_same(
+def test_cleanup_complete_version_without_outcome_ends_landed(
     env: AppEnvironment, key: str
 ) -> None:
-    with wrap_function(env, "record_outcome", failing):
+    with wrap_function(env, "record_outcome", raise_worker_killed):
         run_id = env.start(**key_fields(key))
         assert env.host.wait(run_id)["runtimeStatus"] == "Failed"
-    run = view(env, run_id)
+    run = get_run(env, run_id)
     assert run["outcome"] is None and run["version"]
-    settle(env)
+    clean_up(env)
     assert_closed(env, run_id, "landed", None)
-    expected, run = env.simulator.expected(key), view(env, run_id)
+    expected, run = env.simulator.expected(key), get_run(env, run_id)
     assert run["blobs"] == {"total": 1, "landed": 1, "failed": 0}
     assert (run["bytes"], run["rows"]) == (expected.bytes, expected.rows)
     assert_landed(env, key, expected)
     assert_key_is_free(env, key)
 
 
-def test_a_run_that_ended_badly_and_could_not_say_so_is_closed(
+def test_cleanup_failed_run_without_outcome_ends_platform_fault(
     env: AppEnvironment, key: str
 ) -> None:
-    with wrap_function(env, "record_outcome", failing), wrap_function(env, "plan_copy", failing):
+    with (
+        wrap_function(env, "record_outcome", raise_worker_killed),
+        wrap_function(env, "plan_copy", raise_worker_killed),
+    ):
         run_id = env.start(**key_fields(key))
         assert env.host.wait(run_id)["runtimeStatus"] == "Failed"
-    settle(env)
+    clean_up(env)
     assert_closed(env, run_id, "failed", "platform_fault")
     assert_sound(env, key)
     assert_key_is_free(env, key)
 
 
-def test_terminated_between_the_version_and_the_outcome_is_landed(
-    env: AppEnvironment, key: str
-) -> None:
-    """Version complete, outcome missing: whoever closes it says landed."""
+def test_cleanup_run_terminated_after_commit_ends_landed(env: AppEnvironment, key: str) -> None:
+    """The version is complete and the outcome is missing, so the cleanup records "landed"."""
     run_id = ""
 
-    def terminated(call: Call) -> Call:
+    def terminate_after_call(call: Call) -> Call:
         async def called(**arguments: Any) -> Any:
             result = await call(**arguments)
             env.host.terminate(run_id)
@@ -324,33 +335,33 @@ def test_terminated_between_the_version_and_the_outcome_is_landed(
 
         return called
 
-    with wrap_function(env, "commit_version", terminated):
+    with wrap_function(env, "commit_version", terminate_after_call):
         run_id = env.start(**key_fields(key))
         assert env.host.wait(run_id)["runtimeStatus"] == "Terminated"
-    settle(env)
+    clean_up(env)
     assert_closed(env, run_id, "landed", None)
     assert_landed(env, key, env.simulator.expected(key))
 
 
-WRITES_OF_A_CLOSE = 3  # run, catalogue, lock; the event between the last two is a log line
+CLOSE_WRITE_COUNT = 3  # run, catalogue and lock; the event is only a log record
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("nth", range(1, WRITES_OF_A_CLOSE + 1))
-def test_a_half_done_close_is_finished(
+@pytest.mark.parametrize("nth", range(1, CLOSE_WRITE_COUNT + 1))
+def test_cleanup_partial_close_completes_it(
     env: AppEnvironment,
     key: str,
     nth: int,
     when: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The closing activity dies at each of its writes, for good; what a pass makes of it is what was meant to be."""
-    writes, ends, undisturbed = 0, [], env.land(**key_fields(key))
-    meant = state_of(env, undisturbed["run_id"])
+    """The closing activity fails permanently at each of its writes; a pass completes the close."""
+    writes, end_events, reference_run = 0, [], env.land(**key_fields(key))
+    intended = get_state(env, reference_run["run_id"])
     env.host.advance(PASS)
     env.simulator.restate(key)
 
-    def kill(at: str, kind: str, table: str) -> None:
+    def fail_write(at: str, kind: str, table: str) -> None:
         nonlocal writes
         if at == when and closing:
             writes += 1
@@ -359,7 +370,7 @@ def test_a_half_done_close_is_finished(
 
     closing = False
 
-    def only_there(call: Call) -> Call:
+    def mark_closing(call: Call) -> Call:
         async def called(**arguments: Any) -> Any:
             nonlocal closing, writes
             closing, writes = True, 0
@@ -370,33 +381,33 @@ def test_a_half_done_close_is_finished(
 
         return called
 
-    get_hooked_tables(env).hook = kill
+    get_hooked_tables(env).hook = fail_write
     with (
-        wrap_function(env, "record_outcome", only_there),
+        wrap_function(env, "record_outcome", mark_closing),
         caplog.at_level(logging.INFO, "partner_billing.events"),
     ):
         run_id = env.start(**key_fields(key))
         env.host.wait(run_id)
         get_hooked_tables(env).hook = None
-        settle(env)
-    ends = [
+        clean_up(env)
+    end_events = [
         json.loads(record.message)
         for record in caplog.records
         if f"{run_id}/ended/1" in record.message
     ]
-    assert {one["event_id"] for one in ends} == {f"{run_id}/ended/1"} and {
-        one["outcome"] for one in ends
+    assert {event["event_id"] for event in end_events} == {f"{run_id}/ended/1"} and {
+        event["outcome"] for event in end_events
     } == {"landed"}
     assert_closed(env, run_id, "landed", None)
-    found = state_of(env, run_id)
-    assert comparable(found) == comparable(meant)
-    settle(env)
-    assert state_of(env, run_id) == found  # further passes change nothing
+    actual = get_state(env, run_id)
+    assert get_comparable_state(actual) == get_comparable_state(intended)
+    clean_up(env)
+    assert get_state(env, run_id) == actual  # further passes change nothing
     assert_landed(env, key, env.simulator.expected(key))
 
 
-def comparable(state: dict[str, Any]) -> dict[str, Any]:
-    """Without what differs from run to run: ids, times, data."""
+def get_comparable_state(state: dict[str, Any]) -> dict[str, Any]:
+    """Returns the state without the values that differ between runs: IDs, times and data."""
     run, entry, lock = state["run"], state["entry"], state["lock"]
     names = (
         "outcome",
@@ -420,31 +431,31 @@ def comparable(state: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("outcome", ["no_data", "cancelled"])
-def test_an_outcome_that_was_written_is_kept_by_whoever_finishes_the_close(
+def test_cleanup_partial_close_keeps_the_written_outcome(
     env: AppEnvironment, key: str, outcome: Any
 ) -> None:
-    run_id = waiting_run(env, key)
+    run_id = start_waiting_run(env, key)
     ledger = env.app.ledger
 
-    def kill(at: str, kind: str, table: str) -> None:
+    def fail_write(at: str, kind: str, table: str) -> None:
         if table == "catalogue":
             raise WorkerKilledError
 
-    get_hooked_tables(env).hook = kill
+    get_hooked_tables(env).hook = fail_write
     with pytest.raises(WorkerKilledError):
         env.on_loop(close_run(ledger, run_id, {"outcome": outcome}))
     get_hooked_tables(env).hook = None
     env.host.terminate(run_id)
     env.host.wait(run_id)
-    settle(env)
+    clean_up(env)
     assert_closed(env, run_id, outcome, None)
 
 
-def test_a_run_that_is_closed_late_says_nothing_new_in_the_catalogue(
+def test_close_run_after_cleanup_leaves_catalogue_and_lock_unchanged(
     env: AppEnvironment, key: str
 ) -> None:
-    """It was taken for dead, another run landed the key, and then its own activity comes to its end."""
-    run_id = waiting_run(env, key)
+    """The cleanup closed the run and another run landed the key before its own activity ended."""
+    run_id = start_waiting_run(env, key)
     env.host.request("POST", f"/runtime/webhooks/durabletask/instances/{run_id}/suspend?reason=x")
     env.host.settle()
     ledger = env.app.ledger
@@ -465,39 +476,37 @@ def test_a_run_that_is_closed_late_says_nothing_new_in_the_catalogue(
     )
 
 
-def test_a_pass_with_nothing_to_do_writes_nothing(env: AppEnvironment, key: str) -> None:
-    waiting_run(env, key)
+def test_cleanup_without_orphaned_runs_writes_nothing(env: AppEnvironment, key: str) -> None:
+    start_waiting_run(env, key)
     writes: list[str] = []
-    settle(env)
+    clean_up(env)
     get_hooked_tables(env).hook = lambda at, kind, table: writes.append(f"{at} {kind} {table}")
-    settle(env)
+    clean_up(env)
     assert writes == []
     get_hooked_tables(env).hook = None
     env.simulator.behaviour = BEHAVIOUR
 
 
-def test_one_lock_that_cannot_be_judged_does_not_keep_the_others_from_it(
-    env: AppEnvironment, key: str
-) -> None:
-    """Nothing that one key's rows hold may leave the dead of other keys unburied."""
-    first, other = waiting_run(env, key), "unbilled_usage/2026-10/USD/full"
-    second = waiting_run(env, other)
+def test_cleanup_one_lock_fails_still_closes_the_others(env: AppEnvironment, key: str) -> None:
+    """The rows of one key must not prevent the cleanup of other keys."""
+    first, other = start_waiting_run(env, key), "unbilled_usage/2026-10/USD/full"
+    second = start_waiting_run(env, other)
     for run_id in (first, second):
         env.host.terminate(run_id)
         env.host.wait(run_id)
 
-    def kill(at: str, kind: str, table: str) -> None:
-        nonlocal killed
-        if at == "before" and not killed:
-            killed = True
+    def fail_write(at: str, kind: str, table: str) -> None:
+        nonlocal has_failed
+        if at == "before" and not has_failed:
+            has_failed = True
             raise WorkerKilledError
 
-    killed = False
-    get_hooked_tables(env).hook = kill
-    with pytest.raises(FunctionFailedError):  # the operator is told
-        settle(env)
+    has_failed = False
+    get_hooked_tables(env).hook = fail_write
+    with pytest.raises(FunctionFailedError):  # the failure is visible to the operator
+        clean_up(env)
     get_hooked_tables(env).hook = None
-    assert {view(env, run_id)["outcome"] for run_id in (first, second)} == {None, "failed"}
-    settle(env)
+    assert {get_run(env, run_id)["outcome"] for run_id in (first, second)} == {None, "failed"}
+    clean_up(env)
     for run_id in (first, second):
         assert_closed(env, run_id, "failed", "terminated")

@@ -1,4 +1,8 @@
-"""The sum of a landed invoice against its listed total: in row, report, catalogue; and it never holds a landing up."""
+"""Tests of the tie-out: the sum of a landed invoice is compared with its listed total.
+
+The result is in the version row, the report and the catalogue. A failure of the comparison never
+changes the outcome of a run.
+"""
 
 import json
 from decimal import Decimal
@@ -12,16 +16,16 @@ from tests.support.in_memory import InMemoryEnvironment
 BEHAVIOUR = Behaviour(ready_after_polls=0)
 
 
-def entry_of(env: InMemoryEnvironment, key: str) -> dict[str, Any]:
+def get_entry(env: InMemoryEnvironment, key: str) -> dict[str, Any]:
     entries = env.get(f"/api/catalogue?dataset={key.split('/')[0]}")["entries"]
     return dict(next(entry for entry in entries if entry["key"] == key))
 
 
-def test_an_invoice_ties_out_and_a_restated_one_is_off_by_what_was_added() -> None:
+def test_tie_out_restated_invoice_reports_the_difference() -> None:
     with InMemoryEnvironment(behaviour=BEHAVIOUR) as env:
         env.run_cycle()
         key = f"billed_reconciliation/{env.invoice_id}/full"
-        first, total = entry_of(env, key), env.simulator.invoices()[-1].total
+        first, total = get_entry(env, key), env.simulator.invoices()[-1].total
         assert (
             first["tie_out"]["status"] == "tied_out"
             and Decimal(first["tie_out"]["listed_total"]) == total
@@ -29,7 +33,7 @@ def test_an_invoice_ties_out_and_a_restated_one_is_off_by_what_was_added() -> No
         env.simulator.restate(key, amount=Decimal("12.34"))
         env.pass_days(1)
         env.run_cycle()
-        second = entry_of(env, key)
+        second = get_entry(env, key)
         report = json.loads(
             env.landed_files()[f"reports/tie_out/{second['path'].split('/', 1)[1]}.json"]
         )
@@ -58,7 +62,7 @@ def test_an_invoice_ties_out_and_a_restated_one_is_off_by_what_was_added() -> No
         assert latest["settles_on"] == "2026-11-29"
 
 
-def test_without_a_listed_total_there_is_nothing_to_compare() -> None:
+def test_tie_out_without_listed_total_reports_no_total() -> None:
     with InMemoryEnvironment(
         behaviour=BEHAVIOUR,
         INVOICE_SOURCE="list",
@@ -66,40 +70,39 @@ def test_without_a_listed_total_there_is_nothing_to_compare() -> None:
         EXPORT_CURRENCIES="USD",
     ) as env:
         assert env.run_cycle()["outcome"] == "complete"
-        found = entry_of(env, "billed_reconciliation/G059916882/full")
-        assert (found["tie_out"]["status"], found["tie_out"]["code"]) == (
+        entry = get_entry(env, "billed_reconciliation/G059916882/full")
+        assert (entry["tie_out"]["status"], entry["tie_out"]["code"]) == (
             "no_total",
             "invoice_total_unknown",
         )
-        assert (
-            found["settles_on"] == "2026-12-12"
-        )  # no date is known: 21 days after it first landed
-        assert entry_of(env, "billed_usage/G059916882/full")["tie_out"] is None
-        assert entry_of(env, "unbilled_usage/2026-11/USD/full")["finality"] == "open"
+        # The invoice date is unknown, so the entry settles 21 days after it first landed.
+        assert entry["settles_on"] == "2026-12-12"
+        assert get_entry(env, "billed_usage/G059916882/full")["tie_out"] is None
+        assert get_entry(env, "unbilled_usage/2026-11/USD/full")["finality"] == "open"
 
 
-def test_a_comparison_that_fails_changes_no_outcome(monkeypatch: Any) -> None:
+def test_tie_out_comparison_fails_keeps_the_outcome(monkeypatch: Any) -> None:
     with InMemoryEnvironment(behaviour=BEHAVIOUR) as env:
 
-        async def broken(self: Versions, version: Any, **columns: Any) -> Any:
+        async def update_with_failure(self: Versions, version: Any, **columns: Any) -> Any:
             if "tie_out" in columns:
-                raise RuntimeError("no storage today")
+                raise RuntimeError("storage is unavailable")
             return await update(self, version, **columns)
 
         update = Versions.update
-        monkeypatch.setattr(Versions, "update", broken)
+        monkeypatch.setattr(Versions, "update", update_with_failure)
         cycle = env.run_cycle()
         assert cycle["outcomes"] == {"landed": len(cycle["runs"])}
-        assert entry_of(env, f"billed_reconciliation/{env.invoice_id}/full")["tie_out"] is None
+        assert get_entry(env, f"billed_reconciliation/{env.invoice_id}/full")["tie_out"] is None
 
 
-def test_a_list_that_was_never_had_leaves_the_landing_alone() -> None:
+def test_tie_out_invoice_list_unavailable_still_lands_the_invoice() -> None:
     faults = Faults().add(Match(operation="invoices"), FaultResponse(status=403))
     with InMemoryEnvironment(behaviour=BEHAVIOUR, faults=faults, EXPORT_CURRENCIES="USD") as env:
         cycle = env.run_cycle()
         assert {key.split("_")[0] for key in (run["key"] for run in cycle["runs"])} == {"unbilled"}
-        end = env.land("billed_reconciliation", invoice_id=env.invoice_id)
+        run = env.land("billed_reconciliation", invoice_id=env.invoice_id)
         assert (
-            end["outcome"] == "landed"
-            and entry_of(env, end["key"])["tie_out"]["code"] == "invoice_total_unknown"
+            run["outcome"] == "landed"
+            and get_entry(env, run["key"])["tie_out"]["code"] == "invoice_total_unknown"
         )

@@ -1,4 +1,7 @@
-"""How long a run has waited, for Microsoft and between rounds: in its row, the API and its last event, in virtual seconds."""
+"""Tests of the waiting time of a run in its row, the API and its last event.
+
+The time includes the waits for Microsoft Graph and between copy rounds, in virtual seconds.
+"""
 
 import json
 import logging
@@ -33,7 +36,7 @@ def env(shared_env: AppEnvironment) -> Iterator[AppEnvironment]:
     reset_environment(shared_env)
 
 
-def events(caplog: pytest.LogCaptureFixture, run_id: str) -> list[dict[str, Any]]:
+def list_events(caplog: pytest.LogCaptureFixture, run_id: str) -> list[dict[str, Any]]:
     lines = [
         json.loads(record.getMessage())
         for record in caplog.records
@@ -42,11 +45,14 @@ def events(caplog: pytest.LogCaptureFixture, run_id: str) -> list[dict[str, Any]
     return [line for line in lines if line.get("instance_id") == run_id]
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["once", "each look twice"])
-def test_all_waits_together(
-    env: AppEnvironment, caplog: pytest.LogCaptureFixture, again: bool
+@pytest.mark.parametrize("repeat", [False, True], ids=["once", "each_poll_twice"])
+def test_waited_seconds_retry_and_polls_adds_all_waits(
+    env: AppEnvironment, caplog: pytest.LogCaptureFixture, repeat: bool
 ) -> None:
-    """60 s before the export is taken, two looks 100 s apart; each wait a second longer, as timers may fire early."""
+    """Adds 60 s before Graph accepts the export and 100 s before each of two polls.
+
+    Each wait is one second longer than requested, because timers can fire early.
+    """
     caplog.set_level(logging.INFO, "partner_billing.events")
     env.simulator.restate("unbilled_usage/2026-10/USD/full")
     env.simulator.behaviour = replace(BEHAVIOUR, ready_after_polls=2, retry_after_seconds=100)
@@ -54,19 +60,24 @@ def test_all_waits_together(
     env.simulator.faults.add(
         Match(operation="start", nth=(1,)), FaultResponse(status=503, headers={"Retry-After": "60"})
     )
-    if again:
+    if repeat:
         with wrap_function(env, "check_operation", call_twice):
             run = env.land("unbilled_usage", billing_month="last")
     else:
         run = env.land("unbilled_usage", billing_month="last")
-    looks = 1 if again else 2  # the simulator counts each look
-    waited = 61 + looks * 101
-    assert run["outcome"] == "landed" and waited - 3 <= run["waited_seconds"] <= waited + 3
-    [ended] = [line for line in events(caplog, run["run_id"]) if line["event"] == "run_ended"]
-    assert ended["waited_seconds"] == run["waited_seconds"] <= ended["seconds"] + 3
+    polls = 1 if repeat else 2  # the simulator counts each poll
+    expected_seconds = 61 + polls * 101
+    assert (
+        run["outcome"] == "landed"
+        and expected_seconds - 3 <= run["waited_seconds"] <= expected_seconds + 3
+    )
+    [end_event] = [
+        line for line in list_events(caplog, run["run_id"]) if line["event"] == "run_ended"
+    ]
+    assert end_event["waited_seconds"] == run["waited_seconds"] <= end_event["seconds"] + 3
 
 
-def test_pauses_between_rounds_count_and_copying_does_not(env: AppEnvironment) -> None:
+def test_waited_seconds_copy_rounds_counts_only_the_pauses(env: AppEnvironment) -> None:
     key = "unbilled_reconciliation/2026-10/USD/full"
     env.simulator.restate(key)
     env.simulator.behaviour = Behaviour(ready_after_polls=0)
@@ -76,12 +87,11 @@ def test_pauses_between_rounds_count_and_copying_does_not(env: AppEnvironment) -
     )
     run = env.land("unbilled_reconciliation", billing_month="last")
     assert run["outcome"] == "incomplete"
-    assert (
-        30 + 60 <= run["waited_seconds"] <= 30 + 60 + 5
-    )  # two pauses before the second and the third round
+    # The pauses before the second and the third round take 30 s and 60 s.
+    assert 30 + 60 <= run["waited_seconds"] <= 30 + 60 + 5
 
 
-def test_a_run_that_nobody_worked_on_has_not_waited_until_it_was_found(env: AppEnvironment) -> None:
+def test_waited_seconds_orphaned_run_excludes_time_until_cleanup(env: AppEnvironment) -> None:
     env.simulator.behaviour = replace(BEHAVIOUR, operation_end="never", retry_after_seconds=600)
     run_id = env.start("unbilled_usage", attribute_set="basic")
     env.host.run_until(lambda: env.run_row(run_id).polls >= 2)

@@ -1,4 +1,4 @@
-"""Sixty days across a year's end on the schedule alone, and seven of them on the real storage emulator."""
+"""Tests of long periods on the schedule alone, in memory and on the storage emulator."""
 
 from datetime import UTC, datetime
 
@@ -15,30 +15,31 @@ from tests.support.year import (
     list_landed_versions,
 )
 
-SIXTY = Scenario(datetime(2026, 11, 21, 6, 0, tzinfo=UTC), 60, ("USD", "EUR"))
-SEVEN = Scenario(datetime(2026, 12, 5, 6, 0, tzinfo=UTC), 7, ("USD", "EUR"))
+SIXTY_DAYS = Scenario(datetime(2026, 11, 21, 6, 0, tzinfo=UTC), 60, ("USD", "EUR"))
+SEVEN_DAYS = Scenario(datetime(2026, 12, 5, 6, 0, tzinfo=UTC), 7, ("USD", "EUR"))
 
 
-def hold(story: Scenario, env: AppEnvironment, spare: int = 0) -> None:
-    assert list_landed_versions(env) == story.expected(env)
-    said = count_requests(env)
-    assert set(said.outcomes) <= {"landed", "unchanged", "no_data", "superseded", "timed_out"}, said
-    assert said.outcomes["landed"] == sum(len(ages) for ages in story.expected(env).values())
-    assert said.requests <= said.budget + spare, said
-    assert said.refused <= 4 * 3 * 48 + said.outcomes.total(), (
-        said
-    )  # an hour between two looks of a lane, for two days
+def assert_scenario(scenario: Scenario, env: AppEnvironment, extra_requests: int = 0) -> None:
+    assert list_landed_versions(env) == scenario.expected(env)
+    counts = count_requests(env)
+    assert set(counts.outcomes) <= {"landed", "unchanged", "no_data", "superseded", "timed_out"}, (
+        counts
+    )
+    assert counts.outcomes["landed"] == sum(len(ages) for ages in scenario.expected(env).values())
+    assert counts.requests <= counts.budget + extra_requests, counts
+    # Each lane polls once per hour for two days.
+    assert counts.refused <= 4 * 3 * 48 + counts.outcomes.total(), counts
 
 
-def test_sixty_days_across_a_years_end() -> None:
+def test_scenario_sixty_days_across_a_year_end_lands_expected_versions() -> None:
     with InMemoryEnvironment(
-        start=SIXTY.start,
-        partner=create_partner(*SIXTY.currencies),
+        start=SIXTY_DAYS.start,
+        partner=create_partner(*SIXTY_DAYS.currencies),
         behaviour=IMMEDIATE,
         timers=True,
     ) as env:
-        SIXTY.run(env)
-        hold(SIXTY, env)
+        SIXTY_DAYS.run(env)
+        assert_scenario(SIXTY_DAYS, env)
         assert {
             key.split("/")[1][:7] for key in list_landed_versions(env) if key.startswith("unbilled")
         } == {
@@ -47,38 +48,37 @@ def test_sixty_days_across_a_years_end() -> None:
             "2026-12",
             "2027-01",
         }
-        assert (
-            count_requests(env).outcomes["timed_out"] > 0
-        )  # there was an outage, and it left no trace in what is landed
+        # The scenario contains an outage, which does not affect the landed versions.
+        assert count_requests(env).outcomes["timed_out"] > 0
 
 
-def test_seven_of_them_on_the_emulator(azurite: Azurite) -> None:
+def test_scenario_seven_days_on_the_emulator_lands_expected_versions(azurite: Azurite) -> None:
     with (
         hourly_orphan_cleanup(),
         AppEnvironment(
             azurite,
-            start=SEVEN.start,
+            start=SEVEN_DAYS.start,
             behaviour=IMMEDIATE,
             timers=True,
-            simulated_partner=create_partner(*SEVEN.currencies),
+            simulated_partner=create_partner(*SEVEN_DAYS.currencies),
             INVOICE_SOURCE="partner_center",
             EXPORT_CURRENCIES="",
         ) as env,
     ):
-        SEVEN.run(env)
-        # signatures are of real time there, and the app's clock is weeks ahead: a landing may fetch
-        # its manifest once more
-        hold(SEVEN, env, spare=count_requests(env).outcomes["landed"])
+        SEVEN_DAYS.run(env)
+        # The emulator checks signatures against real time, and the app's clock is weeks ahead.
+        # Therefore a run can request its manifest once more.
+        assert_scenario(SEVEN_DAYS, env, extra_requests=count_requests(env).outcomes["landed"])
 
 
 @pytest.mark.long
-def test_a_year_in_three_currencies() -> None:
-    story = Scenario(datetime(2026, 11, 21, 6, 0, tzinfo=UTC), 365, ("USD", "EUR", "GBP"))
+def test_scenario_one_year_in_three_currencies_lands_expected_versions() -> None:
+    scenario = Scenario(datetime(2026, 11, 21, 6, 0, tzinfo=UTC), 365, ("USD", "EUR", "GBP"))
     with InMemoryEnvironment(
-        start=story.start,
-        partner=create_partner(*story.currencies),
+        start=scenario.start,
+        partner=create_partner(*scenario.currencies),
         behaviour=IMMEDIATE,
         timers=True,
     ) as env:
-        story.run(env, seconds=3_600)
-        hold(story, env)
+        scenario.run(env, seconds=3_600)
+        assert_scenario(scenario, env)
