@@ -179,13 +179,13 @@ def test_cancel_while_run_copies_keeps_verified_blobs(env: AppEnvironment) -> No
     gate = asyncio.Lock()
 
     def cancel_after_first_copy(call: Call) -> Call:
-        async def called(request: Any) -> Any:
+        async def wrapper(request: Any) -> Any:
             async with gate:
                 result = await call(request=request)
                 await asyncio.to_thread(env.post, f"/api/runs/{run_id}/cancel")
                 return result
 
-        return called
+        return wrapper
 
     with wrap_function(env, "copy_blobs", cancel_after_first_copy):
         run = env.finish(run_id)
@@ -423,11 +423,11 @@ def test_run_table_writes_fail_three_times_ends_platform_fault(env: AppEnvironme
     key = restate_key(env)
     before = list_version_folders(env, key)
 
-    def refuse(when: str, kind: str, table: str) -> None:
+    def fail_write(when: str, kind: str, table: str) -> None:
         if table == "versions":
             raise WorkerKilledError
 
-    get_hooked_tables(env).hook = refuse
+    get_hooked_tables(env).hook = fail_write
     run = land(env, key)
     get_hooked_tables(env).hook = None
     assert_ended(env, run, "failed", "platform_fault")
@@ -439,10 +439,10 @@ def test_run_activity_fails_three_times_ends_platform_fault(env: AppEnvironment)
     key = restate_key(env)
 
     def raise_worker_killed(call: Call) -> Call:
-        async def called(request: Any) -> Any:
+        async def wrapper(request: Any) -> Any:
             raise WorkerKilledError
 
-        return called
+        return wrapper
 
     with wrap_function(env, "commit_version", raise_worker_killed):
         run = land(env, key)

@@ -34,7 +34,7 @@ from tests.support.run_state import (
 )
 
 SLOW = replace(BEHAVIOUR, operation_end="never", retry_after_seconds=300)
-PASS = timedelta(minutes=5)  # the interval of the timer
+PASS_INTERVAL = timedelta(minutes=5)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def assert_key_is_free(env: AppEnvironment, key: str) -> None:
     assert_landed(env, key, env.simulator.expected(key))
     before = get_state(env, run["run_id"])
     clean_up(env)
-    env.host.advance(PASS)
+    env.host.advance(PASS_INTERVAL)
     clean_up(env)
     assert get_state(env, run["run_id"]) == before
 
@@ -152,10 +152,10 @@ def test_cleanup_run_without_instance_closes_it_after_the_interval(
     assert get_run(env, run_id)["outcome"] is None  # one pass is not enough
     lock_state = get_lock(env, key)
     assert lock_state is not None and lock_state.unknown_since
-    env.host.advance(PASS / 2)
+    env.host.advance(PASS_INTERVAL / 2)
     clean_up(env)  # too early; a further pass does not restart the count
     assert get_run(env, run_id)["outcome"] is None
-    env.host.advance(PASS / 2)
+    env.host.advance(PASS_INTERVAL / 2)
     clean_up(env)
     assert_closed(env, run_id, "failed", "run_lost")
     assert_key_is_free(env, key)
@@ -183,7 +183,7 @@ def test_cleanup_claim_of_failed_start_closes_the_run(env: AppEnvironment, key: 
     request = create_run_request(env, key)
     env.on_loop(claim(env.app.ledger, create_run(request, env.clock.now())))  # type: ignore[arg-type]
     clean_up(env)
-    env.host.advance(PASS)
+    env.host.advance(PASS_INTERVAL)
     clean_up(env)
     assert_closed(env, request["run_id"], "failed", "run_lost")
     assert_key_is_free(env, key)
@@ -198,7 +198,7 @@ def test_cleanup_claim_without_run_row_releases_the_lock(env: AppEnvironment, ke
 
     env.on_loop(ledger.locks.acquire(key, run_id, ledger.hub, env.clock.now(), can_take_over))
     clean_up(env)
-    env.host.advance(PASS)
+    env.host.advance(PASS_INTERVAL)
     clean_up(env)
     env.get(f"/api/runs/{run_id}", status=404)
     lock = get_lock(env, key)
@@ -243,7 +243,7 @@ def test_cleanup_run_of_another_hub_closes_it_only_after_its_lease(
     env.host.advance(timedelta(minutes=55))
     clean_up(env)
     assert env.run_row(request["run_id"]).outcome == ""  # the lease lasts one hour
-    env.host.advance(PASS * 2)
+    env.host.advance(PASS_INTERVAL * 2)
     clean_up(env)
     assert_closed(env, request["run_id"], "failed", "run_lost")
     assert_key_is_free(env, key)
@@ -285,10 +285,10 @@ def test_cleanup_terminated_run_with_cancel_request_ends_cancelled(
 
 
 def raise_worker_killed(call: Call) -> Call:
-    async def called(**arguments: Any) -> Any:
+    async def wrapper(**arguments: Any) -> Any:
         raise WorkerKilledError
 
-    return called
+    return wrapper
 
 
 def test_cleanup_complete_version_without_outcome_ends_landed(
@@ -328,12 +328,12 @@ def test_cleanup_run_terminated_after_commit_ends_landed(env: AppEnvironment, ke
     run_id = ""
 
     def terminate_after_call(call: Call) -> Call:
-        async def called(**arguments: Any) -> Any:
+        async def wrapper(**arguments: Any) -> Any:
             result = await call(**arguments)
             env.host.terminate(run_id)
             return result
 
-        return called
+        return wrapper
 
     with wrap_function(env, "commit_version", terminate_after_call):
         run_id = env.start(**key_fields(key))
@@ -358,7 +358,7 @@ def test_cleanup_partial_close_completes_it(
     """The closing activity fails permanently at each of its writes; a pass completes the close."""
     writes, end_events, reference_run = 0, [], env.land(**key_fields(key))
     intended = get_state(env, reference_run["run_id"])
-    env.host.advance(PASS)
+    env.host.advance(PASS_INTERVAL)
     env.simulator.restate(key)
 
     def fail_write(at: str, kind: str, table: str) -> None:
@@ -371,7 +371,7 @@ def test_cleanup_partial_close_completes_it(
     closing = False
 
     def mark_closing(call: Call) -> Call:
-        async def called(**arguments: Any) -> Any:
+        async def wrapper(**arguments: Any) -> Any:
             nonlocal closing, writes
             closing, writes = True, 0
             try:
@@ -379,7 +379,7 @@ def test_cleanup_partial_close_completes_it(
             finally:
                 closing = False
 
-        return called
+        return wrapper
 
     get_hooked_tables(env).hook = fail_write
     with (
