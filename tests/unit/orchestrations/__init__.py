@@ -1,1 +1,1 @@
-"""What orchestrators decide by, without an engine."""
+"""Unit tests of the orchestration policies, without a Durable Task engine."""

@@ -1,4 +1,4 @@
-"""How long to wait, what an answer means, how wide to fan out."""
+"""Orchestration policies: waits, run results by status, and concurrency limits."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args, get_origin, get_type_hints
@@ -136,10 +136,10 @@ def test_run_result_of_every_final_status_is_a_valid_outcome(union: str) -> None
     for status, kind in statuses(getattr(messages, union)).items():
         if status in HANDLED[union]:
             continue
-        end: Any = run_result(sample(kind))  # type: ignore[arg-type]
-        assert end["outcome"] in get_args(Outcome), status
-        assert end["outcome"] not in FAILED_OUTCOMES or end["code"] in CATALOGUE
-        assert is_secret_free(end)
+        outcome: Any = run_result(sample(kind))  # type: ignore[arg-type]
+        assert outcome["outcome"] in get_args(Outcome), status
+        assert outcome["outcome"] not in FAILED_OUTCOMES or outcome["code"] in CATALOGUE
+        assert is_secret_free(outcome)
 
 
 @pytest.mark.parametrize(
@@ -183,13 +183,15 @@ def test_failed_outcomes_are_all_others_than_these_five() -> None:
 
 @pytest.mark.parametrize("code", [*CATALOGUE, None])
 def test_run_failed_error_text_is_code_and_remedy(code: str | None) -> None:
-    end: Any = {"outcome": "failed"} if code is None else {"outcome": "failed", "code": code}
-    text = str(RunFailedError(end))
+    outcome: Any = {"outcome": "failed"} if code is None else {"outcome": "failed", "code": code}
+    text = str(RunFailedError(outcome))
     assert (
         text == f"failed ({code or 'failed'}): {get_remedy(code or 'failed')}"
         and is_secret_free(text)
     )
-    assert isinstance(RunFailedError(end), Exception) and RunFailedError(end).args == (text,)
+    assert isinstance(RunFailedError(outcome), Exception) and RunFailedError(outcome).args == (
+        text,
+    )
 
 
 def test_retry_options_are_three_attempts_after_five_seconds() -> None:

@@ -1,4 +1,4 @@
-"""What a cycle asks for: every key once, billed ones first, settled ones weekly, dealt into lanes; at a year's end, too."""
+"""The due keys of a cycle: order, schedule of settled invoices, lanes and start times."""
 
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
@@ -44,14 +44,14 @@ def settings(**changes: str) -> Settings:
 
 
 def invoice(
-    number: int = 1, issued: str | None = "2026-11-08T07:13:00Z", kind: str = "G", **more: str
+    number: int = 1, issued: str | None = "2026-11-08T07:13:00Z", kind: str = "G", **kwargs: str
 ) -> Invoice:
     return Invoice(
         f"{kind}01690741{number}",
         issued=parse_iso(issued) if issued else None,
-        currency=more.get("currency", "USD"),
+        currency=kwargs.get("currency", "USD"),
         total=Decimal(10),
-        document_type=more.get("document_type", "invoice"),
+        document_type=kwargs.get("document_type", "invoice"),
     )
 
 
@@ -71,7 +71,7 @@ def left_out(*invoices: Invoice, **changes: str) -> list[LeftOut]:
     return list(select_due(settings(**changes), NOW, InvoiceList(invoices), {}).left_out)
 
 
-def test_all_that_is_due_billed_first() -> None:
+def test_select_due_returns_billed_keys_first() -> None:
     assert keys(invoice(1), invoice(2)) == [
         "billed_usage/G016907411/full",
         "billed_reconciliation/G016907411/full",
@@ -96,14 +96,16 @@ def test_all_that_is_due_billed_first() -> None:
         ("2026-03-01T00:30:00+01:00", {"2026-02", "2026-01"}),
     ],
 )
-def test_months_at_the_end_of_months_and_years(now: str, months: set[str]) -> None:
+def test_select_due_at_month_and_year_boundaries_returns_two_months(
+    now: str, months: set[str]
+) -> None:
     assert {
         key.split("/")[1] for key in keys(now=parse_iso(now)) if key.startswith("unbilled")
     } == months
 
 
-def test_nothing_is_asked_for_twice() -> None:
-    doubled = keys(
+def test_select_due_with_duplicates_returns_each_key_once() -> None:
+    unique_keys = keys(
         invoice(1),
         invoice(1),
         EXPORT_CURRENCIES="USD,usd",
@@ -111,7 +113,7 @@ def test_nothing_is_asked_for_twice() -> None:
         EXPORT_DATASETS="billed_usage,unbilled_usage,billed_usage",
         EXPORT_ATTRIBUTE_SETS="full,full,basic",
     )
-    assert doubled == [
+    assert unique_keys == [
         "billed_usage/G016907411/full",
         "billed_usage/G016907411/basic",
         "unbilled_usage/2026-11/USD/full",
@@ -119,7 +121,7 @@ def test_nothing_is_asked_for_twice() -> None:
     ]
 
 
-def test_what_is_not_asked_for_is_not_due() -> None:
+def test_select_due_returns_only_configured_keys() -> None:
     assert keys(EXPORT_CURRENCIES="") == []
     assert keys(invoice(1), EXPORT_DATASETS="billed_usage", EXPORT_CURRENCIES="") == [
         "billed_usage/G016907411/full"
@@ -130,7 +132,7 @@ def test_what_is_not_asked_for_is_not_due() -> None:
     ]
 
 
-def test_currencies_are_learned_from_invoices_of_new_commerce_in_the_look_back() -> None:
+def test_select_due_without_currencies_uses_those_of_recent_new_commerce_invoices() -> None:
     listed = (
         invoice(1, currency="EUR"),
         invoice(2, currency="CHF", document_type="void_note"),
@@ -147,7 +149,7 @@ def test_currencies_are_learned_from_invoices_of_new_commerce_in_the_look_back()
     assert unbilled == ["unbilled_usage/2026-11/EUR/full", "unbilled_usage/2026-11/CHF/full"]
 
 
-def test_without_any_currency_somebody_is_told() -> None:
+def test_select_due_without_any_currency_reports_currencies_unknown() -> None:
     assert left_out(EXPORT_CURRENCIES="") == [LeftOut("currencies_unknown")]
     assert left_out(EXPORT_CURRENCIES="", EXPORT_DATASETS="billed_usage") == []
 
@@ -160,21 +162,21 @@ def test_without_any_currency_somebody_is_told() -> None:
         (invoice(kind="E"), "invoice_unknown_kind"),
     ],
 )
-def test_what_is_left_out_is_named(listed: Invoice, code: str) -> None:
+def test_select_due_reports_each_excluded_invoice(listed: Invoice, code: str) -> None:
     assert left_out(listed) == [LeftOut(code, listed.invoice_id)]
     assert not [key for key in keys(listed) if key.startswith("billed")]
     assert left_out(listed, EXPORT_DATASETS="unbilled_usage") == []
 
 
 @pytest.mark.parametrize("document_type", ["adjustment_note", "credit_note", "invoice"])
-def test_amendments_and_notes_are_invoices_like_any_other(document_type: str) -> None:
+def test_select_due_includes_adjustment_and_credit_notes(document_type: str) -> None:
     assert (
         len([key for key in keys(invoice(document_type=document_type)) if key.startswith("billed")])
         == 2
     )
 
 
-def test_what_was_wrong_with_the_list_is_passed_on_once() -> None:
+def test_select_due_reports_each_invoice_list_problem_once() -> None:
     listed = InvoiceList((), (LeftOut("invoice_list_empty"), LeftOut("invoice_list_empty")))
     assert select_due(settings(), NOW, listed, {}).left_out == (LeftOut("invoice_list_empty"),)
 
@@ -190,28 +192,22 @@ def test_what_was_wrong_with_the_list_is_passed_on_once() -> None:
         ("2027-02-08T07:13:00Z", "2027-01-01", True),
     ],
 )
-def test_the_look_back_ends_at_a_months_first(issued: str | None, now: str, recent: bool) -> None:
+def test_is_recent_lookback_starts_on_first_day_of_month(
+    issued: str | None, now: str, recent: bool
+) -> None:
     assert is_recent(invoice(issued=issued), BillingMonth.of(parse_iso(now)), 3) is recent
 
 
 @pytest.mark.parametrize(
-    ("now", "started", "outcome", "again"),
+    ("now", "started_at", "outcome", "next_due"),
     [
-        (
-            "2026-11-29T05:00:00Z",
-            "2026-11-28T05:00:00Z",
-            "landed",
-            None,
-        ),  # settles on the 29th: the last day of every day
+        # The invoice settles on 29 November, which is the last day of the daily schedule.
+        ("2026-11-29T05:00:00Z", "2026-11-28T05:00:00Z", "landed", None),
         ("2026-11-30T05:00:00Z", "2026-11-29T05:00:00Z", "unchanged", "2026-12-06T05:00:00Z"),
         ("2026-12-05T05:00:00Z", "2026-11-29T05:00:00Z", "unchanged", "2026-12-06T05:00:00Z"),
         ("2026-12-06T05:00:00Z", "2026-11-29T05:00:00Z", "unchanged", None),
-        (
-            "2026-12-06T05:00:00Z",
-            "2026-11-29T05:00:09Z",
-            "unchanged",
-            None,
-        ),  # that tick was served late, this one is not
+        # The previous run started 9 seconds late.
+        ("2026-12-06T05:00:00Z", "2026-11-29T05:00:09Z", "unchanged", None),
         ("2026-12-31T05:00:00Z", "2026-12-27T05:00:00Z", "no_data", "2027-01-03T05:00:00Z"),
         ("2027-01-03T05:00:00Z", "2026-12-27T05:00:00Z", "no_data", None),
         ("2026-12-01T05:00:00Z", "2026-11-30T05:00:00Z", "failed", None),
@@ -220,30 +216,33 @@ def test_the_look_back_ends_at_a_months_first(issued: str | None, now: str, rece
         ("2026-12-01T05:00:00Z", None, "", None),
     ],
 )
-def test_daily_until_it_settles_then_weekly_unless_it_failed(
-    now: str, started: str | None, outcome: str, again: str | None
+def test_next_due_at_is_weekly_after_settling_unless_last_run_failed(
+    now: str, started_at: str | None, outcome: str, next_due: str | None
 ) -> None:
-    known = KnownKey(None, parse_iso(started) if started else None, outcome)
+    known = KnownKey(None, parse_iso(started_at) if started_at else None, outcome)
     assert next_due_at(invoice(), known, 21, parse_iso(now)) == (
-        parse_iso(again) if again else None
+        parse_iso(next_due) if next_due else None
     )
 
 
-def test_an_invoice_without_a_date_settles_after_it_first_landed() -> None:
-    undated, started = invoice(issued=None), parse_iso("2026-12-30T05:00:00Z")
+def test_next_due_at_of_invoice_without_date_uses_settlement_date_of_key() -> None:
+    undated_invoice, started_at = invoice(issued=None), parse_iso("2026-12-30T05:00:00Z")
     assert (
         next_due_at(
-            undated, KnownKey(None, started, "no_data"), 21, parse_iso("2026-12-31T05:00:00Z")
+            undated_invoice,
+            KnownKey(None, started_at, "no_data"),
+            21,
+            parse_iso("2026-12-31T05:00:00Z"),
         )
         is None
     )
-    settled = KnownKey(date(2026, 12, 29), started, "unchanged")
-    assert next_due_at(undated, settled, 21, parse_iso("2026-12-31T05:00:00Z")) == parse_iso(
-        "2027-01-06T05:00:00Z"
-    )
+    settled_on = KnownKey(date(2026, 12, 29), started_at, "unchanged")
+    assert next_due_at(
+        undated_invoice, settled_on, 21, parse_iso("2026-12-31T05:00:00Z")
+    ) == parse_iso("2027-01-06T05:00:00Z")
 
 
-def test_a_settled_key_rests_by_itself_and_is_told() -> None:
+def test_select_due_reports_settled_key_as_not_due() -> None:
     old = invoice(1, "2026-10-08T07:13:00Z")
     known = {
         "billed_usage/G016907411/full": KnownKey(
@@ -252,34 +251,34 @@ def test_a_settled_key_rests_by_itself_and_is_told() -> None:
     }
     due = select_due(settings(), NOW, InvoiceList((old,)), known)
     assert [str(key) for key in due.keys][:1] == ["billed_reconciliation/G016907411/full"]
-    assert [(str(one.key), one.next_due_at) for one in due.not_due] == [
+    assert [(str(item.key), item.next_due_at) for item in due.not_due] == [
         ("billed_usage/G016907411/full", parse_iso("2026-11-27T05:00:00Z"))
     ]
 
 
-def test_over_a_year_a_key_is_asked_for_daily_to_its_settling_and_weekly_to_the_end_of_the_look_back() -> (
-    None
-):
-    one, known, asked = invoice(), dict[str, KnownKey](), list[date]()
+def test_select_due_of_invoice_is_daily_until_settled_then_weekly_in_lookback() -> None:
+    listed, known, requested = invoice(), dict[str, KnownKey](), list[date]()
     for day in range(200):
-        now = NOW + timedelta(days=day - 13)  # from the 8th on, at five: listed at 07:13
-        if one.issued is None or one.issued > now:
+        now = NOW + timedelta(
+            days=day - 13
+        )  # from 8 November at 05:00; the invoice is listed at 07:13
+        if listed.issued is None or listed.issued > now:
             continue
-        if "billed_usage/G016907411/full" in keys(one, now=now, known=known):
-            asked.append(now.date())
+        if "billed_usage/G016907411/full" in keys(listed, now=now, known=known):
+            requested.append(now.date())
             known["billed_usage/G016907411/full"] = KnownKey(None, now, "unchanged")
-    first, settled, last = date(2026, 11, 9), date(2026, 11, 29), date(2027, 2, 28)
-    daily = [first + timedelta(days=day) for day in range((settled - first).days + 1)]
+    first, settled_on, last = date(2026, 11, 9), date(2026, 11, 29), date(2027, 2, 28)
+    daily = [first + timedelta(days=day) for day in range((settled_on - first).days + 1)]
     weekly = [
-        settled + timedelta(days=7 * week)
+        settled_on + timedelta(days=7 * week)
         for week in range(1, 99)
-        if settled + timedelta(days=7 * week) <= last
+        if settled_on + timedelta(days=7 * week) <= last
     ]
-    assert asked == daily + weekly
+    assert requested == daily + weekly
 
 
 @pytest.mark.parametrize(
-    ("key", "settles", "now", "word"),
+    ("key", "settles", "now", "expected"),
     [
         ("unbilled_usage/2026-11/USD/full", "", NOW, "open"),
         ("billed_usage/G016907411/full", "2026-11-29", NOW, "provisional"),
@@ -293,12 +292,14 @@ def test_over_a_year_a_key_is_asked_for_daily_to_its_settling_and_weekly_to_the_
         ("billed_usage/G016907411/full", "", NOW, "provisional"),
     ],
 )
-def test_finality(key: str, settles: str, now: datetime, word: str) -> None:
-    assert finality(ExportKey.parse(key), settles, now) == word
+def test_finality_is_open_provisional_or_final(
+    key: str, settles: str, now: datetime, expected: str
+) -> None:
+    assert finality(ExportKey.parse(key), settles, now) == expected
 
 
 @pytest.mark.parametrize(
-    ("key", "created", "now", "since"),
+    ("key", "created", "now", "stalled"),
     [
         ("unbilled_usage/2026-11/USD/full", "2026-11-20T00:35:00Z", "2026-11-21T05:00:00Z", None),
         ("unbilled_usage/2026-11/USD/full", "2026-11-18T05:00:00Z", "2026-11-21T05:00:00Z", None),
@@ -308,34 +309,31 @@ def test_finality(key: str, settles: str, now: datetime, word: str) -> None:
             "2026-11-21T05:00:00Z",
             "2026-11-18T04:59:59Z",
         ),
-        (
-            "unbilled_usage/2026-10/USD/full",
-            "2026-11-01T00:35:00Z",
-            "2026-11-21T05:00:00Z",
-            None,
-        ),  # closed: it stops changing
+        # A closed month does not change.
+        ("unbilled_usage/2026-10/USD/full", "2026-11-01T00:35:00Z", "2026-11-21T05:00:00Z", None),
         ("unbilled_usage/2026-11/USD/full", None, "2026-11-04T05:00:00Z", None),
         ("unbilled_usage/2026-11/USD/full", None, "2026-11-05T05:00:00Z", "2026-11-02T00:00:00Z"),
         ("unbilled_usage/2027-01/USD/full", None, "2027-01-01T05:00:00Z", None),
         ("billed_usage/G016907411/full", "2026-01-01T00:00:00Z", "2026-11-21T05:00:00Z", None),
     ],
 )
-def test_a_month_that_does_not_move_is_told(
-    key: str, created: str | None, now: str, since: str | None
+def test_stalled_since_returns_time_of_last_data_or_none(
+    key: str, created: str | None, now: str, stalled: str | None
 ) -> None:
-    found = stalled_since(
+    due_keys = stalled_since(
         ExportKey.parse(key), parse_iso(created) if created else None, parse_iso(now)
     )
-    assert found == (parse_iso(since) if since else None)
+    assert due_keys == (parse_iso(stalled) if stalled else None)
 
 
-def test_the_request_that_would_be_made() -> None:
+def test_export_request_returns_method_path_and_body() -> None:
     assert export_request(
         ExportKey.parse("unbilled_reconciliation/2026-12/EUR/basic"),
         parse_iso("2027-01-05T00:00:00Z"),
     ) == {
         "method": "POST",
-        "path": "/reports/partners/billing/reconciliation/unbilled/microsoft.graph.partners.billing.export",
+        "path": "/reports/partners/billing/reconciliation/unbilled/"
+        "microsoft.graph.partners.billing.export",
         "body": {"attributeSet": "basic", "billingPeriod": "last", "currencyCode": "EUR"},
     }
 
@@ -355,55 +353,54 @@ INVOICES = st.builds(
     st.lists(INVOICES, max_size=8),
     st.datetimes(datetime(2026, 10, 1), datetime(2027, 3, 1), timezones=st.just(UTC)),
 )
-def test_whatever_is_listed_each_key_is_due_once_and_only_new_commerce(
+def test_select_due_of_any_list_returns_unique_new_commerce_keys(
     listed: list[Invoice], now: datetime
 ) -> None:
-    found = keys(*listed, now=now, EXPORT_CURRENCIES="")
-    assert len(found) == len(set(found))
-    assert all(key.split("/")[1].startswith("G") for key in found if key.startswith("billed"))
-    assert [key.startswith("unbilled") for key in found] == sorted(
-        key.startswith("unbilled") for key in found
+    due_keys = keys(*listed, now=now, EXPORT_CURRENCIES="")
+    assert len(due_keys) == len(set(due_keys))
+    assert all(key.split("/")[1].startswith("G") for key in due_keys if key.startswith("billed"))
+    assert [key.startswith("unbilled") for key in due_keys] == sorted(
+        key.startswith("unbilled") for key in due_keys
     )
 
 
 @given(st.lists(st.integers()), st.integers(1, 40))
-def test_lanes_hold_everything_once_in_order(items: list[int], width: int) -> None:
-    dealt = lanes(items, width)
-    assert len(dealt) <= width and all(dealt)
-    assert sorted(item for lane in dealt for item in lane) == sorted(items)
-    assert [lane[0] for lane in dealt] == items[: len(dealt)]
-    assert not dealt or max(map(len, dealt)) - min(map(len, dealt)) <= 1
+def test_lanes_contain_each_item_once(items: list[int], width: int) -> None:
+    result_lanes = lanes(items, width)
+    assert len(result_lanes) <= width and all(result_lanes)
+    assert sorted(item for lane in result_lanes for item in lane) == sorted(items)
+    assert [lane[0] for lane in result_lanes] == items[: len(result_lanes)]
+    assert not result_lanes or max(map(len, result_lanes)) - min(map(len, result_lanes)) <= 1
 
 
-def test_starts_are_spread_over_two_minutes_and_always_the_same() -> None:
+def test_start_offset_seconds_is_stable_and_evenly_distributed() -> None:
     keys = [
         ExportKey(Dataset.BILLED_USAGE, InvoiceScope(f"G{number:09}")) for number in range(2_000)
     ]
-    spread = [start_offset_seconds(key) for key in keys]
+    offsets = [start_offset_seconds(key) for key in keys]
     assert (
-        min(spread) == 0
-        and max(spread) == SPREAD_SECONDS - 1
-        and spread == [start_offset_seconds(key) for key in keys]
+        min(offsets) == 0
+        and max(offsets) == SPREAD_SECONDS - 1
+        and offsets == [start_offset_seconds(key) for key in keys]
     )
-    quarters = Counter(seconds // 30 for seconds in spread)
+    quarters = Counter(seconds // 30 for seconds in offsets)
     assert all(400 < count < 600 for count in quarters.values())
     month = MonthScope(BillingMonth(2026, 11), "USD")
-    assert (
-        start_offset_seconds(ExportKey(Dataset.UNBILLED_USAGE, month)) == 1
-    )  # the same in every process
+    # The offset is the same in each process.
+    assert start_offset_seconds(ExportKey(Dataset.UNBILLED_USAGE, month)) == 1
 
 
-def test_limits() -> None:
-    chosen = settings(RUN_DEADLINE_HOURS="1.5")
-    limits = run_limits(chosen, NOW)
+def test_run_limits_and_lane_limits_follow_settings() -> None:
+    app_settings = settings(RUN_DEADLINE_HOURS="1.5")
+    limits = run_limits(app_settings, NOW)
     assert parse_iso(limits["deadline"]) == NOW + timedelta(hours=1.5)
-    assert {**lane_limits(chosen), "deadline": limits["deadline"]} == {
+    assert {**lane_limits(app_settings), "deadline": limits["deadline"]} == {
         **limits,
         "deadline_hours": 1.5,
     }
     assert (limits["max_rounds"], limits["max_concurrent_pages"]) == (3, 4)
 
 
-def test_a_key_needs_a_scope_of_its_kind() -> None:
+def test_export_key_parse_with_scope_of_other_kind_raises() -> None:
     with pytest.raises(InvalidValueError):
         ExportKey.parse("billed_usage/2026-11/USD/full")

@@ -1,4 +1,4 @@
-"""What a backfill asks for, and what is missing: five states, per dataset and month."""
+"""Gaps and backfills: the state of each dataset and month, and the missing keys."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ from shared.planning.gaps import (
     months_between,
 )
 
-THIS = BillingMonth(2027, 1)
+CURRENT_MONTH = BillingMonth(2027, 1)
 INVOICES = (
     Invoice("G016907411", issued=parse_iso("2027-01-08T07:13:00Z"), currency="USD"),  # 2026-12
     Invoice("G016907412", issued=parse_iso("2026-12-08T07:13:00Z"), currency="USD"),  # 2026-11
@@ -41,19 +41,23 @@ def month(text: str) -> BillingMonth:
     return BillingMonth.parse(text)
 
 
-def report(dataset: Dataset, **more: Any) -> dict[str, Any]:
-    found = gaps(
-        months_between(month("2026-10"), THIS), [dataset], more.get("scopes", SCOPES), KNOWN, THIS
+def report(dataset: Dataset, **kwargs: Any) -> dict[str, Any]:
+    result = gaps(
+        months_between(month("2026-10"), CURRENT_MONTH),
+        [dataset],
+        kwargs.get("scopes", SCOPES),
+        KNOWN,
+        CURRENT_MONTH,
     )
     return {
         str(gap.month): (gap.state, {str(key): state for key, state, _ in gap.keys})
-        for gap in found
+        for gap in result
     }
 
 
-def test_billed_months_are_those_of_their_invoices() -> None:
+def test_gaps_of_billed_dataset_use_months_of_invoices() -> None:
     assert report(Dataset.BILLED_USAGE) == {
-        "2026-10": ("never_tried", {}),  # its invoice is not known
+        "2026-10": ("never_tried", {}),  # the invoice list has no invoice for this month
         "2026-11": (
             "failed",
             {"billed_usage/G016907412/full": "failed", "billed_usage/G016907413/full": "landed"},
@@ -63,7 +67,7 @@ def test_billed_months_are_those_of_their_invoices() -> None:
     }
 
 
-def test_unbilled_months_before_the_last_are_not_served_unless_they_are_landed() -> None:
+def test_gaps_of_unbilled_month_before_last_are_not_served_unless_landed() -> None:
     assert report(Dataset.UNBILLED_USAGE) == {
         "2026-10": (
             "not_served",
@@ -96,8 +100,8 @@ def test_unbilled_months_before_the_last_are_not_served_unless_they_are_landed()
     }
 
 
-def test_a_code_says_why_it_failed() -> None:
-    [gap] = gaps([month("2026-11")], [Dataset.BILLED_USAGE], SCOPES, KNOWN, THIS)
+def test_gaps_contain_the_error_code_of_failed_keys() -> None:
+    [gap] = gaps([month("2026-11")], [Dataset.BILLED_USAGE], SCOPES, KNOWN, CURRENT_MONTH)
     assert gap == Gap(
         Dataset.BILLED_USAGE,
         month("2026-11"),
@@ -109,15 +113,15 @@ def test_a_code_says_why_it_failed() -> None:
     )
 
 
-def test_a_backfill_asks_for_what_is_missing_and_served_billed_first() -> None:
-    wanted, settled = missing(
-        months_between(month("2026-10"), THIS),
+def test_missing_returns_served_keys_with_billed_keys_first() -> None:
+    keys, settled = missing(
+        months_between(month("2026-10"), CURRENT_MONTH),
         [Dataset.UNBILLED_USAGE, Dataset.BILLED_USAGE],
         SCOPES,
         KNOWN,
-        THIS,
+        CURRENT_MONTH,
     )
-    assert [str(key) for key in wanted] == [
+    assert [str(key) for key in keys] == [
         "billed_usage/G016907412/full",
         "unbilled_usage/2026-12/USD/full",
         "unbilled_usage/2026-12/EUR/full",
@@ -127,18 +131,22 @@ def test_a_backfill_asks_for_what_is_missing_and_served_billed_first() -> None:
     assert settled == {"landed": 3, "not_served": 3}
 
 
-def test_invoices_named_by_hand_have_no_month_and_are_asked_for_whatever_the_months() -> None:
-    by_hand = Scopes(
+def test_missing_with_explicit_invoices_ignores_months() -> None:
+    scopes = Scopes(
         (Invoice("G016907411"), Invoice("G016907419")), (), (AttributeSet.FULL, AttributeSet.BASIC)
     )
-    wanted, settled = missing([month("2026-10")], [Dataset.BILLED_USAGE], by_hand, KNOWN, THIS)
-    assert [str(key) for key in wanted] == [
+    keys, settled = missing(
+        [month("2026-10")], [Dataset.BILLED_USAGE], scopes, KNOWN, CURRENT_MONTH
+    )
+    assert [str(key) for key in keys] == [
         "billed_usage/G016907411/basic",
         "billed_usage/G016907419/full",
         "billed_usage/G016907419/basic",
     ]
     assert settled == {"landed": 1}
-    assert gaps([month("2026-10")], [Dataset.BILLED_USAGE], by_hand, KNOWN, THIS)[0].keys == ()
+    assert (
+        gaps([month("2026-10")], [Dataset.BILLED_USAGE], scopes, KNOWN, CURRENT_MONTH)[0].keys == ()
+    )
 
 
 @pytest.mark.parametrize(
@@ -154,12 +162,12 @@ def test_invoices_named_by_hand_have_no_month_and_are_asked_for_whatever_the_mon
         (Dataset.BILLED_USAGE, "2027-02", False),
     ],
 )
-def test_what_is_served(dataset: Dataset, text: str, served: bool) -> None:
-    assert is_served(dataset, month(text), THIS) is served
+def test_is_served_for_dataset_and_month(dataset: Dataset, text: str, served: bool) -> None:
+    assert is_served(dataset, month(text), CURRENT_MONTH) is served
 
 
-def test_months_of_a_span() -> None:
-    assert [str(one) for one in months_between(month("2026-11"), month("2027-02"))] == [
+def test_months_between_returns_all_months_of_the_range() -> None:
+    assert [str(item) for item in months_between(month("2026-11"), month("2027-02"))] == [
         "2026-11",
         "2026-12",
         "2027-01",
@@ -170,7 +178,7 @@ def test_months_of_a_span() -> None:
 
 
 @pytest.mark.parametrize(
-    "one",
+    "listed",
     [
         *INVOICES,
         Invoice("G016907411"),
@@ -186,12 +194,12 @@ def test_months_of_a_span() -> None:
         ),
     ],
 )
-def test_an_invoice_is_kept_as_it_was_listed(one: Invoice) -> None:
-    assert invoice_of(row_of(one)) == one
-    assert invoice_of({"invoice_id": "G016907411", "total": "lots"}) == Invoice("G016907411")
+def test_invoice_of_row_returns_the_listed_invoice(listed: Invoice) -> None:
+    assert invoice_of(row_of(listed)) == listed
+    assert invoice_of({"invoice_id": "G016907411", "total": "invalid"}) == Invoice("G016907411")
 
 
-def test_the_month_of_an_invoice_is_that_of_its_period_if_it_has_one() -> None:
+def test_month_of_uses_billing_period_or_issue_date() -> None:
     issued = parse_iso("2027-01-08T07:13:00Z")
     assert (
         month_of(Invoice("G1", issued=issued)) == month("2026-12")
@@ -202,7 +210,7 @@ def test_the_month_of_an_invoice_is_that_of_its_period_if_it_has_one() -> None:
     ) == month("2026-11")
 
 
-def test_facts_hold_no_empty_text() -> None:
+def test_facts_of_replaces_empty_strings_with_none() -> None:
     assert facts_of(Invoice("G016907411")) == {
         "date": None,
         "total": None,

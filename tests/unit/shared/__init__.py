@@ -1,4 +1,1 @@
-"""The pure parts of the domain: words, times, errors, the wall, settings, manifests.
-
-No network, no clock but a given one.
-"""
+"""Unit tests of the shared modules, without a network and with a fixed time."""

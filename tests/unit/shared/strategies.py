@@ -1,4 +1,4 @@
-"""What properties are tried on."""
+"""Hypothesis strategies for months, invoice IDs, currencies and export keys."""
 
 from hypothesis import strategies as st
 
@@ -10,13 +10,13 @@ currencies = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=3, max_size=3)
 export_keys = st.one_of(
     st.builds(
         ExportKey,
-        st.sampled_from([one for one in Dataset if one.billed]),
+        st.sampled_from([dataset for dataset in Dataset if dataset.billed]),
         st.builds(InvoiceScope, invoice_ids),
         st.sampled_from(AttributeSet),
     ),
     st.builds(
         ExportKey,
-        st.sampled_from([one for one in Dataset if not one.billed]),
+        st.sampled_from([dataset for dataset in Dataset if not dataset.billed]),
         st.builds(MonthScope, months, currencies),
         st.sampled_from(AttributeSet),
     ),

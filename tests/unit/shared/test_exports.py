@@ -1,4 +1,4 @@
-"""The words for what can be exported: read and written back, and refused where they are none."""
+"""Export keys, datasets, months and currencies: parsing, formatting and validation."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -25,14 +25,16 @@ from tests.unit.shared.strategies import export_keys, months
 
 
 @given(export_keys)
-def test_a_key_is_read_back_as_written(key: ExportKey) -> None:
+def test_export_key_parse_of_formatted_key_returns_the_key(key: ExportKey) -> None:
     assert ExportKey.parse(str(key)) == key
     assert str(ExportKey.parse(str(key))) == str(key)
 
 
 @given(export_keys, export_keys)
-def test_two_keys_have_two_texts(one: ExportKey, other: ExportKey) -> None:
-    assert (str(one) == str(other)) == (one == other)
+def test_export_key_of_different_keys_has_different_strings(
+    first: ExportKey, second: ExportKey
+) -> None:
+    assert (str(first) == str(second)) == (first == second)
 
 
 @given(
@@ -44,7 +46,7 @@ def test_two_keys_have_two_texts(one: ExportKey, other: ExportKey) -> None:
         max_size=5,
     ).map("/".join)
 )
-def test_any_other_text_is_malformed_and_quoted_at_40_characters_at_most(text: str) -> None:
+def test_export_key_parse_error_quotes_at_most_40_characters(text: str) -> None:
     try:
         key = ExportKey.parse(text)
     except InvalidValueError as error:
@@ -90,12 +92,12 @@ def test_any_other_text_is_malformed_and_quoted_at_40_characters_at_most(text: s
         "unbilled_usage/2026-11/123/full",
     ],
 )
-def test_malformed_keys(text: str) -> None:
+def test_export_key_parse_invalid_string_raises(text: str) -> None:
     with pytest.raises(InvalidValueError):
         ExportKey.parse(text)
 
 
-def test_a_scope_goes_with_its_kind_of_dataset_only() -> None:
+def test_export_key_with_scope_of_other_dataset_kind_raises() -> None:
     with pytest.raises(InvalidValueError, match="an invoice_id"):
         ExportKey(Dataset.BILLED_USAGE, MonthScope(BillingMonth(2026, 11), "USD"))
     with pytest.raises(InvalidValueError, match="a billing_month and a currency_code"):
@@ -103,11 +105,11 @@ def test_a_scope_goes_with_its_kind_of_dataset_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "read"),
+    ("text", "expected"),
     [("g016907411", "G016907411"), ("D123456", "D123456"), ("G" + "9" * 15, "G" + "9" * 15)],
 )
-def test_invoice_ids(text: str, read: str) -> None:
-    assert parse_invoice_id(text) == read
+def test_parse_invoice_id_valid_returns_uppercase_id(text: str, expected: str) -> None:
+    assert parse_invoice_id(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -125,30 +127,30 @@ def test_invoice_ids(text: str, read: str) -> None:
         "G123４56",
     ],
 )
-def test_no_invoice_ids(text: str) -> None:
+def test_parse_invoice_id_invalid_raises(text: str) -> None:
     with pytest.raises(InvalidValueError, match="invoice_id must be"):
         parse_invoice_id(text)
 
 
 @pytest.mark.parametrize("text", ["", "US", "USDD", "U1D", "$US", "uſd", "ＵＳＤ", "USD\n", "ıSD"])
-def test_no_currencies(text: str) -> None:
+def test_parse_currency_invalid_raises(text: str) -> None:
     with pytest.raises(InvalidValueError, match="currency_code must be"):
         parse_currency(text)
 
 
-def test_what_is_malformed_says_what_is_expected() -> None:
-    for parse, word in (
+def test_parse_error_contains_the_expected_values() -> None:
+    for parse, expected in (
         (parse_dataset, "unbilled_reconciliation"),
         (parse_attribute_set, "full or basic"),
     ):
-        with pytest.raises(InvalidValueError, match=word):
+        with pytest.raises(InvalidValueError, match=expected):
             parse("nonsense")
     with pytest.raises(InvalidValueError, match="yyyy-mm"):
         BillingMonth.parse("11/2026")
     assert parse_currency("eur") == "EUR"
 
 
-def test_families_and_kinds() -> None:
+def test_dataset_has_billed_and_family() -> None:
     assert {dataset.value: (dataset.billed, dataset.family) for dataset in Dataset} == {
         "billed_usage": (True, Family.USAGE),
         "unbilled_usage": (False, Family.USAGE),
@@ -172,13 +174,13 @@ def test_families_and_kinds() -> None:
         "",
     ],
 )
-def test_no_months(text: str) -> None:
+def test_billing_month_parse_invalid_string_raises(text: str) -> None:
     with pytest.raises(InvalidValueError):
         BillingMonth.parse(text)
 
 
 @given(months)
-def test_months_go_forth_and_back(month: BillingMonth) -> None:
+def test_billing_month_next_and_previous_are_inverse(month: BillingMonth) -> None:
     assert BillingMonth.parse(str(month)) == month
     assert month.next().previous() == month.previous().next() == month
     assert month.previous() < month < month.next()
@@ -188,14 +190,18 @@ def test_months_go_forth_and_back(month: BillingMonth) -> None:
 
 
 @given(months, st.datetimes(datetime(2001, 1, 1), datetime(2098, 1, 1)))
-def test_only_this_month_and_the_last_are_served(month: BillingMonth, moment: datetime) -> None:
-    this = BillingMonth.of(moment.replace(tzinfo=UTC))
-    expected = "current" if month == this else "last" if month.next() == this else None
-    assert period_word(month, moment.replace(tzinfo=UTC)) == expected
+def test_period_word_exists_only_for_current_and_last_month(
+    month: BillingMonth, moment: datetime
+) -> None:
+    current_month = BillingMonth.of(moment.replace(tzinfo=UTC))
+    period = (
+        "current" if month == current_month else "last" if month.next() == current_month else None
+    )
+    assert period_word(month, moment.replace(tzinfo=UTC)) == period
 
 
 @pytest.mark.parametrize(
-    ("month", "now", "word"),
+    ("month", "now", "expected"),
     [
         ("2026-11", "2026-11-30T23:59:59.999999+00:00", "current"),
         ("2026-11", "2026-12-01T00:00:00+00:00", "last"),
@@ -209,13 +215,13 @@ def test_only_this_month_and_the_last_are_served(month: BillingMonth, moment: da
         ("2026-12", "2026-11-30T23:00:00-02:00", "current"),
     ],
 )
-def test_the_word_around_the_ends_of_months_and_years(
-    month: str, now: str, word: str | None
+def test_period_word_at_month_and_year_boundaries(
+    month: str, now: str, expected: str | None
 ) -> None:
-    assert period_word(BillingMonth.parse(month), datetime.fromisoformat(now)) == word
+    assert period_word(BillingMonth.parse(month), datetime.fromisoformat(now)) == expected
 
 
-def test_a_month_is_that_of_utc() -> None:
+def test_billing_month_of_uses_utc() -> None:
     east = timezone(timedelta(hours=14))
     assert BillingMonth.of(datetime(2026, 12, 1, 13, 59, tzinfo=east)) == BillingMonth(2026, 11)
     assert BillingMonth.of(datetime(2026, 12, 1, 14, 0, tzinfo=east)) == BillingMonth(2026, 12)

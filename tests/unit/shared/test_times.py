@@ -1,4 +1,4 @@
-"""The clock's texts, and how long an answer asks us to wait."""
+"""ISO 8601 times, and the wait that a Retry-After header requests."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -19,23 +19,23 @@ moments = st.datetimes(
 )
 
 
-def test_the_system_clock_is_aware_and_goes_on() -> None:
+def test_system_clock_returns_increasing_utc_times() -> None:
     clock = SystemClock()
     before, tick = clock.now(), clock.monotonic()
     assert before.tzinfo is UTC and clock.now() >= before and clock.monotonic() >= tick
 
 
 @given(moments)
-def test_a_moment_is_read_back_as_written(moment: datetime) -> None:
+def test_parse_iso_of_formatted_time_returns_the_time(moment: datetime) -> None:
     text = iso(moment)
     assert parse_iso(text) == moment and parse_iso(text).tzinfo is UTC
     assert text.endswith("Z") and "+" not in text and text.isascii()
 
 
 @given(moments, moments)
-def test_texts_of_one_precision_sort_as_their_moments(one: datetime, other: datetime) -> None:
-    one, other = one.replace(microsecond=0), other.replace(microsecond=0)
-    assert (iso(one) < iso(other)) == (one < other)
+def test_iso_strings_of_equal_precision_sort_by_time(first: datetime, second: datetime) -> None:
+    first, second = first.replace(microsecond=0), second.replace(microsecond=0)
+    assert (iso(first) < iso(second)) == (first < second)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_texts_of_one_precision_sort_as_their_moments(one: datetime, other: date
         ("2026-11-08T09:37:00.87Z", NOW + timedelta(milliseconds=870)),
     ],
 )
-def test_times_of_others_are_read(text: str, moment: datetime) -> None:
+def test_parse_iso_accepts_other_iso_formats(text: str, moment: datetime) -> None:
     assert parse_iso(text) == moment
 
 
@@ -66,7 +66,7 @@ def test_times_of_others_are_read(text: str, moment: datetime) -> None:
         "2026-11-08T09:37:00ZZ",
     ],
 )
-def test_other_texts_are_no_times(text: str) -> None:
+def test_parse_iso_invalid_string_raises(text: str) -> None:
     with pytest.raises(ValueError):
         parse_iso(text)
 
@@ -114,14 +114,15 @@ def test_other_texts_are_no_times(text: str) -> None:
         ("a" * 64, None),
     ],
 )
-def test_what_a_header_asks_for(header: str | None, seconds: int | None) -> None:
-    found = retry_after_seconds(header, NOW)
-    assert found == seconds or (
-        header == "Sun Nov  8 09:38:30 2026" and found == 90
-    )  # asctime: obsolete, may be read
+def test_retry_after_seconds_returns_seconds_or_none(
+    header: str | None, seconds: int | None
+) -> None:
+    seconds_left = retry_after_seconds(header, NOW)
+    # The obsolete asctime format is optional.
+    assert seconds_left == seconds or (header == "Sun Nov  8 09:38:30 2026" and seconds_left == 90)
 
 
-def test_a_fraction_is_rounded_up() -> None:
+def test_retry_after_seconds_rounds_fractions_up() -> None:
     assert (
         retry_after_seconds("Sun, 08 Nov 2026 09:38:30 GMT", NOW + timedelta(milliseconds=1)) == 90
     )
@@ -137,14 +138,18 @@ def test_a_fraction_is_rounded_up() -> None:
         fullmatch=True,
     )
 )
-def test_whatever_the_header_it_is_none_or_within_bounds(header: str) -> None:
-    found = retry_after_seconds(header, NOW)
-    assert found is None or (isinstance(found, int) and 0 <= found <= MAX_WAIT_SECONDS)
+def test_retry_after_seconds_of_any_header_is_none_or_within_limits(header: str) -> None:
+    seconds_left = retry_after_seconds(header, NOW)
+    assert seconds_left is None or (
+        isinstance(seconds_left, int) and 0 <= seconds_left <= MAX_WAIT_SECONDS
+    )
 
 
 @given(st.integers(-10 * MAX_WAIT_SECONDS, 10 * MAX_WAIT_SECONDS))
-def test_a_date_is_never_earlier_than_asked(seconds: int) -> None:
+def test_retry_after_seconds_of_date_is_difference_to_now(seconds: int) -> None:
     from email.utils import format_datetime
 
-    found = retry_after_seconds(format_datetime(NOW + timedelta(seconds=seconds), usegmt=True), NOW)
-    assert found == min(max(seconds, 0), MAX_WAIT_SECONDS)
+    seconds_left = retry_after_seconds(
+        format_datetime(NOW + timedelta(seconds=seconds), usegmt=True), NOW
+    )
+    assert seconds_left == min(max(seconds, 0), MAX_WAIT_SECONDS)

@@ -1,1 +1,1 @@
-"""The sum over an invoice's lines against its listed total, on lines of every kind."""
+"""Unit tests of the tie-out of invoice lines with the invoice total."""

@@ -1,1 +1,1 @@
-"""The parts of a copy without any storage: proof, signatures, limits."""
+"""Unit tests of the transfer without storage: verification, signatures and limits."""

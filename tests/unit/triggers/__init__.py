@@ -1,1 +1,1 @@
-"""How requests are read and answered, without a host."""
+"""Unit tests of request parsing and responses, without a Functions host."""
