@@ -53,7 +53,7 @@ def read(cursor: list[str]) -> tuple[Dataset, Continuation | None]:
 
 
 def write(dataset: Dataset, following: Continuation | None) -> list[str]:
-    """[] at the end of the last dataset."""
+    """Return the cursor, which is [] at the end of the last dataset."""
     if following:
         return [dataset.value, *following]
     datasets = list(Dataset)

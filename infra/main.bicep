@@ -245,7 +245,7 @@ param exportParallelism int = 4
 @maxValue(60)
 param invoiceLookbackMonths int = 3
 
-@description('Optional. Days after its date for which every cycle requests an invoice, 0 to 365. Default: 21.')
+@description('Optional. Days after the invoice date during which every cycle requests the invoice, 0 to 365. Default: 21.')
 @minValue(0)
 @maxValue(365)
 param invoiceSettleDays int = 21
@@ -260,7 +260,7 @@ param pollMinSeconds int = 10
 @maxValue(336)
 param runDeadlineHours int = 24
 
-@description('Optional. Minutes around the boundary of a UTC month without unbilled exports, 0 to 720. Default: 30.')
+@description('Optional. Minutes before and after the start of a UTC month during which the app requests no unbilled exports, 0 to 720. Default: 30.')
 @minValue(0)
 @maxValue(720)
 param monthBoundaryMinutes int = 30

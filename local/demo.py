@@ -275,8 +275,8 @@ def print_verdict(
         blobs = sum(result.blobs for result in results.values())
         total_bytes = sum(result.bytes for result in results.values())
         console.print(
-            f"\nAll {blobs} blobs landed and verified ({format_bytes(total_bytes)}): size, SHA-256 and row "
-            "count match, and each blob is identical to the blob in Microsoft's storage.",
+            f"\nAll {blobs} blobs landed and verified ({format_bytes(total_bytes)}): size, SHA-256 "
+            "and row count match, and each blob is identical to the blob in Microsoft's storage.",
             style="green",
             highlight=False,
             soft_wrap=True,

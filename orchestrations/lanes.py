@@ -22,7 +22,7 @@ def plan_runs(
         if plan["status"] == "planned":
             return plan
         yield from sleep(context, plan["wait_seconds"])
-    raise RuntimeError("the planning activity returned a wait in its last attempt")
+    raise RuntimeError("the planning activity requested a retry in its last attempt")
 
 
 def run_lanes(

@@ -211,8 +211,8 @@ SECTIONS = (
                 effect=REPORTED_ONLY,
             ),
             "invoice_legacy": Entry(
-                "The invoice is a legacy invoice, and these exports contain only invoices of the new "
-                "commerce experience.",
+                "The invoice is a legacy invoice, and these exports contain only invoices of the "
+                "new commerce experience.",
                 "No action is required. The line items are available from the older Partner "
                 "Center API.",
                 retry=NOT_AUTOMATICALLY,
@@ -247,8 +247,8 @@ SECTIONS = (
             ),
             "rows_without_total": Entry(
                 "Some lines of the invoice have no readable total or currency.",
-                "See the report in the folder reports/tie_out. The lines are landed exactly as Microsoft "
-                "delivered them.",
+                "See the report in the folder reports/tie_out. The lines are landed exactly as "
+                "Microsoft delivered them.",
             ),
         },
     ),
@@ -493,8 +493,8 @@ SECTIONS = (
             ),
             "versions_differ": Entry(
                 "The installed package versions differ from the tested versions.",
-                "Deploy the package of make package again; on a development computer, run make "
-                "setup.",
+                "Build the package with make package and deploy it again; on a development "
+                "computer, run make setup.",
             ),
             "versions_unknown": Entry(
                 "host.json or requirements.txt cannot be read.",

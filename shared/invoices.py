@@ -17,7 +17,7 @@ from shared.exports import BillingMonth
 
 @dataclass(frozen=True)
 class Invoice:
-    """An invoice of the list; None or "" for what the list does not contain.
+    """An invoice from the list. A field is None or "" if the list does not contain its value.
 
     `issued` is aware and in UTC. `total` is Microsoft's totalCharges. `document_type` (invoice,
     void_note, adjustment_note, credit_note) and `invoice_type` (recurring, one_time) are converted

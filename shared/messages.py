@@ -25,7 +25,7 @@ FAILED_OUTCOMES: frozenset[Outcome] = frozenset({"incomplete", "failed", "timed_
 
 
 class Limits(TypedDict):
-    """The limits of a run, copied from the settings when it starts, so that a replay is the same."""
+    """The limits of a run, copied from the settings when it starts: a replay sees the same."""
 
     deadline: str  # ISO 8601, UTC
     max_rounds: int  # after that, the run is incomplete
@@ -403,7 +403,8 @@ class PurgeRequest(TypedDict):
 
 
 class RetentionResult(TypedDict):
-    """The result of one step. If `more`, the step is repeated, for prune_versions from `cursor`."""
+    """The result of one step. If `more` is true, the step is repeated; prune_versions
+    continues at `cursor`."""
 
     more: bool
     cursor: list[str]

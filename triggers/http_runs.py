@@ -203,7 +203,8 @@ async def retry_run(
 ) -> func.HttpResponse:
     """Start a new run of the same key, which copies only the blobs that are missing.
 
-    The new run is not forced if the old one landed its data: it would copy all of them again.
+    If the previous run landed its data, the new run is not forced, because a forced run copies
+    all blobs again.
     """
     now = services().clock.now()
     check_no_query(req, now)

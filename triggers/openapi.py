@@ -180,7 +180,7 @@ ROUTES = (
         "get",
         "/status",
         "get_status",
-        "Get the schedule, the live runs, what landed last and the installed versions.",
+        "Get the schedule, the live runs, the newest landed data and the installed versions.",
         {200: StatusResponse},
     ),
     Route(

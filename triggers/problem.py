@@ -24,7 +24,7 @@ from triggers.responses import DEFAULT_RETRY_AFTER, encode_json
 P = ParamSpec("P")
 
 INVALID_CONTINUATION = (
-    "is not a continuation of this list. Request the first page again without it."
+    "is not a valid continuation token of this list. Omit it to request the first page."
 )
 
 logger = logging.getLogger("partner_billing.http")

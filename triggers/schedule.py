@@ -78,7 +78,7 @@ def get_tick(timer: func.TimerRequest, now: datetime) -> datetime:
 async def start_daily_retention(
     timer: func.TimerRequest, client: df.DurableOrchestrationClient
 ) -> None:
-    """Start the retention of the day.
+    """Start the daily retention.
 
     Idempotent: each day has one instance. If it fails, the instance of the next day also deletes
     what it left.

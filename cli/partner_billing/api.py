@@ -85,7 +85,7 @@ class Api:
         self._http.close()
         if error_type is KeyboardInterrupt:
             raise CommandInterruptedError(
-                "CommandInterruptedError. The run continues.",
+                "The command was interrupted. The run continues.",
                 "To follow it, run `partner-billing watch`.",
             ) from None
 

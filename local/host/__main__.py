@@ -84,8 +84,8 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     if options.in_process and host.function_timeout_seconds is not None:
         print(
-            f"local host: functionTimeout ({host.function_timeout_seconds:g} s) is not enforced with "
-            "--in-process: the host cannot stop a function that does not return.",
+            f"local host: functionTimeout ({host.function_timeout_seconds:g} s) is not enforced "
+            "with --in-process: the host cannot stop a function that does not return.",
             file=sys.stderr,
             flush=True,
         )

@@ -336,7 +336,8 @@ class LocalHost:
     def list_functions(self) -> list[str]:
         """Return the lines that the command line prints at startup.
 
-        Each HTTP and timer trigger has a line. Each other function type has one line for all.
+        Each HTTP and timer trigger has a line. All functions of any other type share one line
+        per type.
         """
         return format_functions(self.functions, self.base_url if self._server.port else "")
 

@@ -203,7 +203,9 @@ class Behaviour:
     billed_usage: Literal["complete", "partial_at_first"] = choice(
         "complete", "billed usage within `first_hours` after the invoice was issued"
     )
-    first_hours: float = number(24, 1, description="duration of the values that end in `at_first`")
+    first_hours: float = number(
+        24, 1, description="number of hours for which the values that end in `at_first` apply"
+    )
     month_opens_after_hours: float = number(
         0, 6, description="hours after midnight in which `current` still means the previous month"
     )

@@ -16,7 +16,7 @@ BASE64_DENSITY = 0.757  # a base64 letter has 6 of 8 bits; gzip compresses to al
 def padding_files(*, blobs: int, blob_bytes: int, seed: int, guid: str) -> tuple[BlobFile, ...]:
     """Return gzip files of about `blob_bytes` each, within 5 % for 4 KiB and more.
 
-    Their bytes are generated at access.
+    Their bytes are generated on access.
     """
     rows = max(1, round(blob_bytes / (TAG_BYTES * BASE64_DENSITY + 60)))
     return tuple(

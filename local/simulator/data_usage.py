@@ -29,7 +29,7 @@ EARNED_CREDIT = Decimal("0.85")  # the part of a price that remains after the pa
 
 @dataclass(frozen=True)
 class Changes:
-    """The changes of a key's data since its first version.
+    """The changes to a key's data since its first version.
 
     Attributes:
         corrections: The number of pairs of correction lines that cancel each other out.

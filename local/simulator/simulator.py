@@ -166,8 +166,9 @@ class Simulator:
         """Create a new version of a key's data, in both attribute sets.
 
         Args:
-            key: The key.
-            amount: The change of the total, in the pricing currency. Later restatements add to it.
+            key: The key. amount: The change in the total, in the pricing currency. The amounts of
+            later restatements
+                are added.
             share: The part of the days to keep, from the start; 0 leaves no lines.
         """
         self._exports.restate(ExportKey.parse(key), amount=amount, share=share)
@@ -238,7 +239,7 @@ class Simulator:
         return self._origins[0]
 
     def stop(self) -> None:
-        """Stop the servers; do nothing if they do not run.
+        """Stop the servers, if they are running.
 
         Raises RuntimeError if an internal error occurred while handling a request.
         """

@@ -213,7 +213,7 @@ def malformed_error(response: GraphResponse) -> UnavailableError:
 def unavailable_error(
     code: str, response: GraphResponse, error_code: str | None = None
 ) -> UnavailableError:
-    """Return an UnavailableError with the facts of `response`."""
+    """Return an UnavailableError with the details of `response`."""
     return UnavailableError(
         code,
         retry_after_seconds=response.retry_after_seconds,

@@ -154,7 +154,7 @@ class LandingStore:
         raise missing
 
     async def put(self, path: str, body: bytes, *, content_type: str = "application/json") -> str:
-        """Write a blob, overwrite an existing one, and return the ETag.
+        """Write a blob, overwriting any existing one, and return its ETag.
 
         Suitable for plans, which only one run writes.
         """

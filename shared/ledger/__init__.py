@@ -1,1 +1,1 @@
-"""The tables in the partner's storage account: runs, cycles, versions, blobs, catalogue and locks."""
+"""The tables in the partner's account: runs, cycles, versions, blobs, catalogue, locks."""

@@ -28,7 +28,7 @@ MAX_TRANSACTION_BYTES = 900_000
 
 
 class InvalidContinuationError(Exception):
-    """The service does not accept the continuation."""
+    """The service does not accept the continuation token."""
 
 
 Continuation = tuple[str, str]
@@ -300,7 +300,7 @@ class Tables:
         """Return a page of the rows of a partition, ordered by row key, in one request.
 
         Raises:
-            InvalidContinuationError: The service does not accept the continuation.
+            InvalidContinuationError: The service does not accept the continuation token.
         """
         from azure.core.exceptions import HttpResponseError
 

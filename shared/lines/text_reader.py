@@ -136,7 +136,8 @@ class GzipReader:
             if len(self._header) > MAX_HEADER_BYTES:
                 raise InvalidDataError(
                     "proof_gzip",
-                    f"A gzip header before byte {self._read_bytes} exceeds {MAX_HEADER_BYTES} bytes",
+                    f"A gzip header before byte {self._read_bytes} exceeds {MAX_HEADER_BYTES} "
+                    "bytes",
                 )
             return b""
         self._decompressor = self._library.IgzipDecompressor(flag=self._library.DECOMP_GZIP)

@@ -1,1 +1,1 @@
-"""Determines what is due: which exports a cycle or a backfill requests, and how long a run waits."""
+"""Determines which exports a cycle or a backfill requests, and how long a run waits."""

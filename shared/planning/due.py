@@ -42,7 +42,7 @@ Finality = Literal["open", "provisional", "final"]
 
 @dataclass(frozen=True)
 class KnownKey:
-    """What the catalogue contains for a key: the settle date, if known, and the newest ended run."""
+    """What the catalogue contains for a key: settle date, if known, and newest ended run."""
 
     settles_on: date | None = None
     started: datetime | None = None

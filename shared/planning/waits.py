@@ -31,7 +31,7 @@ def wait_seconds(retry_after_seconds: int | None, attempt: int, minimum: int = 1
 async def record_wait(
     ledger: Ledger, run: Run, seconds: int, *, stage: str, **columns: str | int
 ) -> WaitingResult:
-    """Extend the lease beyond the wait, write it to the run row, and return it.
+    """Extend the lease beyond the wait, write the wait to the run row, and return it.
 
     `columns` are written in the same request. A repeated call overwrites the same values.
     """

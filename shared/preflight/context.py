@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PreflightContext:
-    """The clients of the runs, and what only the preflight needs.
+    """The clients that the runs use, and the objects that only the preflight needs.
 
     `clock` is the clock of the app; `machine_clock` is the real clock, which signs requests and
     which is compared with the clock of storage. `environment` is the environment of the host.

@@ -29,7 +29,7 @@ LIMIT_INCREASE = 2.0
 
 
 class ConcurrencyLimiter:
-    """Shared by all copies of a process."""
+    """Limits the concurrent blob copies in a process."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class ConcurrencyLimiter:
         """Hold one of the concurrent slots.
 
         Raises:
-            ThrottledError: Storage requires a longer wait than an activity can make.
+            ThrottledError: Storage requires a longer wait than an activity allows.
         """
         await self._acquire()
         try:

@@ -105,7 +105,7 @@ class Copier:
         )
 
     async def close(self) -> None:
-        """Close the threads and the connections to the source, but not the landing store."""
+        """Stop the threads and close the connections to the source, not the landing store."""
         self._threads.close()
         await self._reader.close()
 
@@ -332,4 +332,4 @@ def describe_foreign_blob(blob: LandedBlob) -> str:
     run_id = safe_code(blob.metadata.get("runid"))
     if run_id is None or "sourceetag" not in blob.metadata:
         return f"A blob of {blob.size} bytes without the metadata of this app exists"
-    return f"Run {run_id} landed a blob of {blob.size} bytes from another state of the source"
+    return f"Run {run_id} landed a blob of {blob.size} bytes from another version of the source"

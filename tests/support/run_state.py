@@ -172,7 +172,7 @@ _markers: dict[tuple[str, str, str], Any] = {}
 
 
 def _marker(env: AppEnvironment, path: str, etag: str) -> Any:
-    """Return a completion marker; each state of it is read once."""
+    """Return a completion marker. The content for each ETag is read only once."""
     known = (env.name, path, etag)
     if known not in _markers:
         _markers[known] = json.loads(download(env, path))

@@ -41,7 +41,7 @@ class LiveRun(ResponseModel):
 
 
 class LastLanded(ResponseModel):
-    """For each dataset the export key that landed last; null if none has."""
+    """For each dataset, the export key whose data landed last, or null."""
 
     billed_usage: CatalogueEntryResponse | None
     unbilled_usage: CatalogueEntryResponse | None

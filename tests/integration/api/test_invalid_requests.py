@@ -29,7 +29,7 @@ HEALTH = "/health"  # accepts every query string
 
 
 class Response:
-    """A response and, if it is one, its problem document."""
+    """A response and its problem document, if it has one."""
 
     def __init__(self, response: http.client.HTTPResponse) -> None:
         self.status, self.body = response.status, response.read()

@@ -75,7 +75,7 @@ class InMemoryTransfer:
         return self
 
     def restart(self) -> None:
-        """Replace the copier by one without cached state, as in another process."""
+        """Replace the copier with one that has no cached state, as in a new process."""
         self.copier = self._create_copier()
 
     def _create_copier(self) -> Copier:
