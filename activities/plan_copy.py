@@ -36,7 +36,9 @@ async def plan_copy(request: PlanRequest) -> PlanResult:
     except DifferentMonthError:
         return {"status": "no_data", "code": "month_not_open"}
     except OperationGoneError as error:
-        await app.ledger.runs.merge_if_unchanged(run, operation_id="", last_code=error.code)
+        gone = await app.operations.abandon(run.run_id, request["operation_id"], error.code)
+        if gone["status"] != "gone":
+            return gone
         seconds = wait_seconds(None, request["plan"], minimum)
         await record_wait(app.ledger, run, seconds, stage="pausing")
         return {"status": "gone", "wait_seconds": seconds}

@@ -43,6 +43,7 @@ def export_operation(context: df.DurableOrchestrationContext) -> Steps[Operation
             request = {**request, "operation_id": result["operation_id"], "attempt": 0}
         elif result["status"] == "gone":
             request = {**request, "operation_id": None}
+            yield from sleep(context, result["wait_seconds"])
         elif result["status"] == "waiting":
             # A wait that crosses the deadline is not cut short: the deadline applies after it.
             if context.current_utc_datetime >= deadline - TIMER_TOLERANCE:

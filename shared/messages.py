@@ -403,8 +403,10 @@ class PurgeRequest(TypedDict):
 
 
 class RetentionResult(TypedDict):
-    """The result of one step. If `more` is true, the step is repeated; prune_versions
-    continues at `cursor`."""
+    """The result of one step.
+
+    If `more` is true, the step is repeated; prune_versions continues at `cursor`.
+    """
 
     more: bool
     cursor: list[str]

@@ -23,6 +23,7 @@ from shared.manifest import (
     validate_names,
     validate_source,
 )
+from shared.operations import ExportOperations
 from shared.planning.planner import Planner
 from shared.settings import Settings, get_settings
 
@@ -57,6 +58,11 @@ class Services:
     locking: bool = True
     overrides: Mapping[str, Callable[[Services], object]] = field(default_factory=dict)
     _parts: dict[str, object] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in self.overrides:
+            if not isinstance(getattr(type(self), name, None), property):
+                raise ValueError(f"Services has no part named {name!r}")
 
     def _part(self, name: str, create: Callable[[], T]) -> T:
         if name not in self._parts:
@@ -130,6 +136,12 @@ class Services:
             )
 
         return self._part("graph_client", create)
+
+    @property
+    def operations(self) -> ExportOperations:
+        return self._part(
+            "operations", lambda: ExportOperations(self.settings, self.ledger, self.graph)
+        )
 
     @property
     def planner(self) -> Planner:

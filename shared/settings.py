@@ -299,8 +299,8 @@ def _find_contradictions(values: Mapping[str, str]) -> Iterator[str]:
     )
     if not is_loopback and has_loopback_source:
         yield (
-            f"SOURCE_ALLOWED has {sources[:MAX_QUOTED_CHARACTERS]!r}, but it must not contain a loopback "
-            "origin unless GRAPH_BASE_URL is a loopback address"
+            f"SOURCE_ALLOWED has {sources[:MAX_QUOTED_CHARACTERS]!r}, but it must not "
+            "contain a loopback origin unless GRAPH_BASE_URL is a loopback address"
         )
     for name in ("PARTNER_APP_CLIENT_ID", "PARTNER_CENTER_APP_CLIENT_ID"):
         if name in values and "AZURE_CLIENT_ID" not in values:
@@ -324,8 +324,8 @@ def _find_contradictions(values: Mapping[str, str]) -> Iterator[str]:
     )
     if landing_account and landing_account == host_account:
         yield (
-            f"AzureWebJobsStorage has the account {landing_account!r}, but it must not be the landing "
-            "account"
+            f"AzureWebJobsStorage has the account {landing_account!r}, but it must not be the "
+            "landing account"
         )
 
 

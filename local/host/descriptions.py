@@ -62,8 +62,10 @@ def format_functions(functions: FunctionIndex, origin: str) -> list[str]:
         methods = "any method" if function.methods == HTTP_METHODS else ",".join(function.methods)
         path = function.route.template if function.route else ""
         lines.append(f"  {function.name}: {methods} {origin}/{path}")
-    for function in functions.list_by_trigger("timerTrigger"):
-        lines.append(f"  {function.name}: timer {function.timer.text if function.timer else ''}")
+    lines += [
+        f"  {function.name}: timer {function.timer.text if function.timer else ''}"
+        for function in functions.list_by_trigger("timerTrigger")
+    ]
     for kind, trigger in (
         ("orchestrators", "orchestrationTrigger"),
         ("activities", "activityTrigger"),

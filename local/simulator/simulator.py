@@ -166,9 +166,9 @@ class Simulator:
         """Create a new version of a key's data, in both attribute sets.
 
         Args:
-            key: The key. amount: The change in the total, in the pricing currency. The amounts of
-            later restatements
-                are added.
+            key: The key.
+            amount: The change in the total, in the pricing currency. The amounts of later
+                restatements are added.
             share: The part of the days to keep, from the start; 0 leaves no lines.
         """
         self._exports.restate(ExportKey.parse(key), amount=amount, share=share)

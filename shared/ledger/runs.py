@@ -88,7 +88,7 @@ class Run:
         """The result of the orchestration, or None if the run has not ended."""
         if not self.outcome:
             return None
-        result: RunResult = {"outcome": _outcome(self.outcome)}
+        result: RunResult = {"outcome": OUTCOME_BY_NAME[self.outcome]}
         if self.code:
             result["code"] = self.code
         if self.version and self.outcome in ("landed", "unchanged"):
@@ -121,18 +121,7 @@ class Run:
 COLUMNS = tuple(field.name for field in fields(Run) if field.name not in ("etag", "lock"))
 
 
-def _outcome(text: str) -> Outcome:
-    known: dict[str, Outcome] = {
-        "landed": "landed",
-        "unchanged": "unchanged",
-        "no_data": "no_data",
-        "cancelled": "cancelled",
-        "superseded": "superseded",
-        "incomplete": "incomplete",
-        "failed": "failed",
-        "timed_out": "timed_out",
-    }
-    return known[text]
+OUTCOME_BY_NAME: dict[str, Outcome] = {outcome: outcome for outcome in get_args(Outcome)}
 
 
 def run_from_row(row: Row) -> Run:

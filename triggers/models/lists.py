@@ -40,7 +40,7 @@ def decode_token(token: str) -> tuple[str, Position]:
     """Return the scope and the position of a token.
 
     Raises:
-        BadContinuation: this API did not create the token.
+        InvalidContinuationError: this API did not create the token.
     """
     try:
         if len(token) > MAX_TOKEN_CHARACTERS or not token.isascii():
@@ -103,7 +103,7 @@ class ListQuery(RequestModel):
         """Return where the requested page starts.
 
         Raises:
-            BadContinuation: the token belongs to another list or to other filters.
+            InvalidContinuationError: the token belongs to another list or to other filters.
         """
         if self.continuation is None:
             return Position()

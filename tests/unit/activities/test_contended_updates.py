@@ -1,4 +1,4 @@
-"""The activities that change the operation of a run row end after a bounded number of conflicts."""
+"""Changes of the operation in a run row end after a bounded number of conflicts."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from activities.check_operation import abandon_operation
-from activities.start_export import store_operation
 from shared import optimistic_concurrency
 from shared.errors import InfrastructureError
 from shared.ledger.runs import Run
+from shared.operations import ExportOperations
 from shared.optimistic_concurrency import MAX_ATTEMPTS
 from tests.support.clocks import FakeClock
 
@@ -30,30 +29,30 @@ class ContendedRuns:
         return False
 
 
-def create_app(run: Run, runs: ContendedRuns) -> Any:
-    """Return services with a ledger that holds `run`."""
+def create_operations(run: Run, runs: ContendedRuns) -> ExportOperations:
+    """Return the operations of a ledger that contains `run`."""
 
     async def holding(run_id: str) -> Run:
         return run
 
-    return SimpleNamespace(
-        ledger=SimpleNamespace(holding=holding, runs=runs), clock=FakeClock(START)
-    )
+    ledger: Any = SimpleNamespace(holding=holding, runs=runs, clock=FakeClock(START))
+    unused: Any = None
+    return ExportOperations(unused, ledger, unused)
 
 
-async def store(app: Any, run: Run) -> object:
+async def store(operations: ExportOperations, run: Run) -> object:
     accepted: Any = SimpleNamespace(operation_id="o-2", request_id="r-2")
-    return await store_operation(app, run.run_id, accepted)
+    return await operations.store(run.run_id, accepted)
 
 
-async def abandon(app: Any, run: Run) -> object:
-    return await abandon_operation(app, run, run.operation_id, "operation_gone")
+async def abandon(operations: ExportOperations, run: Run) -> object:
+    return await operations.abandon(run.run_id, run.operation_id, "operation_gone")
 
 
 @pytest.mark.parametrize(("change", "operation_id"), [(store, ""), (abandon, "o-1")])
 async def test_operation_change_with_lasting_conflict_raises_run_contended(
     monkeypatch: pytest.MonkeyPatch,
-    change: Callable[[Any, Run], Awaitable[object]],
+    change: Callable[[ExportOperations, Run], Awaitable[object]],
     operation_id: str,
 ) -> None:
     monkeypatch.setattr(optimistic_concurrency, "backoff_seconds", lambda conflicts: 0.0)
@@ -65,6 +64,6 @@ async def test_operation_change_with_lasting_conflict_raises_run_contended(
         started_at="2026-11-21T06:00:00Z",
     )
     with pytest.raises(InfrastructureError) as raised:
-        await change(create_app(run, runs), run)
+        await change(create_operations(run, runs), run)
     assert raised.value.code == "run_contended"
     assert runs.attempts == MAX_ATTEMPTS

@@ -19,6 +19,7 @@ SHARED = {
     "telemetry",
     "urls",
     "manifest",
+    "operations",
     "planning",
     "invoices",
     "tie_out",
