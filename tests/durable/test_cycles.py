@@ -1,4 +1,4 @@
-"""Cycles: what they ask for, how they find invoices, how they wait, share, fail in part and sum up."""
+"""Cycles: planned requests, invoice discovery, waits, shared runs, failures and summaries."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -14,101 +14,106 @@ from shared.clock import parse_iso
 from tests.support.in_memory import SMALL, InMemoryEnvironment
 
 BEHAVIOUR = Behaviour(ready_after_polls=0)
-TWO = type(SMALL)(
+TWO_CURRENCIES = type(SMALL)(
     currencies=("USD", "EUR"), customers=2, resources=1, licences=1, rows_per_blob=1_000
 )
 
 
-class OfCycles(InMemoryEnvironment):
+class CycleEnvironment(InMemoryEnvironment):
     @property
-    def settled(self) -> str:
-        """The older invoice, which rests after it was landed once."""
+    def settled_invoice_id(self) -> str:
+        """The ID of the older invoice, which is not due again for a week after it has landed."""
         return next(
             invoice.invoice_id for invoice in self.simulator.invoices() if not invoice.legacy
         )
 
 
-def open_hooked_environment(**more: Any) -> OfCycles:
-    return OfCycles(**{"behaviour": BEHAVIOUR, **more})
+def open_environment(**options: Any) -> CycleEnvironment:
+    return CycleEnvironment(**{"behaviour": BEHAVIOUR, **options})
 
 
-def asked(env: InMemoryEnvironment) -> list[tuple[str, str]]:
-    """Path and body of each POST, sorted."""
+def sorted_start_requests(env: InMemoryEnvironment) -> list[tuple[str, str]]:
+    """Return the path and the body of each export request, sorted."""
     return sorted(
         (request.path.removeprefix("/v1.0"), json.dumps(request.json, sort_keys=True))
         for request in env.simulator.requests_of("start")
     )
 
 
-def codes(cycle: dict[str, Any]) -> list[str]:
-    return [one["code"] for one in cycle["left_out"]]
+def left_out_codes(cycle: dict[str, Any]) -> list[str]:
+    return [item["code"] for item in cycle["left_out"]]
 
 
-def by_key(cycle: dict[str, Any]) -> dict[str, str]:
+def outcomes_by_key(cycle: dict[str, Any]) -> dict[str, str]:
     return {run["key"]: run["outcome"] for run in cycle["runs"]}
 
 
-def test_a_dry_run_tells_exactly_the_requests_that_the_cycle_then_makes() -> None:
-    with open_hooked_environment(partner=TWO) as env:
-        told = env.post("/api/cycles", {"dry_run": True}, status=200)
-        assert env.simulator.requests_of("start") == () and told["dry_run"] is True
+def test_dry_run_returns_exactly_the_requests_of_the_cycle() -> None:
+    with open_environment(partner=TWO_CURRENCIES) as env:
+        preview = env.post("/api/cycles", {"dry_run": True}, status=200)
+        assert env.simulator.requests_of("start") == () and preview["dry_run"] is True
         cycle = env.run_cycle()
-        assert asked(env) == sorted(
-            (one["path"], json.dumps(one["body"], sort_keys=True)) for one in told["requests"]
+        assert sorted_start_requests(env) == sorted(
+            (item["path"], json.dumps(item["body"], sort_keys=True)) for item in preview["requests"]
         )
-        assert [one["key"] for one in told["requests"]] == [run["key"] for run in cycle["runs"]]
-        assert sorted(by_key(cycle)) == sorted(
-            env.simulator.export_keys()
-        )  # found without a setting
+        assert [item["key"] for item in preview["requests"]] == [
+            run["key"] for run in cycle["runs"]
+        ]
+        # The cycle finds all keys without a setting.
+        assert sorted(outcomes_by_key(cycle)) == sorted(env.simulator.export_keys())
         assert (cycle["outcome"], cycle["outcomes"]) == ("complete", {"landed": len(cycle["runs"])})
-        assert codes(cycle) == codes(told) == ["invoice_legacy"]
+        assert left_out_codes(cycle) == left_out_codes(preview) == ["invoice_legacy"]
 
 
 @pytest.mark.parametrize(
     "body", [{"dry_run": "yes"}, {"dry_run": None}, {"dryrun": True}, {"dry_run": True, "x": 1}]
 )
-def test_a_cycle_takes_no_other_fields(body: dict[str, Any]) -> None:
-    with open_hooked_environment() as env:
+def test_post_cycle_with_invalid_body_returns_400(body: dict[str, Any]) -> None:
+    with open_environment() as env:
         assert env.post("/api/cycles", body, status=400)["code"] == "request_invalid"
         assert env.simulator.requests == ()
 
 
-def test_paged_lists_other_spellings_and_periods_give_the_same_cycle() -> None:
-    odd = Behaviour(
+def test_cycle_with_paged_and_respelled_invoice_list_lands_same_keys() -> None:
+    unusual = Behaviour(
         ready_after_polls=0,
         invoice_paging="paged",
         invoice_spelling="table",
         invoice_periods="present",
         amended_invoice="reissued",
     )
-    with open_hooked_environment(behaviour=odd) as env:
+    with open_environment(behaviour=unusual) as env:
         cycle = env.run_cycle()
         voided = next(
             invoice for invoice in env.simulator.invoices() if invoice.document_type == "void_note"
         )
-        assert sorted(codes(cycle)) == ["invoice_legacy", "invoice_voided"]
-        billed = {key.split("/")[1] for key in by_key(cycle) if key.startswith("billed")}
-        assert billed == {one.invoice_id for one in env.simulator.invoices() if not one.legacy} - {
-            voided.invoice_id
-        }
-        assert voided.amended_by in billed and set(by_key(cycle).values()) == {"landed"}
+        assert sorted(left_out_codes(cycle)) == ["invoice_legacy", "invoice_voided"]
+        billed = {key.split("/")[1] for key in outcomes_by_key(cycle) if key.startswith("billed")}
+        assert billed == {
+            invoice.invoice_id for invoice in env.simulator.invoices() if not invoice.legacy
+        } - {voided.invoice_id}
+        assert voided.amended_by in billed and set(outcomes_by_key(cycle).values()) == {"landed"}
 
 
-def test_a_429_of_partner_center_is_waited_out() -> None:
+def test_cycle_with_throttled_invoice_list_waits_for_retry_after() -> None:
     faults = Faults().add(
         Match(operation="invoices", nth=(1, 2)),
         FaultResponse(status=429, headers={"Retry-After": "57"}),
     )
-    with open_hooked_environment(faults=faults) as env:
+    with open_environment(faults=faults) as env:
         cycle = env.run_cycle()
-        looks = [request.clock for request in env.simulator.requests_of("invoices")]
-        assert len(looks) == 3
-        assert all(later - earlier >= timedelta(seconds=57) for earlier, later in pairwise(looks))
-        assert set(by_key(cycle).values()) == {"landed"} and codes(cycle) == ["invoice_legacy"]
+        list_times = [request.clock for request in env.simulator.requests_of("invoices")]
+        assert len(list_times) == 3
+        assert all(
+            later - earlier >= timedelta(seconds=57) for earlier, later in pairwise(list_times)
+        )
+        assert set(outcomes_by_key(cycle).values()) == {"landed"} and left_out_codes(cycle) == [
+            "invoice_legacy"
+        ]
 
 
 @pytest.mark.parametrize(
-    ("answer", "code"),
+    ("response", "code"),
     [
         (FaultResponse(status=503), "partner_center_unavailable"),
         (FaultResponse(status=429, headers={"Retry-After": "7200"}), "partner_center_throttled"),
@@ -120,34 +125,36 @@ def test_a_429_of_partner_center_is_waited_out() -> None:
         (FaultResponse(drop=True), "partner_center_unavailable"),
     ],
 )
-def test_without_the_list_a_cycle_goes_on_with_the_invoices_it_knows(
-    answer: FaultResponse, code: str
-) -> None:
-    with open_hooked_environment() as env:
+def test_cycle_without_invoice_list_uses_known_invoices(response: FaultResponse, code: str) -> None:
+    with open_environment() as env:
         first = env.run_cycle()
-        env.simulator.faults = Faults().add(Match(operation="invoices"), answer)
+        env.simulator.faults = Faults().add(Match(operation="invoices"), response)
         env.host.advance(timedelta(days=1))
         second = env.run_cycle()
-        assert by_key(second).keys() == {key for key in by_key(first) if env.settled not in key}
-        assert env.invoice_id in str(by_key(second)) and second["outcome"] == "complete"
-        assert sorted(codes(second)) == sorted(["invoice_legacy", code])
+        assert outcomes_by_key(second).keys() == {
+            key for key in outcomes_by_key(first) if env.settled_invoice_id not in key
+        }
+        assert env.invoice_id in str(outcomes_by_key(second)) and second["outcome"] == "complete"
+        assert sorted(left_out_codes(second)) == sorted(["invoice_legacy", code])
 
 
-def test_a_partner_without_invoices_is_told_so_and_the_rest_goes_on() -> None:
-    with open_hooked_environment(INVOICE_SOURCE="none", EXPORT_CURRENCIES="USD,CHF") as env:
+def test_cycle_with_unavailable_currency_fails_only_those_keys() -> None:
+    with open_environment(INVOICE_SOURCE="none", EXPORT_CURRENCIES="USD,CHF") as env:
         cycle = env.run_cycle()
         rejected = {run["key"]: run["code"] for run in cycle["runs"] if run["outcome"] == "failed"}
+        # The service rejects each request in CHF.
         assert set(rejected.values()) == {"graph_bad_request"} and all(
             "/CHF/" in key for key in rejected
-        )  # named by its code
-        assert {outcome for key, outcome in by_key(cycle).items() if "/USD/" in key} == {
+        )
+        # The exports in USD land.
+        assert {outcome for key, outcome in outcomes_by_key(cycle).items() if "/USD/" in key} == {
             "landed"
-        }  # and the others are left alone
+        }
         assert cycle["outcome"] == "incomplete" and cycle["outcomes"] == {"failed": 4, "landed": 4}
 
 
-def test_an_invoice_of_another_tenant_fails_alone() -> None:
-    with open_hooked_environment() as env:
+def test_cycle_with_manifest_of_other_tenant_fails_with_manifest_mismatch() -> None:
+    with open_environment() as env:
         landed = env.run_cycle()
         env.simulator.behaviour = Behaviour(ready_after_polls=0, hostile_manifest="other_tenant")
         env.host.advance(timedelta(days=1))
@@ -155,49 +162,50 @@ def test_an_invoice_of_another_tenant_fails_alone() -> None:
         assert {run["code"] for run in cycle["runs"]} == {"manifest_mismatch"} and cycle[
             "outcome"
         ] == "incomplete"
-        assert by_key(cycle).keys() == {key for key in by_key(landed) if env.settled not in key}
+        assert outcomes_by_key(cycle).keys() == {
+            key for key in outcomes_by_key(landed) if env.settled_invoice_id not in key
+        }
 
 
-def test_an_invoice_that_is_listed_before_its_data_is_asked_for_again_and_is_no_failure() -> None:
+def test_cycle_with_invoice_listed_before_its_data_retries_without_failure() -> None:
     late = Behaviour(ready_after_polls=0, invoice_exportable="failed_5000_at_first", first_hours=72)
-    with open_hooked_environment(
-        behaviour=late, start=datetime(2027, 1, 9, 5, 0, tzinfo=UTC)
-    ) as env:
+    with open_environment(behaviour=late, start=datetime(2027, 1, 9, 5, 0, tzinfo=UTC)) as env:
         newest = env.invoice_id
         outcomes = []
         for _ in range(4):
             cycle = env.run_cycle()
-            outcomes.append(by_key(cycle)[f"billed_usage/{newest}/full"])
+            outcomes.append(outcomes_by_key(cycle)[f"billed_usage/{newest}/full"])
             assert cycle["outcome"] == "complete"
             env.host.advance(timedelta(days=1))
         assert outcomes == ["no_data", "no_data", "no_data", "landed"]
 
 
-def test_settled_invoices_rest_for_a_week_and_the_dry_run_says_until_when() -> None:
-    with open_hooked_environment(
+def test_settled_invoices_are_not_due_for_a_week_and_dry_run_returns_due_date() -> None:
+    with open_environment(
         INVOICE_SETTLE_DAYS="5", start=datetime(2026, 12, 20, 5, 0, tzinfo=UTC)
     ) as env:
         first = env.run_cycle()
         env.host.advance(timedelta(days=1))
-        told = env.post("/api/cycles", {"dry_run": True}, status=200)
-        billed = sorted(key for key in by_key(first) if key.startswith("billed"))
-        assert sorted(one["key"] for one in told["not_due"]) == billed
-        assert {parse_iso(one["next_due_at"]) for one in told["not_due"]} == {
+        preview = env.post("/api/cycles", {"dry_run": True}, status=200)
+        billed = sorted(key for key in outcomes_by_key(first) if key.startswith("billed"))
+        assert sorted(item["key"] for item in preview["not_due"]) == billed
+        assert {parse_iso(item["next_due_at"]) for item in preview["not_due"]} == {
             datetime(2026, 12, 27, 5, 0, tzinfo=UTC)
         }
-        assert not [key for key in by_key(env.run_cycle()) if key.startswith("billed")]
+        assert not [key for key in outcomes_by_key(env.run_cycle()) if key.startswith("billed")]
         env.host.advance(timedelta(days=6))
-        assert sorted(key for key in by_key(env.run_cycle()) if key.startswith("billed")) == billed
+        assert (
+            sorted(key for key in outcomes_by_key(env.run_cycle()) if key.startswith("billed"))
+            == billed
+        )
 
 
-def test_an_unbilled_month_that_does_not_move_is_told_and_is_no_failure() -> None:
+def test_cycle_with_stalled_unbilled_month_reports_it_without_failure() -> None:
     stalled = Behaviour(ready_after_polls=0, unbilled_data="stalled")
-    with open_hooked_environment(
-        behaviour=stalled, start=datetime(2027, 1, 6, 5, 0, tzinfo=UTC)
-    ) as env:
+    with open_environment(behaviour=stalled, start=datetime(2027, 1, 6, 5, 0, tzinfo=UTC)) as env:
         cycle = env.run_cycle()
         assert cycle["outcome"] == "complete"
-        assert {one["key"]: one["stalled_since"] for one in cycle["stalled"]} == {
+        assert {item["key"]: item["stalled_since"] for item in cycle["stalled"]} == {
             "unbilled_usage/2027-01/USD/full": "2027-01-02T00:35:00Z",
             "unbilled_reconciliation/2027-01/USD/full": "2027-01-02T00:35:00Z",
         }
@@ -208,12 +216,16 @@ def test_an_unbilled_month_that_does_not_move_is_told_and_is_no_failure() -> Non
 
 def test_overlapping_cycles_share_their_runs() -> None:
     slow = Behaviour(ready_after_polls=0, ready_after_seconds=7_200, retry_after_seconds=3_600)
-    with open_hooked_environment(behaviour=slow) as env:
-        one, other = env.post("/api/cycles"), env.post("/api/cycles")
-        for cycle in (one, other):
+    with open_environment(behaviour=slow) as env:
+        first, second = env.post("/api/cycles"), env.post("/api/cycles")
+        for cycle in (first, second):
             env.host.wait(cycle["cycle_id"], 120)
-        ended = [env.get(f"/api/cycles/{cycle['cycle_id']}") for cycle in (one, other)]
-        assert len(asked(env)) == len(set(asked(env))) == len(ended[0]["runs"])
+        ended = [env.get(f"/api/cycles/{cycle['cycle_id']}") for cycle in (first, second)]
+        assert (
+            len(sorted_start_requests(env))
+            == len(set(sorted_start_requests(env)))
+            == len(ended[0]["runs"])
+        )
         runs = [run for cycle in ended for run in cycle["runs"]]
         landed = {run["run_id"]: run["key"] for run in runs if run["outcome"] == "landed"}
         shared = {run["live_run_id"]: run["key"] for run in runs if run["outcome"] == "superseded"}
@@ -225,13 +237,13 @@ def test_overlapping_cycles_share_their_runs() -> None:
         assert {cycle["outcome"] for cycle in ended} == {"complete"}
 
 
-def test_a_scheduled_cycle_spreads_its_starts_over_two_minutes_and_a_manual_one_does_not() -> None:
-    with open_hooked_environment(timers=True, EXPORT_PARALLELISM="32") as env:
+def test_scheduled_cycle_spreads_starts_over_two_minutes_unlike_manual_cycle() -> None:
+    with open_environment(timers=True, EXPORT_PARALLELISM="32") as env:
         env.host.advance_to(datetime(2026, 11, 22, 6, 0, tzinfo=UTC))
         starts = [request.clock for request in env.simulator.requests_of("start")]
         tick = datetime(2026, 11, 22, 5, 0, tzinfo=UTC)
         assert len(starts) == len(env.simulator.export_keys())
-        early = timedelta(seconds=1)  # timers fire up to so much before their tick
+        early = timedelta(seconds=1)  # Timers can fire up to one second before their tick.
         assert all(tick - early <= start <= tick + timedelta(minutes=2) for start in starts)
         assert len(set(starts)) > 4
         before = len(starts)
@@ -239,43 +251,53 @@ def test_a_scheduled_cycle_spreads_its_starts_over_two_minutes_and_a_manual_one_
         assert len({request.clock for request in env.simulator.requests_of("start")[before:]}) == 1
 
 
-def test_a_tick_that_fires_twice_starts_one_cycle() -> None:
-    with open_hooked_environment(timers=True) as env:
+def test_timer_tick_fired_twice_starts_one_cycle() -> None:
+    with open_environment(timers=True) as env:
         env.host.advance_to(datetime(2026, 11, 22, 5, 0, tzinfo=UTC))
         env.host.fire_timer("start_scheduled_cycle")
         env.host.advance(timedelta(hours=1))
-        cycles = [one for one in env.host.instances() if one["name"] == "export_cycle"]
-        assert len(env.simulator.requests_of("start")) == len(env.simulator.export_keys())
-        assert [one["instanceId"] for one in cycles if one["instanceId"].endswith("t050000z")] == [
-            "cycle-20261122t050000z"
+        cycles = [
+            instance for instance in env.host.instances() if instance["name"] == "export_cycle"
         ]
+        assert len(env.simulator.requests_of("start")) == len(env.simulator.export_keys())
+        assert [
+            instance["instanceId"]
+            for instance in cycles
+            if instance["instanceId"].endswith("t050000z")
+        ] == ["cycle-20261122t050000z"]
 
 
-def test_ticks_missed_while_the_app_was_down_lead_to_one_cycle(tmp_path: Path) -> None:
-    with open_hooked_environment(timers=True, state_dir=tmp_path) as env:
+def test_ticks_missed_during_downtime_start_one_cycle(tmp_path: Path) -> None:
+    with open_environment(timers=True, state_dir=tmp_path) as env:
         env.host.advance_to(datetime(2026, 11, 22, 6, 0, tzinfo=UTC))
         env.host.stop()
         env.clock.move_to(datetime(2026, 11, 26, 16, 0, tzinfo=UTC))
         env.host = env.start_host()
         env.host.advance(timedelta(hours=1))
         cycles = sorted(
-            one["instanceId"] for one in env.host.instances() if one["name"] == "export_cycle"
+            instance["instanceId"]
+            for instance in env.host.instances()
+            if instance["name"] == "export_cycle"
         )
         assert cycles == ["cycle-20261122t050000z", "cycle-20261126t160000z"]
         env.host.advance_to(datetime(2026, 11, 27, 6, 0, tzinfo=UTC))
-        assert len([one for one in env.host.instances() if one["name"] == "export_cycle"]) == 3
+        cycles = [
+            instance["instanceId"]
+            for instance in env.host.instances()
+            if instance["name"] == "export_cycle"
+        ]
+        assert len(cycles) == 3
 
 
-def test_data_of_the_wrong_month_are_not_landed_just_after_midnight_of_the_first() -> None:
+def test_cycle_just_after_month_start_does_not_land_data_of_wrong_month() -> None:
     opens_late = Behaviour(ready_after_polls=0, month_opens_after_hours=6)
-    with open_hooked_environment(
+    with open_environment(
         behaviour=opens_late,
         start=datetime(2026, 12, 31, 23, 45, tzinfo=UTC),
         EXPORT_PERIODS="current",
     ) as env:
-        cycle = (
-            env.run_cycle()
-        )  # asked before midnight, it waits until it is clear which month is meant
+        # The cycle starts before midnight and waits until the requested month is unambiguous.
+        cycle = env.run_cycle()
         unbilled = {
             run["key"]: (run["outcome"], run["code"])
             for run in cycle["runs"]
@@ -287,12 +309,10 @@ def test_data_of_the_wrong_month_are_not_landed_just_after_midnight_of_the_first
             if "unbilled" in (request.dataset or "")
         ]
         assert all(request.clock >= datetime(2027, 1, 1, 0, 30, tzinfo=UTC) for request in starts)
-        assert all(
-            request.json["billingPeriod"] == "last" for request in starts
-        )  # of the month that was meant: December
-        assert set(unbilled.values()) == {
-            ("no_data", "month_not_open")
-        }  # Microsoft still takes it for November's
+        # After midnight, December is the last month.
+        assert all(request.json["billingPeriod"] == "last" for request in starts)
+        # The service still returns the data of November for "last".
+        assert set(unbilled.values()) == {("no_data", "month_not_open")}
         env.host.advance_to(datetime(2027, 1, 1, 6, 30, tzinfo=UTC))
         again = env.run_cycle()
         assert {

@@ -1,8 +1,8 @@
-"""What goes wrong, as a table: each fault is injected, and each ends in the stated outcome, with the stated work at Microsoft.
+"""Injected faults, with the expected outcome and the expected requests of each.
 
-The whole table runs twice, with the ledger's locks and without them: a lock saves work, and
-correctness rests on conditional writes alone (design, section 6). Whatever happens, no wrong blob,
-no lost one and no second version is shown.
+Each test runs twice, with and without the locks of the ledger: locks only prevent duplicate work,
+and correctness depends only on conditional writes. No fault may cause an incorrect blob, a
+missing blob or a second version.
 """
 
 import threading
@@ -51,58 +51,65 @@ ACTIVITIES = (
     "commit_version",
     "record_outcome",
 )
-Around = Callable[[AppEnvironment, str], AbstractContextManager[None]]
+WrapFactory = Callable[[AppEnvironment, str], AbstractContextManager[None]]
 
 
-def rule(operation: str, answer: FaultResponse, *nth: int, **match: Any) -> Rule:
-    return Rule(Match(operation=operation, nth=nth, **match), answer)  # type: ignore[arg-type]
+def rule(operation: str, response: FaultResponse, *nth: int, **match: Any) -> Rule:
+    return Rule(Match(operation=operation, nth=nth, **match), response)  # type: ignore[arg-type]
 
 
-def read(answer: FaultResponse, *nth: int, **match: Any) -> Rule:
-    """A GET of a source blob, through the proxy."""
-    return rule("blob", answer, *nth, method="GET", **match)
+def blob_rule(response: FaultResponse, *nth: int, **match: Any) -> Rule:
+    """Return a rule for a GET request of a source blob through the proxy."""
+    return rule("blob", response, *nth, method="GET", **match)
 
 
-def wait(seconds: int) -> dict[str, str]:
+def retry_after(seconds: int) -> dict[str, str]:
     return {"Retry-After": str(seconds)}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One fault.
+    """One fault and its expected result.
 
-    `posts`: requests for an export that were sent; `made`: operations that they made at Microsoft;
-    `operations`: those the run knew. `rounds` None: depends on how fast the machine is. `waits`:
-    seconds that the run takes at least.
+    Attributes:
+        posts: The number of export requests that the run sends.
+        operations: The number of operations that the run records.
+        created: The number of operations that the service creates. None means `operations`.
+        rounds: The number of copy rounds. None means that it depends on the speed of the machine.
+        min_seconds: The minimum duration of the run.
     """
 
     name: str
     rules: tuple[Rule, ...] = ()
     behaviour: dict[str, Any] = field(default_factory=dict)
-    wrap_function: Around | None = None
-    dataset: str = "unbilled_reconciliation"  # of one blob; usage has several
+    wrap_activities: WrapFactory | None = None
+    # This dataset has one blob. MULTI_BLOB_DATASET has several.
+    dataset: str = "unbilled_reconciliation"
     outcome: str = "landed"
     code: str | None = None
     posts: int = 1
     operations: int = 1
-    made: int | None = None  # as `operations`, if None
+    created: int | None = None
     rounds: int | None = 1
-    waits: int = 0
+    min_seconds: int = 0
 
 
-def switched(name: str, at: int, **behaviour: Any) -> Around:
-    """Another behaviour from the so-manieth call of an activity on; without any, the usual one."""
+def switch_behaviour(name: str, at: int, **behaviour: Any) -> WrapFactory:
+    """Set other behaviour immediately before the nth call of an activity.
 
-    def over(env: AppEnvironment, key: str) -> AbstractContextManager[None]:
+    Without arguments, the behaviour is the default.
+    """
+
+    def wrap_calls(env: AppEnvironment, key: str) -> AbstractContextManager[None]:
         def switch() -> None:
             env.simulator.behaviour = replace(BEHAVIOUR, **behaviour)
 
         return wrap_function(env, name, run_before_call(switch, nth=at))
 
-    return over
+    return wrap_calls
 
 
-def before(name: str, act: Callable[[AppEnvironment, str], object], at: int = 1) -> Around:
+def run_before(name: str, act: Callable[[AppEnvironment, str], object], at: int = 1) -> WrapFactory:
     return lambda env, key: wrap_function(
         env, name, run_before_call(lambda: _ignore(act(env, key)), nth=at)
     )
@@ -112,33 +119,36 @@ def _ignore(_: object) -> None:
     return None
 
 
-def forgotten_before(name: str, at: int) -> Around:
-    """Microsoft forgets every operation just before a call of an activity."""
-    return before(name, lambda env, key: env.simulator.expire_operations(), at)
+def expire_operations_before(name: str, at: int) -> WrapFactory:
+    """Expire all export operations immediately before the nth call of an activity."""
+    return run_before(name, lambda env, key: env.simulator.expire_operations(), at)
 
 
-def every_activity(wrap: Callable[[str], Callable[[Call], Call]]) -> Around:
+def every_activity(wrap: Callable[[str], Callable[[Call], Call]]) -> WrapFactory:
     @contextmanager
-    def over(env: AppEnvironment, key: str) -> Iterator[None]:
+    def wrap_all(env: AppEnvironment, key: str) -> Iterator[None]:
         with ExitStack() as stack:
             for name in ACTIVITIES:
                 stack.enter_context(wrap_function(env, name, wrap(name)))
             yield
 
-    return over
+    return wrap_all
 
 
-def dying(name: str, *calls: int) -> Around:
-    """These calls of an activity raise what no wall knows."""
-    return lambda env, key: wrap_function(env, name, _dying(*calls))
+def fail_activity(name: str, *calls: int) -> WrapFactory:
+    """Raise WorkerKilledError in these calls of an activity."""
+    return lambda env, key: wrap_function(env, name, _fail_calls(*calls))
 
 
-def dying_twice(name: str) -> Callable[[Call], Call]:
-    """As often as an activity may; one of the fan-out is not called again at once, so its blob waits for the next round."""
-    return _dying(1) if name == "copy_blobs" else _dying(1, 2)
+def fail_repeatedly(name: str) -> Callable[[Call], Call]:
+    """Fail each activity as often as its retry policy allows.
+
+    The app does not retry copy_blobs immediately: the blob is copied in the next round.
+    """
+    return _fail_calls(1) if name == "copy_blobs" else _fail_calls(1, 2)
 
 
-def _dying(*calls: int) -> Callable[[Call], Call]:
+def _fail_calls(*calls: int) -> Callable[[Call], Call]:
     def wrap(call: Call) -> Call:
         count = 0
 
@@ -154,57 +164,63 @@ def _dying(*calls: int) -> Callable[[Call], Call]:
     return wrap
 
 
-LOST = FaultResponse(drop=True, when="before")
-LOST_ANSWER = FaultResponse(drop=True, when="after")
-SEVERAL = "unbilled_usage"
-FORGOTTEN = -1  # operations that were made cannot be counted
+LOST_REQUEST = FaultResponse(drop=True, when="before")
+LOST_RESPONSE = FaultResponse(drop=True, when="after")
+MULTI_BLOB_DATASET = "unbilled_usage"
+UNKNOWN_COUNT = -1  # The number of created operations is not available after they expire.
 
 ROWS = (
-    Row("nothing"),
-    # asking
+    Row("no fault"),
+    # Request of the export
     Row(
         "post throttled",
         (
-            rule("start", FaultResponse(status=429, headers=wait(120)), 1),
+            rule("start", FaultResponse(status=429, headers=retry_after(120)), 1),
             rule("start", FaultResponse(status=429), 1),
         ),
         posts=3,
-        waits=120 + 60,
+        min_seconds=120 + 60,
     ),
     Row(
-        "post not answered well",
+        "post fails with transient errors",
         (
-            rule("start", FaultResponse(status=503, headers=wait(75)), 1),
+            rule("start", FaultResponse(status=503, headers=retry_after(75)), 1),
             rule("start", FaultResponse(status=500), 1),
             rule("start", FaultResponse(status=504), 1),
             rule("start", FaultResponse(status=502, body="html"), 1),
-            rule("start", LOST, 1),
+            rule("start", LOST_REQUEST, 1),
         ),
         posts=6,
-        waits=75 + 60 + 120 + 300 + 300,
+        min_seconds=75 + 60 + 120 + 300 + 300,
     ),
-    Row("post lost after its effect", (rule("start", LOST_ANSWER, 1),), posts=2, made=2, waits=30),
     Row(
-        "accepted without a Location",
+        "response to post lost",
+        (rule("start", LOST_RESPONSE, 1),),
+        posts=2,
+        created=2,
+        min_seconds=30,
+    ),
+    Row(
+        "post accepted without Location header",
         (rule("start", FaultResponse(without_headers=("Location",)), 1),),
         posts=2,
-        made=2,
+        created=2,
     ),
     Row(
-        "post refused after a lost one",
-        (rule("start", LOST_ANSWER, 1), rule("start", FaultResponse(status=403), 1)),
+        "post forbidden after lost response",
+        (rule("start", LOST_RESPONSE, 1), rule("start", FaultResponse(status=403), 1)),
         posts=2,
         operations=0,
-        made=1,
+        created=1,
         outcome="failed",
         code="graph_forbidden",
         rounds=0,
     ),
-    # waiting
+    # Wait for the operation
     Row(
-        "looks throttled",
+        "polls throttled",
         (
-            rule("poll", FaultResponse(status=429, headers=wait(240)), 1),
+            rule("poll", FaultResponse(status=429, headers=retry_after(240)), 1),
             rule("poll", FaultResponse(status=429), 1),
             rule(
                 "poll",
@@ -212,13 +228,13 @@ ROWS = (
                 1,
             ),
         ),
-        waits=240 + 60,
+        min_seconds=240 + 60,
     ),
     Row(
-        "looks not answered well",
+        "polls fail with transient errors",
         (
             *(rule("poll", FaultResponse(status=status), 1) for status in (500, 502, 503, 504)),
-            rule("poll", LOST, 1),
+            rule("poll", LOST_REQUEST, 1),
             *(
                 rule("poll", FaultResponse(status=200, body=body), 1)  # type: ignore[arg-type]
                 for body in (
@@ -232,47 +248,47 @@ ROWS = (
                 )
             ),
         ),
-        waits=30 + 60 + 120 + 7 * 300,
+        min_seconds=30 + 60 + 120 + 7 * 300,
     ),
     Row(
-        "operation not found midway, the next one gone",
+        "operation not found, next operation gone",
         (rule("poll", FaultResponse(status=404), 2), rule("poll", FaultResponse(status=410), 2)),
         posts=3,
         operations=3,
     ),
     Row(
-        "operations forgotten midway",
-        wrap_function=forgotten_before("check_operation", 2),
+        "operations expire before a poll",
+        wrap_activities=expire_operations_before("check_operation", 2),
         posts=2,
         operations=2,
-        made=FORGOTTEN,
+        created=UNKNOWN_COUNT,
     ),
     Row(
-        "operation failed twice",
+        "operation fails twice",
         behaviour={"operation_end": "failed_other", "ready_after_polls": 0},
-        wrap_function=switched("check_operation", 3, ready_after_polls=0),
+        wrap_activities=switch_behaviour("check_operation", 3, ready_after_polls=0),
         posts=3,
         operations=3,
     ),
-    # the manifest
+    # Manifest
     Row(
-        "manifest linked, and unreadable at first",
+        "linked manifest malformed at first",
         tuple(
             rule("manifest", FaultResponse(status=200, body=body), 1)  # type: ignore[arg-type]
             for body in ("html", "json_list", "truncated")
         ),
         behaviour={"manifest": "link"},
     ),
-    Row("manifest as a string", behaviour={"manifest": "string"}),
+    Row("manifest is a string", behaviour={"manifest": "string"}),
     Row(
-        "manifest throttled while it is planned",
-        (rule("manifest", FaultResponse(status=429, headers=wait(200)), 2),),
+        "manifest throttled during planning",
+        (rule("manifest", FaultResponse(status=429, headers=retry_after(200)), 2),),
         behaviour={"manifest": "link"},
         rounds=1,
-        waits=200,
+        min_seconds=200,
     ),
     Row(
-        "manifest not answered, then gone, while it is planned",
+        "manifest unavailable, then not found, during planning",
         (
             rule("manifest", FaultResponse(status=503), 2),
             rule("manifest", FaultResponse(status=404), 2),
@@ -283,72 +299,72 @@ ROWS = (
         rounds=2,
     ),
     Row(
-        "operations forgotten when it is planned",
-        wrap_function=forgotten_before("plan_copy", 1),
+        "operations expire before planning",
+        wrap_activities=expire_operations_before("plan_copy", 1),
         posts=2,
         operations=2,
-        made=FORGOTTEN,
+        created=UNKNOWN_COUNT,
         rounds=2,
     ),
-    # copying
+    # Copy
     Row(
-        "a signature refused for each blob",
-        (read(FaultResponse(status=403), 1, per="path"),),
-        dataset=SEVERAL,
+        "signature rejected once for each blob",
+        (blob_rule(FaultResponse(status=403), 1, per="path"),),
+        dataset=MULTI_BLOB_DATASET,
     ),
     Row(
-        "signatures expired for real in the first round",
+        "signatures expire in the first round",
         behaviour={"sas_lifetime_seconds": 0},
-        wrap_function=switched("plan_copy", 2),
-        dataset=SEVERAL,
+        wrap_activities=switch_behaviour("plan_copy", 2),
+        dataset=MULTI_BLOB_DATASET,
         rounds=2,
     ),
     Row(
-        "signatures always refused",
+        "signatures always rejected",
         (rule("blob", FaultResponse(status=403)),),
-        dataset=SEVERAL,
+        dataset=MULTI_BLOB_DATASET,
         outcome="incomplete",
         code="blobs_missing",
         rounds=3,
     ),
     Row(
-        "one blob refused for good",
+        "one blob always rejected",
         (rule("blob", FaultResponse(status=403, code="BlobImmutable"), path="*part-00001*"),),
-        dataset=SEVERAL,
+        dataset=MULTI_BLOB_DATASET,
         outcome="incomplete",
         code="blobs_missing",
         rounds=3,
     ),
     Row(
-        "storage busy, with a long wait",
-        (read(FaultResponse(status=503, headers=wait(240)), 1),),
-        dataset=SEVERAL,
+        "storage busy with long Retry-After",
+        (blob_rule(FaultResponse(status=503, headers=retry_after(240)), 1),),
+        dataset=MULTI_BLOB_DATASET,
         rounds=2,
-        waits=240,
+        min_seconds=240,
     ),
     Row(
-        "storage busy for each blob",
-        (read(FaultResponse(status=503), 1, per="path"),),
-        dataset=SEVERAL,
+        "storage busy once for each blob",
+        (blob_rule(FaultResponse(status=503), 1, per="path"),),
+        dataset=MULTI_BLOB_DATASET,
     ),
     Row(
-        "connection cut within each blob",
-        (read(FaultResponse(drop_after=100), 1, per="path"),),
-        dataset=SEVERAL,
+        "connection closed once for each blob",
+        (blob_rule(FaultResponse(drop_after=100), 1, per="path"),),
+        dataset=MULTI_BLOB_DATASET,
     ),
     Row(
-        "each blob with another answer that is not its range",
+        "responses do not match the requested range",
         (
-            read(FaultResponse(cut_to=100), 1),
-            read(FaultResponse(headers={"Content-Length": "5"}), 1),
-            read(FaultResponse(without_headers=("Content-Range",)), 1),
-            read(FaultResponse(headers={"ETag": '"0x1"'}), 1),
+            blob_rule(FaultResponse(cut_to=100), 1),
+            blob_rule(FaultResponse(headers={"Content-Length": "5"}), 1),
+            blob_rule(FaultResponse(without_headers=("Content-Range",)), 1),
+            blob_rule(FaultResponse(headers={"ETag": '"0x1"'}), 1),
         ),
-        dataset=SEVERAL,
+        dataset=MULTI_BLOB_DATASET,
         rounds=2,
     ),
     Row(
-        "redirected to a foreign host, and missing",
+        "redirect to a foreign host, then not found",
         (
             rule(
                 "blob",
@@ -358,54 +374,54 @@ ROWS = (
             ),
             rule("blob", FaultResponse(status=404), 3),
         ),
-        dataset=SEVERAL,
+        dataset=MULTI_BLOB_DATASET,
         rounds=2,
     ),
     Row(
-        "a byte turned round in each blob",
-        (read(FaultResponse(corrupt_at=400), 1, per="path"),),
-        dataset=SEVERAL,
+        "one byte corrupted in each blob",
+        (blob_rule(FaultResponse(corrupt_at=400), 1, per="path"),),
+        dataset=MULTI_BLOB_DATASET,
         rounds=2,
     ),
     Row(
-        "a byte turned round, no MD5",
-        (read(FaultResponse(corrupt_at=400), 1),),
+        "one byte corrupted without Content-MD5",
+        (blob_rule(FaultResponse(corrupt_at=400), 1),),
         behaviour={"content_md5": "absent"},
-        dataset=SEVERAL,
+        dataset=MULTI_BLOB_DATASET,
         rounds=2,
     ),
     Row(
-        "restated before the copy, and the old signatures refused",
+        "data restated before the copy, old signatures rejected",
         (rule("blob", FaultResponse(status=403), 1, per="path"),),
         behaviour={"operation_data": "newest"},
-        wrap_function=before("copy_blobs", lambda env, key: env.simulator.restate(key)),
-        dataset=SEVERAL,
+        wrap_activities=run_before("copy_blobs", lambda env, key: env.simulator.restate(key)),
+        dataset=MULTI_BLOB_DATASET,
         rounds=2,
     ),
-    # workers
+    # Workers
     Row(
-        "every activity twice",
-        wrap_function=every_activity(lambda name: call_twice),
-        dataset=SEVERAL,
+        "each activity runs twice",
+        wrap_activities=every_activity(lambda name: call_twice),
+        dataset=MULTI_BLOB_DATASET,
     ),
-    Row("every activity dies twice", wrap_function=every_activity(dying_twice), rounds=2),
+    Row("each activity fails twice", wrap_activities=every_activity(fail_repeatedly), rounds=2),
     Row(
-        "a worker dies in the fan-out",
-        wrap_function=dying("copy_blobs", 2),
-        dataset=SEVERAL,
+        "worker ends during the copy",
+        wrap_activities=fail_activity("copy_blobs", 2),
+        dataset=MULTI_BLOB_DATASET,
         rounds=2,
     ),
     Row(
-        "copying dies in every round",
-        wrap_function=dying("copy_blobs", *range(1, 40)),
-        dataset=SEVERAL,
+        "copy fails in each round",
+        wrap_activities=fail_activity("copy_blobs", *range(1, 40)),
+        dataset=MULTI_BLOB_DATASET,
         outcome="incomplete",
         code="blobs_missing",
         rounds=3,
     ),
     Row(
-        "asking dies for good",
-        wrap_function=dying("start_export", 1, 2, 3),
+        "start of the export always fails",
+        wrap_activities=fail_activity("start_export", 1, 2, 3),
         outcome="failed",
         code="platform_fault",
         posts=0,
@@ -413,20 +429,20 @@ ROWS = (
         rounds=0,
     ),
     Row(
-        "committing dies for good",
-        wrap_function=dying("commit_version", 1, 2, 3),
+        "commit always fails",
+        wrap_activities=fail_activity("commit_version", 1, 2, 3),
         outcome="failed",
         code="platform_fault",
     ),
 )
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["locks", "no locks"])
+@pytest.fixture(scope="module", params=[True, False], ids=["locks", "no_locks"])
 def shared_env(
     azurite: Azurite, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[AppEnvironment]:
     state = tmp_path_factory.mktemp("host")
-    start = datetime(2026, 11, 9, 6, 0, tzinfo=UTC)  # long before the month's end
+    start = datetime(2026, 11, 9, 6, 0, tzinfo=UTC)  # long before the end of the month
     with open_hooked_environment(
         azurite, locking=request.param, state_dir=state, start=start
     ) as env:
@@ -440,38 +456,38 @@ def env(shared_env: AppEnvironment) -> Iterator[AppEnvironment]:
     reset_environment(shared_env)
 
 
-def fresh(env: AppEnvironment, dataset: str) -> str:
+def restate_latest_key(env: AppEnvironment, dataset: str) -> str:
     key = [key for key in env.simulator.export_keys() if key.startswith(dataset)][-1]
     env.simulator.restate(key)
     return key
 
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=row.name) for row in ROWS])
-def test_fault(env: AppEnvironment, row: Row) -> None:
+def test_run_with_fault_ends_with_expected_outcome(env: AppEnvironment, row: Row) -> None:
     env.simulator.behaviour = replace(BEHAVIOUR, **row.behaviour)
-    key = fresh(env, row.dataset)
+    key = restate_latest_key(env, row.dataset)
     env.simulator.faults = Faults(*row.rules)
-    asked, made, start = (
+    posts_before, operations_before, start = (
         len(env.simulator.requests_of("start")),
         len(env.simulator.operations),
         env.clock.now(),
     )
-    known = env.simulator.expected(key)
-    with row.wrap_function(env, key) if row.wrap_function else ExitStack():
+    before_run = env.simulator.expected(key)
+    with row.wrap_activities(env, key) if row.wrap_activities else ExitStack():
         run = env.land(**key_fields(key))
     assert_ended(env, run, row.outcome, row.code)
-    assert (run["posts"], len(env.simulator.requests_of("start")) - asked) == (
+    assert (run["posts"], len(env.simulator.requests_of("start")) - posts_before) == (
         row.posts,
         row.posts,
     )
     assert run["operations"] == row.operations
-    if row.made != FORGOTTEN:
-        assert len(env.simulator.operations) - made == (
-            row.operations if row.made is None else row.made
+    if row.created != UNKNOWN_COUNT:
+        assert len(env.simulator.operations) - operations_before == (
+            row.operations if row.created is None else row.created
         )
     assert row.rounds is None or env.run_row(run["run_id"]).plan == row.rounds
-    assert env.clock.now() - start >= timedelta(seconds=row.waits)
-    assert parse_iso(run["ended_at"]) - start >= timedelta(seconds=row.waits)
+    assert env.clock.now() - start >= timedelta(seconds=row.min_seconds)
+    assert parse_iso(run["ended_at"]) - start >= timedelta(seconds=row.min_seconds)
     newest = env.simulator.expected(key)
     if row.outcome == "landed":
         assert run["version"] and run["blobs"] == {
@@ -481,20 +497,23 @@ def test_fault(env: AppEnvironment, row: Row) -> None:
         }
         assert_landed(env, key, newest)
         return
-    assert_sound(env, key, known, newest)
+    assert_sound(env, key, before_run, newest)
     entry = get_catalogue_entry(env, key)
-    assert entry is None or entry.manifest_etag not in (known.etag, newest.etag)
+    assert entry is None or entry.manifest_etag not in (before_run.etag, newest.etag)
     env.simulator.behaviour, env.simulator.faults = BEHAVIOUR, Faults()
-    healed = env.land(**key_fields(key))  # nothing stands in the way of the next run
-    assert_ended(env, healed, "landed")
+    next_run = env.land(**key_fields(key))  # The fault does not prevent the next run.
+    assert_ended(env, next_run, "landed")
     assert_landed(env, key, newest)
 
 
 @pytest.mark.parametrize("name", ACTIVITIES)
-def test_the_host_is_killed(env: AppEnvironment, name: str) -> None:
-    """In the middle of an activity, before or behind its work; another process goes on with what is on disk."""
-    key = fresh(env, "unbilled_reconciliation")
-    asked, reached = len(env.simulator.requests_of("start")), threading.Event()
+def test_run_with_host_killed_in_activity_lands(env: AppEnvironment, name: str) -> None:
+    """The host ends before or after the work of the activity.
+
+    Another process continues from the stored state.
+    """
+    key = restate_latest_key(env, "unbilled_reconciliation")
+    posts_before, reached = len(env.simulator.requests_of("start")), threading.Event()
     with wrap_function(
         env, name, block_call(env, reached, when="after" if env.locking else "before")
     ):
@@ -504,24 +523,34 @@ def test_the_host_is_killed(env: AppEnvironment, name: str) -> None:
     run = env.finish(run_id)
     assert_ended(env, run, "landed")
     assert_landed(env, key, env.simulator.expected(key))
-    assert (run["posts"], run["operations"], len(env.simulator.requests_of("start")) - asked) == (
+    assert (
+        run["posts"],
+        run["operations"],
+        len(env.simulator.requests_of("start")) - posts_before,
+    ) == (
         1,
         1,
         1,
     )
 
 
-MOST_WRITES = 5  # of one activity
+MAX_WRITES = 5  # of each activity
 
 
-@pytest.mark.parametrize("nth", range(1, MOST_WRITES + 1))
-def test_a_worker_dies_at_a_write(env: AppEnvironment, nth: int) -> None:
-    """Every activity dies before its so-manieth write to tables or landing, is called again, and dies behind it."""
-    key, current = fresh(env, "unbilled_reconciliation"), ContextVar("activity", default="")
+@pytest.mark.parametrize("nth", range(1, MAX_WRITES + 1))
+def test_run_with_worker_killed_at_nth_write_lands(env: AppEnvironment, nth: int) -> None:
+    """The worker ends at the nth write of each activity to the tables or the landing container.
+
+    The first attempt ends before the write, the second attempt ends after it.
+    """
+    key, current = (
+        restate_latest_key(env, "unbilled_reconciliation"),
+        ContextVar("activity", default=""),
+    )
     attempts, writes = Counter[str](), Counter[str]()
     killed: list[tuple[str, str]] = []
 
-    def counted(name: str) -> Callable[[Call], Call]:
+    def count_attempts(name: str) -> Callable[[Call], Call]:
         def wrap(call: Call) -> Call:
             async def called(**arguments: Any) -> Any:
                 current.set(name)
@@ -533,7 +562,7 @@ def test_a_worker_dies_at_a_write(env: AppEnvironment, nth: int) -> None:
 
         return wrap
 
-    def kill(at: str, kind: str, table: str) -> None:
+    def kill_at_write(at: str, kind: str, table: str) -> None:
         name = current.get()
         if at == "before":
             writes[name] += 1
@@ -541,49 +570,55 @@ def test_a_worker_dies_at_a_write(env: AppEnvironment, nth: int) -> None:
             killed.append((name, at))
             raise WorkerKilledError
 
-    get_hooked_tables(env).hook = kill
-    with every_activity(counted)(env, key):
+    get_hooked_tables(env).hook = kill_at_write
+    with every_activity(count_attempts)(env, key):
         run = env.land(**key_fields(key))
-    assert killed  # else the number is beyond every activity's writes, and this tries nothing
+    assert killed  # If it is empty, no activity has this many writes.
     assert_ended(env, run, "landed")
     assert_landed(env, key, env.simulator.expected(key))
     assert run["operations"] == 1 and run["posts"] <= 3
 
 
-def test_a_throttle_holds_for_the_whole_app(env: AppEnvironment) -> None:
-    """One run is told to wait; another that starts meanwhile, and a third that is waiting already, leave Graph alone too."""
+def test_throttled_start_delays_all_runs(env: AppEnvironment) -> None:
+    """Throttling of one run delays the requests of all runs.
+
+    This includes a run that starts later and a run that already waits.
+    """
     env.simulator.behaviour = replace(BEHAVIOUR, retry_after_seconds=60, ready_after_polls=3)
-    waiting, told, late = (
-        fresh(env, dataset)
+    waiting, throttled, later = (
+        restate_latest_key(env, dataset)
         for dataset in ("billed_reconciliation", "unbilled_reconciliation", "unbilled_usage")
     )
     first = env.start(**key_fields(waiting))
     env.host.run_until(lambda: env.run_row(first).polls >= 1)
     env.simulator.faults.add(
-        Match(operation="start", nth=(1,)), FaultResponse(status=429, headers=wait(500))
+        Match(operation="start", nth=(1,)), FaultResponse(status=429, headers=retry_after(500))
     )
-    second = env.start(**key_fields(told))
+    second = env.start(**key_fields(throttled))
     env.host.run_until(lambda: env.run_row(second).last_code == "graph_throttled")
-    since, asked = env.clock.now(), len(env.simulator.requests)
-    third = env.start(**key_fields(late))
+    since, request_count = env.clock.now(), len(env.simulator.requests)
+    third = env.start(**key_fields(later))
     runs = [env.finish(run_id) for run_id in (first, second, third)]
     assert [run["outcome"] for run in runs] == ["landed"] * 3
-    next_asked = env.simulator.requests[asked].clock
-    assert next_asked - since >= timedelta(seconds=499)
+    next_request_at = env.simulator.requests[request_count].clock
+    assert next_request_at - since >= timedelta(seconds=499)
     assert [run["posts"] for run in runs] == [1, 2, 1]
 
 
-def test_a_throttle_while_the_manifest_is_read_holds_for_the_whole_app_too(
+def test_throttled_manifest_delays_all_runs(
     env: AppEnvironment,
 ) -> None:
     env.simulator.behaviour = replace(BEHAVIOUR, manifest="link")
-    told, late = fresh(env, "unbilled_reconciliation"), fresh(env, "unbilled_usage")
-    env.simulator.faults.add(
-        Match(operation="manifest", nth=(2,)), FaultResponse(status=429, headers=wait(500))
+    throttled, later = (
+        restate_latest_key(env, "unbilled_reconciliation"),
+        restate_latest_key(env, "unbilled_usage"),
     )
-    first = env.start(**key_fields(told))
+    env.simulator.faults.add(
+        Match(operation="manifest", nth=(2,)), FaultResponse(status=429, headers=retry_after(500))
+    )
+    first = env.start(**key_fields(throttled))
     env.host.run_until(lambda: env.run_row(first).last_code == "graph_throttled")
-    since, asked = env.clock.now(), len(env.simulator.requests)
-    second = env.start(**key_fields(late))
+    since, request_count = env.clock.now(), len(env.simulator.requests)
+    second = env.start(**key_fields(later))
     assert [env.finish(run_id)["outcome"] for run_id in (first, second)] == ["landed", "landed"]
-    assert env.simulator.requests[asked].clock - since >= timedelta(seconds=499)
+    assert env.simulator.requests[request_count].clock - since >= timedelta(seconds=499)
