@@ -1,4 +1,4 @@
-"""The domain: what an export is, how it is asked for, copied, proven, landed and recorded.
+"""The domain logic: exports are requested, copied, proven, landed and recorded here.
 
-Knows nothing of Durable Functions or of triggers.
+The package does not import Durable Functions or the triggers.
 """

@@ -1,1 +1,4 @@
-"""How runs start and are seen: timers and HTTP. Nothing of what a run does lives here."""
+"""Timers and HTTP functions, which start runs and show them.
+
+What a run does is in the orchestrations and activities.
+"""

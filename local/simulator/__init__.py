@@ -1,4 +1,4 @@
-"""A simulator of Microsoft's side: Graph partner billing, Partner Center and the billing storage.
+"""Simulates the Microsoft services: Graph partner billing, Partner Center and billing storage.
 
 It is independent of the app. README.md describes its data, its switches and fault injection.
 """

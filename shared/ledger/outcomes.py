@@ -20,7 +20,7 @@ from shared.telemetry import emit_event
 
 MIN_UNKNOWN_TIME = timedelta(minutes=5)
 TIMER_TOLERANCE = timedelta(seconds=30)  # the cleanup timer does not fire exactly every 5 minutes
-# The orchestration was gone before the cleanup found it, so the time since then is no wait.
+# The orchestration had ended before the cleanup found it, so the time since then is not a wait.
 ORPHANED_RUN_CODES = frozenset({"terminated", "run_lost", "platform_fault"})
 
 InstanceState = Literal["live", "unknown", "terminated", "over"]
