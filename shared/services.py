@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from shared.clock import Clock, SystemClock
 from shared.graph.throttled_client import ThrottledGraphClient
+from shared.ledger.health import HealthCheck
 from shared.ledger.ledger import Ledger
 from shared.ledger.tables import Tables
 from shared.manifest import (
@@ -136,6 +137,10 @@ class Services:
             )
 
         return self._part("graph_client", create)
+
+    @property
+    def health(self) -> HealthCheck:
+        return self._part("health", lambda: HealthCheck(self.ledger, self.clock))
 
     @property
     def operations(self) -> ExportOperations:

@@ -22,7 +22,6 @@ from triggers.validation import check_no_query
 
 bp = df.Blueprint()
 
-HEALTH_CACHE_SECONDS = 60.0  # limits the load that anonymous callers can cause
 SDKS = (
     "azure-functions",
     "azure-functions-durable",
@@ -31,7 +30,6 @@ SDKS = (
     "azure-identity",
     "msgraph-sdk",
 )
-_cached_health: dict[str, float | bool] = {}
 
 
 @bp.route(route="status", methods=["GET"])
@@ -128,18 +126,7 @@ async def get_openapi(req: func.HttpRequest) -> func.HttpResponse:
 @problem_details
 async def health(req: func.HttpRequest) -> func.HttpResponse:
     """Return 200 if the tables are available, otherwise 503. The result is cached."""
-    now = services().clock.monotonic()
-    if not _cached_health or now - _cached_health["checked_at"] >= HEALTH_CACHE_SECONDS:
-        _cached_health.update(checked_at=now, is_healthy=await _is_healthy())
+    is_healthy = await services().health.is_healthy()
     return func.HttpResponse(
-        status_code=200 if _cached_health["is_healthy"] else 503,
-        headers={"Cache-Control": "no-store"},
+        status_code=200 if is_healthy else 503, headers={"Cache-Control": "no-store"}
     )
-
-
-async def _is_healthy() -> bool:
-    try:
-        await services().ledger.locks.get("health")
-    except Exception:  # callers are anonymous, so the response does not contain the reason
-        return False
-    return True

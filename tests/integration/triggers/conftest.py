@@ -6,7 +6,6 @@ import pytest
 
 from local.azurite import Azurite
 from tests.support.app_environment import AppEnvironment
-from triggers import http_service
 
 
 @pytest.fixture(scope="module")
@@ -16,5 +15,5 @@ def env(azurite: Azurite) -> Iterator[AppEnvironment]:
 
 
 @pytest.fixture(autouse=True)
-def clear_cached_health() -> None:
-    http_service._cached_health.clear()
+def invalidate_cached_health(env: AppEnvironment) -> None:
+    env.app.health.invalidate()
