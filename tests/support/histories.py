@@ -48,11 +48,11 @@ class SequentialEnvironment(AppEnvironment):
         ).start()
 
 
-def create_request(key: str, **more: Any) -> dict[str, Any]:
+def create_request(key: str, **kwargs: Any) -> dict[str, Any]:
     """Return the input of export_run, with an ID that is the same in each recording."""
-    words = key.lower().replace("_", "-").replace("/", "-")
+    key_slug = key.lower().replace("_", "-").replace("/", "-")
     return {
-        "run_id": f"{words}-20261121t060000z-aaaa",
+        "run_id": f"{key_slug}-20261121t060000z-aaaa",
         "key": key,
         "force": False,
         "requested_by": "function-key",
@@ -62,7 +62,7 @@ def create_request(key: str, **more: Any) -> dict[str, Any]:
             "max_rounds": 3,
             "max_concurrent_pages": 4,
         },
-        **more,
+        **kwargs,
     }
 
 
@@ -175,9 +175,9 @@ def sequential_environment(azurite: Azurite, settings: dict[str, str]) -> Iterat
 
 def record(azurite: Azurite, name: str) -> list[dict[str, Any]]:
     """Return the instances of a recording, with the events of their last execution."""
-    play, settings = RECORDINGS[name]
+    run_recording, settings = RECORDINGS[name]
     with sequential_environment(azurite, settings) as env:
-        play(env)
+        run_recording(env)
         instances = [
             {
                 "orchestrator": instance["name"],
@@ -196,18 +196,18 @@ def record(azurite: Azurite, name: str) -> list[dict[str, Any]]:
 
 def normalize(value: Any) -> Any:
     """Replace random IDs with numbers, and remove absolute paths and line numbers."""
-    seen: dict[str, str] = {}
+    replacements: dict[str, str] = {}
 
     def number(match: re.Match[str]) -> str:
         text = match[0]
-        if text not in seen:
-            digits = f"{len(seen) + 1:032x}"
-            seen[text] = (
+        if text not in replacements:
+            digits = f"{len(replacements) + 1:032x}"
+            replacements[text] = (
                 digits
                 if len(text) == 32
                 else "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
             )
-        return seen[text]
+        return replacements[text]
 
     text = SUFFIX.sub(r"\1-aaaa", GUID.sub(number, json.dumps(value)))
     return json.loads(LINE.sub(r"\1, line 1,", text).replace(f"{ROOT}/", ""))

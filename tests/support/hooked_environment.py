@@ -39,17 +39,17 @@ class HookedTables(Tables):
 
     hook: WriteHook | None = None
 
-    async def insert(self, table: str, *args: Any, **more: Any) -> Any:
-        return await self.call_hook("insert", table, super().insert(table, *args, **more))
+    async def insert(self, table: str, *args: Any, **kwargs: Any) -> Any:
+        return await self.call_hook("insert", table, super().insert(table, *args, **kwargs))
 
-    async def replace(self, table: str, *args: Any, **more: Any) -> Any:
-        return await self.call_hook("replace", table, super().replace(table, *args, **more))
+    async def replace(self, table: str, *args: Any, **kwargs: Any) -> Any:
+        return await self.call_hook("replace", table, super().replace(table, *args, **kwargs))
 
-    async def merge(self, table: str, *args: Any, **more: Any) -> Any:
-        return await self.call_hook("merge", table, super().merge(table, *args, **more))
+    async def merge(self, table: str, *args: Any, **kwargs: Any) -> Any:
+        return await self.call_hook("merge", table, super().merge(table, *args, **kwargs))
 
-    async def upsert_many(self, table: str, *args: Any, **more: Any) -> None:
-        await self.call_hook("upsert_many", table, super().upsert_many(table, *args, **more))
+    async def upsert_many(self, table: str, *args: Any, **kwargs: Any) -> None:
+        await self.call_hook("upsert_many", table, super().upsert_many(table, *args, **kwargs))
 
     async def call_hook(self, kind: str, table: str, write: Any) -> Any:
         try:
@@ -69,14 +69,14 @@ class HookedLanding(LandingStore):
 
     tables: HookedTables
 
-    async def put_if_match(self, path: str, *args: Any, **more: Any) -> str | None:
-        return await self.call_hook("put_if_match", super().put_if_match(path, *args, **more))
+    async def put_if_match(self, path: str, *args: Any, **kwargs: Any) -> str | None:
+        return await self.call_hook("put_if_match", super().put_if_match(path, *args, **kwargs))
 
-    async def put(self, path: str, *args: Any, **more: Any) -> str:
-        return str(await self.call_hook("put", super().put(path, *args, **more)))
+    async def put(self, path: str, *args: Any, **kwargs: Any) -> str:
+        return str(await self.call_hook("put", super().put(path, *args, **kwargs)))
 
-    async def delete(self, path: str, *args: Any, **more: Any) -> bool:
-        return bool(await self.call_hook("delete", super().delete(path, *args, **more)))
+    async def delete(self, path: str, *args: Any, **kwargs: Any) -> bool:
+        return bool(await self.call_hook("delete", super().delete(path, *args, **kwargs)))
 
     async def call_hook(self, kind: str, write: Any) -> Any:
         return await self.tables.call_hook(kind, "landing", write)

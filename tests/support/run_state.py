@@ -19,7 +19,7 @@ from shared.messages import FAILED_OUTCOMES
 from tests.support.app_environment import AppEnvironment
 
 
-def create_run_request(env: AppEnvironment, key: str, **more: Any) -> dict[str, Any]:
+def create_run_request(env: AppEnvironment, key: str, **kwargs: Any) -> dict[str, Any]:
     """Return the input of `export_run`, as a trigger creates it."""
     now = env.clock.now()
     return {
@@ -32,7 +32,7 @@ def create_run_request(env: AppEnvironment, key: str, **more: Any) -> dict[str, 
             "max_rounds": 3,
             "max_concurrent_pages": 4,
         },
-        **more,
+        **kwargs,
     }
 
 
@@ -135,12 +135,12 @@ def assert_sound(env: AppEnvironment, key: str, *known: ExpectedExport) -> None:
     """
     folders, etags = list_version_folders(env, key), {export.etag: export for export in known}
     start = f"data/{key_path(ExportKey.parse(key))}/"
-    marked: dict[str, str] = {}
+    marker_etags: dict[str, str] = {}
     for folder, blobs in folders.items():
         if "_manifest.json" not in blobs:
             continue
         marker = _marker(env, f"{start}{folder}/_manifest.json", blobs["_manifest.json"].etag)
-        marked[folder] = marker["etag"]
+        marker_etags[folder] = marker["etag"]
         assert {blob["name"]: blob["bytes"] for blob in marker["blobs"]} == {
             name: blob.size for name, blob in blobs.items() if name != "_manifest.json"
         }
@@ -154,17 +154,17 @@ def assert_sound(env: AppEnvironment, key: str, *known: ExpectedExport) -> None:
             assert {blob["name"]: blob["sha256"] for blob in marker["blobs"]} == {
                 name: hashlib.sha256(body).hexdigest() for name, body in content.items()
             }
-    by_force = {folder for folder in marked if folder.count("-") > 1}
-    assert len({etag for folder, etag in marked.items() if folder not in by_force}) == len(
-        marked.keys() - by_force
-    )
+    forced_folders = {folder for folder in marker_etags if folder.count("-") > 1}
+    assert len(
+        {etag for folder, etag in marker_etags.items() if folder not in forced_folders}
+    ) == len(marker_etags.keys() - forced_folders)
     entry = get_catalogue_entry(env, key)
-    if not marked:
+    if not marker_etags:
         assert entry is None or entry.version == ""
         return
     latest = json.loads(download(env, f"catalogue/{key_path(ExportKey.parse(key))}/latest.json"))
     newest = latest["path"].rsplit("/", 1)[-1]
-    assert marked[newest] == latest["etag"]
+    assert marker_etags[newest] == latest["etag"]
     assert entry is not None and entry.manifest_etag == latest["etag"]
 
 

@@ -167,10 +167,13 @@ class Scenario:
     def _unbilled(self) -> Iterator[tuple[str, datetime]]:
         """Yield the unbilled versions: data up to the previous day, and the complete last month."""
         for tick in self.available_ticks:
-            yesterday, this = tick.date() - timedelta(days=1), first_day_of_month(tick.date())
+            yesterday, month_start = (
+                tick.date() - timedelta(days=1),
+                first_day_of_month(tick.date()),
+            )
             for month, until in (
-                (this, yesterday),
-                (first_day_of_month(this, -1), this - timedelta(days=1)),
+                (month_start, yesterday),
+                (first_day_of_month(month_start, -1), month_start - timedelta(days=1)),
             ):
                 if until >= month:
                     created = (
@@ -194,8 +197,8 @@ class Scenario:
                 if self.at(25, 0) < invoice.issued < self.at(40, 0)
                 else timedelta()
             )
-            seen = [tick for tick in self.available_ticks if tick >= invoice.issued + delay]
-            if invoice.legacy or not seen:
+            later_ticks = [tick for tick in self.available_ticks if tick >= invoice.issued + delay]
+            if invoice.legacy or not later_ticks:
                 continue
             for family in FAMILIES:
                 created_at = invoice.issued + BILLED_DELAY
@@ -217,7 +220,7 @@ class Scenario:
                 for created, ended in zip(changes, until, strict=True):
                     if any(
                         created <= tick < ended or (created is changes[0] and tick < ended)
-                        for tick in seen
+                        for tick in later_ticks
                     ):
                         yield f"billed_{family}/{invoice.invoice_id}/full", created
 

@@ -171,7 +171,7 @@ def test_run_result_of_a_status_is_the_expected_outcome(
     assert run_result(result) == expected
 
 
-def test_failed_outcomes_are_all_others_than_these_five() -> None:
+def test_failed_outcomes_are_all_outcomes_except_five() -> None:
     assert set(get_args(Outcome)) - FAILED_OUTCOMES == {
         "landed",
         "unchanged",

@@ -236,9 +236,9 @@ def test_next_due_at_of_invoice_without_date_uses_settlement_date_of_key() -> No
         )
         is None
     )
-    settled_on = KnownKey(date(2026, 12, 29), started_at, "unchanged")
+    settled_key = KnownKey(date(2026, 12, 29), started_at, "unchanged")
     assert next_due_at(
-        undated_invoice, settled_on, 21, parse_iso("2026-12-31T05:00:00Z")
+        undated_invoice, settled_key, 21, parse_iso("2026-12-31T05:00:00Z")
     ) == parse_iso("2027-01-06T05:00:00Z")
 
 
@@ -259,9 +259,8 @@ def test_select_due_reports_settled_key_as_not_due() -> None:
 def test_select_due_of_invoice_is_daily_until_settled_then_weekly_in_lookback() -> None:
     listed, known, requested = invoice(), dict[str, KnownKey](), list[date]()
     for day in range(200):
-        now = NOW + timedelta(
-            days=day - 13
-        )  # from 8 November at 05:00; the invoice is listed at 07:13
+        # The first day is 8 November at 05:00. The invoice is listed at 07:13.
+        now = NOW + timedelta(days=day - 13)
         if listed.issued is None or listed.issued > now:
             continue
         if "billed_usage/G016907411/full" in keys(listed, now=now, known=known):
@@ -320,10 +319,10 @@ def test_finality_is_open_provisional_or_final(
 def test_stalled_since_returns_time_of_last_data_or_none(
     key: str, created: str | None, now: str, stalled: str | None
 ) -> None:
-    due_keys = stalled_since(
+    result = stalled_since(
         ExportKey.parse(key), parse_iso(created) if created else None, parse_iso(now)
     )
-    assert due_keys == (parse_iso(stalled) if stalled else None)
+    assert result == (parse_iso(stalled) if stalled else None)
 
 
 def test_export_request_returns_method_path_and_body() -> None:

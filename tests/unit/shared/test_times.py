@@ -67,7 +67,7 @@ def test_parse_iso_accepts_other_iso_formats(text: str, moment: datetime) -> Non
     ],
 )
 def test_parse_iso_invalid_string_raises(text: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"isoformat|must be in"):
         parse_iso(text)
 
 
@@ -117,9 +117,9 @@ def test_parse_iso_invalid_string_raises(text: str) -> None:
 def test_retry_after_seconds_returns_seconds_or_none(
     header: str | None, seconds: int | None
 ) -> None:
-    seconds_left = retry_after_seconds(header, NOW)
+    wait_seconds = retry_after_seconds(header, NOW)
     # The obsolete asctime format is optional.
-    assert seconds_left == seconds or (header == "Sun Nov  8 09:38:30 2026" and seconds_left == 90)
+    assert wait_seconds == seconds or (header == "Sun Nov  8 09:38:30 2026" and wait_seconds == 90)
 
 
 def test_retry_after_seconds_rounds_fractions_up() -> None:
@@ -139,9 +139,9 @@ def test_retry_after_seconds_rounds_fractions_up() -> None:
     )
 )
 def test_retry_after_seconds_of_any_header_is_none_or_within_limits(header: str) -> None:
-    seconds_left = retry_after_seconds(header, NOW)
-    assert seconds_left is None or (
-        isinstance(seconds_left, int) and 0 <= seconds_left <= MAX_WAIT_SECONDS
+    wait_seconds = retry_after_seconds(header, NOW)
+    assert wait_seconds is None or (
+        isinstance(wait_seconds, int) and 0 <= wait_seconds <= MAX_WAIT_SECONDS
     )
 
 
@@ -149,7 +149,7 @@ def test_retry_after_seconds_of_any_header_is_none_or_within_limits(header: str)
 def test_retry_after_seconds_of_date_is_difference_to_now(seconds: int) -> None:
     from email.utils import format_datetime
 
-    seconds_left = retry_after_seconds(
+    wait_seconds = retry_after_seconds(
         format_datetime(NOW + timedelta(seconds=seconds), usegmt=True), NOW
     )
-    assert seconds_left == min(max(seconds, 0), MAX_WAIT_SECONDS)
+    assert wait_seconds == min(max(seconds, 0), MAX_WAIT_SECONDS)
