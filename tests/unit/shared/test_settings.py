@@ -250,7 +250,8 @@ def test_settings_text_forms_do_not_contain_the_connection_string(secret: str) -
         ({"PARTNER_TENANT_ID": "  "}, "PARTNER_TENANT_ID is not set: "),
         (
             {"SOURCE_ALLOWED": "http://127.0.0.1:10000"},
-            "SOURCE_ALLOWED has 'http://127.0.0.1:10000', but it must not contain a loopback origin",
+            "SOURCE_ALLOWED has 'http://127.0.0.1:10000', "
+            "but it must not contain a loopback origin",
         ),
         ({"PARTNER_APP_CLIENT_ID": TENANT}, "AZURE_CLIENT_ID is not set: "),
         ({"INVOICE_SOURCE": "list"}, "INVOICE_IDS is not set: "),
@@ -277,7 +278,8 @@ def test_settings_text_forms_do_not_contain_the_connection_string(secret: str) -
         ),
         (
             {"WEBSITE_INSTANCE_ID": "x", "PARTNER_CENTER_BASE_URL": "http://127.0.0.1:1"},
-            "PARTNER_CENTER_BASE_URL has 'http://127.0.0.1:1', but it must not be a loopback address",
+            "PARTNER_CENTER_BASE_URL has 'http://127.0.0.1:1', "
+            "but it must not be a loopback address",
         ),
         (
             {"WEBSITE_INSTANCE_ID": "x", "GRAPH_BASE_URL": "http://localhost/beta"},
