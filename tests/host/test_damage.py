@@ -63,6 +63,12 @@ def open_limited_database(path: Path | None) -> sqlite3.Connection:
     return connection
 
 
+def fill_remaining_pages(host: LocalHost) -> None:
+    """Start orchestrations until the database has no free pages."""
+    for n in range(1000):
+        host.start_orchestration("plan", [], f"filler-{n}")
+
+
 def test_host_on_full_disk_reports_error_once_and_keeps_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,14 +81,14 @@ def test_host_on_full_disk_reports_error_once_and_keeps_state(
     monkeypatch.setattr("local.host.store.open_database", open_limited_database)
     with LocalHost(app, state_dir=tmp_path, on_failure=reasons.append) as host:
         with pytest.raises(Exception, match="cannot be written"):
-            for n in range(1000):  # use up the remaining pages
-                host.start_orchestration("plan", [], f"filler-{n}")
+            fill_remaining_pages(host)
         assert host.request("GET", "/runtime/webhooks/durabletask/instances/plan-1").status == 503
         host.stop(drain=False)
     monkeypatch.undo()
     assert reasons == [
         f"The state database {tmp_path / DATABASE_NAME} cannot be written "
-        "(database or disk is full). No data is lost. Free some disk space and start the host again."
+        "(database or disk is full). No data is lost. Free some disk space and start the host "
+        "again."
     ]
     with LocalHost(app, state_dir=tmp_path) as host:
         for instance_id, nodes in plans.items():

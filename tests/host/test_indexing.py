@@ -72,7 +72,7 @@ def with_wrong_parameter(app: df.DFApp) -> None:
 
 def with_duplicate_names(app: df.DFApp) -> None:
     @app.route(route="a")
-    def Handler(req: func.HttpRequest) -> str:
+    def Handler(req: func.HttpRequest) -> str:  # noqa: N802  # differs from the other only in case
         return ""
 
     @app.route(route="b")
@@ -103,7 +103,8 @@ def with_duplicate_routes(app: df.DFApp) -> None:
         (with_invalid_schedule, "'0 0 25 * * *': 25 is not a valid hour: it must be from 0 to 23"),
         (
             with_missing_setting,
-            "The schedule of function 'nightly' refers to the setting NO_SUCH_SETTING, which is not set",
+            "The schedule of function 'nightly' refers to the setting NO_SUCH_SETTING, "
+            "which is not set",
         ),
         (with_unbound_parameter, "Function 'handler' has parameters without a binding: other"),
         (with_wrong_parameter, "Function 'act' has parameters without a binding: other"),

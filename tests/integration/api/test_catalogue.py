@@ -24,8 +24,10 @@ def catalogue_keys(env: AppEnvironment) -> list[str]:
     """
     month, keys = BillingMonth(2020, 1), []
     for _ in range(MONTHS):
-        for currency in CURRENCIES:
-            keys.append(ExportKey(Dataset.UNBILLED_RECONCILIATION, MonthScope(month, currency)))
+        keys += [
+            ExportKey(Dataset.UNBILLED_RECONCILIATION, MonthScope(month, currency))
+            for currency in CURRENCIES
+        ]
         month = month.next()
 
     async def insert(key: ExportKey) -> None:

@@ -287,7 +287,7 @@ async def test_client_can_be_used_after_close() -> None:
     ],
 )
 def test_parse_partner_center_base_url_with_invalid_url_raises_error_without_url(url: str) -> None:
-    with pytest.raises(ValueError) as raised:
+    with pytest.raises(ValueError, match="must") as raised:
         parse_partner_center_base_url(url)
     assert url not in str(raised.value) and SENTINEL not in str(raised.value)
 

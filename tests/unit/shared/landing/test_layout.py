@@ -44,7 +44,8 @@ def test_paths_match_the_documentation() -> None:
     )
     assert (
         latest_path(KEY)
-        == "catalogue/unbilled_usage/billing_month=2026-11/currency_code=USD/attribute_set=full/latest.json"
+        == "catalogue/unbilled_usage/billing_month=2026-11/currency_code=USD/attribute_set=full/"
+        "latest.json"
     )
     assert key_path(BILLED) == "billed_reconciliation/invoice_id=G016907411/attribute_set=basic"
     assert (
