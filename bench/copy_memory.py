@@ -29,13 +29,13 @@ MEMBER_LINES = 120_000
 
 
 def resident_mb() -> float:
-    """Return the resident_mb set of this process in MB."""
+    """Return the resident set size of this process in MB."""
     fields = Path("/proc/self/statm").read_text().split()
     return int(fields[1]) * 4096 / 1e6
 
 
 class Peak:
-    """Records the highest resident_mb set, which a thread reads every 5 ms."""
+    """Records the peak resident set size, which a thread samples every 5 ms."""
 
     def __init__(self) -> None:
         self.highest, self._stop = resident_mb(), threading.Event()

@@ -146,7 +146,7 @@ def normalize_record(distribution: Distribution, packages: Path) -> None:
 
 
 def assemble(folder: Path, install: Callable[[Path], None] = download) -> None:
-    """Build the package as a folder, which is replaced.
+    """Build the package as a folder, replacing the folder if it exists.
 
     `install` installs the dependencies into a folder; tests replace it to work offline.
     """

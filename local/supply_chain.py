@@ -83,7 +83,7 @@ def write_sbom(packages: Path, archive: Path, output: Path, *, validate: bool = 
 
 
 def verify_pins(bill: dict[str, Any]) -> None:
-    """Raise SupplyChainError unless the bill lists exactly the pins of requirements.txt."""
+    """Raise SupplyChainError unless the SBOM lists exactly the pins of requirements.txt."""
     listed = {
         component["name"].lower().replace("_", "-"): component["version"]
         for component in bill["components"]

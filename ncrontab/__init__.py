@@ -59,7 +59,8 @@ class Crontab:
         """Return the first tick after `moment` (aware), in UTC.
 
         Raises:
-            InvalidScheduleError: There is none, for example because it would be on 30 February.
+            InvalidScheduleError: The schedule has no next tick, for example because it specifies 30
+            February.
         """
         local = moment.astimezone(self.zone).replace(tzinfo=None, microsecond=0)
         start = local + timedelta(seconds=1)
@@ -119,8 +120,8 @@ def parse(text: str, zone: tzinfo = UTC) -> Schedule:
         fields.insert(0, "0")
     if len(fields) != 6:
         raise InvalidScheduleError(
-            f"'{text}' has {len(fields)} fields; a schedule has six fields that start with the "
-            "seconds, or five fields, or it is a TimeSpan"
+            f"'{text}' has {len(fields)} fields; a schedule must have six fields (the first is the "
+            "seconds), have five fields, or be a TimeSpan"
         )
     values = [_values(field, *bounds) for field, bounds in zip(fields, _FIELDS, strict=True)]
     second, minute, hour, day, month, weekday = values

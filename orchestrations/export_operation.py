@@ -1,7 +1,7 @@
 """Requests an export from Microsoft and polls the operation until it ends, for minutes or hours.
 
-If Microsoft no longer knows the operation, `start_export` requests a new one, a limited number of
-times.
+If the operation no longer exists at Microsoft, `start_export` requests a new one, a limited number
+of times.
 """
 
 from datetime import datetime

@@ -20,7 +20,7 @@ PARTS = {"versions": prune_versions, "plans": prune_plans, "history": purge_hist
 
 @bp.orchestration_trigger(context_name="context", input_type=dict)
 def retention(context: df.DurableOrchestrationContext) -> Steps[dict[str, int] | None]:
-    """Run each part to its end.
+    """Run each part to completion.
 
     A part that fails does not stop the others; it runs again tomorrow.
     """

@@ -113,7 +113,7 @@ SECTIONS = (
                 "Start a new run later with POST /api/runs.",
             ),
             "operation_failed": Entry(
-                "Microsoft could not create the export, three times in a row.",
+                "Microsoft failed to create the export three times in a row.",
                 "Start a new run in a few hours. If the error persists, open a support case with "
                 "Microsoft and quote the operation ID from the run's row.",
             ),
@@ -320,13 +320,13 @@ SECTIONS = (
             ),
             "destination_missing": Entry(
                 "The landing container does not exist, and the app could not create it.",
-                "Create the container, or assign the identity the role Storage Blob Data "
-                "Contributor on the account.",
+                "Create the container, or assign the Storage Blob Data Contributor role on the "
+                "account to the identity.",
             ),
             "destination_forbidden": Entry(
                 "The landing account denied the write request.",
-                "Assign the identity the role Storage Blob Data Contributor on the landing "
-                "container.",
+                "Assign the Storage Blob Data Contributor role on the landing container to the "
+                "identity.",
             ),
             "destination_full": Entry(
                 "The landing account has no capacity left, or a policy prevents the write.",
@@ -425,8 +425,8 @@ SECTIONS = (
             ),
             "tables_forbidden": Entry(
                 "The landing account denied access to its tables.",
-                "Assign the identity the role Storage Table Data Contributor on the landing "
-                "account.",
+                "Assign the Storage Table Data Contributor role on the landing account to the "
+                "identity.",
             ),
             "tables_unreachable": Entry(
                 "The table service of the landing account did not respond as expected.",

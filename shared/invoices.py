@@ -57,7 +57,7 @@ class LeftOut:
 class InvoiceList:
     """The invoices, each once, in the order of the list.
 
-    If `complete` is false, the list was not available, and these are the invoices known before.
+    If `complete` is false, the list was not available, and these are the previously known invoices.
     """
 
     invoices: tuple[Invoice, ...] = ()

@@ -205,7 +205,7 @@ def validate_source(root_directory: str, rules: SourceRules) -> None:
         suffix.startswith(".") and host.endswith(suffix) and len(host) > len(suffix)
         for suffix in rules.allowed
     ):
-        raise _rejected("The host of rootDirectory has no suffix that SOURCE_ALLOWED lists")
+        raise _rejected("The host of rootDirectory does not match any suffix in SOURCE_ALLOWED")
 
 
 def validate_names(manifest: Manifest) -> None:
@@ -263,7 +263,7 @@ def validate_identity(manifest: Manifest, key: ExportKey, rules: SourceRules) ->
                 raise _mismatch("The manifest belongs to another invoice")
         case MonthScope(month, currency):
             if differs(root, "Currency", currency):
-                raise _mismatch("The manifest belongs to another currency")
+                raise _mismatch("The manifest is for a different currency")
             months = {parse_month(value) for value in root_values(root, "BillingMonth")}
             if None in months:
                 raise _mismatch("BillingMonth in rootDirectory is not a month")

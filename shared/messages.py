@@ -340,7 +340,10 @@ class CycleResult(TypedDict):
 
 
 class BackfillRequest(TypedDict):
-    """The input of backfill and plan_backfill. Months are `2026-11`, both included."""
+    """The input of backfill and plan_backfill.
+
+    Months have the format `2026-11`; the range includes both.
+    """
 
     backfill_id: str
     first_month: str

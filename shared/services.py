@@ -1,6 +1,6 @@
 """Creates the clients and stores of the app from its settings.
 
-Each part is created at its first use, and heavy SDKs are imported only then, to keep the cold start
+Each part is created on first use, and large SDKs are imported only then, to keep the cold start
 short. All asynchronous parts belong to the one event loop of the worker.
 """
 

@@ -245,7 +245,7 @@ def load_settings(environment: Mapping[str, str] | None = None) -> Settings:
 
 @cache
 def get_settings() -> Settings:
-    """Return the settings of the process, which are read at the first call."""
+    """Return the settings of the process, which are read on the first call."""
     return load_settings()
 
 
@@ -256,9 +256,9 @@ def _describe_fault(name: str, message: str, values: Mapping[str, str]) -> str:
     fields = Settings.model_fields.values()
     form = next((field.description for field in fields if field.alias == name), None)
     if form:
-        return f"{name} has {value}, but it must be {form}"
+        return f"{name} is set to {value}, but it must be {form}"
     message = message.removeprefix("Value error, ").replace("Input should be", "must be")
-    return f"{name} has {value}, but it {message}"
+    return f"{name} is set to {value}, but it {message}"
 
 
 def _find_contradictions(values: Mapping[str, str]) -> Iterator[str]:
@@ -275,18 +275,21 @@ def _find_contradictions(values: Mapping[str, str]) -> Iterator[str]:
         )
     if connection and any(uris):
         yield (
-            "LANDING_STORAGE has a secret value, but it must be empty if the service URIs are set; "
-            "keep either the connection string or the URIs"
+            "LANDING_STORAGE is set to a secret value, but it must be empty if the service URIs "
+            "are set; keep either the connection string or the URIs"
         )
     if connection and not re.search(r"(?i)(AccountName=|UseDevelopmentStorage=)", connection):
-        yield "LANDING_STORAGE has a secret value, but it must be a storage connection string"
+        yield "LANDING_STORAGE is set to a secret value, but it must be a storage connection string"
     is_loopback = is_loopback_host(get_host(values.get("GRAPH_BASE_URL", "")))
     is_deployed = "WEBSITE_INSTANCE_ID" in values
     for name in ("GRAPH_BASE_URL", "PARTNER_CENTER_BASE_URL"):
         url = values.get(name, "")
         if is_deployed and is_loopback_host(get_host(url)):
             quoted = repr(url[:MAX_QUOTED_CHARACTERS])
-            yield f"{name} has {quoted}, but it must not be a loopback address in a deployed app"
+            yield (
+                f"{name} is set to {quoted}, but it must not be a loopback address in a deployed "
+                "app"
+            )
     if not is_loopback and "PARTNER_TENANT_ID" not in values:
         yield (
             "PARTNER_TENANT_ID is not set: must be the ID of the partner's Microsoft Entra tenant; "
@@ -299,7 +302,7 @@ def _find_contradictions(values: Mapping[str, str]) -> Iterator[str]:
     )
     if not is_loopback and has_loopback_source:
         yield (
-            f"SOURCE_ALLOWED has {sources[:MAX_QUOTED_CHARACTERS]!r}, but it must not "
+            f"SOURCE_ALLOWED is set to {sources[:MAX_QUOTED_CHARACTERS]!r}, but it must not "
             "contain a loopback origin unless GRAPH_BASE_URL is a loopback address"
         )
     for name in ("PARTNER_APP_CLIENT_ID", "PARTNER_CENTER_APP_CLIENT_ID"):
@@ -324,8 +327,8 @@ def _find_contradictions(values: Mapping[str, str]) -> Iterator[str]:
     )
     if landing_account and landing_account == host_account:
         yield (
-            f"AzureWebJobsStorage has the account {landing_account!r}, but it must not be the "
-            "landing account"
+            f"AzureWebJobsStorage specifies the account {landing_account!r}, but it must not be "
+            "the landing account"
         )
 
 

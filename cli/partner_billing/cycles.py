@@ -29,7 +29,11 @@ Datasets = Annotated[
 @app.command()
 def cycle(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="start nothing; print the requests to Microsoft")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="print the requests that would be sent to Microsoft, without starting any runs",
+        ),
     ] = False,
     watch: WatchByDefault = True,
     url: Url = None,

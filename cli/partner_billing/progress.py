@@ -91,7 +91,7 @@ def describe_state(run: Run, now: datetime) -> str:
 
 
 def describe_blobs(run: Run) -> str:
-    """Return the number of landed, total and failed blobs, or an empty string without blobs.
+    """Return the numbers of landed, total and failed blobs, or "" if there are no blobs.
 
     >>> describe_blobs({"blobs": {"total": 6, "landed": 4, "failed": 1}})
     '4/6, 1 failed'

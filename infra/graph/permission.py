@@ -217,7 +217,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         if re.search(r"Authorization_RequestDenied|Insufficient privileges", str(error)):
             print(
-                "The role Privileged Role Administrator of the partner tenant is required.",
+                "The Privileged Role Administrator role in the partner tenant is required.",
                 file=sys.stderr,
             )
         return 1

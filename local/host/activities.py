@@ -171,7 +171,7 @@ class Activities:
         return [work for work, _ in results]
 
     def mark_written(self, finished: list[Work]) -> None:
-        """Remove activities whose results are written from the running activities."""
+        """From the running activities, remove those whose results have been written."""
         with self._lock:
             for work in finished:
                 self._active.discard(work.id)

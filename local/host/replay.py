@@ -1,6 +1,6 @@
 """Replay of a recorded history with the current code of its orchestrator.
 
-It verifies that running instances can continue after a change of the code.
+It verifies that running instances can continue after a change to the code.
 """
 
 import json

@@ -52,7 +52,7 @@ class Behaviour:
         "at_once", "response within `first_hours` after the invoice was issued"
     )
     concurrent_operations: int = number(
-        0, 2, description="maximum number of running operations, then 429; 0 means no limit"
+        0, 2, description="maximum number of running operations, or 0; further requests return 429"
     )
     permission: Literal["granted", "denied"] = choice(
         "granted", "denied returns 403 Authorization_RequestDenied"
@@ -116,7 +116,7 @@ class Behaviour:
         0, 3, description="every nth request to Graph returns 429; 0 means none"
     )
     throttle_retry_after: Literal["seconds", "http_date", "junk", "absent"] = choice(
-        "seconds", "form of Retry-After of these 429 responses"
+        "seconds", "format of the Retry-After header in these 429 responses"
     )
 
     # -- manifest
@@ -172,7 +172,8 @@ class Behaviour:
 
     # -- blobs
     compression: Literal["mixed", "gzip", "members", "plain"] = choice(
-        "mixed", "gzip with one member or several members, both alternately, or plain text"
+        "mixed",
+        "gzip with one and several members alternately, one member, several members, or plain text",
     )
     content_encoding: Literal["absent", "gzip"] = choice("absent", "Content-Encoding of the blobs")
     content_md5: Literal["present", "absent"] = choice("present", "Content-MD5 of the blobs")

@@ -160,7 +160,9 @@ class Faults:
             or set(document) != {"rules"}
             or not isinstance(document["rules"], list)
         ):
-            raise ValueError('The faults must be an object with one member, "rules", a list.')
+            raise ValueError(
+                'The faults must be an object with exactly one member, "rules" (a list).'
+            )
         rules = []
         for number, rule in enumerate(document["rules"], 1):
             if (
@@ -179,7 +181,7 @@ class Faults:
 
     @classmethod
     def from_file(cls, path: Path) -> "Faults":
-        """Parse a file in the format of the module docstring."""
+        """Parse a file in the format that the module docstring describes."""
         return cls.from_json(path.read_text(encoding="utf-8"))
 
 

@@ -245,9 +245,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     different = sum(bool(finding.differences) for finding in findings)
     print(
-        f"{len(findings) - different} of {len(findings)} comparisons are correct."
+        f"{len(findings) - different} of {len(findings)} comparisons match."
         if different
-        else f"All {len(findings)} comparisons are correct."
+        else f"All {len(findings)} comparisons match."
     )
     return 1 if different else 0
 

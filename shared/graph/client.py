@@ -4,7 +4,7 @@
     get_operation    OperationRunning, OperationSucceeded (with the manifest) or OperationFailed
 
 Raises the errors of shared/errors.py, which contain codes, numbers and Microsoft's request ID but
-no text of a response. The module imports msgraph-sdk at the first request.
+no response text. The module imports msgraph-sdk on the first request.
 """
 
 from typing import TYPE_CHECKING, Literal

@@ -240,7 +240,7 @@ def _raise_for_status(response: GraphResponse, request: RequestKind) -> None:
 
 
 def _get_error(response: GraphResponse, request: RequestKind) -> BillingExportError | None:
-    """Return the error for the status of `response`; the body adds only its error code.
+    """Return the error for the status of `response`. Only the error code is taken from the body.
 
     The client does not follow redirects and treats them as malformed responses.
     """

@@ -30,7 +30,8 @@ class ThrottledGraphClient:
     """The Graph client with the shared throttle.
 
     Each method raises `RequestNotSentError` while the app has to wait. After a 429 response, it
-    stores the wait for all instances and raises `ThrottledError` with it.
+    stores the wait time, which applies to all instances, and raises `ThrottledError` with the same
+    time.
     """
 
     def __init__(self, client: "GraphBillingClient", throttle: Throttle) -> None:

@@ -18,7 +18,8 @@ FORMAT = 1
 class MarkerBlob:
     """One proven blob in a completion marker.
 
-    `bytes` is the size, `md5` base64 and `sha256` hexadecimal; an empty string means unknown.
+    `bytes` is the size, `md5` is in base64 and `sha256` is in hexadecimal. An empty string means
+    that the value is unknown.
     """
 
     name: str

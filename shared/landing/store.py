@@ -2,7 +2,8 @@
 
 Paths are those of `shared.landing.layout`, without the container and the prefix. Writes that must
 not overwrite use a condition in the request (If-None-Match, If-Match), so storage determines the
-winner of a race. `shared.transfer` writes the data and requests a client for each path here.
+winner of a race. `shared.transfer` writes the data and obtains a client for each path from this
+module.
 
 All methods raise exceptions of `shared.errors`: `storage_busy` (ThrottledError),
 `destination_unreachable` (UnavailableError), and `destination_missing`, `destination_forbidden`,

@@ -141,7 +141,7 @@ class Blobs:
     async def get_many(
         self, key: ExportKey, version: str, names: Sequence[str]
     ) -> dict[str, BlobRow]:
-        """Return the existing rows of some blobs by name, with one request per ten names."""
+        """Return the existing rows of the given blobs by name, with one request per ten names."""
         if len(names) == 1:  # a read by key is cheaper than a query
             row = await self.get(key, version, names[0])
             return {row.name: row} if row else {}

@@ -52,7 +52,7 @@ def started_at(instance_id: str) -> datetime | None:
 
 
 def is_run_id_of(instance_id: str, key: ExportKey) -> bool:
-    """Return whether `run_id()` can have returned the ID for this export key."""
+    """Return whether `run_id()` could have returned the ID for this export key."""
     moment = started_at(instance_id)
     return moment is not None and instance_id.startswith(run_id(key, moment))
 

@@ -23,7 +23,11 @@ LANDED_STATES = frozenset({"complete", "pruned"})  # pruned versions keep their 
 
 @dataclass(frozen=True)
 class _Totals:
-    """The totals of a version; `age` sorts by the time of the data, then by when it was seen."""
+    """The totals of a version.
+
+    `age` orders versions by the timestamp of the data, then by the time when the app first found
+    them.
+    """
 
     age: tuple[datetime, datetime]
     rows: int

@@ -153,7 +153,7 @@ def new_version(
     now: datetime,
     run_id: str,
 ) -> Version:
-    """Return a version that starts to land."""
+    """Return the row of a version whose landing is about to start."""
     return Version(
         key=str(key),
         manifest_etag=manifest_etag,

@@ -84,7 +84,7 @@ def parse_invoice_page(response: PartnerCenterResponse) -> InvoicePage:
 
 
 def merge_pages(pages: Iterable[InvoicePage]) -> InvoiceList:
-    """Return one list of all pages.
+    """Return the invoices of all pages as one list.
 
     The first entry of an invoice is used; a different later entry is reported.
     """

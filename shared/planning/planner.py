@@ -88,7 +88,7 @@ class Planner:
         return any(entry.version for entry in entries)
 
     def scopes(self, invoices: InvoiceList) -> Scopes:
-        """Return what exports can be requested for.
+        """Return the invoices, currencies and attribute sets for which exports can be requested.
 
         Without `EXPORT_CURRENCIES`, the currencies are those of all new-commerce invoices.
         """

@@ -43,7 +43,7 @@ async def check_settings(context: PreflightContext) -> Finding:
 
 
 def find_contradictions(settings: Settings, environment: Mapping[str, str]) -> Iterator[str]:
-    """Yield one sentence for each contradiction, without values that can be secret."""
+    """Yield one sentence for each contradiction, without values that might be secret."""
     source = str(settings.invoice_source)
     has_billed = any(dataset.billed for dataset in settings.export_datasets)
     has_unbilled = any(not dataset.billed for dataset in settings.export_datasets)

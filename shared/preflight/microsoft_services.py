@@ -45,7 +45,7 @@ async def check_partner_center(context: PreflightContext) -> Finding:
 async def _access_throttle(access: Awaitable[int | None]) -> int | None:
     """Return the result of `access`, or None if the tables do not respond.
 
-    The check of the tables reports their failure.
+    The table check reports this failure.
     """
     try:
         async with asyncio.timeout(TABLES_TIMEOUT_SECONDS):

@@ -98,7 +98,7 @@ class BlobWriter:
 
     @cached_property
     def _block_id_prefix(self) -> str:
-        """A random prefix; blocks of another attempt can have other boundaries."""
+        """A random prefix; blocks of another attempt might have different boundaries."""
         return secrets.token_hex(8)
 
     async def put(self, data: bytes, md5: str) -> str:

@@ -27,7 +27,7 @@ class FolderListings:
     async def may_contain(self, request: TransferRequest, name: str) -> bool:
         """Return whether the folder contained the blob when it was listed.
 
-        An error of `list_names` is raised to the caller, and the next call lists the folder again.
+        An error in `list_names` propagates to the caller, and the next call lists the folder again.
         """
         key = (request.run_id, request.folder)
         if key not in self._names:

@@ -94,7 +94,7 @@ async def run_concurrently(*coroutines: Coroutine[Any, Any, None]) -> None:
 
 
 def first_error(error: BaseException) -> BaseException:
-    """Return the first error of an exception group that is not a group itself."""
+    """Return the first exception in a (nested) group that is not itself a group."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

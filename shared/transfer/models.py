@@ -34,9 +34,9 @@ class BlobResult:
     `bytes` and `rows` describe the blob at the destination. `md5` is base64 and `sha256`
     hexadecimal, both of the stored bytes. ETags include their quotes.
 
-    Only a blob that was proven in this call has rows, hashes and columns; with the proof mode
-    "transfer" it has an MD5 hash at most. For an `unchanged` blob, whose recorded ETag still
-    matches, the ledger row remains valid.
+    Only a blob that was proven in this call has rows, hashes and columns; in the "transfer" proof
+    mode, it has at most an MD5 hash. For an `unchanged` blob, whose recorded ETag still matches,
+    the ledger row remains valid.
 
     `transferred` is true if this call wrote the blob. `detail` explains a failure, or why the blob
     was streamed. `tries` starts at 1 and counts repeated reads and writes. `seconds` is wall-clock

@@ -1,4 +1,4 @@
-"""Proves that a blob arrived complete, from its stored bytes in order.
+"""Verifies that a blob was transferred completely, by reading its stored bytes in order.
 
 `ContentProof` computes the MD5 and SHA-256 hashes of the stored bytes, decompresses every gzip
 member and counts the rows. `TransferProof` computes only the MD5 hash. `verify` then compares the

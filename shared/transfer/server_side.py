@@ -118,7 +118,7 @@ class ServerSideCopier:
                 else:
                     return name
             raise CopySourceUnreadableError(
-                "The landing account supports no method to copy a blob from a URL"
+                "The landing account does not support any method of copying a blob from a URL"
             )
         except CopySourceUnreadableError as error:
             capabilities.unreadable_reason = error.reason

@@ -95,7 +95,8 @@ class Streamer:
     ) -> ContentSummary:
         """Read all blocks, prove them in order, and pass each one to `write`.
 
-        `acquired_bytes` have already been acquired for the first block.
+        `acquired_bytes` is the number of bytes that the caller has already acquired from the limit
+        for the first block.
         """
         prover, previous_done = create_prover(proof), asyncio.Event()
         previous_done.set()

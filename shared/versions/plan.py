@@ -219,7 +219,7 @@ def parse_marker_blobs(marker: bytes, version: Version) -> dict[str, dict[str, A
 
 
 def matches_marker(landed: LandedBlob | None, expected: dict[str, Any] | None) -> bool:
-    """Return whether size and MD5 hash of a blob equal those in the completion marker."""
+    """Return whether the size and MD5 hash of a blob equal those in the completion marker."""
     return (
         landed is not None
         and expected is not None

@@ -66,7 +66,7 @@ async def prune_key(
 ) -> list[PrunedVersion]:
     """Delete the old and the abandoned versions of a key. Idempotent.
 
-    Errors of reading are raised; errors of deleting are part of the result.
+    Read errors are raised; delete errors are part of the result.
 
     Args:
         ledger: The ledger.

@@ -64,7 +64,7 @@ def to_sql(text: str) -> str:
 
 
 class Workspace:
-    """A workspace with traces that can be queried at any time, without later traces."""
+    """A workspace with traces that can be queried as of any time; later traces are excluded."""
 
     def __init__(self, traces: Iterable[Trace]) -> None:
         self._connection = duckdb.connect(config={"threads": 1})

@@ -2,8 +2,8 @@
 
     python -m tests.alarms.recording        writes recording.jsonl
 
-The recording covers one currency and the end of a month: an invoice that is incomplete at first
-and restated later, an outage of Microsoft for two days, a day of throttling, a source blob that
+The recording covers one currency and the end of a month: an invoice that is incomplete at first and
+restated later, a two-day outage of the Microsoft services, a day of throttling, a source blob that
 cannot be read, and operations that a user starts. The app is the real one, with stores in memory.
 """
 
@@ -47,7 +47,7 @@ class Trace:
         return dict(json.loads(self.message))
 
     def with_fields(self, **changes: Any) -> "Trace":
-        """Return a copy with other field values; None removes a field."""
+        """Return a copy with different field values; None removes a field."""
         fields = {**self.fields, **changes}
         present = {name: value for name, value in fields.items() if value is not None}
         return replace(self, message=to_message(present))

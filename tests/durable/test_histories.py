@@ -117,7 +117,7 @@ def test_recordings_contain_no_paths_or_line_numbers() -> None:
 def modify_event(
     instance: dict[str, Any], event_type: EventType, number: int, **changes: Any
 ) -> dict[str, Any]:
-    """Return a copy of the instance in which the nth event of this type has other values."""
+    """Return a copy of the instance in which the nth event of this type has different values."""
     changed = copy.deepcopy(instance)
     events = [event for event in changed["events"] if event["EventType"] == event_type]
     events[number].update(changes)

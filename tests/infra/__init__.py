@@ -1,1 +1,1 @@
-"""Offline tests of the templates. A template with a violation verifies each rule."""
+"""Offline tests of the templates. Each rule is verified with a template that violates it."""

@@ -272,7 +272,8 @@ class RequestReport:
 def count_requests(env: AppEnvironment) -> RequestReport:
     """Return the requests to Graph and their budget.
 
-    A run may send three requests; each refused request adds itself and one more poll.
+    A run may send three requests; each refused request increases the budget by two: the request
+    itself and one more poll.
     """
     all_runs = list_runs(env)
     runs = [run for run in all_runs if run.posts]

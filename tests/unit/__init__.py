@@ -1,1 +1,1 @@
-"""No network, no processes: milliseconds each."""
+"""Unit tests without network access or child processes. Each test takes milliseconds."""

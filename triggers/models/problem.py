@@ -25,4 +25,6 @@ class ProblemResponse(ResponseModel):
     backfill_id: str = ""
     outcome: str = ""
     stage: str = ""
-    id: str = Field(default="", description="The ID that the failed start would have had.")
+    id: str = Field(
+        default="", description="ID of the run, backfill or cycle that could not be started."
+    )

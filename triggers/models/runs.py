@@ -156,7 +156,7 @@ class BlobListQuery(ListQuery):
 
 
 class BlobCounts(ResponseModel):
-    """The numbers of blobs of a run."""
+    """The blob counts of a run."""
 
     total: Count
     landed: Count
@@ -206,7 +206,7 @@ class RunResponse(KeyFields, CodeFields):
 
         Args:
             run: The row.
-            totals: The totals of the blob rows while the run copies.
+            totals: The totals of the blob rows while the run is copying blobs.
             fields: The additional fields of a derived response.
         """
         totals = totals or BlobTotals(run.blobs_landed, run.bytes, run.rows)
@@ -255,7 +255,9 @@ class StartRunResponse(RunResponse):
 class CancelRunResponse(RunResponse):
     """The run that was asked to stop."""
 
-    effective_by: Timestamp = Field(description="The run starts no work after this time.")
+    effective_by: Timestamp = Field(
+        description="The run does not start any new work after this time."
+    )
 
 
 class RunListResponse(ResponseModel):

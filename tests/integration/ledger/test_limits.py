@@ -107,7 +107,7 @@ async def test_backfill_stores_thousands_of_keys(
 
 
 async def test_backfill_shorter_plan_replaces_longer_plan(ledger: Ledger) -> None:
-    """A plan whose response was lost is rebuilt, and the invoice list can have changed."""
+    """A plan whose response was lost is rebuilt, perhaps from a changed invoice list."""
     await ledger.cycles.insert(CYCLE)
     for count in (4_500, 300, 0, 2_001):
         await ledger.cycles.save_plan(CYCLE.cycle_id, run_ids(count), left_out(count))

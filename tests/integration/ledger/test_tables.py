@@ -203,7 +203,7 @@ async def test_get_with_wrong_key_raises(azurite: Azurite, prefix: str) -> None:
 
 
 def deny_table_creation(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Reject the creation of tables, as for a role on single tables.
+    """Reject the creation of tables, as if the role were assigned on individual tables.
 
     Returns the names of the requested tables.
     """

@@ -148,7 +148,7 @@ def test_verify_totals_reads_landing_container(
                     file.content,
                 )
         assert main(arguments) == 0
-        assert "All 14 comparisons are correct." in capsys.readouterr().out
+        assert "All 14 comparisons match." in capsys.readouterr().out
         landing.delete_blob(
             f"some/where/data/{dataset}/{scope_path}/attribute_set={attribute_set}"
             f"/version=1/{file.name}"

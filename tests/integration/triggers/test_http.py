@@ -50,7 +50,7 @@ def is_json(response: HostResponse) -> bool:
 
 
 def get_retry_after(response: HostResponse) -> int:
-    """Return the seconds of `Retry-After`, or 0 without the header."""
+    """Return the number of seconds in `Retry-After`, or 0 if the header is missing."""
     return int(response.header("Retry-After") or 0)
 
 

@@ -1,4 +1,4 @@
-"""Responses to requests for an operation: its state, its wait and its manifest."""
+"""Responses to requests for an operation: state, wait time and manifest."""
 
 import json
 from datetime import UTC, datetime

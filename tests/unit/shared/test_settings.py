@@ -172,7 +172,9 @@ def test_load_settings_with_valid_environment_returns_settings() -> None:
 def test_load_settings_with_invalid_value_names_setting_and_value(name: str, value: str) -> None:
     faults = get_faults(AZURE | {"AZURE_CLIENT_ID": TENANT} | {name: value})
     matching = [
-        fault for fault in faults if fault.startswith(f"{name} has {value[:80]!r}, but it must ")
+        fault
+        for fault in faults
+        if fault.startswith(f"{name} is set to {value[:80]!r}, but it must ")
     ]
     assert len(matching) == 1
     assert len(matching[0]) < 300 and "\n" not in matching[0]
@@ -209,8 +211,9 @@ def test_load_settings_with_invalid_connection_string_does_not_quote_it(connecti
         load_settings(LOCAL | {"LANDING_STORAGE": connection, "PROOF": "none"})
     error = raised.value
     assert KEY not in str(error) and KEY not in repr(error)
-    assert "LANDING_STORAGE has a secret value, but it must be a storage connection string" in str(
-        error
+    assert (
+        "LANDING_STORAGE is set to a secret value, but it must be a storage connection string"
+        in str(error)
     )
     assert error.__cause__ is None
     assert error.__context__ is None or KEY not in str(error.__context__)
@@ -244,46 +247,45 @@ def test_settings_text_forms_do_not_contain_the_connection_string(secret: str) -
         ({"LANDING_STORAGE__blobServiceUri": None}, "LANDING_STORAGE is not set: "),
         (
             {"LANDING_STORAGE": "UseDevelopmentStorage=true"},
-            "LANDING_STORAGE has a secret value, but it must be empty",
+            "LANDING_STORAGE is set to a secret value, but it must be empty",
         ),
         ({"PARTNER_TENANT_ID": None}, "PARTNER_TENANT_ID is not set: "),
         ({"PARTNER_TENANT_ID": "  "}, "PARTNER_TENANT_ID is not set: "),
         (
             {"SOURCE_ALLOWED": "http://127.0.0.1:10000"},
-            "SOURCE_ALLOWED has 'http://127.0.0.1:10000', "
+            "SOURCE_ALLOWED is set to 'http://127.0.0.1:10000', "
             "but it must not contain a loopback origin",
         ),
         ({"PARTNER_APP_CLIENT_ID": TENANT}, "AZURE_CLIENT_ID is not set: "),
         ({"INVOICE_SOURCE": "list"}, "INVOICE_IDS is not set: "),
         (
             {"AzureWebJobsStorage__accountName": "LANDING"},
-            "AzureWebJobsStorage has the account 'landing', but it must not be",
+            "AzureWebJobsStorage specifies the account 'landing', but it must not be",
         ),
         (
             {
                 "AzureWebJobsStorage__accountName": None,
                 "AzureWebJobsStorage": f"AccountName=landing;AccountKey={KEY}",
             },
-            "AzureWebJobsStorage has the account 'landing', but it must not be",
+            "AzureWebJobsStorage specifies the account 'landing', but it must not be",
         ),
         ({"WEBSITE_INSTANCE_ID": "x", "WEBSITE_TIME_ZONE": "UTC"}, "WEBSITE_TIME_ZONE or TZ"),
         ({"WEBSITE_INSTANCE_ID": "x", "TZ": "Europe/Berlin"}, "WEBSITE_TIME_ZONE or TZ"),
         (
             {"WEBSITE_INSTANCE_ID": "x", "GRAPH_BASE_URL": "http://127.0.0.1:1/v1.0"},
-            "GRAPH_BASE_URL has 'http://127.0.0.1:1/v1.0', but it must not be a loopback address",
+            "GRAPH_BASE_URL is set to 'http://127.0.0.1:1/v1.0', but it must not be a loopback",
         ),
         (
             {"WEBSITE_INSTANCE_ID": "x", "GRAPH_BASE_URL": "http://[::1]:1/v1.0"},
-            "GRAPH_BASE_URL has 'http://[::1]:1/v1.0', but it must not be a loopback address",
+            "GRAPH_BASE_URL is set to 'http://[::1]:1/v1.0', but it must not be a loopback",
         ),
         (
             {"WEBSITE_INSTANCE_ID": "x", "PARTNER_CENTER_BASE_URL": "http://127.0.0.1:1"},
-            "PARTNER_CENTER_BASE_URL has 'http://127.0.0.1:1', "
-            "but it must not be a loopback address",
+            "PARTNER_CENTER_BASE_URL is set to 'http://127.0.0.1:1', but it must not be a loopback",
         ),
         (
             {"WEBSITE_INSTANCE_ID": "x", "GRAPH_BASE_URL": "http://localhost/beta"},
-            "GRAPH_BASE_URL has 'http://localhost/beta', but it must not be a loopback address",
+            "GRAPH_BASE_URL is set to 'http://localhost/beta', but it must not be a loopback",
         ),
     ],
 )

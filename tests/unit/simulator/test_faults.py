@@ -98,7 +98,7 @@ def test_from_json_valid_document_returns_rules() -> None:
 @pytest.mark.parametrize(
     ("document", "message"),
     [
-        ([], "one member"),
+        ([], "exactly one member"),
         ({"rules": [{}]}, "Rule 1 must be"),
         ({"rules": [{"response": {"statuss": 1}}]}, 'Rule 1: "response" has an unknown'),
         (

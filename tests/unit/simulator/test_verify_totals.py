@@ -72,7 +72,7 @@ def test_main_generated_exports_are_correct(
     assert (
         "usage and reconciliation" in output
         and str(INVOICE.total) in output
-        and "All 4 comparisons are correct." in output
+        and "All 4 comparisons match." in output
     )
 
 
