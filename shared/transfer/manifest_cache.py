@@ -76,7 +76,7 @@ class StorageTime:
             self._observed = (date + timedelta(seconds=1), self._clock.monotonic())
 
     def now(self) -> datetime:
-        """Return the time of the storage service, or the local time before the first Date header."""
+        """Return the time of the service, or the local time before the first Date header."""
         if self._observed is None:
             return self._clock.now()
         date, observed_at = self._observed

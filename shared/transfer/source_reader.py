@@ -288,7 +288,7 @@ class PinnedSource:
             self._start = span.data
 
     async def read(self, start: int, length: int) -> bytes:
-        """Return a range of stored bytes. A read is resumed a few times if the connection is lost."""
+        """Return a range of stored bytes. A lost connection is resumed a few times."""
         prefetched, self._start = self._start, b""
         if prefetched and (start, length) == (0, len(prefetched)):
             return prefetched
