@@ -101,7 +101,7 @@ EXPECTED: dict[str, tuple[str, Callable[[Ledger], set[Any]]]] = {
         "version",
         lambda ledger: {ledger.incomplete["version"]},
     ),
-    "Which runs are live?": ("run_id", lambda ledger: {ledger.live_run_id}),
+    "Which runs are active?": ("run_id", lambda ledger: {ledger.live_run_id}),
     "Which blobs of a version are not verified?": ("code", lambda _: {"source_missing"}),
 }
 

@@ -227,7 +227,8 @@ FAULTS = [
         "change",
         "the SAS token expires, and renewed tokens are rejected",
         combine(
-            require_first_token, lambda transfer: setattr(transfer.source, "signature", "never")
+            require_first_token,
+            lambda transfer: setattr(transfer.source, "accepted_signature", "never"),
         ),
         "source_sas_expired",
     ),
