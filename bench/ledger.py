@@ -6,7 +6,7 @@ Goals:
   keys, 10,000 versions) needs one request to the tables.
 - Starting a run needs 3 requests.
 - The ledger takes at most 5 % of the time of copying 1,000 blobs of 8 MiB. The ledger calls of such
-  a copy are timed alone. SAMPLE blobs are copied in another process before and after, with and
+  a copy are timed separately. SAMPLE blobs are copied in another process before and after, with and
   without verification. In production, the ledger calls of a batch overlap with the copies of other
   batches, so the actual share is smaller.
 """

@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def create_console() -> Console:
-    """Return a console as wide as the terminal, or wide enough for every line without one."""
+    """Return a console as wide as the terminal, or wide enough for every line."""
     console = Console()
     return console if console.is_terminal else Console(width=160)
 

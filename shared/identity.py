@@ -47,8 +47,8 @@ def create_credential(
     """Return the credential for the service at `base_url`, or None for a loopback address.
 
     Without `managed_identity_client_id`, the system-assigned identity is used. With
-    `partner_app_client_id`, the credential is this app of `partner_tenant_id`, which trusts the
-    identity. `transport` replaces the network in tests.
+    `partner_app_client_id`, the credential is for this app registration in `partner_tenant_id`,
+    which trusts the managed identity. `transport` replaces the network in tests.
     """
     if is_loopback_host(urlsplit(base_url).hostname or ""):
         return None

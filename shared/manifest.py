@@ -74,7 +74,10 @@ class SourceRules:
 
 
 class DifferentMonthError(Exception):
-    """The data is from another month than the unbilled key. It is valid but must not be landed."""
+    """The data is from a different month than that of the unbilled key.
+
+    It is valid but must not be landed.
+    """
 
 
 def parse_manifest(raw: Mapping[str, Any]) -> Manifest:

@@ -46,7 +46,7 @@ async def update(
     component: str,
     sleep: Callable[[float], Awaitable[object]] | None = None,
 ) -> Result:
-    """Read an item and write it, until the write is not in conflict with another writer.
+    """Read an item and write it, and repeat both until there is no conflict.
 
     Args:
         read: Returns the current item.

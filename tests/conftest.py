@@ -95,7 +95,7 @@ def is_loopback(host: str) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def forbid_external_connections() -> Any:
-    """Refuse connections of this process to other machines.
+    """Block connections from this process to other machines.
 
     The processes that tests start are configured with loopback addresses only.
     """

@@ -46,7 +46,7 @@ class Identity:
 class OrchestratorResult:
     """The state that the orchestrator function returned or attached to its exception.
 
-    `masked_error` is an error that Azure replaces with the Non-Deterministic text.
+    `masked_error` is an error that Azure replaces with the non-determinism error message.
     """
 
     actions: list[Event] = field(default_factory=list)

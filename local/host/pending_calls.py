@@ -83,8 +83,9 @@ class PendingCalls:
         """Fail the calls that had no response when the worker process exited.
 
         The call that caused the exit fails with `FunctionTerminatedError`; the others fail with
-        `WorkerLostError`, so that they run again. If the cause is unknown, for example a signal of
-        the kernel, all calls except orchestrators fail with `FunctionTerminatedError`, as on Azure.
+        `WorkerLostError`, so that they run again. If the cause is unknown, for example a signal
+        from the kernel, all calls except orchestrators fail with `FunctionTerminatedError`, as on
+        Azure.
         """
         with self._changed:
             exit_cause, self._exit_cause = self._exit_cause, None

@@ -118,8 +118,8 @@ class Step:
 class CommitResult:
     """What the engine must do after a transaction.
 
-    `work` are the activities to run, `ready` the instances that have messages, and `next_timer` is
-    the time of the earliest new timer.
+    `work` contains the activities to run, `ready` contains the instances that have messages, and
+    `next_timer` is the time of the earliest new timer.
     """
 
     work: list[Work] = field(default_factory=list)

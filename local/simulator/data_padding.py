@@ -14,7 +14,9 @@ BASE64_DENSITY = 0.757  # a base64 letter has 6 of 8 bits; gzip compresses to al
 
 
 def padding_files(*, blobs: int, blob_bytes: int, seed: int, guid: str) -> tuple[BlobFile, ...]:
-    """Return gzip files of about `blob_bytes` each, within 5 % for 4 KiB and more.
+    """Return gzip files whose sizes are approximately `blob_bytes`.
+
+    For sizes of 4 KiB or more, the deviation is at most 5 %.
 
     Their bytes are generated on access.
     """

@@ -56,7 +56,7 @@ class Operation:
 class Operations:
     """All operations by id.
 
-    Ids are random, so that the ids of an earlier simulator are unoperation.
+    Ids are random, so the ids of an earlier simulator are unknown.
     """
 
     def __init__(self) -> None:

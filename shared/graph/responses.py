@@ -9,8 +9,8 @@ dates to objects.
                                 ManifestLink (the manifest must be requested by its ID)
     parse_manifest_response     OperationSucceeded
 
-All of them raise the errors of shared/errors.py with Microsoft's request ID. Texts of a response
-are not kept.
+All of them raise the errors of shared/errors.py with Microsoft's request ID. The parsers discard
+the text of error responses.
 """
 
 import json

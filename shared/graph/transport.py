@@ -259,7 +259,10 @@ def _create_authentication(
 
 
 def _decode_claims(challenge: str) -> str | None:
-    """Return the JSON of a claims challenge; None if it is invalid, so that the 401 is final."""
+    """Return the JSON of a claims challenge; None if it is invalid.
+
+    In that case, the caller does not retry after the 401 response.
+    """
     try:
         text = base64.b64decode(challenge.replace("-", "+").replace("_", "/") + "==").decode()
         return text if isinstance(json.loads(text), dict) else None

@@ -34,7 +34,7 @@ class MarkerBlob:
 
 
 def get_key_members(key: ExportKey) -> dict[str, Any]:
-    """Return the parts of the key under the names that paths, API and documents use."""
+    """Return the parts of the key under the names that paths, the API and documents use."""
     scope: dict[str, Any]
     match key.scope:
         case InvoiceScope(invoice_id):

@@ -127,7 +127,7 @@ async def _get_final_columns(ledger: Ledger, run: Run, result: RunResult) -> dic
 async def clean_up_orphaned_runs(ledger: Ledger, get_instance_state: GetInstanceState) -> list[str]:
     """Close the runs that hold a key and whose orchestration is gone.
 
-    An error of one key does not stop the cleanup of the others: it is raised at the end.
+    An error for one key does not stop the cleanup of the others: it is raised at the end.
 
     Args:
         ledger: The ledger.

@@ -98,5 +98,8 @@ def _runs_of(values: Mapping[str, Any]) -> list[str]:
 
 
 def _overflow_partition(row: str) -> str:
-    """Return the partition of the lists that do not fit: the row key without its number."""
+    """Return the partition of the lists that do not fit in the row of the plan.
+
+    It is the row key without its number.
+    """
     return f"more~{row.split('-', 1)[1]}"

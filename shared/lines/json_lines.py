@@ -120,7 +120,7 @@ class JsonLineCounter:
 def _count_lines(piece: bytes, first: int, last: int) -> int | None:
     """Return the number of lines between two newlines.
 
-    Returns None if a line is blank or does not start with `{` and end with `}` exactly.
+    Returns None if a line is blank or does not have `{` as its first character and `}` as its last.
     """
     lines = piece[first + 1 : last].split(b"\n")
     if any(not line or line[0] != OPENING or line[-1] != CLOSING for line in lines):

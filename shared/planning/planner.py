@@ -37,9 +37,9 @@ class Planner:
     ) -> InvoiceList | WaitingResult:
         """Return the invoices from the configured source.
 
-        If the source is not available, the result is a wait; after the last attempt, it is the
-        invoices that are known from earlier, with the error code in `left_out`. `attempt` starts
-        at 1.
+        If the source is not available, the function returns a wait. After the last attempt, it
+        returns the previously stored invoices and puts the error code in `left_out`. `attempt`
+        starts at 1.
         """
         match self._settings.invoice_source:
             case "none":

@@ -1,6 +1,6 @@
 """Checks whether the landing account can copy from Microsoft's storage (server-side copy).
 
-The permitted scope for copy operations is a setting of the account that no data request returns,
+The permitted scope for copy operations is an account setting that no data-plane request returns,
 and a copy within the partner's tenant is permitted under every scope. The check therefore uses the
 newest export that Microsoft still stores: the landing account copies one byte of one blob as an
 uncommitted block.

@@ -143,6 +143,6 @@ async def check_region(context: PreflightContext) -> Finding:
 
 
 def build_invalid_settings_report(faults: Sequence[str]) -> dict[str, Any]:
-    """Return the report for settings with which the app does not start."""
+    """Return the report for settings that prevent the app from starting."""
     finding = fail("settings_invalid", faults=list(faults))
     return build_report([CompletedCheck("settings", finding, 0.0)])

@@ -54,7 +54,7 @@ class StorageAccess:
 
 
 async def check_host_storage(context: PreflightContext) -> Finding:
-    """Request one list of each service; the facts contain the status of each."""
+    """Send one list request to each service; the facts contain the status of each response."""
     access = parse_storage_access(context.environment)
     if access is None:
         return unknown("host_storage_unknown")

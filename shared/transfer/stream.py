@@ -53,7 +53,8 @@ class Streamer:
     ) -> tuple[str, ContentSummary]:
         """Copy a blob and return its destination ETag and summary.
 
-        The first request reads up to one block and returns size and ETag of the source as well.
+        The first request reads up to one block and also returns the size and the ETag of the
+        source.
 
         Raises:
             InvalidDataError: A proof failed (`proof_*`).

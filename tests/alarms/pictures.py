@@ -2,7 +2,7 @@
 
     python -m tests.alarms.pictures        writes docs/images/workbook-*.svg
 
-The values are the results of the queries on the recording. The charts of the portal look
+The values are the results of the queries on the recording. Charts in the Azure portal look
 different.
 """
 

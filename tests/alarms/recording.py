@@ -167,7 +167,7 @@ class RecordingEnvironment(InMemoryEnvironment):
 
 
 def record_events() -> list[Trace]:
-    """Run the recorded days on virtual time, which takes several seconds."""
+    """Run the recorded days in virtual time, which takes several seconds."""
     env = RecordingEnvironment(
         start=SCENARIO.start,
         partner=create_partner(*SCENARIO.currencies),

@@ -1,6 +1,6 @@
 """The app in a worker process.
 
-The host continues after every failure of the worker and reports the same texts as Azure.
+The host continues after every failure of the worker and reports the same error messages as Azure.
 """
 
 import os

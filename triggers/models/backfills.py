@@ -205,7 +205,7 @@ class BackfillResponse(ResponseModel):
 def _estimate_end(
     backfill: Backfill, ended: Sequence[Run], waiting: int, now: datetime
 ) -> str | None:
-    """Extrapolate the pace up to the last run that ended.
+    """Extrapolate from the pace of the runs that have ended.
 
     The estimate, and with it the ETag, changes when a run ends, not with the time of the request,
     unless the estimated time has passed. None if no run has ended or all have.

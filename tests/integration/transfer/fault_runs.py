@@ -1,4 +1,4 @@
-"""Known mistakes of comparable tools, tested with the whole app."""
+"""Known defects in comparable tools, tested against the whole app."""
 
 import json
 from collections.abc import Callable

@@ -124,7 +124,7 @@ class InMemoryTransfer:
     def put_source(
         self, name: str = NAME, content: bytes = SMALL, *, md5: bool = True, **properties: str
     ) -> StoredBlob:
-        """Store a blob in the source account. Properties use underscores for dashes."""
+        """Store a blob in the source account. Property names use underscores instead of hyphens."""
         return self.source.put(
             f"{ROOT}/{name}",
             content,

@@ -31,7 +31,7 @@ def test_run_known_mistake_has_expected_result(azurite: Azurite, fault: RunFault
 
 
 def test_fault_tables_contain_every_known_mistake() -> None:
-    """Mistakes 1 to 20 are injected, or their entry names another test or a reason."""
+    """Each of faults 1 to 20 is injected, or its entry names another test or a reason."""
     listed = (
         {row.category for row in FAULTS}
         | {run.category for run in RUNS}

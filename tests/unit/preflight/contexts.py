@@ -74,8 +74,8 @@ def create_context(
 ) -> PreflightContext:
     """Return a context with a valid configuration, except for the arguments.
 
-    With `token` None, the app obtains no token for Graph. `graph` is the response of Graph, by
-    default 404, and `host` contains the responses of the host storage by service.
+    If `token` is None, the app cannot obtain a token for Graph. `graph` is the response from Graph,
+    by default 404, and `host` contains the responses of the host storage by service.
     """
 
     def send_graph_response(request: httpx.Request) -> httpx.Response:
