@@ -115,19 +115,19 @@ async def land(azurite: Azurite, proof: ProofMode) -> bool:
         seconds, cpu_seconds = time.perf_counter() - started_at, time.process_time() - cpu_seconds
     await copier.close()
     await landing.close()
-    if not result.proven or result.bytes is None:
+    if not result.proven:
         print(f"not landed: {result.code}")
         return False
     growth = peak.highest - idle
     print(
-        f"blob    {result.bytes / 1e6:8.0f} MB, {result.rows} rows, {result.copy_method}, "
-        f"proof {proof}"
+        f"blob    {result.facts.bytes / 1e6:8.0f} MB, {result.facts.rows} rows, "
+        f"{result.copy_method}, proof {proof}"
     )
     print(
         f"idle    {idle:8.0f} MB\npeak    {peak.highest:8.0f} MB\n"
         f"growth  {growth:8.0f} MB (goal: at most {MAX_GROWTH_MB})"
     )
-    print(f"rate    {result.bytes / 1e6 / seconds:8.0f} MB/s, {cpu_seconds:.1f} s of CPU")
+    print(f"rate    {result.facts.bytes / 1e6 / seconds:8.0f} MB/s, {cpu_seconds:.1f} s of CPU")
     print("PASS" if growth <= MAX_GROWTH_MB else "FAIL")
     return growth <= MAX_GROWTH_MB
 

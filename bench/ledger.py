@@ -20,6 +20,7 @@ from typing import Any
 from bench import peers
 from bench.copy_speed import act
 from local.azurite import Azurite
+from shared.blob_facts import BlobFacts
 from shared.clock import SystemClock
 from shared.exports import BillingMonth, Dataset, ExportKey, MonthScope
 from shared.ledger.blobs import BlobRow
@@ -105,7 +106,7 @@ async def copy_overhead(ledger: Ledger) -> float:
                 key,
                 "v",
                 [
-                    BlobRow(name, True, made, "0x8D", 8 << 20, 9, "m" * 24, "s" * 64)
+                    BlobRow(name, True, made, "0x8D", BlobFacts(8 << 20, "m" * 24, "s" * 64, 9))
                     for name in names
                 ],
             )

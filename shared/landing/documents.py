@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from shared.blob_facts import BlobFacts
 from shared.clock import parse_iso
 from shared.exports import BillingMonth, ExportKey, InvoiceScope, MonthScope
 
@@ -16,21 +17,12 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class MarkerBlob:
-    """One proven blob in a completion marker.
-
-    `bytes` is the size, `md5` is in base64 and `sha256` is in hexadecimal. An empty string means
-    that the value is unknown.
-    """
+    """One proven blob in a completion marker."""
 
     name: str
     partition_value: str
-    bytes: int
-    rows: int
-    md5: str
-    sha256: str
     source_etag: str
-    encoding: str
-    columns: tuple[str, ...]
+    facts: BlobFacts
 
 
 def get_key_members(key: ExportKey) -> dict[str, Any]:
@@ -86,29 +78,45 @@ def build_completion_marker(
             **run,
             "invoice": dict(invoice) if invoice else None,
             "proof": proof,
-            "columns": sorted({column for blob in listed for column in blob.columns}),
+            "columns": sorted({column for blob in listed for column in blob.facts.columns}),
             "totals": {
                 "blobs": len(listed),
-                "bytes": sum(blob.bytes for blob in listed),
-                "rows": sum(blob.rows for blob in listed),
+                "bytes": sum(blob.facts.bytes for blob in listed),
+                "rows": sum(blob.facts.rows for blob in listed),
             },
             "blobs": [
                 {
                     "name": blob.name,
                     "partition_value": blob.partition_value,
-                    "bytes": blob.bytes,
-                    "rows": blob.rows,
-                    "md5": blob.md5,
-                    "sha256": blob.sha256,
+                    "bytes": blob.facts.bytes,
+                    "rows": blob.facts.rows,
+                    "md5": blob.facts.md5,
+                    "sha256": blob.facts.sha256,
                     "source_etag": blob.source_etag,
-                    "encoding": blob.encoding,
-                    "columns": list(blob.columns),
+                    "encoding": blob.facts.encoding,
+                    "columns": list(blob.facts.columns),
                 }
                 for blob in listed
             ],
         },
         indent=1,
     )
+
+
+def parse_marker_blobs(marker: bytes, etag: str) -> dict[str, BlobFacts] | None:
+    """Return the sizes and MD5 hashes of the blobs in a completion marker, by name.
+
+    Returns None if the marker is invalid or does not belong to the version with this eTag.
+    """
+    try:
+        document = json.loads(marker)
+        blobs = {
+            str(blob["name"]): BlobFacts(bytes=blob["bytes"], md5=blob["md5"])
+            for blob in document["blobs"]
+        }
+        return blobs if document["etag"] == etag else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def build_latest(

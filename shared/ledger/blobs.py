@@ -1,9 +1,10 @@
 """The blob rows: the blobs of a version, with the facts that prove their content."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from shared.blob_facts import BlobFacts
 from shared.exports import ExportKey
 from shared.ledger.keys import blob_partition, blob_row
 from shared.ledger.tables import Continuation, Row, RowFilter, Tables
@@ -15,21 +16,16 @@ MAX_ROWS_PER_QUERY = 10  # a filter is limited to 15 comparisons
 class BlobRow:
     """A blob of a version.
 
-    If `ok` is true, the content of the blob is proven, and all facts except `md5` and `columns`
-    are set. Sizes are in bytes; `md5` is base64 and `sha256` hexadecimal.
+    If `ok` is true, `facts` are the facts that the proof has computed. Each fact is a column of the
+    table; the names in `columns` are separated by commas.
     """
 
     name: str
     ok: bool
     run_id: str
     destination_etag: str = ""
-    bytes: int = 0
-    rows: int = 0
-    md5: str = ""
-    sha256: str = ""
+    facts: BlobFacts = field(default_factory=BlobFacts)
     source_etag: str = ""
-    encoding: str = ""
-    columns: str = ""  # the column names in the first line, comma-separated
     copy_method: str = ""
     tries: int = 0
     seconds: float = 0.0
@@ -38,7 +34,8 @@ class BlobRow:
     row_etag: str = field(default="", compare=False)  # not a column; "" for a new row
 
 
-FACTS = tuple(name for name in BlobRow.__dataclass_fields__ if name != "row_etag")
+FACTS = tuple(field.name for field in fields(BlobFacts))
+COLUMNS = tuple(field.name for field in fields(BlobRow) if field.name not in ("facts", "row_etag"))
 
 
 @dataclass(frozen=True)
@@ -51,13 +48,15 @@ class BlobTotals:
 
 
 def _blob_from_row(row: Row) -> BlobRow:
-    return BlobRow(
-        **{fact: row.values[fact] for fact in FACTS if fact in row.values}, row_etag=row.etag
-    )
+    facts = {name: row.values[name] for name in FACTS if name in row.values}
+    facts["columns"] = tuple(name for name in facts.get("columns", "").split(",") if name)
+    columns = {name: row.values[name] for name in COLUMNS if name in row.values}
+    return BlobRow(**columns, facts=BlobFacts(**facts), row_etag=row.etag)
 
 
 def _values(row: BlobRow) -> dict[str, Any]:
-    return {fact: getattr(row, fact) for fact in FACTS}
+    columns = {name: getattr(row, name) for name in COLUMNS}
+    return {**columns, **vars(row.facts), "columns": ",".join(row.facts.columns)}
 
 
 class Blobs:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+from shared.blob_facts import BlobFacts
 from shared.clock import Clock
 from shared.errors import (
     BillingExportError,
@@ -50,7 +51,7 @@ from shared.transfer.limits import (
 )
 from shared.transfer.manifest_cache import ManifestCache
 from shared.transfer.models import BlobResult, TransferRequest
-from shared.transfer.proof import ContentSummary, verify
+from shared.transfer.proof import verify
 from shared.transfer.server_side import ServerSideCopier
 from shared.transfer.source_reader import PinnedSource, SourceReader
 from shared.transfer.stream import Streamer
@@ -186,8 +187,7 @@ class Copier:
             return BlobResult(
                 source.name,
                 True,
-                bytes=existing.size,
-                md5=existing.md5,
+                facts=BlobFacts(existing.size, existing.md5 or ""),
                 destination_etag=existing.etag,
                 copy_method="in_place",
                 unchanged=True,
@@ -217,9 +217,9 @@ class Copier:
                         "Streaming blob %s of run %s: %s", source.name, request.run_id, reason
                     )
             with self._create_writer(request, source, path) as target:
-                etag, summary = await self._streamer.copy(source, target, request.proof)
+                etag, facts = await self._streamer.copy(source, target, request.proof)
             return replace(
-                _to_proven_result(source, etag, summary, "stream"), transferred=True, detail=reason
+                _to_proven_result(source, etag, facts, "stream"), transferred=True, detail=reason
             )
         except BlobExistsError:
             return await self._prove_in_place(request, source, path, await self._get_landed(path))
@@ -270,55 +270,50 @@ class Copier:
         if not has_same_origin(blob.metadata, request, source.properties.etag):
             raise InvalidDataError("foreign_blob", describe_foreign_blob(blob))
         try:
-            summary = await self._summarize_landed(request, source, path, blob)
+            facts = await self._get_landed_facts(request, source, path, blob)
         except InvalidDataError as error:
             if error.code.startswith("proof_"):
                 await self._landing.delete(path, blob.etag)
             raise
         etag = blob.etag
         # A server-side copy cannot set all properties, or was interrupted before it did.
-        if not has_expected_properties(blob, summary.md5):
+        if not has_expected_properties(blob, facts.md5):
             etag = await set_properties(
-                self._landing, self._limiter, blob, path, summary.md5 or source.properties.md5
+                self._landing, self._limiter, blob, path, facts.md5 or source.properties.md5
             )
-        return _to_proven_result(source, etag, summary, "in_place")
+        return _to_proven_result(source, etag, facts, "in_place")
 
-    async def _summarize_landed(
+    async def _get_landed_facts(
         self, request: TransferRequest, source: PinnedSource, path: str, blob: LandedBlob
-    ) -> ContentSummary:
+    ) -> BlobFacts:
         size, md5 = source.properties.size, source.properties.md5
         if blob.has_pending_copy:
             raise InvalidDataError("proof_size", "Storage has not completed the copy")
         if request.proof == "transfer" or blob.size != size:
             # The properties are sufficient; the content is not read.
-            summary = ContentSummary(blob.size, blob.md5 or "")
-            verify(summary, size, md5 if blob.md5 is not None else None)
-            return summary
+            facts = BlobFacts(blob.size, blob.md5 or "")
+            verify(facts, size, md5 if blob.md5 is not None else None)
+            return facts
 
         async def read(start: int, length: int) -> bytes:
             return await self._limiter.retry(
                 lambda: read_landed_range(self._landing, blob, path, start, length), _ignore_retry
             )
 
-        summary = await self._streamer.prove(size, read, request.proof)
-        verify(summary, size, md5)
-        return summary
+        facts = await self._streamer.prove(size, read, request.proof)
+        verify(facts, size, md5)
+        return facts
 
 
 def _to_proven_result(
-    source: PinnedSource, etag: str, summary: ContentSummary, copy_method: str
+    source: PinnedSource, etag: str, facts: BlobFacts, copy_method: str
 ) -> BlobResult:
     return BlobResult(
         source.name,
         True,
-        bytes=summary.bytes,
-        rows=summary.rows,
-        md5=summary.md5 or None,
-        sha256=summary.sha256,
+        facts=facts,
         source_etag=source.properties.etag,
         destination_etag=etag,
-        encoding=summary.encoding,
-        columns=summary.columns,
         copy_method=copy_method,
     )
 

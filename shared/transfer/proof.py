@@ -8,33 +8,17 @@ thread; memory use is bounded.
 
 import base64
 import hashlib
-from dataclasses import dataclass
 from typing import Protocol
 
+from shared.blob_facts import BlobFacts
 from shared.errors import InvalidDataError
 from shared.lines.json_lines import JsonLineCounter
-from shared.lines.text_reader import Encoding, TextReader
+from shared.lines.text_reader import TextReader
 from shared.transfer.models import ProofMode
 
 
-@dataclass(frozen=True)
-class ContentSummary:
-    """What is known about the stored bytes of a blob.
-
-    `bytes` is the size, `md5` base64 and `sha256` hexadecimal. With the proof mode "transfer", only
-    `bytes` and `md5` are known.
-    """
-
-    bytes: int
-    md5: str
-    sha256: str | None = None
-    rows: int | None = None
-    encoding: Encoding | None = None
-    columns: tuple[str, ...] = ()
-
-
 class Prover(Protocol):
-    """Computes the summary of one blob from its stored bytes."""
+    """Computes the facts about one blob from its stored bytes."""
 
     def feed(self, data: bytes) -> None:
         """Read the next bytes.
@@ -44,8 +28,8 @@ class Prover(Protocol):
         """
         ...
 
-    def finish(self) -> ContentSummary:
-        """Return the summary after the last byte; raise the same errors as `feed`."""
+    def finish(self) -> BlobFacts:
+        """Return the facts after the last byte; raise the same errors as `feed`."""
         ...
 
 
@@ -54,20 +38,20 @@ def create_prover(mode: ProofMode) -> Prover:
     return ContentProof() if mode == "content" else TransferProof()
 
 
-def verify(summary: ContentSummary, size: int, md5: str | None) -> None:
+def verify(facts: BlobFacts, size: int, md5: str | None) -> None:
     """Compare a blob with its source.
 
     Args:
-        summary: The summary of the bytes that arrived.
+        facts: The facts about the bytes that arrived.
         size: The size of the source in bytes.
         md5: The MD5 hash of the source in base64, or None if the source has none.
 
     Raises:
         InvalidDataError: `proof_size` or `proof_md5`.
     """
-    if summary.bytes != size:
-        raise InvalidDataError("proof_size", f"Expected {size} bytes, got {summary.bytes}")
-    if md5 is not None and summary.md5 != md5:
+    if facts.bytes != size:
+        raise InvalidDataError("proof_size", f"Expected {size} bytes, got {facts.bytes}")
+    if md5 is not None and facts.md5 != md5:
         raise InvalidDataError("proof_md5", "The MD5 hash differs from the hash of the source")
 
 
@@ -82,9 +66,9 @@ class TransferProof:
         self._bytes += len(data)
         self._md5.update(data)
 
-    def finish(self) -> ContentSummary:
+    def finish(self) -> BlobFacts:
         """Return the size and the MD5 hash."""
-        return ContentSummary(self._bytes, base64.b64encode(self._md5.digest()).decode())
+        return BlobFacts(self._bytes, base64.b64encode(self._md5.digest()).decode())
 
 
 class ContentProof:
@@ -101,12 +85,12 @@ class ContentProof:
         self._sha256.update(data)
         self._text.feed(data)
 
-    def finish(self) -> ContentSummary:
-        """Return the complete summary."""
+    def finish(self) -> BlobFacts:
+        """Return the complete facts."""
         self._text.finish()
         self._lines.finish()
         transferred = self._transfer.finish()
-        return ContentSummary(
+        return BlobFacts(
             transferred.bytes,
             transferred.md5,
             self._sha256.hexdigest(),

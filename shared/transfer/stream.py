@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 
+from shared.blob_facts import BlobFacts
 from shared.transfer.blob_writer import BlobWriter
 from shared.transfer.limits import (
     BLOCK_BYTES,
@@ -20,7 +21,7 @@ from shared.transfer.limits import (
     run_concurrently,
 )
 from shared.transfer.models import ProofMode
-from shared.transfer.proof import ContentSummary, Prover, create_prover, verify
+from shared.transfer.proof import Prover, create_prover, verify
 from shared.transfer.source_reader import PinnedSource
 
 ReadRange = Callable[[int, int], Awaitable[bytes]]  # start, length
@@ -50,8 +51,8 @@ class Streamer:
 
     async def copy(
         self, source: PinnedSource, target: BlobWriter, proof: ProofMode
-    ) -> tuple[str, ContentSummary]:
-        """Copy a blob and return its destination ETag and summary.
+    ) -> tuple[str, BlobFacts]:
+        """Copy a blob and return its destination ETag and facts.
 
         The first request reads up to one block and also returns the size and the ETag of the
         source.
@@ -70,21 +71,21 @@ class Streamer:
                 acquired = min(size, acquired)
                 return await self._copy_small(source, target, proof)
             first_block, acquired = acquired, 0  # released by the task of the first block
-            summary = await self.prove(size, source.read, proof, target.stage, first_block)
+            facts = await self.prove(size, source.read, proof, target.stage, first_block)
         finally:
             self._in_flight.release(acquired)
-        verify(summary, size, source.properties.md5)
+        verify(facts, size, source.properties.md5)
         blocks = len(split_blocks(size, self._block_bytes))
-        return await target.commit(blocks, summary.md5), summary
+        return await target.commit(blocks, facts.md5), facts
 
     async def _copy_small(
         self, source: PinnedSource, target: BlobWriter, proof: ProofMode
-    ) -> tuple[str, ContentSummary]:
+    ) -> tuple[str, BlobFacts]:
         size = source.properties.size
         data = await source.read(0, size) if size else b""
-        summary = await self._threads.run(_prove, create_prover(proof), data)
-        verify(summary, size, source.properties.md5)
-        return await target.put(data, summary.md5), summary
+        facts = await self._threads.run(_prove, create_prover(proof), data)
+        verify(facts, size, source.properties.md5)
+        return await target.put(data, facts.md5), facts
 
     async def prove(
         self,
@@ -93,7 +94,7 @@ class Streamer:
         proof: ProofMode,
         write: WriteBlock | None = None,
         acquired_bytes: int = 0,
-    ) -> ContentSummary:
+    ) -> BlobFacts:
         """Read all blocks, prove them in order, and pass each one to `write`.
 
         `acquired_bytes` is the number of bytes that the caller has already acquired from the limit
@@ -156,6 +157,6 @@ def _md5(data: bytes) -> bytes:
     return hashlib.md5(data, usedforsecurity=False).digest()
 
 
-def _prove(prover: Prover, data: bytes) -> ContentSummary:
+def _prove(prover: Prover, data: bytes) -> BlobFacts:
     prover.feed(data)
     return prover.finish()

@@ -20,6 +20,7 @@ from shared.landing.documents import (
     build_latest,
     is_newer,
     parse_latest,
+    parse_marker_blobs,
 )
 from shared.landing.layout import (
     COMPLETION_MARKER,
@@ -29,14 +30,13 @@ from shared.landing.layout import (
     version_path,
 )
 from shared.landing.store import LandedBlob, LandingStore
-from shared.ledger.blobs import BlobRow
 from shared.ledger.ledger import Ledger
 from shared.ledger.runs import Run
 from shared.ledger.versions import Version
 from shared.manifest import billing_month
 from shared.optimistic_concurrency import CONFLICT, Conflict, update
 from shared.telemetry import APP_VERSION
-from shared.versions.plan import is_proven, list_version_blobs, parse_marker_blobs
+from shared.versions.plan import is_proven, list_version_blobs
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ async def _list_proven(
     if foreign := sorted(landed.keys() - partition_values.keys() - {COMPLETION_MARKER}):
         raise InvalidDataError("foreign_blob", _describe_foreign(landed[foreign[0]], len(foreign)))
     return [
-        _to_marker_blob(rows[name], value)
+        MarkerBlob(name, value, rows[name].source_etag, rows[name].facts)
         for name, value in partition_values.items()
         if is_proven(landed.get(name), rows.get(name))
     ]
@@ -139,8 +139,8 @@ async def _commit(
         path=version_path(run.export_key, version.version),
         supersedes=previous.version if previous else "",
         blobs=len(blobs),
-        bytes=sum(blob.bytes for blob in blobs),
-        rows=sum(blob.rows for blob in blobs),
+        bytes=sum(blob.facts.bytes for blob in blobs),
+        rows=sum(blob.facts.rows for blob in blobs),
     )
     if claimed is None:
         return None
@@ -196,7 +196,7 @@ async def _write_marker(
     path = marker_path(run.export_key, version.version)
     if await landing.create(path, body) is None:
         existing = await landing.read(path)
-        if existing is None or parse_marker_blobs(existing[0], version) is None:
+        if existing is None or parse_marker_blobs(existing[0], version.manifest_etag) is None:
             raise InvalidDataError(
                 "foreign_blob", f"{COMPLETION_MARKER} exists but belongs to another version"
             )
@@ -242,17 +242,3 @@ def _to_document(version: Version) -> dict[str, Any]:
         "first_seen": version.first_seen,
         "supersedes": version.supersedes or None,
     }
-
-
-def _to_marker_blob(row: BlobRow, partition_value: str) -> MarkerBlob:
-    return MarkerBlob(
-        name=row.name,
-        partition_value=partition_value,
-        bytes=row.bytes,
-        rows=row.rows,
-        md5=row.md5,
-        sha256=row.sha256,
-        source_etag=row.source_etag,
-        encoding=row.encoding,
-        columns=tuple(column for column in row.columns.split(",") if column),
-    )

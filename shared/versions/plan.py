@@ -9,11 +9,11 @@ import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from shared.blob_facts import BlobFacts
 from shared.clock import iso
 from shared.errors import InfrastructureError
-from shared.landing.documents import is_newer, parse_latest
+from shared.landing.documents import is_newer, parse_latest, parse_marker_blobs
 from shared.landing.layout import (
     latest_path,
     marker_path,
@@ -152,7 +152,7 @@ def is_proven(landed: LandedBlob | None, row: BlobRow | None) -> bool:
         and row is not None
         and row.ok
         and row.destination_etag == landed.etag
-        and row.bytes == landed.size
+        and row.facts.bytes == landed.size
     )
 
 
@@ -168,7 +168,7 @@ async def is_damaged(
 
     The completion marker replaces the blob rows that retention has deleted.
     """
-    marker_blobs = parse_marker_blobs(marker, version)
+    marker_blobs = parse_marker_blobs(marker, version.manifest_etag)
     if marker_blobs is None or not await is_published(landing, run, version):
         return True
     landed, rows = await asyncio.gather(
@@ -202,29 +202,13 @@ async def is_published(landing: LandingStore, run: Run, version: Version) -> boo
     )
 
 
-def parse_marker_blobs(marker: bytes, version: Version) -> dict[str, dict[str, Any]] | None:
-    """Return the blobs in a completion marker, by name.
-
-    Returns None if the marker is invalid or belongs to another version.
-    """
-    try:
-        document = json.loads(marker)
-        blobs = {
-            str(blob["name"]): {"bytes": blob["bytes"], "md5": blob["md5"]}
-            for blob in document["blobs"]
-        }
-        return blobs if document["etag"] == version.manifest_etag else None
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def matches_marker(landed: LandedBlob | None, expected: dict[str, Any] | None) -> bool:
+def matches_marker(landed: LandedBlob | None, expected: BlobFacts | None) -> bool:
     """Return whether the size and MD5 hash of a blob equal those in the completion marker."""
     return (
         landed is not None
         and expected is not None
-        and landed.size == expected["bytes"]
-        and (landed.md5 or "") == expected["md5"] != ""
+        and landed.size == expected.bytes
+        and (landed.md5 or "") == expected.md5 != ""
     )
 
 

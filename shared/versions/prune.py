@@ -23,7 +23,7 @@ from urllib.parse import quote
 from shared.clock import iso, parse_iso
 from shared.errors import BillingExportError
 from shared.exports import ExportKey
-from shared.landing.documents import parse_latest_version
+from shared.landing.documents import parse_latest_version, parse_marker_blobs
 from shared.landing.layout import (
     COMPLETION_MARKER,
     latest_path,
@@ -35,7 +35,6 @@ from shared.landing.store import LandedBlob, LandingStore
 from shared.ledger.ledger import Ledger
 from shared.ledger.runs import Run
 from shared.ledger.versions import ABSENT, Version
-from shared.versions.plan import parse_marker_blobs
 
 ABANDONED_AFTER = timedelta(days=7)
 
@@ -158,7 +157,7 @@ async def _is_abandoned(
     if now - parse_iso(version.last_planned_at or version.first_seen) <= abandoned_after:
         return False
     marker = await landing.read(marker_path(key, version.version))
-    return marker is None or parse_marker_blobs(marker[0], version) is None
+    return marker is None or parse_marker_blobs(marker[0], version.manifest_etag) is None
 
 
 async def _delete_blobs(

@@ -8,7 +8,6 @@ proof of the app. The simulator serves Microsoft's APIs over HTTP. The integrati
 behaviour of real storage.
 """
 
-import hashlib
 import itertools
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -235,20 +234,14 @@ class MemoryCopier:
         body = self._source.files[f"{work.root_directory}/{name}"].content
         prover = create_prover(work.proof)
         prover.feed(body)
-        proof = prover.finish()
         self.copied += 1
         etag = self._landing.store(f"{work.folder}/{name}", body, {"runid": work.run_id})
         return BlobResult(
             name,
             True,
-            bytes=len(body),
-            rows=proof.rows,
-            md5=proof.md5 or None,
-            sha256=hashlib.sha256(body).hexdigest(),
+            facts=prover.finish(),
             source_etag='"0x1"',
             destination_etag=etag,
-            encoding=proof.encoding,
-            columns=proof.columns,
             copy_method="stream",
             transferred=True,
         )

@@ -1,5 +1,6 @@
 """Blob rows: verification results, batched writes and reads by name."""
 
+from shared.blob_facts import BlobFacts
 from shared.ledger.blobs import BlobRow, BlobTotals
 from shared.ledger.ledger import Ledger
 from tests.integration.ledger.ledger_rows import KEY, OTHER_KEY
@@ -9,13 +10,8 @@ VERIFIED = BlobRow(
     True,
     "r",
     '"0x1"',
-    2**40,
-    7,
-    "md5=",
-    "ab" * 32,
+    BlobFacts(2**40, "md5=", "ab" * 32, 7, "gzip", ("A", "B")),
     '"0x2"',
-    "gzip",
-    "A,B",
     "stream",
     2,
     1.25,
@@ -64,7 +60,9 @@ async def test_record_late_failure_keeps_verified_row(ledger: Ledger) -> None:
 
 async def test_get_by_version_returns_more_than_1000_rows(ledger: Ledger) -> None:
     await ledger.blobs.record(
-        KEY, "v", [BlobRow(f"part-{n}", n % 2 == 0, "r", bytes=10, rows=1) for n in range(1_050)]
+        KEY,
+        "v",
+        [BlobRow(f"part-{n}", n % 2 == 0, "r", facts=BlobFacts(10, rows=1)) for n in range(1_050)],
     )
     assert await ledger.blobs.totals(KEY, "v") == BlobTotals(525, 5_250, 525)
     names = {f"part-{n}" for n in range(1_050)}

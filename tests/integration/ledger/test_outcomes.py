@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from shared.blob_facts import BlobFacts
 from shared.errors import InfrastructureError
 from shared.ledger.blobs import BlobRow
 from shared.ledger.claims import claim
@@ -157,9 +158,9 @@ async def test_close_run_incomplete_stores_counts_of_verified_blobs(ledger: Ledg
         KEY,
         version.version,
         [
-            BlobRow("a", True, run.run_id, bytes=10, rows=1),
-            BlobRow("b", True, run.run_id, bytes=20, rows=2),
-            BlobRow("c", False, run.run_id, bytes=99, rows=99, code="proof_gzip"),
+            BlobRow("a", True, run.run_id, facts=BlobFacts(10, rows=1)),
+            BlobRow("b", True, run.run_id, facts=BlobFacts(20, rows=2)),
+            BlobRow("c", False, run.run_id, facts=BlobFacts(99, rows=99), code="proof_gzip"),
         ],
     )
     assert await close_run(

@@ -49,7 +49,15 @@ async def test_copy_blobs_concurrent_copiers_transfers_once(
     results = [result for group in results_by_copier for result in group]
     assert [result.code for result in results] == [None, None]
     assert sorted(result.transferred for result in results) == [False, True]
-    assert len({(result.destination_etag, result.sha256, result.rows) for result in results}) == 1
+    assert (
+        len(
+            {
+                (result.destination_etag, result.facts.sha256, result.facts.rows)
+                for result in results
+            }
+        )
+        == 1
+    )
     landed = await transfer.get_landed("a.json.gz")
     assert landed is not None and landed[0] == data
 
@@ -142,7 +150,9 @@ async def test_copy_blobs_damaged_landed_blob_is_deleted_and_copied_again(
     recorded = {"a.json.gz": first.destination_etag}
     second = await transfer.copy_blob("a.json.gz", proven=recorded)
     assert second.code in ("proof_gzip", "proof_lines") and await transfer.list_landed() == []
-    assert (await transfer.copy_blob("a.json.gz", proven=recorded)).sha256 == first.sha256
+    assert (
+        await transfer.copy_blob("a.json.gz", proven=recorded)
+    ).facts.sha256 == first.facts.sha256
 
 
 async def test_copy_blobs_signature_about_to_expire_is_renewed(

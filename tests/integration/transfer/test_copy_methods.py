@@ -80,7 +80,11 @@ async def test_server_side_copy_small_blob_sends_one_put_request(
 async def test_server_side_copy_content_proof_reads_landed_blob(transfer: InMemoryTransfer) -> None:
     transfer.put_source()
     (result,) = await transfer.copy(mode="server")
-    assert (result.proven, result.rows, result.copy_method) == (True, 200, "put_blob_from_url")
+    assert (result.proven, result.facts.rows, result.copy_method) == (
+        True,
+        200,
+        "put_blob_from_url",
+    )
     assert transfer.source.bytes_sent == 0 and transfer.landing.bytes_sent == len(SMALL)
 
 
@@ -103,7 +107,7 @@ async def test_every_copy_method_lands_same_blob(
     ]
     (result,) = await transfer.copy(mode="server")
     landed = transfer.get_landed()
-    assert (result.code, result.copy_method, result.rows) == (
+    assert (result.code, result.copy_method, result.facts.rows) == (
         None,
         copy_method,
         4000 * (len(LARGE) // len(gzip_members(1))),

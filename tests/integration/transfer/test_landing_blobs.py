@@ -40,19 +40,22 @@ async def test_copy_blobs_small_blobs_are_byte_identical(
     for name, (data, count) in BLOBS.items():
         result, landed = results[name], await transfer.get_landed(name)
         assert landed is not None and landed[0] == data
-        assert (result.proven, result.code, result.rows, result.bytes) == (
+        assert (result.proven, result.code, result.facts.rows, result.facts.bytes) == (
             True,
             None,
             count,
             len(data),
         )
-        assert (result.md5, result.sha256) == (md5_base64(data), hashlib.sha256(data).hexdigest())
+        assert (result.facts.md5, result.facts.sha256) == (
+            md5_base64(data),
+            hashlib.sha256(data).hexdigest(),
+        )
         assert (
-            result.encoding == ("gzip" if data[:2] == b"\x1f\x8b" else "identity")
+            result.facts.encoding == ("gzip" if data[:2] == b"\x1f\x8b" else "identity")
             and result.transferred
             and result.tries == 1
         )
-        assert result.columns == (("InvoiceNumber", "Line", "Id") if count else ())
+        assert result.facts.columns == (("InvoiceNumber", "Line", "Id") if count else ())
         assert result.destination_etag == landed[1].etag and result.seconds > 0
         assert result.copy_method == (
             "put_block_from_url" if mode == "server" and data else "stream"
@@ -104,12 +107,12 @@ async def test_copy_blobs_large_blob_is_byte_identical(
         and landed is not None
         and landed[0] == data
     )
-    assert (result.md5, landed[1].md5, result.bytes) == (
+    assert (result.facts.md5, landed[1].md5, result.facts.bytes) == (
         md5_base64(data),
         md5_base64(data),
         len(data),
     )
-    assert (result.rows is None, result.sha256 is None) == (proof == "transfer",) * 2
+    assert (result.facts.rows == 0, result.facts.sha256 == "") == (proof == "transfer",) * 2
 
 
 async def test_copy_blobs_auto_mode_with_transfer_proof_uses_server_side_copy(
@@ -143,8 +146,8 @@ async def test_copy_blobs_repeated_transfers_nothing(transfer: AzuriteTransfer) 
         result.proven and result.copy_method == "in_place" and not result.transferred
         for result in third.values()
     )
-    assert [(result.rows, result.sha256) for result in third.values()] == [
-        (result.rows, result.sha256) for result in first.values()
+    assert [(result.facts.rows, result.facts.sha256) for result in third.values()] == [
+        (result.facts.rows, result.facts.sha256) for result in first.values()
     ]
     assert transfer.reader.requests == ["HEAD"] * 5 and set(transfer.landing_requests) == {
         "HEAD",
@@ -158,10 +161,10 @@ async def test_copy_blobs_hundred_blobs_fetches_manifest_once(transfer: AzuriteT
     for n, name in enumerate(names):
         await transfer.put_source(name, gzip.compress(json_rows(20, seed=n)))
     results = await transfer.copy(names)
-    assert list(results) == names and sum(result.rows for result in results.values()) == 2000
+    assert list(results) == names and sum(result.facts.rows for result in results.values()) == 2000
     assert (
         transfer.manifest_fetches == 1
-        and len({result.sha256 for result in results.values()}) == 100
+        and len({result.facts.sha256 for result in results.values()}) == 100
     )
 
 
@@ -174,7 +177,7 @@ async def test_copy_blobs_default_block_size_sends_one_request_per_block(
     (result,) = await copier.copy_blobs(transfer.request, ["large.json.gz"], {})
     assert (
         result.proven
-        and result.md5 == md5_base64(data)
+        and result.facts.md5 == md5_base64(data)
         and transfer.landing_requests.count("PUT block")
         == 3
         == transfer.reader.requests.count("GET")

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from local.azurite import Azurite
+from shared.blob_facts import BlobFacts
 from shared.landing.layout import latest_path, marker_path, page_path, version_path
 from shared.landing.store import LandedBlob, LandingStore
 from shared.ledger.blobs import BlobRow
@@ -127,13 +128,15 @@ class VersionWorkspace:
                     ok=True,
                     run_id=run_id,
                     destination_etag=properties.etag,
-                    bytes=len(data),
-                    rows=1,
-                    md5=b64encode(hashlib.md5(data).digest()).decode(),
-                    sha256=hashlib.sha256(data).hexdigest(),
+                    facts=BlobFacts(
+                        bytes=len(data),
+                        md5=b64encode(hashlib.md5(data).digest()).decode(),
+                        sha256=hashlib.sha256(data).hexdigest(),
+                        rows=1,
+                        encoding="gzip",
+                        columns=("A", "B"),
+                    ),
                     source_etag='"0x1"',
-                    encoding="gzip",
-                    columns="A,B",
                     copy_method="stream",
                     tries=1,
                 )

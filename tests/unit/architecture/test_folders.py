@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 APP = ("triggers", "orchestrations", "activities", "shared", "ncrontab")
 SHARED = {
+    "blob_facts",
     "exports",
     "messages",
     "errors",

@@ -12,17 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.blob_facts import BlobFacts
 from shared.errors import InvalidDataError
 from shared.lines import text_reader
 from shared.lines.json_lines import JsonLineCounter
-from shared.transfer.proof import ContentProof, ContentSummary, TransferProof, verify
+from shared.transfer.proof import ContentProof, TransferProof, verify
 
 ROWS = b"".join(
     b'{"InvoiceNumber": "G016907411", "Line": %d, "Cost": "1.50"}\n' % n for n in range(500)
 )
 
 
-def prove(data: bytes, cuts: tuple[int, ...] = ()) -> ContentSummary:
+def prove(data: bytes, cuts: tuple[int, ...] = ()) -> BlobFacts:
     content = ContentProof()
     edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     for start, end in pairwise(edges):
@@ -195,7 +196,7 @@ def test_content_proof_accepts_gzip_headers_with_names_and_comments() -> None:
 
 
 def test_content_proof_of_an_empty_blob_has_no_rows() -> None:
-    assert prove(b"") == ContentSummary(
+    assert prove(b"") == BlobFacts(
         0, "1B2M2Y8AsgTpgAmY7PhCfg==", hashlib.sha256(b"").hexdigest(), 0, "identity", ()
     )
 
@@ -246,9 +247,7 @@ def test_transfer_proof_returns_size_and_md5_only() -> None:
     transfer = TransferProof()
     transfer.feed(b"any")
     transfer.feed(b"thing")
-    assert transfer.finish() == ContentSummary(
-        8, b64encode(hashlib.md5(b"anything").digest()).decode()
-    )
+    assert transfer.finish() == BlobFacts(8, b64encode(hashlib.md5(b"anything").digest()).decode())
 
 
 def test_verify_raises_if_size_or_md5_differs_from_the_source() -> None:

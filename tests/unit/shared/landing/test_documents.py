@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.blob_facts import BlobFacts
 from shared.exports import BillingMonth, ExportKey
 from shared.landing.documents import (
     FORMAT,
@@ -15,6 +16,7 @@ from shared.landing.documents import (
     build_latest,
     get_key_members,
     is_newer,
+    parse_marker_blobs,
 )
 
 BILLED = ExportKey.parse("billed_usage/G016907411/full")
@@ -29,8 +31,18 @@ VERSION = {
     "path": "data/x",
 }
 BLOBS = [
-    MarkerBlob("part-1.json.gz", "default", 20, 2, "bWQ1", "ab", '"0x2"', "gzip", ("B", "A")),
-    MarkerBlob("part-0.json.gz", "default", 10, 1, "", "cd", '"0x1"', "identity", ("A", "C")),
+    MarkerBlob(
+        "part-1.json.gz",
+        "default",
+        '"0x2"',
+        BlobFacts(20, "bWQ1", "ab", 2, "gzip", ("B", "A")),
+    ),
+    MarkerBlob(
+        "part-0.json.gz",
+        "default",
+        '"0x1"',
+        BlobFacts(10, "", "cd", 1, "identity", ("A", "C")),
+    ),
 ]
 
 
@@ -107,6 +119,16 @@ def test_completion_marker_contains_every_member() -> None:
         "encoding": "gzip",
         "columns": ["B", "A"],
     }
+
+
+def test_parse_marker_blobs_returns_size_and_md5_of_the_expected_version() -> None:
+    marker = json.dumps(parse_marker()).encode()
+    assert parse_marker_blobs(marker, VERSION["etag"]) == {
+        "part-0.json.gz": BlobFacts(10, ""),
+        "part-1.json.gz": BlobFacts(20, "bWQ1"),
+    }
+    assert parse_marker_blobs(marker, "another") is None
+    assert parse_marker_blobs(marker[:-1], VERSION["etag"]) is None
 
 
 def test_latest_contains_every_member() -> None:
