@@ -4,9 +4,9 @@ The accounts are `billing` (Microsoft's), `landing` (the partner's) and `funchos
 host's). They share one process because Azurite supports server-side copies only between accounts
 of the same process.
 
-Azurite stops when its parent process ends for any reason: the wrapper watches standard input,
-which closes when the parent is gone, and then sends itself SIGTERM. SIGTERM makes Azurite flush
-its stores; without it, the writes of the last few seconds would be lost.
+Azurite stops when its parent process ends for any reason: standard input of the wrapper closes, and
+the wrapper then sends itself SIGTERM. On SIGTERM, Azurite flushes its stores; otherwise, the writes
+of the last few seconds would be lost.
 """
 
 import base64
@@ -44,9 +44,9 @@ class AzuriteError(Exception):
 
 @dataclass(frozen=True)
 class Account:
-    """One storage account of the emulator.
+    """A storage account in the emulator.
 
-    `key` is base64 and derived from the name; it is not a secret.
+    `key` is base64-encoded and derived from the name; it is not a secret.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Account:
 def account_key(name: str) -> str:
     """Return the account's key.
 
-    It depends only on the name, so that a later process can open the state on disk.
+    The key depends only on the name, so that a later process can open the state on disk.
     """
     return base64.b64encode(hashlib.sha512(f"emulator account {name}".encode()).digest()).decode()
 
@@ -81,7 +81,7 @@ class Azurite:
         accounts: The account names.
         memory_mb: The limit for data in memory.
         ports: The ports of the blob, queue and table services. 0 selects a free port.
-        log: The file that Azurite's output is appended to.
+        log: The file to which Azurite's output is appended.
         requests: Whether the log contains a line for each request.
     """
 
@@ -106,7 +106,7 @@ class Azurite:
 
     @property
     def pid(self) -> int:
-        """The process id."""
+        """The process ID."""
         assert self._process is not None
         return self._process.pid
 
@@ -140,7 +140,7 @@ class Azurite:
         return self._urls["Blob"]
 
     def start(self, timeout: float = 60) -> "Azurite":
-        """Start the process and return when all three services listen.
+        """Start the process and return when all three services are listening.
 
         Raises:
             AzuriteError: Azurite or Node is not installed, or the process did not start.
@@ -224,7 +224,7 @@ class Azurite:
             log.close()
 
     def stop(self) -> None:
-        """Stop the process. Does nothing if it is not running."""
+        """Stop the process; do nothing if it is not running."""
         if self._process is None:
             return
         assert self._process.stdin is not None and self._process.stdout is not None

@@ -1,4 +1,4 @@
-"""Run a module like `python -m`, and exit when standard input closes.
+"""Runs a module, as `python -m` does, and exits when standard input closes.
 
     python -m local.child local.simulator --port 0
 
@@ -17,7 +17,7 @@ TERMINATION_GRACE_SECONDS = 10.0
 
 
 def main() -> None:
-    """Run the module that the first command-line argument names."""
+    """Run the module that the first command-line argument specifies."""
     threading.Thread(target=exit_with_parent, name="parent-watch", daemon=True).start()
     sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -1,6 +1,6 @@
 """`make demo`: lands all four datasets through the app's HTTP API and verifies the result.
 
-Each demo starts with an empty state and keeps what it landed in .state/demo.
+Each demo starts with an empty state and keeps the landed data in .state/demo.
 
 Exit codes: 0 if every run landed and every blob was verified, 1 if not, 3 if another demo is
 running.
@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--state-dir",
         type=Path,
         default=STATE,
-        help="the state directory: deleted at the start, kept at the end",
+        help="the state directory; it is deleted at the start and kept at the end",
     )
     parser.add_argument(
         "--app-root",
@@ -104,13 +104,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def create_console() -> Console:
-    """Return a console as wide as the terminal, or wide enough for every line."""
+    """Return a console that is as wide as the terminal, or wide enough for every line."""
     console = Console()
     return console if console.is_terminal else Console(width=160)
 
 
 def land_all(stack: Stack, console: Console) -> list[Run]:
-    """Run one cycle to its end and return its runs in the order of the plan."""
+    """Run one cycle to completion and return its runs in the planned order."""
     with httpx.Client(base_url=stack.app_url, timeout=30) as api, Progress(console) as progress:
         started = api.post("/api/cycles", json={})
         if started.status_code != 202:
@@ -151,7 +151,7 @@ def poll_cycle(api: httpx.Client, location: str, stack: Stack) -> Iterator[dict[
 
 
 def describe_tie_outs(stack: Stack) -> list[str]:
-    """Return a line for each invoice: the total of its landed lines and its listed total."""
+    """Return a line for each invoice that compares the total of its lines with the listed total."""
     response = httpx.get(f"{stack.app_url}/api/catalogue?dataset=billed_reconciliation", timeout=30)
     if response.status_code != 200:
         raise DemoError(describe_response("GET /api/catalogue", response, stack))
@@ -179,7 +179,7 @@ def describe_response(call: str, response: httpx.Response, stack: Stack) -> str:
 
 
 def verify_runs(stack: Stack, runs: Sequence[Run]) -> dict[str, VerificationResult]:
-    """Verify the runs that landed. The result has an entry for each run, by its id."""
+    """Verify the landed runs and return the result for each run ID."""
     landing = ContainerClient.from_connection_string(stack.landing_connection_string, "billing")
     source = BlobServiceClient.from_connection_string(stack.storage.billing.connection_string)
     verifier = LandingVerifier(landing, source, stack.state / "landing")
@@ -192,7 +192,7 @@ def verify_runs(stack: Stack, runs: Sequence[Run]) -> dict[str, VerificationResu
 
 
 def write_ledger(stack: Stack, folder: Path) -> list[str]:
-    """Write each table of the ledger as JSON Lines and return the names of the tables."""
+    """Write each ledger table as a JSON Lines file and return the table names."""
     folder.mkdir(parents=True, exist_ok=True)
     with TableServiceClient.from_connection_string(stack.landing_connection_string) as service:
         names = sorted(table.name for table in service.list_tables())
@@ -206,12 +206,12 @@ def write_ledger(stack: Stack, folder: Path) -> list[str]:
 
 
 def plain_values(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row without the type wrappers of the SDK (`EntityProperty` for Int64)."""
+    """Return a row without the SDK's type wrappers, such as `EntityProperty` for Int64."""
     return {name: getattr(value, "value", value) for name, value in row.items()}
 
 
 def print_report(console: Console, runs: Sequence[Run], invoice_totals: Sequence[str]) -> None:
-    """Print what landed, the comparison with the invoices, and the folders."""
+    """Print the landed data, the comparison with the invoices, and the folders."""
     table = Table(
         title="Landed exports", title_justify="left", box=None, pad_edge=False, header_style="bold"
     )
@@ -285,7 +285,7 @@ def print_verdict(
 
 
 def has_no_data_yet(run: Run, now: datetime) -> bool:
-    """Return whether the run's month started less than a day ago: usage needs a day to appear."""
+    """Return whether the run's month started less than a day ago; usage takes a day to appear."""
     month_start = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     return (
         run["outcome"] == "no_data"
@@ -309,8 +309,8 @@ def print_next_steps(
     console.print(
         f"""
 Next steps:
-  files    {folder}/landing has the folders of the container. Try: {command}
-  ledger   {folder}/ledger has its tables as JSON Lines: {", ".join(tables)}
+  files    {folder}/landing contains the folders of the container. Try: {command}
+  ledger   {folder}/ledger contains the ledger tables as JSON Lines: {", ".join(tables)}
   API      make run starts a stack; `{resume}` continues with this state
   logs     {folder}/*.log
 """.rstrip(),

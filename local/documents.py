@@ -32,7 +32,7 @@ ENTRY = """\
 
 
 def generate_errors() -> str:
-    """Return docs/errors.md, which has a heading for each code so that an alert can link to it."""
+    """Return the content of docs/errors.md. Each code has a heading to which alerts can link."""
     parts = [HEADER]
     for section in SECTIONS:
         parts.append(f"## {section.title}\n\n")
@@ -44,7 +44,7 @@ DOCUMENTS = {"docs/errors.md": generate_errors, "docs/openapi.json": generate_op
 
 
 def main(root: Path = ROOT) -> None:
-    """Write every generated document below `root`."""
+    """Write every generated document under `root`."""
     for path, generate in DOCUMENTS.items():
         (root / path).write_text(generate(), encoding="utf-8")
 

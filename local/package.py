@@ -1,4 +1,4 @@
-"""Builds the deployment package: one zip with all dependencies, reproducible byte for byte.
+"""Builds the deployment package: a zip file with all dependencies, reproducible byte for byte.
 
     dist/partner-billing-export.zip
         function_app.py  host.json  requirements.txt
@@ -73,9 +73,9 @@ def app_files(root: Path = ROOT) -> Iterator[Path]:
 
 
 def download(target: Path, requirements: Path = ROOT / REQUIREMENTS) -> None:
-    """Install the pinned wheels for Azure's platform into a folder, checked by hash.
+    """Install the pinned wheels for Azure's platform into a folder and verify their hashes.
 
-    Nothing is built on this machine.
+    No package is built on this machine.
 
     Raises:
         PackageError: pip could not install a package.
@@ -118,7 +118,7 @@ def can_run_package() -> bool:
 
 
 def normalize(packages: Path) -> None:
-    """Remove what differs between machines: start scripts and the installer's own files."""
+    """Remove the files that differ between machines: start scripts and the installer's files."""
     shutil.rmtree(packages / "bin", ignore_errors=True)
     for distribution in list(distributions(path=[str(packages)])):
         normalize_record(distribution, packages)
@@ -127,7 +127,7 @@ def normalize(packages: Path) -> None:
 def normalize_record(distribution: Distribution, packages: Path) -> None:
     """Rewrite RECORD without the files that the package omits.
 
-    The file is replaced, not edited, because it can be a hard link to an installed file.
+    The file is replaced, not edited, because it might be a hard link to an installed file.
     """
     entries = []
     for file in distribution.files or ():
@@ -159,9 +159,10 @@ def assemble(folder: Path, install: Callable[[Path], None] = download) -> None:
 
 
 def write_zip(folder: Path, archive: Path) -> None:
-    """Write a folder as a zip, atomically.
+    """Write a folder as a zip file, atomically.
 
-    Files are sorted and have the same time and mode, so that equal folders give equal bytes.
+    Files are sorted and have the same time and mode, so that identical folders result in identical
+    bytes.
     """
     archive.parent.mkdir(parents=True, exist_ok=True)
     unfinished = archive.with_suffix(".part")
@@ -180,7 +181,7 @@ def write_zip(folder: Path, archive: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Extract the package to a folder that the local host can run. The folder is replaced."""
+    """Replace a folder with the extracted package, which the local host can run."""
     if not archive.is_file():
         raise PackageError(f"{archive} does not exist. Run `make package`.")
     if not can_run_package():

@@ -1,8 +1,8 @@
 """`make doctor`: prints the preflight report of an app or of the local stack.
 
-The report describes the settings in the environment if it contains LANDING_STORAGE or its
-service URIs, otherwise the stack of `make run`, otherwise a temporary stack. The exit status is 1
-if a check failed.
+If the environment contains LANDING_STORAGE or its service URIs, the report describes the settings
+in the environment. Otherwise, it describes the stack of `make run` or, if that stack is not
+running, a temporary stack. The exit status is 1 if a check failed.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """`make demo-picture`: records a demo and writes docs/images/demo.svg for the README.
 
-The frames show what the terminal shows during the demo and then its report. The animation uses
-only CSS; it needs no script and loads no font or other resource. In print and with reduced
-motion, the image shows the report.
+The frames show the terminal during the demo, followed by the report. The animation uses only CSS;
+it needs no script and loads no font or other resource. In print and with reduced motion, the image
+shows the report.
 """
 
 import io
@@ -61,7 +61,7 @@ def create_terminal() -> RecordingConsole:
 
 
 def record_frames() -> list[RecordingConsole]:
-    """Run the demo and return its frames, the report last.
+    """Run the demo and return its frames, ending with the report.
 
     Raises:
         StackError: The stack failed, or the landed files could not be verified.
@@ -88,13 +88,13 @@ def record_frames() -> list[RecordingConsole]:
     print_report(report, runs, invoice_totals)
     if not print_verdict(report, runs, results):
         raise StackError(
-            "The demo could not verify what it landed, so no image was written. Run `make demo`."
+            "The demo could not verify the landed data, so no image was written. Run `make demo`."
         )
     return [*select_frames(frames, MAX_FRAMES), report]
 
 
 def select_frames(frames: Sequence[RecordingConsole], max_frames: int) -> list[RecordingConsole]:
-    """Return at most `max_frames` frames at even distances, the first and the last included."""
+    """Return at most `max_frames` evenly spaced frames, including the first and the last."""
     if len(frames) <= max_frames:
         return list(frames)
     step = (len(frames) - 1) / (max_frames - 1)
@@ -102,7 +102,7 @@ def select_frames(frames: Sequence[RecordingConsole], max_frames: int) -> list[R
 
 
 def animate(frames: Sequence[RecordingConsole]) -> str:
-    """Return an SVG that shows the frames in a loop, the last one for REPORT_SECONDS."""
+    """Return an SVG that shows the frames in a loop and the last frame for REPORT_SECONDS."""
     lines = max(len(frame.export_text(clear=False).splitlines()) for frame in frames)
     drawings = []
     for number, frame in enumerate(frames):

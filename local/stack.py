@@ -2,8 +2,8 @@
 
 `make run` keeps a stack running; `make demo` and several tests start their own.
 
-    STATE_DIR/                    one stack at a time, guarded by STATE_DIR.lock
-        azurite/  host/           state that the next start reads again
+    STATE_DIR/                    used by one stack at a time; STATE_DIR.lock is its lock
+        azurite/  host/           state that the next start loads
         *.log                     the output of each process since its last start
 
 The app's settings come only from this module. Variables of the calling shell have no effect,
@@ -49,7 +49,7 @@ OVERRIDABLE_SETTINGS: dict[str, str] = {
 }
 """The settings that `NAME=value make run` can override, with their defaults.
 
-All other settings follow from the addresses of the processes.
+All other settings are derived from the addresses of the processes.
 """
 
 
@@ -67,7 +67,7 @@ class StackInUseError(StackError):
 
 @dataclass(frozen=True)
 class Child:
-    """A Python process of the stack. `output` is what it printed before it listened."""
+    """A Python process of the stack. `output` contains what it printed until it was listening."""
 
     name: str
     url: str
@@ -93,7 +93,7 @@ class Stack:
 
     @property
     def invoices(self) -> list[str]:
-        """The ids of the invoices that have exports."""
+        """The IDs of the invoices that have exports."""
         partner = PARTNER.search(self.simulator.output)
         return re.findall(r"\bG\d+", partner[2]) if partner else []
 
@@ -135,9 +135,9 @@ def run_stack(
         state: The state directory.
         fresh: Whether to delete the state directory first.
         app_root: The folder that contains the app.
-        seed: The seed of the simulated partner.
+        seed: The seed for the simulated partner.
         settings: Settings that take precedence over the environment and the defaults.
-        faults: A file of fault rules for the simulator and its storage.
+        faults: A file with fault rules for the simulator and its storage.
 
     Raises:
         StackInUseError: Another process is using the state directory.
@@ -195,7 +195,7 @@ def default_settings(storage: Azurite, simulator: Child) -> dict[str, str]:
     partner, source = PARTNER.search(simulator.output), SOURCE.search(simulator.output)
     if not partner or not source:
         raise StackError(
-            "The simulator did not print its partner and storage address."
+            "The simulator did not print its partner ID and storage address."
             f"{last_lines(simulator.log)}"
         )
     return {
@@ -251,7 +251,7 @@ def run_child(
 def wait_until_listening(
     name: str, process: "subprocess.Popen[bytes]", log: Path
 ) -> tuple[str, str]:
-    """Return the output of a process and its URL as soon as it listens."""
+    """Return the output of a process and its URL as soon as it is listening."""
     deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while time.monotonic() < deadline:
         code = process.poll()
@@ -278,7 +278,7 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def describe_exit(code: int) -> str:
-    """Return a return code of `subprocess` as text."""
+    """Describe a return code from `subprocess`."""
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
 
@@ -292,7 +292,7 @@ def last_lines(log: Path, count: int = 15) -> str:
 
 
 def display_path(path: Path) -> str:
-    """Return a path relative to the working directory if it is inside it."""
+    """Return the path, which is relative if it is inside the working directory."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
@@ -317,8 +317,8 @@ def lock_state_dir(state: Path) -> Iterator[int]:
 def acquire_lock(file: IO[str], state: Path) -> None:
     """Acquire the lock, or raise StackInUseError.
 
-    If the holder was killed, its children still hold the lock for a moment while they stop. Only
-    in this case does the function wait.
+    If the holder was killed, its children still hold the lock for a moment while they stop. The
+    function waits only in this case.
     """
     deadline = time.monotonic() + STOP_TIMEOUT_SECONDS
     while True:
@@ -337,7 +337,7 @@ def acquire_lock(file: IO[str], state: Path) -> None:
 
 
 def is_running(pid: str) -> bool:
-    """Return whether a process with this id exists."""
+    """Return whether a process with this ID exists."""
     if not pid.isdigit():
         return False
     try:
@@ -352,7 +352,8 @@ def is_running(pid: str) -> bool:
 def exit_on_signals() -> None:
     """Turn SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt, so that the children are stopped.
 
-    A shell can start a background process with SIGINT ignored; this function restores it.
+    A shell can start a background process with SIGINT ignored; this function restores its default
+    handling.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
@@ -377,7 +378,7 @@ Land everything that is due, list the catalogue, check the configuration:
   .venv/bin/partner-billing catalogue
   .venv/bin/partner-billing doctor
 
-The same over HTTP:
+Do the same over HTTP:
   curl -s -X POST {stack.app_url}/api/cycles -d '{{}}'
   curl -s {stack.app_url}/api/cycles/CYCLE_ID
 
@@ -401,7 +402,7 @@ def publish_app_url(stack: Stack) -> Iterator[None]:
 def main(arguments: list[str] | None = None) -> int:
     """Run a stack until Ctrl-C and return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m local.stack", description="Runs the local stack until Ctrl-C."
+        prog="python -m local.stack", description="Runs the local stack until you press Ctrl-C."
     )
     parser.add_argument(
         "--state-dir",
@@ -409,11 +410,11 @@ def main(arguments: list[str] | None = None) -> int:
         default=RUN_STATE,
         help="the state directory; .state/demo continues with the state of `make demo`",
     )
-    parser.add_argument("--seed", type=int, default=7, help="the seed of the simulated partner")
+    parser.add_argument("--seed", type=int, default=7, help="the seed for the simulated partner")
     parser.add_argument(
         "--faults",
         type=Path,
-        help="a file of fault rules, see local/simulator/README.md",
+        help="a file with fault rules; see local/simulator/README.md",
     )
     options = parser.parse_args(arguments)
     exit_on_signals()

@@ -1,9 +1,9 @@
-"""Lists what the deployment package contains, and checks it for known vulnerabilities.
+"""Lists the contents of the deployment package and checks them for known vulnerabilities.
 
     python -m local.supply_chain sbom     write dist/partner-billing-export.cdx.json: a CycloneDX
                                           bill of materials of the zip that `make package` built
-    python -m local.supply_chain audit    look up every pin of requirements.txt in PyPI's
-                                          vulnerability database; requires network access
+    python -m local.supply_chain audit    look up every version pinned in requirements.txt in
+                                          PyPI's vulnerability database; requires network access
 
 Exit codes: 0 if no package has a known vulnerability, 1 if a package has one, 3 if a package could
 not be looked up. A package that could not be looked up never counts as safe.
@@ -40,13 +40,14 @@ def write_sbom(packages: Path, archive: Path, output: Path, *, validate: bool = 
     """Write the bill of materials of a package.
 
     Args:
-        packages: The folder with the dependencies.
+        packages: The folder that contains the dependencies.
         archive: The zip that contains them.
         output: The file to write.
         validate: Whether to validate the result with the CycloneDX schema, which takes 10 s.
 
     Raises:
-        SupplyChainError: The dependencies could not be read, or they differ from the pins.
+        SupplyChainError: The dependencies could not be read, or they differ from the pinned
+            versions.
     """
     result = subprocess.run(
         [
@@ -83,7 +84,7 @@ def write_sbom(packages: Path, archive: Path, output: Path, *, validate: bool = 
 
 
 def verify_pins(bill: dict[str, Any]) -> None:
-    """Raise SupplyChainError unless the SBOM lists exactly the pins of requirements.txt."""
+    """Raise SupplyChainError unless the SBOM lists exactly the versions in requirements.txt."""
     listed = {
         component["name"].lower().replace("_", "-"): component["version"]
         for component in bill["components"]
@@ -127,7 +128,7 @@ def write_package_sbom() -> None:
 
 @dataclass(frozen=True)
 class Audit:
-    """The result of the look-up. `checked` is the number of packages that the database knows."""
+    """The result of the lookup. `checked` is the number of packages that the database contains."""
 
     checked: int
     unchecked: tuple[str, ...]
@@ -176,7 +177,7 @@ def parse_audit(report: dict[str, Any]) -> Audit:
 
 
 def audit() -> Audit:
-    """Look up all pins with pip-audit.
+    """Look up all pinned versions with pip-audit.
 
     Raises:
         SupplyChainError: pip-audit could not connect to the database.

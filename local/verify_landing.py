@@ -20,7 +20,7 @@ COMPLETION_MARKER = "_manifest.json"
 
 @dataclass
 class VerificationResult:
-    """What was read, and the problems found."""
+    """The amount of data that was read, and the problems that were found."""
 
     blobs: int = 0
     bytes: int = 0
@@ -82,8 +82,8 @@ class LandingVerifier:
         result.blobs, result.bytes = result.blobs + 1, result.bytes + len(content)
         if not len(content) == listed_size == expected["bytes"]:
             result.problems.append(
-                f"{path} has {len(content)} bytes, is listed with {listed_size}, "
-                f"and {COMPLETION_MARKER} contains {expected['bytes']}"
+                f"{path} has {len(content)} bytes, but is listed with {listed_size}, and "
+                f"{COMPLETION_MARKER} contains {expected['bytes']}"
             )
         if digest != expected["sha256"]:
             result.problems.append(f"{path} does not match the SHA-256 in {COMPLETION_MARKER}")
@@ -138,7 +138,7 @@ class LandingVerifier:
 
 
 def count_rows(content: bytes) -> int:
-    r"""Return the number of lines that are not blank, of gzip or plain text.
+    r"""Return the number of nonblank lines in gzip or plain text.
 
     >>> count_rows(gzip.compress(b'{"a": 1}\n{"a": 2}')), count_rows(b'{}\n\n'), count_rows(b"")
     (2, 1, 0)

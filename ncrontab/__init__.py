@@ -1,7 +1,7 @@
 """Parses the schedules of Azure Functions timer triggers (NCRONTAB).
 
-A schedule has six fields, `second minute hour day month weekday` (Sunday is 0), or five fields
-without seconds, or it is a TimeSpan. Day and weekday must both match, unlike in POSIX cron.
+A schedule has six fields, `second minute hour day month weekday` (Sunday is 0), has five fields
+(without seconds), or is a TimeSpan. Day and weekday must both match, unlike in POSIX cron.
 
 The app and the local host share this package. It uses only the standard library and imports
 neither of them.
@@ -98,7 +98,7 @@ Schedule: TypeAlias = Crontab | Interval
 
 
 def parse(text: str, zone: tzinfo = UTC) -> Schedule:
-    """Parse a schedule, whose times are in `zone`.
+    """Parse a schedule whose times are in `zone`.
 
     >>> parse("0 30 9 * Jan Mon").next_after(datetime(2026, 1, 1, tzinfo=UTC)).isoformat()
     '2026-01-05T09:30:00+00:00'
@@ -120,8 +120,8 @@ def parse(text: str, zone: tzinfo = UTC) -> Schedule:
         fields.insert(0, "0")
     if len(fields) != 6:
         raise InvalidScheduleError(
-            f"'{text}' has {len(fields)} fields; a schedule must have six fields (the first is the "
-            "seconds), have five fields, or be a TimeSpan"
+            f"'{text}' has {len(fields)} fields; a schedule must be a TimeSpan or have five "
+            f"fields, or six fields of which the first is the seconds"
         )
     values = [_values(field, *bounds) for field, bounds in zip(fields, _FIELDS, strict=True)]
     second, minute, hour, day, month, weekday = values
@@ -157,7 +157,7 @@ def _values(field: str, name: str, low: int, high: int) -> set[int]:
         body, slash, step_text = part.partition("/")
         if slash and not (step_text.isascii() and step_text.isdigit() and int(step_text) > 0):
             raise InvalidScheduleError(
-                f"'{part}' is not a valid {name}: the step must be a number of at least 1"
+                f"'{part}' is not a valid {name}: the step must be a number that is at least 1"
             )
         step = int(step_text) if slash else 1
         if body == "*":

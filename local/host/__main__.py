@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--state-dir",
         type=Path,
         default=None,
-        help="folder of the state database (default: APP_ROOT/.state/host)",
+        help="folder for the state database (default: APP_ROOT/.state/host)",
     )
     parser.add_argument(
         "--early-timers",
@@ -97,14 +97,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     print("Stopping: waiting for running functions.", flush=True)
     if not host.stop(drain=True):
-        print("Stopped. Unfinished functions will run again at the next start.", flush=True)
+        print("Stopped. Unfinished functions will run again on the next start.", flush=True)
         os._exit(0)  # threads that are still running would keep the process alive
     print("Stopped.", flush=True)
     return 0
 
 
 class _Signals:
-    """Handler of SIGTERM and SIGINT.
+    """Handler for SIGTERM and SIGINT.
 
     The first signal requests a graceful shutdown; the second signal exits immediately.
     """

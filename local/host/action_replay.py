@@ -1,4 +1,4 @@
-"""The part of an episode that the .NET extension performs: replay of the returned actions.
+"""Replays the actions that an orchestrator returns, as the .NET extension does in an episode.
 
 The replay reads the history event by event and invokes the actions as their predecessors complete.
 It determines the task IDs, the new decisions, and the completion of the orchestrator; the JSON that
@@ -42,7 +42,7 @@ class UnsupportedActionError(Exception):
 
 
 class ReplayTask:
-    """A task of the replay: the equivalent of a .NET `Task` without its value."""
+    """A task in the replay: the equivalent of a .NET `Task`, but without a value."""
 
     def __init__(self, done: bool = False) -> None:
         self.done, self.succeeded = done, True
@@ -56,7 +56,7 @@ class ReplayTask:
             self._callbacks.append(callback)
 
     def complete(self, succeeded: bool = True) -> None:
-        """Complete the task and run its callbacks; a completed task does not change."""
+        """Complete the task and run its callbacks; do nothing if it is already complete."""
         if self.done:
             return
         self.done, self.succeeded = True, succeeded
@@ -211,7 +211,7 @@ class ActionReplay:
     # -- invoking the actions -------------------------------------------------
 
     def _advance(self) -> None:
-        """Invoke the actions in order, each when the previous one is done."""
+        """Invoke the actions in order; each starts when the previous one is done."""
         while self._awaited is None or self._awaited.done:
             self._awaited = None
             if not self._pending_actions:
@@ -339,13 +339,13 @@ class ActionReplay:
     def _require_function(self, kind: FunctionKind, name: str) -> None:
         if not self._exists(kind, name):
             raise UnsupportedActionError(
-                f"{missing_function_text(kind, name)} (On Azure, the instance would remain "
-                "Running without an error.)"
+                f"{missing_function_text(kind, name)} (On Azure, the instance would remain in the "
+                f"Running state without an error.)"
             )
 
 
 def missing_function_text(kind: FunctionKind, name: str) -> str:
-    """Return the text of the extension for a function that does not exist."""
+    """Return the extension's error message for a function that does not exist."""
     article = "an activity" if kind == "activity" else "an orchestrator"
     return f"The function '{name}' doesn't exist, is disabled, or is not {article} function."
 

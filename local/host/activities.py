@@ -1,4 +1,4 @@
-"""The activities of the engine: queued activities, running activities, and unwritten results.
+"""Tracks the engine's activities: queued activities, running activities and unwritten results.
 
 Each pass of the dispatcher writes all new results in one transaction because, in a wide fan-out,
 results arrive faster than transactions complete. An activity counts as running until its result is
@@ -41,7 +41,7 @@ class Activities:
             store: The store that receives the results.
             functions: The functions of the app.
             invoker: Calls the activities.
-            clock: The source of the timestamps of results.
+            clock: The source of the timestamps for results.
             wake: Called when a result or a queued activity is available.
         """
         self._store, self._functions, self._invoker, self._clock, self._wake = (
@@ -72,7 +72,7 @@ class Activities:
 
     @property
     def running_count(self) -> int:
-        """The number of started activities whose results are not written yet."""
+        """The number of started activities whose results have not been written yet."""
         return len(self._active)
 
     def has_unfinished(self, instance_id: str) -> bool:
@@ -139,9 +139,9 @@ class Activities:
             )
 
     def _run_again(self, work: Work) -> None:
-        """Queue an activity again because its worker process exited for another reason.
+        """Queue an activity again because its worker process exited for an unrelated reason.
 
-        The database still contains the row of the activity, as after a restart of the host.
+        The database still contains the row of the activity, as it does after the host restarts.
         """
         if self.stopping:
             return
@@ -161,7 +161,7 @@ class Activities:
         self._wake()
 
     def write_results(self) -> list[Work]:
-        """Write all new results to the inboxes of their instances, and return their activities.
+        """Write all new results to the inboxes of their instances; return the finished activities.
 
         The activities count as running until `mark_written` is called.
         """

@@ -1,6 +1,6 @@
-"""The interface for calling functions of the app, and the errors of those calls.
+"""The interface for calling the app's functions, and the errors that the calls raise.
 
-`Invoker` implements the interface in this process, `Worker` with a worker process.
+`Invoker` runs the functions in this process, and `Worker` runs them in a worker process.
 """
 
 from concurrent.futures import Future
@@ -11,7 +11,7 @@ from .http_messages import HostRequest, HostResponse
 
 
 class FunctionInvoker(Protocol):
-    """A caller of the functions of the app."""
+    """Calls the functions of the app."""
 
     def call_activity(self, function: AppFunction, stored_input: str) -> "Future[str | None]":
         """Call an activity with the input that the engine stored.
@@ -30,7 +30,7 @@ class FunctionInvoker(Protocol):
     def call_orchestrator(self, function: AppFunction, context: str) -> str:
         """Call an orchestrator with its context, wait for it, and return its state as JSON.
 
-        An exception of the orchestrator propagates to the caller.
+        An exception that the orchestrator raises propagates to the caller.
         """
 
     def stop(self, *, abandon: bool) -> None:
@@ -44,7 +44,8 @@ class FunctionInvoker(Protocol):
 class RemoteFunctionError(Exception):
     """A function raised an exception in the worker process.
 
-    `kind` is the type name of that exception, `str()` its message, and `stack` its stack trace.
+    `kind` is the type name of that exception, `str()` returns its message, and `stack` is its stack
+    trace.
     """
 
     def __init__(self, kind: str, message: str, stack: str) -> None:
@@ -55,7 +56,7 @@ class RemoteFunctionError(Exception):
 class FunctionTerminatedError(Exception):
     """The worker process exited during the function, or the function exceeded its timeout.
 
-    The message has the wording of the Azure Functions host.
+    The message uses the wording of the Azure Functions host.
     """
 
 

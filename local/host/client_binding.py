@@ -19,7 +19,7 @@ _OPERATIONS = (
 
 
 def management_urls(origin: str, instance_id: str, hub: str, connection: str) -> dict[str, str]:
-    """Return the management URLs of an instance by their names in the binding.
+    """Return the management URLs of an instance, keyed by their names in the binding.
 
     The function does not escape `instance_id`.
     """
@@ -31,7 +31,7 @@ def management_urls(origin: str, instance_id: str, hub: str, connection: str) ->
 
 
 def check_status_links(origin: str, instance_id: str, hub: str, connection: str) -> dict[str, str]:
-    """Return the body of a 202 response: the ID is escaped and there is no rewind link."""
+    """Return the body of a 202 response, with an escaped ID and without a rewind link."""
     links = management_urls(origin, quote(instance_id, safe=":@!$&'()*+,;=~"), hub, connection)
     del links["rewindPostUri"]
     return links | {"id": instance_id}

@@ -42,7 +42,8 @@ class Commands:
         """Start an orchestration and return its instance ID.
 
         Args:
-            name: The orchestrator in any case; the instance keeps the case of this argument.
+            name: The name of the orchestrator, in upper or lower case. The instance keeps the case
+                of this argument.
             input_json: The JSON that becomes `ExecutionStarted.Input`.
             instance_id: The ID of the instance; None generates one.
             version: The version of the instance; None uses the default version of the app.
@@ -105,15 +106,15 @@ class Commands:
         return status
 
     def raise_event(self, instance_id: str, name: str, input_json: str) -> str | None:
-        """Raise an external event; return the previous status of the instance, or None."""
+        """Raise an event; return the previous status, or None if the instance is unknown."""
         return self._post(instance_id, history.event_raised(self.clock.now(), name, input_json))
 
     def terminate(self, instance_id: str, reason: str | None) -> str | None:
-        """Terminate an instance; return its previous status, or None."""
+        """Terminate an instance; return the previous status, or None if the instance is unknown."""
         return self._post(instance_id, history.execution_terminated(self.clock.now(), reason))
 
     def suspend(self, instance_id: str, reason: str | None) -> str | None:
-        """Suspend an instance; return its previous status, or None."""
+        """Suspend an instance; return the previous status, or None if the instance is unknown."""
         return self._post(
             instance_id,
             history.execution_suspended(self.clock.now(), reason),
@@ -121,7 +122,7 @@ class Commands:
         )
 
     def resume(self, instance_id: str, reason: str | None) -> str | None:
-        """Resume a suspended instance; return its previous status, or None."""
+        """Resume an instance; return the previous status, or None if the instance is unknown."""
         return self._post(
             instance_id,
             history.execution_resumed(self.clock.now(), reason),

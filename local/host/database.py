@@ -1,4 +1,4 @@
-"""The state database: its schema, how it is opened, and its error texts."""
+"""Defines the schema of the state database, opens the database, and describes its errors."""
 
 import sqlite3
 from pathlib import Path
@@ -73,7 +73,7 @@ def _prepare(db: sqlite3.Connection, path: Path | None) -> None:
 
 
 def describe_state_reset(path: Path | None) -> str:
-    """Return the shell commands that move the database aside, as one sentence."""
+    """Return a sentence with the shell commands that move the database aside."""
     return (
         "To keep a copy and start with an empty database, run: "
         f"mv {path} {path}.old; rm -f {path}-wal {path}-shm"

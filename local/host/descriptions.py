@@ -1,4 +1,4 @@
-"""Descriptions of the functions of an app: JSON for the worker protocol, text for the console."""
+"""Describes the functions of an app as JSON for the worker protocol and as text for the console."""
 
 import os
 from collections.abc import Iterable
@@ -56,7 +56,7 @@ def _call_not_available(*_: object, **__: object) -> NoReturn:
 
 
 def format_functions(functions: FunctionIndex, origin: str) -> list[str]:
-    """Return one line for each HTTP and timer trigger, and one line for each other kind."""
+    """Return a line for each HTTP and timer trigger, and a line for each other kind of trigger."""
     lines = []
     for function in functions.list_by_trigger("httpTrigger"):
         methods = "any method" if function.methods == HTTP_METHODS else ",".join(function.methods)

@@ -6,7 +6,8 @@ memory is only a cache of the database.
 
 The duration of an episode is proportional to the length of the history. While an instance has
 running activities, its next episode therefore waits as long as the previous one took and then
-processes several results together. Replay takes at most half of the time of a fan-out.
+processes several results together. As a result, replay takes at most half of the duration of a
+fan-out.
 """
 
 import json
@@ -35,7 +36,7 @@ from .traffic import Traffic
 from .versions import VersionRule
 
 log = logging.getLogger(__name__)
-MAX_WAIT_SECONDS = 5.0  # limits the effect of a change of the system clock
+MAX_WAIT_SECONDS = 5.0  # limits the effect of a change to the system clock
 MAX_PAUSE_SECONDS = 0.25  # between episodes of an instance that has running activities
 EPISODE_THREADS = 4
 
@@ -44,7 +45,7 @@ EPISODE_THREADS = 4
 class PastEvents:
     """The cached history of one execution, parsed and as JSON.
 
-    The instance pauses until `pause_until`, a time of the monotonic clock.
+    The instance pauses until `pause_until`, which is a time on the monotonic clock.
     """
 
     execution_id: str
@@ -123,7 +124,7 @@ class Engine:
     def start(self) -> None:
         """Load the pending work from the database and start the dispatcher.
 
-        Recovery after a crash needs no other steps.
+        Recovery after a crash requires no other steps.
         """
         self._ready.update(dict.fromkeys(self._store.instances_with_messages()))
         self._activities.add(self._store.unfinished_work())
@@ -131,7 +132,7 @@ class Engine:
         self._thread.start()
 
     def notify(self, *instance_ids: str) -> None:
-        """Signal that these instances have messages, or, without IDs, that time has passed."""
+        """Signal that these instances have messages or, without IDs, that time has passed."""
         with self._lock:
             self._ready.update(dict.fromkeys(instance_ids))
         self._wake_up()
@@ -175,7 +176,7 @@ class Engine:
     def stop(self, *, drain: bool, timeout: float) -> bool:
         """Stop the engine and return whether all running work has completed.
 
-        Interrupted work runs again at the next start.
+        Interrupted work runs again on the next start.
 
         Args:
             drain: Whether to wait for running episodes and activities.

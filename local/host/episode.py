@@ -1,6 +1,7 @@
-"""One episode of an orchestrator: call it with its history, replay its actions, return the outcome.
+"""Runs an episode: calls the orchestrator with its history and replays the returned actions.
 
-An episode does not access storage: the engine reads the history before it and commits its outcome.
+An episode does not access storage: the engine reads the history before the episode and commits the
+outcome after it.
 """
 
 import json
@@ -199,7 +200,7 @@ def call_orchestrator(handle: Callable[[str], str], context: str) -> Orchestrato
 
 
 def _parse_error_state(text: str) -> dict[str, Any] | None:
-    """Return the state that the SDK appends, after a separator, to the text of an exception."""
+    """Return the state that the SDK appends, after a separator, to an exception message."""
     _, separator, state = text.partition(STATE_SEPARATOR)
     try:
         parsed = json.loads(state) if separator else None

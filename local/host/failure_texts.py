@@ -1,6 +1,6 @@
-"""Failure texts of the Durable Functions extension and the credential sanitizer of the host.
+"""Failure messages of the Durable Functions extension, and the host's credential sanitizer.
 
-The texts are recorded in sections 4.2 and 4.4 of the README of the golden traces. Apps must not
+The messages are recorded in sections 4.2 and 4.4 of the README of the golden traces. Apps must not
 parse them. The local host reproduces them so that an app that fails on Azure also fails here.
 """
 
@@ -34,7 +34,7 @@ _URL_WITH_PASSWORD = re.compile(r"\b([a-zA-Z]+)://([^:/\s]+):([^@/\s]+)@([^:/\s]
 
 
 def sanitize(text: str) -> str:
-    """Remove credentials from an exception text, like the Functions host.
+    """Remove credentials from an exception message, as the Functions host does.
 
     The text from a credential token to the next quotation mark or `<` is replaced.
 
@@ -54,7 +54,7 @@ def sanitize(text: str) -> str:
 
 
 def format_error(error: BaseException) -> str:
-    """Return the type and message of an exception, like the Python worker."""
+    """Return the type and message of an exception, as the Python worker does."""
     if isinstance(error, RemoteFunctionError):
         return f"{error.kind}: {error}"
     if isinstance(error, FunctionTerminatedError):

@@ -134,13 +134,13 @@ class FunctionIndex:
                     )
 
 
-# The imported modules by script, so that each is imported once although all have the same name.
+# The imported modules, keyed by script. All have the same name, but each is imported only once.
 _loaded: dict[Path, ModuleType] = {}
 
 
 @contextmanager
 def temporary_module_name() -> Iterator[None]:
-    """Restore the previous module `function_app` in `sys.modules` at the end of the context."""
+    """Restore the previous `function_app` module in `sys.modules` at the end of the context."""
     previous = sys.modules.get("function_app")
     try:
         yield
@@ -182,7 +182,7 @@ def load_app(root: Path) -> FunctionRegister:
 
 
 def _format_location(error: Exception, root: Path) -> str:
-    """Return the file and line of the innermost frame below `root`, or an empty string."""
+    """Return the file and line of the innermost frame under `root`, or an empty string."""
     trace, location = error.__traceback__, ""
     while trace is not None:
         with suppress(ValueError):
@@ -215,7 +215,7 @@ def index_app(
     Args:
         app: The app object of `function_app`.
         environ: The app settings.
-        route_prefix: The prefix of HTTP routes from host.json.
+        route_prefix: The HTTP route prefix from host.json.
 
     Raises:
         UnsupportedAppError: A function uses a feature that the host does not support.
@@ -232,7 +232,7 @@ def index_app(
 
 
 def time_zone(environ: Mapping[str, str]) -> tzinfo:
-    """Return the time zone of schedules: WEBSITE_TIME_ZONE, TZ, or UTC."""
+    """Return the time zone for schedules: WEBSITE_TIME_ZONE, TZ, or UTC."""
     name = environ.get("WEBSITE_TIME_ZONE") or environ.get("TZ") or ""
     if name.lstrip(":") in ("", "UTC", "Etc/UTC"):
         return UTC
@@ -252,8 +252,8 @@ def _read_function(
     bindings: list[dict[str, Any]] = function.get_bindings_dict()["bindings"]
     if function.get_setting("retry_policy") is not None:
         raise UnsupportedAppError(
-            f"Function '{name}' has a retry policy. The local host does not support retry policies "
-            "of triggers."
+            f"Function '{name}' has a retry policy. The local host does not support retry "
+            f"policies for triggers."
         )
     trigger = next(
         (binding for binding in bindings if str(binding["type"]).lower().endswith("trigger")), None
@@ -333,7 +333,7 @@ def _check_parameters(
 
 
 def _check_return(name: str, call: Callable[..., Any]) -> None:
-    """Check the return annotation of an HTTP function, like the worker on Azure."""
+    """Check the return annotation of an HTTP function, as the worker on Azure does."""
     try:
         hints = typing.get_type_hints(call)
     except Exception as error:

@@ -49,7 +49,7 @@ NEVER_PLAYED = frozenset(
 
 
 def compact_json(value: object) -> str:
-    """Serialise as .NET does: without spaces and without escaping non-ASCII characters."""
+    """Serialize as .NET does: without spaces and without escaping non-ASCII characters."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -172,7 +172,8 @@ def timer_fired(at: datetime, task_id: int, fire_at: datetime) -> Event:
     """Build a TimerFired event.
 
     Args:
-        at: When the timer was created. The engine writes this time, not the time of firing.
+        at: When the timer was created. The engine writes this time, not the time at which the timer
+            fires.
         task_id: ID of the timer.
         fire_at: When the timer is due.
     """

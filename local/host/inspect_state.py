@@ -24,7 +24,7 @@ MAX_DEPTH = 20
 
 @dataclass
 class Entry:
-    """A line of the tree."""
+    """A line in the tree."""
 
     started_at: datetime
     description: str
@@ -40,13 +40,13 @@ class HistoryReader:
     entries: list[Entry] = field(default_factory=list)
     open: dict[int, Entry] = field(default_factory=dict)
     names: dict[int, str] = field(default_factory=dict)
-    # Failures received in this episode: name -> number of attempts so far.
+    # Failures received in this episode: name -> number of attempts up to now.
     failed: dict[str, int] = field(default_factory=dict)
-    # Task ID -> number of the attempt.
+    # Task ID -> attempt number.
     attempts: dict[int, int] = field(default_factory=dict)
-    # ID of a retry timer -> name and number of the attempt that follows it.
+    # ID of a retry timer -> name and attempt number of the next attempt.
     retries: dict[int, tuple[str, int]] = field(default_factory=dict)
-    # Name -> number of the attempt that starts in this episode.
+    # Name -> attempt number of the attempt that starts in this episode.
     due: dict[str, int] = field(default_factory=dict)
     now: datetime | None = None
 
@@ -146,7 +146,7 @@ class StateDatabase:
             yield json.loads(body)
 
     def tree(self, instance_id: str, depth: int = 0) -> Iterator[str]:
-        """Yield the lines of the tree, sub-orchestrations included."""
+        """Yield the lines of the tree, including sub-orchestrations."""
         row, indent = self.instance(instance_id), "    " * depth
         if row is None:
             yield f"{indent}{instance_id} no longer exists"
@@ -179,7 +179,7 @@ def summary(row: sqlite3.Row) -> str:
 
 
 def format_duration(span: timedelta) -> str:
-    """Format a duration in at most two units.
+    """Format a duration with at most two units.
 
     >>> [format_duration(timedelta(seconds=s)) for s in (0.0042, 3.25, 90, 7_205, 180_000)]
     ['4 ms', '3.2 s', '1 min 30 s', '2 h 0 min', '2 d 2 h']
@@ -206,7 +206,7 @@ def format_offset(span: timedelta) -> str:
 
 
 def shortened(text: object) -> str:
-    """Return the text on one line, cut to `MAX_TEXT_LENGTH` characters."""
+    """Return the text on one line, truncated to `MAX_TEXT_LENGTH` characters."""
     line = " ".join(str("" if text is None else text).split())
     return line if len(line) <= MAX_TEXT_LENGTH else line[: MAX_TEXT_LENGTH - 3] + "..."
 

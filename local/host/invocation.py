@@ -1,4 +1,4 @@
-"""Invocation of the app's functions, with the converters of azure.functions.
+"""Invokes the app's functions with the converters of azure.functions.
 
 Async functions run on the user loop of the process. Sync functions run in a thread pool of
 `PYTHON_THREADPOOL_THREAD_COUNT` threads.
@@ -27,7 +27,7 @@ from .user_loop import UserLoop
 
 @dataclass
 class InvocationContext:
-    """The value of a `context` parameter, with the attributes of azure.functions.Context."""
+    """The value of a `context` parameter, which has the attributes of azure.functions.Context."""
 
     invocation_id: str
     function_name: str
@@ -54,7 +54,7 @@ class Invoker:
         Args:
             user_loop: Loop for async functions.
             root: Folder of the app.
-            client_binding: Returns the JSON of durable client parameters. It is called for each
+            client_binding: Returns the JSON for durable client parameters. It is called for each
                 invocation because the port is not known earlier.
         """
         self._user_loop, self._root, self._client_binding = user_loop, root, client_binding

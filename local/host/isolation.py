@@ -13,7 +13,7 @@ DEFAULT_MEMORY_MB = 2048
 
 @dataclass(frozen=True)
 class Isolation:
-    """Options of the worker process."""
+    """Options for the worker process."""
 
     memory_mb: int = DEFAULT_MEMORY_MB  # 0: no limit
     json_log: bool = False

@@ -88,8 +88,8 @@ class LocalHost:
             timers: Whether timer triggers fire on schedule. `fire_timer` always works.
             serial: Whether to run one activity or episode at a time. With a virtual clock, the
                 event order of a run is then reproducible.
-            isolated: Options of the worker process that runs the app. Requires a folder. None runs
-                the app in this process.
+            isolated: Options for the worker process that runs the app; `app` must then be a folder.
+                None runs the app in this process.
             on_failure: Called with the reason when the host cannot continue because it cannot write
                 its database or cannot restart its worker process.
         """
@@ -313,7 +313,7 @@ class LocalHost:
         return f"http://127.0.0.1:{self._server.port}"
 
     def status(self, instance_id: str) -> dict[str, Any] | None:
-        """Return the status body of the management API, or None if the instance does not exist."""
+        """Return the status as the management API does, or None if the instance does not exist."""
         instance = self._store.instance(instance_id)
         return status_body(instance) if instance else None
 
@@ -387,7 +387,7 @@ class LocalHost:
     ) -> HostResponse:
         """Send a request to an HTTP trigger, the management API or an admin route.
 
-        No open port is necessary.
+        The port does not need to be open.
         """
         all_headers = dict(headers or {})
         if json is not None:
@@ -425,7 +425,7 @@ class LocalHost:
     ) -> dict[str, Any]:
         """Wait until an instance ends and return its status body.
 
-        Virtual time advances as needed, at most by `within`.
+        Virtual time advances as needed, by at most `within`.
 
         Raises:
             LookupError: If the instance does not exist.
@@ -452,7 +452,7 @@ class LocalHost:
         """Wait until the predicate returns a true value and return that value.
 
         The predicate is evaluated after every change inside the host. Virtual time advances as
-        needed, at most by `within`.
+        needed, by at most `within`.
 
         Raises:
             WaitTimeoutError: If the predicate does not become true in time.

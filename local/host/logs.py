@@ -1,4 +1,4 @@
-"""Log output of the command line on standard error: readable lines or JSON lines."""
+"""Log output of the command line on standard error, as readable lines or JSON lines."""
 
 import json
 import logging

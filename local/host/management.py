@@ -27,7 +27,7 @@ WaitForEnd = Callable[[str, float], Awaitable[None]]
 
 
 class Management:
-    """Handler of the management API."""
+    """Handles requests to the management API."""
 
     def __init__(
         self, commands: Commands, store: Store, hub: str, connection: str, wait_for_end: WaitForEnd
@@ -38,7 +38,7 @@ class Management:
             commands: Executes client commands.
             store: State database.
             hub: Name of the task hub.
-            connection: Name of the storage connection, used in links.
+            connection: Name of the storage connection that links contain.
             wait_for_end: Called with an instance ID and a number of seconds. Returns when the
                 instance has ended or the time has elapsed.
         """
@@ -46,7 +46,7 @@ class Management:
         self._wait_for_end = wait_for_end
 
     async def handle(self, request: HostRequest, path: str) -> HostResponse:
-        """Handle a request. `path` is the percent-encoded path below the base URL of the API."""
+        """Handle a request. `path` is percent-encoded and relative to the base URL of the API."""
         parts = [unquote(part) for part in path.strip("/").split("/")]
         try:
             match request.method, parts:
@@ -250,7 +250,7 @@ def _error(status: int, message: str, error: Exception, kind: str | None = None)
 
 
 def _filter(query: dict[str, str]) -> Filter:
-    """Return the filter of a query. Invalid values are ignored, as in the extension."""
+    """Return the filter for a query. Invalid values are ignored, as in the extension."""
     statuses = (
         frozenset(name.strip() for name in query.get("runtimeStatus", "").split(",")) & STATUSES
     )

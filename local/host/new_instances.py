@@ -1,4 +1,4 @@
-"""Creation of instances: by a client, by a parent orchestration and by `continue_as_new`."""
+"""Creates instances for a client, a parent orchestration or `continue_as_new`."""
 
 import uuid
 from datetime import datetime

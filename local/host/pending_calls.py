@@ -17,7 +17,7 @@ NON_REPEATABLE_KINDS = ("activity", "timer", "http")
 
 @dataclass
 class Call:
-    """A call without a response; `deadline` is a time of the monotonic clock."""
+    """A call without a response; `deadline` is a time on the monotonic clock."""
 
     id: int
     kind: str
@@ -84,8 +84,8 @@ class PendingCalls:
 
         The call that caused the exit fails with `FunctionTerminatedError`; the others fail with
         `WorkerLostError`, so that they run again. If the cause is unknown, for example a signal
-        from the kernel, all calls except orchestrators fail with `FunctionTerminatedError`, as on
-        Azure.
+        from the kernel, all calls except those to orchestrators fail with
+        `FunctionTerminatedError`, as on Azure.
         """
         with self._changed:
             exit_cause, self._exit_cause = self._exit_cause, None

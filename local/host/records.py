@@ -1,4 +1,4 @@
-"""Database rows as values, and the values that the engine and the store exchange."""
+"""Types for database rows and for the data that the engine and the store exchange."""
 
 import json
 from dataclasses import dataclass, field
@@ -68,10 +68,10 @@ class NewInstance:
 
 @dataclass(frozen=True)
 class Message:
-    """A row of the inbox.
+    """A row in the inbox.
 
     `execution_id` is None for a client command, which is valid for any execution. `due` is 0 for a
-    message without delay.
+    message without a delay.
     """
 
     instance_id: str
@@ -129,7 +129,7 @@ class CommitResult:
 
 @dataclass(frozen=True)
 class Filter:
-    """Criteria of a list or purge request. Times are in microseconds and inclusive."""
+    """Criteria for a list or purge request. Times are in microseconds and inclusive."""
 
     created_from: int | None = None
     created_to: int | None = None

@@ -31,7 +31,7 @@ def replay_history(
     """Run the orchestrator on a history, episode by episode, as the engine does.
 
     Args:
-        app: The app, or the callable of the orchestrator.
+        app: The app, or the callable that implements the orchestrator.
         orchestrator_name: Name of the orchestrator function.
         history_events: Raw events, as `LocalHost.history` returns them.
         input: Input that replaces the recorded one. None keeps the recorded input.
@@ -41,8 +41,7 @@ def replay_history(
         The decisions that the history does not contain yet, and the outcome of the last episode.
 
     Raises:
-        NonDeterminismError: If the code makes other decisions than the history contains, or ends
-            with another status.
+        NonDeterminismError: If the decisions or the final status differ from those in the history.
     """
     sdk_patches.install()
     handle, exists = _orchestrator(app, orchestrator_name)
@@ -118,7 +117,7 @@ def _episodes(events: Sequence[Event]) -> list[tuple[int, int]]:
 def _compare_decisions(name: str, outcome: Outcome, following: Sequence[Event]) -> None:
     """Verify that the new decisions are the next ones in the history.
 
-    At the end of an unfinished history there is nothing to compare.
+    At the end of an unfinished history, nothing is compared.
     """
     recorded: list[tuple[int, int, str]] = []
     for event in following:

@@ -137,7 +137,7 @@ class RequestRouter:
 
 
 def host_allowed(host: str | None) -> bool:
-    """Return whether a Host header names this machine.
+    """Return whether a Host header refers to this machine.
 
     The check prevents DNS rebinding: a web page cannot reach the host by resolving its own domain
     to 127.0.0.1.

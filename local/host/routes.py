@@ -1,4 +1,4 @@
-"""Route templates of HTTP triggers: `runs/{run_id}/blobs`, `{x?}`, `{x:int}`, `{*rest}`."""
+"""Route templates for HTTP triggers: `runs/{run_id}/blobs`, `{x?}`, `{x:int}`, `{*rest}`."""
 
 import re
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ Target = TypeVar("Target")
 
 @dataclass(frozen=True)
 class Segment:
-    """A segment of a route template."""
+    """A segment in a route template."""
 
     kind: int
     text: str  # the fixed text in lower case, or the name of the parameter
@@ -117,7 +117,7 @@ def _segment(part: str, function: str) -> Segment:
 def best_match(
     routes: Sequence[tuple[Route, Target]], path: str
 ) -> list[tuple[Target, dict[str, str]]]:
-    """Return the targets of all matching routes and their parameters, the most specific first."""
+    """Return the targets and parameters of all matching routes, starting with the most specific."""
     matches = [
         (route, target, parameters)
         for route, target in routes

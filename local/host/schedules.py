@@ -1,4 +1,4 @@
-"""Timer triggers: calculates when they are due, runs their functions and stores their last run."""
+"""Calculates when timer triggers are due, runs their functions and stores their last run times."""
 
 import json
 import logging
@@ -42,7 +42,8 @@ class TimerTrigger:
 class Schedules:
     """All timer triggers of the app.
 
-    A function does not run twice at the same time. Occurrences missed while it runs are skipped.
+    A function does not run twice at the same time. Occurrences that are missed while it runs are
+    skipped.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Schedules:
         """Calculate the next occurrence of each timer.
 
         If `active` is False, timers run only through `fire_now`. With `early`, they fire up to
-        `MAX_EARLY_FIRING` before the scheduled time, as can happen in Azure.
+        `MAX_EARLY_FIRING` before the scheduled time, as can happen on Azure.
         """
         self._store, self._invoker, self._clock, self._traffic = store, invoker, clock, traffic
         self._lock = threading.Lock()
@@ -175,7 +176,7 @@ class Schedules:
             )
 
     def fire_now(self, name: str) -> "Future[None] | None":
-        """Run a timer function now, regardless of its schedule; return None if it is unknown."""
+        """Run a timer function now, or return None if the timer is unknown."""
         for timer in self._timers:
             if timer.function.name.lower() == name.lower():
                 assert timer.function.timer is not None

@@ -1,9 +1,9 @@
 """Two patches of the Durable Functions SDK. Production runs the unmodified SDK.
 
-1. `dt_parse` of HistoryEvent takes 88 % of the time of a replay. The replacement parses the format
-   of the engine six times faster and calls the original for all other formats.
-2. `warnings.warn` calls of the SDK write to the log. The SDK calls it during an orchestration. If
-   warnings are errors, as with `pytest -W error`, a warning would change the outcome.
+1. `dt_parse` in HistoryEvent takes 88% of the duration of a replay. The replacement parses the
+   engine's format six times faster and calls the original for all other formats.
+2. SDK warnings are written to the log. The SDK calls `warnings.warn` during an orchestration; if
+   warnings were errors, as with `pytest -W error`, a warning would change the outcome.
 """
 
 import importlib
@@ -28,7 +28,7 @@ def install() -> None:
     """Install both patches. Repeated calls have no effect."""
     with _lock:
         importlib.import_module("azure.durable_functions")
-        # The package attribute of the same name is the class, not the module.
+        # The package attribute with the same name is the class, not the module.
         history_event = sys.modules[_HISTORY_EVENT]
         original = history_event.dt_parse
         if not hasattr(original, "falls_back_to"):

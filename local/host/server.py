@@ -112,7 +112,7 @@ def _handler(request_router: RequestRouter) -> Any:
 
 
 async def _body(request: web.Request, limit: int | None) -> bytes | None:
-    """Return the body, or None if it is larger than `limit`. The rest is not read."""
+    """Return the body, or None if it is larger than `limit`. In that case, the rest is not read."""
     if limit is None:
         return await request.content.read()
     if (request.content_length or 0) > limit:
@@ -127,7 +127,7 @@ async def _body(request: web.Request, limit: int | None) -> bytes | None:
 
 
 class _OneLineFilter(logging.Filter):
-    """Logs invalid HTTP and closed connections as one-line warnings without a stack trace."""
+    """Logs invalid requests and closed connections as one-line warnings without a stack trace."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None

@@ -50,7 +50,7 @@ The local host either supports them or does not need them.
 
 @dataclass(frozen=True)
 class HostOptions:
-    """The options of host.json that the local host supports."""
+    """The options in host.json that the local host supports."""
 
     route_prefix: str = "api"
     hub_name: str = DEFAULT_HUB
@@ -117,7 +117,7 @@ def read_host_json(
 
 
 def _timeout(text: Any) -> float | None:
-    """Parse `functionTimeout`, a TimeSpan, to seconds. `-1` means no limit.
+    """Convert `functionTimeout`, a TimeSpan, to seconds. `-1` means no limit.
 
     >>> _timeout("00:10:00"), _timeout("1.00:00:00.5"), _timeout("-1"), _timeout(None)
     (600.0, 86400.5, None, 1800.0)

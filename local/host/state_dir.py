@@ -1,4 +1,4 @@
-"""The state folder: contains the databases and the lock that prevents use by a second host."""
+"""The state folder contains the databases and a lock that prevents its use by a second host."""
 
 import json
 import os
@@ -20,7 +20,7 @@ class StateDir:
         """Create the folder if necessary and lock it.
 
         Raises:
-            HostError: If the folder cannot be created or written.
+            HostError: If the folder cannot be created or is not writable.
             StateInUseError: If another local host uses the folder.
         """
         self.path = path
@@ -40,7 +40,7 @@ class StateDir:
         self.announce(None)
 
     def database(self, hub: str) -> Path:
-        """Return the path of the database of a task hub. Task hubs share no data."""
+        """Return the path of the database for a task hub. Task hubs do not share data."""
         return self.path / f"{hub.lower()}.sqlite3"
 
     def announce(self, base_url: str | None) -> None:
@@ -79,7 +79,7 @@ if sys.platform == "win32":
 
     def _lock(file: IO[str]) -> bool:
         try:
-            # Lock a byte far behind the text because other processes must be able to read the text.
+            # Lock a byte far after the text because other processes must be able to read the text.
             file.seek(1 << 20)
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
         except OSError:

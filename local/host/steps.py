@@ -156,7 +156,7 @@ def describe(
 
 
 def _count_equal(texts: list[str]) -> list[str]:
-    """Combine identical entries into `n x text` and cut the list to `MAX_SHOWN_EVENTS`."""
+    """Combine identical entries into `n x text` and truncate the list to `MAX_SHOWN_EVENTS`."""
     counted = [
         f"{texts.count(text)} x {text}" if texts.count(text) > 1 else text
         for text in dict.fromkeys(texts)

@@ -1,7 +1,8 @@
 """The SQLite database: instances, history, inbox, work and schedules.
 
-Every public method is one transaction. The database needs no recovery after a kill: uncommitted
-changes are rolled back, and unfinished work and unread messages remain for the next start.
+Every public method is one transaction. The database needs no recovery after the process is killed:
+uncommitted changes are rolled back, and unfinished work and unread messages remain for the next
+start.
 """
 
 import json
@@ -28,11 +29,11 @@ _DELETIONS = tuple(
 
 
 class StoreClosedError(Exception):
-    """The store is closed. The changes were not written, as after a kill."""
+    """The store is closed. The changes were not written, as if the process had been killed."""
 
 
 class Store:
-    """The state database of a task hub. Instances are safe for use by several threads."""
+    """The state database of a task hub. Thread-safe."""
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class Store:
                 raise
 
     def _fail(self, db: sqlite3.Connection, error: sqlite3.Error) -> NoReturn:
-        """Close the database: the file is consistent, but the state in memory may not match it."""
+        """Close the database. The file is consistent, but the state in memory might differ."""
         db.close()  # rolls back the open transaction
         self._db = None
         text = self._closed_because = database_error_text(self._path, error)
@@ -133,7 +134,7 @@ class Store:
             ]
 
     def instances_with_messages(self) -> list[str]:
-        """Return the IDs of instances with messages other than timers, the oldest message first."""
+        """Return the IDs of instances with messages other than timers, oldest message first."""
         with self._reading() as db:
             return [
                 iid
@@ -214,7 +215,7 @@ class Store:
     # -- the engine's writes --------------------------------------------------
 
     def commit_step(self, step: Step) -> CommitResult:
-        """Write all changes of an episode.
+        """Write all changes that an episode made.
 
         Nothing is written if the instance no longer has the execution ID of the step.
         """
@@ -253,7 +254,7 @@ class Store:
                 self._insert_message(db, Message(work.instance_id, work.execution_id, event))
 
     def delete_messages(self, row_ids: list[int]) -> None:
-        """Delete rows of the inbox."""
+        """Delete rows from the inbox."""
         with self._transaction() as db:
             db.executemany("DELETE FROM inbox WHERE id=?", [(row_id,) for row_id in row_ids])
 
@@ -336,7 +337,7 @@ class Store:
     def _insert_message(
         self, db: sqlite3.Connection, message: Message, *, first: bool = False
     ) -> None:
-        """Insert a message. With `first`, it precedes the messages already in the inbox.
+        """Insert a message. If `first` is true, it precedes the existing messages.
 
         The start of a new generation and its carried-over events must come first.
         """

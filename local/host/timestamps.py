@@ -1,4 +1,4 @@
-"""Conversion of timestamps to protocol text (UTC with `Z`) and to integers (microseconds)."""
+"""Converts timestamps to protocol text (UTC with `Z`) and to integers (microseconds)."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -8,12 +8,12 @@ _WITH_OFFSET = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,7})?[+-]\d\d
 
 
 def to_micros(moment: datetime) -> int:
-    """Return the microseconds since 1970, as stored in the database."""
+    """Convert a time to microseconds since 1970, as stored in the database."""
     return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def from_micros(micros: int) -> datetime:
-    """Return the UTC time of a number of microseconds since 1970."""
+    """Convert microseconds since 1970 to a UTC time."""
     return EPOCH + timedelta(microseconds=micros)
 
 

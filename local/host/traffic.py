@@ -1,4 +1,4 @@
-"""A counter of the invocations in flight, and a way to wait for changes without polling."""
+"""Counts the invocations in flight and lets threads wait for changes without polling."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ class Traffic:
 
     @contextmanager
     def watched(self, watcher: Callable[[], None]) -> Iterator[None]:
-        """Call `watcher` after every call of `changed`, in the calling thread."""
+        """Call `watcher` after every call to `changed`, in the calling thread."""
         with self._changed:
             self._watchers.append(watcher)
         try:

@@ -1,7 +1,7 @@
-"""The event loop that runs all async user code of the process, in its own thread.
+"""The event loop that runs all async user code in the process, in its own thread.
 
-All hosts of the process share it, and it runs until the process ends. The HTTP session and the lock
-of the SDK, and asyncio objects in modules of an app, belong to the loop that used them first.
+All hosts of the process share it, and it runs until the process ends. The SDK's HTTP session and
+lock, and asyncio objects in an app's modules, belong to the loop that first used them.
 """
 
 import asyncio
@@ -68,7 +68,8 @@ class UserLoop:
             self.submit(_close_sdk_session()).result(CLOSE_TIMEOUT_SECONDS)
         except TimeoutError:
             log.warning(
-                "async code of the app blocks the event loop; the SDK's HTTP session stays open"
+                "async code in the app is blocking the event loop; the SDK's HTTP session remains "
+                "open"
             )
 
     def close(self) -> None:

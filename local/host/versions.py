@@ -13,7 +13,8 @@ FAILURE_STRATEGIES = ("Reject", "Fail")
 class VersionRule:
     """The version rule of an app.
 
-    `failure` applies to instances with other versions: Reject does not run them, Fail fails them.
+    `failure` applies to instances with other versions: with Reject, they do not run; with Fail,
+    they fail.
     """
 
     current: str = ""

@@ -39,7 +39,7 @@ class Waiting:
         """Wait until the host is idle.
 
         Raises:
-            WaitTimeoutError: After `timeout` real seconds.
+            WaitTimeoutError: If the wait exceeds `timeout` real seconds.
         """
         deadline = time.monotonic() + timeout
         while True:
@@ -66,8 +66,8 @@ class Waiting:
             within: Maximum wait on the clock of the host.
 
         Raises:
-            WaitTimeoutError: If a maximum is exceeded, or if the condition is false and nothing is
-                due on the virtual clock.
+            WaitTimeoutError: If a time limit is exceeded, or if the condition is false and nothing
+                is due on the virtual clock.
         """
         deadline = time.monotonic() + timeout
         limit = self._clock.now() + within if within is not None else None
@@ -102,7 +102,7 @@ class Waiting:
 
         Raises:
             TypeError: If the clock is not a `VirtualClock`.
-            WaitTimeoutError: After `timeout` real seconds.
+            WaitTimeoutError: If the wait exceeds `timeout` real seconds.
         """
         clock = self._clock
         if not isinstance(clock, VirtualClock):

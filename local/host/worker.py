@@ -1,4 +1,4 @@
-"""The host's side of the worker process: starts and restarts the process and sends it calls.
+"""Starts and restarts the worker process, and sends calls to it.
 
 A function that exits the process, exhausts its memory or exceeds `functionTimeout` ends the worker,
 not the host. The pending calls then fail as in Azure or run again (see
@@ -55,9 +55,9 @@ class Worker:
         """Start the process and wait until it has loaded the app.
 
         Args:
-            options: Options of the process.
+            options: Options for the process.
             timeout: Maximum duration of a call in seconds. None means no limit.
-            client_binding: Returns the JSON of durable client parameters.
+            client_binding: Returns the JSON for durable client parameters.
             on_unrecoverable: Called with the reason when the worker cannot be restarted.
 
         Raises:
@@ -132,7 +132,7 @@ class Worker:
             self._held.clear()
 
     def _disconnect(self) -> list[Call]:
-        """Hold new calls. Return the calls that the process will not answer."""
+        """Hold new calls. Return the calls that will not receive a response."""
         with self._lock:
             sender, self._sender = self._sender, None
             unanswered = self._pending.pop_all()
@@ -142,7 +142,7 @@ class Worker:
         return unanswered
 
     def _reap(self) -> int:
-        """Wait for the end of the process, or kill it; return its exit code."""
+        """Wait until the process ends, or kill it; return its exit code."""
         self._frames.close()
         self._connection.close()
         try:
@@ -264,8 +264,8 @@ def packages_of(root: Path) -> str:
 
     Without the folder, the app uses the packages of this environment. With it, the worker starts
     with -S and the app cannot import other packages, so a dependency that is missing from the
-    package is missing here as on Azure. In both cases, neither the current folder (-P) nor the
-    folder that contains the host is on the import path.
+    package is missing here, as it would be on Azure. In both cases, neither the current folder (-P)
+    nor the folder that contains the host is on the import path.
     """
     packages = root / PACKAGES_FOLDER
     return str(packages.resolve()) if packages.is_dir() else ""

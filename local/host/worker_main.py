@@ -1,4 +1,4 @@
-"""The worker process: loads the app, reports its functions and runs the calls of the host.
+"""The worker process: loads the app, reports its functions and executes the host's calls.
 
 The main thread only reads from the connection to the host. When the connection ends, the process
 exits even if functions are running, so the worker does not outlive the host.

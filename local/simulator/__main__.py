@@ -17,22 +17,24 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the simulator until SIGTERM or SIGINT and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m local.simulator",
-        description="Simulates Microsoft's side of partner billing.",
+        description="Simulates the Microsoft services for partner billing.",
     )
-    parser.add_argument("--port", type=int, default=0, help="0 selects a free port")
+    parser.add_argument("--port", type=int, default=0, help="port; 0 selects a free port")
     parser.add_argument(
         "--seed",
         type=int,
         default=7,
-        help="determines the partner, its invoices and their lines",
+        help="seed that determines the partner, its invoices and their lines",
     )
     parser.add_argument(
-        "--faults", type=Path, metavar="FILE", help="a file of fault rules, see README.md"
+        "--faults", type=Path, metavar="FILE", help="file with fault rules; see README.md"
     )
     parser.add_argument(
         "--behaviour", nargs="+", default=[], metavar="SWITCH=VALUE", action="extend"
     )
-    parser.add_argument("--currencies", default="USD", help="comma-separated, for example USD,EUR")
+    parser.add_argument(
+        "--currencies", default="USD", help="comma-separated currencies, for example USD,EUR"
+    )
     parser.add_argument("--customers", type=int, default=6)
     parser.add_argument(
         "--storage-proxy",
@@ -43,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--storage-connection-string-env",
         required=True,
         metavar="NAME",
-        help="variable with the connection string of the billing account",
+        help="environment variable that contains the connection string of the billing account",
     )
     options = parser.parse_args(arguments)
     connection_string = os.environ.get(options.storage_connection_string_env)

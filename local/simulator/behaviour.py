@@ -1,4 +1,4 @@
-"""Switches for behaviour that Microsoft's documents leave open or that varies in practice.
+"""Switches for behaviour that Microsoft's documentation leaves open or that varies in practice.
 
 The first value of a switch is its default. Switches with a fixed set of values are `Literal`
 types; numeric switches declare the values worth testing. `SWITCHES` is derived from the class, so
@@ -28,7 +28,7 @@ class Behaviour:
 
     # -- start of an export
     start_body: Literal["empty", "empty_json", "json"] = choice(
-        "empty", "body of the 202 response: none, none but a content type, or the operation"
+        "empty", "body of the 202 response: no body, no body but a content type, or the operation"
     )
     location: Literal["own", "foreign", "absent"] = choice(
         "own", "host in Location and in links, or no Location header"
@@ -37,7 +37,8 @@ class Behaviour:
         "absent", "Retry-After of the 202 response"
     )
     repeated_start: Literal["new_operation", "same_operation"] = choice(
-        "new_operation", "second start of the same export: a new operation or the existing one"
+        "new_operation",
+        "result of a second request for the same export: a new operation or the existing one",
     )
     unknown_invoice: Literal[
         "bad_request", "not_found", "failed_5000", "failed_other", "zero_blobs"
@@ -52,35 +53,40 @@ class Behaviour:
         "at_once", "response within `first_hours` after the invoice was issued"
     )
     concurrent_operations: int = number(
-        0, 2, description="maximum number of running operations, or 0; further requests return 429"
+        0,
+        2,
+        description="maximum number of running operations; further requests return 429. 0 "
+        "means no limit",
     )
     permission: Literal["granted", "denied"] = choice(
         "granted", "denied returns 403 Authorization_RequestDenied"
     )
     authorization: Literal["ignored", "required", "claims_challenge"] = choice(
         "ignored",
-        "Authorization header: ignored, 401 if absent, or a claims challenge for the first",
+        "Authorization header: ignored, 401 if it is missing, or a claims challenge on the first "
+        "request",
     )
     aggregated_usage: Literal["not_implemented", "accepted"] = choice(
-        "not_implemented", "POST of aggregatedUsage below /beta"
+        "not_implemented", "POST to aggregatedUsage under /beta"
     )
     collections: Literal["not_found", "listed"] = choice(
-        "not_found", "GET of all operations or of all manifests"
+        "not_found", "GET requests for the list of operations or the list of manifests"
     )
 
     # -- operations
     ready_after_polls: int = number(
         2,
         0,
-        description="number of reads that return a pending status, the first of them notStarted",
+        description="number of reads that return a pending status; the first returns notStarted",
     )
     ready_after_seconds: float = number(
         0,
         2,
-        description="seconds from POST until the operation is complete, by the simulator's clock",
+        description="seconds from the POST until the operation is complete, on the simulator's "
+        "clock",
     )
     retry_after: Literal["seconds", "http_date", "junk", "absent"] = choice(
-        "seconds", "form of Retry-After for a pending operation"
+        "seconds", "format of the Retry-After header for a pending operation"
     )
     retry_after_seconds: float = number(1, 0, 200, description="value of Retry-After in seconds")
     status_running: Literal["running", "processing", "notstarted", "absent"] = choice(
@@ -91,7 +97,7 @@ class Behaviour:
     )
     odata_type: Literal["present", "absent"] = choice("present", "@odata.type of operations")
     created_time: Literal["naive", "aware"] = choice(
-        "naive", "createdDateTime of an operation without or with a time zone"
+        "naive", "whether createdDateTime of an operation has a time zone"
     )
     manifest: Literal["inline", "link", "string", "link_and_inline"] = choice(
         "inline", "how a successful operation returns its manifest"
@@ -103,14 +109,15 @@ class Behaviour:
         "by_data", "result of every operation"
     )
     operation_lifetime_seconds: float | None = number(
-        None, 1, description="age at which an operation expires, by the simulator's clock"
+        None, 1, description="age at which an operation expires, on the simulator's clock"
     )
     operation_lifetime_reads: int | None = number(
         None, 3, description="number of reads after which an operation expires"
     )
     gone: Literal["404", "410"] = choice("404", "status for an unknown or expired operation")
     operation_data: Literal["fixed", "newest"] = choice(
-        "fixed", "data of a successful operation: as of the POST, or the newest"
+        "fixed",
+        "data of a successful operation: the data at the time of the POST, or the newest data",
     )
     throttle_every: int = number(
         0, 3, description="every nth request to Graph returns 429; 0 means none"
@@ -131,19 +138,20 @@ class Behaviour:
     )
     empty_export: Literal["failed_5000", "zero_blobs", "empty_file", "no_bytes"] = choice(
         "failed_5000",
-        "export without lines: failure, no blobs, an empty gzip file, or a file of 0 bytes",
+        "result of an export without lines: a failure, no blobs, an empty gzip file, or a file of "
+        "0 bytes",
     )
     sas_lifetime_seconds: float = number(
         3600, 3, description="lifetime of a SAS after the read that created it, in real time"
     )
     sas_renewal: Literal["fresh", "fixed"] = choice(
-        "fresh", "a new SAS for every read, or always the first one"
+        "fresh", "whether every read returns a new SAS or always the first one"
     )
     reconciliation_root: Literal["like_usage", "plain", "opaque"] = choice(
-        "like_usage", "form of rootDirectory for reconciliation"
+        "like_usage", "format of rootDirectory for reconciliation"
     )
     blob_names: Literal["spark", "nested"] = choice(
-        "spark", "names as written by Spark; nested: in folders below the root"
+        "spark", "blob names in the format that Spark writes; nested: in folders under the root"
     )
     hostile_manifest: Literal[
         "none",
@@ -173,7 +181,8 @@ class Behaviour:
     # -- blobs
     compression: Literal["mixed", "gzip", "members", "plain"] = choice(
         "mixed",
-        "gzip with one and several members alternately, one member, several members, or plain text",
+        "gzip that alternates between one and several members, gzip with one member, gzip with "
+        "several members, or plain text",
     )
     content_encoding: Literal["absent", "gzip"] = choice("absent", "Content-Encoding of the blobs")
     content_md5: Literal["present", "absent"] = choice("present", "Content-MD5 of the blobs")
@@ -186,7 +195,7 @@ class Behaviour:
         "numbers", "JSON type of amounts, prices and quantities"
     )
     missing_values: Literal["null", "absent", "empty"] = choice(
-        "null", "form of a field without a value"
+        "null", "representation of a field without a value"
     )
     dates: Literal["iso", "iso_naive", "date", "us"] = choice("iso", "format of dates")
     field_case: Literal["documented", "sample"] = choice(
@@ -199,16 +208,20 @@ class Behaviour:
 
     # -- data
     unbilled_data: Literal["moving", "stalled"] = choice(
-        "moving", "current month: changes daily, or not until the last month is invoiced"
+        "moving",
+        "data of the current month: changes daily, or remains unchanged until the "
+        "previous month is invoiced",
     )
     billed_usage: Literal["complete", "partial_at_first"] = choice(
-        "complete", "billed usage within `first_hours` after the invoice was issued"
+        "complete", "data of billed usage within `first_hours` after the invoice was issued"
     )
     first_hours: float = number(
         24, 1, description="number of hours for which the values that end in `at_first` apply"
     )
     month_opens_after_hours: float = number(
-        0, 6, description="hours after midnight in which `current` still means the previous month"
+        0,
+        6,
+        description="hours after midnight during which `current` still means the previous month",
     )
 
     # -- Partner Center

@@ -1,4 +1,4 @@
-"""Billing months and the time at which their invoice is issued."""
+"""Billing months and the times at which their invoices are issued."""
 
 import calendar
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Month:
 
     @property
     def compact(self) -> str:
-        """The month as in root directories: `202610`."""
+        """The month in the format of root directories, such as `202610`."""
         return f"{self.year:04d}{self.number:02d}"
 
     @property
@@ -57,7 +57,7 @@ class Month:
 
     @staticmethod
     def of(moment: datetime | date) -> "Month":
-        """Return the month of a date or time."""
+        """Return the month that contains a date or time."""
         return Month(moment.year, moment.month)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Fictitious customers, and the meters and products that they are billed for."""
+"""Fictitious customers, and the meters and products for which they are billed."""
 
 from decimal import Decimal
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The documented attributes of lines in the sets `basic` and `full`.
+"""The documented attributes of lines in the `basic` and `full` attribute sets.
 
 Usage has 30 attributes in `basic` and 54 in `full`; reconciliation has 35 and 47. Billed and
 unbilled exports have the same attributes.
@@ -133,7 +133,7 @@ def attribute_names(
 ) -> tuple[str, ...]:
     """Return the attribute names of a family, `usage` or `reconciliation`.
 
-    `as_observed` returns the names of a real file; it applies to unbilled usage only.
+    If `as_observed` is true, the names are those in a real file of unbilled usage.
 
     >>> len(attribute_names("usage", "full")), len(attribute_names("reconciliation", "basic"))
     (54, 35)

@@ -18,8 +18,8 @@ BOM = b"\xef\xbb\xbf"
 class BlobFile:
     """One blob of an export.
 
-    Its bytes are generated at the first access. They are kept in memory, or generated again at
-    every access if `keep` is False.
+    Its bytes are generated on first access. They are kept in memory or, if `keep` is False,
+    generated again on every access.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class BlobFile:
 
 
 def json_line(row: Mapping[str, Any], names: Sequence[str], behaviour: Behaviour) -> str:
-    """Return a line without its newline. `row` has a value or None for each name."""
+    """Return a line without its newline. `row` contains a value or None for each name."""
     members = []
     for name in names:
         value = row[name]
@@ -125,7 +125,7 @@ def _date_text(day: date, form: str) -> str:
 
 
 def file_of_lines(lines: Sequence[str], behaviour: Behaviour, *, number: int) -> bytes:
-    """Return the bytes of the nth blob of an export."""
+    """Return the bytes of the nth blob in an export."""
     pieces = _split(lines, 3) if _has_members(behaviour, number) else [lines]
     texts = [_text(piece, behaviour) for piece in pieces]
     if behaviour.last_newline == "absent":

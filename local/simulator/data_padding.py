@@ -16,9 +16,7 @@ BASE64_DENSITY = 0.757  # a base64 letter has 6 of 8 bits; gzip compresses to al
 def padding_files(*, blobs: int, blob_bytes: int, seed: int, guid: str) -> tuple[BlobFile, ...]:
     """Return gzip files whose sizes are approximately `blob_bytes`.
 
-    For sizes of 4 KiB or more, the deviation is at most 5 %.
-
-    Their bytes are generated on access.
+    For sizes of 4 KiB or more, the deviation is at most 5%. The bytes are generated on access.
     """
     rows = max(1, round(blob_bytes / (TAG_BYTES * BASE64_DENSITY + 60)))
     return tuple(

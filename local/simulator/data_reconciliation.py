@@ -1,7 +1,8 @@
 """Reconciliation: the charges of a period.
 
-There is one line for each meter of an Azure plan, and one or more for each licence, reservation,
-savings plan and software product, which usage does not contain. The lines add up to the invoice.
+There is one line for each meter of an Azure plan, and there are one or more lines for each licence,
+reservation, savings plan and software product. Usage contains only the Azure plans. The lines add
+up to the total of the invoice.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,8 +1,9 @@
 """Daily rated usage: one line for each day of each Azure resource.
 
-Like its reconciliation line, the month of a meter is rated as a whole: the amount of a day is the
-documented formula for the quantity so far, minus the amount of the days before. Therefore the days
-add up to the reconciliation line exactly.
+The usage of a meter is rated for the whole month, like its reconciliation line: the amount for a
+day is the result of the documented formula for the quantity up to and including that day, minus the
+amounts for the previous days. Therefore, the daily amounts add up exactly to the reconciliation
+line.
 """
 
 from collections.abc import Iterable, Iterator
@@ -34,7 +35,7 @@ class Changes:
     Attributes:
         corrections: The number of pairs of correction lines that cancel each other out.
         amount: A net correction in the pricing currency.
-        share: The part of the period that has lines, from its start.
+        share: The fraction of the period, counted from its start, that has lines.
     """
 
     corrections: int = 0
@@ -47,7 +48,7 @@ NO_CHANGES = Changes()
 
 @dataclass(frozen=True)
 class Period:
-    """A month in a currency, up to the day `until`. None means a period without lines."""
+    """A month in a currency, up to the day `until`. If `until` is None, there are no lines."""
 
     month: Month
     currency: str
@@ -180,7 +181,7 @@ def _adjustment(customer: Customer, period: Period, amount: Decimal) -> UsageLin
 
 
 def meter_id(meter: Meter) -> str:
-    """Return an id that depends only on the meter's names."""
+    """Return an ID that depends only on the meter's names."""
     return str(uuid5(NAMESPACE_URL, "/".join(meter[:3])))
 
 

@@ -1,6 +1,6 @@
 """The data of each export key at the current time, and its versions.
 
-A key has the same form as in the app: `billed_usage/G016907411/full` or
+A key has the same format as in the app: `billed_usage/G016907411/full` or
 `unbilled_usage/2026-11/USD/full`. `restate` creates a new version.
 """
 
@@ -99,7 +99,7 @@ class DataVersion:
     created: datetime  # the time of the data
     blobs: tuple[BlobFile, ...]
     empty: bool  # no lines, regardless of the blobs
-    behaviour: Behaviour = field(repr=False)  # at the creation of the version
+    behaviour: Behaviour = field(repr=False)  # when the version was created
 
     @property
     def rows(self) -> int:
@@ -108,7 +108,7 @@ class DataVersion:
 
     @property
     def manifest_id(self) -> str:
-        """The id of the manifest, derived from the ETag."""
+        """The ID of the manifest, derived from the ETag."""
         digest = hashlib.sha256(f"manifest {self.etag}".encode()).hexdigest()
         return f"{digest[:8]}-{digest[8:12]}-4{digest[13:16]}-8{digest[17:20]}-{digest[20:32]}"
 
@@ -155,9 +155,9 @@ class Exports:
     ) -> None:
         """Create new data for both attribute sets of a key.
 
-        The new data has another pair of corrections that cancel each other out. `amount` is added
-        to the total, in the pricing currency. A `share` below 1 keeps only the first part of the
-        days.
+        The new data has an additional pair of corrections that cancel each other out. `amount` is
+        added to the total, in the pricing currency. If `share` is less than 1, only that fraction
+        of the days is kept, counted from the start.
         """
         with self._lock:
             subject = self._subjects.setdefault(key.subject, _Subject())
@@ -167,7 +167,7 @@ class Exports:
             subject.restated = self._clock.now()
 
     def fill(self, key: ExportKey, *, blobs: int, blob_bytes: int) -> None:
-        """Replace a key's data by padding of the given size."""
+        """Replace a key's data with padding of the given size."""
         with self._lock:
             subject = self._subjects.setdefault(key.subject, _Subject())
             subject.padding = (blobs, blob_bytes)
@@ -175,7 +175,7 @@ class Exports:
             subject.restated = self._clock.now()
 
     def current_month(self) -> Month:
-        """Return the month that `current` means now."""
+        """Return the month to which `current` refers now."""
         return Month.of(
             self._clock.now() - timedelta(hours=self._behaviour().month_opens_after_hours)
         )
@@ -283,7 +283,7 @@ class Exports:
     def _files(
         self, key: ExportKey, period: Period, changes: Changes, behaviour: Behaviour, guid: str
     ) -> tuple[BlobFile, ...]:
-        """Return the files with names and row counts. Their bytes are generated at access."""
+        """Return the files with names and row counts. Their bytes are generated on access."""
         count, size = len(self._lines(key.family, period, changes)), self._partner.rows_per_blob
         starts = range(0, count, size)
         if not count and behaviour.empty_export in ("empty_file", "no_bytes"):
@@ -326,8 +326,8 @@ def _row(line: UsageLine | ReconciliationLine, partner: Partner, period: Period)
 def _later(created: datetime, subject: _Subject) -> datetime:
     """Return the time of the data, which a restatement changes.
 
-    It is at least a minute per revision after `created`, because root directories contain the
-    time with a precision of minutes.
+    Every revision adds at least one minute to `created`, because root directories contain the time
+    with a precision of one minute.
     """
     if subject.restated is None:
         return created

@@ -12,7 +12,7 @@ from local.simulator.partner import Partner
 
 
 class RequestRefusedError(Exception):
-    """The request is invalid; the response is a 4xx."""
+    """The request is invalid; the response has a 4xx status."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -105,7 +105,7 @@ class ExportRequestHandler:
         return Accepted(None, None, NO_DATA)
 
     def _legacy_id(self) -> str:
-        """Return the id of an invoice without lines."""
+        """Return the ID of an invoice without lines."""
         return next(invoice.invoice_id for invoice in self.book.invoices() if invoice.legacy)
 
     def _with_data(

@@ -43,7 +43,7 @@ Body = Literal[
 
 @dataclass(frozen=True)
 class Match:
-    """The requests that a rule applies to. None matches every value.
+    """The requests to which a rule applies. None matches every value.
 
     `path` is a glob over the path without the query string; `*` also matches slashes.
     """
@@ -80,8 +80,8 @@ class Match:
 class FaultResponse:
     """The response to return instead of the real one.
 
-    `body` values `real`, `truncated`, `no_content_type` and `text_html`, and the fields for blob
-    content, modify the real response. All other values replace it.
+    The `body` values `real`, `truncated`, `no_content_type` and `text_html`, and the fields for
+    blob content, modify the real response. All other values replace it.
     """
 
     status: int | None = None
@@ -111,7 +111,7 @@ class FaultResponse:
 
 @dataclass(frozen=True)
 class Rule:
-    """A fault: which requests, and the response to them."""
+    """A fault: the requests to which it applies, and the response to them."""
 
     match: Match
     response: FaultResponse
@@ -153,7 +153,7 @@ class Faults:
 
     @classmethod
     def from_json(cls, text: str) -> "Faults":
-        """Parse a document with rules. Raises ValueError that names the invalid member."""
+        """Parse a document with rules. Raise a ValueError that names the invalid member, if any."""
         document = json.loads(text)
         if (
             not isinstance(document, dict)

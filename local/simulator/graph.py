@@ -1,4 +1,4 @@
-"""The partner billing part of Microsoft Graph over HTTP: exports, operations and manifests."""
+"""The partner billing API of Microsoft Graph over HTTP: exports, operations and manifests."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ TYPES = {
 
 
 class Graph:
-    """The handlers of Graph's routes."""
+    """The handlers for the Graph routes."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Graph:
         return None
 
     async def start(self, request: web.Request) -> web.Response:
-        """POST .../export: start an operation."""
+        """Handle POST .../export: start an operation."""
         behaviour, now = self._behaviour(), self._now()
         export = EXPORT.match(request.path)
         if not export:
@@ -157,7 +157,7 @@ class Graph:
         return f"{origin}/{request.match_info['version']}/reports/partners/billing"
 
     async def poll(self, request: web.Request) -> web.Response:
-        """GET .../operations/{id}."""
+        """Handle GET .../operations/{id}."""
         behaviour, now = self._behaviour(), self._now()
         operation = self._operations.get(request.match_info["id"], now, behaviour)
         if operation is None:
@@ -247,7 +247,7 @@ class Graph:
         return manifest
 
     async def manifest(self, request: web.Request) -> web.Response:
-        """GET .../manifests/{id}."""
+        """Handle GET .../manifests/{id}."""
         behaviour, now = self._behaviour(), self._now()
         for operation in reversed(self._operations.all()):
             if operation.version is None or operation.has_expired(now, behaviour):
@@ -258,7 +258,7 @@ class Graph:
         return graph_error(int(behaviour.gone))
 
     async def operations(self, request: web.Request) -> web.Response:
-        """GET .../operations."""
+        """Handle GET .../operations."""
         behaviour, now = self._behaviour(), self._now()
         if behaviour.collections == "not_found":
             return graph_error(404)
@@ -278,7 +278,7 @@ class Graph:
         )
 
     async def manifests(self, request: web.Request) -> web.Response:
-        """GET .../manifests."""
+        """Handle GET .../manifests."""
         if self._behaviour().collections == "not_found":
             return graph_error(404)
         versions = {

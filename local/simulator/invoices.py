@@ -30,7 +30,7 @@ class Invoice:
 
 
 class InvoiceBook:
-    """The invoices issued so far. The first month depends on the time of creation."""
+    """The invoices issued up to now. The first month depends on when the object is created."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class InvoiceBook:
         return tuple(invoice for invoice in self._all() if invoice.issued <= self._now())
 
     def invoice(self, invoice_id: str) -> Invoice:
-        """Return an invoice. Raises KeyError if it does not exist or is not issued yet."""
+        """Return an invoice. Raises KeyError if it does not exist or has not been issued yet."""
         for invoice in self.invoices():
             if invoice.invoice_id == invoice_id:
                 return invoice

@@ -26,7 +26,7 @@ Files = Mapping[str, Callable[[], bytes]]  # path -> function that reads the fil
 
 
 class UnreadableFileError(Exception):
-    """A file is not valid gzip or JSON. The message names the file, never its content."""
+    """A file is not valid gzip or JSON. The message contains its name, but not its content."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def files_of_container(connection_string: str, container: str, prefix: str) -> F
 
 
 def exports_in(files: Files) -> Iterator[LandedExport]:
-    """Every key once, in the version that counts."""
+    """Return one export for each key: the version that applies."""
     files_by_key: dict[tuple[str, str, str, str], dict[str, dict[str, Callable[[], bytes]]]] = (
         defaultdict(lambda: defaultdict(dict))
     )
@@ -127,9 +127,10 @@ def _invoice_total(read: Callable[[], bytes] | None) -> Decimal | None:
 
 
 def lines_of(export: LandedExport) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each line as its position and its members.
+    """Yield the position and the members of each line.
 
-    The names are in lower case and numbers are Decimals. Raises UnreadableFileError.
+    The names are in lower case and numbers are Decimals. Raises UnreadableFileError if a file is
+    not valid.
     """
     for name, read in export.files.items():
         content = read()

@@ -25,7 +25,8 @@ def container_of(version: DataVersion) -> str:
 def folder_of(version: DataVersion, tenant_id: str) -> str:
     """Return the folder of a version's blobs in the container.
 
-    The form for usage was observed. The form for reconciliation is unknown; a switch selects one.
+    The format for usage has been observed. The format for reconciliation is unknown; a switch
+    selects one.
     """
     key, stamp = version.key, version.created.strftime("%Y%m%d%H%M")
     if key.family == "reconciliation" and version.behaviour.reconciliation_root == "opaque":
@@ -48,7 +49,7 @@ def folder_of(version: DataVersion, tenant_id: str) -> str:
 def manifest_of(
     version: DataVersion, behaviour: Behaviour, *, tenant_id: str, blob_url: str, sas: str
 ) -> Manifest:
-    """Return the manifest as in Graph. `blob_url` belongs to the storage account or its proxy."""
+    """Return the manifest as Graph does. `blob_url` is that of the storage account or its proxy."""
     blobs: list[dict[str, Any]] = []
     for number, file in enumerate(version.blobs):
         partition = f"{number // 2}" if behaviour.partition_values == "several" else "default"

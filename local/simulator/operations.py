@@ -28,7 +28,7 @@ class Operation:
     sas: dict[str, str] = field(default_factory=dict, repr=False)  # the first SAS per container
 
     def state(self, now: datetime, behaviour: Behaviour) -> State:
-        """Return the state at a time."""
+        """Return the state at the given time."""
         is_pending = self.reads <= behaviour.ready_after_polls or (
             self.ready_at is not None and now < self.ready_at
         )
@@ -54,9 +54,9 @@ class Operation:
 
 
 class Operations:
-    """All operations by id.
+    """All operations by ID.
 
-    Ids are random, so the ids of an earlier simulator are unknown.
+    IDs are random, so the IDs from an earlier simulator are unknown.
     """
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Operations:
         return None if operation is None or operation.has_expired(now, behaviour) else operation
 
     def find_by_key(self, key: ExportKey, now: datetime, behaviour: Behaviour) -> Operation | None:
-        """Return the newest operation of a key that has not expired, or None."""
+        """Return the newest operation for a key that has not expired, or None."""
         operations = [
             operation
             for operation in self._operations.values()
@@ -98,7 +98,7 @@ class Operations:
         failure: tuple[str, str] | None = None,
         ready_at: datetime | None = None,
     ) -> Operation:
-        """Add an operation with a random id."""
+        """Add an operation with a random ID."""
         operation = Operation(str(uuid.uuid4()), dataset, key, version, now, failure, ready_at)
         self._operations[operation.operation_id] = operation
         return operation

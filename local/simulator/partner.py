@@ -1,4 +1,4 @@
-"""The simulated partner: its customers and what they subscribe to. It depends only on the seed."""
+"""The simulated partner: its customers and their subscriptions. They depend only on the seed."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -22,7 +22,7 @@ PARTNER_TENANT_ID = "3d8a1c5e-6f20-4b7d-9a41-c0de5eed0001"
 
 @dataclass(frozen=True)
 class Partner:
-    """The partner and the amount of its data.
+    """The partner and the volume of its data.
 
     A month of usage has about 5/6 * customers * resources * 30 lines.
     """
@@ -41,7 +41,7 @@ class Partner:
         unknown = set(self.currencies) - set(COUNTRIES)
         if unknown or not self.currencies:
             raise ValueError(
-                f"currencies must be from {', '.join(COUNTRIES)}, "
+                f"currencies must be among {', '.join(COUNTRIES)}, "
                 f"not {', '.join(sorted(unknown)) or 'empty'}"
             )
         if (
@@ -66,7 +66,7 @@ class Resource:
 
     @property
     def uri(self) -> str:
-        """The resource id."""
+        """The resource ID."""
         return (
             f"/subscriptions/{self.entitlement_id}/resourceGroups/{self.group}"
             f"/providers/{self.meter.service}/{self.meter.kind}/{self.name}"
@@ -118,7 +118,7 @@ def random_id(source: Random) -> str:
 def customers_of(partner: Partner, seed: int) -> tuple[Customer, ...]:
     """Return all customers.
 
-    Every sixth customer has no Azure plan; the first of each currency always has one.
+    Every sixth customer has no Azure plan; the first customer in each currency always has one.
     """
     return tuple(_customer(partner, seed, number) for number in range(partner.customers))
 

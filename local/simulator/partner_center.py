@@ -1,4 +1,4 @@
-"""The list of invoices in Partner Center over HTTP: `/v1/invoices` and `/v1/invoices/{id}`."""
+"""The invoice API of Partner Center over HTTP: `/v1/invoices` and `/v1/invoices/{id}`."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time
@@ -19,7 +19,7 @@ SPELLINGS = {  # as in the examples and in the property table
 
 
 class PartnerCenter:
-    """The handlers of Partner Center's routes."""
+    """The handlers for the Partner Center routes."""
 
     def __init__(self, book: InvoiceBook, behaviour: Callable[[], Behaviour]) -> None:
         self._book, self._behaviour = book, behaviour
@@ -45,10 +45,10 @@ class PartnerCenter:
         return None
 
     async def get_all(self, request: web.Request) -> web.Response:
-        """GET /v1/invoices, newest first.
+        """Handle GET /v1/invoices: return the invoices, newest first.
 
-        Microsoft ignores `size` and `offset` for new commerce invoices; the switch `invoice_paging`
-        applies them.
+        Microsoft ignores `size` and `offset` for new commerce invoices. The `invoice_paging` switch
+        specifies whether the simulator applies them.
         """
         invoices, links = list(reversed(self._book.invoices())), {"self": _link("/invoices")}
         total = len(invoices)
@@ -75,7 +75,7 @@ class PartnerCenter:
         )
 
     async def get(self, request: web.Request) -> web.Response:
-        """GET /v1/invoices/{id}."""
+        """Handle GET /v1/invoices/{id}."""
         try:
             invoice = self._book.invoice(request.match_info["id"])
         except KeyError:

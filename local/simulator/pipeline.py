@@ -1,4 +1,4 @@
-"""The pipeline of all requests to Graph and Partner Center: log, fault rules and request ids."""
+"""The pipeline for all requests to Graph and Partner Center: log, fault rules and request IDs."""
 
 import asyncio
 import traceback

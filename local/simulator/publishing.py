@@ -1,4 +1,4 @@
-"""Writes the blobs of data versions to the storage and creates their manifests."""
+"""Writes the blobs of data versions to storage and creates their manifests."""
 
 import asyncio
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Publisher:
         self._writes: dict[str, asyncio.Task[None]] = {}
 
     def start_write(self, version: DataVersion) -> asyncio.Task[None]:
-        """Write a version in the background, unless it is written. Retry a failed write."""
+        """Write a version in the background unless it exists. Retry a failed write."""
         task = self._writes.get(version.etag)
         if task is None or (task.done() and (task.cancelled() or task.exception())):
             task = self._writes[version.etag] = asyncio.get_running_loop().create_task(
@@ -50,7 +50,7 @@ class Publisher:
         )
 
     async def manifest(self, version: DataVersion, sas: str | None = None) -> Manifest:
-        """Return the manifest with a given SAS or a new one, after the blobs are written."""
+        """Return the manifest with the given SAS or a new one, after writing the blobs."""
         await asyncio.shield(self.start_write(version))
         behaviour = self._behaviour()
         return manifest_of(

@@ -1,4 +1,4 @@
-"""The log of requests, with which tests verify what was sent and how often."""
+"""The request log, which tests use to verify what was sent and how often."""
 
 import json
 import re
@@ -21,8 +21,9 @@ INVOICE = re.compile(r"^/v1/invoices/([^/]+)$")
 class RecordedRequest:
     """One request and the status of its response.
 
-    `headers` have names in lower case and contain no credentials; `authorized` is whether there was
-    one. `status` is None if the connection was dropped. `fault` is whether a fault rule applied.
+    The names in `headers` are in lower case. `headers` contains no credentials; `authorized`
+    specifies whether the request contained one. `status` is None if the connection was dropped.
+    `fault` specifies whether a fault rule applied.
     """
 
     method: str
@@ -55,7 +56,7 @@ class RequestLog:
     def of(
         self, step: str | None = None, dataset: str | None = None
     ) -> tuple[RecordedRequest, ...]:
-        """Return the requests of a step and a dataset; None matches all."""
+        """Return the requests for a step and a dataset; None matches all."""
         return tuple(
             record
             for record in tuple(self.records)
@@ -64,7 +65,7 @@ class RequestLog:
 
 
 def step_of(method: str, path: str) -> tuple[str, str | None, str | None]:
-    """Return the step of a request, its dataset if the path contains it, and the id in the path."""
+    """Return the step of a request, its dataset if the path contains it, and the ID in the path."""
     if (export := EXPORT.match(path)) and method == "POST":
         return "start", f"{export['state']}_{export['family']}", None
     if operation := OPERATION.match(path):

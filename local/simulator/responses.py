@@ -46,7 +46,7 @@ class ConnectionDroppedError(Exception):
 
 
 def graph_json(status: int, document: Any, headers: dict[str, str] | None = None) -> web.Response:
-    """Return a JSON response with the content type of Graph."""
+    """Return a JSON response with the content type that Graph uses."""
     return web.Response(
         status=status,
         body=json.dumps(document).encode(),
@@ -63,7 +63,7 @@ def graph_error(
     numeric: bool = False,
     request_id: str = "",
 ) -> web.Response:
-    """Return an error in Graph's format. `numeric` makes the error code a number."""
+    """Return an error in Graph's format. If `numeric` is true, the error code is a number."""
     error: dict[str, Any] = {
         "code": status if numeric else code or CODES.get(status, "UnknownError"),
         "message": message or "The request failed.",
@@ -100,7 +100,7 @@ def storage_error(
 
 
 def retry_after(form: str, seconds: float, now: datetime) -> dict[str, str]:
-    """Return a Retry-After header in one of its forms. An HTTP date is relative to `now`."""
+    """Return a Retry-After header in one of its formats. An HTTP date is relative to `now`."""
     match form:
         case "absent":
             return {}
@@ -204,7 +204,7 @@ def apply_fault_to_bytes(body: bytes, fault: FaultResponse, offset: int = 0) -> 
 
 
 async def drop_connection(request: web.BaseRequest) -> web.StreamResponse:
-    """Close the connection after what was sent so far, as a network failure would."""
+    """Close the connection without sending the rest of the response, as a network failure would."""
     if request.transport is not None:
         request.transport.close()
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The simulator as tests and programs use it: its state, its servers and its control methods."""
+"""The simulator's interface for tests and programs: its state, servers and control methods."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,10 +57,10 @@ class ExpectedExport:
 
 
 class Simulator:
-    """Graph partner billing, Partner Center invoices and the billing storage of one partner.
+    """Simulates Graph partner billing, Partner Center invoices and billing storage for one partner.
 
     `behaviour` and `faults` can be replaced while the simulator runs. `clock` determines the
-    current month and when operations are complete; dates and SAS of the storage use real time.
+    current month and when operations are complete; dates and SAS tokens in storage use real time.
     With `storage_proxy`, root directories refer to a proxy that applies fault rules.
     """
 
@@ -102,7 +102,7 @@ class Simulator:
         return tuple(self._log.records)
 
     def requests_of(self, step: str, dataset: str | None = None) -> tuple[RecordedRequest, ...]:
-        """Return the requests of a step: start, poll, manifest, invoices, invoice or other."""
+        """Return the requests for a step: start, poll, manifest, invoices, invoice or other."""
         return self._log.of(step, dataset)
 
     @property
@@ -120,12 +120,12 @@ class Simulator:
         return self._book.invoices()
 
     def month(self, word: str) -> Month:
-        """Return the month that `current` or `last` means now."""
+        """Return the month to which `current` or `last` refers now."""
         current = self._exports.current_month()
         return {"current": current, "last": current.plus(-1)}[word]
 
     def expected(self, key: str) -> ExpectedExport:
-        """Return the expected export of a key, such as `unbilled_usage/2026-11/USD/full`.
+        """Return the expected export for a key, such as `unbilled_usage/2026-11/USD/full`.
 
         Raises KeyError for an unknown invoice.
         """
@@ -143,7 +143,7 @@ class Simulator:
     def export_keys(self, attribute_set: str = "full") -> tuple[str, ...]:
         """Return all keys that have an export now.
 
-        These are all `G...` invoices, and the current and the last month in each currency.
+        These are all `G...` invoices, and the current and the previous month in each currency.
         """
         invoices = [invoice.invoice_id for invoice in self.invoices() if not invoice.legacy]
         months = [
@@ -169,13 +169,13 @@ class Simulator:
             key: The key.
             amount: The change in the total, in the pricing currency. The amounts of later
                 restatements are added.
-            share: The part of the days to keep, from the start; 0 leaves no lines.
+            share: The fraction of the days to keep, counted from the start; 0 leaves no lines.
         """
         self._exports.restate(ExportKey.parse(key), amount=amount, share=share)
         return self.expected(key)
 
     def fill(self, key: str, *, blobs: int, blob_bytes: int) -> ExpectedExport:
-        """Replace a key's data by padding: blobs of about `blob_bytes` compressed bytes each."""
+        """Replace a key's data with padding: blobs of about `blob_bytes` compressed bytes each."""
         self._exports.fill(ExportKey.parse(key), blobs=blobs, blob_bytes=blob_bytes)
         return self.expected(key)
 
@@ -207,7 +207,7 @@ class Simulator:
         )
 
     def publish(self, key: str) -> None:
-        """Write the blobs of a key now instead of at its first export.
+        """Write the blobs of a key now instead of on its first export.
 
         Works only while the simulator is serving.
         """
@@ -222,7 +222,7 @@ class Simulator:
     def serving(self, port: int = 0) -> Iterator[str]:
         """Serve and yield the base URL, for example `http://127.0.0.1:40100`.
 
-        Graph is below `/v1.0` and `/beta`, Partner Center below `/v1`.
+        Graph is under `/v1.0` and `/beta`, and Partner Center is under `/v1`.
         """
         base_url = self.start(port)
         try:

@@ -32,7 +32,7 @@ class StorageWriteError(Exception):
 
 
 class Storage(Protocol):
-    """The storage that exports are written to."""
+    """The storage to which exports are written."""
 
     @property
     def blob_url(self) -> str:
@@ -74,9 +74,9 @@ class BillingStorage:
         return self._part("BlobEndpoint").rstrip("/")
 
     def sas(self, container: str, lifetime_seconds: float) -> str:
-        """Return a container SAS for read and list; Azurite does not support directory SAS.
+        """Return a container SAS for reading and listing; Azurite does not support a directory SAS.
 
-        Start times within the last 15 minutes differ, so that consecutive SAS differ.
+        The start time varies within the last 15 minutes, so that consecutive SAS tokens differ.
         """
         now = datetime.now(UTC)
         return str(

@@ -1,8 +1,8 @@
 """A reverse proxy for the storage emulator that applies fault rules to blob reads.
 
-A SAS signature does not cover the host, so that a root directory can refer to the proxy instead of
-the storage. The proxy works only for copies that stream through the app: a server-side copy needs
-source and destination in the same emulator.
+A SAS signature does not cover the host, so a root directory can refer to the proxy instead of the
+storage account. The proxy works only for copies that stream through the app: a server-side copy
+requires the source and the destination to be in the same emulator.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ CHUNK_BYTES = 64 << 10
 
 
 class StorageProxy:
-    """The proxy. `target` is the blob origin of the emulator, `http://127.0.0.1:40001`."""
+    """The proxy. `target` is the blob origin of the emulator, such as `http://127.0.0.1:40001`."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class StorageProxy:
         return headers
 
     def _length(self, real: aiohttp.ClientResponse, fault: FaultResponse) -> int | None:
-        """Return the Content-Length: the real length unless the rule sets another one."""
+        """Return the Content-Length: the real length unless the rule sets a different one."""
         if "Content-Length" in fault.headers:
             return int(fault.headers["Content-Length"])
         if "Content-Length" not in real.headers:

@@ -70,7 +70,7 @@ class Sums:
 
 
 def amount(line: dict[str, Any], name: str) -> Decimal:
-    """Return the amount of a field. `line` has its names in lower case; numbers can be strings.
+    """Return the amount in a field. Names in `line` are in lower case; numbers can be strings.
 
     Raises ValueError with the name of the field; it never contains the value.
     """
@@ -86,7 +86,7 @@ def round_down(value: Decimal) -> Decimal:
 
 
 def subtotal_by_formula(line: dict[str, Any], usage_based: bool) -> Decimal:
-    """Return the subtotal of a reconciliation line by the documented formula."""
+    """Return the subtotal of a reconciliation line according to the documented formula."""
     price, quantity, rate = (
         amount(line, name)
         for name in ("EffectiveUnitPrice", "BillableQuantity", "PCToBCExchangeRate")
@@ -142,7 +142,7 @@ def add_line(sums: Sums, family: str, line: dict[str, Any]) -> list[str]:
 
 
 def compare_plans(export: LandedExport, usage: Sums, reconciliation: Sums) -> Finding:
-    """Compare usage with reconciliation of the same scope, for each Azure plan."""
+    """Compare usage with reconciliation for the same scope, for each Azure plan."""
     plans = sorted(set(usage.by_plan) | set(reconciliation.by_plan))
     differences = [
         f"Azure plan {plan}: usage {usage.by_plan[plan]}, "
@@ -165,7 +165,7 @@ def compare_total(export: LandedExport, reconciliation: Sums, invoice_total: Dec
 
 
 def check(exports: Iterable[LandedExport], invoice_totals: dict[str, Decimal]) -> list[Finding]:
-    """Compare all exports and return the findings in their order."""
+    """Compare all exports and return the findings in the order of the exports."""
     exports = list(exports)
     sums = {export: compute_sums(export) for export in exports}
     findings = [each.lines for each in sums.values()]
@@ -221,7 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--connection-string-env",
         metavar="NAME",
-        help="variable with the connection string of the landing account",
+        help="environment variable that contains the connection string of the landing account",
     )
     parser.add_argument("--container", default="billing")
     parser.add_argument("--prefix", default="")
