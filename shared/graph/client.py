@@ -7,6 +7,7 @@ Raises the errors of shared/errors.py, which contain codes, numbers and Microsof
 no response text. The module imports msgraph-sdk on the first request.
 """
 
+import logging
 from typing import TYPE_CHECKING, Literal
 
 from shared.clock import Clock
@@ -24,7 +25,9 @@ from shared.graph.responses import (
     parse_manifest_response,
     parse_operation_response,
 )
-from shared.urls import GRAPH_URLS, parse_graph_base_url
+from shared.http.sender import REQUEST_TIMEOUT_SECONDS, HttpSender, HttpService
+from shared.identity import GRAPH_SCOPE
+from shared.urls import parse_graph_base_url
 
 # These imports take half a second, and only the activities that call Graph need them.
 if TYPE_CHECKING:
@@ -42,14 +45,21 @@ __all__ = [
     "OperationSucceeded",
 ]
 
-REQUEST_TIMEOUT_SECONDS = 60.0  # of one request, including its token and the whole response
+GRAPH_SERVICE = HttpService(
+    name="Graph",
+    logger=logging.getLogger("partner_billing.graph"),
+    scope=GRAPH_SCOPE,
+    unavailable_code="graph_unavailable",
+    malformed_code="graph_malformed",
+    accept_encoding="gzip",
+    max_response_bytes=32 * 1024 * 1024,  # a manifest of 100,000 blobs has about 14 MiB
+)
 
 
 class GraphBillingClient:
     """Client for one base URL, which any number of tasks of one event loop can share.
 
-    `credential` is required unless `base_url` is a loopback address, for which it is not used; the
-    caller closes it. `transport` replaces the network in tests.
+    HttpSender describes the arguments.
     """
 
     def __init__(
@@ -61,11 +71,14 @@ class GraphBillingClient:
         transport: "httpx.AsyncBaseTransport | None" = None,
         timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
     ) -> None:
-        self._base_url, self._clock = parse_graph_base_url(base_url), clock
-        if credential is None and self._base_url in GRAPH_URLS:
-            raise ValueError("Microsoft Graph requires a credential")
-        self._credential = credential if self._base_url in GRAPH_URLS else None
-        self._transport, self._timeout_seconds = transport, timeout_seconds
+        self._sender = HttpSender(
+            GRAPH_SERVICE,
+            base_url=parse_graph_base_url(base_url),
+            credential=credential,
+            clock=clock,
+            transport=transport,
+            timeout_seconds=timeout_seconds,
+        )
         self._connection: GraphConnection | None = None
 
     async def start_export(
@@ -96,19 +109,12 @@ class GraphBillingClient:
 
     async def close(self) -> None:
         """Close the connections; a later request opens new ones."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
+        self._connection = None
+        await self._sender.close()
 
     def _connect(self) -> "GraphConnection":
         if self._connection is None:
             from shared.graph.transport import GraphConnection
 
-            self._connection = GraphConnection(
-                self._base_url,
-                self._credential,
-                self._clock,
-                self._transport,
-                self._timeout_seconds,
-            )
+            self._connection = GraphConnection(self._sender)
         return self._connection

@@ -16,7 +16,7 @@ the text of error responses.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from shared.errors import (
@@ -27,6 +27,7 @@ from shared.errors import (
     ThrottledError,
     UnavailableError,
 )
+from shared.http.response import TRANSIENT_STATUSES, HttpResponse
 from shared.manifest import Manifest, parse_manifest
 from shared.redaction import SAFE_TOKEN
 
@@ -47,7 +48,6 @@ CODES_BY_STATUS = {
     403: "graph_forbidden",
     404: "graph_not_found",
 }
-TRANSIENT_STATUSES = (408, 425)  # 4xx statuses whose request can be repeated, according to HTTP
 
 StatusKind = Literal["running", "succeeded", "failed"]
 KINDS_BY_TYPE: dict[str, StatusKind] = {
@@ -63,22 +63,6 @@ KINDS_BY_STATUS: dict[str, StatusKind] = {
 }
 
 RequestKind = Literal["export", "operation", "manifest"]
-
-
-@dataclass(frozen=True)
-class GraphResponse:
-    """An HTTP response with a decompressed body of limited size.
-
-    `retry_after_seconds` is None if the response has no valid Retry-After header; `media_type` is
-    "" if it has no content type.
-    """
-
-    status: int
-    media_type: str
-    location: str | None
-    retry_after_seconds: int | None
-    request_id: str | None
-    body: bytes = field(repr=False)  # can contain a SAS
 
 
 @dataclass(frozen=True)
@@ -129,7 +113,7 @@ class ManifestLink:
 OperationState = OperationRunning | OperationSucceeded | OperationFailed
 
 
-def parse_export_response(response: GraphResponse) -> ExportAccepted:
+def parse_export_response(response: HttpResponse) -> ExportAccepted:
     """Return the operation ID of an accepted export request.
 
     The ID is taken from the `Location` header, or from the operation in the body if there is no
@@ -148,7 +132,7 @@ def parse_export_response(response: GraphResponse) -> ExportAccepted:
 
 
 def parse_operation_response(
-    response: GraphResponse,
+    response: HttpResponse,
 ) -> OperationRunning | OperationSucceeded | OperationFailed | ManifestLink:
     """Return the state of an operation; Graph returns 200 for a failed operation too."""
     _raise_for_status(response, "operation")
@@ -165,7 +149,7 @@ def parse_operation_response(
             raise malformed_error(response)
 
 
-def parse_manifest_response(response: GraphResponse) -> OperationSucceeded:
+def parse_manifest_response(response: HttpResponse) -> OperationSucceeded:
     """Return the manifest of a response to a request by manifest ID."""
     _raise_for_status(response, "manifest")
     manifest = _parse_manifest(parse_json_object(response), response)
@@ -193,7 +177,7 @@ def parse_linked_id(link: str, collection: Literal["operations", "manifests"]) -
     return (match[1] or match[2]) if match else None
 
 
-def parse_json_object(response: GraphResponse) -> dict[str, Any]:
+def parse_json_object(response: HttpResponse) -> dict[str, Any]:
     """Return the body as a JSON object.
 
     Raises UnavailableError(graph_malformed) for any other body, for example an HTML page.
@@ -205,13 +189,13 @@ def parse_json_object(response: GraphResponse) -> dict[str, Any]:
     return value
 
 
-def malformed_error(response: GraphResponse) -> UnavailableError:
+def malformed_error(response: HttpResponse) -> UnavailableError:
     """Return the error for a response that does not match the documentation of the API."""
     return unavailable_error("graph_malformed", response)
 
 
 def unavailable_error(
-    code: str, response: GraphResponse, error_code: str | None = None
+    code: str, response: HttpResponse, error_code: str | None = None
 ) -> UnavailableError:
     """Return an UnavailableError with the details of `response`."""
     return UnavailableError(
@@ -233,13 +217,13 @@ def _parse_json(body: bytes) -> Any:
     return value
 
 
-def _raise_for_status(response: GraphResponse, request: RequestKind) -> None:
+def _raise_for_status(response: HttpResponse, request: RequestKind) -> None:
     error = _get_error(response, request)
     if error is not None:
         raise error
 
 
-def _get_error(response: GraphResponse, request: RequestKind) -> BillingExportError | None:
+def _get_error(response: HttpResponse, request: RequestKind) -> BillingExportError | None:
     """Return the error for the status of `response`. Only the error code is taken from the body.
 
     The client does not follow redirects and treats them as malformed responses.
@@ -286,7 +270,7 @@ def _get_kind(operation: Mapping[str, Any]) -> StatusKind | None:
 
 
 def _get_manifest(
-    operation: Mapping[str, Any], response: GraphResponse
+    operation: Mapping[str, Any], response: HttpResponse
 ) -> OperationSucceeded | ManifestLink:
     """Return the manifest, which can be inline, a navigation link or a link in a string."""
     resource = operation.get("resourceLocation")
@@ -301,7 +285,7 @@ def _get_manifest(
     return ManifestLink(manifest_id)
 
 
-def _parse_manifest(document: Mapping[str, Any], response: GraphResponse) -> Manifest:
+def _parse_manifest(document: Mapping[str, Any], response: HttpResponse) -> Manifest:
     try:
         return parse_manifest(document)
     except InvalidDataError as error:
@@ -309,7 +293,7 @@ def _parse_manifest(document: Mapping[str, Any], response: GraphResponse) -> Man
     raise failure
 
 
-def _get_operation_id(response: GraphResponse) -> str | None:
+def _get_operation_id(response: HttpResponse) -> str | None:
     """Return the ID of the operation in the body of an export response."""
     operation = _parse_json(response.body)
     operation_id = (

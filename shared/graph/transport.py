@@ -1,22 +1,16 @@
-"""HTTP connection to Microsoft Graph: one client below msgraph-sdk with limits for size and time.
+"""Connection to Microsoft Graph: msgraph-sdk on top of the shared HTTP sender.
 
 This module is imported at the first request. It uses none of the SDK's middleware: the retries
 would repeat an export request, the redirects can leave the host, and the telemetry adds headers.
 The SDK's adapter only repeats a request after a 401 response with a claims challenge.
 """
 
-import asyncio
 import base64
 import json
-import logging
 import warnings
-import zlib
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
-import httpx
 from kiota_abstractions.authentication import (
     AccessTokenProvider,
     AllowedHostsValidator,
@@ -28,55 +22,23 @@ from kiota_http.observability_options import ObservabilityOptions
 from msgraph.graph_request_adapter import GraphRequestAdapter
 from msgraph.graph_service_client import GraphServiceClient
 
-from shared.clock import Clock
-from shared.errors import RequestRefusedError, UnavailableError
+from shared.errors import RequestRefusedError
 from shared.exports import ExportKey
 from shared.graph import requests
-from shared.graph.responses import GraphResponse
-from shared.identity import GRAPH_SCOPE, get_access_token
-from shared.redaction import SAFE_TOKEN, configure_library_logging
-from shared.retry_after import retry_after_seconds
-
-if TYPE_CHECKING:
-    from azure.core.credentials_async import AsyncTokenCredential
-
-CONNECT_TIMEOUT_SECONDS = 10.0
-MAX_RESPONSE_BYTES = 32 * 1024 * 1024  # decompressed; a manifest of 100,000 blobs has about 14 MiB
-ENCODING_HEADERS = (b"content-encoding", b"content-length")
-GZIP_OR_ZLIB = 47  # window bits with which zlib detects the format
-
-logger = logging.getLogger("partner_billing.graph")
+from shared.http.response import HttpResponse
+from shared.http.sender import HttpSender
 
 
 class GraphConnection:
-    """msgraph-sdk for one base URL.
+    """msgraph-sdk for one sender, as long as the sender is not closed.
 
-    With `credential` None, requests have no token. Closing the connection closes `transport`. The
-    methods return the response for every status. They raise UnavailableError if the app obtains no
-    token, no connection or no complete response within `timeout_seconds`, or if the response is too
-    large.
+    The methods return the response for every status. They raise the errors of HttpSender.send.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        credential: "AsyncTokenCredential | None",
-        clock: Clock,
-        transport: httpx.AsyncBaseTransport | None,
-        timeout_seconds: float,
-    ) -> None:
-        configure_library_logging()
-        self._clock, self._timeout_seconds = clock, timeout_seconds
-        self._http = httpx.AsyncClient(
-            transport=BoundedTransport(transport or httpx.AsyncHTTPTransport()),
-            follow_redirects=False,
-            timeout=httpx.Timeout(timeout_seconds, connect=CONNECT_TIMEOUT_SECONDS),
-            headers={"User-Agent": "partner-billing-export", "Accept-Encoding": "gzip"},
-        )
-        # Half of the time, so that a token request that hangs is reported as such.
-        authentication = _create_authentication(base_url, credential, timeout_seconds / 2)
-        adapter = GraphRequestAdapter(authentication, client=self._http)
-        adapter.base_url = base_url
+    def __init__(self, sender: HttpSender) -> None:
+        self._sender = sender
+        adapter = GraphRequestAdapter(_create_authentication(sender), client=sender.http)
+        adapter.base_url = sender.base_url
         adapter.observability_options = ObservabilityOptions(include_euii_attributes=False)
         with warnings.catch_warnings():
             # The modules of the SDK cause deprecation warnings when they are imported.
@@ -84,149 +46,37 @@ class GraphConnection:
             self._billing = GraphServiceClient(request_adapter=adapter).reports.partners.billing
             requests.import_builders(self._billing)
 
-    async def start_export(self, key: ExportKey, period: requests.Period | None) -> GraphResponse:
+    async def start_export(self, key: ExportKey, period: requests.Period | None) -> HttpResponse:
         """Request an export."""
-        return await self._send(
-            f"export {key.dataset}",
+        return await self._sender.send(
+            f"export {key.dataset} request",
             lambda request_id: requests.post_export(self._billing, key, period, request_id),
         )
 
-    async def get_operation(self, operation_id: str) -> GraphResponse:
+    async def get_operation(self, operation_id: str) -> HttpResponse:
         """Get an operation."""
-        return await self._send(
-            "operation",
+        return await self._sender.send(
+            "operation request",
             lambda request_id: requests.get_operation(self._billing, operation_id, request_id),
         )
 
-    async def get_manifest(self, manifest_id: str) -> GraphResponse:
+    async def get_manifest(self, manifest_id: str) -> HttpResponse:
         """Get a manifest."""
-        return await self._send(
-            "manifest",
+        return await self._sender.send(
+            "manifest request",
             lambda request_id: requests.get_manifest(self._billing, manifest_id, request_id),
         )
 
-    async def close(self) -> None:
-        """Close the HTTP client."""
-        await self._http.aclose()
-
-    async def _send(
-        self, name: str, request: Callable[[str], Awaitable[httpx.Response]]
-    ) -> GraphResponse:
-        # Microsoft can find the request by this ID even if the app received no response.
-        client_request_id, started = str(uuid4()), self._clock.monotonic()
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                response = self._convert(await request(client_request_id))
-            logger.info(
-                "Graph %s request: status %d after %.1f s, request ID %s, client request ID %s",
-                name,
-                response.status,
-                self._clock.monotonic() - started,
-                response.request_id,
-                client_request_id,
-            )
-            return response
-        except UnreadableBodyError:
-            failure = UnavailableError("graph_malformed")
-        except (httpx.HTTPError, OSError):  # OSError includes TimeoutError and TLS errors
-            failure = UnavailableError("graph_unavailable")
-        logger.warning(
-            "Graph %s request: %s after %.1f s, client request ID %s",
-            name,
-            failure.code,
-            self._clock.monotonic() - started,
-            client_request_id,
-        )
-        # Raised outside the except block, because the original error contains the token.
-        raise failure
-
-    def _convert(self, response: httpx.Response) -> GraphResponse:
-        headers = response.headers
-        request_ids = (headers.get(name, "") for name in ("request-id", "x-ms-request-id"))
-        return GraphResponse(
-            status=response.status_code,
-            media_type=headers.get("content-type", "").partition(";")[0].strip().lower(),
-            location=headers.get("location"),
-            body=response.content,
-            request_id=next(filter(SAFE_TOKEN.fullmatch, request_ids), None),
-            retry_after_seconds=retry_after_seconds(headers.get("retry-after"), self._clock.now()),
-        )
-
-
-class UnreadableBodyError(Exception):
-    """The body is larger than MAX_RESPONSE_BYTES, or its encoding is unexpected or invalid."""
-
-
-class BoundedTransport(httpx.AsyncBaseTransport):
-    """A transport that reads and decompresses each response, up to MAX_RESPONSE_BYTES.
-
-    httpx has no limit for the size of a response.
-    """
-
-    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
-        self._inner = inner
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send `request` and return the complete, decompressed response."""
-        response = await self._inner.handle_async_request(request)
-        try:
-            body = await _read_body(response)
-        finally:
-            await response.aclose()
-        headers = [
-            (name, value)
-            for name, value in response.headers.raw
-            if name.lower() not in ENCODING_HEADERS
-        ]
-        return httpx.Response(
-            response.status_code, headers=headers, content=body, extensions=response.extensions
-        )
-
-    async def aclose(self) -> None:
-        """Close the inner transport."""
-        await self._inner.aclose()
-
-
-async def _read_body(response: httpx.Response) -> bytes:
-    encoding = response.headers.get("content-encoding", "").strip().lower()
-    if encoding not in ("", "identity", "gzip", "deflate"):
-        raise UnreadableBodyError
-    is_compressed = encoding in ("gzip", "deflate")
-    decompressor = zlib.decompressobj(wbits=GZIP_OR_ZLIB) if is_compressed else None
-    body = bytearray()
-    assert isinstance(response.stream, httpx.AsyncByteStream)
-    async for chunk in response.stream:
-        if decompressor is None:
-            body += chunk
-        else:
-            body += _decompress(decompressor, chunk, MAX_RESPONSE_BYTES + 1 - len(body))
-        if len(body) > MAX_RESPONSE_BYTES:
-            raise UnreadableBodyError
-    if decompressor is not None and body and not decompressor.eof:
-        raise UnreadableBodyError
-    return bytes(body)
-
-
-def _decompress(decompressor: Any, chunk: bytes, max_bytes: int) -> bytes:
-    try:
-        return bytes(decompressor.decompress(chunk, max_bytes))
-    except zlib.error:
-        pass
-    raise UnreadableBodyError
-
 
 class GraphTokenProvider(AccessTokenProvider):
-    """Provides tokens for one allowed host.
+    """Provides tokens for the host of one sender.
 
     The SDK's own provider would send a request to another host without a token.
     """
 
-    def __init__(
-        self, credential: "AsyncTokenCredential", host: str, timeout_seconds: float
-    ) -> None:
-        self._credential = credential
-        self._hosts = AllowedHostsValidator([host])
-        self._timeout_seconds = timeout_seconds
+    def __init__(self, sender: HttpSender) -> None:
+        self._sender = sender
+        self._hosts = AllowedHostsValidator([urlsplit(sender.base_url).hostname or ""])
 
     async def get_authorization_token(
         self, uri: str, additional_authentication_context: dict[str, Any] | None = None
@@ -235,11 +85,8 @@ class GraphTokenProvider(AccessTokenProvider):
         if not self._hosts.is_url_host_valid(uri) or urlsplit(uri).scheme != "https":
             raise RequestRefusedError("graph_unauthorized")
         challenge = (additional_authentication_context or {}).get("claims")
-        return await get_access_token(
-            self._credential,
-            GRAPH_SCOPE,
-            claims=_decode_claims(challenge) if isinstance(challenge, str) else None,
-            timeout_seconds=self._timeout_seconds,
+        return await self._sender.get_token(
+            _decode_claims(challenge) if isinstance(challenge, str) else None
         )
 
     def get_allowed_hosts_validator(self) -> AllowedHostsValidator:
@@ -247,15 +94,10 @@ class GraphTokenProvider(AccessTokenProvider):
         return self._hosts
 
 
-def _create_authentication(
-    base_url: str, credential: "AsyncTokenCredential | None", timeout_seconds: float
-) -> AuthenticationProvider:
-    if credential is None:
+def _create_authentication(sender: HttpSender) -> AuthenticationProvider:
+    if not sender.is_authenticated:
         return AnonymousAuthenticationProvider()
-    host = urlsplit(base_url).hostname or ""
-    return BaseBearerTokenAuthenticationProvider(
-        GraphTokenProvider(credential, host, timeout_seconds)
-    )
+    return BaseBearerTokenAuthenticationProvider(GraphTokenProvider(sender))
 
 
 def _decode_claims(challenge: str) -> str | None:

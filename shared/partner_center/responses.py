@@ -10,7 +10,7 @@ missing or have another form. An invoice that cannot be parsed is reported and s
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from shared.clock import parse_iso
 from shared.errors import BillingExportError, RequestRefusedError, ThrottledError, UnavailableError
 from shared.exports import InvalidValueError, parse_currency, parse_invoice_id
+from shared.http.response import TRANSIENT_STATUSES, HttpResponse
 from shared.invoices import Invoice, InvoiceList, LeftOut
 
 MAX_AMOUNT = Decimal("1e15")
@@ -27,21 +28,6 @@ MAX_AMENDMENT_DEPTH = 5  # amendments of amendments
 WAIT_IN_MESSAGE = re.compile(r"\bin (\d{1,6}) seconds?\b")
 OFFSET = re.compile(r"[?&]offset=(\d{1,9})(?:&|$)")
 CODES_BY_STATUS = {401: "partner_center_unauthorized", 403: "partner_center_forbidden"}
-TRANSIENT_STATUSES = (408, 425)
-
-
-@dataclass(frozen=True)
-class PartnerCenterResponse:
-    """An HTTP response with a body of limited size.
-
-    `retry_after_seconds` is None if the response has no valid Retry-After header.
-    """
-
-    status: int
-    media_type: str
-    retry_after_seconds: int | None
-    request_id: str | None
-    body: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -54,7 +40,7 @@ class InvoicePage:
     next_offset: int | None
 
 
-def parse_invoice_page(response: PartnerCenterResponse) -> InvoicePage:
+def parse_invoice_page(response: HttpResponse) -> InvoicePage:
     """Return the invoices of one page.
 
     Raises ThrottledError, UnavailableError or RequestRefusedError.
@@ -107,7 +93,7 @@ def merge_pages(pages: Iterable[InvoicePage]) -> InvoiceList:
     return InvoiceList(invoices, tuple(dict.fromkeys(left_out)))
 
 
-def parse_error(response: PartnerCenterResponse) -> BillingExportError | None:
+def parse_error(response: HttpResponse) -> BillingExportError | None:
     """Return the error for the status of `response`, or None for success.
 
     A 429 response states the wait in the Retry-After header or in the message of its body.

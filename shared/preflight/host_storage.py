@@ -19,6 +19,7 @@ from urllib.parse import parse_qs
 
 import httpx
 
+from shared.http.bounded_client import create_http_client
 from shared.identity import STORAGE_SCOPE, create_storage_credential, get_access_token
 from shared.preflight.context import PreflightContext
 from shared.preflight.findings import Finding, fail, ok, unknown
@@ -35,6 +36,7 @@ LIST_PATHS = {
 }
 API_VERSION = "2021-12-02"
 REQUEST_TIMEOUT_SECONDS = 10.0
+MAX_RESPONSE_BYTES = 1024 * 1024  # of a list with one entry
 SIGNATURE_LIFETIME = timedelta(minutes=10)
 NO_RESPONSE = "no response"
 
@@ -69,14 +71,13 @@ async def check_host_storage(context: PreflightContext) -> Finding:
             token = await get_access_token(credential, STORAGE_SCOPE)
             headers["Authorization"] = f"Bearer {token}"
         client = await stack.enter_async_context(
-            httpx.AsyncClient(
-                transport=context.host_transport,
-                timeout=REQUEST_TIMEOUT_SECONDS,
-                follow_redirects=False,
-                headers=headers,
-                trust_env=False,
+            create_http_client(
+                context.host_transport,
+                timeout_seconds=REQUEST_TIMEOUT_SECONDS,
+                max_response_bytes=MAX_RESPONSE_BYTES,
             )
         )
+        client.headers.update(headers)
         results = await asyncio.gather(
             *(_send(client, access, service, context.machine_clock) for service in access.urls)
         )

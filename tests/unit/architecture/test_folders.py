@@ -25,6 +25,7 @@ SHARED = {
     "invoices",
     "tie_out",
     "services",
+    "http",
     "graph",
     "partner_center",
     "landing",

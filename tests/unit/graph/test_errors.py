@@ -17,15 +17,13 @@ from shared.errors import (
     UnavailableError,
 )
 from shared.graph.client import GraphBillingClient
+from tests.support.fake_service import SENTINEL, FakeCredential, json_response
 from tests.unit.graph.fake_graph import (
     BILLED,
     LOOPBACK,
     OPERATION,
-    SENTINEL,
-    FakeCredential,
     FakeGraph,
     accepted_response,
-    json_response,
     payload,
 )
 

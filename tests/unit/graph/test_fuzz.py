@@ -14,7 +14,8 @@ from shared.errors import BillingExportError
 from shared.graph.client import GraphBillingClient
 from shared.retry_after import MAX_WAIT_SECONDS, retry_after_seconds
 from tests.support.clocks import FakeClock
-from tests.unit.graph.fake_graph import BILLED, LOOPBACK, NOW, inline_operation, payload
+from tests.support.fake_service import NOW
+from tests.unit.graph.fake_graph import BILLED, LOOPBACK, inline_operation, payload
 
 fuzz = settings(max_examples=80, deadline=None, database=None)
 scalars = (

@@ -18,7 +18,8 @@ from shared.identity import (
     create_storage_credential,
     get_access_token,
 )
-from tests.unit.graph.fake_graph import GRAPH, LOOPBACK, FakeCredential
+from tests.support.fake_service import FakeCredential
+from tests.unit.graph.fake_graph import GRAPH, LOOPBACK
 
 TENANT, APP, IDENTITY = (f"{n * 8}-0000-4000-8000-000000000000" for n in "123")
 

@@ -10,13 +10,13 @@ import pytest
 
 from shared.errors import InvalidDataError, OperationGoneError, UnavailableError
 from shared.graph.responses import OperationFailed, OperationRunning, OperationSucceeded
+from tests.support.fake_service import json_response
 from tests.unit.graph.fake_graph import (
     GRAPH,
     LOOPBACK,
     OPERATION,
     FakeGraph,
     inline_operation,
-    json_response,
     payload,
 )
 

@@ -8,13 +8,13 @@ import pytest
 from shared.errors import RequestRefusedError, UnavailableError
 from shared.exports import ExportKey
 from shared.graph.responses import ExportAccepted
+from tests.support.fake_service import FakeCredential
 from tests.unit.graph.fake_graph import (
     BILLED,
     GRAPH,
     LOCATION,
     LOOPBACK,
     OPERATION,
-    FakeCredential,
     FakeGraph,
     accepted_response,
     payload,

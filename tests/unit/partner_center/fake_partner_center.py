@@ -6,10 +6,7 @@ import httpx
 
 from shared.partner_center.client import PartnerCenterClient
 from shared.urls import PARTNER_CENTER_URL
-from tests.support.clocks import FakeClock
-from tests.unit.graph.fake_graph import NOW, SENTINEL, FakeCredential
-
-LOOPBACK = "http://127.0.0.1:8700"
+from tests.support.fake_service import FakeCredential, FakeService, json_response
 
 
 def invoice(invoice_id: str = "G016907411", **changes: Any) -> dict[str, Any]:
@@ -52,29 +49,11 @@ def page_response(
 
 def throttled_response(**headers: str) -> httpx.Response:
     body = {"statusCode": 429, "message": "Rate limit is exceeded. Try again in 57 seconds."}
-    return httpx.Response(
-        429, json=body, headers={name.replace("_", "-"): value for name, value in headers.items()}
-    )
+    return json_response(body, 429, **headers)
 
 
-class FakePartnerCenter:
-    """Returns the responses, or raises the exceptions, in order.
-
-    An additional request fails the test.
-    """
-
-    def __init__(self, *responses: httpx.Response | Exception) -> None:
-        self.responses, self.requests = list(responses), list[httpx.Request]()
-
-    async def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(request)
-        assert self.responses, (
-            f"request {len(self.requests)} is unexpected: {request.method} {request.url}"
-        )
-        response = self.responses.pop(0)
-        if isinstance(response, Exception):
-            raise response
-        return response
+class FakePartnerCenter(FakeService):
+    """The invoice list of Partner Center."""
 
     def create_client(
         self, base_url: str = PARTNER_CENTER_URL, credential: Any = None, **options: Any
@@ -83,23 +62,10 @@ class FakePartnerCenter:
         return PartnerCenterClient(
             base_url=base_url,
             credential=credential,
-            clock=FakeClock(NOW),
-            transport=httpx.MockTransport(self),
+            **self.client_options,
             **options,
         )
 
     @property
     def offsets(self) -> list[str]:
         return [request.url.params["offset"] for request in self.requests]
-
-
-__all__ = [
-    "LOOPBACK",
-    "PARTNER_CENTER_URL",
-    "SENTINEL",
-    "FakeCredential",
-    "FakePartnerCenter",
-    "invoice",
-    "page_response",
-    "throttled_response",
-]

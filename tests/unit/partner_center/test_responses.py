@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import CATALOGUE, BillingExportError
+from shared.http.response import HttpResponse
 from shared.invoices import Invoice, InvoiceList, LeftOut
-from shared.partner_center.responses import PartnerCenterResponse, merge_pages, parse_invoice_page
+from shared.partner_center.responses import merge_pages, parse_invoice_page
 from tests.unit.partner_center.fake_partner_center import invoice
 
 
@@ -25,11 +26,9 @@ def parse_items(*items: Any, **members: Any) -> InvoiceList:
     )
 
 
-def create_response(
-    document: Any, status: int = 200, wait: int | None = None
-) -> PartnerCenterResponse:
+def create_response(document: Any, status: int = 200, wait: int | None = None) -> HttpResponse:
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    return PartnerCenterResponse(status, "application/json", wait, "r-1", body)
+    return HttpResponse(status, "application/json", None, wait, "r-1", body)
 
 
 def test_parse_invoice_page_with_documented_example_returns_invoice() -> None:

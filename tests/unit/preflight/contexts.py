@@ -4,11 +4,9 @@ import base64
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-from azure.core.credentials import AccessToken
 
 from shared.graph.client import GraphBillingClient
 from shared.landing.store import LandingStore
@@ -19,12 +17,11 @@ from shared.preflight.context import PreflightContext
 from shared.preflight.preflight import Check, Preflight
 from shared.settings import load_settings
 from tests.support.clocks import FakeClock
+from tests.support.fake_service import NOW, SENTINEL, FakeCredential
 
 GRAPH = "https://graph.microsoft.com/v1.0"
 TENANT = "3d8a1c5e-6f20-4b7d-9a41-c0de5eed0001"
 UNREACHABLE_URL = "https://127.0.0.1:9"  # the discard port, on which no service listens
-SENTINEL = "SENTINEL"
-NOW = datetime(2026, 11, 8, 9, 37, tzinfo=UTC)
 ENVIRONMENT = {
     "PARTNER_TENANT_ID": TENANT,
     "INVOICE_SOURCE": "list",
@@ -42,21 +39,11 @@ def jwt(**claims: Any) -> str:
     return f"{part({'alg': 'RS256'})}.{part(claims)}.{SENTINEL}"
 
 
-class Credential:
-    def __init__(self, token: str | None = None) -> None:
-        self.token, self.scopes = token, list[str]()
-
-    async def get_token(self, *scopes: str, **options: Any) -> AccessToken:
-        self.scopes += scopes
-        if self.token is None:
-            raise RuntimeError(f"ManagedIdentityCredential: {SENTINEL}")
-        return AccessToken(self.token, 4_000_000_000)
-
-    async def close(self) -> None:
-        pass
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
+def create_credential(token: str | None) -> FakeCredential:
+    """Return a credential that returns `token`; without a token, it raises an error."""
+    if token is None:
+        return FakeCredential(error=RuntimeError(f"ManagedIdentityCredential: {SENTINEL}"))
+    return FakeCredential(token)
 
 
 def error_response(status: int) -> httpx.Response:
@@ -87,7 +74,11 @@ def create_context(
         return (host or {}).get(request.url.host.split(".")[1], httpx.Response(200))
 
     app_settings = load_settings({**ENVIRONMENT, **settings})
-    identity, storage, clock = Credential(token), Credential(storage_token), FakeClock(NOW)
+    identity, storage, clock = (
+        create_credential(token),
+        create_credential(storage_token),
+        FakeClock(NOW),
+    )
     return PreflightContext(
         settings=app_settings,
         clock=clock,
