@@ -8,7 +8,7 @@ import pytest
 
 from local.host import LocalHost, request_router
 
-from .conftest import MANAGEMENT_PATH, HostClient
+from .sample_host import MANAGEMENT_PATH, HostClient
 
 HOST_HEADER = b"Host: localhost\r\n"
 POST_TO_ROUTE = b"POST /api/start/chain HTTP/1.1\r\n" + HOST_HEADER

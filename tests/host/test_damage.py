@@ -15,8 +15,8 @@ import pytest
 from local.host import HostError, LocalHost
 from local.host.database import open_database
 
-from .conftest import ROOT
 from .plans import PlanGenerator, app, is_completed_correctly
+from .sample_host import ROOT
 
 DATABASE_NAME = "testhubname.sqlite3"
 LAUNCHER_WITH_FILE_LIMIT = """

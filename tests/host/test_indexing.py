@@ -14,7 +14,7 @@ import pytest
 from local.host import HostError, LocalHost, UnsupportedAppError
 from local.host.settings import read_host_json
 
-from .conftest import ROOT
+from .sample_host import ROOT
 
 
 def get_rejection_message(build: Callable[[df.DFApp], object], **options: object) -> str:

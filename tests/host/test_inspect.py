@@ -13,7 +13,7 @@ from local.host import LocalHost, VirtualClock
 from local.host.__main__ import main
 from local.host.logs import configure
 
-from .conftest import START
+from .sample_host import START
 
 app = df.DFApp()
 calls: list[int] = []

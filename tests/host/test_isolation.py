@@ -18,7 +18,7 @@ from local.host.history import EventType
 from local.host.isolation import Isolation
 from local.host.worker import exit_text
 
-from .conftest import SAMPLE_APP, SETTINGS, HostClient, HostProcess
+from .sample_host import SAMPLE_APP, SETTINGS, HostClient, HostProcess
 
 FAULTY_APP = Path(__file__).parent / "faulty_app"
 SETTINGS_WITHOUT_TICKS = {"FAULTY_SCHEDULE": "0 0 0 29 2 *"}

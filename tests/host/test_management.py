@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from local.host import LocalHost
 from local.host.client_binding import client_binding_json
 
-from .conftest import MANAGEMENT_PATH, HostClient
+from .sample_host import MANAGEMENT_PATH, HostClient
 
 
 def test_start_returns_management_urls(host: LocalHost, client: HostClient) -> None:

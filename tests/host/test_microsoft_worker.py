@@ -12,7 +12,7 @@ import pytest
 
 from tests.support.app_environment import ENVIRONMENT
 
-from .conftest import ROOT, SAMPLE_APP, SETTINGS
+from .sample_host import ROOT, SAMPLE_APP, SETTINGS
 
 WORKER_PACKAGES = ROOT / ".state" / "worker"
 TIMESTAMP = "2026-01-02T03:04:05.678Z"

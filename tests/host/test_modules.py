@@ -17,7 +17,7 @@ from local.host import LocalHost, VirtualClock, history, sdk_patches
 from local.host.digest import history_events
 from local.host.failure_texts import activity_failure, sanitize
 
-from .conftest import START
+from .sample_host import START
 
 MODULES = [
     module.name for module in pkgutil.iter_modules(local.host.__path__) if module.name != "__main__"

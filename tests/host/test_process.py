@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .conftest import HostClient, HostProcess
+from .sample_host import HostClient, HostProcess
 
 FAULTY_APP = Path(__file__).parent / "faulty_app"
 

@@ -12,8 +12,8 @@ import pytest
 
 from local.host import LocalHost, VirtualClock
 
-from .conftest import ROOT, START, HostClient, HostProcess
 from .plans import PlanGenerator, app, is_completed_correctly
+from .sample_host import ROOT, START, HostClient, HostProcess
 
 PLAN_APP = Path(__file__).parent / "plan_app"
 # A worker can import only from the folder of its app, but `plan_app` imports `tests.host.plans`.

@@ -11,7 +11,7 @@ import pytest
 from local.host import LocalHost, NonDeterminismError, VirtualClock, replay_history
 from local.host.history import EventType
 
-from .conftest import START, create_sample_host
+from .sample_host import START, create_sample_host
 
 
 def create_app(orchestrator: Callable[[Any], Any]) -> df.DFApp:

@@ -12,7 +12,7 @@ import pytest
 
 from local.host import LocalHost, StateInUseError, VirtualClock
 
-from .conftest import START, HostClient, create_sample_host
+from .sample_host import START, HostClient, create_sample_host
 
 
 class BlockingApp:

@@ -15,7 +15,7 @@ from local.host import InstanceExistsError, LocalHost, UnknownOrchestratorError
 from local.host.engine import EPISODE_THREADS
 from local.host.history import EventType
 
-from .conftest import HostClient, create_sample_host
+from .sample_host import HostClient, create_sample_host
 
 
 def run_orchestration(

@@ -9,7 +9,7 @@ from local.host import FunctionFailedError, LocalHost
 from local.host.errors import UnsupportedAppError
 from local.host.routes import Route, best_match
 
-from .conftest import HostClient, create_sample_host
+from .sample_host import HostClient, create_sample_host
 
 
 def test_http_function_receives_request_and_returns_response(client: HostClient) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from local.host import LocalHost, VirtualClock, WaitTimeoutError
 
-from .conftest import START, create_sample_host
+from .sample_host import START, create_sample_host
 
 
 def test_day_of_hourly_timers_takes_less_than_a_second() -> None:

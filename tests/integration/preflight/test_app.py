@@ -8,7 +8,7 @@ import pytest
 
 from local.azurite import Azurite
 from local.simulator import Behaviour
-from tests.integration.preflight.conftest import get_problems
+from tests.integration.preflight.contexts import get_problems
 from tests.support.app_environment import AppEnvironment
 
 

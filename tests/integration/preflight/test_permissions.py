@@ -14,7 +14,7 @@ from shared.landing.store import LandingStore
 from shared.ledger.keys import stamp
 from shared.partner_center.client import PartnerCenterClient
 from shared.preflight.context import PreflightContext
-from tests.integration.preflight.conftest import (
+from tests.integration.preflight.contexts import (
     RunPreflight,
     connection_without,
     get_facts,

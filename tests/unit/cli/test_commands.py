@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from partner_billing import commands, errors
-from tests.unit.cli.conftest import (
+from tests.unit.cli.fake_api import (
     KEY,
     URL,
     FakeApi,

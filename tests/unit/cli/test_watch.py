@@ -9,7 +9,7 @@ import pytest
 from partner_billing.address import Address
 from partner_billing.api import Api
 from partner_billing.watch import FAILED_POLL_PAUSE_SECONDS, MAX_FAILED_POLLS, follow, wait
-from tests.unit.cli.conftest import (
+from tests.unit.cli.fake_api import (
     FakeApi,
     RunCommand,
     create_problem,
