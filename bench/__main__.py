@@ -1,4 +1,4 @@
-"""Runs all benchmarks. The exit code is 1 if one misses its goal."""
+"""Runs all benchmarks. The exit code is 1 if any benchmark misses its goal."""
 
 import asyncio
 import sys

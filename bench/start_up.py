@@ -2,8 +2,9 @@
 
     python -m bench.start_up
 
-It is compared with the import of the two SDKs that every such app needs. Each import runs in its
-own process, alternately, so that the ratio is stable on a busy machine. Goal: at most 1.6 times.
+The result is compared with the import of the two SDKs that every such app needs. Each import runs
+in its own process, alternately, so that the ratio is stable on a busy machine. Goal: at most 1.6
+times as long.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""`make year`: a year with three currencies on the schedule alone, in memory, as a grid of months.
+"""`make year`: simulates a year of scheduled cycles with three currencies and prints the versions.
 
     python -m bench.year [DAYS]
 
@@ -27,7 +27,7 @@ DATASETS = ("billed_usage", "billed_reconciliation", "unbilled_usage", "unbilled
 
 def main(days: int = 365) -> bool:
     """Run the simulation and return whether all versions landed as expected."""
-    logging.disable(logging.CRITICAL)  # outages and throttling are part of the simulation
+    logging.disable(logging.CRITICAL)  # the simulation includes outages and throttling
     story, started_at = Scenario(START, days, CURRENCIES), time.perf_counter()
     with InMemoryEnvironment(
         start=story.start,

@@ -1,5 +1,5 @@
 metadata name = 'Partner Billing Export'
-metadata description = 'Lands the billing exports of a Microsoft CSP partner in the partner\'s own storage. The Graph permission is granted separately, see graph/.'
+metadata description = 'Lands the billing exports of a Microsoft CSP partner in the partner\'s own storage. The Graph permission is granted separately; see graph/.'
 
 targetScope = 'resourceGroup'
 
@@ -11,15 +11,15 @@ targetScope = 'resourceGroup'
 @minLength(1)
 param location string = resourceGroup().location
 
-@description('Required. Name of the environment, such as prod, of 1 to 64 characters. It distinguishes environments in one resource group.')
+@description('Required. Name of the environment, such as prod, with 1 to 64 characters. It distinguishes environments in one resource group.')
 @minLength(1)
 @maxLength(64)
 param environmentName string
 
-@description('Optional. Tags of all resources.')
+@description('Optional. Tags for all resources.')
 param tags object = {}
 
-@description('Optional. Memory of one instance in MB. Default: 2048.')
+@description('Optional. Memory per instance, in MB. Default: 2048.')
 @allowed([2048, 4096])
 param instanceMemoryMB int = 2048
 
@@ -28,7 +28,7 @@ param instanceMemoryMB int = 2048
 @maxValue(1000)
 param maximumInstanceCount int = 40
 
-@description('Optional. Number of always-ready instances for orchestrations, 0 to 10. Default: 1; with 0, runs can start late.')
+@description('Optional. Number of always-ready instances for orchestrations, 0 to 10. Default: 1; with 0, runs might start late.')
 @minValue(0)
 @maxValue(10)
 param alwaysReadyInstances int = 1
@@ -43,7 +43,7 @@ param allowedAddresses array = []
 @description('Optional. Resource ID of an existing Log Analytics workspace. Default: a new workspace.')
 param existingWorkspaceId string = ''
 
-@description('Optional. Retention of telemetry in days, 30 to 730, for a new workspace. Default: 90.')
+@description('Optional. Number of days for which a new workspace retains telemetry, 30 to 730. Default: 90.')
 @minValue(30)
 @maxValue(730)
 param logRetentionDays int = 90
@@ -64,31 +64,31 @@ param existingLandingResourceGroup string = ''
 @maxLength(36)
 param existingLandingSubscriptionId string = ''
 
-@description('Optional. Redundancy of a new landing account. Default: Standard_ZRS.')
+@description('Optional. Redundancy (SKU) of a new landing account. Default: Standard_ZRS.')
 @allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS'])
 param landingSku string = 'Standard_ZRS'
 
-@description('Optional. Hierarchical namespace of a new landing account (for Fabric, Spark and access control lists). Default: true; false enables blob versioning instead. You cannot change it later.')
+@description('Optional. Whether a new landing account has a hierarchical namespace (for Fabric, Spark and access control lists). Default: true; false enables blob versioning instead. You cannot change it later.')
 param landingHierarchicalNamespace bool = true
 
-@description('Optional. Days for which deleted blobs and containers can be restored, 1 to 365, in a new landing account. Default: 14.')
+@description('Optional. Number of days for which deleted blobs and containers can be restored, 1 to 365, in a new landing account. Default: 14.')
 @minValue(1)
 @maxValue(365)
 param landingSoftDeleteDays int = 14
 
-@description('Optional. Days after which billed versions move to the cool tier, in a new landing account, 0 to 3650. Default: 0, never.')
+@description('Optional. Number of days after which billed versions move to the cool tier, in a new landing account, 0 to 3650. Default: 0, which disables the rule.')
 @minValue(0)
 @maxValue(3650)
 param landingCoolAfterDays int = 0
 
-@description('Optional. Whether reads of landed data are logged in a new landing account. Default: false, only writes and deletions.')
+@description('Optional. Whether reads of landed data are logged in a new landing account. Default: false; only writes and deletions are logged.')
 param landingAuditReads bool = false
 
-@description('Optional. Permitted scope for copy operations of new storage accounts: AAD or PrivateLink, if a policy requires one. Default: unrestricted. A scope prevents server-side copies; the default copy mode streams the files and is not affected.')
+@description('Optional. Permitted scope for copy operations in new storage accounts: AAD or PrivateLink, if a policy requires one. Default: unrestricted. A scope prevents server-side copies; the default copy mode streams the files and is not affected.')
 @allowed(['', 'AAD', 'PrivateLink'])
 param storageCopyScope string = ''
 
-@description('Optional. Scope of the table role of the identity: account, or tables for the five tables of the ledger only. Default: account; if the account contains other tables, try tables and run the preflight.')
+@description('Optional. Scope of the table role that is assigned to the identity: account, or tables (only the five tables of the ledger). Default: account; if the account contains other tables, try tables and run the preflight.')
 @allowed(['account', 'tables'])
 param ledgerRoleScope string = 'account'
 
@@ -99,7 +99,7 @@ param landingReaderGroupIds array = []
 // Parameters: the network
 //==============================================================================
 
-@description('Optional. Whether storage is reachable only through private endpoints. Default: false, through the public network with Entra identities.')
+@description('Optional. Whether storage is reachable only through private endpoints. Default: false; storage is reachable through the public network with Entra identities.')
 param privateNetwork bool = false
 
 @description('Optional. Resource ID of an existing subnet for the app, delegated to Microsoft.App/environments; requires existingEndpointSubnetId. Default: a new network.')
@@ -118,46 +118,46 @@ param networkAddressPrefix string = '10.42.0.0/24'
 param landingPublicAccess bool = false
 
 //==============================================================================
-// Parameters: the alarms, see docs/alarms.md
+// Parameters: the alerts, see docs/alarms.md
 //==============================================================================
 
-@description('Optional. Email addresses that receive the alarms. Default: none; alarms are visible only in the portal.')
+@description('Optional. Email addresses that receive the alerts. Default: none; alerts are visible only in the portal.')
 param alertEmails array = []
 
 @description('Optional. Whether the alert rules are enabled. Default: true.')
 param alertsEnabled bool = true
 
-@description('Optional. Hours without a successful run of a dataset after which the alarm fires, 2 to 47; increase it if the schedule is less frequent than daily. Default: 30.')
+@description('Optional. Number of hours without a successful run of a dataset after which the alert fires, 2 to 47; increase it if the schedule is less frequent than daily. Default: 30.')
 @minValue(2)
 @maxValue(47)
 param alertSilenceHours int = 30
 
-@description('Optional. Hours within which the schedule and the daily preflight must have run, 2 to 47. Default: 26.')
+@description('Optional. Number of hours within which the schedule and the daily preflight must have run, 2 to 47. Default: 26.')
 @minValue(2)
 @maxValue(47)
 param alertTimerHours int = 26
 
-@description('Optional. Minutes within which a requested run or cycle must have started, 5 to 720. Default: 15.')
+@description('Optional. Number of minutes within which a requested run or cycle must have started, 5 to 720. Default: 15.')
 @minValue(5)
 @maxValue(720)
 param alertPendingMinutes int = 15
 
-@description('Optional. Hours before its deadline at which an active run is reported, 1 to 24. Default: 2.')
+@description('Optional. Number of hours before the deadline of an active run at which the alert fires, 1 to 24. Default: 2.')
 @minValue(1)
 @maxValue(24)
 param alertDeadlineHours int = 2
 
-@description('Optional. Percentage of the planned copies of a run that can fail, 1 to 100. Default: 5.')
+@description('Optional. Maximum percentage of the planned copies of a run that can fail before the alert fires, 1 to 100. Default: 5.')
 @minValue(1)
 @maxValue(100)
 param alertFailedPercent int = 5
 
-@description('Optional. Percentage of the trailing mean below which rows or bytes are reported, 0 to 99. Default: 50.')
+@description('Optional. Percentage of the trailing mean, 0 to 99. An alert fires if the rows or bytes of a version are below it. Default: 50.')
 @minValue(0)
 @maxValue(99)
 param alertLowPercent int = 50
 
-@description('Optional. Percentage of the trailing mean above which rows or bytes are reported, 101 to 10000. Default: 300.')
+@description('Optional. Percentage of the trailing mean, 101 to 10000. An alert fires if the rows or bytes of a version are above it. Default: 300.')
 @minValue(101)
 @maxValue(10000)
 param alertHighPercent int = 300
@@ -166,7 +166,7 @@ param alertHighPercent int = 300
 // Parameters: the settings of the app, see docs/settings.md
 //==============================================================================
 
-@description('Required. Entra tenant ID of the partner, a GUID of 36 characters. The app rejects data of other tenants.')
+@description('Required. Entra tenant ID of the partner, a GUID with 36 characters. The app rejects data from other tenants.')
 @minLength(36)
 @maxLength(36)
 param partnerTenantId string
@@ -179,7 +179,7 @@ param partnerAppClientId string = ''
 @maxLength(36)
 param partnerCenterAppClientId string = ''
 
-@description('Optional. Source of the invoices of billed exports. Default: partner_center.')
+@description('Optional. Source of the invoices for billed exports. Default: partner_center.')
 @allowed(['partner_center', 'list', 'none'])
 param invoiceSource string = 'partner_center'
 
@@ -190,7 +190,7 @@ param invoiceIds array = []
 @allowed(['https://graph.microsoft.com/v1.0', 'https://graph.microsoft.com/beta'])
 param graphBaseUrl string = 'https://graph.microsoft.com/v1.0'
 
-@description('Optional. Base URL of Partner Center; only one is allowed. Default: the public URL.')
+@description('Optional. Base URL of Partner Center. Only the public URL is allowed, which is the default.')
 @allowed(['https://api.partnercenter.microsoft.com'])
 param partnerCenterBaseUrl string = 'https://api.partnercenter.microsoft.com'
 
@@ -199,7 +199,7 @@ param partnerCenterBaseUrl string = 'https://api.partnercenter.microsoft.com'
 @maxLength(45)
 param taskHubName string = 'PartnerBilling'
 
-@description('Optional. Container of the landed data, 3 to 63 characters. Default: billing.')
+@description('Optional. Container for the landed data, 3 to 63 characters. Default: billing.')
 @minLength(3)
 @maxLength(63)
 param landingContainer string = 'billing'
@@ -208,12 +208,12 @@ param landingContainer string = 'billing'
 @maxLength(250)
 param landingPrefix string = ''
 
-@description('Optional. Prefix of the names of the ledger tables: 1 to 50 letters and digits. Default: billing.')
+@description('Optional. Prefix for the names of the ledger tables: 1 to 50 letters and digits. Default: billing.')
 @minLength(1)
 @maxLength(50)
 param landingTablePrefix string = 'billing'
 
-@description('Optional. Schedule of the cycles: six-field NCRONTAB, in UTC. Default: daily at 05:00.')
+@description('Optional. Schedule for the cycles: six-field NCRONTAB, in UTC. Default: daily at 05:00.')
 @minLength(11)
 param exportSchedule string = '0 0 5 * * *'
 
@@ -227,15 +227,15 @@ param exportDatasets array = ['billed_usage', 'unbilled_usage', 'billed_reconcil
 @minLength(1)
 param exportAttributeSets array = ['full']
 
-@description('Optional. Months that unbilled exports request. Default: current and last.')
+@description('Optional. Months for which cycles request unbilled exports. Default: current and last.')
 @allowed(['current', 'last'])
 @minLength(1)
 param exportPeriods array = ['current', 'last']
 
-@description('Optional. Currencies of unbilled exports, such as USD. Default: the currencies of the invoices in the look-back period.')
+@description('Optional. Currencies in which cycles request unbilled exports, such as USD. Default: the currencies of the invoices in the look-back period.')
 param exportCurrencies array = []
 
-@description('Optional. Number of concurrent runs of a cycle, 1 to 32. Default: 4.')
+@description('Optional. Number of concurrent runs in a cycle, 1 to 32. Default: 4.')
 @minValue(1)
 @maxValue(32)
 param exportParallelism int = 4
@@ -245,7 +245,7 @@ param exportParallelism int = 4
 @maxValue(60)
 param invoiceLookbackMonths int = 3
 
-@description('Optional. Days after the invoice date during which every cycle requests the invoice, 0 to 365. Default: 21.')
+@description('Optional. Number of days after the invoice date during which every cycle requests the invoice, 0 to 365. Default: 21.')
 @minValue(0)
 @maxValue(365)
 param invoiceSettleDays int = 21
@@ -255,21 +255,21 @@ param invoiceSettleDays int = 21
 @maxValue(3600)
 param pollMinSeconds int = 10
 
-@description('Optional. Hours after which a run ends as timed out, 1 to 336. Default: 24.')
+@description('Optional. Number of hours after which a run times out, 1 to 336. Default: 24.')
 @minValue(1)
 @maxValue(336)
 param runDeadlineHours int = 24
 
-@description('Optional. Minutes before and after the start of a UTC month during which the app requests no unbilled exports, 0 to 720. Default: 30.')
+@description('Optional. Number of minutes before and after the start of a UTC month during which the app requests no unbilled exports, 0 to 720. Default: 30.')
 @minValue(0)
 @maxValue(720)
 param monthBoundaryMinutes int = 30
 
-@description('Optional. Allowed suffixes of the host names of Microsoft\'s files. Default: Azure Blob Storage.')
+@description('Optional. Allowed suffixes for the host names of Microsoft\'s storage. Default: those of Azure Blob Storage.')
 @minLength(1)
 param sourceAllowed array = ['.blob.${environment().suffixes.storage}', '.blob.storage.azure.net']
 
-@description('Optional. How files are copied. Default: auto, which streams them if proof is content and otherwise uses server-side copy.')
+@description('Optional. How files are copied. Default: auto, which streams the files if proof is content and otherwise uses server-side copy.')
 @allowed(['auto', 'server', 'stream'])
 param copyMode string = 'auto'
 
@@ -278,31 +278,31 @@ param copyMode string = 'auto'
 @maxValue(512)
 param copyConcurrency int = 64
 
-@description('Optional. How landed files are verified: content reads every file completely, transfer compares size and MD5 hash. Default: content.')
+@description('Optional. How landed files are verified: content reads every file completely; transfer compares the size and the MD5 hash. Default: content.')
 @allowed(['content', 'transfer'])
 param proof string = 'content'
 
-@description('Optional. Number of versions to keep of a billed export, 0 to 10000. Default: 0, all.')
+@description('Optional. Number of versions of a billed export to keep, 0 to 10000. Default: 0, which keeps all versions.')
 @minValue(0)
 @maxValue(10000)
 param keepVersionsBilled int = 0
 
-@description('Optional. Number of versions to keep of an unbilled export, 0 to 10000; 0 is all. Default: 7.')
+@description('Optional. Number of versions of an unbilled export to keep, 0 to 10000; 0 keeps all versions. Default: 7.')
 @minValue(0)
 @maxValue(10000)
 param keepVersionsUnbilled int = 7
 
-@description('Optional. Hours for which readers can continue to read a superseded version, 1 to 8760. Default: 72.')
+@description('Optional. Number of hours for which readers can continue to read a superseded version, 1 to 8760. Default: 72.')
 @minValue(1)
 @maxValue(8760)
 param pruneGraceHours int = 72
 
-@description('Optional. Days for which the history of completed orchestrations is kept, 15 to 3650. Default: 30.')
+@description('Optional. Number of days for which the history of completed orchestrations is kept, 15 to 3650. Default: 30.')
 @minValue(15)
 @maxValue(3650)
 param historyDays int = 30
 
-@description('Optional. Days for which the ledger keeps a row for each blob, 30 to 3650. Default: 400.')
+@description('Optional. Number of days for which the ledger keeps a row for each blob, 30 to 3650. Default: 400.')
 @minValue(30)
 @maxValue(3650)
 param blobRowDays int = 400
@@ -533,7 +533,7 @@ module workbook 'modules/workbook.bicep' = {
 // Outputs
 //==============================================================================
 
-@description('Name of the function app, to deploy the package to.')
+@description('Name of the function app. Deploy the package to it.')
 output functionAppName string = functionApp.outputs.name
 
 @description('Base URL of the API.')

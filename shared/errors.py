@@ -1,6 +1,6 @@
-"""Error codes, their causes and remedies, and the exceptions that carry them.
+"""Error codes, their causes and remedies, and the exceptions that contain them.
 
-    BillingExportError           carries a code of CATALOGUE; str() gives its cause and remedy
+    BillingExportError           contains a code from CATALOGUE; str() returns its cause and remedy
     ├── TransientError           the same request can succeed after retry_after_seconds
     │   ├── ThrottledError       429: the whole app must wait, not only this run
     │   └── UnavailableError     5xx, no connection, a timeout or an unreadable response
@@ -21,7 +21,7 @@ from typing import NamedTuple
 # Effects: what the error leaves undone.
 NO_NEW_DATA = "No new data was landed; data that was landed earlier is unchanged."
 NOT_REQUESTED = "No request was sent to Microsoft, and no data was landed."
-NOT_FETCHED = "No blob of the manifest was fetched, and no data was landed."
+NOT_FETCHED = "No blob in the manifest was fetched, and no data was landed."
 NOT_PUBLISHED = "The version is not published; blobs that are already verified are kept."
 DELAYED = "No data is lost; the run is delayed."
 STALE_INVOICE_LIST = "Cycles do not find new invoices; they continue with the known invoices."
@@ -77,7 +77,7 @@ SECTIONS = (
             ),
             "not_served": Entry(
                 "Microsoft serves unbilled data only for the current and the previous month.",
-                "Request the billed dataset of the month's invoice instead.",
+                "Request the billed dataset for the month's invoice instead.",
             ),
         },
     ),
@@ -109,16 +109,17 @@ SECTIONS = (
                 "Contact Microsoft support with the request ID from the run's row.",
             ),
             "operation_gone": Entry(
-                "The export operation no longer existed in Microsoft Graph, three times in a row.",
+                "The export operation disappeared from Microsoft Graph on three consecutive "
+                "attempts.",
                 "Start a new run later with POST /api/runs.",
             ),
             "operation_failed": Entry(
-                "Microsoft failed to create the export three times in a row.",
+                "Microsoft failed to create the export on three consecutive attempts.",
                 "Start a new run in a few hours. If the error persists, open a support case with "
                 "Microsoft and quote the operation ID from the run's row.",
             ),
             "month_not_open": Entry(
-                "Microsoft returned data of a different month, which can happen around the end of "
+                "Microsoft returned data for a different month, which can happen around the end of "
                 "a month.",
                 "No action is required; the next cycle requests the export again.",
                 retry=NEXT_CYCLE,
@@ -142,7 +143,7 @@ SECTIONS = (
             "graph_malformed": Entry(
                 "The response from Microsoft Graph does not match the documentation.",
                 "The run retries. If the error persists, report the request ID from the run's row "
-                "to Microsoft: the API may have changed.",
+                "to Microsoft: the API might have changed.",
             ),
             "graph_location_missing": Entry(
                 "Microsoft Graph accepted the export request but returned no operation ID.",
@@ -263,8 +264,8 @@ SECTIONS = (
                 "report the request ID from the run's row to Microsoft.",
             ),
             "manifest_mismatch": Entry(
-                "The tenant, invoice, currency or attribute set of the manifest differs from the "
-                "request.",
+                "The tenant, invoice, currency or attribute set in the manifest differs from that "
+                "in the request.",
                 "Check PARTNER_TENANT_ID.",
             ),
         },
@@ -285,8 +286,8 @@ SECTIONS = (
                 "run's row to Microsoft.",
             ),
             "source_missing": Entry(
-                "A blob of the manifest does not exist.",
-                "Start a new run: Microsoft may have replaced the data.",
+                "A blob that is listed in the manifest does not exist.",
+                "Start a new run: Microsoft might have replaced the data.",
             ),
             "source_changed": Entry(
                 "The source data changed during the copy.",
@@ -340,8 +341,8 @@ SECTIONS = (
             ),
             "foreign_blob": Entry(
                 "The folder of a version contains a blob that this app did not write.",
-                "Move the blob to another folder: a version folder must contain only the blobs of "
-                "its manifest. Then start a new run with POST /api/runs.",
+                "Move the blob to another folder: a version folder must contain only the blobs "
+                "that its manifest lists. Then start a new run with POST /api/runs.",
                 effect=NOT_PUBLISHED,
             ),
         },
@@ -379,7 +380,7 @@ SECTIONS = (
             ),
             "blobs_missing": Entry(
                 "Some blobs could not be landed in any round.",
-                "See the codes of the run's blobs. A new run copies only the missing blobs.",
+                "See the error codes of the run's blobs. A new run copies only the missing blobs.",
                 retry=NEXT_CYCLE_IF_DUE,
             ),
         },
@@ -459,7 +460,7 @@ SECTIONS = (
                 "in AzureWebJobsStorage.",
             ),
             "host_storage_unknown": Entry(
-                "AzureWebJobsStorage is not set, or has a form that the preflight does not "
+                "AzureWebJobsStorage is not set, or has a format that the preflight does not "
                 "support.",
                 "No action is required if functions start.",
             ),
@@ -470,7 +471,7 @@ SECTIONS = (
             ),
             "clock_unknown": Entry(
                 "The storage service returned no date.",
-                "See the check of the landing container.",
+                "See the check for the landing container.",
             ),
             "region_unknown": Entry(
                 "The region of a storage account cannot be determined by a request.",
@@ -502,7 +503,7 @@ SECTIONS = (
             ),
             "explained_elsewhere": Entry(
                 "The check could not be completed because another check failed.",
-                "Correct the failed check that `check` names, then run the preflight again.",
+                "Fix the problem that the check in `check` reports, then run the preflight again.",
             ),
             "check_failed": Entry(
                 "The check itself failed or timed out.",
@@ -550,21 +551,22 @@ CATALOGUE: dict[str, Entry] = {
 
 
 def get_cause(code: str) -> str:
-    """Return the cause of `code`, or a placeholder for a code that the catalogue lacks."""
+    """Return the cause of `code`, or a placeholder for a code that is not in the catalogue."""
     return CATALOGUE[code].cause if code in CATALOGUE else "Unknown error code."
 
 
 def get_remedy(code: str) -> str:
-    """Return the remedy for `code`, or where to look for a code that the catalogue lacks."""
+    """Return the remedy for `code`, or a general remedy for a code that is not in the catalogue."""
     if code in CATALOGUE:
         return CATALOGUE[code].remedy
     return "See the run's row and the application log."
 
 
 class BillingExportError(Exception):
-    """An error with a code of CATALOGUE.
+    """An error with a code from CATALOGUE.
 
-    `request_id` is Microsoft's request ID, if there was one. The text of a response is never kept.
+    `request_id` is Microsoft's request ID, if there was one. The error never contains the text of a
+    response.
     """
 
     def __init__(
@@ -584,7 +586,7 @@ class BillingExportError(Exception):
 
 
 class TransientError(BillingExportError):
-    """A failure that can disappear when the request is repeated.
+    """A failure that might not recur when the request is repeated.
 
     `retry_after_seconds` is the wait that the response requests, or None if it requests none.
     """

@@ -1,3 +1,3 @@
-"""Command-line client of the HTTP API of Partner Billing Export."""
+"""Command-line client for the HTTP API of Partner Billing Export."""
 
 __version__ = "0.1.0"

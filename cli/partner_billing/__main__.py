@@ -1,4 +1,4 @@
-"""Entry point of `python -m partner_billing`."""
+"""Entry point for `python -m partner_billing`."""
 
 from partner_billing.commands import main
 

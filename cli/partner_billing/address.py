@@ -2,8 +2,8 @@
 
 The URL comes from the `--url` option, the environment, or the stack of `make run`, in this order.
 The key comes only from the environment, so that it does not appear in the shell history or in
-process lists. It is not sent over HTTP to another machine, and not to the local stack, which does
-not need a key.
+process lists. The client does not send the key over HTTP to another machine or to the local stack,
+which does not need it.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ LOCAL_URL_FILE = Path(".state") / "run" / "app-url"  # written by the local stac
 
 @dataclass(frozen=True)
 class Address:
-    """An app.
+    """The address of an app.
 
     Attributes:
         url: An origin with an optional path, without `/api` and without a trailing slash.
@@ -33,16 +33,17 @@ class Address:
 
 
 def find_address(option: str | None, environment: Mapping[str, str], folder: Path) -> Address:
-    """Return the app that the option, the environment or the local stack specifies.
+    """Return the address that the option, the environment or the local stack specifies.
 
     Args:
         option: The value of `--url`.
         environment: The environment variables.
-        folder: The folder in which, and in whose parents, to look for a local stack.
+        folder: The folder in which the search for a local stack starts. It continues in the parent
+            folders.
 
     Raises:
         UsageError: No URL is configured, or it is invalid. The message does not contain the URL,
-            because the URL can contain a key.
+            because the URL might contain a key.
     """
     url = (option or environment.get(URL, "")).strip()
     if url:

@@ -1,4 +1,4 @@
-"""A client of the HTTP API. It does not retry requests."""
+"""A client for the HTTP API. It does not retry requests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from partner_billing.errors import (
 )
 
 TIMEOUT_SECONDS = 60.0
-MAX_RESPONSE_BYTES = 64 * 1024 * 1024  # a page of 1,000 runs has about 1 MB
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024  # a page of 1,000 runs is about 1 MB
 MIN_POLL_SECONDS, MAX_POLL_SECONDS, DEFAULT_POLL_SECONDS = 1.0, 3600.0, 5.0
 PROBLEM_MEMBERS = ("type", "title", "status", "code", "remedy")
 
@@ -29,7 +29,8 @@ class Response:
 
     Attributes:
         body: The JSON object.
-        retry_after_seconds: When to poll again, or None if the app does not expect a poll.
+        retry_after_seconds: The seconds until the next poll, or None if the app does not request a
+            poll.
     """
 
     body: dict[str, Any]
@@ -37,11 +38,11 @@ class Response:
 
 
 class Api:
-    """A client of the API, used as a context manager.
+    """A client for the API, used as a context manager.
 
     Args:
         address: The app.
-        transport: A replacement of the network for tests.
+        transport: A replacement for the network in tests.
         timeout_seconds: The timeout of each network operation.
 
     Raises:
@@ -117,7 +118,7 @@ class Api:
 
 
 def parse_response(response: httpx.Response, content: bytes) -> Response:
-    """Return the response if it is a success with a JSON object, otherwise raise an error."""
+    """Return a successful response that contains a JSON object; otherwise, raise an error."""
     body = _parse_json(response, content)
     if 200 <= response.status_code < 300 and isinstance(body, dict):
         return Response(body, parse_retry_after(response.headers.get("Retry-After")))

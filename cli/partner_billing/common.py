@@ -24,7 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Client of the HTTP API of Partner Billing Export. "
+    help="Client for the HTTP API of Partner Billing Export. "
     "Set the function key in PARTNER_BILLING_KEY.",
 )
 
@@ -34,7 +34,7 @@ transport: httpx.BaseTransport | None = None  # the default transport of httpx
 
 
 class Dataset(StrEnum):
-    """The datasets."""
+    """The datasets that the app exports."""
 
     BILLED_USAGE = "billed_usage"
     UNBILLED_USAGE = "unbilled_usage"
@@ -43,7 +43,7 @@ class Dataset(StrEnum):
 
 
 class AttributeSet(StrEnum):
-    """The attribute sets."""
+    """The attribute sets of an export."""
 
     FULL = "full"
     BASIC = "basic"
@@ -74,15 +74,15 @@ Json = Annotated[
 ]
 RunId = Annotated[str, typer.Argument(help="run ID, as shown by `list`", show_default=False)]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="follow the run until it ends")]
-DatasetOption = Annotated[Dataset | None, typer.Option(help="only this dataset")]
+DatasetOption = Annotated[Dataset | None, typer.Option(help="limit the results to this dataset")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="maximum number of results")]
 Continuation = Annotated[
-    str | None, typer.Option(help="token of the next page, as printed below a list")
+    str | None, typer.Option(help="token for the next page, as printed below a list")
 ]
 
 
 def open_api(url: str | None) -> Api:
-    """Return a client of the app that the options and the environment specify."""
+    """Return a client for the app that the options and the environment specify."""
     return Api(find_address(url, os.environ, Path.cwd()), transport)
 
 
@@ -106,7 +106,7 @@ def watch_until_end(api: Api, identifier: str, as_json: bool) -> None:
 
 
 def print_results(console: Console, body: dict[str, Any]) -> None:
-    """Print the path of each run that landed, and the cause and remedy of each that failed."""
+    """Print the path of each landed run, and the cause and remedy for each failed run."""
     for run in runs_in(body):
         if run.get("remedy"):
             print_line(console, f"{run['run_id']}: {run.get('cause') or ''}\n-> {run['remedy']}")

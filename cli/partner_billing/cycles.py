@@ -22,7 +22,7 @@ WatchByDefault = Annotated[
 ]
 Datasets = Annotated[
     list[Dataset] | None,
-    typer.Option("--dataset", help="only this dataset; can be repeated"),
+    typer.Option("--dataset", help="limit the exports to this dataset; can be repeated"),
 ]
 
 
@@ -65,7 +65,7 @@ def backfill(
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Export the missing data of past months that Microsoft still serves.
+    """Export the missing data for past months that Microsoft still serves.
 
     The exit code is 1 if a run failed.
     """
@@ -90,7 +90,7 @@ def gaps(
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Show for each month and dataset whether it has landed, and why it is missing."""
+    """Show whether each dataset has landed for each month, and the reason if it is missing."""
     query = {
         "from": first,
         "to": last,

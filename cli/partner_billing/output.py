@@ -1,4 +1,4 @@
-"""Print responses of the API as tables and lists of fields."""
+"""Prints API responses as tables and lists of fields."""
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -114,7 +114,7 @@ def print_catalogue(console: Console, entries: Sequence[Mapping[str, Any]]) -> N
 
 
 def format_amount(text: str) -> str:
-    """Return an amount with two decimals, or more if it is more precise.
+    """Return an amount with two decimal places, or more if it is more precise.
 
     >>> format_amount("65080.9"), format_amount("-0.005"), format_amount("1e3")
     ('65,080.90', '-0.005', '1,000.00')
@@ -143,7 +143,7 @@ def describe_tie_out(comparison: Mapping[str, Any] | None) -> str:
 
 
 def print_dry_run(console: Console, body: Mapping[str, Any]) -> None:
-    """Print the requests of a cycle, then the exports that are not due or excluded."""
+    """Print the requests of a cycle, then the exports that are excluded or not yet due."""
     table = create_table("export", "request", "body")
     for request in body["requests"]:
         live = f" (running: {request['live_run_id']})" if request.get("live_run_id") else ""

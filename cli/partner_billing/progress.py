@@ -1,4 +1,4 @@
-"""Progress displays: a table that is redrawn in a terminal, plain lines elsewhere.
+"""Progress displays: a table that is redrawn in a terminal, and plain lines elsewhere.
 
 A run is the JSON object of `GET /api/runs/{run_id}`.
 """

@@ -28,7 +28,7 @@ from partner_billing.common import (
 from partner_billing.errors import FAILED
 from partner_billing.watch import path_of
 
-Reason = Annotated[str | None, typer.Option(help="reason, stored with the run")]
+Reason = Annotated[str | None, typer.Option(help="reason to store with the run")]
 
 
 @app.callback(invoke_without_command=True)
@@ -44,17 +44,20 @@ def print_version(
 def start(
     dataset: Dataset,
     invoice: Annotated[
-        str | None, typer.Option(help="invoice of a billed dataset, for example G016907411")
+        str | None, typer.Option(help="invoice for a billed dataset, for example G016907411")
     ] = None,
     month: Annotated[
-        str | None, typer.Option(help="month of an unbilled dataset: 2026-11, current or last")
+        str | None, typer.Option(help="month for an unbilled dataset: 2026-11, current or last")
     ] = None,
     currency: Annotated[
-        str | None, typer.Option(help="currency of an unbilled dataset, for example USD")
+        str | None, typer.Option(help="currency for an unbilled dataset, for example USD")
     ] = None,
-    attribute_set: Annotated[AttributeSet | None, typer.Option(help="columns to export")] = None,
+    attribute_set: Annotated[
+        AttributeSet | None, typer.Option(help="attribute set that defines the exported columns")
+    ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="land the data again even if this version has landed")
+        bool,
+        typer.Option("--force", help="land the data again even if this version has already landed"),
     ] = False,
     reason: Reason = None,
     watch: Watch = False,
@@ -82,10 +85,14 @@ def start(
 def list_runs(
     month: Annotated[
         str | None,
-        typer.Option(help="month of the start, for example 2026-11; default: current month"),
+        typer.Option(
+            help="month in which the runs started, for example 2026-11; default: current month"
+        ),
     ] = None,
     dataset: DatasetOption = None,
-    outcome: Annotated[Outcome | None, typer.Option(help="only this outcome")] = None,
+    outcome: Annotated[
+        Outcome | None, typer.Option(help="limit the results to this outcome")
+    ] = None,
     limit: Limit = 50,
     continuation: Continuation = None,
     url: Url = None,
@@ -109,7 +116,9 @@ def list_runs(
 @app.command()
 def show(
     run_id: RunId,
-    blobs: Annotated[bool, typer.Option("--blobs", help="list the blobs instead")] = False,
+    blobs: Annotated[
+        bool, typer.Option("--blobs", help="list the blobs of the run instead")
+    ] = False,
     limit: Limit = 100,
     continuation: Continuation = None,
     url: Url = None,
@@ -154,7 +163,7 @@ def retry(
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Start the export of an ended run again. Verified blobs are not copied again."""
+    """Repeat the export of a run that has ended. Verified blobs are not copied again."""
     with open_api(url) as api:
         response = api.post(
             f"runs/{quote(run_id, safe='')}/retry", {"reason": reason} if reason else {}
@@ -178,7 +187,7 @@ def cancel(
         effect = (
             f"will end by {effective_by}"
             if effective_by
-            else "will start no further runs and cancels the current runs"
+            else "will start no further runs and will cancel the current runs"
         )
         create_console().print(f"{identifier} {effect}.", highlight=False, markup=False)
 

@@ -1,4 +1,4 @@
-"""Follow a run, a cycle or a backfill until it ends, at the interval that the app requests."""
+"""Follows a run, a cycle or a backfill until it ends, at the interval that the app requests."""
 
 import time
 from collections.abc import Callable
@@ -67,11 +67,11 @@ def follow(
         api: The client.
         identifier: The ID of a run, a cycle or a backfill.
         show: Called with the body of every poll.
-        sleep: A replacement of `time.sleep` for tests.
+        sleep: A replacement for `time.sleep` in tests.
         redraw_seconds: The interval at which to call `show` again between polls.
 
     Raises:
-        CommandError: A poll failed with another error, or too many consecutive polls failed.
+        CommandError: A poll failed with a different error, or too many consecutive polls failed.
     """
     path, failed_polls = path_of(identifier), 0
     while True:

@@ -1,5 +1,5 @@
 metadata name = 'Federated app'
-metadata description = 'If the subscription is not in the partner tenant: a multitenant app registration in the tenant of the subscription. It trusts the identity instead of a secret, and an administrator adds it to the partner tenant.'
+metadata description = 'A multitenant app registration in the tenant of the subscription, for setups in which the subscription is not in the partner tenant. It trusts the identity instead of a secret, and an administrator adds it to the partner tenant.'
 
 extension microsoftGraphV1
 
@@ -41,5 +41,5 @@ resource principal 'Microsoft.Graph/servicePrincipals@v1.0' = {
 
 // Outputs
 
-@description('Client ID of the app: the value of PARTNER_APP_CLIENT_ID, which is added to the partner tenant.')
+@description('Client ID of the app, which must be added to the partner tenant. Use it as the value of PARTNER_APP_CLIENT_ID.')
 output clientId string = app.appId

@@ -1,5 +1,5 @@
 metadata name = 'Graph permission'
-metadata description = 'Grants a service principal read access to the billing data of the partner. An administrator of the partner tenant deploys it once; the deployment of the app does not need this right.'
+metadata description = 'Grants a service principal read access to the billing data of the partner. An administrator of the partner tenant deploys it once; the deployment of the app does not need this permission.'
 
 extension microsoftGraphV1
 
@@ -29,5 +29,5 @@ resource grant 'Microsoft.Graph/appRoleAssignedTo@v1.0' = {
 
 // Outputs
 
-@description('ID of the grant, with which it can be removed.')
+@description('ID of the grant. Use it to remove the grant.')
 output grantId string = grant.id

@@ -1,4 +1,4 @@
-"""Grants the permission PartnerBilling.Read.All of Microsoft Graph to a service principal.
+"""Grants the Microsoft Graph permission PartnerBilling.Read.All to a service principal.
 
     python infra/graph/permission.py grant  --tenant TENANT TARGET [--what-if]
     python infra/graph/permission.py show   --tenant TENANT TARGET
@@ -36,7 +36,8 @@ def run_az(*arguments: str) -> str:
     """Run the Azure CLI and return its output.
 
     Raises:
-        PermissionScriptError: The CLI is not installed, or it failed; contains its message.
+        PermissionScriptError: The CLI is not installed, or it failed. The error contains its
+            message.
     """
     program = shutil.which("az")
     if program is None:
@@ -149,7 +150,7 @@ def run(arguments: argparse.Namespace) -> int:
     principal_id = get_principal_id(arguments)
     if principal_id is None:
         if arguments.action == "grant":
-            print(f"Would grant {PERMISSION} to it. Nothing was changed.")
+            print(f"Would grant {PERMISSION} to the app. Nothing was changed.")
         return 0 if arguments.action != "show" else 1
     assignments = f"/servicePrincipals/{principal_id}/appRoleAssignments"
     grant_ids = [
@@ -174,9 +175,7 @@ def run(arguments: argparse.Namespace) -> int:
     for grant_id in grant_ids:
         send_request("delete", f"{assignments}/{grant_id}")
     result = f"Granted {PERMISSION} to" if is_grant else f"Removed {PERMISSION} from"
-    print(
-        f"{result} {principal_id}. Tokens that were issued before do not change until they expire."
-    )
+    print(f"{result} {principal_id}. Existing tokens remain unchanged until they expire.")
     return 0
 
 

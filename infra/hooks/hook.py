@@ -1,4 +1,4 @@
-"""Hooks of `azd up`, which need only Python 3 and the environment of azd.
+"""Hooks for `azd up`. They need only Python 3 and the azd environment.
 
 preprovision   rejects invalid values before any resource is created
 postprovision  prints the command that grants the Graph permission
@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator, Mapping
 
 GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
-# The first start downloads the package, and role assignments take effect after some minutes.
+# The first start downloads the package, and role assignments take effect after a few minutes.
 TIMEOUT_SECONDS = 600.0
 INTERVAL_SECONDS = 10.0
 
 
 def find_errors(values: Mapping[str, str]) -> Iterator[str]:
-    """Yield a message for each invalid value in the environment of azd."""
+    """Yield a message for each invalid value in the azd environment."""
     if not GUID.fullmatch(values.get("PARTNER_TENANT_ID", "")):
         yield (
             "PARTNER_TENANT_ID must be the Entra tenant ID of the partner. "

@@ -1,12 +1,12 @@
 metadata name = 'Alerts'
-metadata description = 'Alarms: scheduled query rules, whose queries are in alerts/, and the action group that they notify. Runbooks: docs/alarms.md.'
+metadata description = 'Alerts: scheduled query rules, whose queries are in alerts/, and the action group that they notify. For the runbooks, see docs/alarms.md.'
 
 // Parameters
 
 @description('Required. Region of the rules.')
 param location string
 
-@description('Required. Tags of all resources.')
+@description('Required. Tags for all resources.')
 param tags object
 
 @description('Required. Resource ID of the Log Analytics workspace that receives the telemetry of the app.')
@@ -19,51 +19,51 @@ param functionAppName string
 @maxLength(260)
 param actionGroupName string
 
-@description('Optional. Email addresses that are notified when an alarm fires or resolves. Default: none; alarms are visible only in the portal.')
+@description('Optional. Email addresses that are notified when an alert fires or is resolved. Default: none; alerts are visible only in the portal.')
 param actionGroupEmails array = []
 
 @description('Optional. Whether the rules are enabled. Default: true.')
 param enabled bool = true
 
-@description('Optional. Datasets that the rule silence monitors: the datasets that cycles request. Default: all four.')
+@description('Optional. Datasets that the silence rule monitors; these are the datasets that cycles request. Default: all four.')
 param datasets array = ['billed_usage', 'unbilled_usage', 'billed_reconciliation', 'unbilled_reconciliation']
 
-@description('Optional. Hours without a successful run of a dataset after which the alarm fires, 2 to 47. Default: 30, for a daily schedule with a margin of six hours.')
+@description('Optional. Number of hours without a successful run of a dataset after which the alert fires, 2 to 47. Default: 30, for a daily schedule with a margin of six hours.')
 @minValue(2)
 @maxValue(47)
 param silenceHours int = 30
 
-@description('Optional. Hours within which the schedule and the daily preflight must have run, 2 to 47. Default: 26, for a daily schedule with a margin of two hours.')
+@description('Optional. Number of hours within which the schedule and the daily preflight must have run, 2 to 47. Default: 26, for a daily schedule with a margin of two hours.')
 @minValue(2)
 @maxValue(47)
 param timerHours int = 26
 
-@description('Optional. Minutes within which a requested run or cycle must have started, 5 to 720. Default: 15.')
+@description('Optional. Number of minutes within which a requested run or cycle must have started, 5 to 720. Default: 15.')
 @minValue(5)
 @maxValue(720)
 param pendingMinutes int = 15
 
-@description('Optional. Hours before its deadline at which an active run is reported, 1 to 24. Default: 2.')
+@description('Optional. Number of hours before the deadline of an active run at which the alert fires, 1 to 24. Default: 2.')
 @minValue(1)
 @maxValue(24)
 param deadlineHours int = 2
 
-@description('Optional. Percentage of the planned copies of a run that can fail, 1 to 100. Default: 5.')
+@description('Optional. Maximum percentage of the planned copies of a run that can fail before the alert fires, 1 to 100. Default: 5.')
 @minValue(1)
 @maxValue(100)
 param failedPercent int = 5
 
-@description('Optional. Minimum number of planned copies of a run for this alarm, 1 to 100000. Default: 20.')
+@description('Optional. Minimum number of planned copies of a run for which this alert can fire, 1 to 100000. Default: 20.')
 @minValue(1)
 @maxValue(100000)
 param minPlanned int = 20
 
-@description('Optional. Percentage of the trailing mean below which rows or bytes are reported, 0 to 99. Default: 50.')
+@description('Optional. Percentage of the trailing mean, 0 to 99. An alert fires if the rows or bytes of a version are below it. Default: 50.')
 @minValue(0)
 @maxValue(99)
 param lowPercent int = 50
 
-@description('Optional. Percentage of the trailing mean above which rows or bytes are reported, 101 to 10000. Default: 300; a month that grows evenly stays below 200.')
+@description('Optional. Percentage of the trailing mean, 101 to 10000. An alert fires if the rows or bytes of a version are above it. Default: 300; a month that grows evenly stays below 200.')
 @minValue(101)
 @maxValue(10000)
 param highPercent int = 300

@@ -16,17 +16,17 @@ param planName string
 @description('Required. Resource ID of the identity.')
 param identityId string
 
-@description('Required. URL of the container with the deployment packages.')
+@description('Required. URL of the container for the deployment packages.')
 param packageContainerUri string
 
 @description('Required. Application settings by name.')
 param settings object
 
-@description('Required. Memory of one instance in MB.')
+@description('Required. Memory per instance, in MB.')
 @allowed([2048, 4096])
 param instanceMemoryMB int
 
-@description('Required. Maximum number of instances; the plan requires at least 40.')
+@description('Required. Maximum number of instances. The plan requires at least 40.')
 @minValue(40)
 @maxValue(1000)
 param maximumInstanceCount int
@@ -36,14 +36,14 @@ param maximumInstanceCount int
 @maxValue(10)
 param alwaysReadyInstances int
 
-@description('Required. How an update of code or settings replaces running instances.')
+@description('Required. How an update to the code or the settings replaces running instances.')
 @allowed(['Recreate', 'RollingUpdate'])
 param siteUpdateStrategy string
 
 @description('Required. Address ranges (CIDR) that may call the API; an empty array allows all. Every call requires a function key.')
 param allowedAddresses array
 
-@description('Required. Resource ID of the subnet for outbound traffic of the app; an empty string means the public network.')
+@description('Required. Resource ID of the subnet for outbound traffic from the app; an empty string specifies the public network.')
 param subnetId string
 
 @description('Required. Resource ID of the Log Analytics workspace for metrics.')
@@ -52,7 +52,7 @@ param workspaceId string
 @description('Required. Region of the plan and the app.')
 param location string
 
-@description('Required. Tags of plan and app.')
+@description('Required. Tags for the plan and the app.')
 param tags object
 
 // Resources
@@ -130,7 +130,7 @@ resource metrics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
 
 // Outputs
 
-@description('Name of the function app, to deploy to.')
+@description('Name of the function app. Deploy the package to it.')
 output name string = app.name
 
 @description('Base URL of the API, without a trailing slash.')

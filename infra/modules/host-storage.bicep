@@ -8,7 +8,7 @@ metadata description = 'The storage account of the Functions host: task hub, tim
 @maxLength(24)
 param name string
 
-@description('Required. Name of the container with the deployment packages.')
+@description('Required. Name of the container for the deployment packages.')
 @minLength(3)
 @maxLength(63)
 param packageContainer string
@@ -17,7 +17,7 @@ param packageContainer string
 @allowed(['Enabled', 'Disabled'])
 param publicNetworkAccess string
 
-@description('Required. Permitted scope for copy operations; empty: unrestricted, AAD: accounts of this tenant, PrivateLink: accounts of this network.')
+@description('Required. Permitted scope for copy operations: an empty string (unrestricted), AAD (accounts in this tenant), or PrivateLink (accounts in this network).')
 @allowed(['', 'AAD', 'PrivateLink'])
 param copyScope string
 
@@ -27,7 +27,7 @@ param workspaceId string
 @description('Required. Region of the account.')
 param location string
 
-@description('Required. Tags of the account.')
+@description('Required. Tags for the account.')
 param tags object
 
 // Resources
@@ -83,5 +83,5 @@ output id string = account.id
 @description('Name of the account, for the host and for role assignments.')
 output name string = account.name
 
-@description('URL of the container with the deployment packages.')
+@description('URL of the container for the deployment packages.')
 output packageContainerUri string = '${account.properties.primaryEndpoints.blob}${packages.name}'

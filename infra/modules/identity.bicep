@@ -1,5 +1,5 @@
 metadata name = 'Identity'
-metadata description = 'The managed identity of the app, with which it accesses storage, Microsoft Graph and Partner Center. It has no secret.'
+metadata description = 'The managed identity of the app. The app uses it to access storage, Microsoft Graph and Partner Center. It has no secret.'
 
 // Parameters
 
@@ -11,7 +11,7 @@ param name string
 @description('Required. Region of the identity.')
 param location string
 
-@description('Required. Tags of the identity.')
+@description('Required. Tags for the identity.')
 param tags object
 
 // Resources
@@ -27,7 +27,7 @@ resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' 
 @description('Resource ID of the identity, for the function app.')
 output id string = identity.id
 
-@description('Client ID of the identity, with which the app requests tokens.')
+@description('Client ID of the identity. The app uses it to request tokens.')
 output clientId string = identity.properties.clientId
 
 @description('Object ID of the identity, for role assignments and the Graph permission.')

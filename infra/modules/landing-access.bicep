@@ -1,5 +1,5 @@
 metadata name = 'Landing access'
-metadata description = 'The container of the landed data, the tables of the ledger and their role assignments, in a new or an existing landing account. It is deployed to the resource group of the account.'
+metadata description = 'The container for the landed data, the ledger tables and their role assignments, in a new or an existing landing account. It is deployed to the resource group of the account.'
 
 // Parameters
 
@@ -8,17 +8,17 @@ metadata description = 'The container of the landed data, the tables of the ledg
 @maxLength(24)
 param accountName string
 
-@description('Required. Name of the container of the landed data.')
+@description('Required. Name of the container for the landed data.')
 @minLength(3)
 @maxLength(63)
 param containerName string
 
-@description('Required. Prefix of the names of the ledger tables.')
+@description('Required. Prefix for the names of the ledger tables.')
 @minLength(1)
 @maxLength(50)
 param tablePrefix string
 
-@description('Required. Scope of the table role of the identity: the account, or only the tables of the ledger.')
+@description('Required. Scope of the table role that is assigned to the identity: the account, or only the tables of the ledger.')
 @allowed(['account', 'tables'])
 param ledgerRoleScope string
 

@@ -1,5 +1,5 @@
 metadata name = 'Landing storage'
-metadata description = 'A new storage account for the landed data. Deleted and overwritten blobs can be restored for some days, and no lifecycle rule deletes blobs.'
+metadata description = 'A new storage account for the landed data. Deleted and overwritten blobs can be restored for several days, and no lifecycle rule deletes blobs.'
 
 // Parameters
 
@@ -8,28 +8,28 @@ metadata description = 'A new storage account for the landed data. Deleted and o
 @maxLength(24)
 param name string
 
-@description('Required. Redundancy of the account.')
+@description('Required. Redundancy (SKU) of the account.')
 @allowed(['Standard_LRS', 'Standard_ZRS', 'Standard_GRS', 'Standard_GZRS'])
 param sku string
 
 @description('Required. Whether the account has a hierarchical namespace (for Fabric, Spark and access control lists); false enables blob versioning instead, because Azure does not support both.')
 param hierarchicalNamespace bool
 
-@description('Required. Days for which deleted blobs and containers can be restored.')
+@description('Required. Number of days for which deleted blobs and containers can be restored.')
 @minValue(1)
 @maxValue(365)
 param softDeleteDays int
 
-@description('Required. Container of the landed data, for the lifecycle rule.')
+@description('Required. Container for the landed data, for the lifecycle rule.')
 @minLength(3)
 @maxLength(63)
 param containerName string
 
-@description('Required. Folder of the landed data in the container, for the lifecycle rule; empty: the container itself.')
+@description('Required. Folder for the landed data in the container, for the lifecycle rule. An empty string specifies the container itself.')
 @maxLength(250)
 param prefix string
 
-@description('Required. Days after which billed versions move to the cool tier; 0 disables the rule.')
+@description('Required. Number of days after which billed versions move to the cool tier; 0 disables the rule.')
 @minValue(0)
 @maxValue(3650)
 param coolAfterDays int
@@ -41,7 +41,7 @@ param auditReads bool
 @allowed(['Enabled', 'Disabled'])
 param publicNetworkAccess string
 
-@description('Required. Permitted scope for copy operations; empty: unrestricted, AAD: accounts of this tenant, PrivateLink: accounts of this network.')
+@description('Required. Permitted scope for copy operations: an empty string (unrestricted), AAD (accounts in this tenant), or PrivateLink (accounts in this network).')
 @allowed(['', 'AAD', 'PrivateLink'])
 param copyScope string
 
@@ -51,7 +51,7 @@ param workspaceId string
 @description('Required. Region of the account.')
 param location string
 
-@description('Required. Tags of the account.')
+@description('Required. Tags for the account.')
 param tags object
 
 // Variables

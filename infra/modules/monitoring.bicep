@@ -1,5 +1,5 @@
 metadata name = 'Monitoring'
-metadata description = 'Application Insights, which accepts telemetry from Entra identities only, and its Log Analytics workspace, which is new or existing.'
+metadata description = 'Application Insights, which accepts telemetry only from Entra identities, and its Log Analytics workspace, which can be new or existing.'
 
 // Parameters
 
@@ -15,7 +15,7 @@ param workspaceName string
 @description('Required. Resource ID of an existing workspace; an empty string creates one.')
 param existingWorkspaceId string
 
-@description('Required. Retention of a new workspace in days.')
+@description('Required. Number of days for which a new workspace retains data.')
 @minValue(30)
 @maxValue(730)
 param retentionDays int
@@ -23,7 +23,7 @@ param retentionDays int
 @description('Required. Region of both resources.')
 param location string
 
-@description('Required. Tags of both resources.')
+@description('Required. Tags for both resources.')
 param tags object
 
 // Resources
@@ -57,7 +57,7 @@ resource applicationInsights 'Microsoft.Insights/components@2020-02-02' = {
 
 // Outputs
 
-@description('Resource ID of the workspace that diagnostic settings send to.')
+@description('Resource ID of the workspace to which diagnostic settings send logs and metrics.')
 output workspaceId string = empty(existingWorkspaceId) ? workspace.id : existingWorkspaceId
 
 @description('Name of the Application Insights resource, for the role assignment.')

@@ -22,7 +22,7 @@ param addressPrefix string
 @description('Required. Region of the network.')
 param location string
 
-@description('Required. Tags of the network.')
+@description('Required. Tags for the network.')
 param tags object
 
 // Variables
@@ -88,8 +88,8 @@ resource network 'Microsoft.Network/virtualNetworks@2024-05-01' = {
 @description('Resource ID of the network, for links of private DNS zones.')
 output networkId string = network.id
 
-@description('Resource ID of the subnet for outbound traffic of the app.')
+@description('Resource ID of the subnet for outbound traffic from the app.')
 output appSubnetId string = '${network.id}/subnets/${appSubnet}'
 
-@description('Resource ID of the subnet of the private endpoints.')
+@description('Resource ID of the subnet for the private endpoints.')
 output endpointSubnetId string = '${network.id}/subnets/${endpointSubnet}'

@@ -3,17 +3,17 @@ metadata description = 'Private endpoints of both storage accounts, and the priv
 
 // Parameters
 
-@description('Required. Prefix of the names of the endpoints.')
+@description('Required. Prefix for the names of the endpoints.')
 @maxLength(40)
 param namePrefix string
 
-@description('Required. Resource ID of the subnet of the endpoints.')
+@description('Required. Resource ID of the subnet for the endpoints.')
 param subnetId string
 
-@description('Required. Resource ID of the network that new DNS zones are linked to; not used with existing zones.')
+@description('Required. Resource ID of the network to which new DNS zones are linked. It is not used with existing zones.')
 param networkId string
 
-@description('Required. Resource ID of the resource group that contains the private DNS zones; an empty string creates zones.')
+@description('Required. Resource ID of the resource group that contains the private DNS zones. If the value is an empty string, the module creates zones.')
 param existingDnsZoneGroupId string
 
 @description('Required. Resource ID of the storage account of the host.')
@@ -22,13 +22,13 @@ param hostAccountId string
 @description('Required. Resource ID of the landing account.')
 param landingAccountId string
 
-@description('Required. Services of the landing account that get an endpoint: blob and table for the app, dfs for readers of folders; an empty array if the account already has endpoints.')
+@description('Required. Services of the landing account for which endpoints are created: blob and table for the app, and dfs for clients that read folders. Use an empty array if the account already has endpoints.')
 param landingServices array
 
 @description('Required. Region of the endpoints.')
 param location string
 
-@description('Required. Tags of all resources.')
+@description('Required. Tags for all resources.')
 param tags object
 
 // Variables

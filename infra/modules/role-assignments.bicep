@@ -1,5 +1,5 @@
 metadata name = 'Role assignments'
-metadata description = 'Roles of the identity on the resources of the app. Its roles on the landing account are in landing-access.bicep, because the account can be in another resource group.'
+metadata description = 'Roles of the identity on the resources of the app. Its roles on the landing account are in landing-access.bicep, because the account might be in a different resource group.'
 
 // Parameters
 

@@ -6,7 +6,7 @@ metadata description = 'The workbook in the portal: runs by outcome, landed data
 @description('Required. Region of the workbook.')
 param location string
 
-@description('Required. Tags of the workbook.')
+@description('Required. Tags for the workbook.')
 param tags object
 
 @description('Required. Resource ID of the Log Analytics workspace that receives the telemetry of the app.')
@@ -15,7 +15,7 @@ param logAnalyticsWorkspaceId string
 @description('Required. Name of the function app. Events of other apps in the workspace are excluded.')
 param functionAppName string
 
-@description('Required. Base URL of the API, for the links of runs.')
+@description('Required. Base URL of the API, used in the links to runs.')
 param functionAppUri string
 
 @description('Optional. Title of the workbook. Default: Partner billing exports.')

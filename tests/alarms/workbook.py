@@ -19,7 +19,7 @@ LOGS, WORKSPACE = 0, "microsoft.operationalinsights/workspaces"
 INTRODUCTION = """## Partner billing exports
 
 The panels show the events of the app without duplicates. Select a row of *Runs* to list all \
-events of the run. `docs/alarms.md` describes the alarms, and `docs/errors.md` explains the error \
+events of the run. `docs/alarms.md` describes the alerts, and `docs/errors.md` explains the error \
 codes."""
 
 

@@ -111,7 +111,7 @@ def test_grant_adds_role(directory: Directory) -> None:
     assert directory.run_script("grant") == (
         0,
         f"Granted PartnerBilling.Read.All to {IDENTITY}. "
-        "Tokens that were issued before do not change until they expire.\n",
+        "Existing tokens remain unchanged until they expire.\n",
     )
     assert directory.get_roles() == [OTHER_ROLE, ROLE] and directory.write_methods == ["post"]
 
