@@ -11,7 +11,8 @@ from shared.invoices import InvoiceList, left_out_text
 from shared.ledger.keys import run_id, started_at, suffix_of
 from shared.messages import BackfillRequest, CyclePlanResult, PlannedRun
 from shared.planning.due import lane_limits, lanes
-from shared.planning.gaps import missing, months_between
+from shared.planning.gaps import list_left_out, missing, months_between
+from shared.planning.waits import get_next_check_at
 from shared.redaction import sanitize_exceptions
 from shared.services import services
 
@@ -26,14 +27,19 @@ async def plan_backfill(backfill: BackfillRequest) -> CyclePlanResult:
         attempt=backfill.get("attempt", 1), is_last_attempt=backfill.get("is_last_attempt", False)
     )
     if not isinstance(invoices, InvoiceList):
+        await app.ledger.backfills.save_wait(
+            backfill_id, get_next_check_at(app.clock.now(), invoices["wait_seconds"])
+        )
         return invoices
     datasets = [Dataset(dataset) for dataset in backfill["datasets"]]
+    months = months_between(
+        BillingMonth.parse(backfill["first_month"]), BillingMonth.parse(backfill["last_month"])
+    )
+    scopes = app.planner.scopes(invoices)
     keys, settled = missing(
-        months_between(
-            BillingMonth.parse(backfill["first_month"]), BillingMonth.parse(backfill["last_month"])
-        ),
+        months,
         datasets,
-        app.planner.scopes(invoices),
+        scopes,
         await app.planner.key_states(datasets),
         BillingMonth.of(app.clock.now()),
     )
@@ -43,8 +49,9 @@ async def plan_backfill(backfill: BackfillRequest) -> CyclePlanResult:
     runs: list[PlannedRun] = [
         {"run_id": run_id(key, started, suffix), "key": str(key)} for key in keys
     ]
+    left_out = list_left_out(months, datasets, scopes, invoices)
     await app.ledger.backfills.save_plan(
-        backfill_id, [run["run_id"] for run in runs], settled, left_out_text(invoices.left_out)
+        backfill_id, [run["run_id"] for run in runs], settled, left_out_text(left_out)
     )
     return {
         "status": "planned",

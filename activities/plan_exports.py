@@ -13,6 +13,7 @@ from shared.ledger.cycles import Cycle
 from shared.ledger.keys import run_id, suffix_of
 from shared.messages import CyclePlanResult, CycleRequest, PlannedRun
 from shared.planning.due import lane_limits, lanes, start_offset_seconds
+from shared.planning.waits import get_next_check_at
 from shared.redaction import sanitize_exceptions
 from shared.services import services
 from shared.telemetry import emit_event
@@ -34,6 +35,9 @@ async def plan_exports(cycle: CycleRequest) -> CyclePlanResult:
         attempt=cycle.get("attempt", 1), is_last_attempt=cycle.get("is_last_attempt", False)
     )
     if not isinstance(invoices, InvoiceList):
+        await app.ledger.cycles.save_wait(
+            cycle_id, get_next_check_at(app.clock.now(), invoices["wait_seconds"])
+        )
         emit_event(
             "cycle_delayed",
             f"{cycle_id}/delayed/1",
@@ -64,6 +68,7 @@ async def plan_exports(cycle: CycleRequest) -> CyclePlanResult:
             due=sum(key.dataset is dataset for key in due.keys),
             not_due=sum(export.key.dataset is dataset for export in due.not_due),
             last_month_billed=is_billed,
+            incomplete=dataset in due.incomplete,
         )
     return {
         "status": "planned",

@@ -203,12 +203,18 @@ SECTIONS = (
             ),
             "invoice_unreadable": Entry(
                 "An entry of the invoice list has no valid invoice ID or currency.",
-                "Check the invoice in Partner Center. If it has data, request it with "
-                "POST /api/runs.",
+                "Check the invoice in Partner Center. If it has data and its ID is valid, add the "
+                "ID to INVOICE_IDS.",
+            ),
+            "invoice_list_incomplete": Entry(
+                "Partner Center returned fewer invoices than it states.",
+                "No action is required at first; the cycle requests the returned and the known "
+                "invoices. If the error persists, add the IDs of the missing invoices to "
+                "INVOICE_IDS.",
             ),
             "invoice_duplicate": Entry(
                 "An invoice is listed twice with different values.",
-                "No action is required; the app uses the first entry.",
+                "No action is required; the app uses the entry with the most values.",
                 effect=REPORTED_ONLY,
             ),
             "invoice_legacy": Entry(

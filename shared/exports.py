@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal
 
-INVOICE_ID = re.compile(r"[A-Z][0-9]{6,15}")
+INVOICE_ID = re.compile(r"[A-Z][0-9][A-Z0-9]{5,14}")
 CURRENCY_CODE = re.compile(r"[A-Z]{3}")
 MONTH = re.compile(r"(20[0-9]{2})-(0[1-9]|1[0-2])")
 
@@ -179,11 +179,16 @@ def parse_attribute_set(text: str) -> AttributeSet:
 
 
 def parse_invoice_id(text: str) -> str:
-    """Return the invoice ID in upper case: a letter and digits, such as `G016907411`."""
+    """Return the invoice ID in upper case: a letter, a digit, and 5 to 14 letters or digits.
+
+    >>> parse_invoice_id("G016907411"), parse_invoice_id("d040001qxr")
+    ('G016907411', 'D040001QXR')
+    """
     # Some other letters, such as ſ, become A to Z in upper case.
     if not text.isascii() or not INVOICE_ID.fullmatch(text.upper()):
         raise InvalidValueError(
-            f"invoice_id must be a letter and 6 to 15 digits, such as G016907411, not {text[:40]!r}"
+            "invoice_id must be a letter, a digit, and 5 to 14 letters or digits, "
+            f"such as G016907411, not {text[:40]!r}"
         )
     return text.upper()
 

@@ -5,8 +5,8 @@ D016907411   legacy commerce: reported as left out
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -22,7 +22,8 @@ class Invoice:
     `issued` is aware and in UTC. `total` is Microsoft's totalCharges. `document_type` (invoice,
     void_note, adjustment_note, credit_note) and `invoice_type` (recurring, one_time) are converted
     to snake_case. `amends` is the invoice that this one replaces, and `amended_by` the one that
-    replaces it.
+    replaces it. `is_requested` is true for an ID of INVOICE_IDS, which is requested whatever its
+    kind.
     """
 
     invoice_id: str
@@ -34,6 +35,7 @@ class Invoice:
     amends: str = ""
     amended_by: str = ""
     period_start: datetime | None = None
+    is_requested: bool = False
 
     @property
     def legacy(self) -> bool:
@@ -47,17 +49,22 @@ class Invoice:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An invoice that is not requested, or a fault of the list. `code` is from shared/errors.py."""
+    """An invoice that is not requested, or a fault of the list. `code` is from shared/errors.py.
+
+    `issued` is the date of the invoice, if known.
+    """
 
     code: str
     invoice_id: str = ""
+    issued: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class InvoiceList:
     """The invoices, each once, in the order of the list.
 
-    If `complete` is false, the list was not available, and these are the previously known invoices.
+    If `complete` is false, the list was not available or not complete, `left_out` contains the
+    reason, and these include the previously known invoices.
     """
 
     invoices: tuple[Invoice, ...] = ()
@@ -65,11 +72,37 @@ class InvoiceList:
     complete: bool = True
 
 
+# What no export contains, or what is requested in another way. Any other code of `left_out` means
+# that data can exist that the plan does not request.
+EXCLUSIONS = frozenset(
+    {
+        "invoice_duplicate",
+        "invoice_legacy",
+        "invoice_list_empty",
+        "invoice_unknown_kind",
+        "invoice_voided",
+    }
+)
+
+
+def is_plan_complete(left_out: Iterable[LeftOut]) -> bool:
+    """Return whether a plan requests everything that can have data.
+
+    >>> is_plan_complete([LeftOut("invoice_legacy", "D016907411")])
+    True
+    >>> is_plan_complete([LeftOut("partner_center_unauthorized")])
+    False
+    """
+    return all(item.code in EXCLUSIONS for item in left_out)
+
+
 def why_left_out(invoice: Invoice) -> LeftOut | None:
     """Return why an invoice is not requested, or None if it is.
 
     Amendments are requested like other invoices.
     """
+    if invoice.is_requested:
+        return None
     if invoice.legacy:
         return LeftOut(code="invoice_legacy", invoice_id=invoice.invoice_id)
     if not invoice.invoice_id.startswith("G"):

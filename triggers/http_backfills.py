@@ -66,8 +66,9 @@ async def get_backfill(
     check_no_query(req, now)
     backfill = await _get_backfill(app, req)
     if backfill.state != "ended" and await has_died(client, backfill.backfill_id):
-        backfill = replace(backfill, state="failed")
-    headers = {} if backfill.state in ("ended", "failed") else retry_after(now)
+        backfill = replace(backfill, state="failed", next_check_at="")
+    is_over = backfill.state in ("ended", "failed")
+    headers = {} if is_over else retry_after(now, backfill.next_check_at)
     runs = await _list_runs(app, backfill)
     return cacheable_response(
         req, models.backfills.BackfillResponse.from_row(backfill, runs, now), **headers
@@ -136,4 +137,5 @@ async def _list_runs(app: Services, backfill: Backfill) -> list[Run]:
 
 def _accepted(response: "models.backfills.BackfillResponse") -> func.HttpResponse:
     location = {"Location": f"/api/backfills/{response.backfill_id}"}
-    return json_response(202, response, **location, **retry_after(services().clock.now()))
+    headers = retry_after(services().clock.now(), response.next_check_at or "")
+    return json_response(202, response, **location, **headers)

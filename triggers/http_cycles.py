@@ -75,14 +75,15 @@ async def get_cycle(
     if cycle is None:
         raise not_found("cycle")
     if cycle.state != "ended" and await has_died(client, cycle.cycle_id):
-        cycle = replace(cycle, state="failed")
+        cycle = replace(cycle, state="failed", next_check_at="")
     rows = await app.ledger.runs.get_many(cycle.runs)
     runs = [rows[run_id] for run_id in cycle.runs if run_id in rows]
     responses = await asyncio.gather(
         *(models.runs.RunResponse.load(app.ledger, run) for run in runs)
     )
     stalled = await _get_stalled_keys(app, (run.export_key for run in runs))
-    headers = {} if cycle.state in ("ended", "failed") else retry_after(now)
+    is_over = cycle.state in ("ended", "failed")
+    headers = {} if is_over else retry_after(now, cycle.next_check_at)
     return cacheable_response(
         req, models.cycles.CycleResponse.from_row(cycle, responses, stalled), **headers
     )
@@ -126,6 +127,8 @@ async def _get_stalled_keys(
     entries = await asyncio.gather(*(app.ledger.catalogue.get(key) for key in unbilled))
     stalled = []
     for key, entry in zip(unbilled, entries, strict=True):
+        if entry and entry.is_rejected:
+            continue
         created_at = parse_iso(entry.created_at) if entry and entry.created_at else None
         since = stalled_since(key, created_at, app.clock.now())
         if since is not None:

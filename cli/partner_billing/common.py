@@ -15,7 +15,7 @@ from rich.console import Console
 from partner_billing.address import URL, find_address
 from partner_billing.api import Api, Response
 from partner_billing.errors import FAILED
-from partner_billing.output import print_line
+from partner_billing.output import print_left_out, print_line
 from partner_billing.progress import BackfillProgress, Progress
 from partner_billing.watch import Sleep, follow, has_succeeded, runs_in
 
@@ -87,7 +87,7 @@ def open_api(url: str | None) -> Api:
 
 
 def watch_until_end(api: Api, identifier: str, as_json: bool) -> None:
-    """Follow a run, a cycle or a backfill until it ends. Exit with 1 if a run failed."""
+    """Follow a run, a cycle or a backfill until it ends. Exit with 1 if it is incomplete."""
     console = Console(stderr=True, quiet=True) if as_json else create_console()
     redraw_seconds = 1.0 if console.is_terminal and not as_json else None
     with Progress(console) as progress, BackfillProgress(console) as backfill_progress:
@@ -106,7 +106,7 @@ def watch_until_end(api: Api, identifier: str, as_json: bool) -> None:
 
 
 def print_results(console: Console, body: dict[str, Any]) -> None:
-    """Print the path of each landed run, and the cause and remedy for each failed run."""
+    """Print the path of each landed run, and the cause and remedy for what was not exported."""
     for run in runs_in(body):
         if run.get("remedy"):
             print_line(console, f"{run['run_id']}: {run.get('cause') or ''}\n-> {run['remedy']}")
@@ -114,6 +114,9 @@ def print_results(console: Console, body: dict[str, Any]) -> None:
             print_line(console, str(run["path"]))
         elif run.get("code"):
             print_line(console, f"{run['run_id']}: {run['code']}")
+    print_left_out(console, body)
+    if "state" in body:
+        print_line(console, f"outcome: {body.get('outcome')}")
 
 
 def print_continuation(response: Response) -> None:

@@ -39,7 +39,7 @@ def cycle(
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Start the scheduled exports now and follow them. The exit code is 1 if a run failed."""
+    """Start the scheduled exports now and follow them. The exit code is 1 if it is incomplete."""
     with open_api(url) as api:
         response = api.post("cycles", {"dry_run": True} if dry_run else {})
         if dry_run:
@@ -67,7 +67,7 @@ def backfill(
 ) -> None:
     """Export the missing data for past months that Microsoft still serves.
 
-    The exit code is 1 if a run failed.
+    The exit code is 1 if it is incomplete.
     """
     request: dict[str, object] = {"from": first, "to": last}
     if dataset:

@@ -1,7 +1,8 @@
 """Errors of commands and their exit codes.
 
-0    Success. With watch, cycle or backfill: every outcome is landed, unchanged or no_data.
-1    A run failed or was cancelled, or a preflight check failed.
+0    Success. With watch, cycle or backfill: every outcome is landed, unchanged or no_data, and
+     nothing that can have data was left out.
+1    A run failed or was cancelled, a cycle or backfill is incomplete, or a preflight check failed.
 2    Invalid usage: an argument or the URL.
 3    The app cannot be reached or is temporarily unavailable.
 4    The app refused the request or the key.

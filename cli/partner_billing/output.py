@@ -155,9 +155,16 @@ def print_dry_run(console: Console, body: Mapping[str, Any]) -> None:
     console.print(table if body["requests"] else "No exports are due.")
     for export in body.get("not_due") or []:
         print_line(console, f"not due before {export['next_due_at']}: {export['key']}")
+    print_left_out(console, body)
+
+
+def print_left_out(console: Console, body: Mapping[str, Any]) -> None:
+    """Print what a cycle or a backfill did not request, with the cause and the remedy."""
     for exclusion in body.get("left_out") or []:
         subject = exclusion.get("invoice_id") or exclusion["code"]
         print_line(console, f"excluded: {subject}: {exclusion.get('cause')}")
+        if exclusion.get("remedy"):
+            print_line(console, f"-> {exclusion['remedy']}")
 
 
 def print_gaps(console: Console, gaps: Sequence[Mapping[str, Any]]) -> None:
@@ -195,6 +202,7 @@ def print_status(console: Console, body: Mapping[str, Any]) -> None:
             "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
         },
     )
+    print_left_out(console, body.get("last_cycle") or {})
     console.print("\nlatest exports", style="bold")
     landed = create_table("dataset", "key", "landed", "rows", right=("rows",))
     for dataset, entry in (body.get("last_landed") or {}).items():
@@ -271,6 +279,7 @@ def _format_value(name: str, value: Any) -> str:
 def _format_cycle(cycle: Mapping[str, Any] | None) -> str:
     if not cycle:
         return "none"
-    return f"{cycle['cycle_id']} {cycle['state']}: " + (
+    outcome = f", {cycle['outcome']}" if cycle.get("outcome") else ""
+    return f"{cycle['cycle_id']} {cycle['state']}{outcome}: " + (
         _format_value("", cycle["outcomes"]) or f"{cycle['runs']} runs"
     )

@@ -150,7 +150,7 @@ def watch(
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Follow a run, a cycle or a backfill until it ends. The exit code is 1 if a run failed."""
+    """Follow a run, a cycle or a backfill until it ends. The exit code is 1 if it failed."""
     with open_api(url) as api:
         watch_until_end(api, identifier, as_json)
 

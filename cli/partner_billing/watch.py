@@ -44,10 +44,9 @@ def has_ended(body: dict[str, Any]) -> bool:
 
 
 def has_succeeded(body: dict[str, Any]) -> bool:
-    """Return whether it has ended and all its runs have a good outcome."""
-    return body.get("state", "ended") == "ended" and all(
-        run.get("outcome") in GOOD_OUTCOMES for run in runs_in(body)
-    )
+    """Return whether it has ended, all its runs have a good outcome, and it is not incomplete."""
+    is_complete = body.get("state", "ended") == "ended" and body.get("outcome") != "incomplete"
+    return is_complete and all(run.get("outcome") in GOOD_OUTCOMES for run in runs_in(body))
 
 
 def follow(

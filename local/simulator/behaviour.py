@@ -231,8 +231,16 @@ class Behaviour:
     invoice_periods: Literal["absent", "present"] = choice(
         "absent", "billing period in the list of invoices"
     )
-    invoice_paging: Literal["one_page", "paged"] = choice(
-        "one_page", "paged applies size and offset and returns `next` links"
+    invoice_paging: Literal["one_page", "paged", "paged_without_offset", "truncated"] = choice(
+        "one_page",
+        "paged applies size and offset and returns `next` links, which can lack the offset; "
+        "truncated returns only the two newest invoices, whatever the offset",
+    )
+    invoice_amendments: Literal["full", "short"] = choice(
+        "full", "short: a voided invoice contains its amendment without date, total and currency"
+    )
+    legacy_invoice_id: Literal["digits", "letters"] = choice(
+        "digits", "form of the ID of the legacy invoice"
     )
     amended_invoice: Literal["none", "reissued"] = choice(
         "none", "reissued: the newest invoice was voided and issued again"

@@ -73,9 +73,10 @@ class InvoiceBook:
                     self._amended(month, currency) if amended else [self._modern(month, currency)]
                 )
             month = month.plus(1)
+        letters = "QXR" if self._behaviour().legacy_invoice_id == "letters" else ""
         invoices.append(
             Invoice(
-                self._number("D", self._opened_at, "legacy"),
+                self._number("D", self._opened_at, "legacy") + letters,
                 self._opened_at,
                 self._partner.currencies[0],
                 self._opened_at.invoiced_at,

@@ -50,9 +50,10 @@ class PartnerCenter:
         Microsoft ignores `size` and `offset` for new commerce invoices. The `invoice_paging` switch
         specifies whether the simulator applies them.
         """
+        paging = self._behaviour().invoice_paging
         invoices, links = list(reversed(self._book.invoices())), {"self": _link("/invoices")}
         total = len(invoices)
-        if self._behaviour().invoice_paging == "paged":
+        if paging in ("paged", "paged_without_offset"):
             try:
                 size, offset = (
                     int(request.query.get("size", "2")),
@@ -60,10 +61,15 @@ class PartnerCenter:
                 )
             except ValueError:
                 return partner_center_error(400, "size and offset must be numbers.")
+            if paging == "paged_without_offset":  # a service can limit the size of its pages
+                size = min(size, 2)
             links["self"] = _link(f"/invoices?size={size}&offset={offset}")
             if offset + size < total:
-                links["next"] = _link(f"/invoices?size={size}&offset={offset + size}")
+                position = f"&offset={offset + size}" if paging == "paged" else ""
+                links["next"] = _link(f"/invoices?size={size}{position}")
             invoices = invoices[offset : offset + size]
+        elif paging == "truncated":
+            invoices = invoices[:2]
         periods = self._behaviour().invoice_periods == "present"
         return web.json_response(
             {
@@ -103,9 +109,10 @@ class PartnerCenter:
         if invoice.amends:
             document["amendsOf"] = invoice.amends
         if invoice.amended_by:
-            document["amendments"] = [
-                self._document(self._book.invoice(invoice.amended_by), periods=False)
-            ]
+            amendment = self._document(self._book.invoice(invoice.amended_by), periods=False)
+            if self._behaviour().invoice_amendments == "short":
+                amendment = {name: amendment[name] for name in ("id", "links", "attributes")}
+            document["amendments"] = [amendment]
         return document
 
     def _details(self, invoice: Invoice) -> list[dict[str, Any]]:

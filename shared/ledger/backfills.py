@@ -24,6 +24,8 @@ class Backfill:
         started_at: ISO 8601 in UTC.
         ended_at: ISO 8601 in UTC, or "".
         cancel_requested_at: ISO 8601 in UTC, or "".
+        next_check_at: When the orchestration continues, in ISO 8601 and UTC, or "" if it does not
+            wait for the invoice list.
         left_out: The invoices without a request and the reasons, as JSON; see shared/invoices.py.
         runs: The run IDs, in the order of the plan.
         settled: The number of export keys that needed no run, by state.
@@ -39,6 +41,7 @@ class Backfill:
     started_at: str = ""
     ended_at: str = ""
     cancel_requested_at: str = ""
+    next_check_at: str = ""
     left_out: str = ""
     runs: list[str] = field(default_factory=list)
     settled: dict[str, int] = field(default_factory=dict)
@@ -82,7 +85,14 @@ class Backfills:
             runs,
             left_out,
             state="running",
+            next_check_at="",
             settled=json.dumps(settled),
+        )
+
+    async def save_wait(self, backfill_id: str, next_check_at: str) -> None:
+        """Store when the backfill requests the invoice list again. Idempotent."""
+        await self._tables.merge(
+            "runs", *backfill_keys(backfill_id), {"next_check_at": next_check_at}
         )
 
     async def save_result(self, backfill_id: str, outcomes: dict[str, int], at: str) -> None:
@@ -106,7 +116,13 @@ class Backfills:
             return None
         values = row.values
         runs, left_out = await plan_lists.load(self._tables, backfill_keys(backfill_id)[1], values)
-        optional = ("requested_by", "started_at", "ended_at", "cancel_requested_at")
+        optional = (
+            "requested_by",
+            "started_at",
+            "ended_at",
+            "cancel_requested_at",
+            "next_check_at",
+        )
         return Backfill(
             backfill_id=values["backfill_id"],
             state=values["state"],

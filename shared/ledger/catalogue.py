@@ -1,6 +1,8 @@
 """The catalogue table: the newest landed version and the last outcome of each export key.
 
 The rows are derived from the version rows, and every run that ends refreshes the row of its key.
+A key that never had data and whose last request Microsoft rejected is not listed; only planning
+uses its row.
 """
 
 from collections.abc import AsyncIterator
@@ -46,7 +48,16 @@ class CatalogueEntry:
     last_run_id: str = ""
     last_ended_at: str = ""
 
+    @property
+    def is_rejected(self) -> bool:
+        """Whether the key never had data and Microsoft rejected its last request.
 
+        The invoice ID or the currency of such a key is probably mistyped.
+        """
+        return not self.version and self.last_code in REJECTED_CODES
+
+
+REJECTED_CODES = ("graph_bad_request", "graph_not_found")
 COLUMNS = tuple(field.name for field in fields(CatalogueEntry))
 LAST_RUN_COLUMNS = ("last_outcome", "last_code", "last_run_id", "last_ended_at")
 
@@ -98,12 +109,16 @@ class Catalogue:
         limit: int,
         continuation: Continuation | None = None,
     ) -> tuple[list[CatalogueEntry], Continuation | None]:
-        """Return a page of the entries of a dataset, ordered by scope, in one request."""
+        """Return a page of the entries of a dataset, ordered by scope, in one request.
+
+        The page does not contain rejected keys, so it can be shorter than `limit`.
+        """
         row_filter = RowFilter(equal={"billing_month": billing_month} if billing_month else {})
         page = await self._tables.get_page(
             "catalogue", dataset.value, where=row_filter, limit=limit, continuation=continuation
         )
-        return [_entry_from_row(row) for row in page.rows], page.continuation
+        entries = [_entry_from_row(row) for row in page.rows]
+        return [entry for entry in entries if not entry.is_rejected], page.continuation
 
     async def list_by_dataset(self, dataset: Dataset) -> AsyncIterator[CatalogueEntry]:
         """List the entries of a dataset, ordered by scope."""

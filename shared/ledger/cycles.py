@@ -19,6 +19,8 @@ class Cycle:
         requested_by: The caller, or "" for a scheduled cycle.
         started_at: ISO 8601 in UTC.
         ended_at: ISO 8601 in UTC, or "".
+        next_check_at: When the orchestration continues, in ISO 8601 and UTC, or "" if it does not
+            wait for the invoice list.
         left_out: The invoices without a request and the reasons, as JSON; see shared/invoices.py.
         runs: The run IDs, in the order of the plan.
         outcomes: The number of runs by outcome.
@@ -30,6 +32,7 @@ class Cycle:
     requested_by: str = ""
     started_at: str = ""
     ended_at: str = ""
+    next_check_at: str = ""
     left_out: str = ""
     runs: list[str] = field(default_factory=list)
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -54,7 +57,18 @@ class Cycles:
 
     async def save_plan(self, cycle_id: str, runs: list[str], left_out: str = "") -> None:
         """Store the runs of a cycle. Idempotent."""
-        await plan_lists.save(self._tables, *cycle_keys(cycle_id), runs, left_out, state="running")
+        await plan_lists.save(
+            self._tables,
+            *cycle_keys(cycle_id),
+            runs,
+            left_out,
+            state="running",
+            next_check_at="",
+        )
+
+    async def save_wait(self, cycle_id: str, next_check_at: str) -> None:
+        """Store when the cycle requests the invoice list again. Idempotent."""
+        await self._tables.merge("runs", *cycle_keys(cycle_id), {"next_check_at": next_check_at})
 
     async def save_result(self, cycle_id: str, outcomes: dict[str, int], at: str) -> None:
         """Store the number of runs by outcome, and the end of the cycle."""
@@ -86,6 +100,7 @@ class Cycles:
             requested_by=values.get("requested_by", ""),
             started_at=values.get("started_at", ""),
             ended_at=values.get("ended_at", ""),
+            next_check_at=values.get("next_check_at", ""),
             left_out=left_out,
             runs=runs,
             outcomes=json.loads(values.get("outcomes", "{}")),

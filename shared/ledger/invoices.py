@@ -18,15 +18,24 @@ class Invoices:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    async def save(self, invoices: Iterable[Invoice]) -> None:
-        """Store the listed invoices; invoices that are no longer listed stay. Idempotent."""
-        rows = {invoice.invoice_id: row_of(invoice) for invoice in invoices}
+    async def save(self, invoices: Iterable[Invoice]) -> tuple[Invoice, ...]:
+        """Store the listed invoices, and return them as stored. Idempotent.
+
+        Invoices that are no longer listed stay. A value that the list does not contain now, but
+        contained before, is kept.
+        """
         known = {invoice.invoice_id: row_of(invoice) for invoice in await self.list()}
+        rows = {
+            invoice.invoice_id: known.get(invoice.invoice_id, {})
+            | {name: value for name, value in row_of(invoice).items() if value}
+            for invoice in invoices
+        }
         changed = {
             invoice_id: row for invoice_id, row in rows.items() if known.get(invoice_id) != row
         }
         if changed:
             await self._tables.upsert_many("catalogue", PARTITION, changed)
+        return tuple(map(invoice_of, rows.values()))
 
     async def get(self, invoice_id: str) -> Invoice | None:
         """Return an invoice, or None if it was never listed."""

@@ -14,7 +14,12 @@ from shared.http.response import HttpResponse
 from shared.http.sender import REQUEST_TIMEOUT_SECONDS, HttpSender, HttpService
 from shared.identity import PARTNER_CENTER_SCOPE
 from shared.invoices import InvoiceList
-from shared.partner_center.responses import InvoicePage, merge_pages, parse_invoice_page
+from shared.partner_center.responses import (
+    InvoicePages,
+    merge_pages,
+    parse_access_token,
+    parse_invoice_page,
+)
 from shared.urls import parse_partner_center_base_url
 
 if TYPE_CHECKING:
@@ -60,45 +65,64 @@ class PartnerCenterClient:
 
     async def list_invoices(self) -> InvoiceList:
         """Return all invoices. A list that changes while it is read is read a second time."""
-        pages, has_changed = await self._read_pages()
-        if has_changed:
-            pages, _ = await self._read_pages()
-        return merge_pages(pages)
+        reading = await self._read_pages(until_change=True)
+        if reading.has_changed:
+            reading = await self._read_pages()
+        return merge_pages(reading.pages, is_complete=reading.is_complete)
 
     async def close(self) -> None:
         """Close the connections; a later request opens new ones."""
         await self._sender.close()
 
-    async def _read_pages(self) -> tuple[list[InvoicePage], bool]:
-        """Return the pages in order, and whether they belong to different states of the list."""
-        pages, offset, seen, has_changed = list[InvoicePage](), 0, set[str](), False
-        while len(pages) < MAX_PAGES:
-            page = parse_invoice_page(await self._get_page(offset))
-            ids = {invoice.invoice_id for invoice in page.invoices if not invoice.amends}
-            if ids & seen or (pages and page.total != pages[0].total):
-                has_changed = True
-            pages.append(page)
-            has_new_invoices, seen = bool(ids - seen), seen | ids
-            if page.next_offset is None:
-                return pages, has_changed
-            if page.next_offset <= offset or not (has_new_invoices or page.left_out):
-                return pages, True  # the links form a loop
-            offset = page.next_offset
+    async def _read_pages(self, *, until_change: bool = False) -> InvoicePages:
+        reading, offset = InvoicePages(), 0
+        while len(reading.pages) < MAX_PAGES:
+            following = reading.append(offset, parse_invoice_page(await self._get_page(offset)))
+            if following is None or (until_change and reading.has_changed):
+                return reading
+            offset = following
         raise UnavailableError("partner_center_malformed")
 
     async def _get_page(self, offset: int) -> HttpResponse:
+        response = await self._request_page(offset)
+        if response.status == 401 and self._sender.is_authenticated:
+            if token := await self._exchange_token():
+                return await self._request_page(offset, token)
+        return response
+
+    async def _request_page(self, offset: int, token: str | None = None) -> HttpResponse:
         async def get(correlation_id: str) -> "httpx.Response":
-            headers = {
-                "Accept": "application/json",
-                "MS-CorrelationId": correlation_id,
-                "MS-RequestId": str(uuid4()),
-            }
-            if self._sender.is_authenticated:
-                headers["Authorization"] = f"Bearer {await self._sender.get_token()}"
             return await self._sender.http.get(
                 f"{self._sender.base_url}/v1/invoices",
                 params={"size": PAGE_SIZE, "offset": offset},
-                headers=headers,
+                headers=await self._get_headers(correlation_id, token),
             )
 
         return await self._sender.send(f"invoices from offset {offset}", get)
+
+    async def _exchange_token(self) -> str | None:
+        """Exchange the access token for a token of Partner Center, or return None if it refuses.
+
+        Some resources require such a token. The exchange accepts the tokens of app-only callers:
+        https://learn.microsoft.com/rest/api/partner-center/authentication/generate-access-token
+        """
+
+        async def post(correlation_id: str) -> "httpx.Response":
+            return await self._sender.http.post(
+                f"{self._sender.base_url}/v3/generatetoken",
+                data={"grant_type": "jwt_token"},
+                headers=await self._get_headers(correlation_id),
+            )
+
+        return parse_access_token(await self._sender.send("token exchange", post))
+
+    async def _get_headers(self, correlation_id: str, token: str | None = None) -> dict[str, str]:
+        """Return the headers of a request, by default with the access token of the identity."""
+        headers = {
+            "Accept": "application/json",
+            "MS-CorrelationId": correlation_id,
+            "MS-RequestId": str(uuid4()),
+        }
+        if self._sender.is_authenticated:
+            headers["Authorization"] = f"Bearer {token or await self._sender.get_token()}"
+        return headers

@@ -1,6 +1,8 @@
 """Parsers for responses of Partner Center, without I/O.
 
     parse_invoice_page    one page of the invoice list
+    InvoicePages          the order in which pages are read, and whether the list is complete
+    parse_access_token    the token of a token exchange
     merge_pages           the whole list: each invoice once, amendments as separate invoices
 
 The documentation of the API spells members inconsistently, so every member except the ID can be
@@ -9,14 +11,20 @@ missing or have another form. An invoice that cannot be parsed is reported and s
 
 import json
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from shared.clock import parse_iso
-from shared.errors import BillingExportError, RequestRefusedError, ThrottledError, UnavailableError
+from shared.errors import (
+    BillingExportError,
+    RequestRefusedError,
+    ThrottledError,
+    TransientError,
+    UnavailableError,
+)
 from shared.exports import InvalidValueError, parse_currency, parse_invoice_id
 from shared.http.response import TRANSIENT_STATUSES, HttpResponse
 from shared.invoices import Invoice, InvoiceList, LeftOut
@@ -27,17 +35,58 @@ MAX_LINK_CHARACTERS = 2_048
 MAX_AMENDMENT_DEPTH = 5  # amendments of amendments
 WAIT_IN_MESSAGE = re.compile(r"\bin (\d{1,6}) seconds?\b")
 OFFSET = re.compile(r"[?&]offset=(\d{1,9})(?:&|$)")
+ACCESS_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,16384}")
 CODES_BY_STATUS = {401: "partner_center_unauthorized", 403: "partner_center_forbidden"}
 
 
 @dataclass(frozen=True)
 class InvoicePage:
-    """One page; `total` is `totalCount` of the list, and `next_offset` is from `links.next`."""
+    """One page.
+
+    `entries` identifies each entry of the page, also unreadable ones, but not the amendments that
+    an entry contains. `total` is `totalCount` of the list. `next_offset` is from `links.next`,
+    and None if the link does not contain a valid offset.
+    """
 
     invoices: tuple[Invoice, ...]
     left_out: tuple[LeftOut, ...]
+    entries: tuple[str, ...]
     total: int | None
+    has_next: bool
     next_offset: int | None
+
+
+@dataclass
+class InvoicePages:
+    """The pages of one reading of the list, in order.
+
+    `has_changed` is whether the pages belong to different states of the list, and `is_complete`
+    whether they contain all entries that the service states.
+    """
+
+    pages: list[InvoicePage] = field(default_factory=list)
+    has_changed: bool = False
+    is_complete: bool = False
+    _seen: set[str] = field(default_factory=set)
+    _count: int = 0
+    _total: int | None = None
+
+    def append(self, offset: int, page: InvoicePage) -> int | None:
+        """Add the page at `offset`, and return the offset of the next one, or None at the end."""
+        new = [entry for entry in page.entries if entry not in self._seen]
+        if self.pages and (len(new) < len(page.entries) or page.total != self.pages[0].total):
+            self.has_changed = True
+        self.pages.append(page)
+        self._seen.update(new)
+        self._count += len(new)
+        self._total = max(self._total or 0, page.total) if page.total is not None else self._total
+        has_all = not page.has_next if self._total is None else self._count >= self._total
+        self.is_complete = has_all
+        if page.entries and not new:  # the links form a loop, or the service ignores the offset
+            return None
+        if page.next_offset is not None and page.next_offset > offset:
+            return page.next_offset
+        return offset + len(page.entries) if page.entries and not has_all else None
 
 
 def parse_invoice_page(response: HttpResponse) -> InvoicePage:
@@ -59,38 +108,65 @@ def parse_invoice_page(response: HttpResponse) -> InvoicePage:
         parsed = list(_parse_invoices(item, MAX_AMENDMENT_DEPTH))
         invoices += parsed
         if not parsed:
-            left_out.append(LeftOut(code="invoice_unreadable", invoice_id=_get_raw_id(item)))
-    total = document.get("totalCount")
+            issued = _parse_time(item.get("invoiceDate")) if isinstance(item, dict) else None
+            left_out.append(LeftOut("invoice_unreadable", _get_raw_id(item), issued))
+    total, link = document.get("totalCount"), _get_next_link(document.get("links"))
     return InvoicePage(
         tuple(invoices),
         tuple(left_out),
+        tuple(map(_identify, items)),
         total if isinstance(total, int) and not isinstance(total, bool) else None,
-        _get_next_offset(document.get("links")),
+        link is not None,
+        _get_offset(link) if link is not None else None,
     )
 
 
-def merge_pages(pages: Iterable[InvoicePage]) -> InvoiceList:
+def merge_pages(pages: Iterable[InvoicePage], *, is_complete: bool = True) -> InvoiceList:
     """Return the invoices of all pages as one list.
 
-    The first entry of an invoice is used; a different later entry is reported.
+    `is_complete` is that of `InvoicePages`.
+
+    Of several entries of an invoice, the one with the most values is used, and the others add the
+    values that it lacks. Entries that contradict each other are reported.
     """
-    invoices_by_id, left_out = dict[str, Invoice](), list[LeftOut]()
+    entries_by_id, left_out = dict[str, list[Invoice]](), list[LeftOut]()
     for page in pages:
         left_out += page.left_out
         for invoice in page.invoices:
-            first = invoices_by_id.setdefault(invoice.invoice_id, invoice)
-            if _has_different_values(first, invoice):
-                left_out.append(LeftOut(code="invoice_duplicate", invoice_id=invoice.invoice_id))
+            entries_by_id.setdefault(invoice.invoice_id, []).append(invoice)
+    invoices_by_id = dict[str, Invoice]()
+    for invoice_id, entries in entries_by_id.items():
+        merged = invoices_by_id[invoice_id] = _merge_entries(entries)
+        if any(_contradicts(merged, entry) for entry in entries):
+            left_out.append(LeftOut(code="invoice_duplicate", invoice_id=invoice_id))
     amendments = {
         invoice.amends: invoice.invoice_id for invoice in invoices_by_id.values() if invoice.amends
     }
     invoices = tuple(
-        replace(invoice, amended_by=invoice.amended_by or amendments.get(invoice.invoice_id, ""))
+        replace(
+            invoice,
+            amended_by=invoice.amended_by or amendments.get(invoice.invoice_id, ""),
+        )
         for invoice in invoices_by_id.values()
     )
+    if not is_complete:
+        left_out.append(LeftOut(code="invoice_list_incomplete"))
     if not invoices and not left_out:
         left_out.append(LeftOut(code="invoice_list_empty"))
-    return InvoiceList(invoices, tuple(dict.fromkeys(left_out)))
+    return InvoiceList(invoices, tuple(dict.fromkeys(left_out)), complete=is_complete)
+
+
+def parse_access_token(response: HttpResponse) -> str | None:
+    """Return the token of a token exchange, or None if Partner Center did not exchange the token.
+
+    Raises ThrottledError or UnavailableError.
+    """
+    error = parse_error(response)
+    if isinstance(error, TransientError):
+        raise error
+    document = _parse_json(response.body) if error is None else None
+    token = document.get("access_token") if isinstance(document, dict) else None
+    return token if isinstance(token, str) and ACCESS_TOKEN.fullmatch(token) else None
 
 
 def parse_error(response: HttpResponse) -> BillingExportError | None:
@@ -149,7 +225,7 @@ def _parse_invoices(item: Any, depth: int) -> Iterator[Invoice]:
         issued=_parse_time(item.get("invoiceDate")),
         currency=currency,
         total=_parse_amount(item.get("totalCharges")),
-        document_type=_to_snake_case(item.get("documentType")) or "invoice",
+        document_type=_to_snake_case(item.get("documentType")),
         invoice_type=_to_snake_case(item.get("invoiceType")),
         amends=_parse_id(item.get("amendsOf")),
         amended_by=amendments[0].invoice_id if amendments else "",
@@ -162,26 +238,50 @@ def _parse_invoices(item: Any, depth: int) -> Iterator[Invoice]:
             yield replace(amendment, amends=amendment.amends or invoice_id)
 
 
-def _has_different_values(first: Invoice, second: Invoice) -> bool:
-    """Return whether two entries of an invoice contradict each other.
+def _merge_entries(entries: Sequence[Invoice]) -> Invoice:
+    """Return one invoice: the first of the entries with the most values, completed by the others.
 
-    Only members that nested amendments contain too are compared.
+    A voided invoice can contain its amendment in a short form without date, total or currency.
     """
-    return (first.currency, first.total, first.document_type, first.issued) != (
-        second.currency,
-        second.total,
-        second.document_type,
-        second.issued,
-    )
+    known = [_get_known_values(entry) for entry in entries]
+    values: dict[str, Any] = {}
+    for more in sorted(known, key=len, reverse=True):  # the order of equal lengths is kept
+        values = more | values
+    return Invoice(**values)
 
 
-def _get_next_offset(links: Any) -> int | None:
-    """Return the offset in `links.next`; the URL itself is never used."""
+def _get_known_values(invoice: Invoice) -> dict[str, Any]:
+    values = {each.name: getattr(invoice, each.name) for each in fields(invoice)}
+    return {name: value for name, value in values.items() if value is not None and value != ""}
+
+
+def _contradicts(first: Invoice, second: Invoice) -> bool:
+    """Return whether two entries of an invoice have different values for a member.
+
+    Members that only one of them contains, and the links between invoices, are not compared.
+    """
+    one, other = _get_known_values(first), _get_known_values(second)
+    names = {"currency", "total", "document_type", "issued"} & one.keys() & other.keys()
+    return any(one[name] != other[name] for name in names)
+
+
+def _identify(item: Any) -> str:
+    """Return the ID of an entry, or its whole content if it has none."""
+    invoice_id = item.get("id") if isinstance(item, dict) else None
+    if isinstance(invoice_id, str) and invoice_id:
+        return invoice_id
+    return json.dumps(item, sort_keys=True, default=str)
+
+
+def _get_next_link(links: Any) -> str | None:
+    """Return `links.next`, or None if the page has none. The URL itself is never requested."""
     link = links.get("next") if isinstance(links, dict) else None
     uri = link.get("uri") if isinstance(link, dict) else None
-    if not isinstance(uri, str) or len(uri) > MAX_LINK_CHARACTERS:
-        return None
-    match = OFFSET.search(uri)
+    return uri if isinstance(uri, str) and uri else None
+
+
+def _get_offset(link: str) -> int | None:
+    match = OFFSET.search(link) if len(link) <= MAX_LINK_CHARACTERS else None
     return int(match[1]) if match else None
 
 

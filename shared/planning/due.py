@@ -23,7 +23,14 @@ from shared.exports import (
     MonthScope,
     period_word,
 )
-from shared.invoices import Invoice, InvoiceList, LeftOut, settles_on, why_left_out
+from shared.invoices import (
+    Invoice,
+    InvoiceList,
+    LeftOut,
+    is_plan_complete,
+    settles_on,
+    why_left_out,
+)
 from shared.messages import FAILED_OUTCOMES, LaneLimits, Limits
 from shared.settings import Settings
 
@@ -38,6 +45,7 @@ TICK_TOLERANCE = timedelta(hours=1)  # one tick can be late and the one a week l
 MAX_DATA_AGE = timedelta(days=3)
 
 Finality = Literal["open", "provisional", "final"]
+PlanOutcome = Literal["complete", "incomplete"]
 
 
 @dataclass(frozen=True)
@@ -61,12 +69,14 @@ class NotDue:
 class Due:
     """The result of `select_due`.
 
-    `left_out` contains what cannot be requested, with the reasons.
+    `left_out` contains what cannot be requested, with the reasons. Exports of the datasets in
+    `incomplete` can be missing from `keys`, because the invoices or the currencies are not known.
     """
 
     keys: tuple[ExportKey, ...]
     not_due: tuple[NotDue, ...]
     left_out: tuple[LeftOut, ...]
+    incomplete: frozenset[Dataset] = frozenset()
 
 
 def select_due(
@@ -80,10 +90,16 @@ def select_due(
     recent = [
         invoice
         for invoice in invoices.invoices
-        if is_recent(invoice, this_month, settings.invoice_lookback_months)
+        if invoice.is_requested or is_recent(invoice, this_month, settings.invoice_lookback_months)
     ]
-    currencies, left_out = _currencies(settings, recent), list(invoices.left_out)
+    currencies, left_out = _currencies(settings, recent), list[LeftOut]()
     keys, not_due = dict[ExportKey, None](), list[NotDue]()
+    if _datasets(settings, billed=True) or not settings.export_currencies:  # both need the list
+        left_out += [
+            item
+            for item in invoices.left_out
+            if is_recent(item, this_month, settings.invoice_lookback_months)
+        ]
     if _datasets(settings, billed=True):
         left_out += [reason for invoice in recent if (reason := why_left_out(invoice))]
     for key, invoice in _billed(settings, recent):
@@ -97,7 +113,12 @@ def select_due(
     if _datasets(settings, billed=False) and not currencies:
         left_out.append(LeftOut(code="currencies_unknown"))
     keys |= dict.fromkeys(_unbilled(settings, this_month, currencies))
-    return Due(tuple(keys), tuple(not_due), tuple(dict.fromkeys(left_out)))
+    incomplete = frozenset(
+        dataset
+        for dataset in settings.export_datasets
+        if not (invoices.complete if dataset.billed else currencies)
+    )
+    return Due(tuple(keys), tuple(not_due), tuple(dict.fromkeys(left_out)), incomplete)
 
 
 def next_due_at(
@@ -119,7 +140,7 @@ def next_due_at(
     return known.started + WEEK
 
 
-def is_recent(invoice: Invoice, this_month: BillingMonth, lookback_months: int) -> bool:
+def is_recent(invoice: Invoice | LeftOut, this_month: BillingMonth, lookback_months: int) -> bool:
     """Return whether an invoice is in the look-back period. An invoice without a date always is."""
     first = this_month
     for _ in range(lookback_months):
@@ -157,6 +178,22 @@ def _unbilled(
 
 def _datasets(settings: Settings, *, billed: bool) -> Sequence[Dataset]:
     return [dataset for dataset in settings.export_datasets if dataset.billed is billed]
+
+
+def get_plan_outcome(outcomes: Mapping[str, int], left_out: Sequence[LeftOut]) -> PlanOutcome:
+    """Return the outcome of a cycle or a backfill whose runs have ended, by number of runs.
+
+    It is incomplete if a run failed, or if data can exist that the plan did not request.
+
+    >>> get_plan_outcome({"landed": 2}, [LeftOut("invoice_legacy", "D016907411")])
+    'complete'
+    >>> get_plan_outcome({"landed": 2, "failed": 1}, []), get_plan_outcome(
+    ...     {}, [LeftOut("partner_center_unauthorized")]
+    ... )
+    ('incomplete', 'incomplete')
+    """
+    has_failures = any(outcomes.get(name) for name in (*FAILED_OUTCOMES, "cancelled", "lost"))
+    return "incomplete" if has_failures or not is_plan_complete(left_out) else "complete"
 
 
 def export_request(key: ExportKey, now: datetime) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shared.exports import AttributeSet, BillingMonth, Dataset, ExportKey, InvoiceScope, MonthScope
-from shared.invoices import Invoice, month_of, why_left_out
+from shared.invoices import Invoice, InvoiceList, LeftOut, month_of, why_left_out
 from shared.messages import FAILED_OUTCOMES
 
 State = Literal["landed", "no_data", "not_served", "failed", "never_tried"]
@@ -173,3 +173,24 @@ def missing(
         else:
             keys[key] = None
     return sorted(keys, key=lambda key: not key.dataset.billed), settled
+
+
+def list_left_out(
+    months: Sequence[BillingMonth],
+    datasets: Iterable[Dataset],
+    scopes: Scopes,
+    invoices: InvoiceList,
+) -> tuple[LeftOut, ...]:
+    """Return what a backfill of these months cannot request, with the reasons, each once."""
+    datasets = tuple(datasets)
+    left_out = list[LeftOut]()
+    if any(dataset.billed for dataset in datasets):
+        left_out += invoices.left_out
+        left_out += [
+            reason
+            for invoice in scopes.invoices
+            if month_of(invoice) in (None, *months) and (reason := why_left_out(invoice))
+        ]
+    if not all(dataset.billed for dataset in datasets) and not scopes.currencies:
+        left_out += [*invoices.left_out, LeftOut(code="currencies_unknown")]
+    return tuple(dict.fromkeys(left_out))

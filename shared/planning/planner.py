@@ -1,6 +1,7 @@
 """Reads what planning needs: the invoices, and what the catalogue knows of each export key."""
 
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from datetime import date, datetime
 
 from shared.errors import RequestRefusedError, TransientError
@@ -35,20 +36,20 @@ class Planner:
     async def list_invoices(
         self, *, attempt: int, is_last_attempt: bool
     ) -> InvoiceList | WaitingResult:
-        """Return the invoices from the configured source.
+        """Return the invoices from the configured source, and those of `INVOICE_IDS`.
 
         If the source is not available, the function returns a wait. After the last attempt, it
-        returns the previously stored invoices and puts the error code in `left_out`. `attempt`
-        starts at 1.
+        returns the previously stored invoices and puts the error code in `left_out`. It adds the
+        stored invoices to a list that is not complete. `attempt` starts at 1.
         """
         match self._settings.invoice_source:
             case "none":
                 return InvoiceList()
             case "list":
-                return InvoiceList(tuple(map(Invoice, self._settings.invoice_ids)))
+                return self._with_requested(InvoiceList())
             case "partner_center":
                 try:
-                    invoices = await self._fetch_invoices()
+                    listed = await self._fetch_invoices()
                 except TransientError as error:
                     seconds = wait_seconds(error.retry_after_seconds, attempt)
                     if not is_last_attempt and seconds <= MAX_LIST_WAIT_SECONDS:
@@ -57,14 +58,36 @@ class Planner:
                 except RequestRefusedError as error:
                     code = error.code
                 else:
-                    await self._ledger.invoices.save(invoices.invoices)
-                    return invoices
-        known = tuple(await self._ledger.invoices.list())
-        return InvoiceList(known, (LeftOut(code=code),), complete=False)
+                    listed = replace(
+                        listed, invoices=await self._ledger.invoices.save(listed.invoices)
+                    )
+                    if listed.complete:
+                        return self._with_requested(listed)
+                    return self._with_requested(await self._add_known(listed))
+        failed = InvoiceList(left_out=(LeftOut(code=code),), complete=False)
+        return self._with_requested(await self._add_known(failed))
+
+    async def _add_known(self, listed: InvoiceList) -> InvoiceList:
+        """Add the stored invoices that a list does not contain."""
+        ids = {invoice.invoice_id for invoice in listed.invoices}
+        known = await self._ledger.invoices.list()
+        more = tuple(invoice for invoice in known if invoice.invoice_id not in ids)
+        return replace(listed, invoices=listed.invoices + more)
+
+    def _with_requested(self, listed: InvoiceList) -> InvoiceList:
+        """Mark the invoices of `INVOICE_IDS`, and add those that the list does not contain."""
+        requested = dict.fromkeys(self._settings.invoice_ids)
+        invoices = [
+            replace(invoice, is_requested=invoice.invoice_id in requested)
+            for invoice in listed.invoices
+        ]
+        ids = {invoice.invoice_id for invoice in invoices}
+        invoices += [Invoice(each, is_requested=True) for each in requested if each not in ids]
+        return replace(listed, invoices=tuple(invoices))
 
     async def list_known_invoices(self) -> InvoiceList:
         """Return the invoices of the last list that was read, without a request to Microsoft."""
-        return InvoiceList(tuple(await self._ledger.invoices.list()))
+        return self._with_requested(InvoiceList(tuple(await self._ledger.invoices.list())))
 
     async def select_due(self, tick: datetime, invoices: InvoiceList) -> Due:
         """Return the exports that are due at `tick`."""

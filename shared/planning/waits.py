@@ -1,10 +1,10 @@
-"""How long a run waits before its next request.
+"""How long a run, a cycle or a backfill waits before its next request.
 
 An activity determines the wait and records it. The orchestrator waits for exactly this time, and
-the run row and the `Retry-After` header of the API show it.
+the row and the `Retry-After` header of the API show it.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from shared.clock import iso
 from shared.ledger.ledger import Ledger
@@ -28,6 +28,11 @@ def wait_seconds(retry_after_seconds: int | None, attempt: int, minimum: int = 1
     return max(minimum, retry_after_seconds)
 
 
+def get_next_check_at(now: datetime, seconds: int) -> str:
+    """Return the end of a wait that starts now, in ISO 8601."""
+    return iso(now + timedelta(seconds=seconds))
+
+
 async def record_wait(
     ledger: Ledger, run: Run, seconds: int, *, stage: str, **columns: str | int
 ) -> WaitingResult:
@@ -40,7 +45,7 @@ async def record_wait(
     await ledger.runs.merge(
         run.run_id,
         stage=stage,
-        next_check_at=iso(now + timedelta(seconds=seconds)),
+        next_check_at=get_next_check_at(now, seconds),
         **run.get_wait_columns(now, is_waiting=True),
         **columns,
     )

@@ -57,8 +57,8 @@ def find_contradictions(settings: Settings, environment: Mapping[str, str]) -> I
             "EXPORT_CURRENCIES is empty and INVOICE_SOURCE is none, so no currency is known and "
             "cycles do not request unbilled data"
         )
-    if source != "list" and settings.invoice_ids:
-        yield f"INVOICE_IDS is set, but INVOICE_SOURCE={source} does not use it"
+    if source == "none" and settings.invoice_ids:
+        yield "INVOICE_IDS is set, but INVOICE_SOURCE=none does not use it"
     if settings.poll_min_seconds > settings.run_deadline_hours * 1800:
         yield (
             "POLL_MIN_SECONDS is more than half of RUN_DEADLINE_HOURS, so a run can check its "

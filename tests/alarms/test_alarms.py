@@ -225,6 +225,23 @@ def test_silence_without_due_exports_does_not_fire() -> None:
     ]
 
 
+def test_silence_with_nothing_due_because_partner_center_rejects_the_app_fires() -> None:
+    """Without the invoice list, a cycle does not know whether an export is due."""
+    now = datetime(2026, 12, 29, 8, tzinfo=UTC)
+    plans = [
+        create_trace(
+            find_newest("dataset_planned", dataset=dataset),
+            now - timedelta(hours=3),
+            event_id=f"c/planned-{dataset}/1",
+            due=0,
+            incomplete=incomplete,
+        )
+        for dataset, incomplete in (("billed_usage", True), ("billed_reconciliation", False))
+    ]
+    datasets = "billed_usage,billed_reconciliation"
+    assert get_column("silence", plans, now, "dataset", datasets=datasets) == ["billed_usage"]
+
+
 def create_unbilled_pause(day: int, *, last_month_billed: bool | None) -> list[Trace]:
     """Return a day on which unbilled runs time out and billed runs succeed.
 

@@ -1,6 +1,8 @@
 """Cycles: planned requests, invoice discovery, waits, shared runs, failures and summaries."""
 
 import json
+import logging
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -113,6 +115,33 @@ def test_cycle_with_throttled_invoice_list_waits_for_retry_after() -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "body"),
+    [("/api/cycles", {}), ("/api/backfills", {"from": "2026-10", "to": "2026-10"})],
+    ids=["cycle", "backfill"],
+)
+def test_wait_for_invoice_list_is_shown_with_next_check_and_retry_after(
+    path: str, body: dict[str, Any]
+) -> None:
+    faults = Faults().add(
+        Match(operation="invoices", nth=(1,)),
+        FaultResponse(status=429, headers={"Retry-After": "1800"}),
+    )
+    with open_environment(faults=faults) as env:
+        resource = env.host.request("POST", path, json=body).header("Location")
+        assert resource
+        env.host.advance(timedelta(seconds=600))
+        waiting = env.host.request("GET", resource)
+        document = json.loads(waiting.body)
+        until = parse_iso(document["next_check_at"]) - env.clock.now()
+        assert timedelta(seconds=1190) < until <= timedelta(seconds=1200)
+        assert int(waiting.header("Retry-After") or 0) - 1 < until.total_seconds() <= 1200
+        env.host.wait(resource.rsplit("/", 1)[1], 60)
+        ended = env.get(resource)
+        assert (ended["state"], ended["next_check_at"]) == ("ended", None)
+        assert env.clock.now() >= parse_iso(document["next_check_at"])
+
+
+@pytest.mark.parametrize(
     ("response", "code"),
     [
         (FaultResponse(status=503), "partner_center_unavailable"),
@@ -134,8 +163,118 @@ def test_cycle_without_invoice_list_uses_known_invoices(response: FaultResponse,
         assert outcomes_by_key(second).keys() == {
             key for key in outcomes_by_key(first) if env.settled_invoice_id not in key
         }
-        assert env.invoice_id in str(outcomes_by_key(second)) and second["outcome"] == "complete"
+        assert env.invoice_id in str(outcomes_by_key(second)) and second["outcome"] == "incomplete"
         assert sorted(left_out_codes(second)) == sorted(["invoice_legacy", code])
+
+
+def read_events(caplog: pytest.LogCaptureFixture, name: str) -> list[dict[str, Any]]:
+    events = [
+        json.loads(record.getMessage())
+        for record in caplog.records
+        if record.name == "partner_billing.events"
+    ]
+    return [event for event in events if event["event"] == name]
+
+
+@pytest.mark.parametrize("currencies", ["USD", ""])
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, "partner_center_unauthorized"), (403, "partner_center_forbidden")]
+)
+def test_first_cycle_that_partner_center_rejects_is_incomplete(
+    status: int, code: str, currencies: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "partner_billing.events")
+    faults = Faults().add(Match(operation="invoices"), FaultResponse(status=status))
+    with open_environment(faults=faults, EXPORT_CURRENCIES=currencies) as env:
+        cycle = env.run_cycle()
+        codes = [code] if currencies else ["currencies_unknown", code]
+        assert (cycle["outcome"], sorted(left_out_codes(cycle))) == ("incomplete", codes)
+        # Unbilled data is still requested for the configured currencies.
+        assert len(cycle["runs"]) == (4 if currencies else 0)
+        summary = env.get("/api/status")["last_cycle"]
+        assert (summary["outcome"], sorted(left_out_codes(summary))) == ("incomplete", codes)
+        [ended] = read_events(caplog, "cycle_ended")
+        assert (ended["outcome"], ended["left_out"], ended["codes"]) == (
+            "incomplete",
+            len(codes),
+            ",".join(codes),
+        )
+        planned = read_events(caplog, "dataset_planned")
+        assert {event["dataset"] for event in planned if event["incomplete"]} == {
+            event["dataset"]
+            for event in planned
+            if not currencies or event["dataset"].startswith("billed")
+        }
+
+
+def test_first_backfill_that_partner_center_rejects_is_incomplete(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "partner_billing.events")
+    faults = Faults().add(Match(operation="invoices"), FaultResponse(status=401))
+    with open_environment(faults=faults) as env:
+        request = {"from": "2026-10", "to": "2026-10", "datasets": ["billed_usage"]}
+        backfill_id = env.post("/api/backfills", request)["backfill_id"]
+        env.host.wait(backfill_id, 60)
+        backfill = env.get(f"/api/backfills/{backfill_id}")
+        assert (backfill["state"], backfill["outcome"]) == ("ended", "incomplete")
+        assert left_out_codes(backfill) == ["partner_center_unauthorized"]
+        [ended] = read_events(caplog, "backfill_ended")
+        assert (ended["outcome"], ended["codes"]) == ("incomplete", "partner_center_unauthorized")
+
+
+def test_cycle_with_next_links_without_offset_requests_every_invoice() -> None:
+    behaviour = replace(
+        BEHAVIOUR,
+        invoice_paging="paged_without_offset",
+        amended_invoice="reissued",
+        invoice_amendments="short",
+        legacy_invoice_id="letters",
+    )
+    with open_environment(behaviour=behaviour) as env:
+        cycle = env.run_cycle()
+        [amending] = [each for each in env.simulator.invoices() if each.amends]
+        assert sorted(outcomes_by_key(cycle)) == sorted(
+            key for key in env.simulator.export_keys() if f"/{amending.amends}/" not in key
+        )
+        assert sorted(left_out_codes(cycle)) == ["invoice_legacy", "invoice_voided"]
+        assert cycle["outcome"] == "complete"
+        stored = env.on_loop(env.app.ledger.invoices.get(amending.invoice_id))
+        assert stored is not None
+        assert (stored.issued, stored.currency, stored.amends) == (
+            amending.issued,
+            amending.currency,
+            amending.amends,
+        )
+
+
+def test_cycle_with_truncated_invoice_list_requests_known_invoices_and_is_incomplete() -> None:
+    with open_environment(partner=TWO_CURRENCIES, INVOICE_SETTLE_DAYS="365") as env:
+        first = env.run_cycle()
+        env.simulator.behaviour = replace(BEHAVIOUR, invoice_paging="truncated")
+        second = env.run_cycle()
+        assert outcomes_by_key(second).keys() == outcomes_by_key(first).keys()
+        assert second["outcome"] == "incomplete"
+        assert sorted(left_out_codes(second)) == ["invoice_legacy", "invoice_list_incomplete"]
+
+
+def test_invoice_of_unknown_kind_that_is_listed_manually_is_requested() -> None:
+    with open_environment(INVOICE_IDS="T016907411", EXPORT_DATASETS="billed_usage") as env:
+        cycle = env.run_cycle()
+        assert "billed_usage/T016907411/full" in outcomes_by_key(cycle)
+        assert "invoice_unknown_kind" not in left_out_codes(cycle)
+
+
+def test_key_that_never_had_data_and_was_rejected_is_not_in_the_catalogue() -> None:
+    with open_environment() as env:
+        rejected = env.land("billed_usage", invoice_id="G999999999")
+        assert (rejected["outcome"], rejected["code"]) == ("failed", "graph_bad_request")
+        currency = env.land("unbilled_usage", currency_code="CHF")
+        assert (currency["outcome"], currency["code"]) == ("failed", "graph_bad_request")
+        assert env.get("/api/catalogue")["entries"] == []
+        landed = env.land("billed_usage")
+        [entry] = env.get("/api/catalogue")["entries"]
+        assert entry["key"] == landed["key"]
 
 
 def test_cycle_with_unavailable_currency_fails_only_those_keys() -> None:
@@ -318,3 +457,18 @@ def test_cycle_just_after_month_start_does_not_land_data_of_wrong_month() -> Non
         assert {
             run["key"].split("/")[1] for run in again["runs"] if run["key"].startswith("unbilled")
         } == {"2027-01"}
+
+
+def test_cycle_just_after_midnight_waits_until_the_month_is_unambiguous() -> None:
+    with open_environment(
+        start=datetime(2027, 1, 1, 0, 10, tzinfo=UTC),
+        EXPORT_DATASETS="unbilled_usage",
+        EXPORT_PERIODS="current,last",
+    ) as env:
+        env.run_cycle()
+        starts = {
+            request.json["billingPeriod"]: request.clock
+            for request in env.simulator.requests_of("start")
+        }
+        assert starts.keys() == {"current", "last"}
+        assert min(starts.values()) >= datetime(2027, 1, 1, 0, 30, tzinfo=UTC)

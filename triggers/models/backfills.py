@@ -16,6 +16,7 @@ from pydantic import (
 
 from shared.clock import iso, parse_iso
 from shared.exports import BillingMonth, Dataset, parse_dataset
+from shared.invoices import read_left_out
 from shared.ledger.backfills import Backfill
 from shared.ledger.runs import Run
 from shared.messages import FAILED_OUTCOMES
@@ -33,7 +34,7 @@ from triggers.models.base import (
     RunId,
     get_now,
 )
-from triggers.models.cycles import LeftOutResponse
+from triggers.models.cycles import LeftOutResponse, Outcome, get_outcome
 
 MAX_DATASETS = 20
 GapState = Annotated[str, Field(json_schema_extra={"enum": list(get_args(State))})]
@@ -157,6 +158,9 @@ class BackfillResponse(ResponseModel):
     started_at: OptionalTimestamp
     ended_at: OptionalTimestamp
     cancel_requested_at: OptionalTimestamp
+    next_check_at: OptionalTimestamp = Field(
+        description="When the backfill requests the invoice list again, while it waits for it."
+    )
     planned: Count = Field(description="Number of export keys in the range.")
     landed: Count
     landed_before: Count = Field(description="Landed keys that did not need a run.")
@@ -165,6 +169,7 @@ class BackfillResponse(ResponseModel):
     failed: Count
     waiting: Count = Field(description="Runs that have not ended yet.")
     estimated_end: OptionalTimestamp
+    outcome: Outcome
     left_out: list[LeftOutResponse]
     outcomes: dict[str, Count] = Field(description="Number of runs by outcome.")
     runs: list[BackfillRun]
@@ -173,6 +178,7 @@ class BackfillResponse(ResponseModel):
     def from_row(cls, backfill: Backfill, runs: Sequence[Run], now: datetime) -> Self:
         """Return the response for a backfill row and the rows of its runs."""
         ended = [run for run in runs if run.outcome]
+        left_out = read_left_out(backfill.left_out)
         is_over = backfill.state in ("ended", "failed")
         waiting = 0 if is_over else len(backfill.runs) - len(ended)
         landed_before = backfill.settled.get("landed", 0)
@@ -188,6 +194,7 @@ class BackfillResponse(ResponseModel):
             started_at=backfill.started_at,
             ended_at=backfill.ended_at,
             cancel_requested_at=backfill.cancel_requested_at,
+            next_check_at=backfill.next_check_at,
             planned=len(backfill.runs) + sum(backfill.settled.values()),
             landed=landed_before + sum(run.outcome in ("landed", "unchanged") for run in ended),
             landed_before=landed_before,
@@ -196,7 +203,8 @@ class BackfillResponse(ResponseModel):
             failed=failed,
             waiting=waiting,
             estimated_end=_estimate_end(backfill, ended, waiting, now),
-            left_out=LeftOutResponse.from_column(backfill.left_out),
+            outcome=get_outcome(backfill.state, backfill.outcomes, left_out),
+            left_out=[LeftOutResponse.from_plan(item) for item in left_out],
             outcomes=backfill.outcomes,
             runs=[BackfillRun.from_row(run) for run in runs],
         )

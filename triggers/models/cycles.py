@@ -1,8 +1,8 @@
 """Cycles and dry runs of cycles."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field
 
@@ -10,7 +10,7 @@ from shared.clock import iso
 from shared.exports import ExportKey
 from shared.invoices import LeftOut, read_left_out
 from shared.ledger.cycles import Cycle
-from shared.messages import FAILED_OUTCOMES
+from shared.planning.due import PlanOutcome, get_plan_outcome
 from triggers.models.base import (
     CodeFields,
     Count,
@@ -43,10 +43,14 @@ class LeftOutResponse(CodeFields):
         """Return the response for an item of a plan."""
         return cls(**explain(left_out.code), invoice_id=left_out.invoice_id)
 
-    @classmethod
-    def from_column(cls, text: str) -> list[Self]:
-        """Return the responses for the `left_out` column of a row."""
-        return [cls.from_plan(item) for item in read_left_out(text)]
+
+Outcome = Annotated[
+    PlanOutcome | None,
+    Field(
+        description="complete: every run ended without a failure, and nothing that can have data "
+        "was left out. null until the end."
+    ),
+]
 
 
 class StalledKey(ResponseModel):
@@ -70,11 +74,34 @@ class CycleFields(ResponseModel):
     requested_by: OptionalText
     started_at: OptionalTimestamp
     ended_at: OptionalTimestamp
+    next_check_at: OptionalTimestamp = Field(
+        description="When the cycle requests the invoice list again, while it waits for it."
+    )
     outcomes: dict[str, Count] = Field(description="Number of runs by outcome.")
+    outcome: Outcome
+    left_out: list[LeftOutResponse]
 
 
 def _fields_of(cycle: Cycle) -> dict[str, Any]:
-    return {name: getattr(cycle, name) for name in CycleFields.model_fields}
+    left_out = read_left_out(cycle.left_out)
+    names = CycleFields.model_fields.keys() - {"outcome", "left_out"}
+    return {
+        **{name: getattr(cycle, name) for name in names},
+        "outcome": get_outcome(cycle.state, cycle.outcomes, left_out),
+        "left_out": [LeftOutResponse.from_plan(item) for item in left_out],
+    }
+
+
+def get_outcome(
+    state: str, outcomes: Mapping[str, int], left_out: Sequence[LeftOut]
+) -> PlanOutcome | None:
+    """Return the outcome of a cycle or a backfill, or None until it ends."""
+    match state:
+        case "ended":
+            return get_plan_outcome(outcomes, left_out)
+        case "failed":
+            return "incomplete"
+    return None
 
 
 class CycleSummaryResponse(CycleFields):
@@ -92,10 +119,6 @@ class CycleResponse(CycleFields):
     """A cycle with its runs."""
 
     runs: list[RunResponse]
-    outcome: Literal["complete", "incomplete"] | None = Field(
-        description="complete: every run ended without a failure. null until the cycle ends."
-    )
-    left_out: list[LeftOutResponse]
     stalled: list[StalledKey]
 
     @classmethod
@@ -106,17 +129,8 @@ class CycleResponse(CycleFields):
         return cls(
             **_fields_of(cycle),
             runs=list(runs),
-            outcome=_get_outcome(cycle),
-            left_out=LeftOutResponse.from_column(cycle.left_out),
             stalled=list(stalled),
         )
-
-
-def _get_outcome(cycle: Cycle) -> Literal["complete", "incomplete"] | None:
-    if cycle.state not in ("ended", "failed"):
-        return None
-    has_failures = any(cycle.outcomes.get(name) for name in (*FAILED_OUTCOMES, "cancelled", "lost"))
-    return "incomplete" if cycle.state == "failed" or has_failures else "complete"
 
 
 class PlannedRequest(ResponseModel):

@@ -86,7 +86,14 @@ STATUS = {
     "schedule": "0 0 5 * * *",
     "task_hub": "Tests",
     "versions": {"app": "0.1.0"},
-    "last_cycle": {"cycle_id": "cycle-1", "state": "ended", "outcomes": {"landed": 2}, "runs": 2},
+    "last_cycle": {
+        "cycle_id": "cycle-1",
+        "state": "ended",
+        "outcomes": {"landed": 2},
+        "outcome": "incomplete",
+        "left_out": [{"code": "partner_center_forbidden", "cause": "Denied.", "remedy": "Grant."}],
+        "runs": 2,
+    },
     "last_landed": {"billed_usage": ENTRY, "unbilled_usage": None},
     "live_runs": [
         {"run_id": RUN_ID, "stage": "waiting", "started_at": "now", "next_check_at": "soon"}

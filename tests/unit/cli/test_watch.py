@@ -102,6 +102,27 @@ def test_cycle_exit_code_depends_on_state_and_outcomes(
     assert fake_api.sleeps == [5.0]
 
 
+@pytest.mark.parametrize("kind", ["cycle", "backfill"])
+def test_exit_code_of_incomplete_plan_is_1_and_the_reason_is_printed(
+    fake_api: FakeApi, run: RunCommand, kind: str
+) -> None:
+    left_out = {
+        "code": "partner_center_unauthorized",
+        "cause": "Partner Center did not accept the access token (401).",
+        "remedy": "Set PARTNER_CENTER_APP_CLIENT_ID.",
+        "invoice_id": None,
+    }
+    body = {f"{kind}_id": f"{kind}-1", "state": "ended", "runs": [], "left_out": [left_out]}
+    fake_api.responses = [create_response(200, {**body, "outcome": "incomplete"})]
+    result = run("watch", f"{kind}-1")
+    assert result.code == 1
+    assert "partner_center_unauthorized: Partner Center did not accept" in result.out
+    assert "-> Set PARTNER_CENTER_APP_CLIENT_ID." in result.out
+    assert "outcome: incomplete" in result.out
+    fake_api.responses = [create_response(200, {**body, "outcome": "complete"})]
+    assert run("watch", f"{kind}-1").code == 0
+
+
 @pytest.mark.parametrize(
     ("state", "outcomes", "code"),
     [("ended", ["landed", "no_data"], 0), ("ended", ["landed", "failed"], 1), ("failed", [], 1)],

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.errors import BillingExportError, UnavailableError
+from shared.errors import BillingExportError, ThrottledError, UnavailableError
 from shared.identity import PARTNER_CENTER_SCOPE
 from shared.partner_center.client import MAX_PAGES, PartnerCenterClient
 from shared.urls import PARTNER_CENTER_URL, parse_partner_center_base_url
@@ -96,6 +96,72 @@ async def test_list_invoices_uses_only_the_offset_of_the_next_link() -> None:
 async def test_list_invoices_with_next_link_without_offset_ends(next_link: str) -> None:
     fake_partner_center = FakePartnerCenter(page_response(invoice(), next_link=next_link))
     assert get_ids(await fake_partner_center.create_client().list_invoices()) == ["G016907411"]
+
+
+async def test_list_invoices_with_page_of_amendments_reads_the_following_pages() -> None:
+    amendments = [
+        invoice(f"G0169074{number:02}", amendsOf="G016907400") for number in range(10, 12)
+    ]
+    fake_partner_center = FakePartnerCenter(
+        page_response(
+            invoice("G016907400", documentType="void_note", amendments=amendments),
+            total=4,
+            next_link="?offset=1",
+        ),
+        page_response(*amendments, total=4, next_link="?offset=3"),
+        page_response(invoice("G016907420"), total=4),
+    )
+    result = await fake_partner_center.create_client().list_invoices()
+    assert get_ids(result) == ["G016907400", "G016907410", "G016907411", "G016907420"]
+    assert fake_partner_center.offsets == ["0", "1", "3"]
+    assert result.complete and result.left_out == ()
+
+
+@pytest.mark.parametrize("next_link", ["/invoices?size=2", "?offset=0", "x" * 3000, None])
+async def test_list_invoices_without_valid_next_offset_continues_until_total(
+    next_link: str | None,
+) -> None:
+    fake_partner_center = FakePartnerCenter(
+        page_response(invoice("G016907411"), invoice("G016907412"), total=3, next_link=next_link),
+        page_response(invoice("G016907413"), total=3),
+    )
+    result = await fake_partner_center.create_client().list_invoices()
+    assert get_ids(result) == ["G016907411", "G016907412", "G016907413"]
+    assert fake_partner_center.offsets == ["0", "2"] and result.complete
+
+
+async def test_list_invoices_with_empty_page_and_next_offset_continues() -> None:
+    fake_partner_center = FakePartnerCenter(
+        page_response(total=1, next_link="?offset=200"), page_response(invoice(), total=1)
+    )
+    result = await fake_partner_center.create_client().list_invoices()
+    assert get_ids(result) == ["G016907411"] and result.complete
+
+
+@pytest.mark.parametrize("next_link", [None, "/invoices", "?offset=2"])
+async def test_list_invoices_with_fewer_entries_than_total_is_incomplete(
+    next_link: str | None,
+) -> None:
+    """The service ignores the offset and returns the first page again."""
+    fake_partner_center = FakePartnerCenter(
+        *(
+            page_response(
+                invoice("G016907411"), invoice("G016907412"), total=500, next_link=next_link
+            )
+            for _ in range(4)
+        )
+    )
+    result = await fake_partner_center.create_client().list_invoices()
+    assert get_ids(result) == ["G016907411", "G016907412"]
+    assert not result.complete
+    assert [item.code for item in result.left_out] == ["invoice_list_incomplete"]
+
+
+async def test_list_invoices_without_total_and_with_endless_link_is_incomplete() -> None:
+    page = {"items": [invoice()], "links": {"next": {"uri": "/invoices?size=1"}}}
+    fake_partner_center = FakePartnerCenter(*(httpx.Response(200, json=page) for _ in range(4)))
+    result = await fake_partner_center.create_client().list_invoices()
+    assert get_ids(result) == ["G016907411"] and not result.complete
 
 
 async def test_list_invoices_with_changing_list_reads_it_again() -> None:
@@ -235,3 +301,61 @@ def test_parse_partner_center_base_url_with_invalid_url_raises_error_without_url
 def test_client_for_partner_center_requires_credential() -> None:
     with pytest.raises(ValueError, match="credential"):
         PartnerCenterClient(base_url=PARTNER_CENTER_URL, credential=None, clock=FakeClock(NOW))
+
+
+EXCHANGED = {"access_token": f"{SENTINEL}-exchanged", "token_type": "bearer", "expires_in": 3600}
+
+
+async def test_list_invoices_when_unauthorized_exchanges_the_token_once() -> None:
+    fake_partner_center = FakePartnerCenter(
+        httpx.Response(401), httpx.Response(200, json=EXCHANGED), page_response(invoice())
+    )
+    result = await fake_partner_center.create_client().list_invoices()
+    assert get_ids(result) == ["G016907411"]
+    _, exchange, retried = fake_partner_center.requests
+    assert (exchange.method, str(exchange.url), exchange.content) == (
+        "POST",
+        f"{PARTNER_CENTER_URL}/v3/generatetoken",
+        b"grant_type=jwt_token",
+    )
+    assert exchange.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert exchange.headers["authorization"] == f"Bearer {SENTINEL}-token"
+    assert retried.headers["authorization"] == f"Bearer {SENTINEL}-exchanged"
+
+
+@pytest.mark.parametrize(
+    "responses",
+    [
+        [httpx.Response(200, json=EXCHANGED), httpx.Response(401)],
+        [httpx.Response(401)],
+        [httpx.Response(404)],
+        [httpx.Response(200, json={"access_token": "a b"})],
+        [httpx.Response(200, json=[])],
+        [httpx.Response(200, content=b"<html>")],
+    ],
+)
+async def test_list_invoices_with_rejected_exchange_raises_unauthorized(
+    responses: list[httpx.Response],
+) -> None:
+    fake_partner_center = FakePartnerCenter(httpx.Response(401), *responses)
+    with pytest.raises(BillingExportError) as raised:
+        await fake_partner_center.create_client().list_invoices()
+    assert raised.value.code == "partner_center_unauthorized"
+    assert SENTINEL not in repr(raised.value) and fake_partner_center.responses == []
+
+
+async def test_list_invoices_with_throttled_exchange_raises_wait() -> None:
+    fake_partner_center = FakePartnerCenter(httpx.Response(401), throttled_response())
+    with pytest.raises(ThrottledError) as raised:
+        await fake_partner_center.create_client().list_invoices()
+    assert raised.value.retry_after_seconds == 57
+
+
+@pytest.mark.parametrize(("base_url", "status"), [(LOOPBACK, 401), (PARTNER_CENTER_URL, 403)])
+async def test_list_invoices_otherwise_does_not_exchange_the_token(
+    base_url: str, status: int
+) -> None:
+    fake_partner_center = FakePartnerCenter(httpx.Response(status))
+    with pytest.raises(BillingExportError):
+        await fake_partner_center.create_client(base_url).list_invoices()
+    assert len(fake_partner_center.requests) == 1

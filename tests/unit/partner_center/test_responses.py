@@ -170,6 +170,44 @@ def test_merge_pages_reports_duplicate_only_if_it_differs() -> None:
     assert result.left_out == (LeftOut(code="invoice_duplicate", invoice_id="G016907411"),)
 
 
+@pytest.mark.parametrize("is_short_first", [True, False])
+def test_merge_pages_uses_the_most_complete_entry_of_an_invoice(is_short_first: bool) -> None:
+    """A voided invoice contains its amendment without date, total and currency."""
+    short = {"id": "G016907412", "amendsOf": "G016907411"}
+    voided = invoice(documentType="void_note", amendments=[short])
+    full = invoice("G016907412", documentType="adjustment_note", totalCharges=0)
+    result = parse_items(*([voided, full] if is_short_first else [full, voided]))
+    assert result.left_out == ()
+    invoices = {invoice.invoice_id: invoice for invoice in result.invoices}
+    assert invoices["G016907412"] == Invoice(
+        "G016907412",
+        issued=datetime(2026, 11, 8, 7, 13, tzinfo=UTC),
+        currency="USD",
+        total=Decimal(0),
+        document_type="adjustment_note",
+        invoice_type="recurring",
+        amends="G016907411",
+    )
+    assert invoices["G016907411"].amended_by == "G016907412"
+
+
+def test_merge_pages_completes_an_entry_with_the_values_of_the_others() -> None:
+    result = parse_items(
+        invoice(totalCharges=None), invoice(currencyCode=None, invoiceType=None, totalCharges=7)
+    )
+    assert [(each.currency, each.total, each.invoice_type) for each in result.invoices] == [
+        ("USD", Decimal(7), "recurring")
+    ]
+    assert result.left_out == ()
+
+
+@pytest.mark.parametrize("invoice_id", ["D040001QXR", "d040001qxr"])
+def test_parse_invoice_page_accepts_legacy_ids_with_letters(invoice_id: str) -> None:
+    result = parse_items(invoice(invoice_id))
+    assert result.left_out == ()
+    assert [(each.invoice_id, each.legacy) for each in result.invoices] == [("D040001QXR", True)]
+
+
 def test_merge_pages_links_amended_and_amending_invoice() -> None:
     result = parse_items(
         invoice("G2", amendsOf="G016907411") | {"id": "G016907412"},

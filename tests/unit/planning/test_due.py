@@ -17,7 +17,7 @@ from shared.exports import (
     InvoiceScope,
     MonthScope,
 )
-from shared.invoices import Invoice, InvoiceList, LeftOut
+from shared.invoices import Invoice, InvoiceList, LeftOut, is_plan_complete
 from shared.planning.due import (
     SPREAD_SECONDS,
     KnownKey,
@@ -166,6 +166,56 @@ def test_select_due_reports_each_excluded_invoice(listed: Invoice, code: str) ->
     assert left_out(listed) == [LeftOut(code, listed.invoice_id)]
     assert not [key for key in keys(listed) if key.startswith("billed")]
     assert left_out(listed, EXPORT_DATASETS="unbilled_usage") == []
+
+
+@pytest.mark.parametrize("invoice_id", ["T016907411", "D040001QXR", "G016907411"])
+def test_select_due_requests_every_invoice_that_is_listed_manually(invoice_id: str) -> None:
+    requested = Invoice(
+        invoice_id,
+        issued=parse_iso("2020-01-08T07:13:00Z"),
+        document_type="void_note",
+        is_requested=True,
+    )
+    assert f"billed_usage/{invoice_id}/full" in keys(requested)
+    assert left_out(requested) == []
+
+
+@pytest.mark.parametrize(
+    ("issued", "codes"),
+    [
+        ("2020-01-08T07:13:00Z", []),
+        ("2026-11-08T07:13:00Z", ["invoice_legacy", "invoice_unreadable"]),
+        (None, ["invoice_legacy", "invoice_unreadable"]),
+    ],
+)
+def test_select_due_reports_exclusions_only_in_the_lookback_period(
+    issued: str | None, codes: list[str]
+) -> None:
+    moment = parse_iso(issued) if issued else None
+    unreadable = LeftOut("invoice_unreadable", "G01", moment)
+    listed = InvoiceList((Invoice("D040001QXR", issued=moment),), (unreadable,))
+    due = select_due(settings(), NOW, listed, {})
+    assert sorted(item.code for item in due.left_out) == codes
+
+
+@pytest.mark.parametrize(
+    ("changes", "incomplete"),
+    [
+        ({}, {"billed_usage", "billed_reconciliation"}),
+        ({"EXPORT_CURRENCIES": ""}, set(Dataset)),
+        ({"EXPORT_DATASETS": "unbilled_usage"}, set()),
+    ],
+)
+def test_select_due_without_invoice_list_reports_incomplete_datasets(
+    changes: dict[str, str], incomplete: set[str]
+) -> None:
+    rejected = InvoiceList((), (LeftOut("partner_center_unauthorized"),), complete=False)
+    due = select_due(settings(**changes), NOW, rejected, {})
+    assert due.incomplete == incomplete
+    assert is_plan_complete(due.left_out) is not bool(incomplete)
+    # Unbilled data is requested for the configured currencies.
+    expected = 0 if "EXPORT_CURRENCIES" in changes else 4 if changes else 8
+    assert len(due.keys) == expected
 
 
 @pytest.mark.parametrize("document_type", ["adjustment_note", "credit_note", "invoice"])

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from shared.exports import AttributeSet, BillingMonth, Dataset, ExportKey, InvoiceScope, MonthScope
 
 months = st.builds(BillingMonth, st.integers(2001, 2098), st.integers(1, 12))
-invoice_ids = st.from_regex(r"[A-Z][0-9]{6,15}", fullmatch=True)
+invoice_ids = st.from_regex(r"[A-Z][0-9][A-Z0-9]{5,14}", fullmatch=True)
 currencies = st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=3, max_size=3)
 export_keys = st.one_of(
     st.builds(
