@@ -85,10 +85,10 @@ class PartnerCenterClient:
 
     async def _get_page(self, offset: int) -> HttpResponse:
         response = await self._request_page(offset)
-        if response.status == 401 and self._sender.is_authenticated:
-            if token := await self._exchange_token():
-                return await self._request_page(offset, token)
-        return response
+        if response.status != 401 or not self._sender.is_authenticated:
+            return response
+        token = await self._exchange_token()
+        return await self._request_page(offset, token) if token else response
 
     async def _request_page(self, offset: int, token: str | None = None) -> HttpResponse:
         async def get(correlation_id: str) -> "httpx.Response":

@@ -351,7 +351,9 @@ async def test_list_invoices_with_throttled_exchange_raises_wait() -> None:
     assert raised.value.retry_after_seconds == 57
 
 
-@pytest.mark.parametrize(("base_url", "status"), [(LOOPBACK, 401), (PARTNER_CENTER_URL, 403)])
+@pytest.mark.parametrize(
+    ("base_url", "status"), [(LOOPBACK_ORIGIN, 401), (PARTNER_CENTER_URL, 403)]
+)
 async def test_list_invoices_otherwise_does_not_exchange_the_token(
     base_url: str, status: int
 ) -> None:
