@@ -1,4 +1,4 @@
-"""All tests, by tier.
+"""All tests, grouped by tier.
 
-An `__init__.py` is needed: the durable wheel installs a top-level `tests` of its own.
+This `__init__.py` is required because the durable wheel installs its own top-level `tests`.
 """

@@ -1,4 +1,4 @@
-"""Shared by all tests: tiers with time budgets, the storage emulator, and the network guard."""
+"""Configures all tests: tiers with time budgets, the storage emulator and the network guard."""
 
 import socket
 from collections import defaultdict
@@ -12,7 +12,7 @@ import pytest
 from local.azurite import Azurite
 
 TESTS = Path(__file__).resolve().parent
-# Seconds with two workers on two cores. Tiers run in this order.
+# Time budgets in seconds, with two workers on two cores. Tiers run in this order.
 BUDGETS = {"unit": 30, "host": 150, "integration": 240, "infra and docs": 90}
 TIER_OF_FOLDER = {
     "unit": "unit",
@@ -30,7 +30,7 @@ tests_by_tier: dict[str, int] = defaultdict(int)
 
 
 def tier_of(path: Path) -> str:
-    """Return the tier of a test file: it depends on the folder below tests/."""
+    """Return the tier of a test file, which depends on its folder under tests/."""
     folder = path.relative_to(TESTS).parts[0]
     if folder not in TIER_OF_FOLDER:
         raise pytest.UsageError(

@@ -1,7 +1,7 @@
-"""Runs KQL queries on traces at a given time.
+"""Runs KQL queries on traces as of a given time.
 
-duckdb-kql translates a query to SQL, DuckDB runs it, and the translator rejects what it does not
-support. Microsoft's parser verifies names and syntax separately (check_kql.cjs).
+duckdb-kql translates a query to SQL and rejects unsupported syntax. DuckDB runs the SQL.
+Microsoft's parser verifies names and syntax separately (check_kql.cjs).
 """
 
 import json
@@ -28,7 +28,7 @@ MAX_ALERT_RANGE_SECONDS = 172_800
 
 
 def read_query(name: str) -> str:
-    """Return the text of the query of an alarm or of a workbook panel."""
+    """Return the text of the query for an alert or a workbook panel."""
     files = (folder / f"{name}.kql" for folder in (ALERTS, WORKBOOK))
     return next(file for file in files if file.exists()).read_text("utf-8")
 
@@ -44,7 +44,7 @@ def get_parameters(text: str) -> dict[str, str]:
 
 
 def set_parameters(text: str, **values: str | int) -> str:
-    """Return the query with other literals, as the deployment sets them."""
+    """Return the query with different literals, as the deployment sets them."""
     for name, value in values.items():
         literal = f"'{value}'" if isinstance(value, str) else str(value)
         text, count = re.subn(
@@ -80,7 +80,7 @@ class Workspace:
         )
 
     def run(self, text: str, now: datetime) -> list[dict[str, Any]]:
-        """Return the rows of a query at a time.
+        """Return the rows that a query returns at the given time.
 
         The rows are sorted if the query does not specify an order. Times are aware.
         """
@@ -106,7 +106,7 @@ class Workspace:
 
 
 def run_query(text: str, traces: Iterable[Trace], now: datetime) -> list[dict[str, Any]]:
-    """Run a query at a time in a new workspace with these traces."""
+    """Run a query as of the given time in a new workspace with these traces."""
     with closing(Workspace(traces)) as workspace:
         return workspace.run(text, now)
 
@@ -117,7 +117,7 @@ def to_naive_utc(moment: datetime) -> datetime:
 
 
 def to_aware(value: Any) -> Any:
-    """Return a datetime with the time zone UTC, and any other value unchanged."""
+    """Return a datetime in UTC, and any other value unchanged."""
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
 
 

@@ -1,9 +1,8 @@
-"""Draws the workbook panels of docs/alarms.md.
+"""Draws the workbook panels for docs/alarms.md.
 
     python -m tests.alarms.pictures        writes docs/images/workbook-*.svg
 
-The values are the results of the queries on the recording. Charts in the Azure portal look
-different.
+The values are the query results for the recording. Charts in the Azure portal look different.
 """
 
 import io
@@ -41,7 +40,7 @@ PICTURES = {  # file name -> names of its panels
 
 
 def get_panels() -> dict[str, dict[str, Any]]:
-    """Return the content of each query panel of the workbook, by name."""
+    """Return the content of each query panel in the workbook, by name."""
     return {
         item["name"]: item["content"] for item in build_workbook()["items"] if item["type"] == 3
     }
@@ -97,7 +96,7 @@ def format_value(value: Any) -> str:
 
 
 def draw_picture(picture: str, workspace: Workspace, now: datetime) -> str:
-    """Return the SVG of a picture."""
+    """Return a picture as SVG."""
     console = Console(
         record=True,
         width=WIDTH_COLUMNS,
@@ -127,7 +126,7 @@ def draw_picture(picture: str, workspace: Workspace, now: datetime) -> str:
 
 
 def draw_pictures() -> dict[str, str]:
-    """Return the SVG of each picture, by file name; the result depends only on the recording."""
+    """Return each picture as SVG, by file name; the result depends only on the recording."""
     traces = load_recording()
     workspace = Workspace(traces)
     now = max(trace.at for trace in traces)

@@ -1,4 +1,4 @@
-"""Records the events that the app emits in 24 days of virtual time.
+"""Records the events that the app emits during 24 days of virtual time.
 
     python -m tests.alarms.recording        writes recording.jsonl
 
@@ -35,7 +35,7 @@ ROLE = "func-billing-recorded"  # AppRoleName: the name of the function app
 
 @dataclass(frozen=True)
 class Trace:
-    """A row of AppTraces with the columns that the queries use."""
+    """A row in AppTraces with the columns that the queries use."""
 
     at: datetime
     message: str
@@ -53,7 +53,7 @@ class Trace:
         return replace(self, message=to_message(present))
 
     def shifted(self, **delta: float) -> "Trace":
-        """Return a copy at another time; the arguments are those of timedelta."""
+        """Return a copy at a different time; the arguments are those of timedelta."""
         return replace(self, at=self.at + timedelta(**delta))
 
 
@@ -96,7 +96,7 @@ def get_field_types(traces: Iterable[Trace]) -> dict[str, dict[str, set[str]]]:
 class TraceHandler(logging.Handler):
     """A log handler that collects traces at the virtual time.
 
-    Like the worker, it passes on the message of a record without a prefix.
+    Like the worker, it keeps the message of a record without a prefix.
     """
 
     def __init__(self, clock: VirtualClock) -> None:
@@ -150,7 +150,7 @@ class FaultyCopier(MemoryCopier):
 
 
 class RecordingEnvironment(InMemoryEnvironment):
-    """The app in memory, with a faulty copier and without preflight checks of real storage."""
+    """The app in memory, with a faulty copier and without preflight checks for real storage."""
 
     def create_copier(self, landing: MemoryLanding) -> MemoryCopier:
         """Create the faulty copier."""

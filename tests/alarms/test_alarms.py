@@ -1,4 +1,4 @@
-"""Each alarm fires and resolves as documented: on the recording and on derived scenarios."""
+"""Each alert fires and is resolved as documented, for the recording and for derived scenarios."""
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -43,14 +43,14 @@ def find_first(event: str) -> Trace:
 
 
 def create_trace(template: Trace, at: datetime, **changes: Any) -> Trace:
-    """Return a copy of a trace at another time and with other fields."""
+    """Return a copy of a trace with a different time and different fields."""
     return Trace(at, template.with_fields(**changes).message)
 
 
 def get_column(
     alarm: str, traces: Iterable[Trace], now: datetime, column: str, **parameters: str | int
 ) -> list[Any]:
-    """Return one column of the rows for which an alarm fires."""
+    """Return one column of the rows for which an alert fires."""
     query = set_parameters(read_query(alarm), **parameters)
     return [row[column] for row in run_query(query, traces, now)]
 
@@ -69,7 +69,7 @@ def test_alarm_on_normal_morning_does_not_fire(name: str) -> None:
     assert run_query(read_query(name), RECORDING, NORMAL_MORNING) == []
 
 
-# Alarms of the outage of Microsoft: time at which each fires and resolves, to the hour.
+# Alerts for the Microsoft outage: time at which each fires and is resolved, to the hour.
 OUTAGE = {
     "silence": (datetime(2026, 12, 14, 12, tzinfo=UTC), datetime(2026, 12, 16, 6, tzinfo=UTC)),
     "deadline-near": (datetime(2026, 12, 15, 7, tzinfo=UTC), datetime(2026, 12, 15, 9, tzinfo=UTC)),
@@ -83,7 +83,7 @@ OUTAGE = {
 
 @pytest.mark.parametrize("name", list_queries(ALERTS))
 def test_alarm_in_three_weeks_fires_only_for_outage(name: str) -> None:
-    """The query runs every morning, and at more hours around the outage."""
+    """The query runs every morning, and more often around the outage."""
     start = datetime(2026, 11, 30, 8, tzinfo=UTC)
     hours = [start + timedelta(hours=hour) for hour in range(21 * 24 + 21)]
     evaluations = [
@@ -207,7 +207,7 @@ def test_silence_with_unsuccessful_runs_fires(outcome: str) -> None:
 
 
 def test_silence_without_due_exports_does_not_fire() -> None:
-    """At the end of a month, no billed key can be due for days; the cycle reports this."""
+    """At the end of a month, there might be no due billed key for days; the cycle reports this."""
     now = datetime(2026, 12, 29, 8, tzinfo=UTC)
     plans = [
         create_trace(
@@ -245,7 +245,7 @@ def test_silence_with_nothing_due_because_partner_center_rejects_the_app_fires()
 def create_unbilled_pause(day: int, *, last_month_billed: bool | None) -> list[Trace]:
     """Return a day on which unbilled runs time out and billed runs succeed.
 
-    The plans contain `last_month_billed`; None omits them.
+    The plans contain `last_month_billed`. If it is None, there are no plans.
     """
     now = datetime(2026, 12, day, 8, tzinfo=UTC)
     runs = [
@@ -277,7 +277,7 @@ def create_unbilled_pause(day: int, *, last_month_billed: bool | None) -> list[T
 @pytest.mark.parametrize(
     ("day", "last_month_billed", "fires"),
     [
-        # Microsoft can pause unbilled data until last month is billed, but not after day 10.
+        # Microsoft might pause unbilled data until last month is billed, but not after day 10.
         (1, False, False),
         (5, False, False),
         (10, False, False),
@@ -301,7 +301,7 @@ def test_silence_of_unbilled_datasets_depends_on_billing_of_last_month(
 
 
 def test_silence_ignores_billing_reported_in_previous_month() -> None:
-    """On the last evening of November, October is billed; in December, November is not."""
+    """On the last evening of November, October has been billed; in December, November has not."""
     now = datetime(2026, 12, 1, 8, tzinfo=UTC)
     pause = create_unbilled_pause(1, last_month_billed=True)
     traces = [trace.shifted(hours=-12) for trace in pause]
@@ -365,7 +365,7 @@ def test_pending_with_any_later_event_resolves(event: str) -> None:
     [(-30, True), (-1, True), (1, True), (1.9, True), (2.1, False), (20, False)],
 )
 def test_deadline_near_fires_until_run_ends(hours: float, fires: bool) -> None:
-    """Every wait repeats the deadline, because the start can be older than two days."""
+    """Every wait repeats the deadline, because the start event might be more than two days old."""
     waiting = create_trace(
         find_first("operation_waiting"),
         NORMAL_MORNING - timedelta(hours=1),
@@ -389,7 +389,7 @@ def test_deadline_near_fires_until_run_ends(hours: float, fires: bool) -> None:
 
 
 def create_copies(planned: Sequence[int], failed: int) -> list[Trace]:
-    """Return copy rounds with numbers of planned blobs, and failed blobs with duplicates."""
+    """Return copy rounds with the given numbers of planned blobs and duplicated failed blobs."""
     plans = [
         create_trace(
             find_newest("copy_planned"),

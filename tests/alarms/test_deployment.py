@@ -43,7 +43,7 @@ ITEMS: list[dict[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))["item
 
 
 def get_replacements(name: str) -> dict[str, tuple[str, str]]:
-    """Return what the module replaces in a query: variable, literal and parameter."""
+    """Return what the module replaces in a query: the variable, the literal and the parameter."""
     line = next(
         line
         for line in ALERTS_MODULE.source.splitlines()

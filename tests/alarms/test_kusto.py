@@ -1,4 +1,4 @@
-"""The Kusto engine behaves as Kusto is documented and rejects unsupported queries."""
+"""The Kusto engine behaves as documented for Kusto and rejects unsupported queries."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,7 +21,7 @@ def run(text: str, *traces: Trace) -> list[dict[str, Any]]:
 
 
 def evaluate(expression: str, *traces: Trace) -> Any:
-    """Return the value of an expression on the fields of one trace."""
+    """Return the value of an expression that uses the fields of one trace."""
     [row] = run(
         f"AppTraces | extend fields = parse_json(Message) | project value = {expression}",
         *traces or [create_trace(1, a=1)],

@@ -1,4 +1,4 @@
-"""The pictures of the workbook show the results of its queries on the recording."""
+"""The workbook pictures show the query results for the recording."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -38,7 +38,7 @@ def test_picture_is_self_contained_and_contains_no_machine_path(name: str) -> No
 
 
 def test_outcomes_query_matches_counts_of_recording() -> None:
-    """The expected counts of one day are computed without a query."""
+    """The expected counts for one day are computed without a query."""
     event_ids, expected = set(), dict[str, int]()
     for trace in load_recording():
         fields = trace.fields

@@ -1,4 +1,4 @@
-"""Every query is valid, uses only events and fields of the app, and ignores duplicates."""
+"""Every query is valid, uses only events and fields that the app emits, and ignores duplicates."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -24,7 +24,7 @@ from tests.alarms.recording import Trace, get_field_types, load_recording
 
 QUERIES = [*list_queries(ALERTS), *list_queries(WORKBOOK)]
 FIELD_TYPES = get_field_types(load_recording())
-CONVERSIONS = {  # function -> types of the fields that it accepts
+CONVERSIONS = {  # function -> field types that it accepts
     "tolong": {"number"},
     "toreal": {"number"},
     "tobool": {"bool"},
@@ -61,7 +61,7 @@ def find_fields(text: str) -> set[tuple[str, str]]:
 
 
 def find_unknown_fields(text: str) -> set[str]:
-    """Return the fields that no event of the query has with a type of the conversion."""
+    """Return the fields that no event in the query has with a type that the conversion accepts."""
     events = find_events(text) or set(FIELD_TYPES)
     return {
         field

@@ -1,1 +1,1 @@
-"""Tests of the documents: links, commands, settings and examples are correct."""
+"""Tests that verify the links, commands, settings and examples in the documents."""

@@ -1,4 +1,4 @@
-"""docs/api.md: the table queries return what the API returns."""
+"""The table queries in docs/api.md return the same data as the API."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ class Ledger:
     live_run_id: str
 
     def query(self, table: str, filter_text: str) -> list[dict[str, Any]]:
-        """Run a filter of the document after replacing its examples with values of this app."""
+        """Run a filter from the document after replacing its examples with values from this app."""
         for example, value in {
             EXAMPLE_RUN: self.incomplete["run_id"],
             EXAMPLE_VERSION: self.incomplete["version"],
@@ -48,7 +48,7 @@ class Ledger:
             return [dict(row) for row in client.query_entities(filter_text)]
 
     def list_run_ids(self) -> list[str]:
-        """Return the IDs of the runs of the month as the API lists them."""
+        """Return the IDs of the month's runs as the API lists them."""
         return [run["run_id"] for run in self.env.get("/api/runs")["runs"]]
 
 

@@ -1,6 +1,6 @@
-"""Commands in the documents: those marked with `<!-- run -->` work against a local stack.
+"""Commands that are marked with `<!-- run -->` in the documents work with a local stack.
 
-Other tests run the commands of operations.md, the queries of reading-the-data.md and `make demo`.
+Other tests run the commands in operations.md, the queries in reading-the-data.md and `make demo`.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The documents: links and anchors resolve, make targets exist, and diagrams are valid."""
+"""In the documents, links and anchors resolve, make targets exist, and diagrams are valid."""
 
 import os
 import re
@@ -28,7 +28,7 @@ def name_of(file: Path) -> str:
 
 
 def prose(file: Path) -> str:
-    """Return the text without code blocks, in which brackets are not links."""
+    """Return the text without code blocks, because brackets in code blocks are not links."""
     return re.sub(
         r"^```.*?^```", "", file.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
     )
@@ -131,7 +131,7 @@ def test_documents_are_linked_from_readme() -> None:
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=name) for name, block in diagrams()])
 def test_diagram_uses_no_reserved_word_as_node_name(block: str) -> None:
-    """`graph[Microsoft Graph]` is an error; GitHub shows a message instead of the diagram."""
+    """`graph[Microsoft Graph]` is an error: GitHub shows a message instead of the diagram."""
     reserved = {
         "graph",
         "flowchart",

@@ -1,4 +1,4 @@
-"""docs/operations.md: its commands work as documented, and its table contains all events."""
+"""The commands in docs/operations.md work as documented, and its table contains all events."""
 
 import ast
 import json
@@ -76,7 +76,7 @@ def env(azurite: Azurite) -> Iterator[AppEnvironment]:
 
 
 def land_with_missing_blob(env: AppEnvironment) -> dict[str, Any]:
-    """Run an export of which one blob cannot be read."""
+    """Run an export in which one blob cannot be read."""
     missing = env.simulator.expected(f"billed_usage/{env.invoice_id}/full").blobs[1].name
     env.simulator.faults.add(
         Match(operation="start", nth=(1,)), FaultResponse(status=503, headers={"Retry-After": "60"})
@@ -89,7 +89,7 @@ def land_with_missing_blob(env: AppEnvironment) -> dict[str, Any]:
 
 
 def run_commands(app_url: str, folder: Path, wait: Callable[[str], Any]) -> list[Any]:
-    """Run the command blocks of the document and return their JSON output.
+    """Run the command blocks in the document and return their JSON output.
 
     `wait` is called with the run that the retry started.
     """
@@ -142,7 +142,7 @@ def test_commands_in_virtual_time_recover_failed_run(
 
 @pytest.mark.long
 def test_commands_on_local_stack_recover_failed_run(tmp_path: Path) -> None:
-    """The same in real time, with the fault file that the document uses."""
+    """The test runs in real time and uses the fault file from the document."""
     faults = re.search(r"FAULTS=(\S+)", section("Recover from a failed run"))
     assert faults
     with run_stack(
@@ -176,7 +176,7 @@ def test_commands_on_local_stack_recover_failed_run(tmp_path: Path) -> None:
 
 
 def assert_events(caplog: pytest.LogCaptureFixture, failed: str, landed: str) -> None:
-    """Verify the fields, the order and the ids of the events of both runs."""
+    """Verify the fields, the order and the IDs of the events of both runs."""
     events = [
         json.loads(record.getMessage())
         for record in caplog.records

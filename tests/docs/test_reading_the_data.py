@@ -1,4 +1,4 @@
-"""docs/reading-the-data.md: its examples return the correct totals for a landing.
+"""The examples in docs/reading-the-data.md return the correct totals for a landing.
 
 The landing contains the difficult cases: a restated invoice, a month that is both billed and
 unbilled, two currencies, and the folder of an incomplete version.
@@ -68,7 +68,7 @@ def landing(env: AppEnvironment, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def expected_totals(env: AppEnvironment, *keys: tuple[str, str]) -> Totals:
-    """Compute totals from the simulator's data with the standard library."""
+    """Compute the totals from the simulator's data with the standard library."""
     totals: Totals = defaultdict(lambda: (0, Decimal(0)))
     for key, month in keys:
         for blob in env.simulator.expected(key).blobs:
@@ -84,7 +84,7 @@ def expected_totals(env: AppEnvironment, *keys: tuple[str, str]) -> Totals:
 
 @pytest.fixture(scope="module")
 def charged(env: AppEnvironment) -> Totals:
-    """The totals per month and currency: billed if available (October in EUR), else unbilled."""
+    """The totals per month and currency: billed if available (October in EUR), or unbilled."""
     totals = expected_totals(
         env,
         (f"billed_usage/{env.invoice_id}/full", "2026-10"),

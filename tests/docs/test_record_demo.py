@@ -1,4 +1,4 @@
-"""The recorded demo, docs/images/demo.svg: self-contained, and recorded from the current demo."""
+"""The recorded demo, docs/images/demo.svg, is self-contained and matches the current demo."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Repository files for editors, CI and contributors: they parse and name things that exist."""
+"""Repository files for editors, CI and contributors can be parsed and refer to existing targets."""
 
 import json
 import re

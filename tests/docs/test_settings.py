@@ -1,4 +1,4 @@
-"""The code, the sample settings and the documents name the same settings."""
+"""The code, the sample settings and the documents contain the same settings."""
 
 import json
 import re
@@ -39,7 +39,7 @@ NAME = re.compile(r"`([A-Z][A-Z0-9]*(?:_+[A-Za-z0-9]+)+)(?:=[^`]*)?`")
 
 
 def table(title: str) -> dict[str, str]:
-    """Return the default of each setting in the table below the heading `title`."""
+    """Return the default of each setting in the table under the heading `title`."""
     section = re.split(r"^## ", DOCUMENT, flags=re.MULTILINE)
     text = next(part for part in section if part.startswith(title))
     return {

@@ -1,6 +1,6 @@
 """Calls and messages between triggers, orchestrations and activities.
 
-Each call names a registered function. Messages are small, plain JSON without secrets.
+Each call refers to a registered function. Messages are small, plain JSON without secrets.
 """
 
 import ast
@@ -32,7 +32,7 @@ CALLS = {
     "call_sub_orchestrator_with_retry": "orchestrationTrigger",
     "start_new": "orchestrationTrigger",
     "start_orchestration": "orchestrationTrigger",
-    # These functions of orchestrations/lanes.py call the functions that their callers name.
+    # These functions in orchestrations/lanes.py call the functions that their callers specify.
     "plan_runs": "activityTrigger",
     "run_lanes": "orchestrationTrigger",
 }
@@ -53,7 +53,7 @@ def registered_functions() -> dict[str, str]:
 
 
 def list_calls() -> Iterator[tuple[str, str, str]]:
-    """Yield file, method and function name of each call in orchestrations/ and triggers/.
+    """Yield the file, method and function name of each call in orchestrations/ and triggers/.
 
     A call whose function depends on a condition or a loop yields each of the names.
     """
@@ -61,7 +61,7 @@ def list_calls() -> Iterator[tuple[str, str, str]]:
         [*(ROOT / "orchestrations").glob("*.py"), *(ROOT / "triggers").glob("*.py")]
     ):
         if path.name in ("starter.py", "lanes.py"):
-            continue  # The callers of these modules name the functions.
+            continue  # The callers of these modules specify the functions.
         tree = ast.parse(path.read_text(encoding="utf-8"))
         choices = _list_choices(tree)
         for node in ast.walk(tree):
@@ -205,7 +205,7 @@ def test_replay_custom_status_is_a_small_dictionary_with_a_stage(
 
 
 def test_activity_inputs_and_outputs_are_small_plain_and_secret_free(azurite: Azurite) -> None:
-    """Covers a cycle, a run that copies many blobs with errors, and a run that fails."""
+    """The test covers a cycle, a run that copies many blobs with errors, and a run that fails."""
     messages: list[tuple[str, str, Any]] = []
 
     def record_messages(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Injected faults, with the expected outcome and the expected requests of each.
+"""Injected faults, each with its expected outcome and its expected requests.
 
 Each test runs twice, with and without the locks of the ledger: locks only prevent duplicate work,
 and correctness depends only on conditional writes. No fault may cause an incorrect blob, a
@@ -59,7 +59,7 @@ def rule(operation: str, response: FaultResponse, *nth: int, **match: Any) -> Ru
 
 
 def blob_rule(response: FaultResponse, *nth: int, **match: Any) -> Rule:
-    """Return a rule for a GET request of a source blob through the proxy."""
+    """Return a rule for a GET request for a source blob through the proxy."""
     return rule("blob", response, *nth, method="GET", **match)
 
 
@@ -95,7 +95,7 @@ class Row:
 
 
 def switch_behaviour(name: str, at: int, **behaviour: Any) -> WrapFactory:
-    """Set other behaviour immediately before the nth call of an activity.
+    """Set different behaviour immediately before the nth call of an activity.
 
     Without arguments, the behaviour is the default.
     """
@@ -171,7 +171,7 @@ UNKNOWN_COUNT = -1  # The number of created operations is not available after th
 
 ROWS = (
     Row("no fault"),
-    # Request of the export
+    # Request for the export
     Row(
         "post throttled",
         (
@@ -508,7 +508,7 @@ def test_run_with_fault_ends_with_expected_outcome(env: AppEnvironment, row: Row
 
 @pytest.mark.parametrize("name", ACTIVITIES)
 def test_run_with_host_killed_in_activity_lands(env: AppEnvironment, name: str) -> None:
-    """The host ends before or after the work of the activity.
+    """The host is killed before or after the activity does its work.
 
     Another process continues from the stored state.
     """
@@ -539,9 +539,9 @@ MAX_WRITES = 5  # of each activity
 
 @pytest.mark.parametrize("nth", range(1, MAX_WRITES + 1))
 def test_run_with_worker_killed_at_nth_write_lands(env: AppEnvironment, nth: int) -> None:
-    """The worker ends at the nth write of each activity to the tables or the landing container.
+    """The worker is killed at the nth write of each activity to the tables or the container.
 
-    The first attempt ends before the write, the second attempt ends after it.
+    The first attempt ends before the write, and the second attempt ends after it.
     """
     key, current = (
         restate_latest_key(env, "unbilled_reconciliation"),
@@ -580,7 +580,7 @@ def test_run_with_worker_killed_at_nth_write_lands(env: AppEnvironment, nth: int
 
 
 def test_throttled_start_delays_all_runs(env: AppEnvironment) -> None:
-    """Throttling of one run delays the requests of all runs.
+    """Throttling of one run delays the requests that all runs send.
 
     This includes a run that starts later and a run that already waits.
     """

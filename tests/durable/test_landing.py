@@ -1,4 +1,4 @@
-"""Complete landing of each dataset, new versions, and long waits for the export operation."""
+"""Runs that land each dataset completely, new versions, and long waits for the export operation."""
 
 from datetime import timedelta
 from itertools import pairwise

@@ -1,8 +1,8 @@
 """Outages of the table service during a run.
 
-Retries cover a short outage. A longer outage ends the run without loss of data. The tests replace
-no part of the app: for a period of virtual time, the transport rejects all requests to the table
-service. The Microsoft services and the landing container remain available.
+Retries cover a short outage. A longer outage ends the run without data loss. The tests do not
+replace any part of the app: for a period of virtual time, the transport rejects all requests to the
+table service. The Microsoft services and the landing container remain available.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ CLEANUP_INTERVALS = timedelta(minutes=10)  # two intervals of clean_up_orphaned_
 
 
 class Outage(AioHttpTransport):
-    """The transport of the table service.
+    """The transport for the table service.
 
     It rejects each request between `since` and `until` and counts the rejected requests.
     """

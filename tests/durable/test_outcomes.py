@@ -1,4 +1,4 @@
-"""Tests of each outcome of a run.
+"""Tests for each possible outcome of a run.
 
 Each test causes one outcome and verifies the run row, the catalogue, the lock, the orchestration
 and the landed blobs.
@@ -51,13 +51,13 @@ def shared_env(azurite: Azurite) -> Iterator[AppEnvironment]:
 
 @pytest.fixture
 def env(shared_env: AppEnvironment) -> Iterator[AppEnvironment]:
-    install(shared_env.app)  # a test with its own environment replaces these services
+    install(shared_env.app)  # tests with their own environment replace these services
     yield shared_env
     reset_environment(shared_env)
 
 
 def restate_key(env: AppEnvironment, dataset: str = "unbilled_usage") -> str:
-    """Restates the last key of the dataset so that it has new data, and returns the key.
+    """Restate the last key of the dataset so that it has new data, and return the key.
 
     The data of this key changes only when a test restates it.
     """
@@ -75,7 +75,7 @@ def set_behaviour(env: AppEnvironment, **changes: Any) -> None:
 
 
 def has_same_folders(env: AppEnvironment, key: str, before: dict[str, Any]) -> bool:
-    """Returns whether the version folders of the key contain the same blobs as before."""
+    """Return whether the version folders of the key contain the same blobs as before."""
     return {folder: sorted(blobs) for folder, blobs in list_version_folders(env, key).items()} == {
         folder: sorted(blobs) for folder, blobs in before.items()
     }
@@ -340,7 +340,7 @@ def test_run_operation_gone_three_times_ends_operation_gone(
 
 
 def test_run_month_out_of_range_ends_not_served(env: AppEnvironment) -> None:
-    """The API rejects this month, but a run can find a month closed after a long wait."""
+    """The API rejects this month, but a month can also close while a run waits for a long time."""
     assert (
         env.post("/api/runs", key_fields("unbilled_usage/2026-09/USD/full"), status=400)["code"]
         == "request_invalid"
@@ -480,7 +480,7 @@ def with_changes(**changes: Any) -> Any:
 def test_run_invalid_input_ends_input_invalid(env: AppEnvironment, change_request: Any) -> None:
     """A caller with the host key can start an orchestration with any input.
 
-    For invalid input, the run claims nothing, sends no request and writes no row.
+    For invalid input, the run acquires no lock, sends no request and writes no row.
     """
     request = create_run_request(env, restate_key(env))
     requests_before = len(env.simulator.requests)
@@ -584,7 +584,7 @@ def test_run_deadline_in_the_past_still_polls_once(env: AppEnvironment) -> None:
     assert_ended(env, env.finish(request["run_id"]), "landed")
 
 
-# -- Runs with the option "force"
+# -- Runs with the "force" option
 
 
 def test_force_same_data_lands_a_second_version(env: AppEnvironment) -> None:

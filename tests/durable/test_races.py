@@ -1,4 +1,4 @@
-"""Tests of concurrent requests: one run per key, one version per eTag, one cycle per timer tick."""
+"""Tests for concurrent requests: one run per key, one version per eTag, one cycle per tick."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -91,7 +91,8 @@ def test_runs_concurrent_over_restated_data_publish_the_newest_version(
             first_run["outcome"] == "landed"
             and first_run["version"] != env.run_row(second["run_id"]).version
         )
-        # The older version finished later: it is landed, but the catalogue does not show it.
+        # The older version was completed later: it is landed, but the catalogue does not contain
+        # it.
         assert_landed(env, key, new)
         assert len(list_version_folders(env, key)) == 2 and old.etag != new.etag
 
@@ -128,7 +129,7 @@ def test_timer_tick_scheduled_and_manual_starts_one_cycle(
         assert cycles == ["cycle-20261121t050000z"]
         env.host.wait(cycles[0])
         assert env.get(f"/api/cycles/{cycles[0]}")["outcomes"] == {"landed": 2}
-        # A manual start some minutes later has another tick and starts another cycle.
+        # A manual start a few minutes later has a different tick and starts another cycle.
         env.host.fire_timer("start_scheduled_cycle")
         cycles = [
             instance["instanceId"]

@@ -1,4 +1,4 @@
-"""Tests of retention on virtual time: what it deletes, what it keeps, and that it can resume."""
+"""Tests for retention in virtual time: what it deletes, what it keeps, and that it can resume."""
 
 import json
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def env(azurite: Azurite) -> Iterator[AppEnvironment]:
 
 
 def run_retention(env: AppEnvironment) -> dict[str, int]:
-    """Runs the retention of the day through its timer and returns its counts."""
+    """Run the daily retention through its timer and return its counts."""
     day = env.clock.now().strftime("%Y-%m-%d")
     env.host.fire_timer("start_daily_retention")
     env.host.fire_timer("start_daily_retention")  # the second start has no effect
@@ -45,7 +45,7 @@ def run_retention(env: AppEnvironment) -> dict[str, int]:
 
 
 def land_days(env: AppEnvironment, days: int) -> list[dict[str, Any]]:
-    """Lands one restated version per day."""
+    """Land one restated version per day."""
     runs = []
     for _ in range(days):
         run = env.land("unbilled_usage")

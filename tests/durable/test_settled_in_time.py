@@ -1,7 +1,8 @@
-"""Tests of how soon the scheduled cleanup closes orphaned runs, on the virtual clock.
+"""Tests that verify how soon the scheduled cleanup closes orphaned runs, with a virtual clock.
 
-The tests do not fire the timer themselves. `moments` lists when the run stops within the five
-minutes between two passes, including just after a pass and just before the next one.
+The tests do not fire the timer themselves. `moments` lists the times, within the five minutes
+between two passes, at which the run stops. They include times just after a pass and just before the
+next one.
 """
 
 from collections.abc import Iterator

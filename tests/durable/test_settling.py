@@ -1,4 +1,4 @@
-"""Tests of the orphaned-run cleanup: a timer closes these runs as their last activity would."""
+"""Tests for the orphaned-run cleanup: a timer closes these runs as their last activity would."""
 
 import json
 import logging
@@ -59,7 +59,7 @@ def key(env: AppEnvironment) -> str:
 
 
 def start_waiting_run(env: AppEnvironment, key: str) -> str:
-    """Starts a run that waits for its export for a long time."""
+    """Start a run that waits for its export for a long time."""
     env.simulator.behaviour = SLOW
     run_id = env.start(**key_fields(key))
     env.host.run_until(lambda: env.run_row(run_id).polls >= 1)
@@ -75,7 +75,7 @@ def get_run(env: AppEnvironment, run_id: str) -> dict[str, Any]:
 
 
 def purge(env: AppEnvironment, run_id: str) -> None:
-    """Deletes the instance of the run, as when the task hub is lost."""
+    """Delete the instance of the run, as if the task hub had been lost."""
     env.host.terminate(run_id)
     env.host.wait(run_id)
     assert (
@@ -86,7 +86,7 @@ def purge(env: AppEnvironment, run_id: str) -> None:
 
 
 def assert_closed(env: AppEnvironment, run_id: str, outcome: str, code: str | None) -> None:
-    """Verifies that row, catalogue and lock are as after a run that closed itself."""
+    """Verify that the row, catalogue and lock are as they are after a run closes itself."""
     run = get_run(env, run_id)
     assert (run["outcome"], run["code"], run["stage"]) == (outcome, code, "ended")
     entry, lock = get_catalogue_entry(env, run["key"]), get_lock(env, run["key"])
@@ -95,7 +95,7 @@ def assert_closed(env: AppEnvironment, run_id: str, outcome: str, code: str | No
 
 
 def assert_key_is_free(env: AppEnvironment, key: str) -> None:
-    """Verifies that the key can land again and that further passes change nothing."""
+    """Verify that the key can land again and that further passes change nothing."""
     env.simulator.behaviour = BEHAVIOUR
     run = env.land(**key_fields(key))
     assert run["outcome"] in ("landed", "unchanged"), run
@@ -108,7 +108,7 @@ def assert_key_is_free(env: AppEnvironment, key: str) -> None:
 
 
 def get_state(env: AppEnvironment, run_id: str) -> dict[str, Any]:
-    """Returns everything that close_run() writes."""
+    """Return everything that close_run() writes."""
     run = env.run_row(run_id)
     entry, lock = get_catalogue_entry(env, run.key), get_lock(env, run.key)
     assert lock is not None
@@ -162,7 +162,7 @@ def test_cleanup_run_without_instance_closes_it_after_the_interval(
 
 
 def test_cleanup_instance_appears_late_keeps_the_run(env: AppEnvironment, key: str) -> None:
-    """The starter was slow between its claim and start_new, so the instance was briefly unknown."""
+    """The starter was slow between the claim and start_new, so the instance was briefly unknown."""
     request = create_run_request(env, key)
     assert (
         env.on_loop(claim(env.app.ledger, create_run(request, env.clock.now())))["status"]
@@ -252,7 +252,7 @@ def test_cleanup_run_of_another_hub_closes_it_only_after_its_lease(
 def test_cleanup_run_with_long_wait_keeps_it_beyond_one_lease(
     env: AppEnvironment, key: str
 ) -> None:
-    """Another hub must not close a run that waits for hours because of Retry-After."""
+    """Another hub must not close a run that waits for hours because of a Retry-After header."""
     run_id = start_waiting_run(env, key)
     env.simulator.behaviour = replace(SLOW, retry_after_seconds=5 * 3600)
     env.host.run_until(lambda: env.run_row(run_id).polls >= 2)
@@ -407,7 +407,7 @@ def test_cleanup_partial_close_completes_it(
 
 
 def get_comparable_state(state: dict[str, Any]) -> dict[str, Any]:
-    """Returns the state without the values that differ between runs: IDs, times and data."""
+    """Return the state without the values that differ between runs: IDs, times and data."""
     run, entry, lock = state["run"], state["entry"], state["lock"]
     names = (
         "outcome",
@@ -454,7 +454,7 @@ def test_cleanup_partial_close_keeps_the_written_outcome(
 def test_close_run_after_cleanup_leaves_catalogue_and_lock_unchanged(
     env: AppEnvironment, key: str
 ) -> None:
-    """The cleanup closed the run and another run landed the key before its own activity ended."""
+    """The cleanup closed the run, and another run landed the key before its activity ended."""
     run_id = start_waiting_run(env, key)
     env.host.request("POST", f"/runtime/webhooks/durabletask/instances/{run_id}/suspend?reason=x")
     env.host.settle()

@@ -1,7 +1,7 @@
-"""Tests of the tie-out: the sum of a landed invoice is compared with its listed total.
+"""Tests for the tie-out: the sum of a landed invoice is compared with its listed total.
 
-The result is in the version row, the report and the catalogue. A failure of the comparison never
-changes the outcome of a run.
+The result is in the version row, the report and the catalogue. A failed comparison never changes
+the outcome of a run.
 """
 
 import json

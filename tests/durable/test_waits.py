@@ -1,6 +1,6 @@
-"""Tests of the waiting time of a run in its row, the API and its last event.
+"""Tests for the wait time of a run in its row, in the API and in its last event.
 
-The time includes the waits for Microsoft Graph and between copy rounds, in virtual seconds.
+The wait time includes the waits for Microsoft Graph and between copy rounds, in virtual seconds.
 """
 
 import json
@@ -49,9 +49,9 @@ def list_events(caplog: pytest.LogCaptureFixture, run_id: str) -> list[dict[str,
 def test_waited_seconds_retry_and_polls_adds_all_waits(
     env: AppEnvironment, caplog: pytest.LogCaptureFixture, repeat: bool
 ) -> None:
-    """Adds 60 s before Graph accepts the export and 100 s before each of two polls.
+    """The run waits 60 s before Graph accepts the export and 100 s before each of two polls.
 
-    Each wait is one second longer than requested, because timers can fire early.
+    Each wait is one second longer than requested, because timers might fire early.
     """
     caplog.set_level(logging.INFO, "partner_billing.events")
     env.simulator.restate("unbilled_usage/2026-10/USD/full")

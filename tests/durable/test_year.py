@@ -1,4 +1,4 @@
-"""Tests of long periods on the schedule alone, in memory and on the storage emulator."""
+"""Tests for long periods of scheduled cycles, in memory and with the storage emulator."""
 
 from datetime import UTC, datetime
 
@@ -67,7 +67,7 @@ def test_scenario_seven_days_on_the_emulator_lands_expected_versions(azurite: Az
     ):
         SEVEN_DAYS.run(env)
         # The emulator checks signatures against real time, and the app's clock is weeks ahead.
-        # Therefore a run can request its manifest once more.
+        # Therefore, a run might request its manifest once more.
         assert_scenario(SEVEN_DAYS, env, extra_requests=count_requests(env).outcomes["landed"])
 
 

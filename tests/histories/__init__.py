@@ -1,5 +1,5 @@
 """Orchestration histories that the engine recorded.
 
-The tests in tests/durable/test_histories.py replay them. See tests/support/histories.py for the
-code that records them.
+The tests in tests/durable/test_histories.py replay them. The code in tests/support/histories.py
+records them.
 """

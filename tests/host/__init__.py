@@ -1,1 +1,1 @@
-"""Tests of the local host: its modules, the Durable Functions scenarios and the golden traces."""
+"""Tests for the local host: its modules, the Durable Functions scenarios and the golden traces."""

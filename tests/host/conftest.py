@@ -1,6 +1,6 @@
 """Fixtures for the tests of the local host.
 
-The sample app runs either in this process on virtual time or in a separate host process.
+The sample app runs either in this process in virtual time or in a separate host process.
 """
 
 from collections.abc import Callable, Iterator

@@ -60,7 +60,7 @@ def plan(context: Any) -> Any:
 
 
 class PlanGenerator:
-    """A generator of random plans.
+    """Generates random plans.
 
     A plan is a list of nodes, which are activities, timers, sub-orchestrations and their fan-outs.
     """
@@ -113,7 +113,7 @@ class PlanGenerator:
 
 
 def is_correct(node: dict[str, Any], result: Any) -> bool:
-    """Return whether a node can have produced this result."""
+    """Return whether a node could have produced this result."""
     match node["kind"]:
         case "act":
             return bool(

@@ -42,7 +42,7 @@ class HttpResponse:
 
 
 class HostClient:
-    """An HTTP client of a local host: the routes of the sample app and the management API."""
+    """An HTTP client for a local host: the routes of the sample app and the management API."""
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
@@ -73,7 +73,7 @@ class HostClient:
     def start_orchestration(
         self, name: str, content: Any = None, instance_id: str | None = None
     ) -> str:
-        """Start an orchestration through the route of the sample app and return its instance ID."""
+        """Start an orchestration through the sample app's route and return its instance ID."""
         path = f"/api/start/{name}" + (f"/{instance_id}" if instance_id else "")
         response = self.request("POST", path, content)
         assert response.status == 202, response

@@ -1,4 +1,4 @@
-"""The `local_host` pytest fixture, and timers on its virtual clock."""
+"""The `local_host` pytest fixture, and timers with its virtual clock."""
 
 from datetime import timedelta
 

@@ -1,6 +1,6 @@
 """Replays 143 recordings of the original engine and compares the behavior of the local host.
 
-See `golden/player.py` for what is compared. `golden/differences.py` lists the intentional
+`golden/player.py` describes what is compared, and `golden/differences.py` lists the intentional
 differences.
 """
 

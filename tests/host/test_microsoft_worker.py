@@ -20,7 +20,7 @@ TIMESTAMP = "2026-01-02T03:04:05.678Z"
 
 @pytest.fixture(scope="module")
 def worker_packages() -> Path:
-    """Return the folder with the packages of the worker, which `make setup` installs.
+    """Return the folder with the worker's packages, which `make setup` installs.
 
     The fixture installs them if the tests run without `make`.
     """
@@ -35,7 +35,7 @@ def worker_packages() -> Path:
 
 
 def create_first_episode(name: str, content: Any) -> str:
-    """Return the input of the first episode of an orchestration."""
+    """Return the input for the first episode of an orchestration."""
     started = {
         "EventType": 0,
         "Name": name,
@@ -121,7 +121,7 @@ def test_sample_app_in_microsoft_worker_returns_same_results(worker_packages: Pa
     function_names, *results = run_in_both(SAMPLE_APP, worker_packages, calls, SETTINGS)
     assert function_names["local_host"] == function_names["microsoft"]
     for call, result in zip(calls, results, strict=True):
-        if "key" not in str(call):  # `flaky` counts its calls, so its text differs
+        if "key" not in str(call):  # `flaky` counts its calls, so its message differs
             assert result["local_host"] == result["microsoft"], result
     kinds = [next(iter(result["microsoft"])) for result in results]
     assert kinds == [

@@ -1,4 +1,4 @@
-"""Single modules of the host: history events, failure texts, the SDK patches and versions."""
+"""Individual modules of the host: history events, failure messages, SDK patches and versions."""
 
 import doctest
 import importlib

@@ -28,7 +28,7 @@ def test_process_with_timer_stops_on_sigterm(start_process: StartProcess) -> Non
     time.sleep(4.1)
     ticks = int(client.request("GET", "/api/ticks").body) - first_count
     seconds = time.monotonic() - started_at
-    # 4.1 s contain two ticks, or three if they start just before a tick.
+    # A period of 4.1 s contains two ticks, or three if it starts just before a tick.
     assert abs(ticks - seconds / 2) <= 1
     instance_id = client.start_orchestration("parent_of_timer", 60)
     process.send_signal(signal.SIGTERM)

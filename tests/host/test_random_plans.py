@@ -1,4 +1,4 @@
-"""Random orchestrations with known results, on normal, interrupted and killed hosts."""
+"""Random orchestrations with known results on hosts that run normally, stop or are killed."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""Replays of recorded histories with compatible and incompatible code."""
+"""Replays recorded histories with compatible and incompatible code."""
 
 import sys
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A host that stops in any way, and a second host that continues with its state."""
+"""A host that stops or is killed, and a second host that continues with its state."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""The scenarios of Durable Functions, over HTTP with the unmodified SDK, on virtual time.
+"""The Durable Functions scenarios, over HTTP with the unmodified SDK, in virtual time.
 
 `test_process.py` contains the scenarios that need a separate process: a timer trigger in real time
 and a killed host.

@@ -14,7 +14,7 @@ from .sample_host import START, create_sample_host
 
 def test_day_of_hourly_timers_takes_less_than_a_second() -> None:
     durations = []
-    for _ in range(3):  # use the best of three because other processes may use the machine
+    for _ in range(3):  # use the best of three because other processes might use the machine
         with create_sample_host() as host:
             started_at = time.monotonic()
             status = host.wait(host.start_orchestration("hourly_timers"))

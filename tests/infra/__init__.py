@@ -1,1 +1,1 @@
-"""Offline tests of the templates. Each rule is verified with a template that violates it."""
+"""Offline tests for the templates. Each rule is verified with a template that violates it."""

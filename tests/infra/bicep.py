@@ -1,7 +1,8 @@
 """Reads Bicep files with pycep.
 
-The syntax tree of pycep does not distinguish identifiers from equal strings. Identifiers are
-therefore searched in the source after the content of strings is removed, except for `${...}`.
+The syntax tree from pycep does not distinguish identifiers from identical strings. Identifiers are
+therefore searched for in the source after the content of strings, except for `${...}`, has been
+removed.
 """
 
 import json
@@ -26,7 +27,7 @@ class Template:
     Attributes:
         name: Path of the file, relative to infra/.
         source: Text of the file.
-        tree: Syntax tree of pycep.
+        tree: Syntax tree from pycep.
         code: Source without comments and without the content of strings.
     """
 
@@ -51,7 +52,7 @@ class Template:
         return dict(self.tree.get("modules", {}))
 
     def resources(self, kind: str = "") -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-        """Yield symbolic name, declaration and body of each resource that the file creates.
+        """Yield the symbolic name, declaration and body of each resource that the file creates.
 
         If `kind` is a resource type, only resources of this type are returned.
         """
@@ -80,7 +81,7 @@ def get_decorator(declaration: dict[str, Any], kind: str) -> Any:
 
 
 def walk(tree: object) -> Iterator[tuple[str, object]]:
-    """Yield name and value of each member of a syntax tree, at any depth."""
+    """Yield the name and value of each member of a syntax tree, at any depth."""
     if isinstance(tree, dict):
         for name, value in tree.items():
             yield name, value
@@ -108,7 +109,7 @@ def parse_template(source: str, name: str = "test.bicep") -> Template:
 
 @cache
 def load_templates() -> dict[str, Template]:
-    """Parse all Bicep files of infra/ and return them by relative path."""
+    """Parse all Bicep files in infra/ and return them by relative path."""
     paths = {str(file.relative_to(INFRA)): file for file in sorted(INFRA.rglob("*.bicep"))}
     return {
         path: parse_template(file.read_text(encoding="utf-8"), path) for path, file in paths.items()

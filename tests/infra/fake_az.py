@@ -2,7 +2,7 @@
 
 It supports `az account show` and `az rest`, and stores the directory in the JSON file that
 `AZ_STATE` specifies. The tests put it on PATH as `az`. If `is_denied` is set in the file, every
-write fails as for a user without the required role.
+write fails as it does for a user without the required role.
 """
 
 import json
@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 
 def get_option(name: str) -> str | None:
-    """Return the value of a command line option."""
+    """Return the value of a command-line option."""
     arguments = sys.argv[1:]
     return arguments[arguments.index(name) + 1] if name in arguments else None
 

@@ -7,7 +7,7 @@ from tests.infra.bicep import Template, count_uses, get_decorator, walk
 
 Rule = Callable[[Template], Iterator[str]]
 
-ROLES = {  # IDs of built-in roles of Azure, which are the same in every tenant
+ROLES = {  # IDs of built-in Azure roles, which are the same in every tenant
     "ba92f5b4-2d11-453d-a403-e96b0029c9fe": "blobDataContributor",
     "2a2b9908-6ea1-4ae2-8e65-a410df84e7d1": "blobDataReader",
     "b7e6dc6d-f1e8-4753-8033-0f276bb0955b": "blobDataOwner",
@@ -73,7 +73,7 @@ UNTAGGED = re.compile(  # resource types without tags
 
 
 def check_descriptions(template: Template) -> Iterator[str]:
-    """Require a description of the template and of each parameter and output."""
+    """Require a description for the template and for each parameter and output."""
     metadata = template.tree.get("metadata", {})
     for name in ("name", "description"):
         if name not in metadata:
@@ -109,7 +109,7 @@ def check_keys(template: Template) -> Iterator[str]:
 
 
 def check_security_properties(template: Template) -> Iterator[str]:
-    """Require the security properties of each resource."""
+    """Require the security properties for each resource."""
     for name, resource, body in template.resources():
         properties = dict(walk(body))
         for member, value in REQUIRED_PROPERTIES.get(resource["type"], {}).items():
@@ -118,7 +118,7 @@ def check_security_properties(template: Template) -> Iterator[str]:
 
 
 def check_roles(template: Template) -> Iterator[str]:
-    """Allow only known roles, and require scope and principal type of role assignments."""
+    """Allow only known roles, and require a scope and a principal type for role assignments."""
     for guid in GUID.findall(template.source):
         name = ROLES.get(guid) or APPLICATIONS.get(guid)
         if name is None:
@@ -141,7 +141,7 @@ def check_deletion_rules(template: Template) -> Iterator[str]:
 
 
 def check_tags_and_location(template: Template) -> Iterator[str]:
-    """Require the tags and the location of the parameters."""
+    """Require the tags and the location that the parameters specify."""
     for name, resource, body in template.resources():
         if not UNTAGGED.search(resource["type"]):
             if "tags" not in body:

@@ -1,4 +1,4 @@
-"""The template sets the settings of the app, with the same defaults and limits."""
+"""The template sets the app's settings, with the same defaults and limits."""
 
 import re
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ OUTPUTS = {  # outputs of modules
 
 
 def get_expression(name: str) -> str:
-    """Return the expression of a setting in the template."""
+    """Return the expression for a setting in the template."""
     match = re.search(rf"^  {name}: (.+)$", MAIN.source, flags=re.MULTILINE)
     assert match, name
     return match[1]
@@ -69,7 +69,7 @@ def get_value(name: str, values: Mapping[str, Any] | None = None) -> str:
 
 
 def create_environment(**values: Any) -> dict[str, str]:
-    """Return the environment variables of the app on Azure."""
+    """Return the environment variables that the app has on Azure."""
     return {
         **{name: get_value(name, {"partnerTenantId": TENANT, **values}) for name in SETTINGS},
         "WEBSITE_INSTANCE_ID": "an-instance",

@@ -127,7 +127,7 @@ def test_prepackage_prints_command_and_returns_one() -> None:
 
 @pytest.fixture
 def health_server() -> Iterator[tuple[str, list[int]]]:
-    """A server that returns each status of a list once, and then repeats the last one."""
+    """A server that returns each status in a list once, and then repeats the last one."""
     statuses: list[int] = [200]
 
     class Handler(BaseHTTPRequestHandler):

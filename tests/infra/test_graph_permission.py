@@ -21,7 +21,7 @@ MICROSOFT_GRAPH = "00000003-0000-0000-c000-000000000000"
 
 
 class Directory:
-    """A simulated tenant with the Azure CLI of a signed-in user."""
+    """A simulated tenant, and the Azure CLI with a signed-in user."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "state.json"

@@ -20,7 +20,7 @@ METADATA = "metadata name = 'M'\nmetadata description = 'M.'\n"
 
 
 def list_modules(template: Template) -> Iterator[tuple[str, str, set[str]]]:
-    """Yield symbolic name, path and parameter names of each module."""
+    """Yield the symbolic name, path and parameter names of each module."""
     folder = PurePosixPath(template.name).parent
     for symbol, module in template.modules.items():
         yield (

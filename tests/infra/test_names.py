@@ -1,4 +1,4 @@
-"""Resource names comply with the naming rules of Azure for all parameter values."""
+"""Resource names comply with the Azure naming rules for all parameter values."""
 
 import re
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ MAIN = load_templates()["main.bicep"]
 
 
 def get_longest_name(expression: str, known: Mapping[str, str]) -> str:
-    """Return the longest name that an expression of main.bicep can produce."""
+    """Return the longest name that an expression in main.bicep can produce."""
     name = re.sub(r"\$\{abbreviations\.(\w+)\}", lambda match: known[match[1]], expression)
     name = name.replace("${token}", "a" * HASH_LENGTH)
     assert "${" not in name, f"{expression}: the length is unknown"
@@ -42,7 +42,7 @@ def get_longest_name(expression: str, known: Mapping[str, str]) -> str:
 
 
 def list_longest_names() -> list[tuple[str, str, str]]:
-    """Return resource type, parameter and longest name of each resource."""
+    """Return the resource type, parameter and longest name of each resource."""
     resources = []
     for module in MAIN.modules.values():
         template = load_templates()[module["detail"]["path"]]
@@ -110,7 +110,7 @@ def test_account_name_parameter_has_limits(path: str) -> None:
 
 
 def find_missing_limits(template: Template) -> list[str]:
-    """Return the parameters for names of storage accounts that do not have the length limits."""
+    """Return the parameters for storage account names that do not have the length limits."""
     parameters = template.parameters
     account_names = {
         str(resource["config"].get("name"))

@@ -1,1 +1,1 @@
-"""Real SDKs against the real storage emulator and the simulator."""
+"""Tests with the real SDKs, the real storage emulator and the simulator."""

@@ -1,4 +1,4 @@
-"""Fixtures of the integration tests. The emulator is a fixture of tests/conftest.py."""
+"""Fixtures for the integration tests. The emulator is a fixture of tests/conftest.py."""
 
 import uuid
 

@@ -1,8 +1,8 @@
 """The app stores no secret anywhere.
 
-The tests read every place to which the app writes as bytes and search it for every signature that
-the simulator issued, for the account keys, and for texts that occur only with secrets. Further
-tests plant a secret and verify that the search finds it.
+The tests read, as bytes, every location to which the app writes. They search it for every signature
+that the simulator issued, for the account keys, and for strings that occur only with secrets.
+Further tests insert a secret and verify that the search finds it.
 """
 
 import base64
@@ -66,7 +66,7 @@ def decode_base64(content: bytes) -> Iterator[bytes]:
 
 
 def find_secrets(places: Mapping[str, bytes], secrets: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return (place, name) for each place that contains a secret or a forbidden text.
+    """Return the location and the name of each secret or forbidden string that is found.
 
     `secrets` maps names to unencoded secrets.
     """
@@ -169,7 +169,7 @@ def own_azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
 
 @contextmanager
 def record_logs() -> Iterator[io.StringIO]:
-    """Record logs of the app from DEBUG and of libraries from INFO, including tracebacks."""
+    """Record the logs of the app at DEBUG level and of libraries at INFO level, with tracebacks."""
     output = io.StringIO()
     handler = logging.StreamHandler(output)
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s %(message)s"))
@@ -247,7 +247,7 @@ def read_accounts(azurite: Azurite) -> dict[str, bytes]:
 
 
 def request_everything(env: AppEnvironment, run_ids: list[str]) -> None:
-    """Send every request about runs to the app and the host."""
+    """Send every request for runs to the app and the host."""
     for run_id in run_ids:
         for path in (f"/api/runs/{run_id}", f"/api/runs/{run_id}/blobs"):
             env.host.request("GET", path)
@@ -445,7 +445,7 @@ def test_app_with_server_side_copy_stores_no_secret(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """The signed URL is then in requests to the landing account and in its errors."""
+    """The requests to the landing account then contain the signed URL, and so do its errors."""
     with (
         record_logs() as log,
         open_recorded_environment(
@@ -467,7 +467,7 @@ def test_app_with_server_side_copy_stores_no_secret(
     assert find_secrets(places, secrets) == []
 
 
-# Planted secrets
+# Inserted secrets
 
 
 def test_signature_in_orchestration_input_is_found(
@@ -475,7 +475,7 @@ def test_signature_in_orchestration_input_is_found(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """The API refuses such an input, but the management API of the host accepts it."""
+    """The API rejects such an input, but the host's management API accepts it."""
     with (
         record_logs() as log,
         open_recorded_environment(own_azurite, tmp_path) as (env, responses, _),
@@ -488,7 +488,7 @@ def test_signature_in_orchestration_input_is_found(
     hits = find_secrets(places, {"planted": PLANTED_SECRET})
     kinds = {(place.split()[0], what) for place, what in hits}
     assert ("file", "planted") in kinds and ("response", "planted") in kinds
-    assert not {place for place, _ in hits if "table" in place}  # the app refuses the input
+    assert not {place for place, _ in hits if "table" in place}  # the app rejects the input
 
 
 def test_secret_in_activity_without_sanitized_exceptions_is_found(
@@ -499,7 +499,7 @@ def test_secret_in_activity_without_sanitized_exceptions_is_found(
     def leak(call: Call) -> Call:
         async def raise_with_secret(**arguments: Any) -> Any:
             manifest = await env.app.manifests.get_manifest(arguments["request"]["operation_id"])
-            # The host replaces signed URLs, so the text contains only the signature.
+            # The host replaces signed URLs, so the message contains only the signature.
             (signature,) = parse_qs(manifest.sas_token)["sig"]
             raise ValueError(f"cannot read with {signature}")
 

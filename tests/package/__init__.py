@@ -1,1 +1,1 @@
-"""Tests of the deployment package and its bill of materials."""
+"""Tests for the deployment package and its bill of materials."""

@@ -1,4 +1,4 @@
-""".funcignore: a deployment contains the app and nothing else."""
+"""Because of .funcignore, a deployment contains only the app."""
 
 import subprocess
 from pathlib import Path
@@ -20,7 +20,7 @@ DEPLOYED = {
 
 
 def ignore_patterns() -> pathspec.PathSpec:
-    """Return the patterns of .funcignore. Core Tools reads them like those of .gitignore."""
+    """Return the patterns in .funcignore. Core Tools interprets them like those in .gitignore."""
     return pathspec.PathSpec.from_lines(
         "gitignore", (ROOT / ".funcignore").read_text(encoding="utf-8").splitlines()
     )

@@ -1,4 +1,4 @@
-"""The deployment package: its contents, that it runs on its own, and that it is reproducible."""
+"""The deployment package has the correct contents, runs on its own and is reproducible."""
 
 import hashlib
 import json
@@ -79,7 +79,7 @@ DEVELOPMENT_PACKAGES = {
 
 @pytest.fixture(scope="module")
 def assembled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A package built offline, from the packages of this environment."""
+    """A package that is built offline from the packages in this environment."""
     folder = tmp_path_factory.mktemp("package") / "app"
     assemble(folder, copy_installed)
     yield folder
@@ -87,7 +87,7 @@ def assembled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def file_names(folder: Path) -> set[str]:
-    """Return the files of a folder; for a linked subfolder, only its `__init__.py`."""
+    """Return the files in a folder; for a linked subfolder, return only its `__init__.py`."""
     linked = {path / "__init__.py" for path in (folder / PACKAGES).iterdir() if path.is_symlink()}
     files = {path for path in folder.rglob("*") if path.is_file() and not path.parent.is_symlink()}
     return {file.relative_to(folder).as_posix() for file in files | linked}
@@ -308,7 +308,7 @@ def test_python_version_matches_bicep_template() -> None:
 @pytest.mark.long
 @requires_package_platform
 def test_make_run_package_lands_all_datasets_and_sbom_matches(tmp_path: Path) -> None:
-    """Runs the make target and writes the bill of materials. Requires a package index."""
+    """The test runs the make target, which writes the bill of materials and needs an index."""
     demo = subprocess.run(
         ["make", "run-package"], cwd=ROOT, capture_output=True, text=True, timeout=900
     )

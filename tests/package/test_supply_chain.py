@@ -1,6 +1,6 @@
 """The bill of materials and the audit of the package.
 
-The pins and hashes are tested in tests/unit/architecture.
+tests/unit/architecture contains the tests for the pinned versions and hashes.
 """
 
 import hashlib
@@ -82,7 +82,7 @@ def test_verify_pins_different_components_raises(change: str) -> None:
 
 
 def audit_report(**changed: dict[str, Any]) -> dict[str, Any]:
-    """Return a report of pip-audit without vulnerabilities, with changed entries."""
+    """Return a pip-audit report without vulnerabilities, with the given changes to its entries."""
     return {
         "dependencies": [
             {"name": name, "version": version, "vulns": []} | changed.get(name, {})

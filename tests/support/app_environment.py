@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 T = TypeVar("T")
 START = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
 
-# The settings with which function_app is indexed. Each AppEnvironment has settings of its own.
+# The settings with which function_app is indexed. Each AppEnvironment has its own settings.
 ENVIRONMENT = {
     "TASK_HUB_NAME": "Tests",
     "EXPORT_SCHEDULE": "0 0 5 * * *",
@@ -49,7 +49,7 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class TestClock:
-    """A clock of the app: virtual for times, and real for durations."""
+    """A clock for the app: virtual for times, and real for durations."""
 
     __test__ = False
     virtual: VirtualClock
@@ -81,8 +81,8 @@ class AppEnvironment:
     """The running app, and the simulator and storage that it uses.
 
     Args:
-        azurite: The emulator of the landing account and of Microsoft's storage.
-        services_factory: Creates the services of the app, to replace parts of it.
+        azurite: The emulator for the landing account and Microsoft's storage.
+        services_factory: Creates the services of the app; tests use it to replace parts of the app.
         settings: App settings by name, which override the defaults of `environment()`.
     """
 
@@ -155,7 +155,7 @@ class AppEnvironment:
         return Services(self.settings, clock, self.locking)
 
     def start_host(self) -> LocalHost:
-        """Start a host on the state of this environment."""
+        """Start a host with the state of this environment."""
         return LocalHost(
             load_function_app(),
             clock=self.clock,

@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 
 class MidMonthClock:
-    """A running clock that starts on the 15th of the next month.
+    """A running clock that starts on the 15th day of the next month.
 
-    On the first day of a month, the simulator has no unbilled data for that month, as at Microsoft.
-    The clock runs ahead of the real time, so that signatures which it dates have not expired.
+    On the first day of a month, the simulator, like Microsoft, has no unbilled data for that month.
+    The clock is ahead of real time, so that the signatures that use it have not expired.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,7 @@ class FakeClock:
     Attributes:
         moment: The current time.
         seconds: The current monotonic time.
-        slept: The arguments of all calls of `sleep`.
+        slept: The arguments of all calls to `sleep`.
     """
 
     def __init__(self, moment: datetime) -> None:
@@ -35,7 +35,7 @@ class FakeClock:
 
     @classmethod
     def at(cls, text: str) -> "FakeClock":
-        """Return a clock at an ISO 8601 time without a time zone, which is taken as UTC."""
+        """Return a clock that is set to an ISO 8601 time in UTC, without a time zone."""
         return cls(datetime.fromisoformat(text).replace(tzinfo=UTC))
 
     def now(self) -> datetime:

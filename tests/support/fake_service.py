@@ -64,7 +64,7 @@ class FakeService:
 
 
 def json_response(document: Any, status: int = 200, **headers: str) -> httpx.Response:
-    """Return a JSON response; in the names of `headers`, `_` stands for `-`."""
+    """Return a JSON response; the names in `headers` use underscores instead of hyphens."""
     return httpx.Response(
         status,
         json=document,

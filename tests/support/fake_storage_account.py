@@ -1,7 +1,7 @@
 """A storage account in memory, for behaviour that the emulator does not have.
 
-It implements Put Blob From URL and Copy Blob From URL with the headers that report an error of the
-source, immutability policies and legal holds, and signatures that expire when a test changes
+It implements Put Blob From URL and Copy Blob From URL with the headers that report a source error,
+immutability policies and legal holds, and signatures that expire when a test changes
 `accepted_signature`. Tests can replace any response: `account.faults.append(rule)`.
 """
 
@@ -20,7 +20,7 @@ from tests.support.raw_http_server import RawHttpServer, RawRequest, RawResponse
 
 @dataclass
 class StoredBlob:
-    """A blob of the account; `properties` contains the response headers."""
+    """A blob in the account; `properties` contains the response headers."""
 
     content: bytes
     etag: str
@@ -35,7 +35,7 @@ class StorageRequest:
     Attributes:
         kind: HEAD, GET, LIST, DELETE, CONTAINER, PUT, PUT block, PUT list, PUT properties,
             PUT from URL, PUT block from URL, or COPY.
-        path: The path below the account, with the container.
+        path: The path under the account, including the container.
         nth: The number of requests of this kind up to this one.
         http: The request as received.
     """
@@ -62,7 +62,7 @@ class FakeStorageAccount:
         write_counts: The number of times that each blob was written, by path.
         accepted_signature: The only valid `sig` parameter, or None to accept any.
         immutable_paths: Paths with an immutability policy or a legal hold.
-        copy_source: The account that copies by URL read from.
+        copy_source: The account from which copies by URL read.
         after_request: Called after each request.
     """
 
@@ -231,7 +231,7 @@ class FakeStorageAccount:
     def _fetch(self, request: StorageRequest) -> bytes:
         """Copy from `copy_source`.
 
-        For an error of the source, Azure returns the status of the source with the code
+        If the source returns an error, Azure returns the status of the source with the code
         CannotVerifyCopySource, and the status and code of the source in two headers.
         """
         headers, source = request.http.headers, self.copy_source

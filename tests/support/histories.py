@@ -2,7 +2,7 @@
 
 Run `python -m tests.support.histories [NAME ...]` to record them in tests/histories/.
 
-A history represents an instance that runs while a new version is deployed. Keep existing
+A history represents an instance that is running while a new version is deployed. Keep existing
 recordings, and record only new ones. Record all of them again only with a new `defaultVersion` in
 host.json, after a change that running instances cannot survive.
 
@@ -130,7 +130,7 @@ def two_rounds(env: AppEnvironment) -> None:
 
 
 def retention(env: AppEnvironment) -> None:
-    """Record a retention run that finds nothing to remove."""
+    """Record a retention run that does not find any data to remove."""
     env.host.wait(start_run(env, "unbilled_reconciliation/2026-10/USD/full"))
     env.host.start_orchestration("retention", {"day": "2026-11-21"}, "retention-20261121")
     env.host.wait("retention-20261121")

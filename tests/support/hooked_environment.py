@@ -31,7 +31,7 @@ WriteHook = Callable[[str, str, str], None]
 
 
 class WorkerKilledError(Exception):
-    """Simulates the end of the worker process: a fault of the platform, not an error of the app."""
+    """Simulates the end of the worker process, which is a platform fault and not an app error."""
 
 
 class HookedTables(Tables):
@@ -85,7 +85,7 @@ class HookedLanding(LandingStore):
 class AdvancingClock:
     """A clock whose monotonic time includes virtual time, and whose `sleep` returns at once.
 
-    It also advances in real time, because signatures of the emulator expire in real time.
+    It also advances in real time, because the emulator's signatures expire in real time.
     """
 
     def __init__(self, virtual: VirtualClock) -> None:
@@ -136,7 +136,7 @@ def create_hooked_services(settings: Settings, test_clock: TestClock, locking: b
 
 
 def open_hooked_environment(azurite: Azurite, **options: Any) -> AppEnvironment:
-    """Create an environment with hooked stores, whose source blobs pass the storage proxy."""
+    """Create an environment with hooked stores and with source blobs behind the storage proxy."""
     defaults = {
         "storage_proxy": True,
         "services_factory": create_hooked_services,
@@ -146,14 +146,14 @@ def open_hooked_environment(azurite: Azurite, **options: Any) -> AppEnvironment:
 
 
 def reset_environment(env: AppEnvironment) -> None:
-    """Remove faults and hooks, restore the behaviour, and let any throttling end."""
+    """Remove faults and hooks, restore the behaviour, and wait until any throttling ends."""
     env.simulator.behaviour, env.simulator.faults = BEHAVIOUR, Faults()
     get_hooked_tables(env).hook = None
     env.host.advance(timedelta(minutes=10))
 
 
 def get_hooked_tables(env: AppEnvironment) -> HookedTables:
-    """Return the tables of an environment of `open_hooked_environment`."""
+    """Return the tables of an environment that `open_hooked_environment` created."""
     tables = env.app.ledger.tables
     assert isinstance(tables, HookedTables)
     return tables
@@ -166,7 +166,7 @@ def wrap_function(
     """Replace a function of the app with `wrapper(function)` while the context is open."""
     function = env.host.functions.find(name)
     assert function is not None
-    # Wrappers do not receive the context: they see only what is serialized.
+    # Wrappers do not receive the context; they receive only what is serialized.
     with env.host.functions.override(name, call=wrapper(function.call), wants_context=False):
         yield
 
@@ -210,7 +210,7 @@ def block_call(
 
 
 def call_twice(call: Call) -> Call:
-    """Wrap an activity so that it runs twice, as after a lost result."""
+    """Wrap an activity so that it runs twice, as it does after a lost result."""
 
     async def wrapped(**arguments: Any) -> Any:
         await call(**json.loads(json.dumps(arguments)))

@@ -3,9 +3,9 @@
     with InMemoryEnvironment(partner=Partner(currencies=("USD", "EUR")), timers=True) as env:
         env.host.advance(timedelta(days=60))
 
-The stores have the same conditional writes as Azure. The copier writes to memory and uses the
-proof of the app. The simulator serves Microsoft's APIs over HTTP. The integration tests cover the
-behaviour of real storage.
+The stores have the same conditional writes as Azure. The copier writes to memory and uses the app's
+proof. The simulator serves Microsoft's APIs over HTTP. The integration tests cover the behaviour of
+real storage.
 """
 
 import itertools
@@ -37,7 +37,7 @@ from tests.support.app_environment import (
 
 
 class MemoryTables(Tables):
-    """Tables with conditional writes. Each operation is atomic, because none of them awaits."""
+    """Tables with conditional writes. Each operation is atomic because none of them uses await."""
 
     def __init__(self) -> None:
         super().__init__("memory", connection_string="none")
@@ -220,7 +220,7 @@ class MemoryStorage(NoStorage):
 
 
 class MemoryCopier:
-    """Copies from the source to the landing dictionary, with the proof of the app."""
+    """Copies blobs from the source to the landing dictionary, with the app's proof."""
 
     def __init__(self, landing: MemoryLanding, source: MemoryStorage) -> None:
         self._landing, self._source, self.copied = landing, source, 0

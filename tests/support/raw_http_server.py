@@ -29,8 +29,8 @@ class RawRequest:
 def build_response(status: int, body: bytes = b"", **headers: object) -> bytes:
     """Return the bytes of a response.
 
-    Header names use underscores for dashes. A header whose value is None is omitted, and
-    `Content_Length` can be wrong.
+    Header names use underscores instead of hyphens. A header whose value is None is omitted, and
+    `Content_Length` can be incorrect.
     """
     lines = {
         "Content-Length": len(body),

@@ -1,4 +1,4 @@
-"""Reads the state that a run leaves, and asserts what must hold for it."""
+"""Reads the state that a run leaves, and asserts that it is valid."""
 
 import hashlib
 import json
@@ -65,9 +65,9 @@ def assert_ended(
     *,
     own: bool = True,
 ) -> None:
-    """Assert that row, catalogue, lock and orchestration show this outcome.
+    """Assert that the row, catalogue, lock and orchestration show this outcome.
 
-    `own` is whether the run held the lock of its key at the end.
+    `own` specifies whether the run held the lock of its key at the end.
     """
     actual = (run["outcome"], run["code"], run["stage"])
     assert actual == (outcome, code, "ended"), actual
@@ -118,7 +118,7 @@ def list_version_folders(env: AppEnvironment, key: str) -> dict[str, dict[str, A
 
 
 def get_container(env: AppEnvironment) -> ContainerClient:
-    """Return a client of the landing container."""
+    """Return a client for the landing container."""
     return ContainerClient.from_connection_string(env.azurite.landing.connection_string, env.name)
 
 
@@ -129,9 +129,9 @@ def download(env: AppEnvironment, path: str) -> bytes:
 
 
 def assert_sound(env: AppEnvironment, key: str, *known: ExpectedExport) -> None:
-    """Assert that no version is wrong or duplicated, and that `latest.json` names a complete one.
+    """Assert that no version is wrong or duplicated and that `latest.json` is correct.
 
-    Compares each byte of the exports in `known`, and size, count and eTag of all others.
+    Compare each byte of the exports in `known`, and the size, count and eTag of all others.
     """
     folders, etags = list_version_folders(env, key), {export.etag: export for export in known}
     start = f"data/{key_path(ExportKey.parse(key))}/"

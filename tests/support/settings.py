@@ -1,4 +1,4 @@
-"""Valid settings of an app on Azure, for tests that need no storage."""
+"""Valid settings for an app on Azure, for tests that do not need storage."""
 
 TENANT = "7d0f6c2e-3c1b-4c57-9a0e-2d8f5b1c9e44"
 AZURE = {

@@ -1,8 +1,8 @@
-"""A scenario of several months, and the expected versions, derived from the calendar alone.
+"""A scenario that lasts several months, and the expected versions, derived only from the calendar.
 
 Each month has one invoice per currency, on the 8th, and unbilled data every day. One invoice is
-partial at first, one is restated twice, Microsoft is unavailable for two days and throttles for one
-day, and the invoices of one month are late.
+partial at first, and one is restated twice. Microsoft is unavailable for two days and throttles
+requests for one day, and the invoices for one month are late.
 """
 
 from collections import Counter
@@ -44,7 +44,7 @@ def first_day_of_month(day: date, months: int = 0) -> date:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A simulated period on the schedule alone.
+    """A simulated period of scheduled cycles.
 
     Attributes:
         start: The start, after the tick of that day.
@@ -82,11 +82,11 @@ class Scenario:
 
     @property
     def available_ticks(self) -> list[datetime]:
-        """The ticks at which Microsoft is available."""
+        """The ticks at which the Microsoft services are available."""
         return [tick for tick in self.ticks if not self.at(6, 4) <= tick < self.at(8, 4)]
 
     def events(self, env: AppEnvironment) -> list[tuple[datetime, Callable[[], None]]]:
-        """Return the changes of the simulator by time: restatements, outages and late invoices."""
+        """Return the changes to the simulator by time: restatements, outages and late invoices."""
         simulator = env.simulator
 
         def key(family: str, currency: str) -> str:
@@ -147,7 +147,7 @@ class Scenario:
         progress: Callable[[datetime], None] = lambda _: None,
         seconds: float = 600,
     ) -> None:
-        """Advance the time to the end, and apply the events on the way."""
+        """Advance the time to the end, and apply each event at its time."""
         for moment, apply in [*self.events(env), (self.end, lambda: None)]:
             while env.clock.now() < moment:
                 env.host.advance_to(min(moment, env.clock.now() + timedelta(days=7)), seconds)
@@ -155,7 +155,7 @@ class Scenario:
             apply()
 
     def expected(self, env: AppEnvironment) -> dict[str, list[datetime]]:
-        """Return when the data of each version was created, by key and oldest first.
+        """Return when the data of each version was created, by key, oldest first.
 
         Only the invoice IDs come from the simulator.
         """
@@ -247,7 +247,7 @@ def list_landed_versions(env: AppEnvironment) -> dict[str, list[datetime]]:
 
 
 def list_runs(env: AppEnvironment) -> list[Any]:
-    """Return the runs of the last 15 months."""
+    """Return the runs in the last 15 months."""
 
     async def read() -> list[Any]:
         month, runs = first_day_of_month(env.clock.now().date(), -14), list[Any]()

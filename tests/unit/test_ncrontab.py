@@ -1,4 +1,4 @@
-"""NCRONTAB schedules: fixed cases, invalid schedules, and a comparison with a search by second."""
+"""NCRONTAB schedules: fixed cases, invalid schedules, and a comparison with a full search."""
 
 import random
 from datetime import UTC, datetime, timedelta

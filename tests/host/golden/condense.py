@@ -1,8 +1,8 @@
 """Creates `traces.jsonl` from the full recordings: `python -m tests.host.golden.condense FOLDER`.
 
 Every recorded request contains the whole history. A condensed trace contains the history once for
-each execution, with the number of events in the request of each episode. If a request cannot be
-recreated from these, the trace also contains its history.
+each execution, and the number of events in the request for each episode. If a request cannot be
+recreated from this data, the trace also contains the history of the request.
 """
 
 import json

@@ -32,7 +32,7 @@ from local.host.traffic import Traffic
 from .condense import TRACES, create_request
 
 FAR_FUTURE_MICROS = 10**17
-# A recorded response can reflect an episode later or earlier, because two clocks were used.
+# A recorded response might reflect an episode later or earlier, because two clocks were used.
 RECORDING_LAG, MAX_CLOCK_DIFFERENCE = timedelta(seconds=0.5), timedelta(seconds=6)
 _SHORTENED = re.compile(r"<(.) \* (\d+)>")  # abbreviates a repeated character
 CLIENT_EVENTS = (
@@ -69,7 +69,7 @@ class Player:
     """A replay of one trace.
 
     Attributes:
-        local_ids: The local execution and instance IDs, by the IDs of the recording.
+        local_ids: The local execution and instance IDs, by the IDs in the recording.
         recorded: The IDs of the instances whose executions were recorded.
         token: The continuation token of the next page.
         visible_statuses: The statuses of the main instance that a polling client can receive.
@@ -173,7 +173,7 @@ class Player:
         )
 
     def _is_possible(self, episode: dict[str, Any]) -> bool:
-        """Return False if the episode contains a command of a client that has not been sent yet.
+        """Return False if the episode contains a client command that has not been sent yet.
 
         This can happen because the recording used two clocks.
         """
@@ -223,7 +223,7 @@ class Player:
             raise TraceDifferenceError(difference)
 
     def _complete_unrecorded(self, recorded_status: Any) -> None:
-        """Complete an instance of which only the final status was recorded."""
+        """Complete an instance for which only the final status was recorded."""
         if (
             not isinstance(recorded_status, dict)
             or recorded_status.get("runtimeStatus") != "Completed"
@@ -272,7 +272,7 @@ class Player:
         return response
 
     def _replace_ids(self, text: str) -> str:
-        """Replace the IDs of the recording with those of the local host."""
+        """Replace the IDs in the recording with those of the local host."""
         for recorded_id, local_id in self.local_ids.items():
             text = text.replace(recorded_id, local_id)
         return text
@@ -456,7 +456,7 @@ class Player:
 def _create_exception(text: str) -> Exception:
     """Recreate a recorded exception.
 
-    Exceptions of the SDK contain the orchestration state after a marker.
+    Exceptions from the SDK contain the orchestration state after a marker.
     """
     kind, _, message = text.partition(": ")
     return (
@@ -489,7 +489,7 @@ def _describe_first_difference(actual: Any, expected: Any, path: str = "") -> st
 
 
 def _collect_differences(handle: Any, differences: list[TraceDifferenceError]) -> Any:
-    """Wrap a handler so that differences are not treated as errors of the orchestrator."""
+    """Wrap a handler so that differences are not treated as orchestrator errors."""
 
     def collecting_handler(context: str) -> Any:
         try:
@@ -534,7 +534,7 @@ def _get_identity(event: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _check_failure(work: Work, failed: dict[str, Any]) -> None:
-    """Verify that the local failure text of an activity matches the recorded one."""
+    """Verify that the local failure message for an activity matches the recorded one."""
     details = json.loads(failed["Details"])
     kind, _, message = str(details["Message"]).strip().partition(": ")
     reason, local_details = activity_failure(work.name, type(kind, (Exception,), {})(message))

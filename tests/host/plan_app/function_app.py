@@ -1,4 +1,4 @@
-"""The app of the random plans in a folder, for hosts that run in a separate process."""
+"""The app for the random plans, in its own folder for hosts that run in a separate process."""
 
 from tests.host.plans import app
 

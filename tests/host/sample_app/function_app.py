@@ -37,7 +37,7 @@ def echo(value: object) -> object:
 
 @app.activity_trigger(input_name="parameters")
 def flaky(parameters: dict) -> int:
-    """Fail `fail` times for the key, then return the number of the attempt."""
+    """Fail `fail` times for the key, then return the attempt number."""
     time.sleep(parameters.get("seconds", 0))
     calls[parameters["key"]] += 1
     if calls[parameters["key"]] <= parameters["fail"]:

@@ -53,7 +53,7 @@ class Response:
 def send(
     env: AppEnvironment, method: str, path: str, body: bytes = b"", **headers: str
 ) -> Response:
-    """Send a request without normalising its path."""
+    """Send a request without normalizing its path."""
     connection = http.client.HTTPConnection(urlsplit(env.host.base_url).netloc, timeout=30)
     try:
         connection.putrequest(method, f"/api{path}", skip_accept_encoding=True)
@@ -172,7 +172,7 @@ FIELDS = (
 @pytest.mark.parametrize("path", POSTS)
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:12])
 def test_post_unknown_fields_are_named(env: AppEnvironment, path: str, value: Any) -> None:
-    """Send the fields of all routes to each route: some are unknown, whatever their value."""
+    """Send the fields of all routes to each route. Some fields are unknown to each route."""
     response = send(env, "POST", fill_path(path), json.dumps(dict.fromkeys(FIELDS, value)).encode())
     assert (response.status, response.problem["code"]) == (400, "request_invalid")
     assert "__class__" in response.fields and "ü" in response.fields

@@ -1,4 +1,4 @@
-"""The OpenAPI document describes what the app accepts and returns; no input causes a 500."""
+"""The OpenAPI document describes what the app accepts and returns; no input causes a 500 error."""
 
 import json
 import logging
@@ -32,7 +32,7 @@ SLOW_OPERATIONS = ("preflight", "get_status", "start_cycle")
 
 
 def list_registered_routes(env: AppEnvironment) -> Iterator[tuple[str, str, str]]:
-    """Yield (path, method, function) of every HTTP function."""
+    """Yield the path, method and function of every HTTP function."""
     for function in env.host.functions.list_by_trigger("httpTrigger"):
         assert function.route is not None
         for method in function.methods:
@@ -40,7 +40,7 @@ def list_registered_routes(env: AppEnvironment) -> Iterator[tuple[str, str, str]
 
 
 def list_operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield (path, method, operation) of the document."""
+    """Yield the path, method and operation of every operation in the document."""
     for path, methods in get_document()["paths"].items():
         for method, operation in methods.items():
             yield path, method, operation
@@ -169,7 +169,7 @@ def test_operation_any_input_has_a_documented_response(
     def send(case: Any) -> None:
         response = case.call(base_url=f"{env.host.base_url}/api")
         is_problem = "application/problem+json" in response.headers["content-type"]
-        if response.status_code != 404 or is_problem:  # other 404 responses are the platform's
+        if response.status_code != 404 or is_problem:  # other 404 responses come from the platform
             case.validate_response(response, checks=CHECKS)
 
     for mode in (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE):

@@ -1,4 +1,4 @@
-"""The routes below /api/runs."""
+"""The routes under /api/runs."""
 
 import asyncio
 import base64
@@ -57,7 +57,7 @@ def incomplete(env: AppEnvironment) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def past_runs(env: AppEnvironment) -> list[Run]:
-    """250 runs of a month, the newest first, of two datasets and with three outcomes."""
+    """250 runs in one month, newest first, for two datasets and with three outcomes."""
     runs = []
     start = parse_iso("2026-09-03T05:00:00Z")
     for number in range(250):

@@ -1,4 +1,4 @@
-"""The table requests of a run. The numbers are written out, so that a new request is noticed."""
+"""The table requests of a run. The numbers are explicit, so that a new request is noticed."""
 
 from collections import Counter
 
@@ -54,7 +54,7 @@ def test_run_that_lands_sends_the_expected_table_requests(
         (1, ACTIVITY),  # commit_version
         (1, {"GET locks": 1}),  # record_outcome
     )["GET locks"]
-    # The other requests read Microsoft Graph's throttle, at most one in 30 seconds.
+    # The other requests read the throttle of Microsoft Graph, at most once in 30 seconds.
     assert 1 <= requests.pop("GET locks") - lock_requests <= polls + 1
     assert requests == add_up(
         (1, {"POST locks": 1, "POST runs": 1}),  # start_run
@@ -77,7 +77,7 @@ def test_run_that_lands_sends_the_expected_table_requests(
                 "PATCH versions": 2,
             },
         ),  # commit_version
-        (1, {"GET versions": 1}),  # the comparison with the version before, for the alarm
+        (1, {"GET versions": 1}),  # the comparison with the previous version, for the alert
         (
             1,
             {

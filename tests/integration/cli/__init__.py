@@ -1,1 +1,1 @@
-"""The command line with a running app."""
+"""Tests for the command line with a running app."""

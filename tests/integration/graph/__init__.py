@@ -1,1 +1,1 @@
-"""Tests of the Graph client with real connections."""
+"""Tests for the Graph client with real connections."""

@@ -1,4 +1,4 @@
-"""Exports with every behaviour and fault of the simulator."""
+"""Exports with every behaviour and fault that the simulator supports."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

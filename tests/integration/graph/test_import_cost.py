@@ -1,4 +1,4 @@
-"""Importing the client loads no heavy package before the first request (in a new interpreter)."""
+"""Importing the client in a new interpreter loads no large package before the first request."""
 
 import subprocess
 import sys

@@ -1,1 +1,1 @@
-"""The landing store in the storage emulator."""
+"""Tests for the landing store with the storage emulator."""

@@ -1,1 +1,1 @@
-"""Integration tests of the ledger with the Table service of the Azurite emulator."""
+"""Integration tests for the ledger with the table service of the Azurite emulator."""

@@ -32,7 +32,7 @@ async def insert_complete_version(
     run: str = "",
     **columns: Any,
 ) -> Version:
-    """Insert a complete version whose data was created on a day of November 2026."""
+    """Insert a complete version whose data was created on the given day in November 2026."""
     created = datetime(2026, 11, day, tzinfo=UTC)
     inserted = await ledger.versions.insert(
         new_version(

@@ -80,7 +80,7 @@ async def test_refresh_with_older_version_keeps_newer(ledger: Ledger, clock: Fak
         await insert_complete_version(ledger, etag="e2", day=9),
     )
     await ledger.catalogue.refresh(KEY, newer, build_ended_run(5))
-    # The run read the versions before the newer one was complete.
+    # The run read the versions before the newer version was complete.
     await ledger.catalogue.refresh(KEY, older, build_ended_run(6, suffix="bbbb"))
     entry = await get_entry(ledger)
     assert entry.version == newer.version and entry.last_run_id == build_run("bbbb").run_id

@@ -1,4 +1,4 @@
-"""Claims: a run acquires the lock of its export key, also after a crash or a repeated call."""
+"""Claims: a run acquires the lock of its export key, even after a crash or a repeated call."""
 
 import asyncio
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Limits of Table storage: 64 KiB per property, 1 MiB per entity, 4 MiB per transaction.
+"""Limits of Table Storage: 64 KiB per property, 1 MiB per entity, 4 MiB per transaction.
 
 Long lists are stored in several properties or entities. Explanatory text is truncated.
 """
@@ -143,7 +143,7 @@ async def test_runs_are_read_in_pages(ledger: Ledger) -> None:
 async def test_run_with_maximum_lengths_is_stored(
     ledger: Ledger, azurite: Azurite, prefix: str
 ) -> None:
-    """Explanatory text is truncated. Values that are compared have a lower limit of their own."""
+    """Explanatory text is truncated. Values that are compared have their own, lower limit."""
     run = build_run(
         requested_by="😀" * 100,
         reason="ü" * 200,

@@ -1,4 +1,4 @@
-"""Closing of runs: one outcome, also after a crash, and the orphaned-run cleanup."""
+"""Closing runs: exactly one outcome, even after a crash, and the orphaned-run cleanup."""
 
 import asyncio
 import logging
@@ -41,7 +41,7 @@ async def set_version(ledger: Ledger, run: Run, version: Version, blobs: int = 3
 
 
 async def read_state(ledger: Ledger) -> Any:
-    """Return the rows of runs, catalogue and locks, with their ETags."""
+    """Return the rows in the runs, catalogue and locks tables, with their ETags."""
     return [
         [(row.values, row.etag) async for row in ledger.tables.list(table, partition)]
         for table, partition in (
@@ -275,11 +275,11 @@ async def test_clean_up_closes_run_unknown_for_five_minutes(
     assert await clean_up_orphaned_runs(ledger, reports_state("unknown")) == []
     clock.advance(minutes=4)
     assert await clean_up_orphaned_runs(ledger, reports_state("unknown")) == []
-    # The state "live" resets the time since which the state is unknown.
+    # The "live" state resets the time at which the state became unknown.
     assert await clean_up_orphaned_runs(ledger, reports_state("live")) == []
     clock.advance(minutes=4)
     assert await clean_up_orphaned_runs(ledger, reports_state("unknown")) == []
-    clock.advance(minutes=4, seconds=45)  # the timer can be 15 seconds early
+    clock.advance(minutes=4, seconds=45)  # the timer might be 15 seconds early
     assert await clean_up_orphaned_runs(ledger, reports_state("unknown")) == [run.run_id]
     assert (await get_run(ledger, run)).result == {"outcome": "failed", "code": "run_lost"}
 

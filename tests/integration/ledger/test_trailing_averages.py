@@ -1,4 +1,4 @@
-"""Trailing averages: earlier versions of the month, or other invoices of the currency."""
+"""Trailing averages over earlier versions for the month, or over other invoices in the currency."""
 
 from dataclasses import replace
 
@@ -43,7 +43,7 @@ async def test_average_of_unbilled_month_uses_seven_previous_versions(ledger: Le
     pruned = await ledger.versions.update(versions[8], state="pruned")
     abandoned = await ledger.versions.update(versions[7], state="abandoned")
     assert pruned is not None and abandoned is not None
-    # The average of days 2 to 7 and 9: a pruned version has landed.
+    # The average of days 2 to 7 and 9, because pruned versions have landed.
     assert await get_trailing_averages(ledger, versions[9]) == TrailingAverages(7, 514.3, 5142.9)
 
 

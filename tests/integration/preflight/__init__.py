@@ -1,1 +1,1 @@
-"""Tests of the preflight with the storage emulator and the simulator."""
+"""Tests for the preflight with the storage emulator and the simulator."""

@@ -1,4 +1,4 @@
-"""The preflight of the app: the HTTP endpoint, the timer and the check of server-side copy."""
+"""The preflight of the app: the HTTP endpoint, the timer and the check for server-side copy."""
 
 import json
 import logging

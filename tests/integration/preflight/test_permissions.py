@@ -164,7 +164,7 @@ async def test_preflight_without_delete_permission_writes_no_row(
     context: PreflightContext,
     run_preflight: RunPreflight,
 ) -> None:
-    """The emulator accepts every SAS in a transaction, so these requests are sent without it."""
+    """The emulator accepts every SAS in a transaction, so these requests are sent without a SAS."""
 
     def remove_signature(request: Any) -> None:
         if request.http_request.url.split("?")[0].endswith("$batch"):

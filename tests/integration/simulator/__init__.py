@@ -1,1 +1,1 @@
-"""Tests of the simulator over HTTP, with plain clients and with the SDKs."""
+"""Tests for the simulator over HTTP, with plain clients and with the SDKs."""

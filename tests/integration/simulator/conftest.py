@@ -1,4 +1,4 @@
-"""Simulators and HTTP clients for the tests of this folder."""
+"""Simulators and HTTP clients for the tests in this folder."""
 
 from collections.abc import AsyncIterator, Iterator
 

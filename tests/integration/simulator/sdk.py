@@ -1,4 +1,4 @@
-"""Exports with the msgraph SDK, without its retries: start, poll and manifest."""
+"""Exports data with the msgraph SDK, without its retries: start, poll and manifest."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -37,7 +37,7 @@ async def sdk_client(base_url: str) -> AsyncIterator[GraphServiceClient]:
 
 
 async def start(client: GraphServiceClient, key: str, current_month: str) -> str:
-    """Start an export and return the id of its operation."""
+    """Start an export and return the ID of its operation."""
     dataset, *scope, attribute_set = key.split("/")
     billing: Any = client.reports.partners.billing
     state, family = dataset.split("_")

@@ -1,4 +1,4 @@
-"""The simulator and the verification of totals as programs."""
+"""The simulator and the verification of totals, run as programs."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The real SDKs: the Graph client exports all datasets, the storage client reads all blobs."""
+"""With the real SDKs, the Graph client exports all datasets, and the storage client reads them."""
 
 import time
 from collections.abc import AsyncIterator

@@ -1,1 +1,1 @@
-"""Tests of the local stack, the demo and the landing verifier."""
+"""Tests for the local stack, the demo and the landing verifier."""

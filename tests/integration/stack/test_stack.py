@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def is_unlocked_within(state: Path, seconds: float) -> bool:
-    """Return whether all processes of the stack stop in time: the last one releases the lock."""
+    """Return whether all processes of the stack stop in time. The last one releases the lock."""
     deadline = time.monotonic() + seconds
     with Path(f"{state}.lock").open() as file:
         while time.monotonic() < deadline:
@@ -45,7 +45,7 @@ class StackProcess:
             )
 
     def wait_until_running(self) -> str:
-        """Return the app's URL as soon as the stack runs."""
+        """Return the app's URL as soon as the stack is running."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if match := re.search(r"^  app +(\S+)$", self.output.read_text(), flags=re.MULTILINE):

@@ -1,1 +1,1 @@
-"""Copies between two storage accounts, and from a server with invalid responses."""
+"""Tests for copies between two storage accounts, and from a server that sends invalid responses."""

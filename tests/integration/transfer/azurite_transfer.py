@@ -1,6 +1,6 @@
-"""A copier between two accounts of Azurite: the source account and the landing account.
+"""A copier between two Azurite accounts: the source account and the landing account.
 
-The manifests that Graph returns are created here, with a signed URL of the source container.
+This module creates the manifests that Graph returns, with a signed URL for the source container.
 """
 
 import gzip
@@ -49,7 +49,7 @@ def json_rows(count: int, seed: int = 1) -> bytes:
 
 
 def gzip_members(size: int) -> bytes:
-    """Return a gzip file of several members with at least `size` bytes."""
+    """Return a gzip file with several members and at least `size` bytes."""
     member = gzip.compress(json_rows(4_000), 1)
     return member * (size // len(member) + 1)
 
@@ -84,13 +84,13 @@ class AzuriteTransfer:
     Attributes:
         manifest_etag: The eTag of the manifests that Graph returns.
         sas_seconds: The validity of the signatures in these manifests; negative if expired.
-        permission: The permission of these signatures.
+        permission: The permission that these signatures grant.
         manifest_fetches: The number of manifests that were fetched.
         landing_requests: The method and `comp` parameter of each request to the landing account.
         before_landing_request: Called before each request to the landing account.
-        after_landing_response: Called after each response of the landing account.
+        after_landing_response: Called after each response from the landing account.
         copier: The copier under test.
-        second_copier: A copier of another process with the same containers.
+        second_copier: A copier that simulates another process and uses the same containers.
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class AzuriteTransfer:
         return [blob.name for blob in await self.landing.list(FOLDER)]
 
     def open_landing_service(self) -> BlobServiceClient:
-        """Return a client of the landing account that does not use the app."""
+        """Return a client for the landing account that does not use the app."""
         return BlobServiceClient.from_connection_string(self.azurite.landing.connection_string)
 
     async def copy(self, names: Iterable[str], **changes: Any) -> dict[str, BlobResult]:

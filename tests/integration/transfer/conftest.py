@@ -1,4 +1,4 @@
-"""Fixture of the tests that copy between Azurite accounts."""
+"""Fixture for the tests that copy blobs between Azurite accounts."""
 
 from collections.abc import AsyncIterator
 

@@ -25,8 +25,8 @@ REDIRECT = build_response(302, Location="http://127.0.0.1:9/elsewhere")
 class Fault:
     """A fault during the transfer of one blob.
 
-    `category` is a category or the number of a known mistake ("R1" to "R20"). If `code` is None,
-    the blob is landed by `copy_method`. If `keeps_existing`, the blob that exists at the
+    `category` is a category or the number of a known defect ("R1" to "R20"). If `code` is None, the
+    blob is landed with `copy_method`. If `keeps_existing` is true, the existing blob at the
     destination is never replaced.
     """
 
@@ -44,7 +44,7 @@ class Fault:
 def respond(
     side: str, kind: str, response: bytes, times: int = 10**9
 ) -> Callable[[InMemoryTransfer], None]:
-    """Return the same response to the first `times` requests of a kind."""
+    """Return the same response to the first `times` requests of the given kind."""
 
     def inject(transfer: InMemoryTransfer) -> None:
         account: Any = getattr(transfer, side)
@@ -72,7 +72,7 @@ def combine(*parts: Callable[[InMemoryTransfer], None]) -> Callable[[InMemoryTra
 def on_request(
     side: str, kind: str, nth: int, act: Callable[[InMemoryTransfer], Any], response: bytes = b""
 ) -> Callable[[InMemoryTransfer], None]:
-    """Call `act` when the nth request of a kind arrives; return `response` if not empty."""
+    """Call `act` when the nth request of the given kind arrives; return a nonempty `response`."""
 
     def inject(transfer: InMemoryTransfer) -> None:
         def rule(request: StorageRequest) -> bytes:
@@ -112,7 +112,7 @@ def put_blob_of_other_invoice(transfer: InMemoryTransfer) -> None:
 
 
 def put_same_blob(transfer: InMemoryTransfer) -> None:
-    """Write the same blob as another run would."""
+    """Write the same blob as another run would write."""
     transfer.landing.put(
         PATH, transfer.source.blobs[f"exports/root/{NAME}"].content, Content_Type="application/gzip"
     ).metadata = {"sourceetag": "%220x0001%22", "manifestetag": "etag", "runid": "other-run"}
@@ -145,7 +145,7 @@ def leave_copy_pending(transfer: InMemoryTransfer) -> None:
 
 
 def truncate_read(size: int) -> Callable[[InMemoryTransfer], None]:
-    """Truncate the first response of the source; its Content-Length is the full length."""
+    """Truncate the first response from the source; its Content-Length is the full length."""
 
     def inject(transfer: InMemoryTransfer) -> None:
         def rule(request: StorageRequest) -> bytes:

@@ -19,7 +19,7 @@ BILLED = "billed_reconciliation"
 
 @dataclass(frozen=True)
 class RunCost:
-    """The result and cost of the runs of one fault.
+    """The result and the cost of the runs for one fault.
 
     `requests` counts requests to the source, `bytes` is the size of the newest version of each key,
     and `versions` counts versions with a completion marker.
@@ -33,10 +33,10 @@ class RunCost:
 
 @dataclass(frozen=True)
 class RunFault:
-    """A known mistake and the condition that would cause it.
+    """A known defect and the condition that would cause it.
 
-    `act` returns the completed runs as the API returns them. If `lands`, their keys must be landed
-    completely.
+    `act` returns the completed runs as the API returns them. If `lands` is true, their keys must be
+    landed completely.
     """
 
     category: str
@@ -113,9 +113,9 @@ def land_month_twice(env: AppEnvironment) -> list[dict[str, Any]]:
 
 
 def fail_one_blob(env: AppEnvironment) -> list[dict[str, Any]]:
-    """Land a version, then fail to read one blob of the next version, then land it.
+    """Land a version, then fail to read one blob of the next version, then land the next version.
 
-    Until the next version is complete, latest.json names the first one.
+    Until the next version is complete, latest.json refers to the first one.
     """
     key = keys(env)[-1]
     first = land(env, key)

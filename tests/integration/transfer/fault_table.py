@@ -2,9 +2,9 @@
 
 Usage: python -m tests.integration.transfer.fault_table > docs/faults.md
 
-After each fault, the landing contains no wrong blob, foreign blobs are unchanged, and the next
-attempt after the fault lands the blob with identical content. The tests inject the same faults and
-compare the results with the committed document.
+After each fault, the landing contains no incorrect blob, blobs that the app did not write are
+unchanged, and the next attempt lands the blob with identical content. The tests inject the same
+faults and compare the results with the committed document.
 """
 
 import asyncio

@@ -32,12 +32,12 @@ class InMemoryTransfer:
     Args:
         max_wait_seconds: The maximum wait for the storage service.
         concurrency: The maximum number of blobs that are copied at the same time.
-        server_side_block_bytes: The block size of server-side copies.
+        server_side_block_bytes: The block size for server-side copies.
         max_concurrent_blocks: The maximum number of blocks that are transferred at the same time.
 
     Attributes:
-        signatures: The signatures of the manifests that Graph returns, in this order. The last
-            signature is repeated.
+        signatures: The signatures in the manifests that Graph returns, in order. The last signature
+            is repeated.
         manifest_fetches: The number of manifests that were fetched.
     """
 

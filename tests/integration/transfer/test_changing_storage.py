@@ -1,4 +1,4 @@
-"""Copies while storage changes: concurrent copiers, other data, expired signatures, damage."""
+"""Copies while storage changes: concurrent copiers, changed data, expired signatures and damage."""
 
 import asyncio
 import gzip

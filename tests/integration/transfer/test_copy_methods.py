@@ -37,7 +37,7 @@ async def transfer(caplog: pytest.LogCaptureFixture) -> AsyncIterator[InMemoryTr
 def respond_to(
     kind: str, response: bytes, *, from_nth: int = 1, to_nth: int = 10**9
 ) -> Callable[[StorageRequest], bytes]:
-    """Return a rule that answers requests of one kind with a fixed response."""
+    """Return a rule that returns a fixed response to requests of one kind."""
     return lambda request: (
         response if request.kind == kind and from_nth <= request.nth <= to_nth else b""
     )
@@ -46,9 +46,9 @@ def respond_to(
 async def test_server_side_copy_small_blob_sends_one_put_request(
     transfer: InMemoryTransfer,
 ) -> None:
-    """The request overwrites nothing and requires the source ETag.
+    """The request does not overwrite a blob and requires the source ETag.
 
-    It sets the metadata of the app, and copies no properties of the source.
+    It sets the app's metadata and does not copy the properties of the source.
     """
     source = transfer.put_source(content=LARGE, Content_Encoding="gzip", Content_Type="text/plain")
     (result,) = await transfer.copy(mode="server", proof="transfer")
@@ -132,7 +132,7 @@ async def test_every_copy_method_lands_same_blob(
 async def test_server_side_copy_unsupported_method_is_tried_once_per_run(
     transfer: InMemoryTransfer, response: bytes
 ) -> None:
-    """The run does not request the method again; another run does. Azurite returns 501 or 500."""
+    """The run does not use the method again, but another run does. Azurite returns 501 or 500."""
     transfer.landing.faults = [respond_to("PUT from URL", response)]
     for n in range(3):
         transfer.put_source(f"{n}.json.gz")
@@ -196,7 +196,7 @@ async def test_server_side_copy_source_unreadable_for_storage_is_streamed_and_re
     read_error: str,
     copy_method: str,
 ) -> None:
-    """The app can read the source with the same signature, so it streams the rest of the run."""
+    """The app can read the source with the same signature, so it streams the remaining blobs."""
     methods = ["PUT from URL", "PUT block from URL", "COPY"]
     transfer.landing.faults = [
         respond_to(kind, storage_error(501, "APINotImplemented"))

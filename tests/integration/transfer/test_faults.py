@@ -1,4 +1,4 @@
-"""Every fault of the tables, and the generated document docs/faults.md."""
+"""Every fault in the tables, and the generated document docs/faults.md."""
 
 import re
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_run_known_mistake_has_expected_result(azurite: Azurite, fault: RunFault
 
 
 def test_fault_tables_contain_every_known_mistake() -> None:
-    """Each of faults 1 to 20 is injected, or its entry names another test or a reason."""
+    """Each of faults 1 to 20 is injected, or its entry names another test or states a reason."""
     listed = (
         {row.category for row in FAULTS}
         | {run.category for run in RUNS}
@@ -47,7 +47,7 @@ def test_fault_tables_contain_every_known_mistake() -> None:
 
 
 def test_faults_document_is_current() -> None:
-    """Compare the document with the results of the preceding tests of this file."""
+    """Compare the document with the results of the preceding tests in this file."""
     if len(blob_costs) < len(FAULTS) or len(run_costs) < len(RUNS):
         pytest.skip("requires the results of all tests of this file")
     rendered = render(

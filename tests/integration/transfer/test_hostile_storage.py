@@ -64,7 +64,7 @@ def first_range_response(total: object, **more: object) -> bytes:
 
 
 def truncate_first(then: Callable[[RawRequest], bytes]) -> Respond:
-    """Truncate the first response, and call `then` for the request of the rest."""
+    """Truncate the first response, and call `then` when the rest is requested."""
     return for_get(
         lambda request, number: valid_response(request)[:-10] if number == 1 else then(request)
     )
@@ -168,7 +168,7 @@ async def test_copy_blobs_broken_connection_continues_at_same_offset(source: Hos
 
 
 INVALID_RESPONSES: dict[str, tuple[Respond, str, int]] = {
-    # response, error code, tries
+    # response, error code, attempts
     "always_truncated": (
         for_get(lambda request, _: valid_response(request)[:-10]),
         "source_short",
@@ -378,7 +378,7 @@ async def test_copy_blobs_invalid_source_response_fails_with_code(
 
 @pytest.mark.parametrize("mode", ["stream", "server"])
 async def test_copy_blobs_gzip_bomb_is_not_landed(transfer: AzuriteTransfer, mode: str) -> None:
-    """80 MB of empty lines in 80 KB; the ratio of real data is 10 to 50.
+    """The file contains 80 MB of empty lines in 80 KB; the ratio for real data is 10 to 50.
 
     The ratio is verified after 64 MB.
     """
@@ -430,11 +430,11 @@ async def test_copy_blobs_busy_source_returns_retry_after(
 async def test_server_side_copy_source_unreadable_for_storage_is_streamed_for_rest_of_run(
     source: HostileSource,
 ) -> None:
-    """Azurite reads from no other server, like an account with a firewall or a copy scope."""
+    """Azurite does not read from other servers, like an account with a firewall or a copy scope."""
     results, requests = await source.copy_all(valid_response, ["a.gz", "b.gz"], mode="server")
     source.expects_blobs = True
     assert all(result.proven and result.copy_method == "stream" for result in results)
-    # No server-side copy is tried for the second blob.
+    # No server-side copy is attempted for the second blob.
     methods = sorted(request.method for request in requests[-4:])
     assert methods == ["GET", "GET", "HEAD", "HEAD"]
 
@@ -510,7 +510,7 @@ async def test_copy_blobs_landing_error_response_fails_with_code(
 
 
 async def test_copy_blobs_lost_put_response_is_verified_in_place(transfer: AzuriteTransfer) -> None:
-    """The retried Put Blob finds the blob of the first one, which is then verified in place."""
+    """The retried Put Blob request finds the blob that the first one wrote. It is then verified."""
     await transfer.put_source("a.json.gz", CONTENT)
     lost: list[Any] = []
 

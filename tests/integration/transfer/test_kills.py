@@ -1,4 +1,4 @@
-"""Kills of the worker before and after each write of a run.
+"""Kills the worker before and after each write of a run.
 
 A write is an HTTP request that changes a table or a blob. The writes of an undisturbed run are
 counted. In each further run, the worker is killed before or after one of these writes, and
@@ -49,11 +49,11 @@ class Write:
 
 
 class WriteGate:
-    """Passes writes, and blocks one of them until the worker is killed.
+    """Lets writes through, and blocks one of them until the worker is killed.
 
     Attributes:
         writes: The completed writes.
-        blocked_number: The number of the write to block, from 1; 0 for none.
+        blocked_number: The number of the write to block, starting at 1; 0 blocks none.
         when: "before" to block the request, "after" to block its response.
         reached: Set when the write is blocked.
         on_reached: Called when the write is blocked.
@@ -103,7 +103,7 @@ def get_target(path: str) -> str:
 
 
 class GatedTransport(AioHttpTransport):
-    """A transport of the Azure SDK that sends requests through a WriteGate."""
+    """An Azure SDK transport that sends requests through a WriteGate."""
 
     def __init__(self, gate: WriteGate) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ def env(azurite: Azurite, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def run_export(
     env: AppEnvironment, key: str, blocked_number: int = 0, when: str = ""
 ) -> dict[str, Any]:
-    """Run an export of new data, and return its result without times.
+    """Run an export with new data, and return its result without times.
 
     With `blocked_number`, the worker is killed at that write, and another worker completes the run.
     """
@@ -198,7 +198,7 @@ def run_export(
 
 
 def count_writes(path_part: str) -> Counter[str]:
-    """Return how often each path that contains a part was created (201)."""
+    """Return how often each path that contains the given part was created (status 201)."""
     return Counter(
         write.path for write in WRITE_GATE.writes if path_part in write.path and write.status == 201
     )
@@ -233,7 +233,7 @@ def test_undisturbed_run_writes_every_kind(
 def test_run_killed_at_every_write_has_same_result(
     env: AppEnvironment, undisturbed_run: tuple[str, dict[str, Any], list[Write]], when: str
 ) -> None:
-    """The final state is that of an undisturbed run, and no blob below data/ is written twice.
+    """The final state is that of an undisturbed run, and no blob under data/ is written twice.
 
     One kill requires a second POST to Graph: the kill between the response of Graph and its record.
     """
@@ -251,6 +251,7 @@ def test_run_killed_at_every_write_has_same_result(
         refused = [
             write for write in WRITE_GATE.writes if "/data/" in write.path and write.status == 409
         ]
-        # The response for a concurrently copied blob can be lost; its repetition is refused once.
+        # The response for a concurrently copied blob might be lost; the repeated request is
+        # rejected once.
         assert not repeated and len(refused) < BLOBS, (number, when, write.kind, repeated, refused)
     assert Counter(posts) == {1: len(writes) - 1, 2: 1}

@@ -1,1 +1,1 @@
-"""The HTTP API through the host: status codes, headers, bodies and failures of the app."""
+"""Tests for the HTTP API through the host: status codes, headers, bodies and app failures."""

@@ -1,4 +1,4 @@
-"""An app for each module; the tests of a module use different export keys."""
+"""An app for each module; the tests in a module use different export keys."""
 
 from collections.abc import Iterator
 

@@ -29,7 +29,7 @@ FORBIDDEN_TEXTS = (
 
 
 def make_unique_request() -> dict[str, str]:
-    """Return a request for an invoice that no other test uses and that Microsoft does not know."""
+    """Return a request for a nonexistent invoice that no other test uses."""
     return {"dataset": "billed_usage", "invoice_id": f"G{next(invoice_numbers)}"}
 
 
@@ -182,7 +182,7 @@ def test_route_unknown_id_is_not_found(
 ) -> None:
     response = env.host.request(method, path.format(unknown_id))
     assert response.status == 404
-    if is_json(response) or response.body[:1] == b"{":  # else the platform found no route
+    if is_json(response) or response.body[:1] == b"{":  # otherwise, the platform found no route
         read_problem(response, 404, "not_found")
 
 

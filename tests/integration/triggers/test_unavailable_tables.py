@@ -1,4 +1,4 @@
-"""Without its tables, the app returns 503 and does not disclose the reason."""
+"""If its tables are unavailable, the app returns 503 and does not disclose the reason."""
 
 import re
 import time

@@ -1,1 +1,1 @@
-"""Plans, commits and retention of versions in the storage emulator."""
+"""Tests for plans, commits and retention of versions with the storage emulator."""

@@ -1,4 +1,4 @@
-"""Fixture of the version tests."""
+"""Fixture for the version tests."""
 
 from collections.abc import AsyncIterator
 

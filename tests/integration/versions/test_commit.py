@@ -155,7 +155,7 @@ async def test_commit_missing_plan_fails(workspace: VersionWorkspace) -> None:
 async def test_commit_killed_after_any_write_repeat_has_same_result(
     workspace: VersionWorkspace, older: bool
 ) -> None:
-    """Commit new versions; kill each commit one write later, until one commit is not killed."""
+    """Commit new versions; kill each commit one write later, until one commit completes."""
     if older:
         await workspace.land_version(create_manifest(part_names(2), "e0", 7), "zzzz")
     expected = None
@@ -292,7 +292,7 @@ async def test_commit_concurrent_runs_complete_one_version(workspace: VersionWor
 async def write_before_updates(
     workspace: VersionWorkspace, monkeypatch: pytest.MonkeyPatch, bodies: list[bytes]
 ) -> list[str]:
-    """Write each of `bodies` to latest.json before an update of it.
+    """Write each of `bodies` to latest.json before the file is updated.
 
     Returns:
         The paths of the updates; the list grows during the test.

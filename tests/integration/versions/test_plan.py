@@ -1,4 +1,4 @@
-"""Copy plans: pages of missing blobs, and one folder per eTag unless a run is forced."""
+"""Copy plans: pages of missing blobs, and one folder per eTag unless a run uses `force`."""
 
 import json
 

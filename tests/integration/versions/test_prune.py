@@ -1,4 +1,4 @@
-"""Retention of one key: which versions are deleted or kept, and recovery from interruptions."""
+"""Retention for one key: which versions are deleted or kept, and recovery from interruptions."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -45,7 +45,7 @@ class RetentionWorkspace(VersionWorkspace):
         )
 
     async def land_daily_versions(self, *days: int) -> list[Version]:
-        """Land one version of two blobs per given day, one day apart."""
+        """Land one version with two blobs for each given day, one day apart."""
         for day in days:
             version = await insert_complete_version(
                 self.ledger, etag=f"e{day}", day=day, landed_at=iso(self.clock.now())
@@ -165,7 +165,7 @@ async def test_prune_incomplete_version_is_deleted_after_week(
         await workspace.list_states() == ["complete", "abandoned"]
         and await workspace.list_folder((await workspace.list_versions())[1]) == []
     )
-    # The same data gets a new folder.
+    # The same data is written to a new folder.
     repeated = await workspace.plan(
         await workspace.start_run("yyyy"), create_manifest(part_names(3), "e2", 2)
     )
@@ -204,7 +204,7 @@ async def test_prune_concurrent_calls_delete_once(workspace: RetentionWorkspace)
     workspace.clock.advance(days=30)
     results = await asyncio.gather(workspace.prune(), workspace.prune())
     assert sum(version.removed for group in results for version in group) == 3
-    await workspace.prune()  # another call can be necessary to record that the folder is empty
+    await workspace.prune()  # another call might be necessary to record that the folder is empty
     assert await workspace.prune() == []
     assert all(
         version.emptied_at
@@ -246,7 +246,7 @@ async def test_prune_killed_after_any_write_next_call_completes(
 async def test_prune_immutable_blob_is_reported_and_retried(
     azurite: Azurite, container: str, held: str
 ) -> None:
-    """The documented response to a delete under an immutability policy or a legal hold.
+    """The response is the documented one for a delete under an immutability policy or a legal hold.
 
     Azurite supports neither.
     """

@@ -165,14 +165,14 @@ class VersionWorkspace:
         return (await self.list_versions())[-1]
 
     async def list_versions(self) -> list[Version]:
-        """Return the versions of the key, the oldest data first."""
+        """Return the versions of the key, oldest data first."""
         return sorted(
             [version async for version in self.ledger.versions.list_by_key(KEY)],
             key=lambda version: version.age,
         )
 
     async def read_pages(self, run_id: str, plan: Plan, number: int = 1) -> list[Any]:
-        """Return the pages of a plan; no further page exists."""
+        """Return the pages of a plan, and assert that no further page exists."""
         contents = [
             await self.landing.read(page_path(run_id, number, page)) for page in range(plan.pages)
         ]
@@ -190,7 +190,7 @@ class VersionWorkspace:
         return json.loads(content[0]) if content else None
 
     async def delete_blob_rows(self, version: str, names: Iterable[str]) -> None:
-        """Delete blob rows, as their retention does."""
+        """Delete blob rows, as the retention does."""
         rows = [blob_row(name) for name in names]
         await self.ledger.tables.delete("blobs", blob_partition(KEY, version), rows)
 

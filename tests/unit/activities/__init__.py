@@ -1,1 +1,1 @@
-"""Unit tests of the activities."""
+"""Unit tests for the activities."""

@@ -1,4 +1,4 @@
-"""Changes of the operation in a run row end after a bounded number of conflicts."""
+"""Updates of the operation in a run row stop after a limited number of conflicts."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime

@@ -1,1 +1,1 @@
-"""Tests of the source tree: layers, imports, pinned dependencies and host.json."""
+"""Tests for the source tree: layers, imports, pinned dependencies and host.json."""

@@ -1,4 +1,4 @@
-"""The packages of the project, their descriptions and the imports that are forbidden."""
+"""The packages of the project, their descriptions and the forbidden imports."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""host.json: members whose wrong value would be noticed only in production."""
+"""Members of host.json whose incorrect values would be noticed only in production."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Orchestrations are deterministic: replay of the same history makes the same decisions."""
+"""Orchestrations are deterministic: a replay of the same history makes the same decisions."""
 
 import ast
 from pathlib import Path

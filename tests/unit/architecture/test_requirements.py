@@ -1,4 +1,4 @@
-"""Dependencies are pinned by version and hash, and the lock files name no registry."""
+"""Dependencies are pinned by version and hash, and the lock files do not contain a registry."""
 
 import json
 import re
@@ -19,13 +19,13 @@ PIN = re.compile(r"([a-z0-9][a-z0-9.-]*)==([0-9][0-9A-Za-z.!+-]*)(?: --hash=sha2
 
 
 def read_requirements(file: Path) -> str:
-    """Return a file without comments, with each requirement on one line."""
+    """Return the content of a file without comments, with each requirement on one line."""
     text = re.sub(r"^#.*\n", "", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
     return re.sub(r" *\\\n *", " ", text)
 
 
 def read_pins(file: Path) -> dict[str, str]:
-    """Return the version of each package. Fails if a requirement has no version or hash."""
+    """Return the version of each package; fail if a requirement has no version or hash."""
     lines = [line for line in read_requirements(file).splitlines() if line]
     pins = [PIN.fullmatch(line) for line in lines]
     assert all(pins), [line for line, pin in zip(lines, pins, strict=True) if not pin]

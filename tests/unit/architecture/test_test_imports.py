@@ -8,7 +8,7 @@ import pytest
 
 TESTS = Path(__file__).resolve().parents[2]
 FOLDERS = ("unit", "durable", "host", "integration", "infra", "alarms", "package", "docs")
-# The tests of the alarms and of the infrastructure compare templates and documents.
+# The tests for the alerts and the infrastructure compare templates and documents.
 SHARED_READERS = {
     ("alarms", "tests.infra.bicep"),
     ("alarms", "tests.docs.test_operations"),
@@ -17,7 +17,7 @@ SHARED_READERS = {
 
 
 def list_test_imports(tree: ast.AST, package: str = "tests") -> Iterator[str]:
-    """Yield the modules below `tests` that a module of `package` imports."""
+    """Yield the modules under `tests` that a module in `package` imports."""
     for node in ast.walk(tree):
         match node:
             case ast.ImportFrom(module=module, level=level):

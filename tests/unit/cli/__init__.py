@@ -1,1 +1,1 @@
-"""The command line with a fake HTTP transport: requests, output and exit codes."""
+"""Tests for the command line with a fake HTTP transport: requests, output and exit codes."""

@@ -20,7 +20,7 @@ def fake_api(monkeypatch: pytest.MonkeyPatch) -> FakeApi:
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> RunCommand:
-    """Return a function that runs a command and verifies that its output has no key."""
+    """Return a function that runs a command and verifies that its output contains no key."""
 
     def run_command(*arguments: str) -> CommandResult:
         with pytest.raises(SystemExit) as exit_info:

@@ -14,7 +14,7 @@ URL = "https://app.example.org"
 def create_response(
     status: int, body: Any = None, content_type: str = "application/json", **headers: str
 ) -> httpx.Response:
-    """Return a response with a JSON body. Underscores in header names stand for hyphens."""
+    """Return a response with a JSON body. Header names use underscores instead of hyphens."""
     all_headers = {
         "Content-Type": content_type,
         **{name.replace("_", "-"): value for name, value in headers.items()},

@@ -1,1 +1,1 @@
-"""Tests of the Graph client with a fake transport."""
+"""Tests for the Graph client with a fake transport."""

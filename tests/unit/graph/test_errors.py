@@ -1,4 +1,4 @@
-"""Each failed request causes exactly one error, which contains no text of the response."""
+"""Each failed request causes exactly one error, which contains no response text."""
 
 import traceback
 from collections.abc import Awaitable, Callable
@@ -143,7 +143,7 @@ async def test_request_with_retry_after_returns_wait_without_retry(
         isinstance(error, ThrottledError | UnavailableError)
         and error.retry_after_seconds == seconds
     )
-    # The retry handler of the SDK would repeat the request up to three times.
+    # The SDK's retry handler would repeat the request up to three times.
     assert len(fake_graph.requests) == 1
 
 

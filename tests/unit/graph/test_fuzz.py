@@ -1,4 +1,4 @@
-"""Every response leads to a state or an error of the catalogue."""
+"""Every response results in a state or an error from the catalogue."""
 
 import asyncio
 import contextlib

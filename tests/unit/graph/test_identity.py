@@ -25,7 +25,7 @@ TENANT, APP, IDENTITY = (f"{n * 8}-0000-4000-8000-000000000000" for n in "123")
 
 
 class FakeResponse:
-    """The part of an HTTP response that the pipeline of azure-core reads."""
+    """The part of an HTTP response that the azure-core pipeline reads."""
 
     def __init__(self, request: Any, status: int, document: Any) -> None:
         self.request, self.status_code = request, status
@@ -86,7 +86,7 @@ class FakeEndpoints:
 
 @pytest.fixture(autouse=True)
 def app_service(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set the environment of a function app with a managed identity."""
+    """Set the environment variables of a function app with a managed identity."""
     monkeypatch.setenv("IDENTITY_ENDPOINT", "http://identity.internal/msi/token")
     monkeypatch.setenv("IDENTITY_HEADER", "header-secret")
     # The app must not send the assertion to another authority.

@@ -1,4 +1,4 @@
-"""Requests for exports: what is sent, and which operation ID is used."""
+"""Export requests: what is sent, and which operation ID is used."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Limits of the Graph connection for size, time and addresses."""
+"""Limits on sizes, times and addresses for Graph connections."""
 
 import asyncio
 import gzip

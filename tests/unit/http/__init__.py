@@ -1,1 +1,1 @@
-"""Tests of `shared/http`."""
+"""Tests for `shared/http`."""

@@ -1,1 +1,1 @@
-"""Unit tests of the orchestration policies, without a Durable Task engine."""
+"""Unit tests for the orchestration policies, without a Durable Task engine."""

@@ -46,7 +46,7 @@ class VirtualContext:
         return until
 
     def sleep(self, seconds: float) -> timedelta:
-        """Run `sleep` to its end. Return the elapsed time."""
+        """Run `sleep` to completion, and return the elapsed time."""
         for until in sleep(self, seconds):
             self.current_utc_datetime = max(self.current_utc_datetime, until - self.early)
         return self.current_utc_datetime - self.started

@@ -1,1 +1,1 @@
-"""Tests of the Partner Center client with a fake transport."""
+"""Tests for the Partner Center client with a fake transport."""

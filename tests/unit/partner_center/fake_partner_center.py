@@ -12,7 +12,7 @@ from tests.support.fake_service import FakeCredential, FakeService, json_respons
 def invoice(invoice_id: str = "G016907411", **changes: Any) -> dict[str, Any]:
     """Return an invoice as in the example of the API documentation, without period dates.
 
-    A change to None removes the member.
+    A change with the value None removes the member.
     """
     document = {
         "id": invoice_id,
@@ -33,7 +33,7 @@ def invoice(invoice_id: str = "G016907411", **changes: Any) -> dict[str, Any]:
 def page_response(
     *items: Any, total: int | None = None, next_link: str | None = None, **headers: str
 ) -> httpx.Response:
-    """Return a page; `next_link` is the URL of `links.next`."""
+    """Return a page; `next_link` is the URL in `links.next`."""
     links = {"self": {"uri": "/invoices"}, **({"next": {"uri": next_link}} if next_link else {})}
     return httpx.Response(
         200,

@@ -1,4 +1,4 @@
-"""Parsers accept every documented form of an invoice and report what they cannot parse."""
+"""Parsers accept every documented format of an invoice and report what they cannot parse."""
 
 import json
 from datetime import UTC, datetime

@@ -1,1 +1,1 @@
-"""Unit tests of the planning functions."""
+"""Unit tests for the planning functions."""

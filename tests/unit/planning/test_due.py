@@ -1,4 +1,4 @@
-"""The due keys of a cycle: order, schedule of settled invoices, lanes and start times."""
+"""The due keys of a cycle: order, schedule for settled invoices, lanes and start times."""
 
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The wait policy: the server's wait in full, otherwise the default wait of the attempt."""
+"""The wait policy: the full wait that the server requests, or the default wait for the attempt."""
 
 import pytest
 from hypothesis import given

@@ -1,1 +1,1 @@
-"""Tests of the preflight without a network."""
+"""Tests for the preflight without a network."""

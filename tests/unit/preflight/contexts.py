@@ -107,7 +107,7 @@ def create_context(
 async def run_checks(
     context: PreflightContext, checks: tuple[Check, ...], **options: Any
 ) -> dict[str, dict[str, Any]]:
-    """Return the checks by name. Verifies that the report contains no token or library text."""
+    """Return the checks by name; verify that the report contains no token or library message."""
     report = await Preflight(context, checks, **options).run()
     await context.graph.close()
     await context.landing.close()

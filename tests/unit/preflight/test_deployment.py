@@ -1,4 +1,4 @@
-"""Checks that need no request."""
+"""Checks that do not send a request."""
 
 import json
 from pathlib import Path

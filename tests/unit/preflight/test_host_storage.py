@@ -1,4 +1,4 @@
-"""The check of the host storage: connection settings and responses of the services."""
+"""The check for the host storage: connection settings and service responses."""
 
 from typing import Any
 

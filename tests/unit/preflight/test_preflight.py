@@ -1,4 +1,4 @@
-"""Execution of checks: concurrency, time limits and consequences of other failures."""
+"""Execution of checks: concurrency, time limits and the effects of other failures."""
 
 import asyncio
 import re

@@ -1,1 +1,1 @@
-"""Unit tests of the shared modules, without a network and with a fixed time."""
+"""Unit tests for the shared modules, without a network and with a fixed time."""

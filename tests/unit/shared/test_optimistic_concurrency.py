@@ -1,4 +1,4 @@
-"""Retries of conditional writes: the back-off, the cap and the result."""
+"""Retries of conditional writes: the backoff, the limit and the result."""
 
 import pytest
 

@@ -132,7 +132,7 @@ async def test_sanitize_exceptions_does_not_catch_exit_exceptions(error: BaseExc
 async def test_sanitize_exceptions_keeps_result_and_signature() -> None:
     @sanitize_exceptions
     async def add(first: int, *, second: int = 2) -> int:
-        """Adds."""
+        """Add two numbers."""
         return first + second
 
     assert await add(1, second=4) == 5

@@ -1,1 +1,1 @@
-"""Tests of the simulator that use no network."""
+"""Tests for the simulator that use no network."""

@@ -1,4 +1,4 @@
-"""Manifests: documented members and layouts, and manifests that clients must reject."""
+"""Manifests with documented members and layouts, and manifests that clients must reject."""
 
 import re
 from dataclasses import replace

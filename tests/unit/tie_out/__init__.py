@@ -1,1 +1,1 @@
-"""Unit tests of the tie-out of invoice lines with the invoice total."""
+"""Unit tests for the tie-out of invoice lines with the invoice total."""

@@ -17,7 +17,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def total_up(*blobs: bytes, step: int = 1 << 16) -> LineTotals:
-    """Return the totals over all blobs, each read in pieces of `step` bytes."""
+    """Return the totals over all blobs, each of which is read in pieces of `step` bytes."""
     totals = LineTotals()
     for blob in blobs:
         reader = BlobTotalReader(totals)

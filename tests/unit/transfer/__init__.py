@@ -1,1 +1,1 @@
-"""Unit tests of the transfer without storage: verification, signatures and limits."""
+"""Unit tests for the transfer without storage: verification, signatures and limits."""

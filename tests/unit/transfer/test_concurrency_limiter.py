@@ -1,4 +1,4 @@
-"""Concurrency limiter and circuit breaker, on a clock that advances only by sleeping."""
+"""The concurrency limiter and circuit breaker, with a clock that advances only during sleeps."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -94,7 +94,7 @@ async def test_retry_throttled_waits_at_least_the_requested_time(
 
 
 async def test_retry_with_long_requested_wait_raises(clock: FakeClock) -> None:
-    """The following slots fail with the remaining wait until it is short."""
+    """Requests for further slots fail with the remaining wait time until that time is short."""
     limiter = create_limiter(clock)
     with pytest.raises(ThrottledError) as raised:
         await limiter.retry(operation_with(throttled(300)), lambda: None)

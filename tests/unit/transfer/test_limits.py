@@ -1,4 +1,4 @@
-"""The limits that all copies of a process share."""
+"""The limits that all copies in a process share."""
 
 import asyncio
 

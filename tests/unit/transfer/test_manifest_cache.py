@@ -1,4 +1,4 @@
-"""Cached manifests and SAS tokens, on a clock that the test advances."""
+"""Cached manifests and SAS tokens, with a clock that the test advances."""
 
 import asyncio
 import pickle

@@ -1,4 +1,4 @@
-"""The translation of storage responses to errors."""
+"""The conversion of storage responses to errors."""
 
 from datetime import UTC, datetime
 from types import SimpleNamespace

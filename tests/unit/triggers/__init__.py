@@ -1,1 +1,1 @@
-"""Unit tests of request parsing and responses, without a Functions host."""
+"""Unit tests for request parsing and responses, without a Functions host."""

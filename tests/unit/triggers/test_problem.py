@@ -50,7 +50,7 @@ def read_problem(response: func.HttpResponse) -> dict[str, Any]:
 
 
 class CustomStorageError(HttpResponseError):
-    """A subclass outside the Azure packages."""
+    """An error class that is defined outside the Azure packages."""
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ async def test_problem_details_keyboard_interrupt_is_not_caught() -> None:
 async def test_problem_details_success_returns_the_response() -> None:
     @problem_details
     async def trigger(req: func.HttpRequest) -> func.HttpResponse:
-        """Return a document."""
+        """Return a JSON document."""
         return json_response(202, {})
 
     response = await trigger(make_request())

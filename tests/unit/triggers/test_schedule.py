@@ -1,4 +1,4 @@
-"""The tick that a timer serves."""
+"""The tick for which a timer starts a cycle."""
 
 import json
 from datetime import UTC, datetime, timedelta

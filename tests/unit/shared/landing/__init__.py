@@ -1,1 +1,1 @@
-"""Paths and documents of the landing."""
+"""Unit tests for the paths and documents in the landing."""

@@ -1,4 +1,4 @@
-"""The documents for readers of the landing: completion marker and latest.json."""
+"""The documents for readers of the landing: the completion marker and latest.json."""
 
 import json
 from typing import Any
