@@ -18,6 +18,7 @@ from .errors import (
 from .http_messages import HostResponse
 from .local_host import LocalHost
 from .replay import NonDeterminismError, replay_history
+from .terminations import Termination, TerminationPoint
 
 __all__ = [
     "Clock",
@@ -29,6 +30,8 @@ __all__ = [
     "NonDeterminismError",
     "StateInUseError",
     "SystemClock",
+    "Termination",
+    "TerminationPoint",
     "UnknownOrchestratorError",
     "UnsupportedAppError",
     "VirtualClock",

@@ -16,6 +16,7 @@ from . import inspect_state, logs
 from .errors import HostError
 from .isolation import DEFAULT_MEMORY_MB, Isolation
 from .local_host import LocalHost
+from .terminations import Termination
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,6 +62,14 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="MB",
         help="memory limit of the worker process; 0 disables it (default: 2048)",
     )
+    parser.add_argument(
+        "--terminate-during",
+        type=_parse_termination,
+        action="append",
+        default=[],
+        metavar="NAME:N",
+        help="test switch: end the worker process with SIGKILL during the Nth call of a function",
+    )
     parser.add_argument("--json-log", action="store_true", help="write the log as JSON lines")
     options = parser.parse_args(arguments)
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
@@ -76,6 +85,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.in_process
         else Isolation(options.worker_memory, options.json_log, colour),
         on_failure=signals.fail,
+        terminations=options.terminate_during,
     )
     try:
         host.start()
@@ -101,6 +111,13 @@ def main(arguments: list[str] | None = None) -> int:
         os._exit(0)  # threads that are still running would keep the process alive
     print("Stopped.", flush=True)
     return 0
+
+
+def _parse_termination(text: str) -> Termination:
+    try:
+        return Termination.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 class _Signals:

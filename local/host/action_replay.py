@@ -27,10 +27,14 @@ FunctionKind: TypeAlias = Literal["activity", "orchestrator"]
 
 @dataclass(frozen=True)
 class OrchestratorCompletion:
-    """The completion of an orchestrator function: its output, or its error."""
+    """The completion of an orchestrator function: its output, or its error.
+
+    `failure_details` is the Details of the event in the parent if they do not follow from `error`.
+    """
 
     output: object = None
     error: str | None = None
+    failure_details: str | None = None
 
 
 class NonDeterminismError(Exception):

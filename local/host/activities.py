@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 from . import failure_texts, history
-from .calls import FunctionInvoker, WorkerLostError
+from .calls import FunctionInvoker, HostStoppedError
 from .clock import Clock
 from .functions import FunctionIndex
 from .history import Event
@@ -104,8 +104,10 @@ class Activities:
     def _on_completed(self, work: Work, future: "Future[str | None]", started_at: float) -> None:
         if self.stopping and future.cancelled():
             return
-        if not future.cancelled() and isinstance(future.exception(), WorkerLostError):
-            self._run_again(work)
+        if not future.cancelled() and isinstance(future.exception(), HostStoppedError):
+            with self._lock:
+                self._active.discard(work.id)  # the next host runs it again
+            self._wake()
             return
         elapsed_seconds = time.monotonic() - started_at
         error = (
@@ -137,24 +139,6 @@ class Activities:
                 elapsed_seconds * 1000,
                 extra={"fields": fields},
             )
-
-    def _run_again(self, work: Work) -> None:
-        """Queue an activity again because its worker process exited for an unrelated reason.
-
-        The database still contains the row of the activity, as it does after the host restarts.
-        """
-        if self.stopping:
-            return
-        log.warning(
-            "%s activity %s (task %d) will run again because the worker process exited",
-            work.instance_id,
-            work.name,
-            work.task_id,
-        )
-        with self._lock:
-            self._active.discard(work.id)
-            self._queue.appendleft(work)
-        self._wake()
 
     def _finish(self, work: Work, event: Event) -> None:
         self._results.append((work, event))

@@ -54,11 +54,21 @@ class RemoteFunctionError(Exception):
 
 
 class FunctionTerminatedError(Exception):
-    """The worker process exited during the function, or the function exceeded its timeout.
+    """The worker process exited during the call.
 
-    The message uses the wording of the Azure Functions host.
+    The function, or another function in the same process, exited the process, was killed with it,
+    or exceeded `functionTimeout`. The message uses the wording of the Azure Functions host.
     """
 
 
-class WorkerLostError(Exception):
-    """The worker process exited because of another function, so this call can be repeated."""
+class HostStoppedError(Exception):
+    """The host stopped during the call. The next host calls the function again."""
+
+
+def exit_text(code: int) -> str:
+    """Format an exit code as the Azure host does.
+
+    For a signal, the code is the signal number plus 128, as in a shell.
+    """
+    shown = 128 - code if code < 0 else code
+    return f"python exited with code {shown} (0x{shown:X})"

@@ -22,7 +22,7 @@ from datetime import datetime
 from . import history
 from .action_replay import missing_function_text
 from .activities import Activities
-from .calls import FunctionInvoker, WorkerLostError
+from .calls import FunctionInvoker, HostStoppedError
 from .clock import Clock, SystemClock
 from .episode import Identity, run_episode, version_mismatch
 from .functions import FunctionIndex
@@ -296,10 +296,8 @@ class Engine:
         commit_result = CommitResult()
         try:
             commit_result = self._run_episode(instance_id)
-        except StoreClosedError:
-            return
-        except WorkerLostError:
-            commit_result = CommitResult(ready=[] if self._stopping else [instance_id])
+        except (StoreClosedError, HostStoppedError):
+            return  # the next host runs the episode again
         except BaseException:  # includes a SystemExit that an orchestrator raises
             log.exception(
                 "%s: the local host failed during this episode; the instance is unchanged",

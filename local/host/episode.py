@@ -17,7 +17,7 @@ from .action_replay import (
     OrchestratorCompletion,
     UnsupportedActionError,
 )
-from .calls import WorkerLostError
+from .calls import FunctionTerminatedError, HostStoppedError
 from .decisions import Decision
 from .history import Event, EventType, compact_json
 from .timestamps import rewrite_offsets
@@ -65,7 +65,7 @@ class Outcome:
 
     status: str | None = None  # Completed, Failed, Terminated, ContinuedAsNew
     output: str | None = None  # JSON if Completed, otherwise plain text
-    error: str | None = None  # if Failed: the part of the output after "failed: "
+    failure_details: str | None = None  # if Failed: the Details of the event in the parent
     decisions: list[Decision] = field(default_factory=list)
     custom_status: str | None = None
     suspended: bool = False
@@ -74,6 +74,22 @@ class Outcome:
     carried_events: list[Event] = field(default_factory=list)
     next_id: int = 0
     masked_error: str | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The failure of an orchestrator: its output, and the Details of the event in the parent."""
+
+    output: str
+    details: str
+    decisions: list[Decision] = field(default_factory=list)
+
+
+def create_failure(name: str, error: str, details: str | None = None) -> Failure:
+    return Failure(
+        failure_texts.orchestrator_failure(name, error),
+        details or failure_texts.child_failure_details(error),
+    )
 
 
 def run_episode(
@@ -101,16 +117,17 @@ def run_episode(
         completion=result.completion,
         exists=exists,
     )
-    failure, error = None, None
+    failure: Failure | None = None
     try:
         for event in history:
             replay.process(event)
     except NonDeterminismError as contradiction:
-        failure = failure_texts.non_deterministic(str(contradiction))
+        text = failure_texts.non_deterministic(str(contradiction))
+        # Like the engine, keep the new decisions.
+        failure = Failure(text, failure_texts.non_deterministic_details(text), replay.new_decisions)
     except UnsupportedActionError as unsupported:
-        error = str(unsupported)
-        failure = failure_texts.orchestrator_failure(identity.name, error)
-    return build_outcome(identity, history, result, replay, failure, error)
+        failure = create_failure(identity.name, str(unsupported))
+    return build_outcome(identity, history, result, replay, failure)
 
 
 def build_outcome(
@@ -118,8 +135,7 @@ def build_outcome(
     history: Sequence[Event],
     result: OrchestratorResult,
     replay: ActionReplay,
-    failure: str | None,
-    error: str | None,
+    failure: Failure | None,
 ) -> Outcome:
     """Derive the outcome of an episode from the state of its replay."""
     common: dict[str, Any] = {
@@ -130,9 +146,8 @@ def build_outcome(
     for event in history:
         if event["EventType"] == EventType.EXECUTION_TERMINATED:  # has precedence (R13)
             return Outcome("Terminated", event.get("Input"), **common)
-    if failure is not None:  # like the engine, keep new decisions after a non-deterministic replay
-        decisions = [] if error is not None else replay.new_decisions
-        return Outcome("Failed", failure, error or failure, decisions, **common)
+    if failure is not None:
+        return Outcome("Failed", failure.output, failure.details, failure.decisions, **common)
     if replay.result is None or replay.open_tasks:
         return Outcome(
             decisions=replay.new_decisions,
@@ -142,9 +157,8 @@ def build_outcome(
         )
     common["decisions"] = replay.new_decisions
     if (error := replay.result.error) is not None:
-        return Outcome(
-            "Failed", failure_texts.orchestrator_failure(identity.name, error), error, **common
-        )
+        failure = create_failure(identity.name, error, replay.result.failure_details)
+        return Outcome("Failed", failure.output, failure.details, **common)
     if replay.continues_as_new:
         return Outcome(
             "ContinuedAsNew",
@@ -162,7 +176,8 @@ def version_mismatch(identity: Identity, version: str, current: str) -> Outcome:
         f"VersionMismatch: the instance has version '{version}', but the app has "
         f"version '{current}'."
     )
-    return Outcome("Failed", failure_texts.orchestrator_failure(identity.name, error), error)
+    failure = create_failure(identity.name, error)
+    return Outcome("Failed", failure.output, failure.details)
 
 
 def context_json(identity: Identity, history: Sequence[Event], past_texts: Sequence[str]) -> str:
@@ -185,8 +200,18 @@ def call_orchestrator(handle: Callable[[str], str], context: str) -> Orchestrato
     """Call an orchestrator and return the state from its result or its exception."""
     try:
         return _read_state(json.loads(handle(context)))
-    except WorkerLostError:
-        raise  # there is no result; the engine repeats the episode
+    except HostStoppedError:
+        raise  # there is no result; the next host repeats the episode
+    except FunctionTerminatedError as terminated:
+        # Without actions, the replay contradicts a history that contains decisions. The text of
+        # the contradiction then hides this error.
+        return OrchestratorResult(
+            completion=OrchestratorCompletion(
+                error=failure_texts.terminated_orchestrator(terminated),
+                failure_details=failure_texts.terminated_orchestrator_details(terminated),
+            ),
+            masked_error=str(terminated),
+        )
     except Exception as error:
         text = failure_texts.sanitize(str(error))
         state = _parse_error_state(text)

@@ -7,6 +7,7 @@ parse them. The local host reproduces them so that an app that fails on Azure al
 import json
 import re
 import traceback
+from typing import Any
 
 from .calls import FunctionTerminatedError, RemoteFunctionError
 
@@ -86,36 +87,65 @@ def activity_failure(name: str, error: BaseException) -> tuple[str, str]:
     """
     message, stack = sanitize(format_error(error)), format_stack(error)
     if isinstance(error, FunctionTerminatedError):  # the host raises it, not the worker
-        return f"Activity function '{name}' failed: {message}", _net_exception(message, "")
-    return f"Activity function '{name}' failed:  {message}", _net_exception(message, stack)
+        return f"Activity function '{name}' failed: {message}", _to_json(_process_exit(message))
+    return f"Activity function '{name}' failed:  {message}", _to_json(_remote_error(message, stack))
 
 
 def missing_activity(name: str) -> tuple[str, str]:
     """Return the Reason and Details for an activity that was removed after it was scheduled."""
     message = f"The function '{name}' doesn't exist, is disabled, or is not an activity function."
-    return f"Activity function '{name}' failed:  {message}", _net_exception(message, "")
+    return f"Activity function '{name}' failed:  {message}", _to_json(_remote_error(message, ""))
 
 
-def _net_exception(message: str, stack: str) -> str:
-    rpc_message = f"Result: Failure\nException: {message}\nStack: {stack}"
-    inner = {
-        "$type": "Microsoft.Azure.WebJobs.Script.Workers.Rpc.RpcException, LocalHost",
-        "IsUserException": False,
-        "RemoteStackTrace": stack,
-        "RemoteMessage": message,
-        "RemoteTypeName": None,
-        "Message": rpc_message,
+def _to_json(exception: dict[str, Any]) -> str:
+    return json.dumps(exception, ensure_ascii=False, separators=(",", ":"))
+
+
+def _remote_error(message: str, stack: str) -> dict[str, Any]:
+    """Return the exception of the extension for an error that the worker reports."""
+    rpc_exception = _script_exception(
+        "Rpc.RpcException",
+        f"Result: Failure\nException: {message}\nStack: {stack}",
+        None,
+        IsUserException=False,
+        RemoteStackTrace=stack,
+        RemoteMessage=message,
+        RemoteTypeName=None,
+    )
+    return _system_exception("Exception", f" {message}", rpc_exception)
+
+
+def _process_exit(message: str) -> dict[str, Any]:
+    """Return the exception of the Functions host for a worker process that has ended.
+
+    The message of the inner exception would be the last output of the process.
+    """
+    return _script_exception("WorkerProcessExitException", message, _system_exception())
+
+
+def _script_exception(
+    name: str, message: str, inner: dict[str, Any] | None, **members: Any
+) -> dict[str, Any]:
+    return {
+        "$type": f"Microsoft.Azure.WebJobs.Script.Workers.{name}, LocalHost",
+        **members,
+        "Message": message,
         "Data": {"$type": "System.Collections.ListDictionaryInternal, System.Private.CoreLib"},
-        "InnerException": None,
+        "InnerException": inner,
         "HelpLink": None,
         "Source": "LocalHost",
         "HResult": -2146233088,
         "StackTrace": "   at LocalHost",
     }
-    outer = {
-        "$type": "System.Exception, System.Private.CoreLib",
-        "ClassName": "System.Exception",
-        "Message": f" {message}",
+
+
+def _system_exception(
+    name: str = "Exception", message: str = "", inner: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    return {
+        "$type": f"System.{name}, System.Private.CoreLib",
+        "ClassName": f"System.{name}",
+        "Message": message,
         "Data": None,
         "InnerException": inner,
         "HelpURL": None,
@@ -127,7 +157,18 @@ def _net_exception(message: str, stack: str) -> str:
         "Source": None,
         "WatsonBuckets": None,
     }
-    return json.dumps(outer, ensure_ascii=False, separators=(",", ":"))
+
+
+def terminated_orchestrator(error: FunctionTerminatedError) -> str:
+    """Return the error of an orchestrator whose worker process ended during the call."""
+    return f"One or more errors occurred. ({error})"
+
+
+def terminated_orchestrator_details(error: FunctionTerminatedError) -> str:
+    """Return the Details of a SubOrchestrationInstanceFailed event for such an orchestrator."""
+    inner = _process_exit(str(error))
+    outer = _system_exception("AggregateException", "One or more errors occurred.", inner)
+    return _to_json({**outer, "InnerExceptions": [inner]})
 
 
 def orchestrator_failure(name: str, error: str) -> str:
@@ -154,3 +195,12 @@ def child_failure_details(error: str) -> str:
 def non_deterministic(detail: str) -> str:
     """Return the output of an orchestrator whose code contradicts its history."""
     return f"Non-Deterministic workflow detected: {detail}"
+
+
+def non_deterministic_details(text: str) -> str:
+    """Return the Details of a SubOrchestrationInstanceFailed event for such an orchestrator."""
+    return (
+        "Unhandled exception while executing orchestration: "
+        f"DurableTask.Core.Exceptions.NonDeterministicOrchestrationException: {text}\n"
+        "   at LocalHost"
+    )

@@ -2,11 +2,14 @@
 
 Async functions run on the user loop of the process. Sync functions run in a thread pool of
 `PYTHON_THREADPOOL_THREAD_COUNT` threads.
+
+Without a worker process, a test can still simulate its end: see `Invoker.terminate`.
 """
 
 import contextvars
 import json
 import os
+import signal
 import threading
 import uuid
 from collections.abc import Callable
@@ -19,9 +22,11 @@ from typing import Any
 import azure.functions as func
 from azure.functions.meta import Datum
 
+from .calls import FunctionTerminatedError, exit_text
 from .functions import AppFunction
 from .http_calls import request_datum, response_encoder
 from .http_messages import HostRequest, HostResponse
+from .terminations import TerminationPlan, TerminationPoint
 from .user_loop import UserLoop
 
 
@@ -48,7 +53,15 @@ def converter(binding: str) -> Any:
 class Invoker:
     """Implementation of `FunctionInvoker` that runs the functions in this process."""
 
-    def __init__(self, user_loop: UserLoop, root: Path, client_binding: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        user_loop: UserLoop,
+        root: Path,
+        client_binding: Callable[[], str],
+        *,
+        terminations: TerminationPlan | None = None,
+        on_termination: Callable[[], None] = lambda: None,
+    ) -> None:
         """Create the thread pool.
 
         Args:
@@ -56,6 +69,8 @@ class Invoker:
             root: Folder of the app.
             client_binding: Returns the JSON for durable client parameters. It is called for each
                 invocation because the port is not known earlier.
+            terminations: Planned terminations of the simulated worker process.
+            on_termination: Called when the simulated process has ended, before its calls fail.
         """
         self._user_loop, self._root, self._client_binding = user_loop, root, client_binding
         threads = os.environ.get("PYTHON_THREADPOOL_THREAD_COUNT", "")
@@ -65,8 +80,12 @@ class Invoker:
             else min(32, (os.cpu_count() or 1) + 4)
         )
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="app")
-        self._running: set[Future[Any]] = set()
+        self._terminations = terminations or TerminationPlan()
+        self._on_termination = on_termination
         self._lock = threading.Lock()
+        # The results of the running calls, and the futures of the functions that compute them.
+        self._running: dict[Future[Any], Future[Any]] = {}
+        self._process_number = 1  # of the simulated worker process
 
     def invoke(
         self,
@@ -78,6 +97,9 @@ class Invoker:
 
         The future receives the exception of whichever step fails.
         """
+        point = self._terminations.count_call(function.name)
+        if point == TerminationPoint.BEFORE:
+            return self._terminate_in_call()
 
         def arguments() -> dict[str, Any]:
             values = {function.trigger_parameter: decode()}
@@ -100,19 +122,58 @@ class Invoker:
         def run_sync() -> Any:
             return encode(function.call(**arguments()))
 
-        future: Future[Any] = (
+        result: Future[Any] = Future()
+        work: Future[Any] = (
             self._user_loop.submit(run_async())
             if function.is_async
             else self._pool.submit(contextvars.copy_context().run, run_sync)
         )
         with self._lock:
-            self._running.add(future)
-        future.add_done_callback(self._forget)
-        return future
+            self._running[result] = work
+        result.add_done_callback(self._forget_cancelled)
+        if point == TerminationPoint.AFTER:
+            work.add_done_callback(lambda _: self.terminate())
+        else:
+            work.add_done_callback(lambda _: self._finish(result, work))
+        return result
 
-    def _forget(self, future: "Future[Any]") -> None:
+    def _forget_cancelled(self, result: "Future[Any]") -> None:
+        """Cancel a function if the caller no longer waits for its result."""
+        if result.cancelled():
+            with self._lock:
+                work = self._running.pop(result, None)
+            if work is not None:
+                work.cancel()
+
+    def _finish(self, result: "Future[Any]", work: "Future[Any]") -> None:
         with self._lock:
-            self._running.discard(future)
+            if self._running.pop(result, None) is None:  # the simulated process has ended
+                return
+        if work.cancelled():
+            result.cancel()
+        elif (error := work.exception()) is not None:
+            result.set_exception(error)
+        else:
+            result.set_result(work.result())
+
+    def terminate(self) -> None:
+        """Simulate the end of a worker process with `kill -9`: all running calls fail.
+
+        Async functions are cancelled. The results of sync functions are discarded.
+        """
+        with self._lock:
+            running, self._running = self._running, {}
+            self._process_number += 1
+        self._on_termination()
+        for result, work in running.items():
+            work.cancel()
+            result.set_exception(_terminated())
+
+    def _terminate_in_call(self) -> "Future[Any]":
+        self.terminate()
+        result: Future[Any] = Future()
+        result.set_exception(_terminated())
+        return result
 
     def call_activity(self, function: AppFunction, stored_input: str) -> "Future[str | None]":
         """Run an activity with the input that the engine stored; return the JSON of its result."""
@@ -160,7 +221,18 @@ class Invoker:
         )
 
     def call_orchestrator(self, function: AppFunction, context: str) -> str:
-        response: str = function.call(context)
+        process_number = self._process_number
+        point = self._terminations.count_call(function.name)
+        if point == TerminationPoint.BEFORE:
+            self.terminate()
+            raise _terminated()
+        try:
+            response: str = function.call(context)
+        finally:
+            if point == TerminationPoint.AFTER:
+                self.terminate()
+            if process_number != self._process_number:
+                raise _terminated()
         return response
 
     def stop(self, *, abandon: bool) -> None:
@@ -170,7 +242,11 @@ class Invoker:
         """
         if abandon:
             with self._lock:
-                running = list(self._running)
-            for future in running:
-                future.cancel()
+                running = list(self._running.values())
+            for work in running:
+                work.cancel()
         self._pool.shutdown(wait=not abandon, cancel_futures=abandon)
+
+
+def _terminated() -> FunctionTerminatedError:
+    return FunctionTerminatedError(exit_text(-signal.SIGKILL))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .settings import HostOptions
+from .terminations import TerminationPlan
 from .worker import Worker
 from .worker_main import WorkerOptions
 
@@ -25,6 +26,8 @@ class Isolation:
         options: HostOptions,
         client_binding: Callable[[], str],
         on_unrecoverable: Callable[[str], None],
+        terminations: TerminationPlan,
+        on_termination: Callable[[], None],
     ) -> Worker:
         """Start a worker process that loads the app in `root`."""
         worker_options = WorkerOptions(
@@ -35,4 +38,6 @@ class Isolation:
             timeout=options.function_timeout_seconds,
             client_binding=client_binding,
             on_unrecoverable=on_unrecoverable,
+            terminations=terminations,
+            on_termination=on_termination,
         )

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -38,6 +38,7 @@ from .settings import environment, read_host_json, read_local_settings
 from .state_dir import StateDir
 from .steps import StepPlanner
 from .store import Store
+from .terminations import Termination, TerminationPlan, TerminationPoint
 from .timestamps import to_micros
 from .traffic import Traffic
 from .user_loop import UserLoop
@@ -71,6 +72,8 @@ class LocalHost:
         serial: bool = False,
         isolated: Isolation | None = None,
         on_failure: Callable[[str], None] | None = None,
+        terminations: Sequence[Termination] = (),
+        on_termination: Callable[[], None] = lambda: None,
     ) -> None:
         """Configure the host; `start` loads the app.
 
@@ -92,6 +95,9 @@ class LocalHost:
                 None runs the app in this process.
             on_failure: Called with the reason when the host cannot continue because it cannot write
                 its database or cannot restart its worker process.
+            terminations: Planned terminations of the worker process.
+            on_termination: Called when the worker process has ended unexpectedly, before its calls
+                fail.
         """
         self._app, self._state_path = app, Path(state_dir) if state_dir is not None else None
         self.clock: Clock = clock or SystemClock()
@@ -103,12 +109,15 @@ class LocalHost:
         )
         self._settings, self._host_json, self._serial = dict(settings or {}), host_json, serial
         self._isolated, self._on_failure = isolated, on_failure
+        self._initial_terminations, self._on_termination = terminations, on_termination
+        self._terminations = TerminationPlan()
         self.failure: str | None = None
         self._exits = ExitStack()
         self._stop_lock = threading.Lock()
         self._started = False
         self._traffic = Traffic()
         self._worker: Worker | None = None
+        self._terminate: Callable[[], None]
 
     # -- lifecycle ------------------------------------------------------------
 
@@ -150,13 +159,19 @@ class LocalHost:
         self._invoker: FunctionInvoker
         if self._isolated is not None and root is not None:
             self._store = self._open_store(options.hub_name)
-            self._worker = self._invoker = self._isolated.worker(root, options, binding, self._fail)
+            self._worker = self._invoker = self._isolated.worker(
+                root, options, binding, self._fail, self._terminations, self._on_termination
+            )
             self._exits.callback(self._worker.stop, abandon=True)
+            self._terminate = self._worker.terminate
             self.functions: FunctionIndex = self._worker.functions
         else:
             self.functions = self._index(root, options.route_prefix)
             self._store = self._open_store(options.hub_name)
-            self._invoker = self._in_process(root or Path.cwd(), binding)
+            invoker = self._invoker = self._in_process(root or Path.cwd(), binding)
+            self._terminate = invoker.terminate
+        for termination in self._initial_terminations:
+            self.terminate_worker_during(termination.name, termination.nth, termination.point)
         timers = self.functions.list_by_trigger("timerTrigger")
         self._schedules = Schedules(
             timers,
@@ -230,7 +245,13 @@ class LocalHost:
         user_loop = UserLoop.shared()
         user_loop.enter()
         self._exits.callback(user_loop.leave)
-        return Invoker(user_loop, root, binding)
+        return Invoker(
+            user_loop,
+            root,
+            binding,
+            terminations=self._terminations,
+            on_termination=self._on_termination,
+        )
 
     def _load(self, root: Path | None) -> FunctionRegister:
         if root is None:
@@ -375,6 +396,25 @@ class LocalHost:
         """
         if self._commands.terminate(instance_id, reason) is None:
             raise LookupError(f"No instance with the ID {instance_id}.")
+
+    def terminate_worker(self) -> None:
+        """End the worker process as with `kill -9`, and start another one.
+
+        All running calls fail as on Azure. Without a worker process, its end is simulated.
+        """
+        self._terminate()
+
+    def terminate_worker_during(
+        self, name: str, nth: int = 1, point: TerminationPoint = TerminationPoint.BEFORE
+    ) -> None:
+        """End the worker process during the nth call of a function, counted from now.
+
+        Raises:
+            HostError: If the app has no function with this name.
+        """
+        if self.functions.find(name) is None:
+            raise HostError(f"The app has no function named '{name}'.")
+        self._terminations.add(Termination(name, nth, point))
 
     def request(
         self,

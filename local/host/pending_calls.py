@@ -9,10 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from .calls import FunctionTerminatedError, RemoteFunctionError, WorkerLostError
-
-# An orchestrator has no side effects, so it can always be called again.
-NON_REPEATABLE_KINDS = ("activity", "timer", "http")
+from .calls import FunctionTerminatedError, HostStoppedError, RemoteFunctionError
 
 
 @dataclass
@@ -20,7 +17,6 @@ class Call:
     """A call without a response; `deadline` is a time on the monotonic clock."""
 
     id: int
-    kind: str
     name: str
     deadline: float
     future: "Future[Any]" = field(default_factory=Future)
@@ -44,18 +40,17 @@ class PendingCalls:
         self._changed = threading.Condition()
         self._calls: dict[int, Call] = {}  # ordered by deadline
         self._ids = itertools.count(1)
-        # The ID of the call that causes the exit of the worker, and the error text of that call.
-        self._exit_cause: tuple[int, str | None] | None = None
+        self._timeout_text: str | None = None  # set when a timeout ends the worker process
         self._closed: str | None = None
         if timeout is not None:
             threading.Thread(target=self._watch, name="function-timeout", daemon=True).start()
 
-    def add(self, kind: str, name: str) -> Call:
+    def add(self, name: str) -> Call:
         """Add a call; after `close`, the returned call has already failed."""
         with self._changed:
-            call = Call(next(self._ids), kind, name, time.monotonic() + (self._timeout or 0))
+            call = Call(next(self._ids), name, time.monotonic() + (self._timeout or 0))
             if self._closed is not None:
-                call.future.set_exception(WorkerLostError(self._closed))
+                call.future.set_exception(HostStoppedError(self._closed))
                 return call
             self._calls[call.id] = call
             if len(self._calls) == 1:
@@ -67,12 +62,6 @@ class PendingCalls:
         with self._changed:
             return self._calls.pop(call_id, None)
 
-    def set_exiting_call(self, call_id: int | None) -> None:
-        """Record that a call requested the exit of the worker process."""
-        with self._changed:
-            if call_id is not None:
-                self._exit_cause = (call_id, None)
-
     def pop_all(self) -> list[Call]:
         """Remove and return all calls."""
         with self._changed:
@@ -80,37 +69,29 @@ class PendingCalls:
         return calls
 
     def fail_unanswered(self, calls: list[Call], exit_text: str) -> None:
-        """Fail the calls that had no response when the worker process exited.
+        """Fail all calls that had no response when the worker process exited, as on Azure.
 
-        The call that caused the exit fails with `FunctionTerminatedError`; the others fail with
-        `WorkerLostError`, so that they run again. If the cause is unknown, for example a signal
-        from the kernel, all calls except those to orchestrators fail with
-        `FunctionTerminatedError`, as on Azure.
+        It does not matter which function ended the process.
         """
         with self._changed:
-            exit_cause, self._exit_cause = self._exit_cause, None
+            text, self._timeout_text = self._timeout_text or exit_text, None
             self._changed.notify_all()
-        if exit_cause is None:
-            terminated = [call for call in calls if call.kind in NON_REPEATABLE_KINDS] or calls
-            failing = {call.id: exit_text for call in terminated}
-        else:
-            failing = {exit_cause[0]: exit_cause[1] or exit_text}
         for call in calls:
-            if (text := failing.get(call.id)) is not None:
-                call.future.set_exception(FunctionTerminatedError(text))
-            else:
-                call.future.set_exception(
-                    WorkerLostError(f"the worker process exited: {exit_text}")
-                )
+            call.future.set_exception(FunctionTerminatedError(text))
+
+    @staticmethod
+    def abandon(calls: list[Call], reason: str) -> None:
+        """Fail calls with `HostStoppedError`."""
+        for call in calls:
+            call.future.set_exception(HostStoppedError(reason))
 
     def close(self, reason: str) -> None:
-        """Fail all calls, and every later call, with `WorkerLostError`."""
+        """Fail all calls, and every later call, with `HostStoppedError`."""
         with self._changed:
             self._closed = reason
             calls, self._calls = list(self._calls.values()), {}
             self._changed.notify_all()
-        for call in calls:
-            call.future.set_exception(WorkerLostError(reason))
+        self.abandon(calls, reason)
 
     def _watch(self) -> None:
         assert self._timeout is not None
@@ -118,16 +99,15 @@ class PendingCalls:
         with self._changed:
             while self._closed is None:
                 first = next(iter(self._calls.values()), None)
-                if first is None or self._exit_cause is not None:
+                if first is None or self._timeout_text is not None:
                     self._changed.wait()
                 elif (remaining := first.deadline - time.monotonic()) > 0:
                     self._changed.wait(remaining)
                 else:
-                    text = (
+                    self._timeout_text = (
                         f"Timeout value of {_format_timespan(limit)} was exceeded by function: "
                         f"Functions.{first.name}"
                     )
-                    self._exit_cause = (first.id, text)
                     self._kill_worker()
 
 

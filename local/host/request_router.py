@@ -5,7 +5,7 @@ import logging
 import re
 from urllib.parse import unquote
 
-from .calls import FunctionInvoker, FunctionTerminatedError, WorkerLostError
+from .calls import FunctionInvoker, FunctionTerminatedError, HostStoppedError
 from .client_binding import RPC, WEBHOOKS
 from .functions import AppFunction, FunctionIndex
 from .http_messages import HostRequest, HostResponse, json_response
@@ -126,7 +126,7 @@ class RequestRouter:
             response: HostResponse = await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             raise
-        except (FunctionTerminatedError, WorkerLostError) as error:
+        except (FunctionTerminatedError, HostStoppedError) as error:
             log.error("%s %s: function %s: %s", request.method, request.path, function.name, error)
             return HostResponse(500)
         except Exception:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from . import failure_texts, history
+from . import history
 from .decisions import CreateTimer, Decision, ScheduleActivity, StartChild
 from .episode import Outcome
 from .history import Event, EventType
@@ -118,12 +118,9 @@ def _message_to_parent(instance: Instance, outcome: Outcome, now: datetime) -> l
     if outcome.status == "Completed":
         event = history.sub_orchestration_completed(now, parent.task_id, outcome.output)
     else:
-        details = (
-            failure_texts.child_failure_details(outcome.error)
-            if outcome.error is not None
-            else None
+        event = history.sub_orchestration_failed(
+            now, parent.task_id, outcome.output, outcome.failure_details
         )
-        event = history.sub_orchestration_failed(now, parent.task_id, outcome.output, details)
     return [Message(parent.instance_id, parent.execution_id, event)]
 
 

@@ -1,8 +1,8 @@
 """Starts and restarts the worker process, and sends calls to it.
 
 A function that exits the process, exhausts its memory or exceeds `functionTimeout` ends the worker,
-not the host. The pending calls then fail as in Azure or run again (see
-`PendingCalls.fail_unanswered`).
+not the host. All calls that the worker was running then fail, as in Azure. Later calls wait for the
+next process.
 """
 
 import logging
@@ -11,17 +11,20 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from .calls import exit_text
 from .descriptions import index_from_descriptions
 from .errors import HostError, UnsupportedAppError
 from .frames import FrameSender, Header, pack_frame, receive_frames
 from .functions import AppFunction, FunctionIndex
 from .http_messages import HostRequest, HostResponse
 from .pending_calls import Call, PendingCalls
+from .terminations import TerminationPlan
 from .worker_main import WorkerOptions
 
 log = logging.getLogger(__name__)
@@ -38,6 +41,9 @@ sys.path.remove({IMPORT_ROOT!r})
 main()
 """
 MAX_FAILED_STARTS = 3
+# Azure stops the host at the third termination, each within this time of the previous one.
+MAX_TERMINATIONS_IN_AZURE = 3
+TERMINATION_INTERVAL_SECONDS = 30 * 60
 EXIT_TIMEOUT_SECONDS = 10.0
 
 
@@ -51,6 +57,8 @@ class Worker:
         timeout: float | None,
         client_binding: Callable[[], str],
         on_unrecoverable: Callable[[str], None],
+        terminations: TerminationPlan,
+        on_termination: Callable[[], None],
     ) -> None:
         """Start the process and wait until it has loaded the app.
 
@@ -59,6 +67,8 @@ class Worker:
             timeout: Maximum duration of a call in seconds. None means no limit.
             client_binding: Returns the JSON for durable client parameters.
             on_unrecoverable: Called with the reason when the worker cannot be restarted.
+            terminations: Planned terminations of the process.
+            on_termination: Called when the process has ended, before its calls fail.
 
         Raises:
             UnsupportedAppError: If the app cannot be loaded.
@@ -68,10 +78,12 @@ class Worker:
             client_binding,
             on_unrecoverable,
         )
-        self._pending = PendingCalls(timeout, self._kill)
+        self._terminations, self._on_termination = terminations, on_termination
+        self._pending = PendingCalls(timeout, self.terminate)
         self._lock = threading.Lock()
         self._stopping = False
         self._failed_starts = 0
+        self._termination_times: list[float] = []  # of the monotonic clock
         self._sender: FrameSender | None = None
         self._held: list[bytes] = []  # frames to send when the worker is connected
         self._process, self._connection = self._spawn()
@@ -148,10 +160,11 @@ class Worker:
         try:
             return self._process.wait(EXIT_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
-            self._kill()
+            self.terminate()
             return self._process.wait()
 
-    def _kill(self) -> None:
+    def terminate(self) -> None:
+        """Kill the process. Another one starts unless the host is stopping."""
         self._process.send_signal(signal.SIGKILL)
 
     # -- reading --------------------------------------------------------------
@@ -159,30 +172,49 @@ class Worker:
     def _read(self) -> None:
         while True:
             for header, body in self._frames:
-                if "exits" in header:
-                    self._pending.set_exiting_call(header["exits"])
-                elif (call := self._pending.pop(header["id"])) is not None:
+                if (call := self._pending.pop(header["id"])) is not None:
                     self._failed_starts = 0
                     _finish(call, header, body)
             unanswered = self._disconnect()
             code = self._reap()
             if self._stopping:
-                self._pending.fail_unanswered(unanswered, exit_text(code))
+                self._pending.abandon(unanswered, "The host has stopped.")
                 return
-            log.error("the worker process ended (%s); restarting it", exit_text(code))
+            self._log_termination(exit_text(code), unanswered)
+            if unanswered:  # they fail, so the next process does not repeat them
+                self._failed_starts = 0
+            self._on_termination()
             is_restarted = self._restart()
             # The calls fail after the restart, so that repeated calls reach the new worker.
             self._pending.fail_unanswered(unanswered, exit_text(code))
             if not is_restarted:
                 return
 
+    def _log_termination(self, reason: str, unanswered: list[Call]) -> None:
+        names = ", ".join(sorted({call.name for call in unanswered})) or "none"
+        log.error(
+            "the worker process ended (%s); restarting it. Calls that fail: %s", reason, names
+        )
+        now = time.monotonic()
+        if self._termination_times and (
+            now - self._termination_times[-1] > TERMINATION_INTERVAL_SECONDS
+        ):
+            self._termination_times.clear()
+        self._termination_times.append(now)
+        if (count := len(self._termination_times)) >= MAX_TERMINATIONS_IN_AZURE:
+            log.warning(
+                "the worker process has ended unexpectedly %d times, each time within %d minutes "
+                "of the previous one. Azure would stop the host now; the local host continues.",
+                count,
+                TERMINATION_INTERVAL_SECONDS // 60,
+            )
+
     def _restart(self) -> bool:
         self._failed_starts += 1
         try:
             if self._failed_starts > MAX_FAILED_STARTS:
                 raise HostError(
-                    f"The worker process ended {self._failed_starts} times "
-                    "without completing a call."
+                    f"The worker process ended {self._failed_starts} times without running a call."
                 )
             self._process, self._connection = self._spawn()
             self._frames = receive_frames(self._connection)
@@ -199,7 +231,9 @@ class Worker:
 
     def _call(self, kind: str, function: AppFunction, body: bytes, **header: Any) -> "Future[Any]":
         with self._lock:
-            call = self._pending.add(kind, function.name)
+            call = self._pending.add(function.name)
+            if (point := self._terminations.count_call(function.name)) is not None:
+                header["terminate"] = point
             frame = pack_frame({"id": call.id, "kind": kind, "name": function.name, **header}, body)
             if self._sender is not None:
                 self._sender.send(frame)
@@ -236,13 +270,13 @@ class Worker:
         """Stop the process. With `abandon`, kill it without waiting for running functions."""
         self._stopping = True
         if abandon:
-            self._kill()
+            self.terminate()
         else:
             with self._lock:
                 if self._sender is not None:
                     self._sender.send(pack_frame({"stop": True}))
         if self._reader.ident is None:
-            self._kill()
+            self.terminate()
             self._reap()
         elif self._reader is not threading.current_thread():
             self._reader.join()
@@ -269,12 +303,3 @@ def packages_of(root: Path) -> str:
     """
     packages = root / PACKAGES_FOLDER
     return str(packages.resolve()) if packages.is_dir() else ""
-
-
-def exit_text(code: int) -> str:
-    """Format an exit code as the Azure host does.
-
-    For a signal, the code is the signal number plus 128, as in a shell.
-    """
-    shown = 128 - code if code < 0 else code
-    return f"python exited with code {shown} (0x{shown:X})"

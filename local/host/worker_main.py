@@ -4,7 +4,6 @@ The main thread only reads from the connection to the host. When the connection 
 exits even if functions are running, so the worker does not outlive the host.
 """
 
-import contextvars
 import json
 import os
 import resource
@@ -14,7 +13,7 @@ import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from . import failure_texts, logs, sdk_patches
 from .descriptions import describe_function
@@ -23,13 +22,11 @@ from .frames import FrameSender, Header, pack_frame, receive_frames
 from .functions import FunctionIndex, index_app, load_app
 from .http_messages import HostRequest, HostResponse
 from .invocation import Invoker
+from .terminations import TerminationPoint
 from .user_loop import UserLoop
 
 EPISODE_THREADS = 4
 MAX_OOM_SCORE = "1000"
-current_call_id: contextvars.ContextVar[int | None] = contextvars.ContextVar(
-    "current_call_id", default=None
-)
 
 
 @dataclass(frozen=True)
@@ -54,8 +51,9 @@ def main() -> None:
     """Run the worker process until the host stops it."""
     options = WorkerOptions.from_json(sys.argv[2])
     connection = socket.socket(fileno=int(sys.argv[1]))
-    # Ctrl-C reaches the whole process group. The host handles it and stops the worker.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # These signals can reach the whole process group. The host handles them and stops the worker.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     logs.configure(json_lines=options.json_log, colour=options.colour)
     _limit_memory(options.memory_mb)
     sender = FrameSender(connection)
@@ -96,8 +94,6 @@ class _Worker:
         self._loop = UserLoop.shared()
         self._invoker = Invoker(self._loop, root, lambda: self._binding)
         self._episodes = ThreadPoolExecutor(EPISODE_THREADS, thread_name_prefix="episode")
-        self._original_exit = os._exit
-        os._exit = self._exit  # type: ignore[assignment]  # reports the function that exits
 
     def serve(self, connection: socket.socket) -> None:
         for header, body in receive_frames(connection):
@@ -110,18 +106,17 @@ class _Worker:
                 return
             else:
                 self._start_call(header, body)
-        self._original_exit(1)  # the host has ended
-
-    def _exit(self, code: int) -> NoReturn:
-        self._sender.send(pack_frame({"exits": current_call_id.get()}))
-        self._sender.close()
-        self._original_exit(code)
+        os._exit(1)  # the host has ended
 
     def _start_call(self, header: Header, body: bytes) -> None:
-        context = contextvars.copy_context()
-        context.run(current_call_id.set, header["id"])
-        future: Future[Any] = context.run(self._call, header, body)
-        future.add_done_callback(lambda finished: self._send_result(header["id"], finished))
+        point = header.get("terminate")
+        if point == TerminationPoint.BEFORE:
+            _terminate()
+        future = self._call(header, body)
+        if point == TerminationPoint.AFTER:
+            future.add_done_callback(lambda _: _terminate())
+        else:
+            future.add_done_callback(lambda finished: self._send_result(header["id"], finished))
 
     def _call(self, header: Header, body: bytes) -> "Future[Any]":
         function = self._index.find(header["name"])
@@ -147,6 +142,11 @@ class _Worker:
 
     def _send_result(self, call_id: int, future: "Future[Any]") -> None:
         self._sender.send(_frame(call_id, future))
+
+
+def _terminate() -> None:
+    """End the process as planned by a test."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _frame(call_id: int, future: "Future[Any]") -> bytes:

@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 
 from local.host import LocalHost, UnsupportedAppError
-from local.host.calls import FunctionTerminatedError
+from local.host.calls import FunctionTerminatedError, exit_text
 from local.host.history import EventType
 from local.host.isolation import Isolation
-from local.host.worker import exit_text
 
 from .sample_host import SAMPLE_APP, SETTINGS, HostClient, HostProcess
 
@@ -89,20 +88,31 @@ def test_activity_that_raises_keeps_the_worker(host: LocalHost, behavior: str, t
     assert get_worker_pid(host) == old_pid
 
 
-def test_parallel_activities_of_a_lost_worker_run_again(host: LocalHost) -> None:
-    for behavior, text in (
+@pytest.mark.parametrize(
+    ("behavior", "text"),
+    [
         ("exit", "python exited with code 7 (0x7)"),
-        ("block", "Timeout value of 00:00:02"),
-    ):
-        first, failed, last = get_output(host, "call_act_in_parallel", ["slow", behavior, "slow"])
-        assert (first, last) == ("slow", "slow") and text in failed[0]
+        ("block", "Timeout value of 00:00:02 was exceeded by function: Functions.act"),
+    ],
+)
+def test_activities_of_all_instances_in_an_ended_worker_fail(
+    host: LocalHost, behavior: str, text: str
+) -> None:
+    instance_ids = []
+    for started in ("block", "block", behavior):
+        instance_ids.append(host.start_orchestration("call_act", started))
+        host.run_until(lambda: has_scheduled_activity(host, instance_ids[-1]))
+    assert [host.wait(instance_id)["output"] for instance_id in instance_ids] == [
+        [f"Activity function 'act' failed: {text}", True]
+    ] * 3
 
 
 def test_orchestrator_that_ends_its_worker_fails(host: LocalHost) -> None:
-    output = get_output(host, "exit_process")
-    assert (
-        output.startswith("Non-Deterministic workflow detected")
-        or "python exited with code 9 (0x9)" in output
+    assert get_output(host, "exit_process") == (
+        "Non-Deterministic workflow detected: A previous execution of this orchestration scheduled "
+        "an activity task with sequence ID 0 and name 'act' (version ''), but the current replay "
+        "execution hasn't (yet?) scheduled this task. Was a change made to the orchestrator code "
+        "after this instance had already started running?"
     )
 
 

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from local.azurite import Azurite
-from local.host import LocalHost, VirtualClock
+from local.host import LocalHost, TerminationPoint, VirtualClock
 from local.host.user_loop import UserLoop
 from local.simulator.behaviour import Behaviour
 from local.simulator.faults import Faults
@@ -126,6 +126,7 @@ class AppEnvironment:
         self._exits = ExitStack()
 
     def __enter__(self) -> "AppEnvironment":
+        self.worker_exits = 0  # the number of simulated ends of the worker process
         try:
             self.graph_origin = self._exits.enter_context(self.simulator.serving())
             self.settings = load_settings(self.environment())
@@ -164,16 +165,36 @@ class AppEnvironment:
             timers=self._timers,
             host_json=ROOT / "host.json",
             settings=ENVIRONMENT | {"EXPORT_SCHEDULE": self.settings.export_schedule},
+            on_termination=self._replace_worker,
         ).start()
 
     def restart(self) -> None:
-        """Kill the worker process, and start another one with the same stored state."""
+        """Kill the host, and start another one with the same stored state: nothing is lost."""
         self.host.stop(drain=False)
         previous, self.app = self.app, self.create_services()
         self._exits.callback(self._close, self.app)
         install(self.app)
         self.on_loop(previous.close())
         self.host = self.start_host()
+
+    def terminate_worker_during(
+        self, name: str, nth: int = 1, point: TerminationPoint = TerminationPoint.BEFORE
+    ) -> None:
+        """Simulate the end of the worker process during the nth call of a function from now.
+
+        All calls in progress fail exactly as on Azure, including those of other instances, and an
+        HTTP request that has started an instance and has no response yet. Therefore, start
+        instances with `host.start_orchestration`. Assert `worker_exits` to verify that the call
+        was made. `host.terminate_worker()` ends the process immediately.
+        """
+        self.host.terminate_worker_during(name, nth, point)
+
+    def _replace_worker(self) -> None:
+        """Create new services, because the memory of the previous process is lost."""
+        self.worker_exits += 1
+        self.app = self.create_services()
+        self._exits.callback(self._close, self.app)
+        install(self.app)
 
     def environment(self) -> dict[str, str]:
         invoices = [

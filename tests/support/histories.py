@@ -45,6 +45,7 @@ class SequentialEnvironment(AppEnvironment):
             serial=True,
             host_json=ROOT / "host.json",
             settings=ENVIRONMENT | {"EXPORT_SCHEDULE": self.settings.export_schedule},
+            on_termination=self._replace_worker,
         ).start()
 
 

@@ -50,15 +50,6 @@ def call_act(context):
 
 
 @app.orchestration_trigger(context_name="context")
-def call_act_in_parallel(context):
-    """Run one child orchestration for each behavior in the input, in parallel."""
-    tasks = [
-        context.call_sub_orchestrator("call_act", behavior) for behavior in context.get_input()
-    ]
-    return (yield context.task_all(tasks))
-
-
-@app.orchestration_trigger(context_name="context")
 def exit_process(context):
     yield context.call_activity("act", "pid")
     os._exit(9)
