@@ -2,8 +2,8 @@
 
 Goals:
 
-- The first page of 100 of `GET /runs` (10,000 runs in the month) and of `GET /catalogue` (1,000
-  keys, 10,000 versions) needs one request to the tables.
+- The first page of `GET /runs` (100 of 10,000 runs in the month) and of `GET /catalogue` (100 of
+  1,000 keys, with 10,000 versions) needs one request to the tables.
 - Starting a run needs 3 requests.
 - The ledger takes at most 5% of the time that is needed to copy 1,000 blobs of 8 MiB. The ledger
   calls of such a copy are timed separately. SAMPLE blobs are copied in another process before and

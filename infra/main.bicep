@@ -7,7 +7,7 @@ targetScope = 'resourceGroup'
 // Parameters: where and how
 //==============================================================================
 
-@description('Optional. Region of all resources; it must support Flex Consumption. Default: the region of the resource group.')
+@description('Optional. Region for all resources; it must support Flex Consumption. Default: the region of the resource group.')
 @minLength(1)
 param location string = resourceGroup().location
 
@@ -23,7 +23,7 @@ param tags object = {}
 @allowed([2048, 4096])
 param instanceMemoryMB int = 2048
 
-@description('Optional. Maximum number of instances, 40 to 1000. Default: 40, the minimum of the plan.')
+@description('Optional. Maximum number of instances, 40 to 1000. Default: 40, the minimum for the plan.')
 @minValue(40)
 @maxValue(1000)
 param maximumInstanceCount int = 40

@@ -125,7 +125,7 @@ def land_all(stack: Stack, console: Console) -> list[Run]:
                 break
     if cycle["state"] != "ended" or not cycle["runs"]:
         raise DemoError(
-            f"The cycle has the state {cycle['state']} and {len(cycle['runs'])} runs."
+            f"The cycle is in the {cycle['state']} state and has {len(cycle['runs'])} runs."
             f"{last_lines(stack.app.log)}"
         )
     return list(cycle["runs"])

@@ -38,7 +38,7 @@ SIZE = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 
 
 class RecordingConsole(Console):
-    """Records what is printed and wraps long lines, because an image cannot be scrolled."""
+    """Records the printed text and wraps long lines, because an image cannot be scrolled."""
 
     def __init__(self) -> None:
         super().__init__(

@@ -155,7 +155,7 @@ class Audit:
 
 
 def parse_audit(report: dict[str, Any]) -> Audit:
-    """Return the result from the list of packages in pip-audit's report.
+    """Return the result, based on the list of packages in pip-audit's report.
 
     pip-audit's own summary is not used: it is "no known vulnerabilities" even if no package could
     be looked up.

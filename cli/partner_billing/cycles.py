@@ -39,7 +39,7 @@ def cycle(
     url: Url = None,
     as_json: Json = False,
 ) -> None:
-    """Start the scheduled exports now and follow them. The exit code is 1 if it is incomplete."""
+    """Start the scheduled exports now. The exit code is 1 if the cycle is incomplete."""
     with open_api(url) as api:
         response = api.post("cycles", {"dry_run": True} if dry_run else {})
         if dry_run:

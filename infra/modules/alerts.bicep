@@ -3,7 +3,7 @@ metadata description = 'Alerts: scheduled query rules, whose queries are in aler
 
 // Parameters
 
-@description('Required. Region of the rules.')
+@description('Required. Region for the rules.')
 param location string
 
 @description('Required. Tags for all resources.')
@@ -12,7 +12,7 @@ param tags object
 @description('Required. Resource ID of the Log Analytics workspace that receives the telemetry of the app.')
 param logAnalyticsWorkspaceId string
 
-@description('Required. Name of the function app. Events of other apps in the workspace are excluded.')
+@description('Required. Name of the function app. Events from other apps in the workspace are excluded.')
 param functionAppName string
 
 @description('Required. Name of the action group.')

@@ -49,7 +49,7 @@ param subnetId string
 @description('Required. Resource ID of the Log Analytics workspace for metrics.')
 param workspaceId string
 
-@description('Required. Region of the plan and the app.')
+@description('Required. Region for the plan and the app.')
 param location string
 
 @description('Required. Tags for the plan and the app.')

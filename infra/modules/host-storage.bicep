@@ -24,7 +24,7 @@ param copyScope string
 @description('Required. Resource ID of the Log Analytics workspace for metrics.')
 param workspaceId string
 
-@description('Required. Region of the account.')
+@description('Required. Region for the account.')
 param location string
 
 @description('Required. Tags for the account.')

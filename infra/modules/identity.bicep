@@ -8,7 +8,7 @@ metadata description = 'The managed identity of the app. The app uses it to acce
 @maxLength(128)
 param name string
 
-@description('Required. Region of the identity.')
+@description('Required. Region for the identity.')
 param location string
 
 @description('Required. Tags for the identity.')

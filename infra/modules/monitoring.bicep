@@ -20,7 +20,7 @@ param existingWorkspaceId string
 @maxValue(730)
 param retentionDays int
 
-@description('Required. Region of both resources.')
+@description('Required. Region for both resources.')
 param location string
 
 @description('Required. Tags for both resources.')

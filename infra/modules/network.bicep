@@ -12,14 +12,14 @@ param name string
 @maxLength(80)
 param natGatewayName string
 
-@description('Required. Name of the public IP address of the gateway.')
+@description('Required. Name of the public IP address for the gateway.')
 @maxLength(80)
 param publicIpAddressName string
 
 @description('Required. Address space of the network, a /24 or larger.')
 param addressPrefix string
 
-@description('Required. Region of the network.')
+@description('Required. Region for the network.')
 param location string
 
 @description('Required. Tags for the network.')

@@ -16,7 +16,7 @@ param networkId string
 @description('Required. Resource ID of the resource group that contains the private DNS zones. If the value is an empty string, the module creates zones.')
 param existingDnsZoneGroupId string
 
-@description('Required. Resource ID of the storage account of the host.')
+@description('Required. Resource ID of the storage account for the Functions host.')
 param hostAccountId string
 
 @description('Required. Resource ID of the landing account.')
@@ -25,7 +25,7 @@ param landingAccountId string
 @description('Required. Services of the landing account for which endpoints are created: blob and table for the app, and dfs for clients that read folders. Use an empty array if the account already has endpoints.')
 param landingServices array
 
-@description('Required. Region of the endpoints.')
+@description('Required. Region for the endpoints.')
 param location string
 
 @description('Required. Tags for all resources.')

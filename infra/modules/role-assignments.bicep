@@ -6,7 +6,7 @@ metadata description = 'Roles of the identity on the resources of the app. Its r
 @description('Required. Object ID of the identity of the app.')
 param principalId string
 
-@description('Required. Name of the storage account of the host.')
+@description('Required. Name of the storage account for the Functions host.')
 @minLength(3)
 @maxLength(24)
 param hostAccountName string

@@ -3,7 +3,7 @@ metadata description = 'The workbook in the portal: runs by outcome, landed data
 
 // Parameters
 
-@description('Required. Region of the workbook.')
+@description('Required. Region for the workbook.')
 param location string
 
 @description('Required. Tags for the workbook.')
@@ -12,7 +12,7 @@ param tags object
 @description('Required. Resource ID of the Log Analytics workspace that receives the telemetry of the app.')
 param logAnalyticsWorkspaceId string
 
-@description('Required. Name of the function app. Events of other apps in the workspace are excluded.')
+@description('Required. Name of the function app. Events from other apps in the workspace are excluded.')
 param functionAppName string
 
 @description('Required. Base URL of the API, used in the links to runs.')

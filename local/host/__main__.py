@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         type=int,
         default=DEFAULT_MEMORY_MB,
         metavar="MB",
-        help="memory limit of the worker process; 0 disables it (default: 2048)",
+        help="memory limit for the worker process; 0 disables it (default: 2048)",
     )
     parser.add_argument(
         "--terminate-during",

@@ -42,7 +42,7 @@ class Behaviour:
     )
     unknown_invoice: Literal[
         "bad_request", "not_found", "failed_5000", "failed_other", "zero_blobs"
-    ] = choice("bad_request", "response for an invoice of another partner")
+    ] = choice("bad_request", "response for an invoice that belongs to another partner")
     legacy_invoice: Literal["failed_5000", "bad_request", "zero_blobs"] = choice(
         "failed_5000", "response for a legacy invoice (D...)"
     )

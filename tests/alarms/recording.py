@@ -75,7 +75,7 @@ def serialize(traces: Iterable[Trace]) -> str:
 
 
 def get_field_types(traces: Iterable[Trace]) -> dict[str, dict[str, set[str]]]:
-    """Return the types of the fields of each event: event, field, names of types.
+    """Return the names of the field types, by event and field.
 
     The counts of outcomes are excluded, because they depend on the recorded days.
     """

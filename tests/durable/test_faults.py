@@ -97,7 +97,7 @@ class Row:
 def switch_behaviour(name: str, at: int, **behaviour: Any) -> WrapFactory:
     """Set different behaviour immediately before the nth call of an activity.
 
-    Without arguments, the behaviour is the default.
+    Without arguments, the default behaviour applies.
     """
 
     def wrap_calls(env: AppEnvironment, key: str) -> AbstractContextManager[None]:

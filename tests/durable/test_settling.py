@@ -355,7 +355,7 @@ def test_cleanup_partial_close_completes_it(
     when: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The closing activity fails permanently at each of its writes; a pass completes the close."""
+    """The closing activity fails permanently at each write; the next pass closes the run."""
     writes, end_events, reference_run = 0, [], env.land(**key_fields(key))
     intended = get_state(env, reference_run["run_id"])
     env.host.advance(PASS_INTERVAL)

@@ -19,7 +19,7 @@ LIST_INSTANCES = f"GET {MANAGEMENT_PATH}/instances".encode()
 
 
 def get_response_status(host: LocalHost, request: bytes) -> int:
-    """Return the status of the response, or 0 if the host closes the connection without one."""
+    """Return the response status, or 0 if the host closes the connection without a response."""
     with socket.create_connection(("127.0.0.1", urlsplit(host.base_url).port), 10) as connection:
         connection.sendall(request)
         line = connection.recv(4096).partition(b"\r\n")[0]

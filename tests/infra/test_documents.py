@@ -1,4 +1,4 @@
-"""Documents and templates agree."""
+"""The documents match the templates."""
 
 import json
 import re

@@ -295,7 +295,7 @@ class InMemoryEnvironment(AppEnvironment):
         self.landing: MemoryLanding | None = None
 
     def create_services(self) -> Services:
-        """Create the services; the stores remain when the host is killed."""
+        """Create the services; the stores are kept when the host is killed."""
         clock = MemoryClock(self.clock)
         tables = self._tables = self._tables or MemoryTables()
         landing = self.landing = self.landing or MemoryLanding(clock)

@@ -15,7 +15,7 @@ TABLES = ("catalogue", "versions", "blobs", "locks", "runs")
 
 
 class RequestCounter:
-    """The number of requests since the last reset, by `GET runs`, `POST locks`, `POST $batch`."""
+    """The number of requests since the last reset, by kind, such as `GET runs` or `POST $batch`."""
 
     def __init__(self) -> None:
         self.seen: Counter[str] = Counter()

@@ -27,7 +27,7 @@ def base_url(simulator: Simulator) -> Iterator[str]:
 
 @pytest.fixture
 def simulator_without_blobs() -> Simulator:
-    """A simulator without blobs, for tests of Graph and Partner Center."""
+    """A simulator without blobs, for tests that use only Graph and Partner Center."""
     return Simulator(storage=NoStorage(), clock=MidMonthClock())
 
 

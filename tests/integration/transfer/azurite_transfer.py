@@ -83,7 +83,8 @@ class AzuriteTransfer:
 
     Attributes:
         manifest_etag: The eTag of the manifests that Graph returns.
-        sas_seconds: The validity of the signatures in these manifests; negative if expired.
+        sas_seconds: The remaining validity of the signatures in these manifests; negative if they
+            have expired.
         permission: The permission that these signatures grant.
         manifest_fetches: The number of manifests that were fetched.
         landing_requests: The method and `comp` parameter of each request to the landing account.

@@ -408,7 +408,7 @@ async def test_copy_blobs_small_blobs_sends_two_requests_per_blob_and_one_listin
 
 
 async def test_copy_blobs_repeated_batch_transfers_nothing(transfer: InMemoryTransfer) -> None:
-    """If the result of a batch was lost, no process transfers its blobs again."""
+    """If the result of a batch is lost, no process transfers its blobs again."""
     transfer.put_source()
     await transfer.copy()
     (repeated,) = await transfer.copy()

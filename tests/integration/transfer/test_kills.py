@@ -235,7 +235,8 @@ def test_run_killed_at_every_write_has_same_result(
 ) -> None:
     """The final state is that of an undisturbed run, and no blob under data/ is written twice.
 
-    One kill requires a second POST to Graph: the kill between the response of Graph and its record.
+    One kill requires a second POST to Graph: the kill between Graph's response and the write that
+    records it.
     """
     key, expected, writes = undisturbed_run
     posts = []

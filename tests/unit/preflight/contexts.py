@@ -59,10 +59,10 @@ def create_context(
     environment: Mapping[str, str] | None = None,
     **settings: str,
 ) -> PreflightContext:
-    """Return a context with a valid configuration, except for the arguments.
+    """Return a context with a valid configuration that the arguments modify.
 
-    If `token` is None, the app cannot obtain a token for Graph. `graph` is the response from Graph,
-    by default 404, and `host` contains the responses of the host storage by service.
+    If `token` is None, the app cannot obtain a token for Graph. `graph` is the response from Graph
+    (404 by default), and `host` contains the responses from the host storage by service.
     """
 
     def send_graph_response(request: httpx.Request) -> httpx.Response:

@@ -1,4 +1,4 @@
-"""The wait around a month boundary, in which Microsoft and the app can disagree about the month."""
+"""The wait around a month boundary, when Microsoft and the app might use different months."""
 
 import pytest
 
