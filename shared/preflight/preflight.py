@@ -110,15 +110,15 @@ class Preflight:
         *,
         timeout_seconds: float = CHECK_TIMEOUT_SECONDS,
     ) -> None:
-        self._context, self._checks, self._timeout_seconds = context, checks, timeout_seconds
+        self._context, self.checks, self._timeout_seconds = context, checks, timeout_seconds
 
     async def run(self) -> dict[str, Any]:
         """Return the report as JSON, in the order of the checks. Never raises."""
-        completed = await asyncio.gather(*(self._run_check(check) for check in self._checks))
+        completed = await asyncio.gather(*(self._run_check(check) for check in self.checks))
         return build_report(
             [
                 _replace_consequence(check, result, completed)
-                for check, result in zip(self._checks, completed, strict=True)
+                for check, result in zip(self.checks, completed, strict=True)
             ]
         )
 

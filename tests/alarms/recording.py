@@ -160,8 +160,8 @@ class RecordingEnvironment(InMemoryEnvironment):
     def create_services(self) -> Services:
         """Create the services without the checks that require a real account."""
         services = super().create_services()
-        services.preflight._checks = tuple(
-            check for check in services.preflight._checks if check.name not in STORAGE_CHECKS
+        services.preflight.checks = tuple(
+            check for check in services.preflight.checks if check.name not in STORAGE_CHECKS
         )
         return services
 

@@ -18,7 +18,7 @@ from tests.alarms.kusto import (
 from tests.alarms.recording import load_recording
 from tests.alarms.test_alarms import NORMAL_MORNING
 from tests.alarms.workbook import FILE, PARAMETERS, QUERY, TEXT, to_json
-from tests.infra.bicep import Template, get_decorator, load_templates
+from tests.support.bicep import Template, get_decorator, load_templates
 
 RULES: list[dict[str, Any]] = json.loads((ALERTS / "rules.json").read_text(encoding="utf-8"))
 ALERTS_MODULE = load_templates()["modules/alerts.bicep"]

@@ -15,7 +15,7 @@ from tests.alarms.recording import (
     record_events,
     serialize,
 )
-from tests.docs.test_operations import documented_events, emitted_events
+from tests.support.operations_document import documented_events, emitted_events
 
 OUTDATED = "The events have changed. Run python -m tests.alarms.recording, and check the queries."
 COMMON_FIELDS = {"event_id", "app_version", "instance_id", "trace_id"}

@@ -1,6 +1,5 @@
 """The commands in docs/operations.md work as documented, and its table contains all events."""
 
-import ast
 import json
 import logging
 import os
@@ -19,44 +18,10 @@ from local.simulator.behaviour import Behaviour
 from local.simulator.faults import FaultResponse, Faults, Match
 from local.stack import NEVER_SCHEDULE, run_stack
 from tests.support.app_environment import AppEnvironment
+from tests.support.operations_document import documented_events, emitted_events, section
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 WITH_COUNTERS = {"cycle_id", "backfill_id", "runs"}  # also have a counter for each outcome
-
-
-def section(title: str) -> str:
-    return next(
-        part for part in re.split(r"^## ", DOCUMENT, flags=re.MULTILINE) if part.startswith(title)
-    )
-
-
-def documented_events() -> dict[str, set[str]]:
-    """Return the fields of each event in the document."""
-    events = {}
-    for names, facts in re.findall(
-        r"^\| (`[^|]+`) \| [^|]+ \| ([^|]+) \|$", section("Events"), flags=re.MULTILINE
-    ):
-        for name in re.findall(r"`(\w+)`", names):
-            events[name] = set(re.findall(r"`(\w+)`", facts))
-    return events
-
-
-def emitted_events() -> dict[str, set[str]]:
-    """Return the fields of each event in the code."""
-    events = {}
-    for folder in ("activities", "orchestrations", "shared", "triggers"):
-        for file in (ROOT / folder).rglob("*.py"):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                if (
-                    isinstance(node, ast.Call)
-                    and isinstance(node.func, ast.Name)
-                    and node.func.id == "emit_event"
-                ):
-                    events[ast.literal_eval(node.args[0])] = {
-                        word.arg for word in node.keywords if word.arg
-                    }
-    return events
 
 
 def test_document_lists_all_events_with_their_fields() -> None:

@@ -9,18 +9,11 @@ import pytest
 from local.stack import OVERRIDABLE_SETTINGS
 from shared.settings import Settings
 from tests.docs.test_documents import DOCUMENTS, name_of
+from tests.support.settings import HOST_SETTINGS, TELEMETRY
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
 APP_SETTINGS = {str(field.alias) for field in Settings.model_fields.values()}
-TELEMETRY = {"APPLICATIONINSIGHTS_CONNECTION_STRING", "APPLICATIONINSIGHTS_AUTHENTICATION_STRING"}
-HOST_SETTINGS = {
-    "AzureWebJobsStorage",
-    "AZURE_FUNCTIONS_DURABLE_STRICT_TYPING",
-    "FUNCTIONS_WORKER_RUNTIME",
-    "TASK_HUB_NAME",
-    *TELEMETRY,
-}
 OTHER_VARIABLES = {  # environment variables that are not settings of the app
     "ALERT_EMAIL",
     "AZURE_ENV_NAME",

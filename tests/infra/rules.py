@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 
-from tests.infra.bicep import Template, count_uses, get_decorator, walk
+from tests.support.bicep import Template, count_uses, get_decorator, walk
 
 Rule = Callable[[Template], Iterator[str]]
 

@@ -8,8 +8,8 @@ import pytest
 
 from shared.exports import AttributeSet, Dataset
 from shared.settings import InvalidSettingsError, Settings, load_settings
-from tests.docs.test_settings import HOST_SETTINGS
-from tests.infra.bicep import get_decorator, load_templates
+from tests.support.bicep import get_decorator, load_templates
+from tests.support.settings import HOST_SETTINGS
 
 MAIN = load_templates()["main.bicep"]
 FIELDS = {str(field.alias): field for field in Settings.model_fields.values()}

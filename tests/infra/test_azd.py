@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.infra.bicep import INFRA, ROOT, load_templates, walk
+from tests.support.bicep import INFRA, ROOT, load_templates, walk
 
 PROJECT: dict[str, Any] = yaml.safe_load((ROOT / "azure.yaml").read_text(encoding="utf-8"))
 specification = importlib.util.spec_from_file_location("hook", INFRA / "hooks" / "hook.py")

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from tests.infra.bicep import INFRA
+from tests.support.bicep import INFRA
 
 
 @pytest.mark.skipif(shutil.which("bicep") is None, reason="the Bicep compiler is not on PATH")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.infra.bicep import INFRA, ROOT, get_decorator, load_templates
 from tests.infra.test_modules import list_modules
+from tests.support.bicep import INFRA, ROOT, get_decorator, load_templates
 
 DOCUMENTS = [
     INFRA / "README.md",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.infra import fake_az
-from tests.infra.bicep import INFRA, load_templates
+from tests.support.bicep import INFRA, load_templates
 
 SCRIPT = INFRA / "graph" / "permission.py"
 TENANT = "11111111-0000-4000-8000-000000000001"

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from tests.infra.bicep import (
+from tests.support.bicep import (
     INFRA,
     Template,
     get_body,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from tests.infra.bicep import (
+from tests.support.bicep import (
     Template,
     get_body,
     get_decorator,

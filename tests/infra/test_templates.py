@@ -5,7 +5,6 @@ import re
 import pytest
 
 from shared.ledger.tables import TABLES
-from tests.infra.bicep import INFRA, Template, load_templates, parse_template, walk
 from tests.infra.rules import (
     RULES,
     Rule,
@@ -21,6 +20,7 @@ from tests.infra.rules import (
     check_undeclared_names,
     check_unused_declarations,
 )
+from tests.support.bicep import INFRA, Template, load_templates, parse_template, walk
 
 HEAD = "metadata name = 'Test'\nmetadata description = 'Violates a rule.'\n"
 ACCOUNT = """

@@ -8,12 +8,6 @@ import pytest
 
 TESTS = Path(__file__).resolve().parents[2]
 FOLDERS = ("unit", "durable", "host", "integration", "infra", "alarms", "package", "docs")
-# The tests for the alerts and the infrastructure compare templates and documents.
-SHARED_READERS = {
-    ("alarms", "tests.infra.bicep"),
-    ("alarms", "tests.docs.test_operations"),
-    ("infra", "tests.docs.test_settings"),
-}
 
 
 def list_test_imports(tree: ast.AST, package: str = "tests") -> Iterator[str]:
@@ -66,7 +60,7 @@ def test_imports_of_tests_stay_in_their_folder_or_support(folder: str) -> None:
     assert paths
     for path in paths:
         for module in list_imports_of_file(path):
-            assert module.startswith(allowed) or (folder, module) in SHARED_READERS, (path, module)
+            assert module.startswith(allowed), (path, module)
 
 
 def test_support_imports_no_tests() -> None:
