@@ -73,16 +73,21 @@ class Outcome:
     next_input: str | None = None
     carried_events: list[Event] = field(default_factory=list)
     next_id: int = 0
+    new_events_played: bool = True  # False if the replay stopped before the new events
     masked_error: str | None = None
 
 
 @dataclass(frozen=True)
 class Failure:
-    """The failure of an orchestrator: its output, and the Details of the event in the parent."""
+    """The failure of an orchestrator: its output, and the Details of the event in the parent.
+
+    `contradicts_history` is true if the replay stopped at a past event.
+    """
 
     output: str
     details: str
     decisions: list[Decision] = field(default_factory=list)
+    contradicts_history: bool = False
 
 
 def create_failure(name: str, error: str, details: str | None = None) -> Failure:
@@ -124,7 +129,12 @@ def run_episode(
     except NonDeterminismError as contradiction:
         text = failure_texts.non_deterministic(str(contradiction))
         # Like the engine, keep the new decisions.
-        failure = Failure(text, failure_texts.non_deterministic_details(text), replay.new_decisions)
+        failure = Failure(
+            text,
+            failure_texts.non_deterministic_details(text),
+            replay.new_decisions,
+            contradicts_history=True,
+        )
     except UnsupportedActionError as unsupported:
         failure = create_failure(identity.name, str(unsupported))
     return build_outcome(identity, history, result, replay, failure)
@@ -147,7 +157,14 @@ def build_outcome(
         if event["EventType"] == EventType.EXECUTION_TERMINATED:  # has precedence (R13)
             return Outcome("Terminated", event.get("Input"), **common)
     if failure is not None:
-        return Outcome("Failed", failure.output, failure.details, failure.decisions, **common)
+        return Outcome(
+            "Failed",
+            failure.output,
+            failure.details,
+            failure.decisions,
+            new_events_played=not failure.contradicts_history,
+            **common,
+        )
     if replay.result is None or replay.open_tasks:
         return Outcome(
             decisions=replay.new_decisions,

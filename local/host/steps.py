@@ -55,7 +55,10 @@ class StepPlanner:
         )
         if outcome.status == "ContinuedAsNew":
             return self._continued(step, [*past_events, *new_events], outcome, now)
-        step.appended.extend(history.mark_played(event) for event in new_events)
+        step.appended.extend(
+            history.mark_played(event) if outcome.new_events_played else event
+            for event in new_events
+        )
         for decision in outcome.decisions:
             match decision:
                 case ScheduleActivity():

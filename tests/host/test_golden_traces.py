@@ -1,18 +1,21 @@
-"""Replays 143 recordings of the original engine and compares the behavior of the local host.
+"""Replays 170 recordings of the original engine and compares the behavior of the local host.
 
 `golden/player.py` describes what is compared, and `golden/differences.py` lists the intentional
 differences.
 """
 
 import copy
+import json
 from typing import Any
 
 import pytest
 
+from .golden.condense import TERMINATION_TRACES
 from .golden.differences import BEGIN, DOCUMENT, END, REASONS, find_difference, render_table
 from .golden.player import Player, TraceDifferenceError, read_traces
 
 TRACES = {trace["scenario"]: trace for trace in read_traces()}
+TERMINATIONS = {trace["scenario"]: trace for trace in read_traces(TERMINATION_TRACES)}
 
 
 @pytest.mark.parametrize("scenario", TRACES)
@@ -24,8 +27,14 @@ def test_scenario_matches_recording_or_has_documented_difference(scenario: str) 
         assert not difference
 
 
+@pytest.mark.parametrize("scenario", TERMINATIONS)
+def test_termination_of_worker_matches_recording(scenario: str) -> None:
+    assert not find_difference(TERMINATIONS[scenario])
+
+
 def test_traces_are_complete() -> None:
     assert len(TRACES) == 143 and len(TRACES) - len(REASONS) >= 125
+    assert len(TERMINATIONS) == 27
 
 
 def test_table_in_documentation_is_current() -> None:
@@ -65,5 +74,14 @@ def add_event(trace: dict[str, Any]) -> None:
 def test_player_with_changed_trace_raises(change: Any) -> None:
     trace = copy.deepcopy(TRACES["chain5"])
     change(trace)
+    with pytest.raises(TraceDifferenceError):
+        Player(trace).play()
+
+
+@pytest.mark.parametrize("scenario", ["wd_first", "wd_later", "wd_act"])
+def test_player_with_other_termination_text_raises(scenario: str) -> None:
+    trace = json.loads(json.dumps(TERMINATIONS[scenario]).replace("python exited", "python ended"))
+    if scenario == "wd_later":  # the text does not mention the termination
+        trace["instances"]["g-wd_later"]["status"]["output"] = "python exited"
     with pytest.raises(TraceDifferenceError):
         Player(trace).play()

@@ -1,4 +1,7 @@
-"""Creates `traces.jsonl` from the full recordings: `python -m tests.host.golden.condense FOLDER`.
+"""Creates the condensed traces from the full recordings.
+
+    python -m tests.host.golden.condense FOLDER              traces.jsonl
+    python -m tests.host.golden.condense --3.19 FOLDER       traces-3.19.jsonl
 
 Every recorded request contains the whole history. A condensed trace contains the history once for
 each execution, and the number of events in the request for each episode. If a request cannot be
@@ -11,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 TRACES = Path(__file__).parent / "traces.jsonl"
+TERMINATION_TRACES = Path(__file__).parent / "traces-3.19.jsonl"
+# The scenarios in which the worker process ends during a call.
+TERMINATION_PATTERN = "wd_*.json"
 ROW_KEYS = (
     "EventType",
     "EventId",
@@ -72,6 +78,8 @@ def condense_execution(
         entry |= (
             {"raised": episode["raised"]}
             if "raised" in episode
+            else {"terminated": True}
+            if episode.get("died")
             else {"returned": episode["response"]}
         )
         recreated_request = create_request(execution, entry)
@@ -119,15 +127,51 @@ def condense(trace: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def main(folder: Path) -> None:
+def convert_to_2_13(value: Any) -> Any:
+    """Convert a recording of version 3.19.0 to the members of version 2.13.7.
+
+    The members that 3.19.0 adds have no effect on the recorded scenarios. The texts remain.
+    """
+    if isinstance(value, dict):
+        converted = {key: convert_to_2_13(item) for key, item in value.items()}
+        if "upperSchemaVersionNew" in value:
+            converted.pop("sourceInstanceId")
+            converted["upperSchemaVersionNew"] = 2
+        if "runtimeStatus" in value:
+            converted.pop("parentInstanceId", None)
+        event_type = value.get("EventType")
+        if event_type in (0, "ExecutionStarted"):
+            converted.pop("GenerateNewTrace", None)
+        if event_type in (4, 7, "TaskScheduled", "SubOrchestrationInstanceCreated"):
+            converted.pop("Tags", None)
+        if event_type in ("SubOrchestrationInstanceCompleted", "SubOrchestrationInstanceFailed"):
+            converted.pop("InstanceId", None)
+        if "Version" in value:
+            converted["Version"] = value["Version"] or ""
+        return converted
+    if isinstance(value, list):
+        return [convert_to_2_13(item) for item in value]
+    if isinstance(value, str):
+        return value.replace("connection=Storage", "connection=AzureWebJobsStorage").replace(
+            "realhost", "LocalHost"
+        )
+    return value
+
+
+def main(folder: Path, *, has_new_members: bool) -> None:
+    target = TERMINATION_TRACES if has_new_members else TRACES
+    recordings = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted(folder.glob(TERMINATION_PATTERN if has_new_members else "*.json"))
+    ]
     traces = [
-        condense(json.loads(path.read_text(encoding="utf-8")))
-        for path in sorted(folder.glob("*.json"))
+        condense(convert_to_2_13(recording) if has_new_members else recording)
+        for recording in recordings
     ]
     lines = [json.dumps(trace, ensure_ascii=False, separators=(",", ":")) for trace in traces]
-    TRACES.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"{len(lines)} traces, {TRACES.stat().st_size // 1024} KB")
+    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(f"{len(lines)} traces, {target.stat().st_size // 1024} KB")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[-1]), has_new_members="--3.19" in sys.argv)

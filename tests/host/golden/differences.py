@@ -5,6 +5,7 @@
 
 from pathlib import Path
 
+from .condense import TERMINATION_TRACES
 from .player import Player, TraceDifferenceError, read_traces
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "local-host.md"
@@ -73,6 +74,12 @@ def render_table() -> str:
     for reason in reasons:
         scenarios = [f"`{name}`" for name in differing_scenarios if REASONS[name] == reason]
         lines.append(f"| {', '.join(scenarios)} | {reason} |")
+    terminations = [not find_difference(trace) for trace in read_traces(TERMINATION_TRACES)]
+    lines += [
+        "",
+        f"{sum(terminations)} of {len(terminations)} recorded terminations of the worker process "
+        "(version 3.19.0) match.",
+    ]
     return "\n".join(lines)
 
 

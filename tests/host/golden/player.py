@@ -9,11 +9,13 @@ timestamps, execution IDs and stack traces.
 import asyncio
 import json
 import re
+import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from local.host.calls import FunctionTerminatedError, exit_text
 from local.host.client_binding import WEBHOOKS
 from local.host.clock import VirtualClock
 from local.host.commands import Commands
@@ -43,6 +45,9 @@ CLIENT_EVENTS = (
 )
 CHILD_RESULTS = (EventType.SUB_ORCHESTRATION_COMPLETED, EventType.SUB_ORCHESTRATION_FAILED)
 ACTIVITY_RESULTS = (EventType.TASK_COMPLETED, EventType.TASK_FAILED)
+
+
+TERMINATED = exit_text(-signal.SIGKILL)  # the error of a call whose worker process was killed
 
 
 class TraceDifferenceError(AssertionError):
@@ -305,6 +310,8 @@ class Player:
 
         def handle(context: str) -> str:
             compare("request", _normalize_request(json.loads(context)), _normalize_request(request))
+            if "terminated" in episode:
+                raise FunctionTerminatedError(TERMINATED)
             if "raised" in episode:
                 raise _create_exception(self._replace_ids(episode["raised"]))
             return self._replace_ids(json.dumps(episode["returned"]))
@@ -536,8 +543,14 @@ def _get_identity(event: dict[str, Any]) -> tuple[Any, ...]:
 def _check_failure(work: Work, failed: dict[str, Any]) -> None:
     """Verify that the local failure message for an activity matches the recorded one."""
     details = json.loads(failed["Details"])
-    kind, _, message = str(details["Message"]).strip().partition(": ")
-    reason, local_details = activity_failure(work.name, type(kind, (Exception,), {})(message))
+    text = str(details["Message"]).strip()
+    kind, _, message = text.partition(": ")
+    error = (
+        FunctionTerminatedError(TERMINATED)
+        if text == TERMINATED
+        else type(kind, (Exception,), {})(message)
+    )
+    reason, local_details = activity_failure(work.name, error)
     compare("Reason", reason.rstrip(": "), failed["Reason"].rstrip(": "))
     compare("Details", _get_keys(json.loads(local_details)), _get_keys(details))
 
@@ -645,6 +658,7 @@ def _normalize_field(key: str, value: Any) -> Any:
 _VARIABLE_PARTS = (
     (re.compile(r"code=[^&\"']*"), "code=KEY"),
     (re.compile(r"(known orchestrator functions: ).*", re.DOTALL), r"\1..."),
+    (re.compile(r"(NonDeterministicOrchestrationException: .*?running\?).*", re.DOTALL), r"\1..."),
     (re.compile(r"(StackTrace: ).*", re.DOTALL), r"\1..."),
     (re.compile(r'(\\*"StackTrace\\*":).*', re.DOTALL), r"\1..."),
     (re.compile(r"(Stack: ).*", re.DOTALL), r"\1..."),
