@@ -1,4 +1,4 @@
-"""Benchmark of the local host: `python -m bench.host`.
+"""Benchmarks the local host: `python -m bench.host`.
 
 The SDK replays the whole history in every episode. The benchmark excludes this cost: it replays the
 recorded requests again without the engine and subtracts the duration.

@@ -76,7 +76,8 @@ def postprovision(values: Mapping[str, str]) -> int:
 def prepackage(values: Mapping[str, str]) -> int:
     """Print how to deploy the package and return 1."""
     print(
-        "The package that azd builds does not contain the dependencies. Run instead:\n"
+        "The package that azd builds does not contain the dependencies. Run the following command "
+        "instead:\n"
         "  make package && azd deploy app --from-package dist/partner-billing-export.zip",
         file=sys.stderr,
     )

@@ -102,7 +102,7 @@ def _to_json(exception: dict[str, Any]) -> str:
 
 
 def _remote_error(message: str, stack: str) -> dict[str, Any]:
-    """Return the exception of the extension for an error that the worker reports."""
+    """Return the extension's exception for an error that the worker reports."""
     rpc_exception = _script_exception(
         "Rpc.RpcException",
         f"Result: Failure\nException: {message}\nStack: {stack}",
@@ -116,9 +116,9 @@ def _remote_error(message: str, stack: str) -> dict[str, Any]:
 
 
 def _process_exit(message: str) -> dict[str, Any]:
-    """Return the exception of the Functions host for a worker process that has ended.
+    """Return the exception that the Functions host raises when a worker process has ended.
 
-    The message of the inner exception would be the last output of the process.
+    On Azure, the message of the inner exception is the last output of the process.
     """
     return _script_exception("WorkerProcessExitException", message, _system_exception())
 
@@ -160,7 +160,7 @@ def _system_exception(
 
 
 def terminated_orchestrator(error: FunctionTerminatedError) -> str:
-    """Return the error of an orchestrator whose worker process ended during the call."""
+    """Return the error for an orchestrator whose worker process ended during the call."""
     return f"One or more errors occurred. ({error})"
 
 

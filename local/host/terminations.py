@@ -13,7 +13,7 @@ from enum import StrEnum
 
 
 class TerminationPoint(StrEnum):
-    """When the worker process ends: before or after the work of the function."""
+    """Specifies whether the worker process ends before or after the function does its work."""
 
     BEFORE = "before"
     AFTER = "after"
@@ -21,7 +21,7 @@ class TerminationPoint(StrEnum):
 
 @dataclass(frozen=True)
 class Termination:
-    """The end of the worker process during the nth call of a function, counted from 1."""
+    """The termination of the worker process during the nth call of a function, counted from 1."""
 
     name: str
     nth: int = 1
@@ -39,7 +39,7 @@ class Termination:
         """
         name, _, nth = text.rpartition(":")
         if not name or not nth.isdecimal() or int(nth) < 1:
-            raise ValueError(f"'{text}' must have the form NAME:N, where N is at least 1")
+            raise ValueError(f"'{text}' must have the format NAME:N, where N is at least 1")
         return cls(name, int(nth))
 
 

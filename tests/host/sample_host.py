@@ -1,4 +1,4 @@
-"""Hosts of the sample app, in this process or in a separate one, and their HTTP client."""
+"""Hosts for the sample app, in this process or in a separate one, and their HTTP client."""
 
 import http.client
 import json
@@ -95,7 +95,7 @@ class HostClient:
 
 
 def create_sample_host(**options: Any) -> LocalHost:
-    """Create a host of the sample app, by default with a virtual clock, without starting it."""
+    """Create a host for the sample app, by default with a virtual clock, without starting it."""
     settings = SETTINGS | options.pop("settings", {})
     return LocalHost(SAMPLE_APP, settings=settings, **{"clock": VirtualClock(START), **options})
 

@@ -1,4 +1,4 @@
-"""Limits of the HTTP clients for size, encoding, time and addresses."""
+"""Limits on sizes, encodings, times and addresses for the HTTP clients."""
 
 import gzip
 import zlib
