@@ -101,6 +101,35 @@ TESTED_ELSEWHERE = [
         "a worker process exits before or after any write",
         "`tests/integration/transfer/test_kills.py`",
     ),
+    (
+        "invoices",
+        "the invoice list ends early: a page contains only amendments, a link has no "
+        "offset, or there are fewer entries than the list states",
+        "the app reads on; if entries are still missing, the cycle is `incomplete`: "
+        "`tests/unit/partner_center/test_client.py`",
+    ),
+    (
+        "invoices",
+        "an invoice is listed in a short and in a full form",
+        "the values of all entries are used: `tests/unit/partner_center/test_responses.py`",
+    ),
+    (
+        "invoices",
+        "Partner Center rejects the app, or is not available",
+        "the cycle uses the known invoices and is `incomplete`; the silence alarm fires "
+        "if nothing is due: `tests/durable/test_cycles.py`",
+    ),
+    (
+        "invoices",
+        "an invoice ID of an unusual form, of an unknown kind, or mistyped",
+        "an ID of INVOICE_IDS is requested; a rejected key without data is not in the "
+        "catalogue: `tests/durable/test_cycles.py`",
+    ),
+    (
+        "time",
+        "Microsoft and the app disagree about the month around midnight",
+        "the request waits until the boundary has passed: `tests/unit/shared/test_operations.py`",
+    ),
 ]
 
 

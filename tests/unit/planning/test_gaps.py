@@ -6,7 +6,15 @@ import pytest
 
 from shared.clock import parse_iso
 from shared.exports import AttributeSet, BillingMonth, Dataset, ExportKey
-from shared.invoices import Invoice, facts_of, invoice_of, month_of, row_of
+from shared.invoices import (
+    Invoice,
+    InvoiceList,
+    LeftOut,
+    facts_of,
+    invoice_of,
+    month_of,
+    row_of,
+)
 from shared.planning.gaps import (
     FIRST_SERVED,
     Gap,
@@ -14,6 +22,7 @@ from shared.planning.gaps import (
     Scopes,
     gaps,
     is_served,
+    list_left_out,
     missing,
     months_between,
 )
@@ -218,3 +227,30 @@ def test_facts_of_replaces_empty_strings_with_none() -> None:
         "type": "invoice",
         "amends": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("datasets", "currencies", "codes"),
+    [
+        ([Dataset.BILLED_USAGE], [], {"invoice_legacy", "partner_center_forbidden"}),
+        ([Dataset.UNBILLED_USAGE], ["USD"], set()),
+        ([Dataset.UNBILLED_USAGE], [], {"currencies_unknown", "partner_center_forbidden"}),
+    ],
+)
+def test_list_left_out_returns_what_the_months_and_datasets_concern(
+    datasets: list[Dataset], currencies: list[str], codes: set[str]
+) -> None:
+    november = parse_iso("2026-11-08T07:13:00Z")
+    listed = InvoiceList(
+        (
+            Invoice("D040001QXR", issued=november),
+            Invoice("D040002QXR", issued=november.replace(year=2025)),
+            Invoice("G016907411", issued=november),
+        ),
+        (LeftOut("partner_center_forbidden"),),
+        complete=False,
+    )
+    scopes = Scopes(listed.invoices, currencies, [AttributeSet.FULL])
+    left_out = list_left_out([BillingMonth(2026, 10)], datasets, scopes, listed)
+    assert {item.code for item in left_out} == codes
+    assert "D040002QXR" not in {item.invoice_id for item in left_out}
