@@ -137,7 +137,7 @@ async def test_sanitize_exceptions_keeps_result_and_signature() -> None:
 
     assert await add(1, second=4) == 5
     assert list(inspect.signature(add).parameters) == ["first", "second", "context"]
-    assert (add.__name__, add.__doc__) == ("add", "Adds.")
+    assert (add.__name__, add.__doc__) == ("add", "Add two numbers.")
     assert inspect.iscoroutinefunction(add)
 
 
