@@ -10,7 +10,7 @@
     activities      plan_exports, summarize_cycle, plan_backfill, check_backfill,
                     summarize_backfill, claim_run, start_export, check_operation, plan_copy,
                     read_page, copy_blobs, commit_version, tie_out, record_outcome,
-                    prune_versions, prune_plans, purge_history
+                    prune_versions, prune_plans, purge_history, compare_invoices
 
 The names are permanent because orchestration histories and schedules contain them. Invalid settings
 stop the app before it registers any function.
@@ -24,6 +24,7 @@ from activities import (
     check_operation,
     claim_run,
     commit_version,
+    compare_invoices,
     copy_blobs,
     plan_backfill,
     plan_copy,
@@ -95,5 +96,6 @@ for module in (
     prune_versions,
     prune_plans,
     purge_history,
+    compare_invoices,
 ):
     app.register_functions(module.bp)

@@ -1,10 +1,12 @@
-"""Removes old versions, old rows, plans of ended runs and old history, once a day.
+"""Removes what is old, and compares the invoices with their listed totals, once a day.
 
-The work is divided into small activities, and the orchestrator continues as new after some of them.
+Removed are old versions, old rows, plans of ended runs and old history. The work is divided into
+small activities, and the orchestrator continues as new after some of them.
 """
 
 import azure.durable_functions as df
 
+from activities.compare_invoices import compare_invoices
 from activities.prune_plans import prune_plans
 from activities.prune_versions import prune_versions
 from activities.purge_history import purge_history
@@ -15,7 +17,12 @@ bp = df.Blueprint()
 
 MAX_STEPS_PER_HISTORY = 50
 
-PARTS = {"versions": prune_versions, "plans": prune_plans, "history": purge_history}
+PARTS = {
+    "versions": prune_versions,
+    "plans": prune_plans,
+    "history": purge_history,
+    "tie_outs": compare_invoices,
+}
 
 
 @bp.orchestration_trigger(context_name="context", input_type=dict)

@@ -33,7 +33,7 @@ NEXT_CYCLE_IF_DUE = "No. The run ends; the next cycle starts a new run if the ex
 SAME_RUN = "Yes. The run retries after the requested wait, until its deadline."
 NEXT_ROUND = "Yes, in the next round of the run (three rounds in total)."
 NEXT_CYCLE = "Yes, by the next cycle."
-NEXT_VERSION = "Yes, when a newer version lands."
+NEXT_COMPARISON = "Yes, whenever the invoices are listed, and once a day."
 NOT_AUTOMATICALLY = "No. The app does not retry."
 NEXT_PREFLIGHT = "The next preflight repeats the check."
 
@@ -246,7 +246,7 @@ SECTIONS = (
     Section(
         "Tie-out",
         NO_TIE_OUT,
-        NEXT_VERSION,
+        NEXT_COMPARISON,
         {
             "invoice_total_unknown": Entry(
                 "The total of the invoice is unknown, so its lines cannot be compared with it.",

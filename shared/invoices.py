@@ -8,11 +8,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from shared.clock import iso, parse_iso
 from shared.exports import BillingMonth
+from shared.money import format_amount, parse_amount
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def facts_of(invoice: Invoice) -> dict[str, Any]:
     """Return the facts for the completion marker and the version row. The total is a string."""
     return {
         "date": iso(invoice.issued) if invoice.issued else None,
-        "total": str(invoice.total) if invoice.total is not None else None,
+        "total": _format_total(invoice),
         "currency": invoice.currency or None,
         "type": invoice.document_type,
         "amends": invoice.amends or None,
@@ -149,13 +150,17 @@ def row_of(invoice: Invoice) -> dict[str, str]:
         "invoice_id": invoice.invoice_id,
         "issued": iso(invoice.issued) if invoice.issued else "",
         "currency": invoice.currency,
-        "total": str(invoice.total) if invoice.total is not None else "",
+        "total": _format_total(invoice) or "",
         "document_type": invoice.document_type,
         "invoice_type": invoice.invoice_type,
         "amends": invoice.amends,
         "amended_by": invoice.amended_by,
         "period_start": iso(invoice.period_start) if invoice.period_start else "",
     }
+
+
+def _format_total(invoice: Invoice) -> str | None:
+    return None if invoice.total is None else format_amount(invoice.total, invoice.currency)
 
 
 def invoice_of(row: Mapping[str, Any]) -> Invoice:
@@ -167,15 +172,11 @@ def invoice_of(row: Mapping[str, Any]) -> Invoice:
     def text(name: str) -> str:
         return str(row.get(name, ""))
 
-    try:
-        total = Decimal(text("total")) if row.get("total") else None
-    except InvalidOperation:
-        total = None
     return Invoice(
         text("invoice_id"),
         issued=moment("issued"),
         currency=text("currency"),
-        total=total,
+        total=parse_amount(text("total")),
         document_type=text("document_type") or "invoice",
         invoice_type=text("invoice_type"),
         amends=text("amends"),

@@ -400,7 +400,7 @@ class PruneRequest(TypedDict):
 
 
 class PurgeRequest(TypedDict):
-    """The input of purge_history and prune_plans."""
+    """The input of purge_history, prune_plans and compare_invoices."""
 
     day: str
 
@@ -408,7 +408,8 @@ class PurgeRequest(TypedDict):
 class RetentionResult(TypedDict):
     """The result of one step.
 
-    If `more` is true, the step is repeated; prune_versions continues at `cursor`.
+    If `more` is true, the step is repeated; prune_versions continues at `cursor`. `removed` is the
+    number of removed objects, or the number of reports that compare_invoices has published.
     """
 
     more: bool

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from shared.landing.store import LandingStore
     from shared.partner_center.client import PartnerCenterClient
     from shared.preflight.preflight import Preflight
+    from shared.tie_out.tie_outs import TieOuts
     from shared.transfer.copier import Copier
     from shared.transfer.manifest_cache import ManifestCache
 
@@ -151,9 +152,23 @@ class Services:
     @property
     def planner(self) -> Planner:
         def create() -> Planner:
-            return Planner(self.settings, self.ledger, lambda: self.partner_center.list_invoices())
+            return Planner(
+                self.settings,
+                self.ledger,
+                lambda: self.partner_center.list_invoices(),
+                lambda: self.tie_outs.publish_changes(),
+            )
 
         return self._part("planner", create)
+
+    @property
+    def tie_outs(self) -> TieOuts:
+        def create() -> TieOuts:
+            from shared.tie_out.tie_outs import TieOuts
+
+            return TieOuts(self.ledger, self.landing)
+
+        return self._part("tie_outs", create)
 
     @property
     def partner_center(self) -> PartnerCenterClient:

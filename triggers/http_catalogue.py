@@ -4,6 +4,7 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from shared.exports import Dataset
+from shared.ledger.catalogue import CatalogueEntry
 from shared.ledger.tables import InvalidContinuationError
 from shared.services import services
 from triggers import models
@@ -19,8 +20,8 @@ bp = df.Blueprint()
 async def get_catalogue(req: func.HttpRequest) -> func.HttpResponse:
     """List the newest version of each export key.
 
-    A page of one dataset is one request to the tables. Without a dataset, the page is filled from
-    one dataset after the other.
+    A page of one dataset is one request to the tables, or two if it contains invoices to compare.
+    Without a dataset, the page is filled from one dataset after the other.
     """
     app = services()
     now = app.clock.now()
@@ -33,7 +34,7 @@ async def get_catalogue(req: func.HttpRequest) -> func.HttpResponse:
             raise InvalidContinuationError
         datasets = datasets[datasets.index(position.dataset) :]
     continuation = position.continuation
-    entries: list[models.catalogue.CatalogueEntryResponse] = []
+    entries: list[CatalogueEntry] = []
     token = None
     for dataset in datasets:
         if len(entries) == query.limit:
@@ -45,11 +46,17 @@ async def get_catalogue(req: func.HttpRequest) -> func.HttpResponse:
             limit=query.limit - len(entries),
             continuation=continuation,
         )
-        entries += [models.catalogue.CatalogueEntryResponse.from_row(row, now) for row in rows]
+        entries += rows
         if following:
             token = models.lists.encode_token(scope, following, dataset)
             break
         continuation = None
+    invoices = await app.ledger.list_invoices_of(entries)
+    response = models.catalogue.CatalogueEntryResponse
     return json_response(
-        200, models.catalogue.CatalogueResponse(entries=entries, continuation=token)
+        200,
+        models.catalogue.CatalogueResponse(
+            entries=[response.from_row(entry, now, invoices) for entry in entries],
+            continuation=token,
+        ),
     )

@@ -89,9 +89,12 @@ async def _get_last_landed(app: Services) -> "models.status.LastLanded":
         return max(entries, key=lambda entry: entry.landed_at, default=None)
 
     newest = await asyncio.gather(*(get_newest(dataset) for dataset in Dataset))
+    invoices = await app.ledger.list_invoices_of(entry for entry in newest if entry)
     return models.status.LastLanded(
         **{
-            dataset.value: models.catalogue.CatalogueEntryResponse.from_row(entry, app.clock.now())
+            dataset.value: models.catalogue.CatalogueEntryResponse.from_row(
+                entry, app.clock.now(), invoices
+            )
             if entry
             else None
             for dataset, entry in zip(Dataset, newest, strict=True)

@@ -114,14 +114,14 @@ def print_catalogue(console: Console, entries: Sequence[Mapping[str, Any]]) -> N
 
 
 def format_amount(text: str) -> str:
-    """Return an amount with two decimal places, or more if it is more precise.
+    """Return an amount with thousands separators.
 
-    >>> format_amount("65080.9"), format_amount("-0.005"), format_amount("1e3")
-    ('65,080.90', '-0.005', '1,000.00')
+    The API returns amounts with the decimals of their currency.
+
+    >>> format_amount("65080.90"), format_amount("-0.005"), format_amount("65080")
+    ('65,080.90', '-0.005', '65,080')
     """
-    amount = Decimal(text)
-    cents = amount.quantize(Decimal("0.01"))
-    return f"{cents if cents == amount else amount:,}"
+    return f"{Decimal(text):,f}"
 
 
 def describe_tie_out(comparison: Mapping[str, Any] | None) -> str:

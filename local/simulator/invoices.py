@@ -52,6 +52,8 @@ class InvoiceBook:
         self._first = newest.plus(1 - partner.invoice_months)
         self._totals: dict[tuple[Month, str], Decimal] = {}
         self._lock = threading.Lock()
+        # The totals that the list contains instead of those of the data; None: no total.
+        self.listed_totals: dict[str, Decimal | None] = {}
 
     def invoices(self) -> tuple[Invoice, ...]:
         """Return the issued invoices, oldest first."""

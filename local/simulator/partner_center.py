@@ -90,10 +90,11 @@ class PartnerCenter:
 
     def _document(self, invoice: Invoice, *, periods: bool) -> dict[str, Any]:
         column = 0 if self._behaviour().invoice_spelling == "examples" else 1
+        total = self._book.listed_totals.get(invoice.invoice_id, invoice.total)
         document: dict[str, Any] = {
             "id": invoice.invoice_id,
             "invoiceDate": _time(invoice.issued),
-            "totalCharges": float(invoice.total),
+            **({} if total is None else {"totalCharges": float(total)}),
             "paidAmount": 0.0,
             "currencyCode": invoice.currency,
             "currencySymbol": SYMBOLS[invoice.currency],

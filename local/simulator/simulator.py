@@ -174,6 +174,10 @@ class Simulator:
         self._exports.restate(ExportKey.parse(key), amount=amount, share=share)
         return self.expected(key)
 
+    def change_listed_total(self, invoice_id: str, total: Decimal | None) -> None:
+        """Change the total that the invoice list contains, but not the data. None removes it."""
+        self._book.listed_totals[invoice_id] = total
+
     def fill(self, key: str, *, blobs: int, blob_bytes: int) -> ExpectedExport:
         """Replace a key's data with padding: blobs of about `blob_bytes` compressed bytes each."""
         self._exports.fill(ExportKey.parse(key), blobs=blobs, blob_bytes=blob_bytes)

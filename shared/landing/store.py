@@ -253,7 +253,7 @@ class LandingStore:
             async for blob in self._client().list_blobs(
                 name_starts_with=start, include=["metadata"]
             )
-            if (blob.metadata or {}).get("hdi_isfolder") != "true"
+            if not _is_directory(blob)
         ]
 
     @_map_errors
@@ -286,6 +286,52 @@ class LandingStore:
             if _is_missing(error) or get_error_code(error) == "ConditionNotMet":
                 return False
             raise
+
+    @_map_errors
+    async def delete_empty_folders(self, folder: str, *, root: str) -> int:
+        """Delete the empty directories below and above a folder, and return their number.
+
+        Only accounts with a hierarchical namespace have directories: they remain when their last
+        blob is deleted. Delete Blob without `x-ms-delete-snapshots` deletes a directory only if it
+        is empty, so no request can delete a blob
+        ([adlfs #454](https://github.com/fsspec/adlfs/pull/454)).
+
+        Args:
+            folder: The folder. Directories below it are deleted first, then the folder itself, then
+                its parents, up to the first one that is not empty.
+            root: The parent folder that is kept, with all of its parents.
+        """
+        start, deleted = self._path(folder) + "/", 0
+        below = [
+            blob.name
+            async for blob in self._client().list_blobs(
+                name_starts_with=start, include=["metadata"]
+            )
+            if _is_directory(blob)
+        ]
+        for path in sorted(below, key=lambda path: path.count("/"), reverse=True):
+            deleted += await self._delete_empty_directory(path)
+        while folder.startswith(f"{root}/"):
+            if not await self._delete_empty_directory(self._path(folder)):
+                break
+            folder, deleted = folder.rpartition("/")[0], deleted + 1
+        return deleted
+
+    async def _delete_empty_directory(self, path: str) -> bool:
+        """Delete a directory and return whether it was empty. A blob is not a directory."""
+        client = self._client().get_blob_client(path)
+        try:
+            if not _is_directory(await client.get_blob_properties()):
+                return False
+            # In an account without directories, a blob of another tool can mark a folder.
+            async for _ in self._client().list_blob_names(name_starts_with=f"{path}/"):
+                return False
+            await client.delete_blob()
+        except Exception as error:
+            if _is_missing(error) or get_error_code(error) == "DirectoryIsNotEmpty":
+                return False
+            raise
+        return True
 
     def get_blob_client(self, path: str, *, for_transfer: bool = True) -> "BlobClient":
         """Return an SDK client for one path.
@@ -379,6 +425,13 @@ def _if_match(etag: str | None) -> dict[str, Any]:
     from azure.core import MatchConditions
 
     return {"etag": quoted(etag), "match_condition": MatchConditions.IfNotModified}
+
+
+def _is_directory(properties: "BlobProperties") -> bool:
+    metadata = properties.metadata or {}
+    return any(
+        name.lower() == "hdi_isfolder" and value == "true" for name, value in metadata.items()
+    )
 
 
 def _is_missing(error: BaseException) -> bool:

@@ -38,7 +38,7 @@ class CatalogueEntry:
     bytes: int = 0
     rows: int = 0
     settles_on: str = ""
-    tie_out: str = ""  # JSON; see shared/tie_out.py
+    sums: str = ""  # JSON, of `version`; see shared/tie_out/line_sums.py
     invoice_id: str = ""
     billing_month: str = ""
     currency_code: str = ""
@@ -87,6 +87,26 @@ class Catalogue:
                 return None
             else:
                 etag = await self._tables.replace("catalogue", partition, row_key, values, row.etag)
+            return None if etag else CONFLICT
+
+        await update(
+            lambda: self._tables.get("catalogue", partition, row_key),
+            write,
+            contended_code="catalogue_contended",
+            component="Catalogue",
+        )
+
+    async def save_sums(self, key: ExportKey, version: Version) -> None:
+        """Copy the sums of a version to the row of its key, if the row names this version."""
+        partition, row_key = key.dataset.value, scope_key(key)
+
+        async def write(row: Row | None) -> Conflict | None:
+            values = row.values if row else {}
+            if values.get("version") != version.version or values.get("sums") == version.sums:
+                return None
+            assert row is not None
+            changes = {"sums": version.sums}
+            etag = await self._tables.merge("catalogue", partition, row_key, changes, row.etag)
             return None if etag else CONFLICT
 
         await update(
@@ -151,7 +171,7 @@ def _merge_values(
             "bytes": newest.bytes,
             "rows": newest.rows,
             "settles_on": newest.settles_on,
-            "tie_out": newest.tie_out,
+            "sums": newest.sums,
         }
         month = billing_month(run.root_directory) if run.version == newest.version else None
         if month is not None:  # for billed keys, only the root directory contains the month

@@ -42,6 +42,10 @@ class Invoices:
         row = await self._tables.get("catalogue", PARTITION, invoice_id)
         return invoice_of(row.values) if row else None
 
+    async def list_by_id(self) -> dict[str, Invoice]:
+        """Return all invoices, by ID."""
+        return {invoice.invoice_id: invoice for invoice in await self.list()}
+
     async def list(self) -> list[Invoice]:
         """Return all invoices, newest first; invoices without a date are last."""
         invoices = [

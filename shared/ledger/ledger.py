@@ -1,14 +1,15 @@
 """The ledger: all tables, and the check at the start of every activity."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 from shared.clock import Clock
+from shared.invoices import Invoice
 from shared.ledger.backfills import Backfills
 from shared.ledger.blobs import Blobs
-from shared.ledger.catalogue import Catalogue
+from shared.ledger.catalogue import Catalogue, CatalogueEntry
 from shared.ledger.cycles import Cycles
 from shared.ledger.invoices import Invoices
 from shared.ledger.locks import Locks
@@ -52,6 +53,10 @@ class Ledger:
             await self.locks.renew(lock, self.clock.now())
             return replace(run, lock=lock)
         return run
+
+    async def list_invoices_of(self, entries: Iterable[CatalogueEntry]) -> dict[str, Invoice]:
+        """Return the listed invoices, by ID, if an entry has sums to compare; otherwise none."""
+        return await self.invoices.list_by_id() if any(entry.sums for entry in entries) else {}
 
     async def extend_lease(self, run: Run, wait_seconds: int) -> None:
         """Extend the lease of the run's key until after a wait.

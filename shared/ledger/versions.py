@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from shared.clock import iso, parse_iso
-from shared.exports import ExportKey
+from shared.exports import Dataset, ExportKey
 from shared.ledger.keys import scope_key, short_etag_hash, version_row
 from shared.ledger.tables import Row, Tables
 
@@ -38,7 +38,8 @@ class Version:
     proof: str = ""
     settles_on: str = ""  # a date; "" if unknown, and for unbilled data
     invoice: str = ""  # the listed invoice, JSON; see shared/invoices.py
-    tie_out: str = ""  # JSON; see shared/tie_out.py
+    sums: str = ""  # of the lines of an invoice, JSON; see shared/tie_out/line_sums.py
+    reported_tie_out: str = ""  # the comparison in the newest report, JSON; not for readers
     blobs: int = 0
     bytes: int = 0
     rows: int = 0
@@ -104,6 +105,11 @@ class Versions:
         async for row in self._tables.list(
             "versions", key.dataset.value, prefix=f"{scope_key(key)}~"
         ):
+            yield version_from_row(row)
+
+    async def list_by_dataset(self, dataset: Dataset) -> AsyncIterator[Version]:
+        """List all versions of all export keys of a dataset."""
+        async for row in self._tables.list("versions", dataset.value):
             yield version_from_row(row)
 
     async def get_newest_complete(

@@ -28,9 +28,9 @@ from shared.errors import (
 from shared.exports import InvalidValueError, parse_currency, parse_invoice_id
 from shared.http.response import TRANSIENT_STATUSES, HttpResponse
 from shared.invoices import Invoice, InvoiceList, LeftOut
+from shared.money import parse_amount
 
 MAX_AMOUNT = Decimal("1e15")
-MAX_DIGITS = 40  # rows store amounts as strings of limited length
 MAX_LINK_CHARACTERS = 2_048
 MAX_AMENDMENT_DEPTH = 5  # amendments of amendments
 WAIT_IN_MESSAGE = re.compile(r"\bin (\d{1,6}) seconds?\b")
@@ -311,13 +311,9 @@ def _parse_currency(value: Any) -> str:
 
 
 def _parse_amount(value: Any) -> Decimal | None:
-    try:
-        amount = Decimal(value) if isinstance(value, Decimal | str) or type(value) is int else None
-    except InvalidOperation:
-        return None
-    if amount is None or not amount.is_finite() or len(amount.as_tuple().digits) > MAX_DIGITS:
-        return None
-    return amount if abs(amount) < MAX_AMOUNT else None
+    is_number = isinstance(value, Decimal | str) or type(value) is int
+    amount = parse_amount(str(value)) if is_number else None
+    return amount if amount is not None and abs(amount) < MAX_AMOUNT else None
 
 
 def _parse_time(value: Any) -> datetime | None:
@@ -351,5 +347,5 @@ def _parse_json(body: bytes) -> Any:
     """Return the JSON value, or None if it is invalid. Fractions are Decimal, never float."""
     try:
         return json.loads(body, parse_float=Decimal)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, InvalidOperation):
         return None

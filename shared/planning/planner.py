@@ -22,7 +22,7 @@ class Planner:
     """Combines settings, invoices and catalogue; the rules are in `due` and `gaps`.
 
     `fetch_invoices` reads the list from Partner Center. It is called only if `INVOICE_SOURCE`
-    requires it.
+    requires it. `publish_tie_outs` is called whenever a new list has been stored.
     """
 
     def __init__(
@@ -30,8 +30,10 @@ class Planner:
         settings: Settings,
         ledger: Ledger,
         fetch_invoices: Callable[[], Awaitable[InvoiceList]],
+        publish_tie_outs: Callable[[], Awaitable[None]],
     ) -> None:
         self._settings, self._ledger, self._fetch_invoices = settings, ledger, fetch_invoices
+        self._publish_tie_outs = publish_tie_outs
 
     async def list_invoices(
         self, *, attempt: int, is_last_attempt: bool
@@ -61,6 +63,7 @@ class Planner:
                     listed = replace(
                         listed, invoices=await self._ledger.invoices.save(listed.invoices)
                     )
+                    await self._publish_tie_outs()
                     if listed.complete:
                         return self._with_requested(listed)
                     return self._with_requested(await self._add_known(listed))

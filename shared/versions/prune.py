@@ -2,8 +2,9 @@
 
 The row is changed first (If-Match), then the completion marker and the blobs are deleted. From the
 first step on, the version does not count as complete, and the next call deletes the remaining blobs
-if a call was interrupted or rejected (policy, legal hold). `emptied_at` in the row means that the
-folder is empty. The following are never deleted:
+if a call was interrupted or rejected (policy, legal hold). The report about the version and, in
+accounts with a hierarchical namespace, the empty folders are deleted last. `emptied_at` in the row
+means that nothing remains. The following are never deleted:
 
 - The version that latest.json names, all newer versions, and all versions if latest.json is
   invalid.
@@ -22,12 +23,16 @@ from urllib.parse import quote
 
 from shared.clock import iso, parse_iso
 from shared.errors import BillingExportError
-from shared.exports import ExportKey
+from shared.exports import Dataset, ExportKey
 from shared.landing.documents import parse_latest_version, parse_marker_blobs
 from shared.landing.layout import (
     COMPLETION_MARKER,
+    DATA,
+    REPORTS,
+    RUNS,
     latest_path,
     marker_path,
+    report_path,
     run_path,
     version_path,
 )
@@ -104,6 +109,7 @@ async def prune_plans(landing: LandingStore, run: Run) -> int:
     files = await landing.list(run_path(run.run_id))
     for file in files:
         await landing.delete(f"{run_path(run.run_id)}/{file.name}")
+    await landing.delete_empty_folders(run_path(run.run_id), root=RUNS)
     return len(files)
 
 
@@ -184,8 +190,25 @@ async def _delete_blobs(
             result = replace(result, removed=result.removed + deleted)
             has_remaining = has_remaining or not deleted
     if not has_remaining:
+        try:
+            await _delete_report_and_folders(landing, key, version)
+        except BillingExportError as error:
+            return replace(result, code=error.code)
         await ledger.versions.update(version, emptied_at=iso(ledger.clock.now()))
     return result
+
+
+async def _delete_report_and_folders(
+    landing: LandingStore, key: ExportKey, version: Version
+) -> None:
+    """Delete the report about a version, and the folders that are empty without the version."""
+    folder = version_path(key, version.version)
+    await landing.delete_empty_folders(folder, root=f"{DATA}/{key.dataset}")
+    if key.dataset is Dataset.BILLED_RECONCILIATION:
+        report = report_path("tie_out", key, version.version)
+        await landing.delete(report)
+        folder = report.rpartition("/")[0]
+        await landing.delete_empty_folders(folder, root=f"{REPORTS}/tie_out/{key.dataset}")
 
 
 async def _list_blobs(

@@ -73,6 +73,8 @@ def test_retention_empty_app_deletes_nothing(env: AppEnvironment) -> None:
         "plans_ended": 1,
         "history": 0,
         "history_ended": 1,
+        "tie_outs": 0,
+        "tie_outs_ended": 1,
     }
 
 

@@ -64,6 +64,7 @@ class FakeStorageAccount:
         immutable_paths: Paths with an immutability policy or a legal hold.
         copy_source: The account from which copies by URL read.
         after_request: Called after each request.
+        hierarchical: Whether the account has a hierarchical namespace, with directories.
     """
 
     def __init__(self, name: str = "landing") -> None:
@@ -78,6 +79,7 @@ class FakeStorageAccount:
         self.accepted_signature: str | None = None
         self.immutable_paths: set[str] = set()
         self.copy_source: FakeStorageAccount | None = None
+        self.hierarchical = False
         self._etags = 0
         self._server = RawHttpServer(self._respond)
 
@@ -104,6 +106,11 @@ class FakeStorageAccount:
             {name.replace("_", "-"): value for name, value in properties.items()},
         )
         self.blobs[path] = stored
+        if self.hierarchical:
+            container, *folders = path.split("/")[:-1]
+            for depth in range(1, len(folders) + 1):
+                directory = StoredBlob(b"", self._next(), metadata={"hdi_isfolder": "true"})
+                self.blobs.setdefault("/".join([container, *folders[:depth]]), directory)
         return stored
 
     def request_kinds(self) -> list[str]:
@@ -173,6 +180,22 @@ class FakeStorageAccount:
             return storage_error(409, "BlobAlreadyExists")
         if request.path in self.immutable_paths and request.kind in ("DELETE", "PUT", "PUT list"):
             return storage_error(409, "BlobImmutableDueToPolicy")
+        if self.hierarchical and stored is not None and request.kind == "DELETE":
+            return self._check_directory(request, stored)
+        return None
+
+    def _check_directory(self, request: StorageRequest, stored: StoredBlob) -> bytes | None:
+        """Return an error if a directory cannot be deleted, with the codes of the blob endpoint.
+
+        Sources: the issues [adlfs 454](https://github.com/fsspec/adlfs/pull/454) and
+        [blobfuse 1068](https://github.com/Azure/azure-storage-fuse/issues/1068).
+        """
+        if stored.metadata.get("hdi_isfolder") != "true":
+            return None
+        if "x-ms-delete-snapshots" in request.http.headers:
+            return storage_error(400, "OperationNotSupportedOnDirectory")
+        if any(path.startswith(f"{request.path}/") for path in self.blobs):
+            return storage_error(409, "DirectoryIsNotEmpty")
         return None
 
     def _read(self, request: StorageRequest) -> bytes:

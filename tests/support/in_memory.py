@@ -195,6 +195,9 @@ class MemoryLanding(LandingStore):
         del self.blobs[path]
         return True
 
+    async def delete_empty_folders(self, folder: str, *, root: str) -> int:
+        return 0  # without a hierarchical namespace, there are no folders
+
     async def close(self) -> None:
         return
 

@@ -29,12 +29,15 @@ class RawRequest:
 def build_response(status: int, body: bytes = b"", **headers: object) -> bytes:
     """Return the bytes of a response.
 
-    Header names use underscores instead of hyphens. A header whose value is None is omitted, and
-    `Content_Length` can be incorrect.
+    Header names use underscores instead of hyphens, unless they also contain hyphens. A header
+    whose value is None is omitted, and `Content_Length` can be incorrect.
     """
     lines = {
         "Content-Length": len(body),
-        **{name.replace("_", "-"): value for name, value in headers.items()},
+        **{
+            name if "-" in name else name.replace("_", "-"): value
+            for name, value in headers.items()
+        },
     }
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value is not None)
     return f"HTTP/1.1 {status} Some Reason\r\n{head}Connection: close\r\n\r\n".encode() + body

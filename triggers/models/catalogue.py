@@ -1,6 +1,6 @@
 """The catalogue: the newest version of every export key."""
 
-import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -8,9 +8,11 @@ from pydantic import Field
 
 from shared.errors import get_remedy
 from shared.exports import ExportKey
+from shared.invoices import Invoice
 from shared.landing.documents import get_key_members
 from shared.ledger.catalogue import CatalogueEntry
 from shared.planning.due import finality
+from shared.tie_out.comparison import compare_stored
 from triggers.models.base import (
     Count,
     DatasetParameter,
@@ -60,7 +62,7 @@ class CatalogueEntryResponse(KeyFields):
         description="open: unbilled; provisional: Microsoft can restate the data."
     )
     tie_out: dict[str, Any] | None = Field(
-        description="Comparison of the sum of the lines with the invoice total: "
+        description="Comparison of the sum of the lines with the newest total of the invoice: "
         "tied_out, off_by or no_total."
     )
     last_outcome: OptionalOutcome = Field(description="Outcome of the newest run that ended.")
@@ -70,8 +72,10 @@ class CatalogueEntryResponse(KeyFields):
     last_ended_at: OptionalTimestamp
 
     @classmethod
-    def from_row(cls, entry: CatalogueEntry, now: datetime) -> Self:
-        """Return the response for a catalogue row."""
+    def from_row(
+        cls, entry: CatalogueEntry, now: datetime, invoices: Mapping[str, Invoice]
+    ) -> Self:
+        """Return the response for a catalogue row. `invoices` are the listed ones, by ID."""
         key = ExportKey.parse(entry.key)
         values = {name: getattr(entry, name) for name in _ROW_FIELDS}
         return cls.model_validate(
@@ -81,7 +85,7 @@ class CatalogueEntryResponse(KeyFields):
                 "billing_month": entry.billing_month,
                 "etag": entry.manifest_etag,
                 "finality": finality(key, entry.settles_on, now),
-                "tie_out": json.loads(entry.tie_out) if entry.tie_out else None,
+                "tie_out": compare_stored(entry.sums, invoices.get(entry.invoice_id)),
                 "last_remedy": get_remedy(entry.last_code) if entry.last_code else None,
             }
         )

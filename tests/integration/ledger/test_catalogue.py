@@ -89,15 +89,13 @@ async def test_refresh_with_older_version_keeps_newer(ledger: Ledger, clock: Fak
 async def test_refresh_after_failed_run_keeps_version(ledger: Ledger) -> None:
     version = await insert_complete_version(ledger)
     await ledger.catalogue.refresh(KEY, version, build_ended_run(5))
-    await ledger.tables.merge(
-        "catalogue", "billed_usage", "G016907411~full", {"tie_out": "matched"}
-    )
+    await ledger.tables.merge("catalogue", "billed_usage", "G016907411~full", {"sums": "{}"})
     await ledger.catalogue.refresh(KEY, None, build_ended_run(6, "failed", code="graph_forbidden"))
     entry = await get_entry(ledger)
     assert entry.version == version.version and entry.last_outcome == "failed"
     row = await ledger.tables.get("catalogue", "billed_usage", "G016907411~full")
     # refresh() keeps the columns that other functions write.
-    assert row is not None and row.values["tie_out"] == "matched"
+    assert row is not None and row.values["sums"] == "{}"
 
 
 async def test_refresh_after_late_close_keeps_last_outcome(ledger: Ledger) -> None:

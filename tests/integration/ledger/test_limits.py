@@ -3,6 +3,7 @@
 Long lists are stored in several properties or entities. Explanatory text is truncated.
 """
 
+import itertools
 import json
 from dataclasses import replace
 from decimal import Decimal
@@ -23,6 +24,7 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.plan_lists import RUNS_PER_ROW
 from shared.ledger.runs import MAX_REQUEST_IDS, Run
 from shared.manifest import MAX_ETAG_LENGTH, MAX_NAME_LENGTH, MAX_ROOT_LENGTH
+from shared.tie_out.line_sums import MAX_CURRENCIES, LineSums
 from tests.integration.ledger.ledger_rows import KEY, START, build_run, insert_complete_version
 
 CYCLE = Cycle("cycle-20261121t060000z-aaaa", "starting", "2026-11-21T06:00:00Z")
@@ -194,13 +196,19 @@ async def test_version_with_longest_etag_is_found(
         currency="USD",
         document_type="x" * 40,
     )
+    codes = ["".join(letters) for letters in itertools.product("ABCDE", repeat=3)]
+    sums = LineSums()
+    for code in codes:
+        sums.add(b'{"Total":%s.%s,"Currency":"%s"}' % (b"9" * 20, b"9" * 30, code.encode()))
+    assert len(sums.by_currency) == MAX_CURRENCIES < len(codes) == sums.rows
     version = await insert_complete_version(
         ledger,
         etag=etag,
         invoice=json.dumps(facts_of(invoice)),
-        tie_out=json.dumps({"d": "9" * 40}),
+        sums=sums.to_json(),
     )
     [result] = await ledger.versions.list_by_etag(KEY, etag)
+    assert LineSums.from_json(result.sums) == sums
     assert result == version and json.loads(result.invoice)["total"] == str(invoice.total)
     assert await ledger.versions.list_by_etag(KEY, etag[:-1]) == []
     assert_within_limits(azurite, prefix)

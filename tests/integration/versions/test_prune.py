@@ -10,7 +10,15 @@ import pytest
 
 from local.azurite import Azurite
 from shared.clock import iso
-from shared.landing.layout import latest_path, marker_path, run_path, version_path
+from shared.exports import ExportKey
+from shared.landing.layout import (
+    latest_path,
+    marker_path,
+    names_path,
+    report_path,
+    run_path,
+    version_path,
+)
 from shared.landing.store import LandingStore
 from shared.ledger.versions import Version
 from shared.versions.prune import PrunedVersion, prune_key, prune_plans
@@ -280,6 +288,61 @@ async def test_prune_immutable_blob_is_reported_and_retried(
             and await workspace.prune() == []
         )
         assert await workspace.read_marker(new.version) is not None
+
+
+async def test_prune_deletes_the_report_and_empty_folders(azurite: Azurite, container: str) -> None:
+    """The account has a hierarchical namespace, which Azurite does not have."""
+    key = ExportKey.parse("billed_reconciliation/G016907411/full")
+    async with FakeStorageAccount() as account, RetentionWorkspace(azurite, container) as workspace:
+        account.hierarchical = True
+        await workspace.landing.close()
+        landing = workspace.landing = LandingStore(
+            container=container, connection_string=account.connection_string, clock=workspace.clock
+        )
+        versions = [
+            await insert_complete_version(
+                workspace.ledger, key, f"e{day}", day=day, landed_at=iso(workspace.clock.now())
+            )
+            for day in (1, 2)
+        ]
+        for version in versions:
+            content = b'{"etag": "%s", "version": "%s"}' % (
+                version.manifest_etag.encode(),
+                version.version.encode(),
+            )
+            await landing.put(marker_path(key, version.version), content)
+            await landing.put(latest_path(key), content)
+            await landing.put(report_path("tie_out", key, version.version), b"{}")
+        workspace.clock.advance(days=30)
+
+        async def prune() -> list[PrunedVersion]:
+            return await prune_key(workspace.ledger, landing, key, keep=1, grace=GRACE)
+
+        old, new = versions
+        account.immutable_paths = {f"{container}/{report_path('tie_out', key, old.version)}"}
+        assert [(one.removed, one.code) for one in await prune()] == [(1, "destination_full")]
+        account.immutable_paths.clear()
+        assert [(one.removed, one.code) for one in await prune()] == [(0, "")]
+        assert await prune() == []
+        paths = {path.removeprefix(f"{container}/") for path in account.blobs}
+        assert not [path for path in paths if old.version in path]
+        assert {
+            marker_path(key, new.version),
+            report_path("tie_out", key, new.version),
+            latest_path(key),
+        } <= paths
+
+
+async def test_prune_plans_deletes_the_folders_of_the_run(azurite: Azurite, container: str) -> None:
+    async with FakeStorageAccount() as account, RetentionWorkspace(azurite, container) as workspace:
+        account.hierarchical = True
+        landing = LandingStore(container=container, connection_string=account.connection_string)
+        run_id = await workspace.start_run()
+        await landing.put(names_path(run_id, 1), b"{}")
+        await workspace.end_run(run_id)
+        assert await prune_plans(landing, await workspace.get_run(run_id)) == 1
+        assert sorted(account.blobs) == [f"{container}/runs"]
+        await landing.close()
 
 
 async def test_prune_plans_active_run_is_skipped_and_ended_run_is_deleted(

@@ -32,6 +32,7 @@ SHARED = {
     "transfer",
     "versions",
     "lines",
+    "money",
     "ledger",
     "preflight",
     "proxies",
