@@ -78,6 +78,18 @@ def test_killed_process_continues_after_restart(
     assert float(str(second.wait_for_completion(parent)["output"])) >= 2
 
 
+def test_process_with_terminate_during_interrupts_one_call(
+    start_process: Callable[..., HostProcess],
+) -> None:
+    process = start_process("--terminate-during", "chain:1")
+    client = HostClient(process.url())
+    assert process.wait_for_completion(client.start_orchestration("chain", 1))["output"] == (
+        "Orchestrator function 'chain' failed: One or more errors occurred. "
+        "(python exited with code 137 (0x89))"
+    )
+    assert process.wait_for_completion(client.start_orchestration("chain", 1))["output"] == 1
+
+
 def test_second_process_with_same_state_exits_with_error(start_process: StartProcess) -> None:
     first = start_process()
     url = first.url()

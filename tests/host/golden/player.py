@@ -425,7 +425,7 @@ class Player:
         body = response.json() if response.body else None
         try:
             compare(f"{description}: headers", actual, expected)
-            compare(f"{description}: body", _normalize(body), _normalize(recorded["answer"]))
+            compare(f"{description}: body", normalize(body), normalize(recorded["answer"]))
         except TraceDifferenceError as difference:
             return str(difference)
         return None
@@ -457,7 +457,7 @@ class Player:
                 body.pop("historyEvents")
             if recorded and "historyEvents" not in recorded and body:
                 body.pop("historyEvents", None)
-            compare(f"final status of {instance_id}", _normalize(body), _normalize(recorded))
+            compare(f"final status of {instance_id}", normalize(body), normalize(recorded))
 
 
 def _create_exception(text: str) -> Exception:
@@ -589,12 +589,12 @@ def _normalize_event(event: dict[str, Any]) -> dict[str, Any]:
     if "ClientSpanId" in normalized:
         normalized["ClientSpanId"] = None
     return {
-        key: _normalize(value) if key in ("Details", "Reason", "ParentInstance") else value
+        key: normalize(value) if key in ("Details", "Reason", "ParentInstance") else value
         for key, value in normalized.items()
     }
 
 
-_EVENT_NUMBERS = {
+EVENT_NUMBERS = {
     "ExecutionCompleted": 1,
     "TaskScheduled": 4,
     "SubOrchestrationInstanceCreated": 7,
@@ -607,7 +607,7 @@ def _create_rows(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for event in events:
         event_type = (
-            _EVENT_NUMBERS.get(event["EventType"], event["EventType"])
+            EVENT_NUMBERS.get(event["EventType"], event["EventType"])
             if isinstance(event["EventType"], str)
             else event["EventType"]
         )
@@ -623,14 +623,14 @@ def _create_rows(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _normalize(value: Any) -> Any:
+def normalize(value: Any) -> Any:
     """Remove timestamps, stack traces, keys and the list of known functions from a JSON value."""
     if isinstance(value, dict):
         if value.get("ExceptionType") == "Newtonsoft.Json.JsonReaderException":
             value = {**value, "ExceptionMessage": "message of the parser"}
         return {key: _normalize_field(key, item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_normalize(item) for item in value]
+        return [normalize(item) for item in value]
     return _normalize_text(value) if isinstance(value, str) else value
 
 
@@ -652,7 +652,7 @@ def _normalize_field(key: str, value: Any) -> Any:
         return None
     if key in _VARIABLE_KEYS and isinstance(value, str):
         return "timestamp"
-    return _normalize(value)
+    return normalize(value)
 
 
 _VARIABLE_PARTS = (
