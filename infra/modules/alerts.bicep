@@ -86,6 +86,7 @@ var queries = {
   'deadline-near': replace(loadTextContent('../alerts/deadline-near.kql'), 'let deadline_hours = 2;', 'let deadline_hours = ${deadlineHours};')
   'copy-failures': replace(replace(loadTextContent('../alerts/copy-failures.kql'), 'let failed_percent = 5;', 'let failed_percent = ${failedPercent};'), 'let min_planned = 20;', 'let min_planned = ${minPlanned};')
   'unusual-size': replace(replace(replace(loadTextContent('../alerts/unusual-size.kql'), 'let low_percent = 50;', 'let low_percent = ${lowPercent};'), 'let high_percent = 300;', 'let high_percent = ${highPercent};'), 'let min_compared = 3;', 'let min_compared = ${minCompared};')
+  'tie-out': loadTextContent('../alerts/tie-out.kql')
   'preflight-failed': loadTextContent('../alerts/preflight-failed.kql')
   'timer-missed': replace(loadTextContent('../alerts/timer-missed.kql'), 'let timer_hours = 26;', 'let timer_hours = ${timerHours};')
 }

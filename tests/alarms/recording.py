@@ -181,7 +181,10 @@ def record_events() -> list[Trace]:
 
 
 def run_manual_operations(env: RecordingEnvironment) -> None:
-    """Start an incomplete run, its retry, a cycle and a backfill, as a user would."""
+    """Start an incomplete run, its retry, a cycle and a backfill, as a user would.
+
+    Before the cycle, the listed total of the newest invoice changes.
+    """
     invoice_id = next(
         invoice.invoice_id for invoice in reversed(env.simulator.invoices()) if not invoice.legacy
     )
@@ -192,6 +195,8 @@ def run_manual_operations(env: RecordingEnvironment) -> None:
     env.copier.is_faulty = False
     retry = env.post(f"/api/runs/{incomplete['run_id']}/retry")
     assert env.finish(retry["run_id"])["outcome"] == "landed"
+    total = env.simulator.invoices()[-1].total
+    env.simulator.change_listed_total(invoice_id, total + 1)
     env.run_cycle()
     backfill = env.post(
         "/api/backfills", {"from": "2026-11", "to": "2026-11", "datasets": ["billed_usage"]}

@@ -532,3 +532,33 @@ def test_timer_missed_ignores_cycles_that_users_start() -> None:
 def test_timer_missed_without_logs_fires_for_all_timers() -> None:
     timers = get_column("timer-missed", [], NORMAL_MORNING, "timer")
     assert sorted(timers) == ["preflight", "schedule"]
+
+
+# tie-out
+
+
+def test_tie_out_follows_the_newest_comparison_of_an_invoice() -> None:
+    """It fires for a difference, and resolves when the listed total or the data matches."""
+    template = find_newest("invoice_compared", status="tied_out")
+    traces = [*get_traces_until(NORMAL_MORNING)]
+    for number, (status, fires) in enumerate(
+        [
+            ("off_by", True),
+            ("off_by", True),
+            ("no_total", False),
+            ("off_by", True),
+            ("tied_out", False),
+        ]
+    ):
+        compared = create_trace(
+            template,
+            NORMAL_MORNING - timedelta(minutes=10 - number),
+            event_id=f"e/{number}",
+            status=status,
+            difference="-12.30" if fires else None,
+        )
+        traces += [compared, compared.shifted(seconds=-1)]
+        rows = run_query(read_query("tie-out"), traces, NORMAL_MORNING)
+        assert [(row["key"], row["version"], row["difference"]) for row in rows] == (
+            [(template.fields["key"], template.fields["version"], "-12.30")] if fires else []
+        )
