@@ -115,6 +115,16 @@ async def test_list_and_get_properties_return_same_properties(
     assert head.md5 is not None and await store.get_properties("data/v/absent") is None
 
 
+async def test_read_range_other_etag_is_rejected(store: LandingStore) -> None:
+    old = await store.put("x", b"123456")
+    assert await store.read_range("x", 2, 3, old) == b"345"
+    new = await store.put("x", b"abcdef")
+    with pytest.raises(UnavailableError) as rejected:
+        await store.read_range("x", 2, 3, old)
+    assert (rejected.value.code, rejected.value.http_status) == ("destination_unreachable", 412)
+    assert await store.read_range("x", 2, 3, new) == b"cde"
+
+
 async def test_delete_other_etag_deletes_nothing(store: LandingStore) -> None:
     old = await store.put("x", b"1")
     new = await store.put("x", b"2")
