@@ -5,12 +5,17 @@ Idempotent: every step is a conditional write that leaves finished steps unchang
 
 import azure.durable_functions as df
 
-from shared.errors import InvalidDataError, PermanentError
+from shared.errors import InvalidDataError, PermanentError, TransientError
 from shared.ledger.runs import Run
 from shared.ledger.trailing_averages import get_trailing_averages
 from shared.manifest import billing_month
 from shared.messages import CommitRequest, CommitResult
-from shared.planning.waits import record_wait, wait_seconds
+from shared.planning.waits import (
+    COMMIT_WAITS_SECONDS,
+    default_wait_seconds,
+    start_wait,
+    wait_seconds,
+)
 from shared.redaction import sanitize_exceptions
 from shared.services import services
 from shared.telemetry import emit_event
@@ -36,15 +41,23 @@ async def commit_version(request: CommitRequest) -> CommitResult:
             app.settings.proof,
             app.settings.invoice_settle_days,
         )
+    except TransientError as error:
+        seconds = default_wait_seconds(request["attempt"] + 1, COMMIT_WAITS_SECONDS)
+        seconds = max(seconds, error.retry_after_seconds or 0)
+        return await start_wait(app.ledger, run, seconds, stage="proving", last_code=error.code)
     except PermanentError as error:
         if isinstance(error, InvalidDataError):
             await app.ledger.runs.merge(run.run_id, detail=error.detail)
         return {"status": "refused", "code": error.code}
     if committed.missing:
+        if request["is_last_round"]:
+            return {"status": "missing", "blobs": committed.missing, "wait_seconds": 0}
         seconds = wait_seconds(
             request["retry_after_seconds"] or None, request["plan"], app.settings.poll_min_seconds
         )
-        await record_wait(app.ledger, run, seconds, stage="pausing")
+        pause = await start_wait(app.ledger, run, seconds, stage="pausing")
+        if pause["status"] == "timed_out":
+            return pause
         return {"status": "missing", "blobs": committed.missing, "wait_seconds": seconds}
     before, month = (
         await get_trailing_averages(app.ledger, committed.row),

@@ -1,4 +1,4 @@
-"""Lands one export key: claim, request, plan, copy, prove, record.
+"""Lands one export key: claim, request and plan, copy, prove, record.
 
 Every activity reads the ledger first, so a round repeats only what is missing. The same loop
 handles a blob that failed, an expired SAS, a lost operation, and data that changed during the copy.
@@ -8,18 +8,15 @@ import azure.durable_functions as df
 
 from activities.claim_run import claim_run
 from activities.commit_version import commit_version
-from activities.plan_copy import plan_copy
 from activities.record_outcome import record_outcome
 from activities.tie_out import tie_out
 from orchestrations.policies import (
-    MAX_PLAN_WAITS,
     RETRY,
     RunFailedError,
     Steps,
     has_invoice_total,
-    next_check_at,
     run_result,
-    sleep,
+    wait,
     windows,
 )
 from shared.messages import (
@@ -27,10 +24,10 @@ from shared.messages import (
     ClaimResult,
     CommitRequest,
     CommitResult,
+    CommittedResult,
+    OperationRequest,
     OperationResult,
     PlannedResult,
-    PlanRequest,
-    PlanResult,
     RunRequest,
     RunResult,
 )
@@ -70,49 +67,53 @@ def land_and_record(context: df.DurableOrchestrationContext, run: RunRequest) ->
 
 def land(context: df.DurableOrchestrationContext, run: RunRequest) -> Steps[RunResult]:
     for round_number in range(1, run["limits"]["max_rounds"] + 1):
-        operation: OperationResult = yield context.call_sub_orchestrator(
-            "export_operation", run, expected_type=dict
-        )
-        if operation["status"] != "succeeded":
-            return run_result(operation)
-        request: PlanRequest = {
-            "run_id": run["run_id"],
-            "operation_id": operation["operation_id"],
+        is_last_round = round_number == run["limits"]["max_rounds"]
+        context.set_custom_status({"stage": "requesting", "round": round_number})
+        request: OperationRequest = {
+            **run,
             "plan": round_number,
+            "step": "start",
+            "operation_id": None,
             "attempt": 0,
         }
-        context.set_custom_status({"stage": "planning", "round": round_number})
-        plan = yield from plan_when_available(context, request)
-        if plan["status"] == "gone" or plan["status"] == "waiting":
-            wait_seconds = plan["wait_seconds"]
-        elif plan["status"] != "planned":
+        plan: OperationResult = yield context.call_sub_orchestrator(
+            "export_operation", request, expected_type=dict
+        )
+        if plan["status"] != "planned":
             return run_result(plan)
-        else:
-            retry_after_seconds = yield from copy_pages(context, run, plan)
-            context.set_custom_status({"stage": "proving", "version": plan["version"]})
-            commit: CommitRequest = {
-                "run_id": run["run_id"],
-                "plan": round_number,
-                "retry_after_seconds": retry_after_seconds,
-            }
-            proof: CommitResult = yield context.call_activity_with_retry(
-                commit_version, RETRY, commit
-            )
-            if proof["status"] != "missing":
-                if proof["status"] == "landed" and has_invoice_total(run["key"]):
-                    yield from compare(context, run)
-                return run_result(proof)
-            wait_seconds = proof["wait_seconds"]
-        if round_number < run["limits"]["max_rounds"]:
-            context.set_custom_status(
-                {
-                    "stage": "pausing",
-                    "round": round_number + 1,
-                    "next_check_at": next_check_at(context, wait_seconds),
-                }
-            )
-            yield from sleep(context, wait_seconds)
+        retry_after_seconds = yield from copy_pages(context, run, plan)
+        commit: CommitRequest = {
+            "run_id": run["run_id"],
+            "plan": round_number,
+            "is_last_round": is_last_round,
+            "retry_after_seconds": retry_after_seconds,
+            "attempt": 0,
+        }
+        proof = yield from commit_when_available(context, commit, plan["version"])
+        if proof["status"] == "landed" and has_invoice_total(run["key"]):
+            yield from compare(context, run)
+        if proof["status"] != "missing":
+            return run_result(proof)
+        if not is_last_round:
+            status = {"stage": "pausing", "round": round_number + 1}
+            yield from wait(context, status, proof["wait_seconds"])
     return {"outcome": "incomplete", "code": "blobs_missing"}
+
+
+def commit_when_available(
+    context: df.DurableOrchestrationContext, request: CommitRequest, version: str
+) -> Steps[CommittedResult]:
+    """Commit the version, and repeat it while the landing account is not available."""
+    status = {"stage": "proving", "version": version}
+    context.set_custom_status(status)
+    while True:
+        result: CommitResult = yield context.call_activity_with_retry(
+            commit_version, RETRY, request
+        )
+        if result["status"] != "waiting":
+            return result
+        request = {**request, "attempt": request["attempt"] + 1}
+        yield from wait(context, status, result["wait_seconds"])
 
 
 def compare(context: df.DurableOrchestrationContext, run: RunRequest) -> Steps[None]:
@@ -122,31 +123,6 @@ def compare(context: df.DurableOrchestrationContext, run: RunRequest) -> Steps[N
         yield context.call_activity_with_retry(tie_out, RETRY, {"run_id": run["run_id"]})
     except Exception:  # a fault of the platform: the row and the report are not written
         context.set_custom_status({"stage": "ending"})
-
-
-def plan_when_available(
-    context: df.DurableOrchestrationContext, request: PlanRequest
-) -> Steps[PlanResult]:
-    """Plan the copy, and repeat it while Microsoft does not return the manifest.
-
-    These attempts do not count as rounds: rounds are for blobs that could not be landed.
-    """
-    plan: PlanResult = yield context.call_activity_with_retry(plan_copy, RETRY, request)
-    for attempt in range(1, MAX_PLAN_WAITS + 1):
-        if plan["status"] != "waiting":
-            break
-        context.set_custom_status(
-            {
-                "stage": "planning",
-                "round": request["plan"],
-                "next_check_at": next_check_at(context, plan["wait_seconds"]),
-            }
-        )
-        yield from sleep(context, plan["wait_seconds"])
-        plan = yield context.call_activity_with_retry(
-            plan_copy, RETRY, {**request, "attempt": attempt}
-        )
-    return plan
 
 
 def copy_pages(

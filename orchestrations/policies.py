@@ -28,7 +28,6 @@ Steps = Generator[Any, Any, T]
 
 RETRY = df.RetryOptions(first_retry_interval_in_milliseconds=5_000, max_number_of_attempts=3)
 MAX_POLLS_PER_HISTORY = 50
-MAX_PLAN_WAITS = 20  # per round
 MAX_LIST_ATTEMPTS = 4  # after that, a cycle uses the invoices that are already known
 MAX_TIMER = timedelta(hours=24)  # the engine cannot cancel its own long timers
 TIMER_TOLERANCE = timedelta(seconds=1)  # the engine fires timers up to one second early
@@ -99,10 +98,19 @@ def sleep(context: df.DurableOrchestrationContext, seconds: float) -> Steps[None
         yield context.create_timer(min(wake, context.current_utc_datetime + MAX_TIMER))
 
 
-def next_check_at(context: df.DurableOrchestrationContext, wait_seconds: int) -> str:
+def next_check_at(context: df.DurableOrchestrationContext, wait_seconds: float) -> str:
     """Return the end of a wait that starts now, in ISO 8601, for the custom status."""
     moment: datetime = context.current_utc_datetime + timedelta(seconds=wait_seconds)
     return moment.isoformat().replace("+00:00", "Z")
+
+
+def wait(
+    context: df.DurableOrchestrationContext, status: dict[str, Any], seconds: float
+) -> Steps[None]:
+    """Wait, and show the end of the wait in the custom status, which otherwise is `status`."""
+    if seconds > 0:
+        context.set_custom_status({**status, "next_check_at": next_check_at(context, seconds)})
+        yield from sleep(context, seconds)
 
 
 def windows(count: int, width: int) -> Iterator[range]:

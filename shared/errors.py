@@ -113,6 +113,19 @@ SECTIONS = (
                 "attempts.",
                 "Start a new run later with POST /api/runs.",
             ),
+            "manifest_gone": Entry(
+                "An export operation succeeded, but Microsoft Graph did not find its manifest, "
+                "although the app waited for it and requested new exports.",
+                "Start a new run later with POST /api/runs. If the error persists, report the "
+                "request ID from the run's row to Microsoft.",
+            ),
+            "export_unconfirmed": Entry(
+                "Export requests of the run may have taken effect, but Microsoft Graph returned no "
+                "operation ID, so the app sends no further requests.",
+                "Start a new run later with POST /api/runs. If the error persists, check the "
+                "service health of Microsoft Graph and any proxy, and see last_code in the run's "
+                "row.",
+            ),
             "operation_failed": Entry(
                 "Microsoft failed to create the export on three consecutive attempts.",
                 "Start a new run in a few hours. If the error persists, open a support case with "
@@ -147,8 +160,8 @@ SECTIONS = (
             ),
             "graph_location_missing": Entry(
                 "Microsoft Graph accepted the export request but returned no operation ID.",
-                "The run retries. If the error persists, report the request ID from the run's row "
-                "to Microsoft.",
+                "The run retries a limited number of times. If the error persists, report the "
+                "request ID from the run's row to Microsoft.",
             ),
             "identity_unavailable": Entry(
                 "The app could not obtain an access token for its identity.",
@@ -523,8 +536,8 @@ SECTIONS = (
         NEXT_CYCLE_IF_DUE,
         {
             "deadline_passed": Entry(
-                "The export was not ready within RUN_DEADLINE_HOURS.",
-                "Start a new run, or increase RUN_DEADLINE_HOURS.",
+                "The run had to wait longer than RUN_DEADLINE_HOURS for Microsoft or for storage.",
+                "See last_code in the run's row. Start a new run, or increase RUN_DEADLINE_HOURS.",
             ),
             "cancelled": Entry(
                 "A user cancelled the run.",
@@ -595,6 +608,7 @@ class TransientError(BillingExportError):
     """A failure that might not recur when the request is repeated.
 
     `retry_after_seconds` is the wait that the response requests, or None if it requests none.
+    `was_sent` is False if the request cannot have reached the service.
     """
 
     def __init__(
@@ -605,11 +619,13 @@ class TransientError(BillingExportError):
         http_status: int | None = None,
         error_code: str | None = None,
         request_id: str | None = None,
+        was_sent: bool = True,
     ) -> None:
         super().__init__(
             code, http_status=http_status, error_code=error_code, request_id=request_id
         )
         self.retry_after_seconds = retry_after_seconds
+        self.was_sent = was_sent
 
 
 class ThrottledError(TransientError):

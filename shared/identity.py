@@ -11,6 +11,8 @@ The creator of a credential closes it. The first token is requested when it is n
 import asyncio
 import logging
 import re
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
@@ -33,6 +35,7 @@ STORAGE_SCOPE = "https://storage.azure.com/.default"
 EXCHANGE_SCOPE = "api://AzureADTokenExchange/.default"
 # The SDK itself waits for more than a minute while the identity endpoint restarts.
 TOKEN_TIMEOUT_SECONDS = 30.0
+MIN_RENEWAL_SECONDS = 60.0  # between two replacements of a credential
 ENTRA_CODE = re.compile(r"\bAADSTS\d{4,9}\b")
 
 
@@ -52,14 +55,18 @@ def create_credential(
     """
     if is_loopback_host(urlsplit(base_url).hostname or ""):
         return None
-    identity = create_storage_credential(managed_identity_client_id, transport=transport)
-    if not partner_app_client_id:
-        return identity
-    if not partner_tenant_id:
+    if partner_app_client_id and not partner_tenant_id:
         raise ValueError("PARTNER_TENANT_ID must be set for an app with a federated credential")
-    return FederatedCredential(
-        identity, partner_tenant_id, partner_app_client_id, transport=transport
-    )
+
+    def create() -> "AsyncTokenCredential":
+        identity = create_storage_credential(managed_identity_client_id, transport=transport)
+        if not partner_app_client_id or not partner_tenant_id:
+            return identity
+        return FederatedCredential(
+            identity, partner_tenant_id, partner_app_client_id, transport=transport
+        )
+
+    return RenewableCredential(create)
 
 
 def create_storage_credential(
@@ -73,6 +80,68 @@ def create_storage_credential(
     return ManagedIdentityCredential(
         client_id=managed_identity_client_id or None, **_transport_option(transport)
     )
+
+
+class RenewableCredential:
+    """A credential whose cached tokens can be discarded.
+
+    azure.identity returns a cached token until shortly before it expires, even if a service has
+    rejected it. `create` returns a credential without cached tokens.
+    """
+
+    def __init__(
+        self,
+        create: "Callable[[], AsyncTokenCredential]",
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._create, self._monotonic = create, monotonic
+        self._credential, self._created_at = create(), monotonic()
+        self._replaced: AsyncTokenCredential | None = None
+
+    async def get_token(
+        self,
+        *scopes: str,
+        claims: str | None = None,
+        tenant_id: str | None = None,
+        enable_cae: bool = False,
+        **kwargs: Any,
+    ) -> "AccessToken":
+        """Return a token of the current credential."""
+        return await self._credential.get_token(
+            *scopes, claims=claims, tenant_id=tenant_id, enable_cae=enable_cae, **kwargs
+        )
+
+    async def discard_tokens(self) -> None:
+        """Request new tokens from now on, unless this was called less than a minute ago.
+
+        A request that has begun can still use the replaced credential, so it is closed when it is
+        a minute old.
+        """
+        now = self._monotonic()
+        if now - self._created_at < MIN_RENEWAL_SECONDS:
+            return
+        closing, self._replaced = self._replaced, self._credential
+        self._credential, self._created_at = self._create(), now
+        if closing is not None:
+            await closing.close()
+
+    async def close(self) -> None:
+        """Close the credential."""
+        replaced, self._replaced = self._replaced, None
+        if replaced is not None:
+            await replaced.close()
+        await self._credential.close()
+
+    async def __aenter__(self) -> "RenewableCredential":
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        await self.close()
 
 
 class FederatedCredential:
@@ -151,7 +220,7 @@ async def get_access_token(
             token = (await credential.get_token(scope, claims=claims, enable_cae=True)).token
         if isinstance(token, str) and token:
             return token
-        failure = UnavailableError("identity_unavailable")
+        failure = UnavailableError("identity_unavailable", was_sent=False)
     except Exception as error:  # credentials raise errors of several libraries
         code = ENTRA_CODE.search(str(error))
         status = getattr(error, "status_code", None)
@@ -159,6 +228,7 @@ async def get_access_token(
             "identity_unavailable",
             http_status=status if isinstance(status, int) else None,
             error_code=code[0] if code else None,
+            was_sent=False,
         )
     # Raised outside the except block, so that the error of the SDK is not the __context__.
     raise failure

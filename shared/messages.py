@@ -21,6 +21,7 @@ Outcome = Literal[
     "failed",
     "timed_out",
 ]
+OperationStep = Literal["start", "poll", "plan"]
 FAILED_OUTCOMES: frozenset[Outcome] = frozenset({"incomplete", "failed", "timed_out"})
 
 
@@ -52,11 +53,13 @@ class ClaimRequest(RunRequest):
 
 
 class OperationRequest(RunRequest):
-    """The input of export_operation, start_export and check_operation.
+    """The input of export_operation, start_export, check_operation and plan_copy.
 
-    `attempt` is the number of waits so far.
+    `step` is the next activity, and `attempt` is the number of its waits so far.
     """
 
+    plan: int  # the number of the round, from 1; the folder of the pages
+    step: OperationStep
     operation_id: str | None
     attempt: int
 
@@ -118,10 +121,11 @@ class EndedResult(TypedDict):
 
 
 class StartedResult(TypedDict):
-    """Microsoft has accepted the export request."""
+    """Microsoft has accepted the export request. The first poll follows after `wait_seconds`."""
 
     status: Literal["started"]
     operation_id: str
+    wait_seconds: int
 
 
 class SucceededResult(TypedDict):
@@ -139,7 +143,7 @@ class NoDataResult(TypedDict):
 
 
 class TimedOutResult(TypedDict):
-    """The export was not ready at the first poll after the deadline."""
+    """The deadline of the run has passed, and the run would have to wait again."""
 
     status: Literal["timed_out"]
 
@@ -178,46 +182,37 @@ class BlobsMissingResult(TypedDict):
 
 StoppedResult = CancelledResult | SupersededResult | EndedResult  # why an activity does not work
 ClaimResult = ClaimedResult | RefusedResult | StoppedResult
-StartResult = StartedResult | WaitingResult | RefusedResult | StoppedResult
+StartResult = StartedResult | WaitingResult | TimedOutResult | RefusedResult | StoppedResult
 CheckResult = (
     SucceededResult
     | WaitingResult
+    | TimedOutResult
     | NoDataResult
     | OperationGoneResult
     | RefusedResult
     | StoppedResult
 )
-OperationResult = SucceededResult | NoDataResult | RefusedResult | TimedOutResult | StoppedResult
-PlanResult = (
-    PlannedResult
-    | UnchangedResult
-    | NoDataResult
-    | OperationGoneResult
-    | WaitingResult
-    | RefusedResult
-    | StoppedResult
+OperationResult = (
+    PlannedResult | UnchangedResult | NoDataResult | RefusedResult | TimedOutResult | StoppedResult
 )
-CommitResult = LandedResult | BlobsMissingResult | RefusedResult | StoppedResult
-
-
-class PlanRequest(TypedDict):
-    """The input of plan_copy. `attempt` is the number of waits in this round so far."""
-
-    run_id: str
-    operation_id: str
-    plan: int
-    attempt: int
+PlanResult = OperationResult | OperationGoneResult | WaitingResult
+CommittedResult = LandedResult | BlobsMissingResult | TimedOutResult | RefusedResult | StoppedResult
+CommitResult = CommittedResult | WaitingResult
 
 
 class CommitRequest(TypedDict):
     """The input of commit_version.
 
-    `retry_after_seconds` is the longest wait that storage requested during the copy, or 0.
+    `retry_after_seconds` is the longest wait that storage requested during the copy, or 0. After
+    the last round, the run does not wait for missing blobs. `attempt` is the number of waits for
+    the landing account so far.
     """
 
     run_id: str
     plan: int
+    is_last_round: bool
     retry_after_seconds: int
+    attempt: int
 
 
 class PageRequest(TypedDict):

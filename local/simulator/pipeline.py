@@ -65,7 +65,8 @@ class RequestPipeline:
         response.headers["client-request-id"] = request.headers.get(
             "client-request-id", record.request_id
         )
-        response.headers["Date"] = format_datetime(datetime.now(UTC), usegmt=True)
+        # A fault rule can set another date, for a service whose clock differs.
+        response.headers.setdefault("Date", format_datetime(self._now(), usegmt=True))
         return response
 
     async def _record(self, request: web.Request) -> RecordedRequest:

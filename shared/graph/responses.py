@@ -247,7 +247,7 @@ def _get_error(response: HttpResponse, request: RequestKind) -> BillingExportErr
         return unavailable_error("graph_unavailable", response, code)
     if request != "export" and status in (404, 410):
         return OperationGoneError(
-            "operation_gone", http_status=status, error_code=code, request_id=request_id
+            f"{request}_gone", http_status=status, error_code=code, request_id=request_id
         )
     return RequestRefusedError(
         CODES_BY_STATUS.get(status, "graph_refused"),

@@ -13,9 +13,9 @@ from uuid import uuid4
 from shared.clock import Clock
 from shared.errors import UnavailableError
 from shared.http.response import HttpResponse
-from shared.identity import get_access_token
+from shared.identity import RenewableCredential, get_access_token
 from shared.redaction import SAFE_TOKEN, configure_library_logging
-from shared.retry_after import retry_after_seconds
+from shared.retry_after import parse_retry_after
 from shared.urls import get_host, is_loopback_host
 
 if TYPE_CHECKING:
@@ -113,6 +113,8 @@ class HttpSender:
         the request by this ID even if the app received no response. Raises UnavailableError if the
         app obtains no token, no connection or no complete response within the time limit, or if
         the response is too large.
+
+        After a 401 or 403 response, the next request uses a new token.
         """
         import httpx
 
@@ -132,9 +134,13 @@ class HttpSender:
                 response.request_id,
                 client_request_id,
             )
+            if response.status in (401, 403) and isinstance(self._credential, RenewableCredential):
+                await self._credential.discard_tokens()
             return response
         except UnreadableBodyError:
             failure = UnavailableError(service.malformed_code)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            failure = UnavailableError(service.unavailable_code, was_sent=False)
         except (httpx.HTTPError, OSError):  # OSError includes TimeoutError and TLS errors
             failure = UnavailableError(service.unavailable_code)
         service.logger.warning(
@@ -163,5 +169,5 @@ class HttpSender:
             location=headers.get("location"),
             body=response.content,
             request_id=next(filter(SAFE_TOKEN.fullmatch, request_ids), None),
-            retry_after_seconds=retry_after_seconds(headers.get("retry-after"), self._clock.now()),
+            retry_after_seconds=parse_retry_after(headers, self._clock.now()),
         )

@@ -6,6 +6,7 @@ source without read permission. Its messages contain signed URLs and must not be
 """
 
 import re
+from collections.abc import Mapping
 from datetime import datetime
 
 from shared.errors import (
@@ -15,7 +16,7 @@ from shared.errors import (
     ThrottledError,
     UnavailableError,
 )
-from shared.retry_after import retry_after_seconds
+from shared.retry_after import parse_retry_after
 
 THROTTLING_STATUSES = (429, 500, 503)
 SAFE_CODE = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -45,8 +46,13 @@ def get_error_code(error: BaseException) -> str | None:
 
 def get_header(error: BaseException, name: str) -> str | None:
     """Return a header of the response that caused the error."""
-    value = (getattr(getattr(error, "response", None), "headers", None) or {}).get(name)
+    value = get_headers(error).get(name)
     return value if isinstance(value, str) else None
+
+
+def get_headers(error: BaseException) -> Mapping[str, str]:
+    """Return the headers of the response that caused the error."""
+    return getattr(getattr(error, "response", None), "headers", None) or {}
 
 
 def safe_code(value: object) -> str | None:
@@ -87,7 +93,7 @@ def to_landing_error(error: BaseException, now: datetime) -> BillingExportError:
     if status in THROTTLING_STATUSES:
         return ThrottledError(
             "storage_busy",
-            retry_after_seconds=retry_after_seconds(get_header(error, "Retry-After"), now),
+            retry_after_seconds=parse_retry_after(get_headers(error), now),
             http_status=status,
             error_code=code,
             request_id=request_id,

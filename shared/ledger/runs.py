@@ -50,7 +50,10 @@ class Run:
     operation_id: str = ""
     operations: int = 0
     posts: int = 0
+    unconfirmed_posts: int = 0  # may have created an operation whose ID is unknown
     polls: int = 0
+    not_found: int = 0  # successive 404 responses for the operation or its manifest
+    denied_since: str = ""  # the first of the successive 401 and 403 responses
     last_code: str = ""
     detail: str = ""  # the rule that the data breaks, if any
     request_ids: str = ""

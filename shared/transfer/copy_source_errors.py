@@ -10,11 +10,12 @@ from shared.errors import BillingExportError, InvalidDataError, PermanentError, 
 from shared.landing.storage_errors import (
     get_error_code,
     get_header,
+    get_headers,
     get_status,
     is_library_error,
     safe_code,
 )
-from shared.retry_after import retry_after_seconds
+from shared.retry_after import parse_retry_after
 
 SOURCE_BUSY = ("ServerBusy", "InternalError", "OperationTimedOut")
 SOURCE_CHANGED = ("SourceConditionNotMet", "ConditionNotMet")  # the latter is the emulator's code
@@ -58,7 +59,7 @@ def copy_source_error(error: Exception, now: datetime) -> Exception | None:
     source_status = safe_code(get_header(error, "x-ms-copy-source-status-code"))
     source_code = safe_code(get_header(error, "x-ms-copy-source-error-code"))
     if source_status in ("429", "503") or source_code in SOURCE_BUSY:
-        wait = retry_after_seconds(get_header(error, "Retry-After"), now)
+        wait = parse_retry_after(get_headers(error), now)
         return ThrottledError(
             "storage_busy", retry_after_seconds=wait, http_status=status, error_code=source_code
         )

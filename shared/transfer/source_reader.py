@@ -26,7 +26,7 @@ from shared.errors import (
     UnavailableError,
 )
 from shared.landing.storage_errors import THROTTLING_STATUSES, safe_code
-from shared.retry_after import retry_after_seconds
+from shared.retry_after import parse_retry_after
 from shared.transfer.concurrency_limiter import ConcurrencyLimiter
 from shared.transfer.limits import BLOCK_BYTES
 from shared.transfer.manifest_cache import ManifestCache, SourceDirectory
@@ -159,9 +159,7 @@ class SourceReader:
         if status in THROTTLING_STATUSES:
             failure = ThrottledError(
                 "storage_busy",
-                retry_after_seconds=retry_after_seconds(
-                    response.headers.get("Retry-After"), self._clock.now()
-                ),
+                retry_after_seconds=parse_retry_after(response.headers, self._clock.now()),
                 http_status=status,
                 error_code=code,
                 request_id=request_id,

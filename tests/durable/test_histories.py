@@ -135,7 +135,7 @@ def get_instance(name: str, orchestrator: str, number: int = 0) -> dict[str, Any
 @pytest.mark.parametrize(
     ("name", "orchestrator", "event_type", "number", "changes"),
     [
-        ("two_rounds", "export_run", EventType.TASK_SCHEDULED, 1, {"Name": "commit_version"}),
+        ("two_rounds", "export_run", EventType.TASK_SCHEDULED, 1, {"Name": "record_outcome"}),
         ("two_rounds", "export_run", EventType.SUB_ORCHESTRATION_CREATED, 0, {"Name": "page_copy"}),
         ("two_rounds", "page_copy", EventType.TASK_SCHEDULED, 3, {"Name": "read_page"}),
         ("waiting", "export_operation", EventType.TASK_SCHEDULED, 0, {"Name": "check_operation"}),

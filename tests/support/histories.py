@@ -100,8 +100,8 @@ def failing(env: AppEnvironment) -> None:
     """Record a lost operation, whose second start request is rejected."""
     env.simulator.faults = (
         Faults()
-        .add(Match(operation="poll", nth=(2,)), FaultResponse(status=404))
-        .add(Match(operation="start", nth=(2,)), FaultResponse(status=403))
+        .add(Match(operation="poll", nth=(2,)), FaultResponse(status=410))
+        .add(Match(operation="start", nth=(2,)), FaultResponse(status=400))
     )
     env.host.wait(start_run(env, "unbilled_reconciliation/2026-10/USD/full"))
 

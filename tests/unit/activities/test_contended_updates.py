@@ -36,12 +36,13 @@ def create_operations(run: Run, runs: ContendedRuns) -> ExportOperations:
         return run
 
     ledger: Any = SimpleNamespace(holding=holding, runs=runs, clock=FakeClock(START))
+    settings: Any = SimpleNamespace(poll_min_seconds=10)
     unused: Any = None
-    return ExportOperations(unused, ledger, unused)
+    return ExportOperations(settings, ledger, unused)
 
 
 async def store(operations: ExportOperations, run: Run) -> object:
-    accepted: Any = SimpleNamespace(operation_id="o-2", request_id="r-2")
+    accepted: Any = SimpleNamespace(operation_id="o-2", request_id="r-2", retry_after_seconds=None)
     return await operations.store(run.run_id, accepted)
 
 

@@ -14,6 +14,7 @@ from shared.identity import (
     EXCHANGE_SCOPE,
     GRAPH_SCOPE,
     FederatedCredential,
+    RenewableCredential,
     create_credential,
     create_storage_credential,
     get_access_token,
@@ -228,3 +229,29 @@ async def test_federated_credential_without_identity_token_raises_identity_unava
     with pytest.raises(UnavailableError):
         await get_access_token(FederatedCredential(identity, TENANT, APP), GRAPH_SCOPE)
     assert [scopes for scopes, _ in identity.requests] == [(EXCHANGE_SCOPE,)]
+
+
+async def test_discard_tokens_requests_a_new_token_and_closes_old_credentials_later() -> None:
+    created, now = list[FakeCredential](), 0.0
+
+    class ClosableCredential(FakeCredential):
+        is_closed = False
+
+        async def close(self) -> None:
+            self.is_closed = True
+
+    def create() -> FakeCredential:
+        created.append(ClosableCredential(f"token-{len(created)}"))
+        return created[-1]
+
+    credential = RenewableCredential(create, lambda: now)
+    tokens = []
+    for seconds in (0, 59, 60, 119, 120):
+        now = float(seconds)
+        await credential.discard_tokens()
+        tokens.append(await get_access_token(credential, GRAPH_SCOPE))
+    assert tokens == ["token-0", "token-0", "token-1", "token-1", "token-2"]
+    closed = [each for each in created if isinstance(each, ClosableCredential) and each.is_closed]
+    assert closed == created[:1]  # a request of the second one can still be active
+    await credential.close()
+    assert all(isinstance(each, ClosableCredential) and each.is_closed for each in created)

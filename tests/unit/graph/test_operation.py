@@ -241,13 +241,16 @@ async def test_get_operation_accepts_json_content_types(content_type: str | None
 
 @pytest.mark.parametrize("status", [404, 410])
 async def test_get_operation_with_missing_resource_raises_operation_gone(status: int) -> None:
-    for responses in (
-        [json_response(payload("error"), status)],
-        [json_response(payload("linked")), json_response(payload("error"), status)],
+    for code, responses in (
+        ("operation_gone", [json_response(payload("error"), status)]),
+        (
+            "manifest_gone",
+            [json_response(payload("linked")), json_response(payload("error"), status)],
+        ),
     ):
         with pytest.raises(OperationGoneError) as raised:
             await get_operation(*responses)
-        assert raised.value.code == "operation_gone" and raised.value.http_status == status
+        assert (raised.value.code, raised.value.http_status) == (code, status)
 
 
 @pytest.mark.parametrize("operation_id", ["", "..", "a/b", "a%2fb", "-a", "a" * 129, "a\n", "ä"])

@@ -11,6 +11,7 @@ from shared.errors import UnavailableError
 from shared.graph.client import GRAPH_SERVICE
 from shared.http.response import HttpResponse
 from shared.http.sender import HttpSender, HttpService
+from shared.identity import RenewableCredential
 from shared.partner_center.client import PARTNER_CENTER_SERVICE
 from shared.urls import GRAPH_URL, PARTNER_CENTER_URL
 from tests.support.fake_service import (
@@ -221,3 +222,46 @@ def test_sender_for_service_requires_credential(
 ) -> None:
     with pytest.raises(ValueError, match=f"{service.name} requires a credential"):
         create_sender(FakeService(), service, base_url, credential=None)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_send_after_rejected_token_uses_a_new_token(status: int) -> None:
+    tokens, now = iter(("first", "second")), 0.0
+    credential = RenewableCredential(lambda: FakeCredential(next(tokens)), lambda: now)
+    fake_service = FakeService(httpx.Response(200), httpx.Response(status), httpx.Response(200))
+    sender = create_sender(fake_service, credential=credential)
+    for seconds in (0, 100, 200):
+        now = float(seconds)
+        await send(sender)
+    assert [request.headers["authorization"] for request in fake_service.requests] == [
+        "Bearer first",
+        "Bearer first",
+        "Bearer second",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("failure", "was_sent"),
+    [
+        (httpx.ConnectError("refused"), False),
+        (httpx.ConnectTimeout("no route"), False),
+        (httpx.ReadTimeout("no response"), True),
+        (httpx.RemoteProtocolError("closed"), True),
+        (TimeoutError(), True),
+    ],
+)
+async def test_send_without_response_states_whether_request_was_sent(
+    failure: Exception, was_sent: bool
+) -> None:
+    with pytest.raises(UnavailableError) as raised:
+        await send(create_sender(FakeService(failure)))
+    assert raised.value.was_sent is was_sent
+
+
+async def test_send_with_dates_returns_wait_relative_to_date_of_response() -> None:
+    headers = {
+        "Date": "Sun, 08 Nov 2026 08:00:00 GMT",
+        "Retry-After": "Sun, 08 Nov 2026 08:05:00 GMT",
+    }
+    response = await send(create_sender(FakeService(httpx.Response(503, headers=headers))))
+    assert response.retry_after_seconds == 300

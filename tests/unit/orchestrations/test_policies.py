@@ -125,9 +125,9 @@ def sample(kind: Any) -> dict[str, Any]:
 # The statuses that the orchestrators handle. Every other status must end the run.
 HANDLED = {
     "ClaimResult": {"claimed"},
-    "OperationResult": {"succeeded"},
+    "OperationResult": {"planned"},
     "PlanResult": {"planned", "gone", "waiting"},
-    "CommitResult": {"missing"},
+    "CommitResult": {"missing", "waiting"},
 }
 
 

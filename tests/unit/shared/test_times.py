@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.clock import SystemClock, iso, parse_iso
-from shared.retry_after import MAX_WAIT_SECONDS, retry_after_seconds
+from shared.retry_after import MAX_WAIT_SECONDS, parse_retry_after, retry_after_seconds
 
 NOW = datetime(2026, 11, 8, 9, 37, tzinfo=UTC)
 moments = st.datetimes(
@@ -153,3 +153,22 @@ def test_retry_after_seconds_of_date_is_difference_to_now(seconds: int) -> None:
         format_datetime(NOW + timedelta(seconds=seconds), usegmt=True), NOW
     )
     assert wait_seconds == min(max(seconds, 0), MAX_WAIT_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("date", "retry_after", "seconds"),
+    [
+        ("Sun, 08 Nov 2026 08:00:00 GMT", "Sun, 08 Nov 2026 08:05:00 GMT", 300),
+        ("Sun, 08 Nov 2026 11:00:00 GMT", "Sun, 08 Nov 2026 11:05:00 GMT", 300),
+        ("Sun, 08 Nov 2026 11:00:00 GMT", "57", 57),
+        ("not a date", "Sun, 08 Nov 2026 09:38:00 GMT", 60),
+        (None, "Sun, 08 Nov 2026 09:38:00 GMT", 60),
+        ("Sun, 08 Nov 2026 11:00:00 GMT", None, None),
+    ],
+)
+def test_parse_retry_after_date_is_relative_to_date_header(
+    date: str | None, retry_after: str | None, seconds: int | None
+) -> None:
+    headers = {"Date": date, "Retry-After": retry_after}
+    present = {name: value for name, value in headers.items() if value is not None}
+    assert parse_retry_after(present, NOW) == seconds
