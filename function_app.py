@@ -49,30 +49,17 @@ from orchestrations import (
 )
 from shared.redaction import configure_library_logging
 from shared.settings import get_settings
-from triggers import (
-    http_backfills,
-    http_catalogue,
-    http_cycles,
-    http_preflight,
-    http_runs,
-    http_service,
-    preflight_timer,
-    schedule,
-)
+from triggers import http_openapi, preflight_timer, schedule
 
 get_settings()
 configure_library_logging()
 app = df.DFApp(http_auth_level=func.AuthLevel.FUNCTION)
 
+for blueprint in http_openapi.BLUEPRINTS:
+    app.register_functions(blueprint)
 for module in (
     schedule,
     preflight_timer,
-    http_preflight,
-    http_runs,
-    http_catalogue,
-    http_cycles,
-    http_backfills,
-    http_service,
     export_cycle,
     backfill,
     export_run,

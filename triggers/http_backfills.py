@@ -14,17 +14,25 @@ from shared.messages import BackfillRequest
 from shared.planning.gaps import gaps, months_between
 from shared.services import Services, services
 from triggers import models
-from triggers.problem import ProblemError, not_found, problem_details
+from triggers.endpoints import ApiBlueprint, Endpoint
+from triggers.problem import ProblemError, not_found
 from triggers.responses import cacheable_response, json_response, retry_after
 from triggers.starter import has_died, start_orchestration
 from triggers.validation import check_no_query, get_principal, parse_body, parse_id, parse_query
 
-bp = df.Blueprint()
+bp = ApiBlueprint()
 
 
-@bp.route(route="backfills", methods=["POST"])
-@bp.durable_client_input(client_name="client")
-@problem_details
+@bp.serve(
+    Endpoint(
+        "POST",
+        "backfills",
+        "Start a backfill of the months that have not landed yet.",
+        {202: models.backfills.BackfillResponse},
+        problems=(400, 413, 503),
+        body=models.backfills.StartBackfillRequest,
+    )
+)
 async def start_backfill(
     req: func.HttpRequest, client: df.DurableOrchestrationClient
 ) -> func.HttpResponse:
@@ -54,9 +62,16 @@ async def start_backfill(
     return _accepted(models.backfills.BackfillResponse.from_row(backfill, [], now))
 
 
-@bp.route(route="backfills/{backfill_id}", methods=["GET"])
-@bp.durable_client_input(client_name="client")
-@problem_details
+@bp.serve(
+    Endpoint(
+        "GET",
+        "backfills/{backfill_id}",
+        "Get a backfill and its progress.",
+        {200: models.backfills.BackfillResponse},
+        problems=(400, 404, 503),
+        is_cacheable=True,
+    )
+)
 async def get_backfill(
     req: func.HttpRequest, client: df.DurableOrchestrationClient
 ) -> func.HttpResponse:
@@ -75,8 +90,16 @@ async def get_backfill(
     )
 
 
-@bp.route(route="backfills/{backfill_id}/cancel", methods=["POST"])
-@problem_details
+@bp.serve(
+    Endpoint(
+        "POST",
+        "backfills/{backfill_id}/cancel",
+        "Cancel a backfill and its live runs. Data that have landed are kept.",
+        {202: models.backfills.BackfillResponse},
+        problems=(400, 404, 409, 413, 503),
+        body=models.base.EmptyRequest,
+    )
+)
 async def cancel_backfill(req: func.HttpRequest) -> func.HttpResponse:
     """Mark a backfill and its live runs as cancelled. Data that have landed are kept."""
     app = services()
@@ -103,8 +126,15 @@ async def cancel_backfill(req: func.HttpRequest) -> func.HttpResponse:
     )
 
 
-@bp.route(route="gaps", methods=["GET"])
-@problem_details
+@bp.serve(
+    Endpoint(
+        "GET",
+        "gaps",
+        "Get the state of each dataset in each month.",
+        {200: models.backfills.GapsResponse},
+        query=models.backfills.GapsQuery,
+    )
+)
 async def get_gaps(req: func.HttpRequest) -> func.HttpResponse:
     """Return the state of each dataset and month, from the catalogue and the known invoices."""
     app = services()
@@ -135,7 +165,7 @@ async def _list_runs(app: Services, backfill: Backfill) -> list[Run]:
     return [rows[run_id] for run_id in backfill.runs if run_id in rows]
 
 
-def _accepted(response: "models.backfills.BackfillResponse") -> func.HttpResponse:
+def _accepted(response: models.backfills.BackfillResponse) -> func.HttpResponse:
     location = {"Location": f"/api/backfills/{response.backfill_id}"}
     headers = retry_after(services().clock.now(), response.next_check_at or "")
     return json_response(202, response, **location, **headers)

@@ -1,6 +1,5 @@
 """GET /api/catalogue."""
 
-import azure.durable_functions as df
 import azure.functions as func
 
 from shared.exports import Dataset
@@ -8,15 +7,22 @@ from shared.ledger.catalogue import CatalogueEntry
 from shared.ledger.tables import InvalidContinuationError
 from shared.services import services
 from triggers import models
-from triggers.problem import problem_details
+from triggers.endpoints import ApiBlueprint, Endpoint
 from triggers.responses import json_response
 from triggers.validation import parse_query
 
-bp = df.Blueprint()
+bp = ApiBlueprint()
 
 
-@bp.route(route="catalogue", methods=["GET"])
-@problem_details
+@bp.serve(
+    Endpoint(
+        "GET",
+        "catalogue",
+        "List the newest version of each export key.",
+        {200: models.catalogue.CatalogueResponse},
+        query=models.catalogue.CatalogueQuery,
+    )
+)
 async def get_catalogue(req: func.HttpRequest) -> func.HttpResponse:
     """List the newest version of each export key.
 

@@ -17,17 +17,25 @@ from shared.planning.due import export_request, stalled_since
 from shared.services import Services, services
 from shared.telemetry import emit_event
 from triggers import models
-from triggers.problem import not_found, problem_details
+from triggers.endpoints import ApiBlueprint, Endpoint
+from triggers.problem import not_found
 from triggers.responses import cacheable_response, json_response, retry_after
 from triggers.starter import has_died, start_orchestration
 from triggers.validation import check_no_query, get_principal, parse_body, parse_id
 
-bp = df.Blueprint()
+bp = ApiBlueprint()
 
 
-@bp.route(route="cycles", methods=["POST"])
-@bp.durable_client_input(client_name="client")
-@problem_details
+@bp.serve(
+    Endpoint(
+        "POST",
+        "cycles",
+        "Start a cycle now, or return what it would request.",
+        {202: models.cycles.CycleResponse, 200: models.cycles.CycleDryRunResponse},
+        problems=(400, 413, 503),
+        body=models.cycles.StartCycleRequest,
+    )
+)
 async def start_cycle(
     req: func.HttpRequest, client: df.DurableOrchestrationClient
 ) -> func.HttpResponse:
@@ -61,9 +69,16 @@ async def start_cycle(
     )
 
 
-@bp.route(route="cycles/{cycle_id}", methods=["GET"])
-@bp.durable_client_input(client_name="client")
-@problem_details
+@bp.serve(
+    Endpoint(
+        "GET",
+        "cycles/{cycle_id}",
+        "Get a cycle and its runs.",
+        {200: models.cycles.CycleResponse},
+        problems=(400, 404, 503),
+        is_cacheable=True,
+    )
+)
 async def get_cycle(
     req: func.HttpRequest, client: df.DurableOrchestrationClient
 ) -> func.HttpResponse:
@@ -89,7 +104,7 @@ async def get_cycle(
     )
 
 
-async def _plan(app: Services, now: datetime) -> "models.cycles.CycleDryRunResponse":
+async def _plan(app: Services, now: datetime) -> models.cycles.CycleDryRunResponse:
     """Return the requests that a cycle would send, without starting anything.
 
     The request of an export key with a live run contains the ID of that run, because the cycle
@@ -121,7 +136,7 @@ async def _plan(app: Services, now: datetime) -> "models.cycles.CycleDryRunRespo
 
 async def _get_stalled_keys(
     app: Services, keys: Iterable[ExportKey]
-) -> "list[models.cycles.StalledKey]":
+) -> list[models.cycles.StalledKey]:
     """Return the unbilled keys of the current month whose data have not changed for days."""
     unbilled = [key for key in dict.fromkeys(keys) if not key.dataset.billed]
     entries = await asyncio.gather(*(app.ledger.catalogue.get(key) for key in unbilled))

@@ -1,19 +1,24 @@
 """GET /api/preflight."""
 
-import azure.durable_functions as df
 import azure.functions as func
 
 from shared.services import services
 from triggers import models
-from triggers.problem import problem_details
+from triggers.endpoints import ApiBlueprint, Endpoint
 from triggers.responses import json_response
 from triggers.validation import check_no_query
 
-bp = df.Blueprint()
+bp = ApiBlueprint()
 
 
-@bp.route(route="preflight", methods=["GET"])
-@problem_details
+@bp.serve(
+    Endpoint(
+        "GET",
+        "preflight",
+        "Check each permission and dependency.",
+        {200: models.preflight.PreflightResponse},
+    )
+)
 async def preflight(req: func.HttpRequest) -> func.HttpResponse:
     """Check each permission and dependency. The status is 200 even if checks fail."""
     app = services()

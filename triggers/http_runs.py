@@ -15,20 +15,41 @@ from shared.planning.due import run_limits
 from shared.services import services
 from shared.telemetry import emit_event
 from triggers import models
-from triggers.problem import ProblemError, not_found, problem_details
+from triggers.endpoints import ApiBlueprint, Endpoint
+from triggers.problem import ProblemError, not_found
 from triggers.responses import cacheable_response, json_response, retry_after
 from triggers.starter import start_orchestration
 from triggers.validation import check_no_query, get_principal, parse_body, parse_id, parse_query
 
-bp = df.Blueprint()
+bp = ApiBlueprint()
+
+START_RUN_EXAMPLES = {
+    "billed": {"value": {"dataset": "billed_usage", "invoice_id": "G016907411"}},
+    "unbilled": {
+        "value": {
+            "dataset": "unbilled_reconciliation",
+            "billing_month": "current",
+            "currency_code": "USD",
+            "reason": "month end",
+        }
+    },
+}
 
 # The longest time that a running activity and the start of the next one can take.
 MAX_STEP = timedelta(minutes=1)
 
 
-@bp.route(route="runs", methods=["POST"])
-@bp.durable_client_input(client_name="client")
-@problem_details
+@bp.serve(
+    Endpoint(
+        "POST",
+        "runs",
+        "Start a run. Returns the live run if the export key has one.",
+        {202: models.runs.StartRunResponse},
+        problems=(400, 413, 503),
+        body=models.runs.StartRunRequest,
+        examples=START_RUN_EXAMPLES,
+    )
+)
 async def start_run(
     req: func.HttpRequest, client: df.DurableOrchestrationClient
 ) -> func.HttpResponse:
@@ -93,8 +114,15 @@ async def start_run_for_key(
     )
 
 
-@bp.route(route="runs", methods=["GET"])
-@problem_details
+@bp.serve(
+    Endpoint(
+        "GET",
+        "runs",
+        "List the runs that started in a month, the newest first.",
+        {200: models.runs.RunListResponse},
+        query=models.runs.RunListQuery,
+    )
+)
 async def list_runs(req: func.HttpRequest) -> func.HttpResponse:
     """List the runs that started in a month.
 
@@ -123,8 +151,16 @@ async def list_runs(req: func.HttpRequest) -> func.HttpResponse:
     )
 
 
-@bp.route(route="runs/{run_id}", methods=["GET"])
-@problem_details
+@bp.serve(
+    Endpoint(
+        "GET",
+        "runs/{run_id}",
+        "Get a run.",
+        {200: models.runs.RunResponse},
+        problems=(400, 404, 503),
+        is_cacheable=True,
+    )
+)
 async def get_run(req: func.HttpRequest) -> func.HttpResponse:
     """Return a run."""
     app = services()
@@ -134,8 +170,16 @@ async def get_run(req: func.HttpRequest) -> func.HttpResponse:
     return cacheable_response(req, response, **_get_retry_after(run))
 
 
-@bp.route(route="runs/{run_id}/blobs", methods=["GET"])
-@problem_details
+@bp.serve(
+    Endpoint(
+        "GET",
+        "runs/{run_id}/blobs",
+        "List the blobs of the version that a run lands.",
+        {200: models.runs.BlobListResponse},
+        problems=(400, 404, 503),
+        query=models.runs.BlobListQuery,
+    )
+)
 async def list_run_blobs(req: func.HttpRequest) -> func.HttpResponse:
     """List the blobs of the version that a run lands."""
     app = services()
@@ -166,8 +210,16 @@ async def list_run_blobs(req: func.HttpRequest) -> func.HttpResponse:
     )
 
 
-@bp.route(route="runs/{run_id}/cancel", methods=["POST"])
-@problem_details
+@bp.serve(
+    Endpoint(
+        "POST",
+        "runs/{run_id}/cancel",
+        "Cancel a run. Verified blobs are kept, and the export key is released immediately.",
+        {202: models.runs.CancelRunResponse},
+        problems=(400, 404, 409, 413, 503),
+        body=models.base.EmptyRequest,
+    )
+)
 async def cancel_run(req: func.HttpRequest) -> func.HttpResponse:
     """Mark a run as cancelled. Each activity reads the mark before it starts work."""
     app = services()
@@ -195,9 +247,16 @@ async def cancel_run(req: func.HttpRequest) -> func.HttpResponse:
     return _accepted(response, _get_retry_after(run))
 
 
-@bp.route(route="runs/{run_id}/retry", methods=["POST"])
-@bp.durable_client_input(client_name="client")
-@problem_details
+@bp.serve(
+    Endpoint(
+        "POST",
+        "runs/{run_id}/retry",
+        "Start a new run of the same export, which copies only the missing blobs.",
+        {202: models.runs.StartRunResponse},
+        problems=(400, 404, 409, 413, 503),
+        body=models.runs.RetryRunRequest,
+    )
+)
 async def retry_run(
     req: func.HttpRequest, client: df.DurableOrchestrationClient
 ) -> func.HttpResponse:
@@ -246,7 +305,7 @@ async def _get_run(req: func.HttpRequest) -> Run:
 
 
 def _accepted(
-    response: "models.runs.RunResponse", headers: dict[str, str] | None = None
+    response: models.runs.RunResponse, headers: dict[str, str] | None = None
 ) -> func.HttpResponse:
     location = {"Location": f"/api/runs/{response.run_id}"}
     headers = retry_after(services().clock.now()) if headers is None else headers

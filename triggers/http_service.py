@@ -1,11 +1,10 @@
-"""The routes /api/status, /api/openapi.json and /api/health."""
+"""GET /api/status and GET /api/health."""
 
 import asyncio
 import platform
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-import azure.durable_functions as df
 import azure.functions as func
 
 from ncrontab import next_tick
@@ -16,11 +15,11 @@ from shared.ledger.cycles import Cycle
 from shared.services import Services, services
 from shared.telemetry import APP_VERSION
 from triggers import models
-from triggers.problem import problem_details
-from triggers.responses import cacheable_response, json_response
+from triggers.endpoints import ApiBlueprint, Endpoint
+from triggers.responses import json_response
 from triggers.validation import check_no_query
 
-bp = df.Blueprint()
+bp = ApiBlueprint()
 
 SDKS = (
     "azure-functions",
@@ -32,8 +31,14 @@ SDKS = (
 )
 
 
-@bp.route(route="status", methods=["GET"])
-@problem_details
+@bp.serve(
+    Endpoint(
+        "GET",
+        "status",
+        "Get the schedule, the live runs, the newest landed data and the installed versions.",
+        {200: models.status.StatusResponse},
+    )
+)
 async def get_status(req: func.HttpRequest) -> func.HttpResponse:
     """Return the schedule, the live runs, what landed last and the installed versions."""
     app = services()
@@ -66,7 +71,7 @@ async def _get_last_cycle(app: Services) -> Cycle | None:
     return None
 
 
-async def _list_live_runs(app: Services) -> "list[models.status.LiveRun]":
+async def _list_live_runs(app: Services) -> list[models.status.LiveRun]:
     """List the runs that hold an export key, the oldest first.
 
     The list includes the runs of other task hubs that use the same landing account.
@@ -79,7 +84,7 @@ async def _list_live_runs(app: Services) -> "list[models.status.LiveRun]":
     return sorted(runs, key=lambda run: (run.started_at or "~", run.run_id))
 
 
-async def _get_last_landed(app: Services) -> "models.status.LastLanded":
+async def _get_last_landed(app: Services) -> models.status.LastLanded:
     async def get_newest(dataset: Dataset) -> CatalogueEntry | None:
         entries = [
             entry
@@ -114,19 +119,16 @@ def _get_versions() -> dict[str, str | None]:
     return versions
 
 
-@bp.route(route="openapi.json", methods=["GET"])
-@problem_details
-async def get_openapi(req: func.HttpRequest) -> func.HttpResponse:
-    """Return the OpenAPI 3.1 document of this API."""
-    # Only this route needs the module, and its import would slow down every cold start.
-    from triggers.openapi import get_document
-
-    check_no_query(req, services().clock.now())
-    return cacheable_response(req, get_document())
-
-
-@bp.route(route="health", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
-@problem_details
+@bp.serve(
+    Endpoint(
+        "GET",
+        "health",
+        "Check whether the app can reach its tables. The result is cached for a minute.",
+        {200: None, 503: None},
+        problems=(),
+        is_anonymous=True,
+    )
+)
 async def health(req: func.HttpRequest) -> func.HttpResponse:
     """Return 200 if the tables are available, otherwise 503. The result is cached."""
     is_healthy = await services().health.is_healthy()

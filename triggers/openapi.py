@@ -1,12 +1,7 @@
-"""The OpenAPI 3.1 document, generated from the models and a table of the routes.
+"""Generates the OpenAPI 3.1 document from the declarations of the endpoints and their models."""
 
-`make docs` writes it to docs/openapi.json.
-"""
-
-import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,201 +9,12 @@ from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
 from shared.ledger.keys import RUN_ID
 from shared.telemetry import APP_VERSION
-from triggers.models.backfills import (
-    BackfillResponse,
-    GapsQuery,
-    GapsResponse,
-    StartBackfillRequest,
-)
-from triggers.models.base import EmptyRequest, RequestModel
-from triggers.models.catalogue import CatalogueQuery, CatalogueResponse
-from triggers.models.cycles import CycleDryRunResponse, CycleResponse, StartCycleRequest
-from triggers.models.preflight import PreflightResponse
+from triggers.endpoints import Endpoint
 from triggers.models.problem import ProblemResponse
-from triggers.models.runs import (
-    BlobListQuery,
-    BlobListResponse,
-    CancelRunResponse,
-    RetryRunRequest,
-    RunListQuery,
-    RunListResponse,
-    RunResponse,
-    StartRunRequest,
-    StartRunResponse,
-)
-from triggers.models.status import StatusResponse
 
 Json = dict[str, Any]
 JSON_TYPE = "application/json"
 
-
-@dataclass(frozen=True)
-class Route:
-    """One operation of the API.
-
-    `responses` maps the status to a model, or to None for a response without a described body.
-    """
-
-    method: str
-    path: str
-    operation_id: str
-    summary: str
-    responses: dict[int, type[BaseModel] | None]
-    problems: tuple[int, ...] = (400, 503)
-    query: type[RequestModel] | None = None
-    body: type[RequestModel] | None = None
-    is_cacheable: bool = False
-    is_anonymous: bool = False
-
-
-ROUTES = (
-    Route(
-        "post",
-        "/runs",
-        "start_run",
-        "Start a run. Returns the live run if the export key has one.",
-        {202: StartRunResponse},
-        (400, 413, 503),
-        body=StartRunRequest,
-    ),
-    Route(
-        "get",
-        "/runs",
-        "list_runs",
-        "List the runs that started in a month, the newest first.",
-        {200: RunListResponse},
-        query=RunListQuery,
-    ),
-    Route(
-        "get",
-        "/runs/{run_id}",
-        "get_run",
-        "Get a run.",
-        {200: RunResponse},
-        (400, 404, 503),
-        is_cacheable=True,
-    ),
-    Route(
-        "get",
-        "/runs/{run_id}/blobs",
-        "list_run_blobs",
-        "List the blobs of the version that a run lands.",
-        {200: BlobListResponse},
-        (400, 404, 503),
-        query=BlobListQuery,
-    ),
-    Route(
-        "post",
-        "/runs/{run_id}/cancel",
-        "cancel_run",
-        "Cancel a run. Verified blobs are kept, and the export key is released immediately.",
-        {202: CancelRunResponse},
-        (400, 404, 409, 413, 503),
-        body=EmptyRequest,
-    ),
-    Route(
-        "post",
-        "/runs/{run_id}/retry",
-        "retry_run",
-        "Start a new run of the same export, which copies only the missing blobs.",
-        {202: StartRunResponse},
-        (400, 404, 409, 413, 503),
-        body=RetryRunRequest,
-    ),
-    Route(
-        "post",
-        "/cycles",
-        "start_cycle",
-        "Start a cycle now, or return what it would request.",
-        {202: CycleResponse, 200: CycleDryRunResponse},
-        (400, 413, 503),
-        body=StartCycleRequest,
-    ),
-    Route(
-        "get",
-        "/cycles/{cycle_id}",
-        "get_cycle",
-        "Get a cycle and its runs.",
-        {200: CycleResponse},
-        (400, 404, 503),
-        is_cacheable=True,
-    ),
-    Route(
-        "post",
-        "/backfills",
-        "start_backfill",
-        "Start a backfill of the months that have not landed yet.",
-        {202: BackfillResponse},
-        (400, 413, 503),
-        body=StartBackfillRequest,
-    ),
-    Route(
-        "get",
-        "/backfills/{backfill_id}",
-        "get_backfill",
-        "Get a backfill and its progress.",
-        {200: BackfillResponse},
-        (400, 404, 503),
-        is_cacheable=True,
-    ),
-    Route(
-        "post",
-        "/backfills/{backfill_id}/cancel",
-        "cancel_backfill",
-        "Cancel a backfill and its live runs. Data that have landed are kept.",
-        {202: BackfillResponse},
-        (400, 404, 409, 413, 503),
-        body=EmptyRequest,
-    ),
-    Route(
-        "get",
-        "/gaps",
-        "get_gaps",
-        "Get the state of each dataset in each month.",
-        {200: GapsResponse},
-        query=GapsQuery,
-    ),
-    Route(
-        "get",
-        "/catalogue",
-        "get_catalogue",
-        "List the newest version of each export key.",
-        {200: CatalogueResponse},
-        query=CatalogueQuery,
-    ),
-    Route(
-        "get",
-        "/status",
-        "get_status",
-        "Get the schedule, the live runs, the newest landed data and the installed versions.",
-        {200: StatusResponse},
-    ),
-    Route(
-        "get",
-        "/preflight",
-        "preflight",
-        "Check each permission and dependency.",
-        {200: PreflightResponse},
-    ),
-    Route(
-        "get",
-        "/health",
-        "health",
-        "Check whether the app can reach its tables. The result is cached for a minute.",
-        {200: None, 503: None},
-        (),
-        is_anonymous=True,
-    ),
-    Route(
-        "get",
-        "/openapi.json",
-        "get_openapi",
-        "Get this document.",
-        {200: None},
-        (400,),
-        is_cacheable=True,
-    ),
-)
 
 DESCRIPTIONS = {
     200: "Success.",
@@ -227,19 +33,6 @@ RETRY_AFTER = {
 }
 LOCATION = {"description": "The URL of the resource.", "schema": {"type": "string"}}
 ETAG = {"description": "Value for `If-None-Match`.", "schema": {"type": "string"}}
-EXAMPLES: dict[str, Json] = {
-    "start_run": {
-        "billed": {"value": {"dataset": "billed_usage", "invoice_id": "G016907411"}},
-        "unbilled": {
-            "value": {
-                "dataset": "unbilled_reconciliation",
-                "billing_month": "current",
-                "currency_code": "USD",
-                "reason": "month end",
-            }
-        },
-    }
-}
 
 
 class _SchemaGenerator(GenerateJsonSchema):
@@ -271,27 +64,33 @@ class _SchemaGenerator(GenerateJsonSchema):
         return result
 
 
-@cache
-def _generate_schemas() -> tuple[dict[Any, Json], Json]:
-    """Return the schema of each model, and the component schemas."""
+@dataclass(frozen=True)
+class _Schemas:
+    """The schema of each model and mode, and the component schemas by name."""
+
+    by_model: Mapping[Any, Json]
+    components: Json
+
+
+def _generate_schemas(endpoints: Iterable[Endpoint]) -> _Schemas:
     models: dict[tuple[type[BaseModel], Any], None] = {(ProblemResponse, "serialization"): None}
-    for route in ROUTES:
-        for request in (route.body, route.query):
+    for endpoint in endpoints:
+        for request in (endpoint.body, endpoint.query):
             if request:
                 models[request, "validation"] = None
-        for response in route.responses.values():
+        for response in endpoint.responses.values():
             if response:
                 models[response, "serialization"] = None
-    schemas, definitions = models_json_schema(
+    by_model, definitions = models_json_schema(
         list(models),
         ref_template="#/components/schemas/{model}",
         schema_generator=_SchemaGenerator,
     )
-    return schemas, definitions["$defs"]
+    return _Schemas(by_model, definitions["$defs"])
 
 
-def _get_parameters(route: Route) -> Iterator[Json]:
-    for part in route.path.split("/"):
+def _get_parameters(endpoint: Endpoint, schemas: _Schemas) -> Iterator[Json]:
+    for part in endpoint.route.split("/"):
         if part.startswith("{"):
             yield {
                 "name": part[1:-1],
@@ -299,8 +98,8 @@ def _get_parameters(route: Route) -> Iterator[Json]:
                 "required": True,
                 "schema": ID_SCHEMA,
             }
-    if route.query:
-        schema = _generate_schemas()[1][route.query.__name__]
+    if endpoint.query:
+        schema = schemas.components[endpoint.query.__name__]
         for name, field in schema["properties"].items():
             field = dict(field)
             description = field.pop("description")
@@ -312,33 +111,32 @@ def _get_parameters(route: Route) -> Iterator[Json]:
             yield {"name": name, "in": "query", "description": description, "schema": field}
 
 
-def _get_headers(route: Route, status: int) -> Json:
+def _get_headers(endpoint: Endpoint, status: int) -> Json:
     headers: Json = {}
     if status == 202:
         headers["Location"] = LOCATION
-    if status == 202 or (route.is_cacheable and route.responses[status]):
+    if status == 202 or (endpoint.is_cacheable and endpoint.responses[status]):
         headers["Retry-After"] = RETRY_AFTER
-    if status == 200 and route.is_cacheable:
+    if status == 200 and endpoint.is_cacheable:
         headers["ETag"] = ETAG
     return headers
 
 
-def _get_responses(route: Route) -> Json:
-    schemas = _generate_schemas()[0]
+def _get_responses(endpoint: Endpoint, schemas: _Schemas) -> Json:
     responses: Json = {}
-    for status, model in route.responses.items():
+    for status, model in endpoint.responses.items():
         response: Json = {"description": DESCRIPTIONS[status]}
         if model:
-            response["content"] = {JSON_TYPE: {"schema": schemas[model, "serialization"]}}
-        elif not route.is_anonymous:
+            response["content"] = {JSON_TYPE: {"schema": schemas.by_model[model, "serialization"]}}
+        elif not endpoint.is_anonymous:
             response["content"] = {JSON_TYPE: {"schema": {"type": "object"}}}
-        if headers := _get_headers(route, status):
+        if headers := _get_headers(endpoint, status):
             response["headers"] = headers
         responses[str(status)] = response
-    if route.is_cacheable:
+    if endpoint.is_cacheable:
         responses["304"] = {"description": DESCRIPTIONS[304]}
-    problem = schemas[ProblemResponse, "serialization"]
-    for status in route.problems:
+    problem = schemas.by_model[ProblemResponse, "serialization"]
+    for status in endpoint.problems:
         responses[str(status)] = {
             "description": DESCRIPTIONS[status],
             "content": {"application/problem+json": {"schema": problem}},
@@ -347,32 +145,32 @@ def _get_responses(route: Route) -> Json:
     return responses
 
 
-def _get_operation(route: Route) -> Json:
-    operation: Json = {"operationId": route.operation_id, "summary": route.summary}
-    if parameters := list(_get_parameters(route)):
+def _get_operation(operation_id: str, endpoint: Endpoint, schemas: _Schemas) -> Json:
+    operation: Json = {"operationId": operation_id, "summary": endpoint.summary}
+    if parameters := list(_get_parameters(endpoint, schemas)):
         operation["parameters"] = parameters
-    if route.body:
-        schemas, definitions = _generate_schemas()
-        content: Json = {"schema": schemas[route.body, "validation"]}
-        if examples := EXAMPLES.get(route.operation_id):
-            content["examples"] = examples
-        is_required = bool(definitions[route.body.__name__].get("required"))
+    if endpoint.body:
+        content: Json = {"schema": schemas.by_model[endpoint.body, "validation"]}
+        if endpoint.examples:
+            content["examples"] = dict(endpoint.examples)
+        is_required = bool(schemas.components[endpoint.body.__name__].get("required"))
         operation["requestBody"] = {"required": is_required, "content": {JSON_TYPE: content}}
-    operation["responses"] = _get_responses(route)
-    if route.is_anonymous:
+    operation["responses"] = _get_responses(endpoint, schemas)
+    if endpoint.is_anonymous:
         operation["security"] = []
     return operation
 
 
-@cache
-def get_document() -> Json:
-    """Return the document as a JSON value."""
+def build_document(endpoints: Mapping[str, Endpoint]) -> Json:
+    """Return the document for endpoints by operation ID, as a JSON value."""
+    schemas = _generate_schemas(endpoints.values())
     paths: Json = {}
-    for route in ROUTES:
-        paths.setdefault(route.path, {})[route.method] = _get_operation(route)
-    queries = {route.query.__name__ for route in ROUTES if route.query}
-    schemas = {
-        name: schema for name, schema in _generate_schemas()[1].items() if name not in queries
+    for operation_id, endpoint in endpoints.items():
+        operations = paths.setdefault(f"/{endpoint.route}", {})
+        operations[endpoint.method.lower()] = _get_operation(operation_id, endpoint, schemas)
+    queries = {endpoint.query.__name__ for endpoint in endpoints.values() if endpoint.query}
+    components = {
+        name: schema for name, schema in schemas.components.items() if name not in queries
     }
     return {
         "openapi": "3.1.0",
@@ -387,14 +185,9 @@ def get_document() -> Json:
         "security": [{"function_key": []}],
         "paths": paths,
         "components": {
-            "schemas": schemas,
+            "schemas": components,
             "securitySchemes": {
                 "function_key": {"type": "apiKey", "in": "header", "name": "x-functions-key"}
             },
         },
     }
-
-
-def generate_json() -> str:
-    """Return the document as formatted text."""
-    return json.dumps(get_document(), indent=1, ensure_ascii=False) + "\n"

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from shared.ledger.keys import started_at
 from triggers import models
-from triggers.problem import ProblemError, invalid_request, not_found
+from triggers.models.lists import INVALID_CONTINUATION
+from triggers.problem import ProblemError, not_found
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_ERRORS = 50
@@ -106,7 +107,7 @@ def get_principal(request: func.HttpRequest) -> str:
     return name[:MAX_PRINCIPAL_CHARACTERS] if is_valid else "function-key"
 
 
-def get_field_names(model: "type[models.base.RequestModel]") -> list[str]:
+def get_field_names(model: type[models.base.RequestModel]) -> list[str]:
     """Return the names of the fields as callers send them."""
     return [field.alias or name for name, field in model.model_fields.items()]
 
@@ -118,6 +119,22 @@ def _validate(values: Mapping[str, Any], model: type[ModelT], now: datetime) -> 
         return model.model_validate(encodable, context={"now": now})
     except ValidationError as error:
         raise invalid_request(_get_messages(error, get_field_names(model))) from None
+
+
+def invalid_request(messages: Mapping[str, str]) -> ProblemError:
+    """Return the problem for a request with invalid fields: field name -> message."""
+    return ProblemError(
+        400,
+        "request_invalid",
+        "The request has invalid fields.",
+        "Correct the fields listed in `errors`.",
+        errors=[{"field": field, "message": message} for field, message in messages.items()],
+    )
+
+
+def invalid_continuation() -> ProblemError:
+    """Return the problem for a valid token of another list, or one that the tables reject."""
+    return invalid_request({"continuation": INVALID_CONTINUATION})
 
 
 def _get_messages(error: ValidationError, known: Iterable[str]) -> dict[str, str]:

@@ -14,11 +14,13 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from shared.exports import Dataset
 from shared.ledger.tables import Continuation, InvalidContinuationError
 from triggers.models.base import OptionalText, RequestModel
-from triggers.problem import INVALID_CONTINUATION
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000  # the table service returns at most 1,000 entities per request
 MAX_TOKEN_CHARACTERS = 4_000
+INVALID_CONTINUATION = (
+    "is not a valid continuation token of this list. Omit it to request the first page."
+)
 
 
 class Position(NamedTuple):

@@ -1,6 +1,8 @@
 """Problem documents (RFC 9457)."""
 
-from pydantic import Field
+from typing import Any
+
+from pydantic import ConfigDict, Field
 
 from triggers.models.base import ResponseModel
 
@@ -12,8 +14,15 @@ class FieldError(ResponseModel):
     message: str
 
 
+def _allow_additional_fields(schema: dict[str, Any]) -> None:
+    """Let the schema accept the fields of later versions, although this version forbids them."""
+    del schema["additionalProperties"]
+
+
 class ProblemResponse(ResponseModel):
     """An error response. Some problems have additional fields."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_allow_additional_fields)
 
     type: str
     title: str

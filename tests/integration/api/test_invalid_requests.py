@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.support.app_environment import AppEnvironment
-from triggers.openapi import get_document
+from triggers.http_openapi import get_document
 from triggers.validation import MAX_BODY_BYTES
 
 IDS = {

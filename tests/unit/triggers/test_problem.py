@@ -8,6 +8,7 @@ import aiohttp
 import azure.functions as func
 import pytest
 from azure.core.exceptions import HttpResponseError, ServiceRequestError
+from pydantic import ValidationError
 
 from shared.errors import (
     InfrastructureError,
@@ -18,14 +19,10 @@ from shared.errors import (
 )
 from shared.ledger.tables import InvalidContinuationError
 from tests.unit.triggers.http_requests import make_request
-from triggers.problem import (
-    ProblemError,
-    invalid_request,
-    not_found,
-    problem_details,
-    problem_response,
-)
+from triggers.endpoints import problem_details
+from triggers.problem import ProblemError, not_found, problem_response
 from triggers.responses import json_response
+from triggers.validation import invalid_request
 
 SECRET = "https://a.table.core.windows.net/locks?sig=TOPSECRET"
 
@@ -102,7 +99,7 @@ async def test_problem_details_success_returns_the_response() -> None:
 
     response = await trigger(make_request())
     assert response.status_code == 202
-    assert (trigger.__name__, trigger.__doc__) == ("trigger", "Return a document.")
+    assert (trigger.__name__, trigger.__doc__) == ("trigger", "Return a JSON document.")
 
 
 def test_problem_response_contains_the_additional_fields() -> None:
@@ -115,3 +112,8 @@ def test_problem_response_contains_the_additional_fields() -> None:
 def test_invalid_request_lists_the_fields() -> None:
     document = read_problem(problem_response(invalid_request({"a": "b"})))
     assert document["errors"] == [{"field": "a", "message": "b"}]
+
+
+def test_problem_response_rejects_a_field_that_is_not_documented() -> None:
+    with pytest.raises(ValidationError, match="colour"):
+        problem_response(ProblemError(409, "run_ended", "T", "R", colour="red"))
