@@ -22,7 +22,7 @@ from shared.redaction import (
     to_infrastructure_error,
     trace_context,
 )
-from triggers.models.base import RequestModel
+from triggers import models
 from triggers.problem import ProblemError, problem_response
 from triggers.validation import invalid_continuation
 
@@ -32,9 +32,13 @@ Handler = Callable[P, Awaitable[func.HttpResponse]]
 logger = logging.getLogger("partner_billing.http")
 
 
+def _none() -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Endpoint:
-    """One operation of the API.
+    """One operation of the API. Functions return the models, which are imported on first use.
 
     Attributes:
         method: The HTTP method.
@@ -52,10 +56,10 @@ class Endpoint:
     method: str
     route: str
     summary: str
-    responses: Mapping[int, type[BaseModel] | None]
+    responses: Callable[[], Mapping[int, type[BaseModel] | None]]
     problems: tuple[int, ...] = (400, 503)
-    query: type[RequestModel] | None = None
-    body: type[RequestModel] | None = None
+    query: Callable[[], "type[models.base.RequestModel] | None"] = _none
+    body: Callable[[], "type[models.base.RequestModel] | None"] = _none
     examples: Mapping[str, Any] = field(default_factory=dict)
     is_cacheable: bool = False
     is_anonymous: bool = False

@@ -28,9 +28,9 @@ bp = ApiBlueprint()
         "POST",
         "backfills",
         "Start a backfill of the months that have not landed yet.",
-        {202: models.backfills.BackfillResponse},
+        lambda: {202: models.backfills.BackfillResponse},
         problems=(400, 413, 503),
-        body=models.backfills.StartBackfillRequest,
+        body=lambda: models.backfills.StartBackfillRequest,
     )
 )
 async def start_backfill(
@@ -67,7 +67,7 @@ async def start_backfill(
         "GET",
         "backfills/{backfill_id}",
         "Get a backfill and its progress.",
-        {200: models.backfills.BackfillResponse},
+        lambda: {200: models.backfills.BackfillResponse},
         problems=(400, 404, 503),
         is_cacheable=True,
     )
@@ -95,9 +95,9 @@ async def get_backfill(
         "POST",
         "backfills/{backfill_id}/cancel",
         "Cancel a backfill and its live runs. Data that have landed are kept.",
-        {202: models.backfills.BackfillResponse},
+        lambda: {202: models.backfills.BackfillResponse},
         problems=(400, 404, 409, 413, 503),
-        body=models.base.EmptyRequest,
+        body=lambda: models.base.EmptyRequest,
     )
 )
 async def cancel_backfill(req: func.HttpRequest) -> func.HttpResponse:
@@ -131,8 +131,8 @@ async def cancel_backfill(req: func.HttpRequest) -> func.HttpResponse:
         "GET",
         "gaps",
         "Get the state of each dataset in each month.",
-        {200: models.backfills.GapsResponse},
-        query=models.backfills.GapsQuery,
+        lambda: {200: models.backfills.GapsResponse},
+        query=lambda: models.backfills.GapsQuery,
     )
 )
 async def get_gaps(req: func.HttpRequest) -> func.HttpResponse:
@@ -165,7 +165,7 @@ async def _list_runs(app: Services, backfill: Backfill) -> list[Run]:
     return [rows[run_id] for run_id in backfill.runs if run_id in rows]
 
 
-def _accepted(response: models.backfills.BackfillResponse) -> func.HttpResponse:
+def _accepted(response: "models.backfills.BackfillResponse") -> func.HttpResponse:
     location = {"Location": f"/api/backfills/{response.backfill_id}"}
     headers = retry_after(services().clock.now(), response.next_check_at or "")
     return json_response(202, response, **location, **headers)

@@ -19,8 +19,8 @@ bp = ApiBlueprint()
         "GET",
         "catalogue",
         "List the newest version of each export key.",
-        {200: models.catalogue.CatalogueResponse},
-        query=models.catalogue.CatalogueQuery,
+        lambda: {200: models.catalogue.CatalogueResponse},
+        query=lambda: models.catalogue.CatalogueQuery,
     )
 )
 async def get_catalogue(req: func.HttpRequest) -> func.HttpResponse:

@@ -31,9 +31,9 @@ bp = ApiBlueprint()
         "POST",
         "cycles",
         "Start a cycle now, or return what it would request.",
-        {202: models.cycles.CycleResponse, 200: models.cycles.CycleDryRunResponse},
+        lambda: {202: models.cycles.CycleResponse, 200: models.cycles.CycleDryRunResponse},
         problems=(400, 413, 503),
-        body=models.cycles.StartCycleRequest,
+        body=lambda: models.cycles.StartCycleRequest,
     )
 )
 async def start_cycle(
@@ -74,7 +74,7 @@ async def start_cycle(
         "GET",
         "cycles/{cycle_id}",
         "Get a cycle and its runs.",
-        {200: models.cycles.CycleResponse},
+        lambda: {200: models.cycles.CycleResponse},
         problems=(400, 404, 503),
         is_cacheable=True,
     )
@@ -104,7 +104,7 @@ async def get_cycle(
     )
 
 
-async def _plan(app: Services, now: datetime) -> models.cycles.CycleDryRunResponse:
+async def _plan(app: Services, now: datetime) -> "models.cycles.CycleDryRunResponse":
     """Return the requests that a cycle would send, without starting anything.
 
     The request of an export key with a live run contains the ID of that run, because the cycle
@@ -136,7 +136,7 @@ async def _plan(app: Services, now: datetime) -> models.cycles.CycleDryRunRespon
 
 async def _get_stalled_keys(
     app: Services, keys: Iterable[ExportKey]
-) -> list[models.cycles.StalledKey]:
+) -> "list[models.cycles.StalledKey]":
     """Return the unbilled keys of the current month whose data have not changed for days."""
     unbilled = [key for key in dict.fromkeys(keys) if not key.dataset.billed]
     entries = await asyncio.gather(*(app.ledger.catalogue.get(key) for key in unbilled))

@@ -16,7 +16,7 @@ bp = ApiBlueprint()
         "GET",
         "preflight",
         "Check each permission and dependency.",
-        {200: models.preflight.PreflightResponse},
+        lambda: {200: models.preflight.PreflightResponse},
     )
 )
 async def preflight(req: func.HttpRequest) -> func.HttpResponse:

@@ -44,9 +44,9 @@ MAX_STEP = timedelta(minutes=1)
         "POST",
         "runs",
         "Start a run. Returns the live run if the export key has one.",
-        {202: models.runs.StartRunResponse},
+        lambda: {202: models.runs.StartRunResponse},
         problems=(400, 413, 503),
-        body=models.runs.StartRunRequest,
+        body=lambda: models.runs.StartRunRequest,
         examples=START_RUN_EXAMPLES,
     )
 )
@@ -119,8 +119,8 @@ async def start_run_for_key(
         "GET",
         "runs",
         "List the runs that started in a month, the newest first.",
-        {200: models.runs.RunListResponse},
-        query=models.runs.RunListQuery,
+        lambda: {200: models.runs.RunListResponse},
+        query=lambda: models.runs.RunListQuery,
     )
 )
 async def list_runs(req: func.HttpRequest) -> func.HttpResponse:
@@ -156,7 +156,7 @@ async def list_runs(req: func.HttpRequest) -> func.HttpResponse:
         "GET",
         "runs/{run_id}",
         "Get a run.",
-        {200: models.runs.RunResponse},
+        lambda: {200: models.runs.RunResponse},
         problems=(400, 404, 503),
         is_cacheable=True,
     )
@@ -175,9 +175,9 @@ async def get_run(req: func.HttpRequest) -> func.HttpResponse:
         "GET",
         "runs/{run_id}/blobs",
         "List the blobs of the version that a run lands.",
-        {200: models.runs.BlobListResponse},
+        lambda: {200: models.runs.BlobListResponse},
         problems=(400, 404, 503),
-        query=models.runs.BlobListQuery,
+        query=lambda: models.runs.BlobListQuery,
     )
 )
 async def list_run_blobs(req: func.HttpRequest) -> func.HttpResponse:
@@ -215,9 +215,9 @@ async def list_run_blobs(req: func.HttpRequest) -> func.HttpResponse:
         "POST",
         "runs/{run_id}/cancel",
         "Cancel a run. Verified blobs are kept, and the export key is released immediately.",
-        {202: models.runs.CancelRunResponse},
+        lambda: {202: models.runs.CancelRunResponse},
         problems=(400, 404, 409, 413, 503),
-        body=models.base.EmptyRequest,
+        body=lambda: models.base.EmptyRequest,
     )
 )
 async def cancel_run(req: func.HttpRequest) -> func.HttpResponse:
@@ -252,9 +252,9 @@ async def cancel_run(req: func.HttpRequest) -> func.HttpResponse:
         "POST",
         "runs/{run_id}/retry",
         "Start a new run of the same export, which copies only the missing blobs.",
-        {202: models.runs.StartRunResponse},
+        lambda: {202: models.runs.StartRunResponse},
         problems=(400, 404, 409, 413, 503),
-        body=models.runs.RetryRunRequest,
+        body=lambda: models.runs.RetryRunRequest,
     )
 )
 async def retry_run(
@@ -305,7 +305,7 @@ async def _get_run(req: func.HttpRequest) -> Run:
 
 
 def _accepted(
-    response: models.runs.RunResponse, headers: dict[str, str] | None = None
+    response: "models.runs.RunResponse", headers: dict[str, str] | None = None
 ) -> func.HttpResponse:
     location = {"Location": f"/api/runs/{response.run_id}"}
     headers = retry_after(services().clock.now()) if headers is None else headers

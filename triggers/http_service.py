@@ -36,7 +36,7 @@ SDKS = (
         "GET",
         "status",
         "Get the schedule, the live runs, the newest landed data and the installed versions.",
-        {200: models.status.StatusResponse},
+        lambda: {200: models.status.StatusResponse},
     )
 )
 async def get_status(req: func.HttpRequest) -> func.HttpResponse:
@@ -71,7 +71,7 @@ async def _get_last_cycle(app: Services) -> Cycle | None:
     return None
 
 
-async def _list_live_runs(app: Services) -> list[models.status.LiveRun]:
+async def _list_live_runs(app: Services) -> "list[models.status.LiveRun]":
     """List the runs that hold an export key, the oldest first.
 
     The list includes the runs of other task hubs that use the same landing account.
@@ -84,7 +84,7 @@ async def _list_live_runs(app: Services) -> list[models.status.LiveRun]:
     return sorted(runs, key=lambda run: (run.started_at or "~", run.run_id))
 
 
-async def _get_last_landed(app: Services) -> models.status.LastLanded:
+async def _get_last_landed(app: Services) -> "models.status.LastLanded":
     async def get_newest(dataset: Dataset) -> CatalogueEntry | None:
         entries = [
             entry
@@ -124,7 +124,7 @@ def _get_versions() -> dict[str, str | None]:
         "GET",
         "health",
         "Check whether the app can reach its tables. The result is cached for a minute.",
-        {200: None, 503: None},
+        lambda: {200: None, 503: None},
         problems=(),
         is_anonymous=True,
     )

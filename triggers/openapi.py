@@ -75,10 +75,10 @@ class _Schemas:
 def _generate_schemas(endpoints: Iterable[Endpoint]) -> _Schemas:
     models: dict[tuple[type[BaseModel], Any], None] = {(ProblemResponse, "serialization"): None}
     for endpoint in endpoints:
-        for request in (endpoint.body, endpoint.query):
+        for request in (endpoint.body(), endpoint.query()):
             if request:
                 models[request, "validation"] = None
-        for response in endpoint.responses.values():
+        for response in endpoint.responses().values():
             if response:
                 models[response, "serialization"] = None
     by_model, definitions = models_json_schema(
@@ -98,8 +98,8 @@ def _get_parameters(endpoint: Endpoint, schemas: _Schemas) -> Iterator[Json]:
                 "required": True,
                 "schema": ID_SCHEMA,
             }
-    if endpoint.query:
-        schema = schemas.components[endpoint.query.__name__]
+    if query := endpoint.query():
+        schema = schemas.components[query.__name__]
         for name, field in schema["properties"].items():
             field = dict(field)
             description = field.pop("description")
@@ -115,7 +115,7 @@ def _get_headers(endpoint: Endpoint, status: int) -> Json:
     headers: Json = {}
     if status == 202:
         headers["Location"] = LOCATION
-    if status == 202 or (endpoint.is_cacheable and endpoint.responses[status]):
+    if status == 202 or (endpoint.is_cacheable and endpoint.responses()[status]):
         headers["Retry-After"] = RETRY_AFTER
     if status == 200 and endpoint.is_cacheable:
         headers["ETag"] = ETAG
@@ -124,7 +124,7 @@ def _get_headers(endpoint: Endpoint, status: int) -> Json:
 
 def _get_responses(endpoint: Endpoint, schemas: _Schemas) -> Json:
     responses: Json = {}
-    for status, model in endpoint.responses.items():
+    for status, model in endpoint.responses().items():
         response: Json = {"description": DESCRIPTIONS[status]}
         if model:
             response["content"] = {JSON_TYPE: {"schema": schemas.by_model[model, "serialization"]}}
@@ -149,11 +149,11 @@ def _get_operation(operation_id: str, endpoint: Endpoint, schemas: _Schemas) -> 
     operation: Json = {"operationId": operation_id, "summary": endpoint.summary}
     if parameters := list(_get_parameters(endpoint, schemas)):
         operation["parameters"] = parameters
-    if endpoint.body:
-        content: Json = {"schema": schemas.by_model[endpoint.body, "validation"]}
+    if body := endpoint.body():
+        content: Json = {"schema": schemas.by_model[body, "validation"]}
         if endpoint.examples:
             content["examples"] = dict(endpoint.examples)
-        is_required = bool(schemas.components[endpoint.body.__name__].get("required"))
+        is_required = bool(schemas.components[body.__name__].get("required"))
         operation["requestBody"] = {"required": is_required, "content": {JSON_TYPE: content}}
     operation["responses"] = _get_responses(endpoint, schemas)
     if endpoint.is_anonymous:
@@ -168,7 +168,7 @@ def build_document(endpoints: Mapping[str, Endpoint]) -> Json:
     for operation_id, endpoint in endpoints.items():
         operations = paths.setdefault(f"/{endpoint.route}", {})
         operations[endpoint.method.lower()] = _get_operation(operation_id, endpoint, schemas)
-    queries = {endpoint.query.__name__ for endpoint in endpoints.values() if endpoint.query}
+    queries = {query.__name__ for endpoint in endpoints.values() if (query := endpoint.query())}
     components = {
         name: schema for name, schema in schemas.components.items() if name not in queries
     }

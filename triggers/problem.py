@@ -8,7 +8,7 @@ from typing import Any
 
 import azure.functions as func
 
-from triggers.models.problem import ProblemResponse
+from triggers import models
 from triggers.responses import DEFAULT_RETRY_AFTER, encode_json
 
 
@@ -41,7 +41,7 @@ def not_found(resource: str) -> ProblemError:
 
 def problem_response(problem: ProblemError) -> func.HttpResponse:
     """Return the response for a problem. A 503 response contains `Retry-After`."""
-    document = ProblemResponse(
+    document = models.problem.ProblemResponse(
         type="about:blank",
         title=problem.title,
         status=problem.status,

@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from shared.ledger.keys import started_at
 from triggers import models
-from triggers.models.lists import INVALID_CONTINUATION
 from triggers.problem import ProblemError, not_found
 
 MAX_BODY_BYTES = 64 * 1024
@@ -107,7 +106,7 @@ def get_principal(request: func.HttpRequest) -> str:
     return name[:MAX_PRINCIPAL_CHARACTERS] if is_valid else "function-key"
 
 
-def get_field_names(model: type[models.base.RequestModel]) -> list[str]:
+def get_field_names(model: "type[models.base.RequestModel]") -> list[str]:
     """Return the names of the fields as callers send them."""
     return [field.alias or name for name, field in model.model_fields.items()]
 
@@ -134,7 +133,7 @@ def invalid_request(messages: Mapping[str, str]) -> ProblemError:
 
 def invalid_continuation() -> ProblemError:
     """Return the problem for a valid token of another list, or one that the tables reject."""
-    return invalid_request({"continuation": INVALID_CONTINUATION})
+    return invalid_request({"continuation": models.lists.INVALID_CONTINUATION})
 
 
 def _get_messages(error: ValidationError, known: Iterable[str]) -> dict[str, str]:

@@ -21,6 +21,8 @@ SLOW_IMPORTS = (
     "azure.data.tables",
     "azure.identity",
     "isal",
+    "triggers.models.base",
+    "triggers.openapi",
 )
 INDEX = """
 import json, sys

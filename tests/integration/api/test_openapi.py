@@ -75,7 +75,7 @@ def test_document_contains_every_parameter() -> None:
         in_path = {item["name"] for item in parameters if item["in"] == "path"}
         in_query = [item["name"] for item in parameters if item["in"] == "query"]
         assert in_path == {part[1:-1] for part in path.split("/") if part.startswith("{")}
-        query = endpoints[operation["operationId"]].query
+        query = endpoints[operation["operationId"]].query()
         assert in_query == (get_field_names(query) if query else [])
 
 
