@@ -71,11 +71,11 @@ async def commit_version(request: CommitRequest) -> CommitResult:
         version=committed.row.version,
         billing_month=str(month) if month else None,
         blobs_total=run.blobs_total,
-        rows=committed.row.rows,
+        rows=committed.row.known_rows,
         bytes=committed.row.bytes,
         compared=before.compared,
         rows_mean=before.rows,
         bytes_mean=before.bytes,
-        proof=app.settings.proof,
+        proof=committed.row.proof,
     )
     return {"status": "landed", "version": committed.row.version}

@@ -1,20 +1,25 @@
 """Copies some blobs of a planned version into the landing and proves each of them.
 
 Idempotent: blobs that are already proven are counted, not copied. If two workers copy the same
-blob, one of them writes it. The activity runs in a fan-out, so it returns the results of the blobs
-and never raises an exception because of them.
+blob, one of them writes it. Results are recorded while other blobs are still being copied, so a
+repeated call does not copy them again. The activity runs in a fan-out, so it returns the results of
+the blobs and never raises an exception because of them.
 """
+
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 
 import azure.durable_functions as df
 
 from shared.landing.layout import version_path
+from shared.ledger.blobs import BlobRow
 from shared.ledger.keys import blob_row as row_key
 from shared.ledger.runs import Run
 from shared.messages import CopyRequest, CopyResult
 from shared.redaction import sanitize_exceptions
 from shared.services import services
 from shared.telemetry import emit_event
-from shared.transfer.models import TransferRequest
+from shared.transfer.models import BlobResult, TransferRequest
 
 bp = df.Blueprint()
 
@@ -36,21 +41,47 @@ async def copy_blobs(request: CopyRequest) -> CopyResult:
         mode=app.settings.copy_mode,
     )
     known = await app.ledger.blobs.get_many(run.export_key, run.version, names)
-    proven = {name: row.destination_etag for name, row in known.items() if row.ok}
-    results = await app.copier.copy_blobs(transfer, names, proven)
-    await app.ledger.blobs.record(
+    proven = {name: row for name, row in known.items() if row.ok}
+    results: list[BlobResult] = []
+    async with aclosing(app.copier.copy_in_groups(transfer, names, proven)) as groups:
+        async for group in groups:
+            await _record(run, group, known, request["plan"])
+            results += group
+    return {
+        "landed": sum(result.proven for result in results),
+        "failed": sum(not result.proven for result in results),
+        "retry_after_seconds": max((result.retry_after_seconds for result in results), default=0),
+    }
+
+
+async def _record(
+    run: Run, results: Sequence[BlobResult], known: Mapping[str, BlobRow], plan: int
+) -> None:
+    blobs = services().ledger.blobs
+    await blobs.record(
         run.export_key,
         run.version,
         [result.to_row(run.run_id) for result in results if result.proven and not result.unchanged],
     )
     for result in results:
+        event_id = f"{run.run_id}/blob-{row_key(result.name)[:8]}/{plan}"
+        if result.rejected_change:
+            emit_event(
+                "blob_change_rejected",
+                event_id,
+                run_id=run.run_id,
+                key=run.key,
+                version=run.version,
+                blob=result.name,
+                code=result.rejected_change,
+            )
         if not result.proven:
-            await app.ledger.blobs.record_failure(
+            await blobs.record_failure(
                 run.export_key, run.version, result.to_row(run.run_id), known.get(result.name)
             )
             emit_event(
                 "blob_failed",
-                f"{run.run_id}/blob-{row_key(result.name)[:8]}/{request['plan']}",
+                event_id,
                 run_id=run.run_id,
                 key=run.key,
                 version=run.version,
@@ -59,8 +90,3 @@ async def copy_blobs(request: CopyRequest) -> CopyResult:
                 copy_method=result.copy_method,
                 tries=result.tries,
             )
-    return {
-        "landed": sum(result.proven for result in results),
-        "failed": sum(not result.proven for result in results),
-        "retry_after_seconds": max((result.retry_after_seconds for result in results), default=0),
-    }

@@ -16,6 +16,7 @@ class BlobFacts:
         rows: The number of JSON lines.
         encoding: "gzip" or "identity".
         columns: The column names in the first line.
+        byte_order_mark: Whether the text starts with a byte order mark.
     """
 
     bytes: int = 0
@@ -24,3 +25,14 @@ class BlobFacts:
     rows: int = 0
     encoding: str = ""
     columns: tuple[str, ...] = ()
+    byte_order_mark: bool = False
+
+    @property
+    def is_content_proven(self) -> bool:
+        """Whether the content was read as lines, so that all facts are known."""
+        return bool(self.encoding)
+
+    @property
+    def known_rows(self) -> int | None:
+        """The number of rows, or None if it is unknown."""
+        return self.rows if self.is_content_proven else None

@@ -74,7 +74,7 @@ def print_blobs(console: Console, blobs: Sequence[Mapping[str, Any]]) -> None:
             escape_value(blob["name"]),
             "yes" if blob["ok"] else "no",
             format_bytes(blob["bytes"]),
-            f"{blob['rows']:,}",
+            _format_rows(blob["rows"]),
             escape_value(blob.get("copy_method")),
             escape_value(blob.get("code")),
             style="" if blob["ok"] else "red",
@@ -103,7 +103,7 @@ def print_catalogue(console: Console, entries: Sequence[Mapping[str, Any]]) -> N
             escape_value(entry.get("billing_month")),
             escape_value(entry.get("version") or "none"),
             str(entry["blobs"]),
-            f"{entry['rows']:,}",
+            _format_rows(entry["rows"]),
             format_bytes(entry["bytes"]),
             escape_value(entry.get("landed_at")),
             escape_value(entry.get("last_outcome")),
@@ -212,7 +212,7 @@ def print_status(console: Console, body: Mapping[str, Any]) -> None:
                 (
                     escape_value(entry["key"]),
                     escape_value(entry.get("landed_at")),
-                    f"{entry['rows']:,}",
+                    _format_rows(entry["rows"]),
                 )
                 if entry
                 else ("none", "", "")
@@ -283,3 +283,8 @@ def _format_cycle(cycle: Mapping[str, Any] | None) -> str:
     return f"{cycle['cycle_id']} {cycle['state']}{outcome}: " + (
         _format_value("", cycle["outcomes"]) or f"{cycle['runs']} runs"
     )
+
+
+def _format_rows(rows: int | None) -> str:
+    """Return a number of rows, which is unknown with the proof mode "transfer"."""
+    return "unknown" if rows is None else f"{rows:,}"

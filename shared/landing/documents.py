@@ -25,6 +25,13 @@ class MarkerBlob:
     facts: BlobFacts
 
 
+def sum_rows(blobs: Iterable[MarkerBlob]) -> int | None:
+    """Return the number of rows, or None if that of one blob is unknown."""
+    rows = [blob.facts.known_rows for blob in blobs]
+    known = [count for count in rows if count is not None]
+    return sum(known) if len(known) == len(rows) else None
+
+
 def get_key_members(key: ExportKey) -> dict[str, Any]:
     """Return the parts of the key under the names that paths, the API and documents use."""
     scope: dict[str, Any]
@@ -54,7 +61,7 @@ def build_completion_marker(
 ) -> bytes:
     """Return `_manifest.json`, which states that the version is complete and proven.
 
-    It never contains a SAS token.
+    It never contains a SAS token. Facts that the proof mode "transfer" does not compute are null.
 
     Args:
         key: The export key.
@@ -82,18 +89,21 @@ def build_completion_marker(
             "totals": {
                 "blobs": len(listed),
                 "bytes": sum(blob.facts.bytes for blob in listed),
-                "rows": sum(blob.facts.rows for blob in listed),
+                "rows": sum_rows(listed),
             },
             "blobs": [
                 {
                     "name": blob.name,
                     "partition_value": blob.partition_value,
                     "bytes": blob.facts.bytes,
-                    "rows": blob.facts.rows,
+                    "rows": blob.facts.known_rows,
                     "md5": blob.facts.md5,
                     "sha256": blob.facts.sha256,
                     "source_etag": blob.source_etag,
-                    "encoding": blob.facts.encoding,
+                    "encoding": blob.facts.encoding or None,
+                    "byte_order_mark": (
+                        blob.facts.byte_order_mark if blob.facts.is_content_proven else None
+                    ),
                     "columns": list(blob.facts.columns),
                 }
                 for blob in listed
@@ -124,7 +134,7 @@ def build_latest(
     *,
     billing_month: BillingMonth | None,
     version: Mapping[str, Any],
-    totals: Mapping[str, int],
+    totals: Mapping[str, int | None],
 ) -> bytes:
     """Return `latest.json`, one line that names the version for readers.
 
@@ -132,7 +142,7 @@ def build_latest(
         key: The export key.
         billing_month: The billing month, if known.
         version: version, path, etag, created_at, landed_at, first_seen, settles_on, supersedes.
-        totals: blobs, bytes, rows.
+        totals: blobs, bytes, rows; rows are None if they are unknown.
     """
     members = get_key_members(key)
     if billing_month is not None:

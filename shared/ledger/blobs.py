@@ -40,11 +40,14 @@ COLUMNS = tuple(field.name for field in fields(BlobRow) if field.name not in ("f
 
 @dataclass(frozen=True)
 class BlobTotals:
-    """The number of proven blobs, and the sums of their bytes and rows."""
+    """The number of proven blobs, and the sums of their bytes and rows.
+
+    `rows` is None if the proof of a blob did not count its rows.
+    """
 
     blobs: int
     bytes: int
-    rows: int
+    rows: int | None
 
 
 def _blob_from_row(row: Row) -> BlobRow:
@@ -157,9 +160,9 @@ class Blobs:
 
     async def totals(self, key: ExportKey, version: str) -> BlobTotals:
         """Return the totals of the proven blobs, with one request per 1,000 rows."""
-        blobs = size = lines = 0
+        blobs = size = lines = uncounted = 0
         async for row in self._tables.list(
-            "blobs", blob_partition(key, version), select=("ok", "bytes", "rows")
+            "blobs", blob_partition(key, version), select=("ok", "bytes", "rows", "encoding")
         ):
             if row.values.get("ok"):
                 blobs, size, lines = (
@@ -167,4 +170,5 @@ class Blobs:
                     size + int(row.values.get("bytes", 0)),
                     lines + int(row.values.get("rows", 0)),
                 )
-        return BlobTotals(blobs, size, lines)
+                uncounted += not row.values.get("encoding")
+        return BlobTotals(blobs, size, None if uncounted else lines)

@@ -37,6 +37,7 @@ class CatalogueEntry:
     blobs: int = 0
     bytes: int = 0
     rows: int = 0
+    proof: str = ""
     settles_on: str = ""
     sums: str = ""  # JSON, of `version`; see shared/tie_out/line_sums.py
     invoice_id: str = ""
@@ -47,6 +48,11 @@ class CatalogueEntry:
     last_code: str = ""
     last_run_id: str = ""
     last_ended_at: str = ""
+
+    @property
+    def known_rows(self) -> int | None:
+        """The number of rows, or None if the proof did not count them."""
+        return None if self.proof == "transfer" else self.rows
 
     @property
     def is_rejected(self) -> bool:
@@ -170,6 +176,7 @@ def _merge_values(
             "blobs": newest.blobs,
             "bytes": newest.bytes,
             "rows": newest.rows,
+            "proof": newest.proof,
             "settles_on": newest.settles_on,
             "sums": newest.sums,
         }

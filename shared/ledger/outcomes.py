@@ -59,7 +59,7 @@ async def close_run(ledger: Ledger, run_id: str, result: RunResult) -> RunResult
         blobs=run.blobs_landed,
         blobs_total=run.blobs_total,
         bytes=run.bytes,
-        rows=run.rows,
+        rows=run.known_rows,
         polls=run.polls,
         posts=run.posts,
         operations=run.operations,
@@ -114,13 +114,15 @@ async def _get_final_columns(ledger: Ledger, run: Run, result: RunResult) -> dic
                 "blobs_failed": 0,
                 "bytes": version.bytes,
                 "rows": version.rows,
+                "proof": version.proof,
             }
     totals = await ledger.blobs.totals(run.export_key, run.version)
     return columns | {
         "blobs_landed": totals.blobs,
         "blobs_failed": max(0, run.blobs_total - totals.blobs),
         "bytes": totals.bytes,
-        "rows": totals.rows,
+        "rows": totals.rows or 0,
+        "proof": "content" if totals.rows is not None else "transfer",
     }
 
 

@@ -71,6 +71,7 @@ class Run:
     blobs_failed: int = 0
     bytes: int = 0
     rows: int = 0
+    proof: str = ""  # "transfer" if the proof of a blob did not count its rows
     path: str = ""
     etag: str = ""  # not a column
     # The lock of the key, as `Ledger.holding` read it; not a column.
@@ -99,6 +100,11 @@ class Run:
         if self.live_run_id:
             result["live_run_id"] = self.live_run_id
         return result
+
+    @property
+    def known_rows(self) -> int | None:
+        """The number of rows, or None if the proof did not count them."""
+        return None if self.proof == "transfer" else self.rows
 
     def get_wait_columns(self, now: datetime, *, is_waiting: bool = False) -> dict[str, Any]:
         """Return the columns with the time that the run has waited so far.

@@ -30,7 +30,7 @@ class _Totals:
     """
 
     age: tuple[datetime, datetime]
-    rows: int
+    rows: int | None
     bytes: int
 
 
@@ -53,16 +53,17 @@ async def get_trailing_averages(ledger: Ledger, version: Version) -> TrailingAve
     newest = sorted(comparable, key=lambda totals: totals.age, reverse=True)[:MAX_VERSIONS]
     if not newest:
         return TrailingAverages()
+    rows = [totals.rows for totals in newest if totals.rows is not None]
     return TrailingAverages(
         len(newest),
-        round(fmean(totals.rows for totals in newest), 1),
+        round(fmean(rows), 1) if rows else None,
         round(fmean(totals.bytes for totals in newest), 1),
     )
 
 
 async def _get_earlier_versions(ledger: Ledger, key: ExportKey, version: Version) -> list[_Totals]:
     return [
-        _Totals(earlier.age[:2], earlier.rows, earlier.bytes)
+        _Totals(earlier.age[:2], earlier.known_rows, earlier.bytes)
         async for earlier in ledger.versions.list_by_key(key)
         if earlier.state in LANDED_STATES and earlier.age < version.age
     ]
@@ -72,7 +73,11 @@ async def _get_other_invoices(ledger: Ledger, key: ExportKey, scope: InvoiceScop
     currencies = {invoice.invoice_id: invoice.currency for invoice in await ledger.invoices.list()}
     currency = currencies.get(scope.invoice_id, "")
     return [
-        _Totals((parse_iso(entry.created_at), parse_iso(entry.first_seen)), entry.rows, entry.bytes)
+        _Totals(
+            (parse_iso(entry.created_at), parse_iso(entry.first_seen)),
+            entry.known_rows,
+            entry.bytes,
+        )
         async for entry in ledger.catalogue.list_by_dataset(key.dataset)
         if entry.version
         and entry.key != str(key)

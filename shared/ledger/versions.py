@@ -53,6 +53,11 @@ class Version:
         """A sort key that orders the versions of an export key from old to new."""
         return parse_iso(self.created_at), parse_iso(self.first_seen), self.n
 
+    @property
+    def known_rows(self) -> int | None:
+        """The number of rows, or None if the proof did not count them."""
+        return None if self.proof == "transfer" else self.rows
+
 
 COLUMNS = tuple(field.name for field in fields(Version) if field.name != "etag")
 

@@ -24,7 +24,7 @@ class TextReader:
     """Reads one blob and passes its text to `consume` in pieces of at most `PIECE_BYTES`.
 
     A blob that does not start with the gzip magic number is plain text. A byte order mark at the
-    start of the text is removed.
+    start of the text is removed and reported in `has_byte_order_mark`.
     """
 
     def __init__(self, consume: Callable[[bytes], None]) -> None:
@@ -33,6 +33,7 @@ class TextReader:
         self._text_start: bytes | None = b""  # kept until a byte order mark can be recognized
         self._members: GzipReader | None = None
         self._encoding: Encoding | None = None
+        self.has_byte_order_mark = False
 
     @property
     def encoding(self) -> Encoding:
@@ -64,7 +65,7 @@ class TextReader:
             self._read(self._stored_start)
         if self._text_start:
             text, self._text_start = self._text_start, None
-            self._consume(text.removeprefix(BYTE_ORDER_MARK))
+            self._consume(self._remove_byte_order_mark(text))
 
     def _read(self, data: bytes) -> None:
         if self._members is not None:
@@ -79,8 +80,12 @@ class TextReader:
             self._text_start += text
             if len(self._text_start) < len(BYTE_ORDER_MARK):
                 return
-            text, self._text_start = self._text_start.removeprefix(BYTE_ORDER_MARK), None
+            text, self._text_start = self._remove_byte_order_mark(self._text_start), None
         self._consume(text)
+
+    def _remove_byte_order_mark(self, text: bytes) -> bytes:
+        self.has_byte_order_mark = text.startswith(BYTE_ORDER_MARK)
+        return text.removeprefix(BYTE_ORDER_MARK)
 
 
 class GzipReader:

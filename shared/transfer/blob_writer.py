@@ -1,4 +1,6 @@
-"""Writes blobs to the landing, in one request or in blocks, if they do not exist.
+"""Writes blobs to the landing, in one request or in blocks.
+
+A write creates a blob that does not exist, or replaces the blob with a given ETag.
 
 The metadata, which are written in the same request as the content, identify the origin of a blob:
 source ETag, manifest eTag and run. They are percent-encoded, so that every eTag is a valid ASCII
@@ -12,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from shared.errors import BillingExportError, UnavailableError
+from shared.errors import BillingExportError, PermanentError, UnavailableError
 from shared.landing.storage_errors import (
     get_error_code,
     get_status,
@@ -36,11 +38,15 @@ BLOB_EXISTS = (
     "InvalidBlockList",
     "InvalidBlobOrBlock",
     "TargetConditionNotMet",
+    "ConditionNotMet",  # the blob to replace has changed or has been deleted
 )
 
 
 class BlobExistsError(Exception):
-    """The blob exists. This process may have written it in a request whose response was lost."""
+    """The blob exists, or is not the one to replace.
+
+    This process may have written it in a request whose response was lost.
+    """
 
 
 def origin_metadata(request: TransferRequest, source_etag: str) -> dict[str, str]:
@@ -60,6 +66,14 @@ def has_same_origin(
     return all(metadata.get(name) == expected[name] for name in ("sourceetag", "manifestetag"))
 
 
+def is_own_blob(metadata: Mapping[str, str], request: TransferRequest) -> bool:
+    """Return whether this app wrote the blob for this version, from any state of the source."""
+    expected = origin_metadata(request, "")
+    return expected.keys() <= metadata.keys() and (
+        metadata["manifestetag"] == expected["manifestetag"]
+    )
+
+
 def content_settings(md5: str | None) -> "ContentSettings":
     """Return the properties of a landed blob, which do not depend on those of the source.
 
@@ -73,7 +87,7 @@ def content_settings(md5: str | None) -> "ContentSettings":
 
 
 class BlobWriter:
-    """Writes one blob once.
+    """Writes one blob once. With `replaced_etag`, it replaces the blob with this ETag.
 
     `retries` counts the repeated requests. `get_metadata` is called when the blob is written,
     because the ETag of the source is known only then. All methods raise BlobExistsError or an
@@ -86,15 +100,27 @@ class BlobWriter:
         limiter: ConcurrencyLimiter,
         path: str,
         get_metadata: Callable[[], dict[str, str]],
+        *,
+        replaced_etag: str | None = None,
     ) -> None:
         self._landing, self._limiter, self._get_metadata = landing, limiter, get_metadata
         self.client = landing.get_blob_client(path)
         self.retries = 0
+        self._replaced_etag = replaced_etag
 
     @property
     def metadata(self) -> dict[str, str]:
         """The metadata of the blob."""
         return self._get_metadata()
+
+    @property
+    def _condition(self) -> dict[str, Any]:
+        """The condition of the write that makes the content visible."""
+        from azure.core import MatchConditions
+
+        if self._replaced_etag is None:
+            return {"match_condition": MatchConditions.IfMissing}
+        return {"etag": self._replaced_etag, "match_condition": MatchConditions.IfNotModified}
 
     @cached_property
     def _block_id_prefix(self) -> str:
@@ -110,7 +136,8 @@ class BlobWriter:
             lambda: self.client.upload_blob(
                 data,
                 length=len(data),
-                overwrite=False,
+                overwrite=self._replaced_etag is not None,
+                **(self._condition if self._replaced_etag is not None else {}),
                 metadata=self.metadata,
                 content_settings=content_settings(md5),
                 transactional_content_md5=base64.b64decode(md5),
@@ -128,7 +155,6 @@ class BlobWriter:
 
     async def commit(self, blocks: int, md5: str | None) -> str:
         """Commit the staged blocks and return the ETag of the blob."""
-        from azure.core import MatchConditions
         from azure.storage.blob import BlobBlock
 
         response = await self.retry(
@@ -136,7 +162,7 @@ class BlobWriter:
                 [BlobBlock(self.block_id(index)) for index in range(blocks)],
                 metadata=self.metadata,
                 content_settings=content_settings(md5),
-                match_condition=MatchConditions.IfMissing,
+                **self._condition,
             )
         )
         return quoted(str(response["etag"]))
@@ -213,22 +239,38 @@ def has_expected_properties(blob: LandedBlob, md5: str | None) -> bool:
     )
 
 
-async def set_properties(
+async def restore_properties(
     landing: LandingStore,
     limiter: ConcurrencyLimiter,
     blob: LandedBlob,
     path: str,
+    *,
     md5: str | None,
-) -> str:
-    """Set the properties that the copy method could not set, and return the new ETag.
+    metadata: Mapping[str, str],
+) -> tuple[str, str]:
+    """Set the properties and metadata that the blob lacks.
 
-    The request fails if the blob has changed.
+    A copy method cannot set all properties, and another tool can change them later. The metadata of
+    that tool are kept. Each request fails if the blob has changed.
+
+    Returns:
+        The ETag of the blob, and the code of the error if storage rejected a change permanently,
+        for example because of an immutability policy.
     """
     from azure.core import MatchConditions
 
-    writer = BlobWriter(landing, limiter, path, dict)
-    options: dict[str, Any] = {"etag": blob.etag, "match_condition": MatchConditions.IfNotModified}
-    response: Mapping[str, Any] = await writer.retry(
-        lambda: writer.client.set_http_headers(content_settings(blob.md5 or md5), **options)
-    )
-    return quoted(str(response["etag"]))
+    writer, etag = BlobWriter(landing, limiter, path, dict), blob.etag
+
+    async def send(change: Callable[..., Awaitable[Any]], value: object) -> str:
+        condition = {"etag": etag, "match_condition": MatchConditions.IfNotModified}
+        response = await writer.retry(lambda: change(value, **condition))
+        return quoted(str(response["etag"]))
+
+    try:
+        if not has_expected_properties(blob, md5):
+            etag = await send(writer.client.set_http_headers, content_settings(blob.md5 or md5))
+        if any(blob.metadata.get(name) != value for name, value in metadata.items()):
+            etag = await send(writer.client.set_blob_metadata, {**blob.metadata, **metadata})
+    except PermanentError as error:
+        return etag, error.code
+    return etag, ""

@@ -3,6 +3,11 @@
 - A blob at the destination with the ETag that was recorded after its proof is left unchanged; the
   source is not read.
 - A blob at the destination whose metadata match the source is proven there, not copied again.
+- A blob whose metadata name this version and another state of the source belongs to this app and is
+  unproven: Microsoft rewrote the source after an interrupted copy. It is replaced if its ETag has
+  not changed.
+- A blob without the metadata of this app, but with a ledger row, was changed by another tool. If
+  its content still has the recorded hash, the metadata are merged back.
 - Any other blob at the destination is foreign. It is neither overwritten nor deleted.
 - A missing blob is copied and proven.
 
@@ -12,7 +17,7 @@ storage copied is deleted under the condition that its ETag has not changed.
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from urllib.parse import urlsplit
@@ -27,16 +32,17 @@ from shared.errors import (
 )
 from shared.landing.storage_errors import safe_code
 from shared.landing.store import LandedBlob, LandingStore, quoted
+from shared.ledger.blobs import BlobRow
 from shared.manifest import DifferentMonthError
 from shared.redaction import format_traceback, to_infrastructure_error
 from shared.transfer.blob_writer import (
     BlobExistsError,
     BlobWriter,
-    has_expected_properties,
     has_same_origin,
+    is_own_blob,
     origin_metadata,
     read_landed_range,
-    set_properties,
+    restore_properties,
 )
 from shared.transfer.circuit_breaker import CircuitBreakers, CircuitOpenError
 from shared.transfer.concurrency_limiter import ConcurrencyLimiter
@@ -55,6 +61,9 @@ from shared.transfer.proof import verify
 from shared.transfer.server_side import ServerSideCopier
 from shared.transfer.source_reader import PinnedSource, SourceReader
 from shared.transfer.stream import Streamer
+
+# A group of results is returned when it has this size, or when its first result is this old.
+MAX_GROUP_RESULTS, MAX_GROUP_SECONDS = 100, 30
 
 logger = logging.getLogger("partner_billing.copying")
 
@@ -92,18 +101,53 @@ class Copier:
         self._server_side = server_side or ServerSideCopier(clock)
 
     async def copy_blobs(
-        self, request: TransferRequest, names: Sequence[str], proven_etags: Mapping[str, str]
+        self, request: TransferRequest, names: Sequence[str], proven: Mapping[str, BlobRow]
     ) -> list[BlobResult]:
         """Copy blobs and return one result for each name, in the same order. Never raises.
 
         Args:
             request: The version that contains the blobs.
             names: The names of the blobs.
-            proven_etags: The destination ETags of blobs that were proven before, by name.
+            proven: The rows of blobs that were proven before, by name.
         """
-        return await asyncio.gather(
-            *(self._copy_blob(request, name, proven_etags.get(name)) for name in names)
-        )
+        groups = [group async for group in self.copy_in_groups(request, names, proven)]
+        results = {result.name: result for group in groups for result in group}
+        return [results[name] for name in names]
+
+    async def copy_in_groups(
+        self,
+        request: TransferRequest,
+        names: Sequence[str],
+        proven: Mapping[str, BlobRow],
+        *,
+        max_seconds: float = MAX_GROUP_SECONDS,
+    ) -> AsyncGenerator[list[BlobResult]]:
+        """Copy blobs and return their results while the others are still being copied.
+
+        The caller records each group, so that a stop of the process loses at most the results of
+        `max_seconds`. The parameters are those of `copy_blobs`.
+        """
+        loop, deadline = asyncio.get_running_loop(), 0.0
+        group: list[BlobResult] = []
+        running = {
+            asyncio.create_task(self._copy_blob(request, name, proven.get(name))) for name in names
+        }
+        try:
+            while running:
+                done, running = await asyncio.wait(
+                    running,
+                    timeout=max(0.0, deadline - loop.time()) if group else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if not group:
+                    deadline = loop.time() + max_seconds
+                group += [task.result() for task in done]
+                if not running or len(group) >= MAX_GROUP_RESULTS or loop.time() >= deadline:
+                    yield group
+                    group = []
+        finally:
+            for task in running:
+                task.cancel()
 
     async def close(self) -> None:
         """Stop the threads and close the connections to the source, not the landing store."""
@@ -111,7 +155,7 @@ class Copier:
         await self._reader.close()
 
     async def _copy_blob(
-        self, request: TransferRequest, name: str, proven_etag: str | None
+        self, request: TransferRequest, name: str, proven: BlobRow | None
     ) -> BlobResult:
         account, started_at = urlsplit(request.root_directory).netloc, self._clock.monotonic()
         source = PinnedSource(self._reader, self._limiter, request, name)
@@ -119,7 +163,7 @@ class Copier:
         try:
             async with self._limiter.slot():
                 is_probe, started_at = self._circuits.enter(account), self._clock.monotonic()
-                result = await self._land(request, source, proven_etag)
+                result = await self._land(request, source, proven)
         except CircuitOpenError as error:
             return BlobResult(
                 name,
@@ -175,15 +219,15 @@ class Copier:
         )
 
     async def _land(
-        self, request: TransferRequest, source: PinnedSource, proven_etag: str | None
+        self, request: TransferRequest, source: PinnedSource, proven: BlobRow | None
     ) -> BlobResult:
         path = f"{request.folder}/{source.name}"
         existing = None
-        if proven_etag is not None or await self._folders.may_contain(request, source.name):
+        if proven is not None or await self._folders.may_contain(request, source.name):
             existing = await self._find_landed(path)
         if existing is None:
             return await self._copy(request, source, path)
-        if proven_etag is not None and existing.etag == quoted(proven_etag):
+        if proven is not None and existing.etag == quoted(proven.destination_etag):
             return BlobResult(
                 source.name,
                 True,
@@ -193,7 +237,61 @@ class Copier:
                 unchanged=True,
             )
         await source.fetch_properties()
-        return await self._prove_in_place(request, source, path, existing)
+        return await self._land_existing(request, source, path, existing, proven)
+
+    async def _land_existing(
+        self,
+        request: TransferRequest,
+        source: PinnedSource,
+        path: str,
+        existing: LandedBlob,
+        proven: BlobRow | None = None,
+    ) -> BlobResult:
+        """Prove or replace an existing blob that is not proven in its current state."""
+        if has_same_origin(existing.metadata, request, source.properties.etag):
+            return await self._prove_in_place(request, source, path, existing)
+        if is_own_blob(existing.metadata, request):
+            return await self._replace(request, source, path, existing)
+        if proven is not None and proven.facts.bytes == existing.size and proven.facts.md5:
+            return await self._prove_recorded(request, source, path, existing, proven)
+        raise InvalidDataError("foreign_blob", describe_foreign_blob(existing))
+
+    async def _replace(
+        self, request: TransferRequest, source: PinnedSource, path: str, existing: LandedBlob
+    ) -> BlobResult:
+        """Replace a blob by streaming, which proves the content before it becomes visible."""
+        try:
+            with self._create_writer(request, source, path, replaced_etag=existing.etag) as target:
+                etag, facts = await self._streamer.copy(source, target, request.proof)
+        except BlobExistsError:
+            pass
+        else:
+            return replace(_to_proven_result(source, etag, facts, "stream"), transferred=True)
+        # Another writer replaced it, or this one in a request whose response was lost.
+        return await self._prove_in_place(request, source, path, await self._get_landed(path))
+
+    async def _prove_recorded(
+        self,
+        request: TransferRequest,
+        source: PinnedSource,
+        path: str,
+        existing: LandedBlob,
+        proven: BlobRow,
+    ) -> BlobResult:
+        """Prove a blob without the metadata of this app by the hash in its row.
+
+        The content is read with every proof mode, because another tool can set the MD5 property. A
+        blob with other content is foreign.
+        """
+        try:
+            facts = await self._read_landed(request, path, existing)
+        except InvalidDataError:
+            facts = BlobFacts()
+        if facts.md5 != proven.facts.md5:
+            raise InvalidDataError("foreign_blob", describe_foreign_blob(existing))
+        if source.properties.etag != quoted(proven.source_etag):
+            return await self._replace(request, source, path, existing)
+        return await self._restore(request, source, path, existing, facts)
 
     async def _copy(self, request: TransferRequest, source: PinnedSource, path: str) -> BlobResult:
         """Copy a blob with the first method that works.
@@ -222,17 +320,23 @@ class Copier:
                 _to_proven_result(source, etag, facts, "stream"), transferred=True, detail=reason
             )
         except BlobExistsError:
-            return await self._prove_in_place(request, source, path, await self._get_landed(path))
+            return await self._land_existing(request, source, path, await self._get_landed(path))
 
     @contextmanager
     def _create_writer(
-        self, request: TransferRequest, source: PinnedSource, path: str
+        self,
+        request: TransferRequest,
+        source: PinnedSource,
+        path: str,
+        *,
+        replaced_etag: str | None = None,
     ) -> Iterator[BlobWriter]:
         writer = BlobWriter(
             self._landing,
             self._limiter,
             path,
             lambda: origin_metadata(request, source.properties.etag),
+            replaced_etag=replaced_etag,
         )
         try:
             yield writer
@@ -275,13 +379,32 @@ class Copier:
             if error.code.startswith("proof_"):
                 await self._landing.delete(path, blob.etag)
             raise
-        etag = blob.etag
-        # A server-side copy cannot set all properties, or was interrupted before it did.
-        if not has_expected_properties(blob, facts.md5):
-            etag = await set_properties(
-                self._landing, self._limiter, blob, path, facts.md5 or source.properties.md5
-            )
-        return _to_proven_result(source, etag, facts, "in_place")
+        return await self._restore(request, source, path, blob, facts)
+
+    async def _restore(
+        self,
+        request: TransferRequest,
+        source: PinnedSource,
+        path: str,
+        blob: LandedBlob,
+        facts: BlobFacts,
+    ) -> BlobResult:
+        """Restore the properties and metadata of a proven blob.
+
+        The blob remains proven if storage rejects the change.
+        """
+        own = origin_metadata(request, source.properties.etag)
+        if has_same_origin(blob.metadata, request, source.properties.etag):
+            own["runid"] = blob.metadata.get("runid", own["runid"])
+        etag, rejected = await restore_properties(
+            self._landing,
+            self._limiter,
+            blob,
+            path,
+            md5=facts.md5 or source.properties.md5,
+            metadata=own,
+        )
+        return replace(_to_proven_result(source, etag, facts, "in_place"), rejected_change=rejected)
 
     async def _get_landed_facts(
         self, request: TransferRequest, source: PinnedSource, path: str, blob: LandedBlob
@@ -289,20 +412,26 @@ class Copier:
         size, md5 = source.properties.size, source.properties.md5
         if blob.has_pending_copy:
             raise InvalidDataError("proof_size", "Storage has not completed the copy")
-        if request.proof == "transfer" or blob.size != size:
+        has_comparable_md5 = blob.md5 is not None or md5 is None
+        if blob.size != size or (request.proof == "transfer" and has_comparable_md5):
             # The properties are sufficient; the content is not read.
             facts = BlobFacts(blob.size, blob.md5 or "")
-            verify(facts, size, md5 if blob.md5 is not None else None)
+            verify(facts, size, md5)
             return facts
 
+        facts = await self._read_landed(request, path, blob)
+        verify(facts, size, md5)
+        return facts
+
+    async def _read_landed(
+        self, request: TransferRequest, path: str, blob: LandedBlob
+    ) -> BlobFacts:
         async def read(start: int, length: int) -> bytes:
             return await self._limiter.retry(
                 lambda: read_landed_range(self._landing, blob, path, start, length), _ignore_retry
             )
 
-        facts = await self._streamer.prove(size, read, request.proof)
-        verify(facts, size, md5)
-        return facts
+        return await self._streamer.prove(blob.size, read, request.proof)
 
 
 def _to_proven_result(

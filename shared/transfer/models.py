@@ -36,8 +36,9 @@ class BlobResult:
     size and the MD5 hash, and the ledger row remains valid. ETags include their quotes.
 
     `transferred` is true if this call wrote the blob. `detail` explains a failure, or why the blob
-    was streamed. `tries` starts at 1 and counts repeated reads and writes. `seconds` is wall-clock
-    time.
+    was streamed. `rejected_change` is the code of the error if storage rejected the change of the
+    properties and metadata of a proven blob. `tries` starts at 1 and counts repeated reads and
+    writes. `seconds` is wall-clock time.
     """
 
     name: str
@@ -53,6 +54,7 @@ class BlobResult:
     transferred: bool = False
     retry_after_seconds: int = 0
     unchanged: bool = False
+    rejected_change: str = ""
 
     def to_row(self, run_id: str) -> BlobRow:
         """Return the ledger row for this result."""

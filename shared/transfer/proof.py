@@ -97,4 +97,5 @@ class ContentProof:
             self._lines.rows,
             self._text.encoding,
             self._lines.columns,
+            self._text.has_byte_order_mark,
         )

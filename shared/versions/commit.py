@@ -129,12 +129,14 @@ async def _commit(
     Returns None if another run changed the row meanwhile.
     """
     previous = await ledger.versions.get_newest_complete(run.export_key, before=version)
+    is_content_proven = all(blob.facts.is_content_proven for blob in blobs)
     landed_at = version.landed_at or iso(ledger.clock.now())
     claimed = await ledger.versions.update(
         version,
         run_id=run.run_id,
         landed_at=landed_at,
-        proof=proof,
+        # Blobs of one version can have been proven with different settings.
+        proof=proof if is_content_proven else "transfer",
         **await _get_invoice_columns(ledger, run, previous, landed_at, settle_days),
         path=version_path(run.export_key, version.version),
         supersedes=previous.version if previous else "",
@@ -209,7 +211,7 @@ async def _publish(landing: LandingStore, run: Run, version: Version) -> None:
         run.export_key,
         billing_month=billing_month(run.root_directory),
         version={**document, "path": version.path, "settles_on": version.settles_on or None},
-        totals={"blobs": version.blobs, "bytes": version.bytes, "rows": version.rows},
+        totals={"blobs": version.blobs, "bytes": version.bytes, "rows": version.known_rows},
     )
 
     async def write(stored: tuple[bytes, str] | None) -> Conflict | None:

@@ -9,7 +9,7 @@ cannot be read, and operations that a user starts. The app is the real one, with
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +18,7 @@ from typing import Any
 
 from local.host import VirtualClock
 from shared.clock import iso, parse_iso
+from shared.ledger.blobs import BlobRow
 from shared.ledger.runs import OUTCOMES
 from shared.redaction import EVENT_LOGGER
 from shared.services import Services
@@ -123,19 +124,24 @@ def capture_traces(clock: VirtualClock) -> Iterator[list[Trace]]:
 
 
 class FaultyCopier(MemoryCopier):
-    """A copier that cannot read one source blob of a run while `is_faulty` is set."""
+    """A copier that cannot read one source blob of a run while `is_faulty` is set.
 
-    is_faulty = False
+    While `rejects_changes` is set, storage rejects restoring the metadata of the other blobs.
+    """
 
-    async def copy_blobs(
-        self, work: TransferRequest, names: Sequence[str], proven: Mapping[str, str]
-    ) -> list[BlobResult]:
+    is_faulty = rejects_changes = False
+
+    async def copy_in_groups(
+        self, work: TransferRequest, names: Sequence[str], proven: Mapping[str, BlobRow]
+    ) -> AsyncGenerator[list[BlobResult]]:
         """Copy the blobs, except those that cannot be read."""
         failed = {name for name in names if self.is_faulty and name.startswith("part-00000")}
-        copied = await super().copy_blobs(
+        async for group in super().copy_in_groups(
             work, [name for name in names if name not in failed], proven
-        )
-        return copied + [
+        ):
+            code = "destination_full" if self.rejects_changes else ""
+            yield [replace(result, rejected_change=code) for result in group]
+        yield [
             BlobResult(
                 name,
                 False,
@@ -192,9 +198,10 @@ def run_manual_operations(env: RecordingEnvironment) -> None:
     env.copier.is_faulty = True
     incomplete = env.land("billed_usage", invoice_id=invoice_id, force=True)
     assert incomplete["outcome"] == "incomplete", incomplete
-    env.copier.is_faulty = False
+    env.copier.is_faulty, env.copier.rejects_changes = False, True
     retry = env.post(f"/api/runs/{incomplete['run_id']}/retry")
     assert env.finish(retry["run_id"])["outcome"] == "landed"
+    env.copier.rejects_changes = False
     total = env.simulator.invoices()[-1].total
     env.simulator.change_listed_total(invoice_id, total + 1)
     env.run_cycle()

@@ -7,6 +7,7 @@ unbilled, two currencies, and the folder of an incomplete version.
 import gzip
 import json
 import re
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator
 from decimal import Decimal
@@ -19,6 +20,7 @@ import pytest
 
 from local.azurite import Azurite
 from local.simulator.partner import Partner
+from shared.transfer.proof import create_prover
 from tests.support.app_environment import AppEnvironment
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "reading-the-data.md").read_text(
@@ -102,12 +104,12 @@ def charged(env: AppEnvironment) -> Totals:
 
 def test_duckdb_examples_return_correct_totals(landing: Path, charged: Totals) -> None:
     with duckdb.connect() as connection:
-        _, _, totals, missing = [
+        _, _, totals, missing, omitted = [
             connection.execute(block.replace(DOCUMENTED_PATH, str(landing))).fetchall()
             for block in blocks("run: duckdb", "sql")
         ]
         assert {tuple(row[:3]): (row[3], row[4]) for row in totals} == charged
-        assert missing == []
+        assert missing == [] and omitted == []
         unfiltered = connection.execute(
             "SELECT sum(BillingPreTaxTotal::DECIMAL(38, 10)) "
             f"FROM read_json('{landing}/data/**/part-*', "
@@ -118,7 +120,7 @@ def test_duckdb_examples_return_correct_totals(landing: Path, charged: Totals) -
 
 def test_duckdb_check_returns_version_with_missing_rows(landing: Path) -> None:
     with duckdb.connect() as connection:
-        *before, check = [
+        *before, check, _ = [
             block.replace(DOCUMENTED_PATH, str(landing)) for block in blocks("run: duckdb", "sql")
         ]
         for block in before:
@@ -140,6 +142,92 @@ def test_polars_example_returns_correct_totals(
     totals: pl.DataFrame = names["totals"]
     assert {row[:3]: row[3:] for row in totals.rows()} == charged
     assert "billed_usage" in capsys.readouterr().out
+
+
+@pytest.fixture
+def unusual_landing(landing: Path, tmp_path: Path) -> Path:
+    """The landing, in which the usage of the invoice consists of unusual files."""
+    folder = tmp_path / "unusual"
+    shutil.copytree(landing, folder)
+    [latest] = folder.glob("catalogue/billed_usage/**/latest.json")
+    version = json.loads(latest.read_text())
+    path = folder / version["path"]
+    marker = json.loads((path / "_manifest.json").read_text())
+    line = (
+        b'{"BillingPreTaxTotal": 1.25, "BillingCurrency": "EUR", '
+        b'"UsageDate": "2026-10-01T00:00:00Z"}\n'
+    )
+    marker["blobs"] = []
+    for name, content in (
+        ("a.json.gz", gzip.compress(line)),
+        ("b.json.gz", line),
+        ("c.json.gz", gzip.compress(b"\xef\xbb\xbf" + line)),
+        ("d.json.gz", b""),
+        ("e.json.gz", gzip.compress(b"")),
+    ):
+        prover = create_prover("content")
+        prover.feed(content)
+        facts = prover.finish()
+        (path / name).write_bytes(content)
+        marker["blobs"].append(
+            {
+                "name": name,
+                "bytes": facts.bytes,
+                "rows": facts.rows,
+                "encoding": facts.encoding,
+                "byte_order_mark": facts.byte_order_mark,
+            }
+        )
+    (path / "_manifest.json").write_text(json.dumps(marker))
+    latest.write_text(json.dumps(version | {"rows": 3}))
+    return folder
+
+
+def run_duckdb(landing: Path) -> list[list[Any]]:
+    with duckdb.connect() as connection:
+        return [
+            connection.execute(block.replace(DOCUMENTED_PATH, str(landing))).fetchall()
+            for block in blocks("run: duckdb", "sql")
+        ]
+
+
+def run_polars(landing: Path) -> list[Any]:
+    [block] = blocks("run: polars", "python")
+    names: dict[str, Any] = {}
+    exec(block.replace(DOCUMENTED_PATH, str(landing)), names)
+    return list(names["totals"].rows())
+
+
+def test_duckdb_examples_separate_unusual_files(unusual_landing: Path) -> None:
+    *_, totals, missing, omitted = run_duckdb(unusual_landing)
+    billed = [row for row in totals if row[2] == "billed_usage"]
+    assert [row[3:] for row in billed] == [(1, Decimal("1.25"))]
+    assert [row[2:] for row in missing] == [(3, 1)]
+    assert [Path(name).name for name, _ in omitted] == ["b.json.gz", "c.json.gz"]
+
+
+def test_polars_example_reads_unusual_files(unusual_landing: Path) -> None:
+    billed = [row for row in run_polars(unusual_landing) if row[2] == "billed_usage"]
+    assert [row[3:] for row in billed] == [(3, Decimal("3.75"))]
+
+
+def test_examples_read_files_with_unknown_rows(
+    landing: Path, charged: Totals, tmp_path: Path
+) -> None:
+    folder = tmp_path / "transfer"
+    shutil.copytree(landing, folder)
+    for file in folder.glob("catalogue/**/latest.json"):
+        version = json.loads(file.read_text())
+        file.write_text(json.dumps(version | {"rows": None}))
+        path = folder / version["path"] / "_manifest.json"
+        marker = json.loads(path.read_text())
+        for blob in marker["blobs"]:
+            blob.update(rows=None, encoding=None, byte_order_mark=None)
+        path.write_text(json.dumps(marker))
+    *_, totals, missing, omitted = run_duckdb(folder)
+    assert {tuple(row[:3]): (row[3], row[4]) for row in totals} == charged
+    assert missing == [] and omitted == []
+    assert {row[:3]: row[3:] for row in run_polars(folder)} == charged
 
 
 def test_event_grid_filter_selects_only_catalogue(env: AppEnvironment) -> None:

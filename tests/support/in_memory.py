@@ -9,7 +9,7 @@ real storage.
 """
 
 import itertools
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,6 +23,7 @@ from local.simulator.partner import PARTNER_TENANT_ID, Partner
 from local.simulator.simulator import Simulator
 from local.simulator.storage import NoStorage
 from shared.landing.store import LandedBlob, LandingStore
+from shared.ledger.blobs import BlobRow
 from shared.ledger.ledger import Ledger
 from shared.ledger.tables import Continuation, Page, Row, RowFilter, Tables
 from shared.services import Services
@@ -228,10 +229,10 @@ class MemoryCopier:
     def __init__(self, landing: MemoryLanding, source: MemoryStorage) -> None:
         self._landing, self._source, self.copied = landing, source, 0
 
-    async def copy_blobs(
-        self, work: TransferRequest, names: Sequence[str], proven: Mapping[str, str]
-    ) -> list[BlobResult]:
-        return [self._land(work, name) for name in names]
+    async def copy_in_groups(
+        self, work: TransferRequest, names: Sequence[str], proven: Mapping[str, BlobRow]
+    ) -> AsyncGenerator[list[BlobResult]]:
+        yield [self._land(work, name) for name in names]
 
     def _land(self, work: TransferRequest, name: str) -> BlobResult:
         body = self._source.files[f"{work.root_directory}/{name}"].content

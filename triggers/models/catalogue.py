@@ -50,7 +50,9 @@ class CatalogueEntryResponse(KeyFields):
     landed_at: OptionalTimestamp
     blobs: Count
     bytes: Count
-    rows: Count
+    rows: Annotated[int, Field(ge=0)] | None = Field(
+        description="null if the proof mode `transfer` did not count them."
+    )
     settles_on: Annotated[
         OptionalText,
         Field(
@@ -84,6 +86,7 @@ class CatalogueEntryResponse(KeyFields):
                 **get_key_members(key),
                 "billing_month": entry.billing_month,
                 "etag": entry.manifest_etag,
+                "rows": entry.known_rows,
                 "finality": finality(key, entry.settles_on, now),
                 "tie_out": compare_stored(entry.sums, invoices.get(entry.invoice_id)),
                 "last_remedy": get_remedy(entry.last_code) if entry.last_code else None,

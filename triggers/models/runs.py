@@ -192,7 +192,9 @@ class RunResponse(KeyFields, CodeFields):
     request_ids: list[str] = Field(description="Microsoft's request IDs, the ten newest.")
     blobs: BlobCounts
     bytes: Count
-    rows: Count
+    rows: Annotated[int, Field(ge=0)] | None = Field(
+        description="null if the proof mode `transfer` did not count them."
+    )
     version: OptionalText
     path: OptionalText = Field(description="Path in the container, below LANDING_PREFIX.")
     live_run_id: OptionalText = Field(
@@ -209,7 +211,7 @@ class RunResponse(KeyFields, CodeFields):
             totals: The totals of the blob rows while the run is copying blobs.
             fields: The additional fields of a derived response.
         """
-        totals = totals or BlobTotals(run.blobs_landed, run.bytes, run.rows)
+        totals = totals or BlobTotals(run.blobs_landed, run.bytes, run.known_rows)
         values = {name: getattr(run, name) for name in _ROW_FIELDS}
         return cls.model_validate(
             {
@@ -275,7 +277,9 @@ class BlobResponse(CodeFields):
     ok: bool = Field(description="true: the blob landed and was verified.")
     run_id: str = Field(description="The run that copied the blob.")
     bytes: Count
-    rows: Count
+    rows: Annotated[int, Field(ge=0)] | None = Field(
+        description="null if the proof mode `transfer` did not count them."
+    )
     md5: OptionalText = Field(description="MD5, base64.")
     sha256: OptionalText = Field(description="SHA-256, hexadecimal.")
     etag: OptionalText = Field(description="ETag in the landing container.")
@@ -294,7 +298,7 @@ class BlobResponse(CodeFields):
             ok=blob.ok,
             run_id=blob.run_id,
             bytes=blob.facts.bytes,
-            rows=blob.facts.rows,
+            rows=blob.facts.known_rows if blob.ok else 0,
             md5=blob.facts.md5,
             sha256=blob.facts.sha256,
             etag=blob.destination_etag,

@@ -62,7 +62,10 @@ async def test_get_by_version_returns_more_than_1000_rows(ledger: Ledger) -> Non
     await ledger.blobs.record(
         KEY,
         "v",
-        [BlobRow(f"part-{n}", n % 2 == 0, "r", facts=BlobFacts(10, rows=1)) for n in range(1_050)],
+        [
+            BlobRow(f"part-{n}", n % 2 == 0, "r", facts=BlobFacts(10, rows=1, encoding="gzip"))
+            for n in range(1_050)
+        ],
     )
     assert await ledger.blobs.totals(KEY, "v") == BlobTotals(525, 5_250, 525)
     names = {f"part-{n}" for n in range(1_050)}

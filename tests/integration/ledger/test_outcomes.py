@@ -158,9 +158,15 @@ async def test_close_run_incomplete_stores_counts_of_verified_blobs(ledger: Ledg
         KEY,
         version.version,
         [
-            BlobRow("a", True, run.run_id, facts=BlobFacts(10, rows=1)),
-            BlobRow("b", True, run.run_id, facts=BlobFacts(20, rows=2)),
-            BlobRow("c", False, run.run_id, facts=BlobFacts(99, rows=99), code="proof_gzip"),
+            BlobRow("a", True, run.run_id, facts=BlobFacts(10, rows=1, encoding="gzip")),
+            BlobRow("b", True, run.run_id, facts=BlobFacts(20, rows=2, encoding="gzip")),
+            BlobRow(
+                "c",
+                False,
+                run.run_id,
+                facts=BlobFacts(99, rows=99, encoding="gzip"),
+                code="proof_gzip",
+            ),
         ],
     )
     assert await close_run(

@@ -215,7 +215,7 @@ class AzuriteTransfer:
 
         Args:
             names: The names of the blobs.
-            changes: Fields of the request, and `proven`: the recorded ETags by name.
+            changes: Fields of the request, and `proven`: the recorded rows by name.
         """
         proven = changes.pop("proven", {})
         results = await self.copier.copy_blobs(

@@ -137,7 +137,7 @@ class InMemoryTransfer:
 
         Args:
             names: The names of the blobs.
-            changes: Fields of the request, and `proven`: the recorded ETags by name.
+            changes: Fields of the request, and `proven`: the recorded rows by name.
         """
         proven = changes.pop("proven", {})
         return await self.copier.copy_blobs(replace(self.request, **changes), list(names), proven)

@@ -3,11 +3,12 @@
 import asyncio
 import gzip
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from azure.core.exceptions import HttpResponseError
 from azure.storage.blob import BlobServiceClient, ContainerSasPermissions, ContentSettings
 
 from local.azurite import Azurite
@@ -102,6 +103,150 @@ async def test_copy_blobs_foreign_blob_is_not_changed(
 
 
 @pytest.mark.parametrize("mode", ["stream", "server"])
+@pytest.mark.parametrize("size", [100, 2 * BLOCK_BYTES + 1])
+async def test_copy_blobs_source_rewritten_after_interrupted_copy_replaces_blob(
+    transfer: AzuriteTransfer, size: int, mode: str
+) -> None:
+    data = gzip_members(size) if size > BLOCK_BYTES else SMALL
+    await transfer.put_source("a.json.gz", data)
+    first = await transfer.copy_blob("a.json.gz", mode=mode)  # no row was written
+    await transfer.put_source("a.json.gz", data)
+    second = await transfer.copy_blob("a.json.gz", mode=mode)
+    assert (second.proven, second.code, second.transferred) == (True, None, True)
+    assert second.source_etag != first.source_etag
+    landed = await transfer.get_landed("a.json.gz")
+    assert landed is not None and landed[0] == data
+    assert landed[1].etag == second.destination_etag != first.destination_etag
+    third = await transfer.copy_blob("a.json.gz")
+    assert (third.proven, third.copy_method) == (True, "in_place")
+
+
+async def test_copy_blobs_replaced_blob_changed_meanwhile_is_not_overwritten(
+    transfer: AzuriteTransfer,
+) -> None:
+    await transfer.put_source("a.json.gz", SMALL)
+    await transfer.copy_blob("a.json.gz")
+    await transfer.put_source("a.json.gz", SMALL)
+
+    async def change(count: int, method: str) -> None:
+        if method == "GET":
+            await asyncio.to_thread(
+                BlobServiceClient.from_connection_string(transfer.azurite.landing.connection_string)
+                .get_blob_client(transfer.container, f"lake/{FOLDER}/a.json.gz")
+                .upload_blob,
+                b"foreign",
+                overwrite=True,
+            )
+
+    transfer.reader.before_request = change
+    result = await transfer.copy_blob("a.json.gz")
+    assert (result.proven, result.code) == (False, "foreign_blob")
+    landed = await transfer.get_landed("a.json.gz")
+    assert landed is not None and landed[0] == b"foreign"
+
+
+@pytest.mark.parametrize("proof", ["content", "transfer"])
+@pytest.mark.parametrize("change", ["metadata", "added_metadata", "properties"])
+async def test_copy_blobs_metadata_changed_by_other_tool_proves_and_merges(
+    transfer: AzuriteTransfer, change: str, proof: str
+) -> None:
+    await transfer.put_source("a.json.gz", SMALL)
+    first = await transfer.copy_blob("a.json.gz", proof=proof)
+    before = await transfer.get_landed("a.json.gz")
+    assert before is not None
+    await change_blob(transfer, change, before[1].metadata)
+    second = await transfer.copy_blob(
+        "a.json.gz", proof=proof, proven={"a.json.gz": first.to_row("run-1")}
+    )
+    assert (second.proven, second.code, second.copy_method) == (True, None, "in_place")
+    assert (second.facts, second.transferred, second.rejected_change) == (first.facts, False, "")
+    landed = await transfer.get_landed("a.json.gz")
+    assert landed is not None and landed[1].etag == second.destination_etag
+    own = dict(before[1].metadata)
+    assert landed[1].metadata == (own if change == "properties" else own | {"label": "secret"})
+    assert (landed[1].md5, landed[1].content_type) == (before[1].md5, "application/gzip")
+
+
+async def test_copy_blobs_merging_metadata_is_rejected_blob_remains_proven(
+    transfer: AzuriteTransfer,
+) -> None:
+    await transfer.put_source("a.json.gz", SMALL)
+    first = await transfer.copy_blob("a.json.gz")
+    await change_blob(transfer, "metadata", {})
+    changed = await transfer.get_landed("a.json.gz")
+    assert changed is not None
+
+    def reject(request: Any) -> None:
+        if request.http_request.query.get("comp") == "metadata":
+            error = HttpResponseError("The blob is immutable")
+            error.status_code, error.error_code = 409, "BlobImmutableDueToPolicy"
+            raise error
+
+    transfer.before_landing_request = reject
+    second = await transfer.copy_blob("a.json.gz", proven={"a.json.gz": first.to_row("run-1")})
+    assert (second.proven, second.rejected_change) == (True, "destination_full")
+    assert second.destination_etag == changed[1].etag and second.facts == first.facts
+
+
+async def test_copy_blobs_content_changed_by_other_tool_is_foreign(
+    transfer: AzuriteTransfer,
+) -> None:
+    await transfer.put_source("a.json.gz", SMALL)
+    first = await transfer.copy_blob("a.json.gz")
+    async with transfer.open_landing_service() as service:
+        await service.get_blob_client(transfer.container, f"lake/{FOLDER}/a.json.gz").upload_blob(
+            SMALL[:-1] + b"x", overwrite=True
+        )
+    before = await transfer.get_landed("a.json.gz")
+    result = await transfer.copy_blob("a.json.gz", proven={"a.json.gz": first.to_row("run-1")})
+    assert (result.proven, result.code) == (False, "foreign_blob")
+    assert await transfer.get_landed("a.json.gz") == before
+
+
+async def change_blob(transfer: AzuriteTransfer, change: str, metadata: Mapping[str, str]) -> None:
+    """Change the metadata or the properties of a landed blob as another tool does."""
+    async with transfer.open_landing_service() as service:
+        blob = service.get_blob_client(transfer.container, f"lake/{FOLDER}/a.json.gz")
+        if change == "properties":
+            await blob.set_http_headers(ContentSettings(content_type="text/plain"))
+        else:
+            kept = metadata if change == "added_metadata" else {}
+            await blob.set_blob_metadata({**kept, "label": "secret"})
+
+
+async def test_copy_in_groups_blob_in_progress_returns_finished_results(
+    transfer: AzuriteTransfer,
+) -> None:
+    await transfer.put_source("a.json.gz", SMALL)
+    await transfer.put_source("b.json.gz", SMALL)
+    recorded, groups = asyncio.Event(), []
+
+    async def block(count: int, method: str) -> None:
+        if count == 2:  # the second blob is read only after the result of the first one
+            await recorded.wait()
+
+    transfer.reader.before_request = block
+    async for group in transfer.copier.copy_in_groups(
+        transfer.request, ["a.json.gz", "b.json.gz"], {}, max_seconds=0
+    ):
+        groups.append([result.proven for result in group])
+        recorded.set()
+    assert groups == [[True], [True]]
+    third = await transfer.copy(["a.json.gz", "b.json.gz"])
+    assert all(result.proven for result in third.values())
+
+
+async def test_copy_in_groups_many_small_blobs_returns_one_group(
+    transfer: AzuriteTransfer,
+) -> None:
+    names = [f"{n}.json.gz" for n in range(10)]
+    for name in names:
+        await transfer.put_source(name, SMALL)
+    groups = [group async for group in transfer.copier.copy_in_groups(transfer.request, names, {})]
+    assert [len(group) for group in groups] == [10]
+
+
+@pytest.mark.parametrize("mode", ["stream", "server"])
 @pytest.mark.parametrize("damage", DAMAGED_CONTENT)
 async def test_copy_blobs_damaged_source_is_not_landed(
     transfer: AzuriteTransfer, mode: str, damage: str
@@ -147,7 +292,7 @@ async def test_copy_blobs_damaged_landed_blob_is_deleted_and_copied_again(
         blob = service.get_blob_client(transfer.container, f"lake/{FOLDER}/a.json.gz")
         damaged = SMALL[:100] + bytes([SMALL[100] ^ 255]) + SMALL[101:]
         await blob.upload_blob(damaged, overwrite=True, metadata=dict(landed[1].metadata))
-    recorded = {"a.json.gz": first.destination_etag}
+    recorded = {"a.json.gz": first.to_row("run-1")}
     second = await transfer.copy_blob("a.json.gz", proven=recorded)
     assert second.code in ("proof_gzip", "proof_lines") and await transfer.list_landed() == []
     assert (

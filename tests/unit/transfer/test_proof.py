@@ -73,6 +73,7 @@ def test_content_proof_any_packing_and_piece_size_has_the_same_result(
     for data, encoding in ((packed, "gzip"), (text, "identity")):
         summary = prove(data, cuts)
         assert (summary.rows, summary.encoding, summary.bytes) == (len(rows), encoding, len(data))
+        assert summary.byte_order_mark == has_mark
         assert summary.columns == (tuple(json.loads(rows[0])) if rows else ())
         assert summary.sha256 == hashlib.sha256(data).hexdigest()
         assert summary.md5 == b64encode(hashlib.md5(data).digest()).decode()

@@ -117,6 +117,7 @@ def test_completion_marker_contains_every_member() -> None:
         "sha256": "ab",
         "source_etag": '"0x2"',
         "encoding": "gzip",
+        "byte_order_mark": False,
         "columns": ["B", "A"],
     }
 
@@ -252,3 +253,12 @@ def test_is_newer_is_a_strict_order(
     assert is_newer(one, two) + is_newer(two, one) == (one != two)
     if is_newer(one, two) and is_newer(two, three):
         assert is_newer(one, three)
+
+
+def test_completion_marker_with_unknown_facts_contains_null() -> None:
+    unread = MarkerBlob("part-2.json.gz", "default", '"0x3"', BlobFacts(5, "bWQ1"))
+    document = parse_marker(blobs=[*BLOBS, unread])
+    assert document["totals"] == {"blobs": 3, "bytes": 35, "rows": None}
+    assert [
+        (blob["rows"], blob["encoding"], blob["byte_order_mark"]) for blob in document["blobs"]
+    ] == [(1, "identity", False), (2, "gzip", False), (None, None, None)]
