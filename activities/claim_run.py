@@ -1,6 +1,8 @@
 """Claims the export key for a run, unless another run holds it.
 
-Idempotent: a repeated claim finds that the run already holds the lock and has a row. The activity
+Idempotent: a repeated claim finds that the run already holds the lock and has a row. If another
+instance of the run holds it, in another task hub or as another attempt, the claim writes nothing
+unless that instance belongs to this task hub and is no longer live. The activity
 validates the whole input again, because a caller with the host key can start an orchestration with
 any input.
 """
@@ -11,8 +13,9 @@ from typing import Any
 import azure.durable_functions as df
 
 from shared.exports import ExportKey, InvalidValueError
+from shared.instances import get_instance_state
 from shared.ledger.claims import claim, create_run
-from shared.ledger.keys import is_run_id_of, started_at
+from shared.ledger.keys import is_attempt_of, is_run_id_of, started_at
 from shared.ledger.reuse import reuse_recent_run
 from shared.messages import ClaimRequest, ClaimResult
 from shared.redaction import is_secret_free, sanitize_exceptions
@@ -23,17 +26,23 @@ bp = df.Blueprint()
 
 
 @bp.activity_trigger(input_name="request")
+@bp.durable_client_input(client_name="client")
 @sanitize_exceptions
-async def claim_run(request: ClaimRequest) -> ClaimResult:
+async def claim_run(request: ClaimRequest, client: df.DurableOrchestrationClient) -> ClaimResult:
     if not is_valid(request):
         return {"status": "refused", "code": "input_invalid"}
-    if request["instance_id"] != request["run_id"]:
+    if not is_attempt_of(request["instance_id"], request["run_id"]):
         return {"status": "refused", "code": "instance_id_mismatch"}
     app = services()
-    run, tick = create_run(request, app.clock.now()), started_at(request.get("cycle_id", ""))
+    run = create_run(request, app.clock.now(), request["instance_id"])
+    tick = started_at(request.get("cycle_id", ""))
     if tick is not None and (superseded := await reuse_recent_run(app.ledger, run, tick)):
         return superseded
-    result = await claim(app.ledger, run)
+
+    async def is_live(instance_id: str) -> bool:
+        return await get_instance_state(client, instance_id) == "live"
+
+    result = await claim(app.ledger, run, is_live=is_live)
     if result["status"] == "claimed":
         emit_event(
             "run_started",

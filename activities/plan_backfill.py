@@ -6,9 +6,11 @@ twice is one run.
 
 import azure.durable_functions as df
 
+from shared.clock import parse_iso
 from shared.exports import BillingMonth, Dataset
 from shared.invoices import InvoiceList, left_out_text
 from shared.ledger.keys import run_id, started_at, suffix_of
+from shared.ledger.runs import BACKFILL_PREFIX
 from shared.messages import BackfillRequest, CyclePlanResult, PlannedRun
 from shared.planning.due import lane_limits, lanes
 from shared.planning.gaps import list_left_out, missing, months_between
@@ -27,9 +29,9 @@ async def plan_backfill(backfill: BackfillRequest) -> CyclePlanResult:
         attempt=backfill.get("attempt", 1), is_last_attempt=backfill.get("is_last_attempt", False)
     )
     if not isinstance(invoices, InvoiceList):
-        await app.ledger.backfills.save_wait(
-            backfill_id, get_next_check_at(app.clock.now(), invoices["wait_seconds"])
-        )
+        next_check_at = get_next_check_at(app.clock.now(), invoices["wait_seconds"])
+        await app.ledger.backfills.save_wait(backfill_id, next_check_at)
+        await app.ledger.open_items.renew(backfill_id, parse_iso(next_check_at))
         return invoices
     datasets = [Dataset(dataset) for dataset in backfill["datasets"]]
     months = months_between(
@@ -57,5 +59,5 @@ async def plan_backfill(backfill: BackfillRequest) -> CyclePlanResult:
         "status": "planned",
         "lanes": lanes(runs, app.settings.export_parallelism),
         "limits": lane_limits(app.settings),
-        "requested_by": f"backfill:{backfill_id}",
+        "requested_by": f"{BACKFILL_PREFIX}{backfill_id}",
     }

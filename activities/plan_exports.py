@@ -1,7 +1,8 @@
 """Turns the settings and the invoices into the runs of a cycle, divided into lanes.
 
 Idempotent: run IDs are derived from the keys and the tick of the cycle, so a run that is planned
-twice is one run. The orchestrator uses the plan that was written last.
+twice is one run. The orchestrator uses the plan that was written last. If another task hub started
+the cycle of this tick, this activity does not write the row of the cycle.
 """
 
 import azure.durable_functions as df
@@ -26,18 +27,20 @@ bp = df.Blueprint()
 async def plan_exports(cycle: CycleRequest) -> CyclePlanResult:
     app, cycle_id = services(), cycle["cycle_id"]
     tick = parse_iso(cycle["tick"])
-    await app.ledger.cycles.insert(
+    await app.ledger.insert_cycle(
         Cycle(cycle_id, "starting", cycle["tick"], started_at=cycle["tick"])
     )
     row = await app.ledger.cycles.get(cycle_id)
+    is_row_writable = row is not None and row.hub == app.ledger.hub and not row.is_over
     requested_by = (row.requested_by if row else "") or "timer"
     invoices = await app.planner.list_invoices(
         attempt=cycle.get("attempt", 1), is_last_attempt=cycle.get("is_last_attempt", False)
     )
     if not isinstance(invoices, InvoiceList):
-        await app.ledger.cycles.save_wait(
-            cycle_id, get_next_check_at(app.clock.now(), invoices["wait_seconds"])
-        )
+        if is_row_writable:
+            next_check_at = get_next_check_at(app.clock.now(), invoices["wait_seconds"])
+            await app.ledger.cycles.save_wait(cycle_id, next_check_at)
+            await app.ledger.open_items.renew(cycle_id, parse_iso(next_check_at))
         emit_event(
             "cycle_delayed",
             f"{cycle_id}/delayed/1",
@@ -55,9 +58,12 @@ async def plan_exports(cycle: CycleRequest) -> CyclePlanResult:
         }
         for key in due.keys
     ]
-    await app.ledger.cycles.save_plan(
-        cycle_id, [run["run_id"] for run in runs], left_out_text(due.left_out)
-    )
+    if row is not None and is_row_writable:
+        run_ids = [run["run_id"] for run in runs]
+        if row.restarts:  # keys whose runs have ended are no longer due
+            existing = await app.ledger.runs.get_many(row.runs)
+            run_ids += [run_id for run_id in row.runs if run_id in existing.keys() - {*run_ids}]
+        await app.ledger.cycles.save_plan(cycle_id, run_ids, left_out_text(due.left_out))
     is_billed = await app.planner.is_month_billed(BillingMonth.of(tick).previous())
     for dataset in app.settings.export_datasets:
         emit_event(

@@ -24,7 +24,10 @@ async def summarize_backfill(request: BackfillStatusRequest) -> CycleResult:
     run_ids = row.runs if row else []
     absent = "cancelled" if row and row.cancelled else "lost"
     outcomes = await app.ledger.count_outcomes(run_ids, absent=absent)
-    await app.ledger.backfills.save_result(backfill_id, outcomes, iso(app.clock.now()))
+    if row and row.hub == app.ledger.hub:  # another task hub writes the row of its backfill
+        if not row.is_over:
+            await app.ledger.backfills.save_result(backfill_id, outcomes, iso(app.clock.now()))
+        await app.ledger.open_items.remove(backfill_id)
     left_out = read_left_out(row.left_out if row else "")
     emit_event(
         "backfill_ended",

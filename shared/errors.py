@@ -550,6 +550,18 @@ SECTIONS = (
                 "See the exceptions in the application log, then start a new run. It copies only "
                 "the missing blobs.",
             ),
+            "restart_limit_reached": Entry(
+                "The orchestration failed without a recorded result, and the app has already "
+                "started it again 3 times.",
+                "See the exceptions in the application log and the memory of the worker process, "
+                "then start a new run. It copies only the missing blobs.",
+            ),
+            "task_hub_timeout": Entry(
+                "The task hub did not respond within 20 seconds.",
+                "Check the app's own storage account and the host. The app tries again.",
+                effect=DELAYED,
+                retry="Yes, by the next pass of the cleanup.",
+            ),
             "run_lost": Entry(
                 "The orchestration ended or was lost without a recorded result.",
                 "Start a new run; it copies only the missing blobs.",

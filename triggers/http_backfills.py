@@ -1,23 +1,20 @@
 """The routes below /api/backfills, and GET /api/gaps."""
 
-from dataclasses import replace
-
 import azure.durable_functions as df
 import azure.functions as func
 
 from shared.clock import iso
 from shared.exports import BillingMonth
-from shared.ledger.backfills import Backfill
+from shared.ledger.backfills import Backfill, create_backfill_request
 from shared.ledger.keys import random_suffix, stamp
 from shared.ledger.runs import Run
-from shared.messages import BackfillRequest
 from shared.planning.gaps import gaps, months_between
 from shared.services import Services, services
 from triggers import models
 from triggers.endpoints import ApiBlueprint, Endpoint
 from triggers.problem import ProblemError, not_found
 from triggers.responses import cacheable_response, json_response, retry_after
-from triggers.starter import has_died, start_orchestration
+from triggers.starter import start_orchestration
 from triggers.validation import check_no_query, get_principal, parse_body, parse_id, parse_query
 
 bp = ApiBlueprint()
@@ -51,13 +48,8 @@ async def start_backfill(
         get_principal(req),
         started_at=iso(now),
     )
-    await app.ledger.backfills.insert(backfill)
-    request: BackfillRequest = {
-        "backfill_id": backfill.backfill_id,
-        "first_month": backfill.first_month,
-        "last_month": backfill.last_month,
-        "datasets": backfill.datasets,
-    }
+    await app.ledger.insert_backfill(backfill)
+    request = create_backfill_request(backfill)
     await start_orchestration(client, "backfill", backfill.backfill_id, request)
     return _accepted(models.backfills.BackfillResponse.from_row(backfill, [], now))
 
@@ -72,18 +64,13 @@ async def start_backfill(
         is_cacheable=True,
     )
 )
-async def get_backfill(
-    req: func.HttpRequest, client: df.DurableOrchestrationClient
-) -> func.HttpResponse:
-    """Return a backfill. Its state is `failed` if its orchestration ended without completing."""
+async def get_backfill(req: func.HttpRequest) -> func.HttpResponse:
+    """Return a backfill. Its state is `failed` if its orchestration did not complete."""
     app = services()
     now = app.clock.now()
     check_no_query(req, now)
     backfill = await _get_backfill(app, req)
-    if backfill.state != "ended" and await has_died(client, backfill.backfill_id):
-        backfill = replace(backfill, state="failed", next_check_at="")
-    is_over = backfill.state in ("ended", "failed")
-    headers = {} if is_over else retry_after(now, backfill.next_check_at)
+    headers = {} if backfill.is_over else retry_after(now, backfill.next_check_at)
     runs = await _list_runs(app, backfill)
     return cacheable_response(
         req, models.backfills.BackfillResponse.from_row(backfill, runs, now), **headers
@@ -107,7 +94,7 @@ async def cancel_backfill(req: func.HttpRequest) -> func.HttpResponse:
     check_no_query(req, now)
     parse_body(req, models.base.EmptyRequest, now)
     backfill = await _get_backfill(app, req)
-    if backfill.state == "ended":
+    if backfill.is_over:
         raise ProblemError(
             409,
             "backfill_ended",

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 
 import azure.durable_functions as df
@@ -20,7 +19,7 @@ from triggers import models
 from triggers.endpoints import ApiBlueprint, Endpoint
 from triggers.problem import not_found
 from triggers.responses import cacheable_response, json_response, retry_after
-from triggers.starter import has_died, start_orchestration
+from triggers.starter import start_orchestration
 from triggers.validation import check_no_query, get_principal, parse_body, parse_id
 
 bp = ApiBlueprint()
@@ -52,7 +51,7 @@ async def start_cycle(
         get_principal(req),
         started_at=iso(now),
     )
-    await app.ledger.cycles.insert(cycle)
+    await app.ledger.insert_cycle(cycle)
     request = {"cycle_id": cycle.cycle_id, "tick": cycle.tick}
     await start_orchestration(client, "export_cycle", cycle.cycle_id, request)
     emit_event(
@@ -79,26 +78,21 @@ async def start_cycle(
         is_cacheable=True,
     )
 )
-async def get_cycle(
-    req: func.HttpRequest, client: df.DurableOrchestrationClient
-) -> func.HttpResponse:
-    """Return a cycle. Its state is `failed` if its orchestration ended without completing."""
+async def get_cycle(req: func.HttpRequest) -> func.HttpResponse:
+    """Return a cycle. Its state is `failed` if its orchestration did not complete."""
     app = services()
     now = app.clock.now()
     check_no_query(req, now)
     cycle = await app.ledger.cycles.get(parse_id(req, "cycle_id", "cycle"))
     if cycle is None:
         raise not_found("cycle")
-    if cycle.state != "ended" and await has_died(client, cycle.cycle_id):
-        cycle = replace(cycle, state="failed", next_check_at="")
     rows = await app.ledger.runs.get_many(cycle.runs)
     runs = [rows[run_id] for run_id in cycle.runs if run_id in rows]
     responses = await asyncio.gather(
         *(models.runs.RunResponse.load(app.ledger, run) for run in runs)
     )
     stalled = await _get_stalled_keys(app, (run.export_key for run in runs))
-    is_over = cycle.state in ("ended", "failed")
-    headers = {} if is_over else retry_after(now, cycle.next_check_at)
+    headers = {} if cycle.is_over else retry_after(now, cycle.next_check_at)
     return cacheable_response(
         req, models.cycles.CycleResponse.from_row(cycle, responses, stalled), **headers
     )

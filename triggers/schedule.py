@@ -2,17 +2,26 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 import azure.durable_functions as df
 import azure.functions as func
 
 from shared.clock import iso, parse_iso
-from shared.ledger import outcomes
+from shared.instances import call_task_hub, get_instance_state
+from shared.ledger.backfills import Backfill, create_backfill_request
+from shared.ledger.cleanup import Engine
+from shared.ledger.cleanup import clean_up_orphaned_runs as clean_up
 from shared.ledger.cycles import Cycle
 from shared.ledger.keys import stamp
+from shared.ledger.runs import Run
+from shared.messages import RunRequest
+from shared.planning.due import run_limits
 from shared.redaction import sanitize_exceptions
 from shared.services import services
+from shared.settings import Settings
 from shared.telemetry import emit_event
 
 bp = df.Blueprint()
@@ -20,7 +29,6 @@ logger = logging.getLogger("partner_billing.schedule")
 
 MAX_EARLY = timedelta(seconds=5)  # a timer can fire slightly before its tick
 MAX_LATE = timedelta(hours=1)
-RuntimeStatus = df.OrchestrationRuntimeStatus
 
 
 @bp.timer_trigger(
@@ -39,12 +47,13 @@ async def start_scheduled_cycle(
     now = app.clock.now()
     tick = get_tick(timer, now)
     cycle_id = f"cycle-{stamp(tick)}"
-    if await client.get_status(cycle_id):  # in any state
+    if await get_instance_state(client, cycle_id) != "unknown":
         return
-    await app.ledger.cycles.insert(
+    await app.ledger.insert_cycle(
         Cycle(cycle_id, "starting", iso(tick), "timer", started_at=iso(now))
     )
-    await client.start_new("export_cycle", cycle_id, {"cycle_id": cycle_id, "tick": iso(tick)})
+    request = {"cycle_id": cycle_id, "tick": iso(tick)}
+    await call_task_hub(client.start_new("export_cycle", cycle_id, request))
     emit_event(
         "cycle_started",
         f"{cycle_id}/started/1",
@@ -84,8 +93,9 @@ async def start_daily_retention(
     what it left.
     """
     day = f"{services().clock.now():%Y-%m-%d}"
-    if not await client.get_status(f"retention-{day}"):
-        await client.start_new("retention", f"retention-{day}", {"day": day})
+    instance_id = f"retention-{day}"
+    if await get_instance_state(client, instance_id) == "unknown":
+        await call_task_hub(client.start_new("retention", instance_id, {"day": day}))
 
 
 @bp.timer_trigger(
@@ -96,21 +106,51 @@ async def start_daily_retention(
 async def clean_up_orphaned_runs(
     timer: func.TimerRequest, client: df.DurableOrchestrationClient
 ) -> None:
-    """Close the runs whose orchestration is gone.
+    """Close the runs, cycles and backfills whose orchestration is gone, or start them again.
 
-    Idempotent: closed runs are skipped, and an interrupted cleanup is completed.
+    Idempotent: closed items are skipped, and an interrupted cleanup is completed. An item that
+    fails, for example because the task hub does not respond, does not affect the others; its error
+    is logged and raised at the end.
     """
+    app = services()
 
-    async def get_state(run_id: str) -> outcomes.InstanceState:
-        status = await client.get_status(run_id)
-        if not status:
-            return "unknown"
-        match status.runtime_status:
-            case RuntimeStatus.Terminated | RuntimeStatus.Canceled:
-                return "terminated"
-            case RuntimeStatus.Completed | RuntimeStatus.Failed:
-                return "over"
-        return "live"
+    async def start(target: Run | Cycle | Backfill, instance_id: str) -> None:
+        orchestrator, request = get_restart_request(app.settings, target, app.clock.now())
+        await call_task_hub(client.start_new(orchestrator, instance_id, request))
 
-    for run_id in await outcomes.clean_up_orphaned_runs(services().ledger, get_state):
-        logger.warning("closed the orphaned run %s", run_id)
+    report = await clean_up(
+        app.ledger,
+        Engine(lambda instance_id: get_instance_state(client, instance_id), start),
+    )
+    for item_id in report.closed:
+        logger.warning("closed %s, whose orchestration is gone", item_id)
+    for item_id in report.restarted:
+        logger.warning("started %s again, whose orchestration failed", item_id)
+    for item_id, error in report.errors.items():
+        logger.error("could not examine %s: %s", item_id, error)
+    for error in report.errors.values():
+        raise error
+
+
+def get_restart_request(
+    settings: Settings, target: Run | Cycle | Backfill, now: datetime
+) -> tuple[str, Mapping[str, Any]]:
+    """Return the orchestrator and the input with which a run, cycle or backfill starts again.
+
+    A run keeps its deadline.
+    """
+    if isinstance(target, Cycle):
+        return "export_cycle", {"cycle_id": target.cycle_id, "tick": target.tick}
+    if isinstance(target, Backfill):
+        return "backfill", create_backfill_request(target)
+    request: RunRequest = {
+        "run_id": target.run_id,
+        "key": target.key,
+        "force": target.force,
+        "limits": {**run_limits(settings, now), "deadline": target.deadline},
+        "requested_by": target.requested_by,
+        "reason": target.reason,
+        "cycle_id": target.cycle_id,
+        "retry_of": target.retry_of,
+    }
+    return "export_run", request

@@ -6,16 +6,11 @@ from typing import Any
 
 import azure.durable_functions as df
 
+from shared.instances import call_task_hub
 from shared.redaction import to_infrastructure_error
 from triggers.problem import ProblemError
 
 logger = logging.getLogger("partner_billing.http")
-
-DIED = (
-    df.OrchestrationRuntimeStatus.Failed,
-    df.OrchestrationRuntimeStatus.Terminated,
-    df.OrchestrationRuntimeStatus.Canceled,
-)
 
 
 async def start_orchestration(
@@ -32,7 +27,7 @@ async def start_orchestration(
         ProblemError: 503 if the task hub did not accept the orchestration.
     """
     try:
-        await client.start_new(orchestrator, instance_id, request)
+        await call_task_hub(client.start_new(orchestrator, instance_id, request))
         return
     except Exception as error:  # the SDK raises Exception, with text that can contain a key
         sanitized = to_infrastructure_error(error)
@@ -45,9 +40,3 @@ async def start_orchestration(
         "check the app's own storage account.",
         id=instance_id,
     )
-
-
-async def has_died(client: df.DurableOrchestrationClient, instance_id: str) -> bool:
-    """Return whether an orchestration ended without completing."""
-    status = await client.get_status(instance_id)
-    return bool(status) and status.runtime_status in DIED

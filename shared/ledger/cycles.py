@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
 from shared.ledger import plan_lists
 from shared.ledger.keys import cycle_keys
@@ -13,17 +14,22 @@ class Cycle:
     """A cycle.
 
     Attributes:
-        cycle_id: The ID of the cycle, which is also its orchestration instance.
-        state: `starting`, `running` or `ended`.
+        cycle_id: The ID of the cycle, which is also its first orchestration instance.
+        state: `starting`, `running`, `ended`, or `failed` if its orchestration did not complete.
         tick: The scheduled time.
         requested_by: The caller, or "" for a scheduled cycle.
         started_at: ISO 8601 in UTC.
         ended_at: ISO 8601 in UTC, or "".
         next_check_at: When the orchestration continues, in ISO 8601 and UTC, or "" if it does not
             wait for the invoice list.
+        hub: The task hub that started it; only this hub writes the row.
+        instance_id: The current orchestration instance.
+        restarts: How often the orphaned-run cleanup has started it again.
+        code: The reason of the state `failed`, or "".
         left_out: The invoices without a request and the reasons, as JSON; see shared/invoices.py.
         runs: The run IDs, in the order of the plan.
         outcomes: The number of runs by outcome.
+        etag: The ETag of the row; not a column.
     """
 
     cycle_id: str
@@ -33,9 +39,19 @@ class Cycle:
     started_at: str = ""
     ended_at: str = ""
     next_check_at: str = ""
+    hub: str = ""
+    instance_id: str = ""
+    restarts: int = 0
+    code: str = ""
     left_out: str = ""
     runs: list[str] = field(default_factory=list)
     outcomes: dict[str, int] = field(default_factory=dict)
+    etag: str = field(default="", compare=False)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the final state is stored."""
+        return self.state in ("ended", "failed")
 
 
 class Cycles:
@@ -52,6 +68,8 @@ class Cycles:
             "tick": cycle.tick,
             "requested_by": cycle.requested_by,
             "started_at": cycle.started_at,
+            "hub": cycle.hub,
+            "instance_id": cycle.instance_id,
         }
         return await self._tables.insert("runs", *cycle_keys(cycle.cycle_id), values) is not None
 
@@ -78,6 +96,11 @@ class Cycles:
             {"state": "ended", "outcomes": json.dumps(outcomes), "ended_at": at},
         )
 
+    async def merge_if_unchanged(self, cycle: Cycle, **columns: Any) -> bool:
+        """Update columns, and return False if the row was changed since it was read."""
+        keys = cycle_keys(cycle.cycle_id)
+        return await self._tables.merge("runs", *keys, columns, cycle.etag) is not None
+
     async def get(self, cycle_id: str) -> Cycle | None:
         """Return a cycle, or None if it does not exist."""
         row = await self._tables.get("runs", *cycle_keys(cycle_id))
@@ -101,7 +124,12 @@ class Cycles:
             started_at=values.get("started_at", ""),
             ended_at=values.get("ended_at", ""),
             next_check_at=values.get("next_check_at", ""),
+            hub=values.get("hub", ""),
+            instance_id=values.get("instance_id", ""),
+            restarts=values.get("restarts", 0),
+            code=values.get("code", ""),
             left_out=left_out,
             runs=runs,
             outcomes=json.loads(values.get("outcomes", "{}")),
+            etag=row.etag,
         )

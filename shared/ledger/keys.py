@@ -2,6 +2,7 @@
 
 run ID       unbilled-usage-2026-11-usd-full-20261108t093700z        scheduled: the scheduled time
              billed-usage-g016907411-full-20261108t093700z-x7qa      manual: four random characters
+instance ID  the run ID; in another attempt, followed by ~2 or ~restart-1, for example
 runs         202611 / 8205833579-{run ID}                            newest first
 versions     billed_usage / G016907411~full~3f9a1c20~1               n starts at 1
 blobs        billed_usage~G016907411~full~{version} / first 32 hex digits of SHA-256(name)
@@ -16,6 +17,7 @@ from shared.exports import ExportKey
 
 STAMP = re.compile(r"(\d{8}t\d{6}z)(-[a-z2-7]{4})?")
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,99}")
+ATTEMPT = re.compile(r"[a-z0-9-]{1,40}")
 NEWEST_FIRST = 9_999_999_999
 
 
@@ -55,6 +57,25 @@ def is_run_id_of(instance_id: str, key: ExportKey) -> bool:
     """Return whether `run_id()` could have returned the ID for this export key."""
     moment = started_at(instance_id)
     return moment is not None and instance_id.startswith(run_id(key, moment))
+
+
+def attempt_id(item_id: str, attempt: str) -> str:
+    """Return the ID of another orchestration instance of a run, a cycle or a backfill.
+
+    >>> attempt_id("cycle-20261108t093700z", "restart-1")
+    'cycle-20261108t093700z~restart-1'
+    """
+    return f"{item_id}~{attempt}"
+
+
+def is_attempt_of(instance_id: str, item_id: str) -> bool:
+    """Return whether an instance is the first or another attempt of a run, cycle or backfill.
+
+    >>> is_attempt_of("a-20261108t093700z~2", "a-20261108t093700z")
+    True
+    """
+    first, separator, attempt = instance_id.partition("~")
+    return first == item_id and (not separator or ATTEMPT.fullmatch(attempt) is not None)
 
 
 def run_keys(instance_id: str) -> tuple[str, str]:

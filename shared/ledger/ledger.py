@@ -7,12 +7,13 @@ from datetime import timedelta
 
 from shared.clock import Clock
 from shared.invoices import Invoice
-from shared.ledger.backfills import Backfills
+from shared.ledger.backfills import Backfill, Backfills
 from shared.ledger.blobs import Blobs
 from shared.ledger.catalogue import Catalogue, CatalogueEntry
-from shared.ledger.cycles import Cycles
+from shared.ledger.cycles import Cycle, Cycles
 from shared.ledger.invoices import Invoices
 from shared.ledger.locks import Locks
+from shared.ledger.open_items import OpenItems
 from shared.ledger.runs import Run, Runs
 from shared.ledger.tables import Tables
 from shared.ledger.throttle import Throttle
@@ -31,6 +32,7 @@ class Ledger:
         self.runs, self.versions, self.blobs = Runs(tables), Versions(tables), Blobs(tables)
         self.locks, self.catalogue, self.cycles = Locks(tables), Catalogue(tables), Cycles(tables)
         self.invoices, self.backfills = Invoices(tables), Backfills(tables)
+        self.open_items = OpenItems(tables)
         self.throttle = Throttle(tables, clock)
 
     async def holding(self, run_id: str) -> Run | StoppedResult:
@@ -57,6 +59,18 @@ class Ledger:
     async def list_invoices_of(self, entries: Iterable[CatalogueEntry]) -> dict[str, Invoice]:
         """Return the listed invoices, by ID, if an entry has sums to compare; otherwise none."""
         return await self.invoices.list_by_id() if any(entry.sums for entry in entries) else {}
+
+    async def insert_cycle(self, cycle: Cycle) -> bool:
+        """Insert a cycle of this task hub, and return False if its row already exists."""
+        await self.open_items.add(cycle.cycle_id, "cycle", self.hub, self.clock.now())
+        return await self.cycles.insert(replace(cycle, hub=self.hub, instance_id=cycle.cycle_id))
+
+    async def insert_backfill(self, backfill: Backfill) -> bool:
+        """Insert a backfill of this task hub, and return False if its row already exists."""
+        await self.open_items.add(backfill.backfill_id, "backfill", self.hub, self.clock.now())
+        return await self.backfills.insert(
+            replace(backfill, hub=self.hub, instance_id=backfill.backfill_id)
+        )
 
     async def extend_lease(self, run: Run, wait_seconds: int) -> None:
         """Extend the lease of the run's key until after a wait.

@@ -1,35 +1,25 @@
 """How runs end: by their last activity, or by the orphaned-run cleanup.
 
-Both call `close_run`. It writes the run row, the catalogue, the event and the lock, in this order,
-and each step is idempotent, so that a repeated call completes an interrupted one.
+Both call `close_run`. It writes the run row, the catalogue, the event, the lock and the index of
+open items, in this order, and each step is idempotent, so that a repeated call completes an
+interrupted one.
 """
 
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
-from shared.clock import iso, parse_iso
+from shared.clock import iso
 from shared.errors import InfrastructureError, get_remedy
 from shared.ledger.ledger import Ledger
-from shared.ledger.locks import Lock
 from shared.ledger.runs import Run, seconds_between
 from shared.messages import RunResult
 from shared.optimistic_concurrency import CONFLICT, Conflict, update
 from shared.telemetry import emit_event
 
-MIN_UNKNOWN_TIME = timedelta(minutes=5)
-TIMER_TOLERANCE = timedelta(seconds=30)  # the cleanup timer does not fire exactly every 5 minutes
 # The orchestration had ended before the cleanup found it, so the time since then is not a wait.
-ORPHANED_RUN_CODES = frozenset({"terminated", "run_lost", "platform_fault"})
-
-InstanceState = Literal["live", "unknown", "terminated", "over"]
-"""The state of an instance in the task hub.
-
-"live" includes pending and suspended instances; "over" means completed or failed.
-"""
-
-GetInstanceState = Callable[[str], Awaitable[InstanceState]]
+ORPHANED_RUN_CODES = frozenset(
+    {"terminated", "run_lost", "platform_fault", "restart_limit_reached"}
+)
 
 
 async def close_run(ledger: Ledger, run_id: str, result: RunResult) -> RunResult:
@@ -71,7 +61,30 @@ async def close_run(ledger: Ledger, run_id: str, result: RunResult) -> RunResult
     if ledger.locking:
         # Releases the lock of any epoch that contains this run: no other caller would.
         await ledger.locks.release(run.key, run_id, lock)
+    await ledger.open_items.remove(run_id)
     return run.result
+
+
+async def insert_superseded_run(ledger: Ledger, run: Run, live_run_id: str) -> bool:
+    """Insert the row of a run that another run makes unnecessary, and emit its event.
+
+    The row is inserted with its outcome, so an interruption leaves no open row.
+
+    Returns:
+        False if the run already has a row, which is not changed.
+    """
+    ended = replace(
+        run,
+        hub=ledger.hub,
+        stage="ended",
+        outcome="superseded",
+        live_run_id=live_run_id,
+        ended_at=iso(ledger.clock.now()),
+    )
+    if not await ledger.runs.insert(ended):
+        return False
+    await close_run(ledger, run.run_id, {"outcome": "superseded", "live_run_id": live_run_id})
+    return True
 
 
 async def _write_outcome(ledger: Ledger, run_id: str, result: RunResult) -> Run:
@@ -124,68 +137,3 @@ async def _get_final_columns(ledger: Ledger, run: Run, result: RunResult) -> dic
         "rows": totals.rows or 0,
         "proof": "content" if totals.rows is not None else "transfer",
     }
-
-
-async def clean_up_orphaned_runs(ledger: Ledger, get_instance_state: GetInstanceState) -> list[str]:
-    """Close the runs that hold a key and whose orchestration is gone.
-
-    An error for one key does not stop the cleanup of the others: it is raised at the end.
-
-    Args:
-        ledger: The ledger.
-        get_instance_state: Returns the state of an instance in the task hub of this app.
-
-    Returns:
-        The IDs of the closed runs.
-    """
-    closed = []
-    last_error: Exception | None = None
-    async for lock in ledger.locks.list_held():
-        try:
-            if await _close_if_orphaned(ledger, lock, get_instance_state):
-                closed.append(lock.run_id)
-        except Exception as error:
-            last_error = error
-    if last_error is not None:
-        raise last_error
-    return closed
-
-
-async def _close_if_orphaned(
-    ledger: Ledger, lock: Lock, get_instance_state: GetInstanceState
-) -> bool:
-    """Close the run that holds the lock if it is orphaned, and return whether it was."""
-    code = await _get_orphan_code(ledger, lock, get_instance_state)
-    if code is None:
-        return False
-    run = await ledger.runs.get(lock.run_id)
-    if run is None:  # the process of the HTTP trigger ended before it inserted the run row
-        await ledger.locks.release(lock.key, lock.run_id)
-        return True
-    result: RunResult = {"outcome": "failed", "code": code}
-    if run.cancelled:
-        result = {"outcome": "cancelled", "code": "cancelled"}
-    await close_run(ledger, lock.run_id, result)
-    return True
-
-
-async def _get_orphan_code(
-    ledger: Ledger, lock: Lock, get_instance_state: GetInstanceState
-) -> str | None:
-    """Return the error code of an orphaned run, or None if its orchestration can be live."""
-    now = ledger.clock.now()
-    if lock.hub != ledger.hub:
-        return "run_lost" if parse_iso(lock.lease_until) < now else None
-    min_unknown_time = MIN_UNKNOWN_TIME - TIMER_TOLERANCE
-    match await get_instance_state(lock.run_id):
-        case "terminated":
-            return "terminated"
-        case "over":
-            return "platform_fault"
-        case "unknown" if not lock.unknown_since:
-            await ledger.locks.set_unknown_since(lock, iso(now))
-        case "unknown" if now - parse_iso(lock.unknown_since) >= min_unknown_time:
-            return "run_lost"
-        case "live" if lock.unknown_since:
-            await ledger.locks.set_unknown_since(lock, "")
-    return None

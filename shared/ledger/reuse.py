@@ -1,11 +1,10 @@
 """Reuse of recent runs: overlapping cycles do not request the same export twice."""
 
-from dataclasses import replace
 from datetime import datetime
 
 from shared.clock import parse_iso
 from shared.ledger.ledger import Ledger
-from shared.ledger.outcomes import close_run
+from shared.ledger.outcomes import insert_superseded_run
 from shared.ledger.runs import Run
 from shared.messages import SupersededResult
 
@@ -31,9 +30,6 @@ async def reuse_recent_run(
         return None
     if parse_iso(entry.last_ended_at) < since:
         return None
-    if not await ledger.runs.insert(replace(new_run, hub=ledger.hub)):
+    if not await insert_superseded_run(ledger, new_run, entry.last_run_id):
         return None
-    await close_run(
-        ledger, new_run.run_id, {"outcome": "superseded", "live_run_id": entry.last_run_id}
-    )
     return {"status": "superseded", "live_run_id": entry.last_run_id}

@@ -19,6 +19,7 @@ from shared.ledger.tables import Continuation, Row, RowFilter, Tables
 from shared.messages import Outcome, RunResult
 
 MAX_REQUEST_IDS = 10
+BACKFILL_PREFIX = "backfill:"  # of `requested_by`; see activities/plan_backfill.py
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 
 
@@ -35,6 +36,8 @@ class Run:
     cycle_id: str = ""
     retry_of: str = ""
     hub: str = ""
+    instance_id: str = ""  # the current orchestration instance; see keys.attempt_id()
+    restarts: int = 0  # how often the orphaned-run cleanup has started the run again
     epoch: int = 0
     app_version: str = ""
     started_at: str = ""
@@ -86,6 +89,13 @@ class Run:
     def cancelled(self) -> bool:
         """Whether cancellation was requested."""
         return bool(self.cancel_requested_at)
+
+    @property
+    def plan_id(self) -> str:
+        """The ID of the cycle or backfill that started the run, or ""."""
+        if self.requested_by.startswith(BACKFILL_PREFIX):
+            return self.requested_by.removeprefix(BACKFILL_PREFIX)
+        return self.cycle_id
 
     @property
     def result(self) -> RunResult | None:

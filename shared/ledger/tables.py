@@ -339,6 +339,10 @@ class Tables:
                 ]
             )
 
+    async def delete_if_exists(self, table: str, partition: str, row: str) -> None:
+        """Delete a row, or do nothing if it does not exist."""
+        await (await self._table(table)).delete_entity(partition, row)
+
     async def upsert_many(
         self, table: str, partition: str, rows: Mapping[str, Mapping[str, Any]]
     ) -> None:

@@ -209,6 +209,23 @@ def run_manual_operations(env: RecordingEnvironment) -> None:
         "/api/backfills", {"from": "2026-11", "to": "2026-11", "datasets": ["billed_usage"]}
     )
     env.host.wait(backfill["backfill_id"], 60)
+    restart_interrupted_items(env, invoice_id)
+
+
+def restart_interrupted_items(env: RecordingEnvironment, invoice_id: str) -> None:
+    """End the worker during a run, a cycle and a backfill: the cleanup starts them again."""
+    run = {"dataset": "billed_usage", "invoice_id": invoice_id, "force": True}
+    backfill = {"from": "2026-11", "to": "2026-11", "datasets": ["billed_usage"]}
+    for orchestrator, path, body, id_field in (
+        ("export_run", "/api/runs", run, "run_id"),
+        ("export_cycle", "/api/cycles", {}, "cycle_id"),
+        ("backfill", "/api/backfills", backfill, "backfill_id"),
+    ):
+        env.terminate_worker_during(orchestrator, 2)  # the first call can end the POST request
+        item_id = env.post(path, body)[id_field]
+        assert env.host.wait(item_id)["runtimeStatus"] == "Failed"
+        env.host.fire_timer("clean_up_orphaned_runs")
+        assert env.host.wait(f"{item_id}~restart-1", 60)["runtimeStatus"] == "Completed"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 from local.azurite import Azurite
 from local.host.errors import FunctionFailedError
 from shared.ledger.claims import claim, create_run
+from shared.ledger.open_items import OpenItem
 from shared.ledger.outcomes import close_run
 from shared.services import install
 from tests.support.app_environment import AppEnvironment
@@ -74,6 +75,14 @@ def get_run(env: AppEnvironment, run_id: str) -> dict[str, Any]:
     return dict(env.get(f"/api/runs/{run_id}"))
 
 
+def get_open_item(env: AppEnvironment, item_id: str) -> OpenItem | None:
+    async def find() -> OpenItem | None:
+        items = [item async for item in env.app.ledger.open_items.list()]
+        return next((item for item in items if item.item_id == item_id), None)
+
+    return env.on_loop(find())
+
+
 def purge(env: AppEnvironment, run_id: str) -> None:
     """Delete the instance of the run, as if the task hub had been lost."""
     env.host.terminate(run_id)
@@ -91,7 +100,8 @@ def assert_closed(env: AppEnvironment, run_id: str, outcome: str, code: str | No
     assert (run["outcome"], run["code"], run["stage"]) == (outcome, code, "ended")
     entry, lock = get_catalogue_entry(env, run["key"]), get_lock(env, run["key"])
     assert entry is not None and (entry.last_outcome, entry.last_run_id) == (outcome, run_id)
-    assert lock is not None and (lock.run_id, lock.unknown_since) == ("", "")
+    assert lock is not None and lock.run_id == ""
+    assert not get_open_item(env, run_id)
 
 
 def assert_key_is_free(env: AppEnvironment, key: str) -> None:
@@ -150,8 +160,8 @@ def test_cleanup_run_without_instance_closes_it_after_the_interval(
     purge(env, run_id)
     clean_up(env)
     assert get_run(env, run_id)["outcome"] is None  # one pass is not enough
-    lock_state = get_lock(env, key)
-    assert lock_state is not None and lock_state.unknown_since
+    item = get_open_item(env, run_id)
+    assert item is not None and item.gone_since
     env.host.advance(PASS_INTERVAL / 2)
     clean_up(env)  # too early; a further pass does not restart the count
     assert get_run(env, run_id)["outcome"] is None
@@ -174,7 +184,9 @@ def test_cleanup_instance_appears_late_keeps_the_run(env: AppEnvironment, key: s
     env.host.run_until(lambda: env.run_row(request["run_id"]).polls >= 1)
     clean_up(env)
     lock = get_lock(env, key)
-    assert lock is not None and (lock.run_id, lock.unknown_since) == (request["run_id"], "")
+    assert lock is not None and lock.run_id == request["run_id"]
+    item = get_open_item(env, request["run_id"])
+    assert item is not None and item.gone_since == ""
     env.simulator.behaviour = BEHAVIOUR
     assert env.finish(request["run_id"])["outcome"] == "landed"
 
@@ -196,7 +208,9 @@ def test_cleanup_claim_without_run_row_releases_the_lock(env: AppEnvironment, ke
     async def can_take_over(_: object) -> bool:
         return False
 
-    env.on_loop(ledger.locks.acquire(key, run_id, ledger.hub, env.clock.now(), can_take_over))
+    env.on_loop(
+        ledger.locks.acquire(key, run_id, ledger.hub, run_id, env.clock.now(), can_take_over)
+    )
     clean_up(env)
     env.host.advance(PASS_INTERVAL)
     clean_up(env)
@@ -308,7 +322,7 @@ def test_cleanup_complete_version_without_outcome_ends_landed(
     assert_key_is_free(env, key)
 
 
-def test_cleanup_failed_run_without_outcome_ends_platform_fault(
+def test_cleanup_failed_run_without_outcome_is_started_again_three_times(
     env: AppEnvironment, key: str
 ) -> None:
     with (
@@ -316,11 +330,30 @@ def test_cleanup_failed_run_without_outcome_ends_platform_fault(
         wrap_function(env, "plan_copy", raise_worker_killed),
     ):
         run_id = env.start(**key_fields(key))
-        assert env.host.wait(run_id)["runtimeStatus"] == "Failed"
-    clean_up(env)
-    assert_closed(env, run_id, "failed", "platform_fault")
+        instances = [run_id, *(f"{run_id}~restart-{number}" for number in (1, 2, 3))]
+        for instance_id in instances:
+            assert get_run(env, run_id)["ended_at"] is None
+            assert env.host.wait(instance_id)["runtimeStatus"] == "Failed"
+            clean_up(env)
+    assert_closed(env, run_id, "failed", "restart_limit_reached")
     assert_sound(env, key)
     assert_key_is_free(env, key)
+
+
+def test_cleanup_failed_run_without_outcome_lands_after_restart(env: AppEnvironment) -> None:
+    key = "unbilled_usage/2026-10/USD/full"
+    env.simulator.restate(key)
+    with (
+        wrap_function(env, "record_outcome", raise_worker_killed),
+        wrap_function(env, "plan_copy", raise_worker_killed),
+    ):
+        run_id = env.start(**key_fields(key))
+        assert env.host.wait(run_id)["runtimeStatus"] == "Failed"
+    clean_up(env)
+    assert env.host.wait(f"{run_id}~restart-1")["runtimeStatus"] == "Completed"
+    assert_closed(env, run_id, "landed", None)
+    assert env.run_row(run_id).restarts == 1
+    assert_sound(env, key)
 
 
 def test_cleanup_run_terminated_after_commit_ends_landed(env: AppEnvironment, key: str) -> None:
@@ -426,7 +459,7 @@ def get_comparable_state(state: dict[str, Any]) -> dict[str, Any]:
         "same_version": run.version == entry.version,
         "last": (entry.last_outcome, entry.last_code),
         "ended": run.ended_at == entry.last_ended_at,
-        "lock": (lock.run_id, lock.unknown_since),
+        "lock": lock.run_id,
     }
 
 

@@ -239,7 +239,9 @@ def test_run_key_taken_over_while_it_waits_ends_superseded(env: AppEnvironment) 
     ledger, other = env.app.ledger, create_run_request(env, key)["run_id"]
     env.on_loop(ledger.locks.release(key, run_id))
     taken = env.on_loop(
-        ledger.locks.acquire(key, other, "OtherHub", env.clock.now(), lambda lock: can_take_over())
+        ledger.locks.acquire(
+            key, other, "OtherHub", other, env.clock.now(), lambda lock: can_take_over()
+        )
     )
     assert taken.run_id == other
     before = get_catalogue_entry(env, key)

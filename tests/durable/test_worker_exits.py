@@ -17,20 +17,27 @@ def env() -> Iterator[InMemoryEnvironment]:
         yield environment
 
 
+def list_instances(env: InMemoryEnvironment) -> set[str]:
+    return {instance["instanceId"] for instance in env.host.instances()}
+
+
 @pytest.mark.parametrize("point", TerminationPoint)
 @pytest.mark.parametrize("activity", ["claim_run", "plan_copy", "record_outcome"])
 def test_run_whose_activity_is_interrupted_lands(
     env: InMemoryEnvironment, activity: str, point: TerminationPoint
 ) -> None:
     env.simulator.restate(KEY)
-    exits, services = env.worker_exits, env.app
+    exits, services, existing = env.worker_exits, env.app, list_instances(env)
     env.terminate_worker_during(activity, 1, point)
     request = create_run_request(env, KEY)
     run_id = env.host.start_orchestration("export_run", request, request["run_id"])
     assert_ended(env, env.finish(run_id), "landed")
     assert env.worker_exits == exits + 1 and env.app is not services
     assert [
-        event["Reason"] for event in env.host.history(run_id) if "python exited" in str(event)
+        event["Reason"]
+        for instance_id in list_instances(env) - existing
+        for event in env.host.history(instance_id)
+        if "python exited" in str(event)
     ] == [f"Activity function '{activity}' failed: python exited with code 137 (0x89)"]
     env.assert_landed(KEY)
 

@@ -174,7 +174,7 @@ def test_terminate_during_with_invalid_value_is_rejected(
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["--app-root", str(APP), "--terminate-during", text])
-    assert f"'{text}' must have the form NAME:N" in capsys.readouterr().err
+    assert f"'{text}' must have the format NAME:N" in capsys.readouterr().err
 
 
 def test_terminations_of_new_host_interrupt_its_calls() -> None:

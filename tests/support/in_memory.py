@@ -119,6 +119,9 @@ class MemoryTables(Tables):
         for row in rows:
             del self.rows[table, partition][row]
 
+    async def delete_if_exists(self, table: str, partition: str, row: str) -> None:
+        self.rows.get((table, partition), {}).pop(row, None)
+
     async def upsert_many(
         self, table: str, partition: str, rows: Mapping[str, Mapping[str, Any]]
     ) -> None:

@@ -27,7 +27,7 @@ def documented_events() -> dict[str, set[str]]:
 
 def emitted_events() -> dict[str, set[str]]:
     """Return the fields of each event in the code."""
-    events = {}
+    events: dict[str, set[str]] = {}
     for folder in ("activities", "orchestrations", "shared", "triggers"):
         for file in (ROOT / folder).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -36,7 +36,6 @@ def emitted_events() -> dict[str, set[str]]:
                     and isinstance(node.func, ast.Name)
                     and node.func.id == "emit_event"
                 ):
-                    events[ast.literal_eval(node.args[0])] = {
-                        word.arg for word in node.keywords if word.arg
-                    }
+                    fields = events.setdefault(ast.literal_eval(node.args[0]), set())
+                    fields.update(word.arg for word in node.keywords if word.arg)
     return events

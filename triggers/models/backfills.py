@@ -179,8 +179,7 @@ class BackfillResponse(ResponseModel):
         """Return the response for a backfill row and the rows of its runs."""
         ended = [run for run in runs if run.outcome]
         left_out = read_left_out(backfill.left_out)
-        is_over = backfill.state in ("ended", "failed")
-        waiting = 0 if is_over else len(backfill.runs) - len(ended)
+        waiting = 0 if backfill.is_over else len(backfill.runs) - len(ended)
         landed_before = backfill.settled.get("landed", 0)
         not_served = sum(run.code == "not_served" for run in ended)
         failed = sum(run.outcome in FAILED_OUTCOMES and run.code != "not_served" for run in ended)

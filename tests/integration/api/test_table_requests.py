@@ -11,7 +11,7 @@ from tests.support.app_environment import AppEnvironment
 
 Requests = dict[str, int]
 
-START_RUN: Requests = {"GET locks": 1, "POST locks": 1, "POST runs": 1}
+START_RUN: Requests = {"GET locks": 1, "POST locks": 2, "POST runs": 1}
 # Each activity reads the run and its lock first.
 ACTIVITY: Requests = {"GET runs": 1, "GET locks": 1}
 
@@ -57,7 +57,7 @@ def test_run_that_lands_sends_the_expected_table_requests(
     # The other requests read the throttle of Microsoft Graph, at most once in 30 seconds.
     assert 1 <= requests.pop("GET locks") - lock_requests <= polls + 1
     assert requests == add_up(
-        (1, {"POST locks": 1, "POST runs": 1}),  # start_run
+        (1, {"POST locks": 2, "POST runs": 1}),  # start_run: the lock, the open item, the run
         (1, {"GET runs": 1}),  # claim_run
         (2, {"GET runs": 1, "PATCH runs": 1}),  # start_export: the stage, then the operation
         (polls, {"GET runs": 1, "PATCH runs": 1}),  # check_operation
@@ -87,6 +87,7 @@ def test_run_that_lands_sends_the_expected_table_requests(
                 "GET catalogue": 1,
                 "POST catalogue": 1,
                 "PUT locks": 1,
+                "DELETE locks": 1,
             },
         ),  # record_outcome
     )

@@ -11,12 +11,13 @@ from local.simulator.behaviour import Behaviour
 from shared.exports import ExportKey
 from shared.ledger.claims import claim, create_run
 from shared.ledger.keys import random_suffix, run_id
-from shared.ledger.outcomes import InstanceState, clean_up_orphaned_runs
-from shared.messages import RunRequest
+from shared.ledger.outcomes import close_run
+from shared.messages import RunRequest, RunResult
 from shared.planning.due import run_limits
 from shared.services import Services
 from shared.settings import load_settings
 from tests.support.app_environment import AppEnvironment
+from tests.support.fake_engine import close_orphans
 
 KEY = "unbilled_usage/2026-11/USD/full"
 LEASE = timedelta(hours=1)
@@ -42,11 +43,6 @@ def make_run_request(env: AppEnvironment, app: Services) -> RunRequest:
     }
 
 
-async def get_unknown_state(run_id: str) -> InstanceState:
-    """Return the state that an engine reports for the runs of another task hub."""
-    return "unknown"
-
-
 def test_claim_concurrent_requests_of_two_hubs_one_succeeds(
     env: AppEnvironment, other_app: Services
 ) -> None:
@@ -65,7 +61,8 @@ def test_claim_concurrent_requests_of_two_hubs_one_succeeds(
     lock = env.on_loop(env.app.ledger.locks.get(KEY))
     assert lock is not None
     assert {result.get("live_run_id", lock.run_id) for result in results} == {lock.run_id}
-    env.on_loop(env.app.ledger.locks.release(KEY, lock.run_id))
+    cancelled: RunResult = {"outcome": "cancelled", "code": "cancelled"}
+    env.on_loop(close_run(env.app.ledger, lock.run_id, cancelled))
 
 
 def test_run_of_another_hub_is_live_until_its_lease_expires(
@@ -83,9 +80,9 @@ def test_run_of_another_hub_is_live_until_its_lease_expires(
     assert [run["task_hub"] for run in live_runs] == ["Other"]
 
     env.host.advance(LEASE - timedelta(minutes=1))
-    assert env.on_loop(clean_up_orphaned_runs(env.app.ledger, get_unknown_state)) == []
+    assert env.on_loop(close_orphans(env.app.ledger, "unknown")) == []
     env.host.advance(CLEANUP_INTERVAL + timedelta(minutes=1))
-    assert env.on_loop(clean_up_orphaned_runs(env.app.ledger, get_unknown_state)) == [run_id]
+    assert env.on_loop(close_orphans(env.app.ledger, "unknown")) == [run_id]
     run = env.get(f"/api/runs/{run_id}")
     assert (run["outcome"], run["code"]) == ("failed", "run_lost")
     assert run["remedy"]

@@ -8,12 +8,13 @@ import pytest
 
 from shared.ledger.claims import claim, create_run
 from shared.ledger.ledger import Ledger
-from shared.ledger.outcomes import clean_up_orphaned_runs, close_run
+from shared.ledger.outcomes import close_run
 from shared.ledger.runs import Run
 from shared.messages import RunRequest
 from shared.telemetry import APP_VERSION
 from tests.integration.ledger.ledger_rows import KEY, START, build_run
 from tests.support.clocks import FakeClock
+from tests.support.fake_engine import close_orphans
 
 
 async def get_run(ledger: Ledger, run: Run) -> Run:
@@ -177,15 +178,12 @@ async def test_clean_up_releases_lock_without_row(
 ) -> None:
     run = build_run()
     await ledger.locks.acquire(
-        run.key, run.run_id, "Tests", clock.now(), lambda lock: never_replace()
+        run.key, run.run_id, "Tests", run.run_id, clock.now(), lambda lock: never_replace()
     )
 
-    async def get_state(run_id: str) -> Any:
-        return "unknown"
-
-    assert await clean_up_orphaned_runs(ledger, get_state) == []
+    assert await close_orphans(ledger, "unknown") == []
     clock.advance(minutes=5)
-    assert await clean_up_orphaned_runs(ledger, get_state) == [run.run_id]
+    assert await close_orphans(ledger, "unknown") == [run.run_id]
     lock = await ledger.locks.get(run.key)
     assert lock is not None and lock.run_id == "" and await ledger.runs.get(run.run_id) is None
 
@@ -226,3 +224,46 @@ def test_create_run_copies_request_to_row() -> None:
     full: RunRequest = {**request, "requested_by": "ada", "reason": "why", "cycle_id": "cycle-1"}
     row = create_run(full, START)
     assert (row.requested_by, row.reason, row.cycle_id) == ("ada", "why", "cycle-1")
+
+
+async def test_claim_of_one_run_by_two_hubs_succeeds_once(ledger: Ledger) -> None:
+    """Two task hubs process the same tick, so both start a run with the same ID."""
+    run, other = build_run(), Ledger(ledger.tables, ledger.clock, hub="Other")
+    results = await asyncio.gather(claim(ledger, run), claim(other, run))
+    assert sorted(result["status"] for result in results) == ["claimed", "superseded"]
+    winner, loser = (ledger, other) if results[0]["status"] == "claimed" else (other, ledger)
+    row = await get_run(ledger, run)
+    assert row.hub == winner.hub
+    await ledger.runs.mark_cancelled(run.run_id, START, "ada")
+    row = await get_run(ledger, run)
+    assert await claim(loser, run) == {"status": "superseded", "live_run_id": run.run_id}
+    assert await get_run(ledger, run) == row  # the cancellation is left to the other hub
+    await close_run(winner, run.run_id, {"outcome": "no_data"})
+    row = await get_run(ledger, run)
+    assert await claim(loser, run) == {"status": "ended", "result": row.result}
+    assert await get_run(ledger, run) == row
+
+
+@pytest.mark.parametrize("is_live", [True, False])
+async def test_claim_by_another_attempt_replaces_only_a_dead_instance(
+    ledger: Ledger, is_live: bool
+) -> None:
+    run = build_run()
+    await claim(ledger, run)
+    row, requested = await get_run(ledger, run), list[str]()
+
+    async def get_is_live(instance_id: str) -> bool:
+        requested.append(instance_id)
+        return is_live
+
+    attempt = replace(run, instance_id=f"{run.run_id}~2")
+    result = await claim(ledger, attempt, is_live=get_is_live)
+    assert requested == [run.run_id]
+    if is_live:
+        assert result == {"status": "superseded", "live_run_id": run.run_id}
+        assert await get_run(ledger, run) == row
+    else:
+        assert result == {"status": "claimed"}
+        claimed = await get_run(ledger, run)
+        assert (claimed.instance_id, claimed.epoch) == (f"{run.run_id}~2", 2)
+        assert isinstance(await ledger.holding(run.run_id), Run)

@@ -18,7 +18,9 @@ async def never_replace(lock: Lock) -> bool:
 
 
 async def acquire_lock(ledger: Ledger, run_id: str, key: str = KEY) -> Lock:
-    return await ledger.locks.acquire(key, run_id, "Tests", ledger.clock.now(), never_replace)
+    return await ledger.locks.acquire(
+        key, run_id, "Tests", run_id, ledger.clock.now(), never_replace
+    )
 
 
 async def get_lock(ledger: Ledger) -> Lock:
@@ -68,7 +70,12 @@ async def test_acquire_with_replaceable_holder_succeeds_once(ledger: Ledger) -> 
     locks = await asyncio.gather(
         *(
             ledger.locks.acquire(
-                KEY, f"run-{n}", "Tests", ledger.clock.now(), lambda lock: is_cancelled(lock)
+                KEY,
+                f"run-{n}",
+                "Tests",
+                f"run-{n}",
+                ledger.clock.now(),
+                lambda lock: is_cancelled(lock),
             )
             for n in range(10)
         )
@@ -117,10 +124,16 @@ async def test_list_held_returns_only_locks_with_run(ledger: Ledger) -> None:
     assert [lock.run_id async for lock in ledger.locks.list_held()] == ["run-0", "run-2"]
 
 
-async def test_renew_clears_unknown_since(ledger: Ledger, clock: FakeClock) -> None:
-    await acquire_lock(ledger, "run")
-    await ledger.locks.set_unknown_since(await get_lock(ledger), "2026-11-21T06:00:00Z")
-    lock = await get_lock(ledger)
-    assert lock.unknown_since == "2026-11-21T06:00:00Z" and lock.run_id == "run"
-    await ledger.locks.renew(lock, clock.now() + timedelta(hours=2))
-    assert (await get_lock(ledger)).unknown_since == ""
+async def test_acquire_same_run_in_another_hub_or_instance_keeps_the_holder(ledger: Ledger) -> None:
+    first, now = await acquire_lock(ledger, "run"), ledger.clock.now()
+    for hub, instance_id in (("Other", "run"), ("Tests", "run~2")):
+        lock = await ledger.locks.acquire(KEY, "run", hub, instance_id, now, never_replace)
+        assert lock == first and not lock.is_held_by("run", hub, instance_id)
+
+
+async def test_count_restart_starts_again_each_day(ledger: Ledger) -> None:
+    for day in ("2026-11-21", "2026-11-21", "2026-11-22"):
+        assert await ledger.locks.count_restart(await acquire_lock(ledger, "run"), day)
+    await ledger.locks.release(KEY, "run")
+    lock = await acquire_lock(ledger, "later-run")
+    assert (lock.get_restarts("2026-11-22"), lock.get_restarts("2026-11-21")) == (1, 0)

@@ -1,4 +1,4 @@
-"""Closing runs: exactly one outcome, even after a crash, and the orphaned-run cleanup."""
+"""Closing runs: exactly one outcome, even after a crash."""
 
 import asyncio
 import logging
@@ -11,10 +11,10 @@ from shared.errors import InfrastructureError
 from shared.ledger.blobs import BlobRow
 from shared.ledger.claims import claim
 from shared.ledger.ledger import Ledger
-from shared.ledger.outcomes import clean_up_orphaned_runs, close_run
+from shared.ledger.outcomes import close_run
 from shared.ledger.runs import Run
 from shared.ledger.versions import Version
-from tests.integration.ledger.ledger_rows import KEY, START, build_run, insert_complete_version
+from tests.integration.ledger.ledger_rows import KEY, build_run, insert_complete_version
 from tests.support.clocks import FakeClock
 
 
@@ -232,92 +232,3 @@ async def test_close_run_after_crash_completes_remaining_steps(
 async def test_close_run_unknown_run_raises(ledger: Ledger) -> None:
     with pytest.raises(InfrastructureError, match="run_unknown"):
         await close_run(ledger, build_run().run_id, {"outcome": "no_data"})
-
-
-def reports_state(state: str) -> Any:
-    async def get_state(run_id: str) -> Any:
-        return state
-
-    return get_state
-
-
-@pytest.mark.parametrize(
-    ("state", "result"),
-    [
-        ("terminated", {"outcome": "failed", "code": "terminated"}),
-        ("over", {"outcome": "failed", "code": "platform_fault"}),
-    ],
-)
-async def test_clean_up_closes_orphaned_run(
-    ledger: Ledger, state: str, result: dict[str, str]
-) -> None:
-    run = await claim_run(ledger)
-    assert await clean_up_orphaned_runs(ledger, reports_state(state)) == [run.run_id]
-    assert (await get_run(ledger, run)).result == result and await clean_up_orphaned_runs(
-        ledger, reports_state(state)
-    ) == []
-
-
-async def test_clean_up_cancels_orphaned_run_with_cancel_request(ledger: Ledger) -> None:
-    run = await claim_run(ledger)
-    await ledger.runs.mark_cancelled(run.run_id, START, "ada")
-    await clean_up_orphaned_runs(ledger, reports_state("terminated"))
-    assert (await get_run(ledger, run)).result == {"outcome": "cancelled", "code": "cancelled"}
-
-
-async def test_clean_up_keeps_live_run(ledger: Ledger, clock: FakeClock) -> None:
-    run = await claim_run(ledger)
-    clock.advance(days=30)
-    assert (
-        await clean_up_orphaned_runs(ledger, reports_state("live")) == []
-        and (await get_run(ledger, run)).outcome == ""
-    )
-
-
-async def test_clean_up_closes_run_unknown_for_five_minutes(
-    ledger: Ledger, clock: FakeClock
-) -> None:
-    run = await claim_run(ledger)
-    assert await clean_up_orphaned_runs(ledger, reports_state("unknown")) == []
-    clock.advance(minutes=4)
-    assert await clean_up_orphaned_runs(ledger, reports_state("unknown")) == []
-    # The "live" state resets the time at which the state became unknown.
-    assert await clean_up_orphaned_runs(ledger, reports_state("live")) == []
-    clock.advance(minutes=4)
-    assert await clean_up_orphaned_runs(ledger, reports_state("unknown")) == []
-    clock.advance(minutes=4, seconds=45)  # the timer might be 15 seconds early
-    assert await clean_up_orphaned_runs(ledger, reports_state("unknown")) == [run.run_id]
-    assert (await get_run(ledger, run)).result == {"outcome": "failed", "code": "run_lost"}
-
-
-async def test_clean_up_keeps_run_of_other_hub_until_lease_expires(
-    ledger: Ledger, clock: FakeClock
-) -> None:
-    run = await claim_run(ledger)
-    ledger.hub = "Other"
-    clock.advance(minutes=59)
-    assert (
-        await clean_up_orphaned_runs(ledger, reports_state("unknown"))
-        == []
-        == await clean_up_orphaned_runs(ledger, reports_state("terminated"))
-    )
-    clock.advance(minutes=2)
-    assert await clean_up_orphaned_runs(ledger, reports_state("live")) == [run.run_id]
-    assert (await get_run(ledger, run)).code == "run_lost"
-
-
-async def test_clean_up_closes_only_orphaned_run(ledger: Ledger) -> None:
-    run = await claim_run(ledger)
-    other = Run(
-        run_id="unbilled-usage-2026-11-usd-full-20261121t060000z-aaaa",
-        key="unbilled_usage/2026-11/USD/full",
-    )
-    await claim(ledger, other)
-
-    async def get_state(run_id: str) -> Any:
-        return "terminated" if run_id == other.run_id else "live"
-
-    assert (
-        await clean_up_orphaned_runs(ledger, get_state) == [other.run_id]
-        and (await get_run(ledger, run)).outcome == ""
-    )

@@ -158,7 +158,9 @@ async def test_holding_with_other_epoch_stops_run(ledger: Ledger) -> None:
     run = build_run()
     await claim(ledger, run)
     await ledger.locks.release(run.key, run.run_id)
-    await ledger.locks.acquire(run.key, run.run_id, "Tests", START, lambda lock: never_replace())
+    await ledger.locks.acquire(
+        run.key, run.run_id, "Tests", run.run_id, START, lambda lock: never_replace()
+    )
     assert await ledger.holding(run.run_id) == {"status": "superseded", "live_run_id": run.run_id}
 
 

@@ -10,9 +10,12 @@ import azure.durable_functions as df
 import pytest
 
 from local.host.http_messages import HostResponse
+from local.simulator.behaviour import Behaviour
 from shared.exports import ExportKey
 from shared.ledger.keys import RUN_ID, is_run_id_of, started_at
 from tests.support.app_environment import AppEnvironment
+
+SLOW = Behaviour(ready_after_seconds=3600, retry_after_seconds=600)
 
 invoice_numbers = itertools.count(100_000_000)
 
@@ -204,7 +207,9 @@ def test_route_without_function_is_rejected(env: AppEnvironment, method: str, pa
 
 
 def test_cancel_run_live_run_ends_as_cancelled(env: AppEnvironment) -> None:
-    run_id = env.start(**make_unique_request())
+    env.simulator.behaviour = SLOW
+    run_id = env.start("billed_usage", invoice_id=env.invoice_id, force=True)
+    env.host.run_until(lambda: env.run_row(run_id).polls >= 1)
     path = f"/api/runs/{run_id}/cancel"
     headers = {"x-ms-client-principal-name": "ada@contoso.com"}
     response = env.host.request("POST", path, headers=headers)

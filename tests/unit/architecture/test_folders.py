@@ -14,6 +14,7 @@ SHARED = {
     "errors",
     "settings",
     "identity",
+    "instances",
     "clock",
     "redaction",
     "retry_after",
