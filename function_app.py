@@ -8,8 +8,8 @@
     orchestrations  export_cycle, cycle_lane, backfill, backfill_lane, export_run,
                     export_operation, page_copy, retention
     activities      plan_exports, summarize_cycle, plan_backfill, check_backfill,
-                    summarize_backfill, claim_run, start_export, check_operation, plan_copy,
-                    read_page, copy_blobs, commit_version, tie_out, record_outcome,
+                    summarize_backfill, claim_run, check_run, start_export, check_operation,
+                    plan_copy, read_page, copy_blobs, commit_version, tie_out, record_outcome,
                     prune_versions, prune_plans, purge_history, compare_invoices
 
 The names are permanent because orchestration histories and schedules contain them. Invalid settings
@@ -22,6 +22,7 @@ import azure.functions as func
 from activities import (
     check_backfill,
     check_operation,
+    check_run,
     claim_run,
     commit_version,
     compare_invoices,
@@ -74,6 +75,7 @@ for module in (
     claim_run,
     start_export,
     check_operation,
+    check_run,
     plan_copy,
     read_page,
     copy_blobs,

@@ -10,7 +10,8 @@ from activities.check_backfill import check_backfill
 from activities.plan_backfill import plan_backfill
 from activities.summarize_backfill import summarize_backfill
 from orchestrations.lanes import plan_runs, run_lanes
-from orchestrations.policies import RETRY, Steps, run_request
+from orchestrations.policies import RETRY, Steps
+from orchestrations.run_attempts import run_export
 from shared.messages import (
     BackfillRequest,
     BackfillStatusResult,
@@ -49,11 +50,9 @@ def backfill_lane(context: df.DurableOrchestrationContext) -> Steps[LaneResult]:
             )
             if status["status"] == "cancelled":
                 break
-            request = run_request(run, lane, context.current_utc_datetime)
-            yield context.call_sub_orchestrator(
-                "export_run", request, instance_id=run["run_id"], expected_type=dict
-            )
-        except Exception:  # the run, or the orphaned-run cleanup, records the outcome
-            failed += 1
+            has_succeeded = yield from run_export(context, run, lane)
+        except Exception:  # an activity failed in every attempt: the orphaned-run cleanup follows
+            has_succeeded = False
+        failed += not has_succeeded
         ended += 1
     return {"ended": ended, "failed": failed}

@@ -10,7 +10,8 @@ import azure.durable_functions as df
 from activities.plan_exports import plan_exports
 from activities.summarize_cycle import summarize_cycle
 from orchestrations.lanes import plan_runs, run_lanes
-from orchestrations.policies import RETRY, Steps, run_request, sleep, start_delay_seconds
+from orchestrations.policies import RETRY, Steps, sleep, start_delay_seconds
+from orchestrations.run_attempts import run_export
 from shared.messages import CycleRequest, CycleResult, LaneRequest, LaneResult
 
 bp = df.Blueprint()
@@ -37,14 +38,9 @@ def cycle_lane(context: df.DurableOrchestrationContext) -> Steps[LaneResult]:
         context.set_custom_status(
             {"stage": "running", "run_id": run["run_id"], "done": done, "runs": len(lane["runs"])}
         )
-        request = run_request(run, lane, context.current_utc_datetime)
         try:
-            yield context.call_sub_orchestrator(
-                "export_run",
-                {**request, "cycle_id": lane["cycle_id"]},
-                instance_id=run["run_id"],
-                expected_type=dict,
-            )
-        except Exception:  # the run, or the orphaned-run cleanup, records the outcome
-            failed += 1
+            has_succeeded = yield from run_export(context, run, lane, cycle_id=lane["cycle_id"])
+        except Exception:  # an activity failed in every attempt: the orphaned-run cleanup follows
+            has_succeeded = False
+        failed += not has_succeeded
     return {"ended": len(lane["runs"]), "failed": failed}

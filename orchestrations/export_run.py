@@ -76,8 +76,8 @@ def land(context: df.DurableOrchestrationContext, run: RunRequest) -> Steps[RunR
             "operation_id": None,
             "attempt": 0,
         }
-        plan: OperationResult = yield context.call_sub_orchestrator(
-            "export_operation", request, expected_type=dict
+        plan: OperationResult = yield context.call_sub_orchestrator_with_retry(
+            "export_operation", RETRY, request, expected_type=dict
         )
         if plan["status"] != "planned":
             return run_result(plan)
@@ -139,16 +139,19 @@ def copy_pages(
                 "blobs_missing": plan["blobs"],
             }
         )
-        pages = yield context.task_all(
-            [
-                context.call_sub_orchestrator(
-                    "page_copy",
-                    {"run_id": run["run_id"], "plan": plan["plan"], "page": page},
-                    expected_type=dict,
-                )
-                for page in window
-            ]
-        )
+        try:
+            pages = yield context.task_all(
+                [
+                    context.call_sub_orchestrator(
+                        "page_copy",
+                        {"run_id": run["run_id"], "plan": plan["plan"], "page": page},
+                        expected_type=dict,
+                    )
+                    for page in window
+                ]
+            )
+        except Exception:  # the worker process ended: the next round plans what is missing
+            break
         retry_after_seconds = max(
             retry_after_seconds, *(page["retry_after_seconds"] for page in pages)
         )

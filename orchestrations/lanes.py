@@ -1,4 +1,8 @@
-"""What cycles and backfills have in common: plan the runs, then run them in concurrent lanes."""
+"""What cycles and backfills have in common: plan the runs, then run them in concurrent lanes.
+
+If a lane is interrupted because the worker process ended, the cycle or the backfill fails, and the
+orphaned-run cleanup starts it again.
+"""
 
 from collections.abc import Mapping
 from typing import Any

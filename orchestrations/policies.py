@@ -28,6 +28,9 @@ Steps = Generator[Any, Any, T]
 
 RETRY = df.RetryOptions(first_retry_interval_in_milliseconds=5_000, max_number_of_attempts=3)
 MAX_POLLS_PER_HISTORY = 50
+MAX_RUN_ATTEMPTS = 3  # of a lane: further attempts only after an interruption
+RUN_CHECK_SECONDS = 300  # between checks of a run that another instance of its cycle has called
+MAX_RUN_CHECKS = 300
 MAX_LIST_ATTEMPTS = 4  # after that, a cycle uses the invoices that are already known
 MAX_TIMER = timedelta(hours=24)  # the engine cannot cancel its own long timers
 TIMER_TOLERANCE = timedelta(seconds=1)  # the engine fires timers up to one second early

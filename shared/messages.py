@@ -25,6 +25,15 @@ OperationStep = Literal["start", "poll", "plan"]
 FAILED_OUTCOMES: frozenset[Outcome] = frozenset({"incomplete", "failed", "timed_out"})
 
 
+def attempt_id(item_id: str, attempt: str) -> str:
+    """Return the ID of another orchestration instance of a run, a cycle or a backfill.
+
+    >>> attempt_id("cycle-20261108t093700z", "restart-1")
+    'cycle-20261108t093700z~restart-1'
+    """
+    return f"{item_id}~{attempt}"
+
+
 class Limits(TypedDict):
     """The limits of a run, copied from the settings when it starts: a replay sees the same."""
 
@@ -50,6 +59,18 @@ class ClaimRequest(RunRequest):
     """The input of claim_run: the run, and the ID of the orchestration instance that runs it."""
 
     instance_id: str
+
+
+class RunStatusRequest(TypedDict):
+    """The input of check_run."""
+
+    run_id: str
+
+
+class RunStatusResult(TypedDict):
+    """Whether the outcome of a run is recorded; a run without a row is open."""
+
+    status: Literal["open", "ended"]
 
 
 class OperationRequest(RunRequest):

@@ -2,9 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 import azure.durable_functions as df
 import azure.functions as func
@@ -115,8 +113,7 @@ async def clean_up_orphaned_runs(
     app = services()
 
     async def start(target: Run | Cycle | Backfill, instance_id: str) -> None:
-        orchestrator, request = get_restart_request(app.settings, target, app.clock.now())
-        await call_task_hub(client.start_new(orchestrator, instance_id, request))
+        await start_again(client, app.settings, target, instance_id, app.clock.now())
 
     report = await clean_up(
         app.ledger,
@@ -132,17 +129,22 @@ async def clean_up_orphaned_runs(
         raise error
 
 
-def get_restart_request(
-    settings: Settings, target: Run | Cycle | Backfill, now: datetime
-) -> tuple[str, Mapping[str, Any]]:
-    """Return the orchestrator and the input with which a run, cycle or backfill starts again.
-
-    A run keeps its deadline.
-    """
+async def start_again(
+    client: df.DurableOrchestrationClient,
+    settings: Settings,
+    target: Run | Cycle | Backfill,
+    instance_id: str,
+    now: datetime,
+) -> None:
+    """Start a new instance of a run, a cycle or a backfill. A run keeps its deadline."""
     if isinstance(target, Cycle):
-        return "export_cycle", {"cycle_id": target.cycle_id, "tick": target.tick}
+        cycle = {"cycle_id": target.cycle_id, "tick": target.tick}
+        await call_task_hub(client.start_new("export_cycle", instance_id, cycle))
+        return
     if isinstance(target, Backfill):
-        return "backfill", create_backfill_request(target)
+        backfill = create_backfill_request(target)
+        await call_task_hub(client.start_new("backfill", instance_id, backfill))
+        return
     request: RunRequest = {
         "run_id": target.run_id,
         "key": target.key,
@@ -153,4 +155,4 @@ def get_restart_request(
         "cycle_id": target.cycle_id,
         "retry_of": target.retry_of,
     }
-    return "export_run", request
+    await call_task_hub(client.start_new("export_run", instance_id, request))

@@ -21,13 +21,12 @@ from shared.errors import InfrastructureError
 from shared.instances import GetInstanceState, InstanceState
 from shared.ledger.backfills import Backfill
 from shared.ledger.cycles import Cycle
-from shared.ledger.keys import attempt_id
 from shared.ledger.ledger import Ledger
 from shared.ledger.locks import LEASE, Lock
 from shared.ledger.open_items import OpenItem
 from shared.ledger.outcomes import close_run
 from shared.ledger.runs import Run
-from shared.messages import RunResult
+from shared.messages import RunResult, attempt_id
 from shared.redaction import to_infrastructure_error
 from shared.telemetry import emit_event
 

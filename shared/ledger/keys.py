@@ -59,15 +59,6 @@ def is_run_id_of(instance_id: str, key: ExportKey) -> bool:
     return moment is not None and instance_id.startswith(run_id(key, moment))
 
 
-def attempt_id(item_id: str, attempt: str) -> str:
-    """Return the ID of another orchestration instance of a run, a cycle or a backfill.
-
-    >>> attempt_id("cycle-20261108t093700z", "restart-1")
-    'cycle-20261108t093700z~restart-1'
-    """
-    return f"{item_id}~{attempt}"
-
-
 def is_attempt_of(instance_id: str, item_id: str) -> bool:
     """Return whether an instance is the first or another attempt of a run, cycle or backfill.
 

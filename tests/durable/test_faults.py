@@ -524,7 +524,7 @@ ROWS = (
     ),
     Row(
         "start of the export always fails",
-        wrap_activities=fail_activity("start_export", 1, 2, 3),
+        wrap_activities=fail_activity("start_export", *range(1, 10)),
         outcome="failed",
         code="platform_fault",
         posts=0,

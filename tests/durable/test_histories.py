@@ -103,7 +103,8 @@ def test_recordings_contain_long_waits_rounds_pages_and_retries() -> None:
         for instance in load_instances(FOLDER / "platform_fault.json")
         for event in instance["events"]
     ]
-    assert event_types.count(EventType.TASK_FAILED) == 3
+    attempts_of_operation, attempts_of_activity = 3, 3
+    assert event_types.count(EventType.TASK_FAILED) == attempts_of_operation * attempts_of_activity
 
 
 def test_recordings_contain_no_paths_or_line_numbers() -> None:

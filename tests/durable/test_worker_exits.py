@@ -51,3 +51,70 @@ def test_http_request_in_the_same_worker_fails(env: InMemoryEnvironment) -> None
 def test_terminate_worker_during_unknown_function_raises(env: InMemoryEnvironment) -> None:
     with pytest.raises(HostError, match="no function named 'copy_files'"):
         env.terminate_worker_during("copy_files")
+
+
+@pytest.mark.parametrize(
+    ("orchestrator", "nth"),
+    [
+        ("export_cycle", 2),
+        ("export_cycle", 3),
+        ("cycle_lane", 1),
+        ("cycle_lane", 2),
+        ("export_run", 1),
+        ("export_run", 3),
+        ("export_operation", 1),
+        ("export_operation", 4),
+        ("page_copy", 1),
+        ("page_copy", 2),
+    ],
+)
+def test_cycle_with_interrupted_orchestrator_lands_without_intervention(
+    orchestrator: str, nth: int
+) -> None:
+    with InMemoryEnvironment() as env:
+        env.terminate_worker_during(orchestrator, nth)
+        cycle_id = env.post("/api/cycles")["cycle_id"]
+        finish_with_cleanup(env, cycle_id)
+        assert env.worker_exits == 1
+        cycle = env.get(f"/api/cycles/{cycle_id}")
+        assert (cycle["state"], cycle["outcome"]) == ("ended", "complete"), cycle
+        assert_all_landed(env, cycle["outcomes"])
+
+
+@pytest.mark.parametrize(("orchestrator", "nth"), [("backfill", 2), ("backfill_lane", 2)])
+def test_backfill_with_interrupted_orchestrator_lands_without_intervention(
+    orchestrator: str, nth: int
+) -> None:
+    with InMemoryEnvironment() as env:
+        env.terminate_worker_during(orchestrator, nth)
+        request = {"from": "2026-10", "to": "2026-10", "datasets": ["billed_usage"]}
+        backfill_id = env.post("/api/backfills", request)["backfill_id"]
+        finish_with_cleanup(env, backfill_id)
+        assert env.worker_exits == 1
+        backfill = env.get(f"/api/backfills/{backfill_id}")
+        assert backfill["state"] == "ended"
+        assert_all_landed(env, backfill["outcomes"])
+
+
+def finish_with_cleanup(env: InMemoryEnvironment, item_id: str) -> None:
+    """Wait until a cycle or backfill has completed; the cleanup starts it again if it failed."""
+    instance_id, restarts = item_id, 0
+    while env.host.wait(instance_id)["runtimeStatus"] != "Completed":
+        env.host.fire_timer("clean_up_orphaned_runs")
+        restarts += 1
+        instance_id = f"{item_id}~restart-{restarts}"
+
+
+def assert_all_landed(env: InMemoryEnvironment, outcomes: dict[str, int]) -> None:
+    """Verify that every run has landed its data, and that no lock or open item remains."""
+    assert set(outcomes) == {"landed"}, outcomes
+
+    async def list_remaining() -> list[object]:
+        locks = [lock async for lock in env.app.ledger.locks.list_held()]
+        return [*locks, *[item async for item in env.app.ledger.open_items.list()]]
+
+    assert env.on_loop(list_remaining()) == []
+    runs = env.get("/api/runs")["runs"]
+    assert len(runs) == sum(outcomes.values())
+    for run in runs:
+        env.assert_landed(run["key"])

@@ -37,7 +37,9 @@ def test_process_with_timer_stops_on_sigterm(start_process: StartProcess) -> Non
     output = "".join(process.output_lines)
     assert "  start: POST http://127.0.0.1:" in output and "  tick: timer */2 * * * * *" in output
     restarted = start_process()
-    assert HostClient(restarted.url()).get_status(instance_id)["runtimeStatus"] == "Running"
+    # The instance is not lost. It is pending if the first host stopped before its first episode.
+    status = HostClient(restarted.url()).get_status(instance_id)["runtimeStatus"]
+    assert status in ("Pending", "Running")
     restarted.send_signal(signal.SIGINT)
     assert restarted.wait() == 0
     assert not [

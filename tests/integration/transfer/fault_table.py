@@ -102,6 +102,55 @@ TESTED_ELSEWHERE = [
         "`tests/integration/transfer/test_kills.py`",
     ),
     (
+        "process",
+        "the worker process ends during a call of an orchestrator or an activity",
+        "the call is repeated, planned again, or started again by the cleanup: "
+        "`tests/durable/test_worker_exits.py`, `tests/durable/test_orphaned_run_cleanup.py`",
+    ),
+    (
+        "process",
+        "two task hubs start the same run",
+        "one instance claims it: `tests/integration/ledger/test_claims.py`",
+    ),
+    (
+        "process",
+        "the task hub does not respond, or an orchestration is terminated, purged or lost",
+        "every open run, cycle and backfill is examined by the state of its orchestration: "
+        "`tests/integration/ledger/test_cleanup.py`",
+    ),
+    (
+        "wait",
+        "a new operation or its manifest is not visible yet; the response to a request is "
+        "lost; a token is rejected once",
+        "the run waits, and at most three requests can take effect: `tests/durable/test_faults.py`",
+    ),
+    (
+        "wait",
+        "a long `Retry-After` during planning or the commit, or a date in this header",
+        "one deadline, and the wait that the service requires: `tests/durable/test_waits.py`",
+    ),
+    (
+        "change",
+        "another tool sets metadata on a landed blob, or the source is rewritten after an "
+        "interrupted copy",
+        "the content is proven again, or the blob is replaced: "
+        "`tests/integration/transfer/test_changing_storage.py`",
+    ),
+    (
+        "data",
+        "a file is empty, has a byte-order mark, or is plain text with the extension `.gz`; "
+        "rows are unknown",
+        "the completion marker states it, and the documented queries handle it: "
+        "`tests/docs/test_reading_the_data.py`",
+    ),
+    (
+        "money",
+        "the listed total changes after the landing; a form of zero; a currency without a "
+        "minor unit",
+        "the comparison is computed when it is read, with half of the smallest unit as "
+        "tolerance: `tests/durable/test_tie_out.py`, `tests/unit/tie_out/test_comparison.py`",
+    ),
+    (
         "invoices",
         "the invoice list ends early: a page contains only amendments, a link has no "
         "offset, or there are fewer entries than the list states",

@@ -70,10 +70,10 @@ def find_codes(tree: ast.AST) -> Iterator[str]:
                         yield from string_values(value)
             case ast.keyword(arg="code" | "last_code", value=value):
                 yield from string_values(value)
-            case (
-                ast.FunctionDef(name="_permanent_code")
-                | ast.AsyncFunctionDef(name="_get_orphan_code")
-            ):
+            case ast.AnnAssign(target=ast.Name(id="CODES"), value=ast.Dict(values=values)):
+                for value in values:
+                    yield from string_values(value)
+            case ast.FunctionDef(name="_permanent_code"):
                 for inner in ast.walk(node):
                     if isinstance(inner, ast.Return) and inner.value is not None:
                         yield from string_values(inner.value)
