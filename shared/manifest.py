@@ -186,7 +186,8 @@ def validate_source(root_directory: str, rules: SourceRules) -> None:
         or any(CONTROL.search(text) for text in (root_directory, path))
     ):
         raise _rejected(
-            "rootDirectory contains a space, a backslash, a control or a non-ASCII character"
+            "rootDirectory contains a space, a backslash, a control character, "
+            "or a non-ASCII character"
         )
     segments = parts.path.removesuffix("/").split("/")[1:]
     if (

@@ -91,7 +91,7 @@ class ExportOperations:
 
     async def poll(self, run_id: str, operation_id: str | None, attempt: int) -> CheckResult:
         """Poll the operation once and record what it returned."""
-        # The Graph client is imported at its first use, because it makes a cold start slower.
+        # The Graph client is imported on first use, because it makes a cold start slower.
         from shared.graph.client import OperationFailed, OperationSucceeded
 
         run = await self.get_run(run_id, operation_id)

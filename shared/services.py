@@ -294,7 +294,7 @@ _installed: list[Services] = []
 
 
 def services() -> Services:
-    """Return the services of the process, created from the environment at first use."""
+    """Return the services of the process, created from the environment on first use."""
     with _lock:
         if not _installed:
             _installed.append(Services(get_settings()))

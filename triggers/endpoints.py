@@ -42,7 +42,7 @@ class Endpoint:
 
     Attributes:
         method: The HTTP method.
-        route: The path below /api.
+        route: The path under /api.
         summary: What the operation does.
         responses: For each status, the model of the body; None if the body is not described.
         problems: The statuses of problem documents.

@@ -1,4 +1,4 @@
-"""The routes below /api/backfills, and GET /api/gaps."""
+"""The routes under /api/backfills, and GET /api/gaps."""
 
 import azure.durable_functions as df
 import azure.functions as func
@@ -81,14 +81,14 @@ async def get_backfill(req: func.HttpRequest) -> func.HttpResponse:
     Endpoint(
         "POST",
         "backfills/{backfill_id}/cancel",
-        "Cancel a backfill and its live runs. Data that have landed are kept.",
+        "Cancel a backfill and its live runs. Data that has landed is kept.",
         lambda: {202: models.backfills.BackfillResponse},
         problems=(400, 404, 409, 413, 503),
         body=lambda: models.base.EmptyRequest,
     )
 )
 async def cancel_backfill(req: func.HttpRequest) -> func.HttpResponse:
-    """Mark a backfill and its live runs as cancelled. Data that have landed are kept."""
+    """Mark a backfill and its live runs as cancelled. Data that has landed is kept."""
     app = services()
     now = app.clock.now()
     check_no_query(req, now)
@@ -99,7 +99,7 @@ async def cancel_backfill(req: func.HttpRequest) -> func.HttpResponse:
             409,
             "backfill_ended",
             "The backfill has already ended.",
-            "No action is needed. Data that the backfill landed are kept.",
+            "No action is needed. The data that the backfill landed is kept.",
             backfill_id=backfill.backfill_id,
         )
     if not backfill.cancelled:

@@ -1,4 +1,4 @@
-"""The routes below /api/cycles."""
+"""The routes under /api/cycles."""
 
 import asyncio
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The routes below /api/runs."""
+"""The routes under /api/runs."""
 
 from datetime import timedelta
 
@@ -232,7 +232,7 @@ async def cancel_run(req: func.HttpRequest) -> func.HttpResponse:
             409,
             "run_ended",
             f"The run has already ended. Its outcome is {run.outcome}.",
-            "No action is needed. Data that the run landed are kept.",
+            "No action is needed. The data that the run landed is kept.",
             run_id=run.run_id,
             outcome=run.outcome,
         )

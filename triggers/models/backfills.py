@@ -92,7 +92,7 @@ class StartBackfillRequest(RequestModel):
     first: FirstMonth = Field(alias="from", description="First month.")
     last: LastMonth = Field(alias="to", description="Last month.")
     datasets: Datasets = Field(
-        default_factory=list, description="The datasets of EXPORT_DATASETS by default."
+        default_factory=list, description="Default: the datasets in EXPORT_DATASETS."
     )
 
 
@@ -103,18 +103,18 @@ class GapsQuery(RequestModel):
         default="",
         validate_default=True,
         alias="from",
-        description="First month; one year before the current month by default.",
+        description="First month. Default: one year before the current month.",
     )
     last: LastMonth = Field(
         default="",
         validate_default=True,
         alias="to",
-        description="Last month; the current month by default.",
+        description="Last month. Default: the current month.",
     )
     datasets: Annotated[Datasets, BeforeValidator(_split), WithJsonSchema({"type": "string"})] = (
         Field(
             default_factory=list,
-            description="Comma-separated list; the datasets of EXPORT_DATASETS by default.",
+            description="Comma-separated list. Default: the datasets in EXPORT_DATASETS.",
         )
     )
 

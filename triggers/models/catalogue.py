@@ -31,7 +31,7 @@ class CatalogueQuery(ListQuery):
     """The filters of the catalogue."""
 
     dataset: DatasetParameter | None = Field(
-        default=None, description="Filter by dataset; all datasets by default."
+        default=None, description="Filter by dataset. Default: all datasets."
     )
     billing_month: MonthParameter | None = Field(
         default=None, description="Filter by billing month."

@@ -141,7 +141,7 @@ class RunListQuery(ListQuery):
     """The filters of the run list."""
 
     started: MonthParameter | None = Field(
-        default=None, description="Month in which the runs started; the current month by default."
+        default=None, description="Month in which the runs started. Default: the current month."
     )
     dataset: DatasetParameter | None = Field(default=None, description="Filter by dataset.")
     outcome: OutcomeParameter | None = Field(default=None, description="Filter by outcome.")
@@ -196,7 +196,7 @@ class RunResponse(KeyFields, CodeFields):
         description="null if the proof mode `transfer` did not count them."
     )
     version: OptionalText
-    path: OptionalText = Field(description="Path in the container, below LANDING_PREFIX.")
+    path: OptionalText = Field(description="Path in the container, under LANDING_PREFIX.")
     live_run_id: OptionalText = Field(
         description="For a superseded run: the run that holds the export key."
     )

@@ -25,6 +25,8 @@ def run_simulator(azurite: Azurite, *arguments: str) -> Iterator["subprocess.Pop
     process = subprocess.Popen(
         [
             sys.executable,
+            "-X",
+            "faulthandler",
             "-W",
             "error",
             "-m",
@@ -42,8 +44,9 @@ def run_simulator(azurite: Azurite, *arguments: str) -> Iterator["subprocess.Pop
     try:
         yield process
     finally:
-        process.kill()
-        process.communicate()
+        if process.poll() is None:
+            process.send_signal(signal.SIGABRT)  # prints the stacks, if it does not stop
+        print(process.communicate()[1])
 
 
 async def test_simulator_applies_switches_and_faults_and_stops_on_sigterm(
