@@ -22,6 +22,16 @@ class InvalidValueError(ValueError):
     """
 
 
+def quote_start(text: str) -> str:
+    """Return the start of an invalid value for a message, with at most 60 characters.
+
+    >>> quote_start("usage"), len(quote_start(40 * chr(1)))
+    ("'usage'", 60)
+    """
+    quoted = repr(text[:40])
+    return quoted if len(quoted) <= 60 else f"{quoted[:56]}...'"
+
+
 class AttributeSet(StrEnum):
     """`full` has every documented column, `basic` a subset.
 
@@ -74,7 +84,7 @@ class BillingMonth:
     @classmethod
     def parse(cls, text: str) -> "BillingMonth":
         if not (found := MONTH.fullmatch(text)):
-            raise InvalidValueError(f"billing_month must be yyyy-mm, not {text[:40]!r}")
+            raise InvalidValueError(f"billing_month must be yyyy-mm, not {quote_start(text)}")
         return cls(int(found[1]), int(found[2]))
 
     @classmethod
@@ -159,7 +169,7 @@ class ExportKey:
             case [dataset, month, currency, attribute_set]:
                 scope = MonthScope(BillingMonth.parse(month), parse_currency(currency))
                 return cls(parse_dataset(dataset), scope, parse_attribute_set(attribute_set))
-        raise InvalidValueError(f"an export key must have 3 or 4 parts, not {text[:40]!r}")
+        raise InvalidValueError(f"an export key must have 3 or 4 parts, not {quote_start(text)}")
 
 
 def parse_dataset(text: str) -> Dataset:
@@ -167,7 +177,7 @@ def parse_dataset(text: str) -> Dataset:
         return Dataset(text)
     except ValueError:
         raise InvalidValueError(
-            f"dataset must be one of {', '.join(Dataset)}, not {text[:40]!r}"
+            f"dataset must be one of {', '.join(Dataset)}, not {quote_start(text)}"
         ) from None
 
 
@@ -175,7 +185,9 @@ def parse_attribute_set(text: str) -> AttributeSet:
     try:
         return AttributeSet(text)
     except ValueError:
-        raise InvalidValueError(f"attribute_set must be full or basic, not {text[:40]!r}") from None
+        raise InvalidValueError(
+            f"attribute_set must be full or basic, not {quote_start(text)}"
+        ) from None
 
 
 def parse_invoice_id(text: str) -> str:
@@ -188,7 +200,7 @@ def parse_invoice_id(text: str) -> str:
     if not text.isascii() or not INVOICE_ID.fullmatch(text.upper()):
         raise InvalidValueError(
             "invoice_id must be a letter, a digit, and 5 to 14 letters or digits, "
-            f"such as G016907411, not {text[:40]!r}"
+            f"such as G016907411, not {quote_start(text)}"
         )
     return text.upper()
 
@@ -197,7 +209,7 @@ def parse_currency(text: str) -> str:
     """Return the currency code in upper case. Only its form is checked, not its existence."""
     if not text.isascii() or not CURRENCY_CODE.fullmatch(text.upper()):
         raise InvalidValueError(
-            f"currency_code must be three letters, such as USD, not {text[:40]!r}"
+            f"currency_code must be three letters, such as USD, not {quote_start(text)}"
         )
     return text.upper()
 
