@@ -145,6 +145,20 @@ async def test_commit_foreign_marker_fails(workspace: VersionWorkspace, body: by
     )
 
 
+@pytest.mark.parametrize("state", ["pruned", "abandoned"])
+async def test_commit_removed_version_is_not_completed(
+    workspace: VersionWorkspace, state: str
+) -> None:
+    """Retention removes the version between the plan and the commit of a slow run."""
+    run = await start_copied_run(workspace)
+    [version] = await workspace.list_versions()
+    assert await workspace.ledger.versions.update(version, state=state)
+    assert (await workspace.commit(run)).missing == 1
+    assert [version.state for version in await workspace.list_versions()] == [state]
+    assert await workspace.read_latest() is None
+    assert await workspace.read_marker(version.version) is None
+
+
 async def test_commit_missing_plan_fails(workspace: VersionWorkspace) -> None:
     run = await start_copied_run(workspace)
     with pytest.raises(InfrastructureError, match="plan_missing"):
