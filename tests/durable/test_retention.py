@@ -146,12 +146,14 @@ def test_retention_live_run_keeps_its_plan_and_instance(env: AppEnvironment) -> 
 def test_purge_history_after_failure_resumes_at_the_failed_day(env: AppEnvironment) -> None:
     purged_until = PurgedUntil(env.app.ledger.tables, env.app.ledger.hub)
     intervals: list[tuple[datetime, datetime]] = []
+    purged_statuses: set[str] = set()
 
     class Client:
         async def purge_instance_history_by(
-            self, created_time_from: datetime, created_time_to: datetime, **_: Any
+            self, created_time_from: datetime, created_time_to: datetime, runtime_status: list[Any]
         ) -> Any:
             intervals.append((created_time_from, created_time_to))
+            purged_statuses.update(status.value for status in runtime_status)
             if len(intervals) == 3:
                 raise OSError
 
@@ -182,3 +184,5 @@ def test_purge_history_after_failure_resumes_at_the_failed_day(env: AppEnvironme
     assert all(
         after[0] - before[1] <= timedelta(milliseconds=1) for before, after in pairwise(intervals)
     )
+    # Running, pending and suspended orchestrations are kept, regardless of their age.
+    assert purged_statuses == {"Completed", "Failed", "Terminated", "Canceled"}
