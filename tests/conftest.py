@@ -43,6 +43,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: runs for minutes; `make test-long` selects it")
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a bytes value after its argument.
+
+    A gzip member contains the time at which it was compressed, so that an ID made of its bytes
+    differs between the processes that collect the tests.
+    """
+    return argname if isinstance(val, bytes) else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Sort the tests by tier, and deselect long tests unless `-m` is used."""
     if not config.getoption("markexpr"):
