@@ -123,12 +123,12 @@ class Invoker:
             return encode(function.call(**arguments()))
 
         result: Future[Any] = Future()
-        work: Future[Any] = (
-            self._user_loop.submit(run_async())
-            if function.is_async
-            else self._pool.submit(contextvars.copy_context().run, run_sync)
-        )
-        with self._lock:
+        with self._lock:  # so that a termination by the function itself finds its own call
+            work: Future[Any] = (
+                self._user_loop.submit(run_async())
+                if function.is_async
+                else self._pool.submit(contextvars.copy_context().run, run_sync)
+            )
             self._running[result] = work
         result.add_done_callback(self._forget_cancelled)
         if point == TerminationPoint.AFTER:

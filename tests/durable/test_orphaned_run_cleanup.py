@@ -142,6 +142,7 @@ def test_terminate_run_stops_requests_of_its_suborchestrations(
 ) -> None:
     run_id = start_waiting_run(env, key)
     env.host.terminate(run_id)
+    env.host.wait(run_id)
     clean_up(env)
     requests_before = len(env.simulator.requests)
     env.host.advance(timedelta(hours=2))
