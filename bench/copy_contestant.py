@@ -23,8 +23,9 @@ from local.simulator.partner import Partner
 from shared.clock import SystemClock
 from shared.landing.store import LandingStore
 from shared.manifest import Manifest
-from shared.transfer.copier import Copier, TransferRequest
+from shared.transfer.copier import Copier
 from shared.transfer.manifest_cache import ManifestCache
+from shared.transfer.models import TransferRequest
 from shared.transfer.proof import ContentProof
 from shared.transfer.server_side import ServerSideCopier
 

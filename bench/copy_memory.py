@@ -20,9 +20,9 @@ from local.azurite import Azurite
 from shared.clock import SystemClock
 from shared.landing.store import LandingStore
 from shared.manifest import Manifest
-from shared.transfer.copier import Copier, TransferRequest
+from shared.transfer.copier import Copier
 from shared.transfer.manifest_cache import ManifestCache
-from shared.transfer.models import ProofMode
+from shared.transfer.models import ProofMode, TransferRequest
 
 MAX_GROWTH_MB = 130
 MEMBER_LINES = 120_000

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import peers
+from bench.copy_contestant import sas
 from local.azurite import Azurite
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -114,7 +115,7 @@ def copy_with_app(
         landing=landing.connection_string,
         container=container,
         root=f"{billing.blob_url}/exports/root",
-        sas=peers.sas(billing.name, billing.key, "exports"),
+        sas=sas(billing.name, billing.key, "exports"),
         mode=mode,
         proof=proof,
         blobs=source.size[0],

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from bench.copy_memory import Peak, resident_mb
 from tests.support.in_memory import InMemoryEnvironment
-from tests.support.year import CALM, partner
+from tests.support.year import IMMEDIATE, create_partner
 
 MAX_EVENTS = 2_000
 MAX_GROWTH_MB = 20
@@ -31,8 +31,8 @@ def run_cycle(due: int) -> tuple[float, int, int, float]:
     """
     months = due // RUNS_PER_MONTH
     with InMemoryEnvironment(
-        partner=replace(partner(*CURRENCIES), invoice_months=months),
-        behaviour=CALM,
+        partner=replace(create_partner(*CURRENCIES), invoice_months=months),
+        behaviour=IMMEDIATE,
         INVOICE_SOURCE="partner_center",
         INVOICE_LOOKBACK_MONTHS=str(months),
         EXPORT_DATASETS="billed_usage,billed_reconciliation",

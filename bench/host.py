@@ -80,8 +80,8 @@ class RequestRecorder:
 
     def __init__(self, host: LocalHost) -> None:
         self.requests: list[str] = []
-        self._call = host._invoker.orchestrator
-        host._invoker.orchestrator = self  # type: ignore[method-assign,assignment]
+        self._call = host._invoker.call_orchestrator
+        host._invoker.call_orchestrator = self  # type: ignore[method-assign]
 
     def __call__(self, function: object, context: str) -> str:
         self.requests.append(context)

@@ -18,7 +18,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bench import peers
-from bench.copy_speed import act
+from bench.copy_contestant import sas
+from bench.copy_speed import run_action
 from local.azurite import Azurite
 from shared.blob_facts import BlobFacts
 from shared.clock import SystemClock
@@ -71,7 +72,9 @@ async def fill(tables: Tables) -> None:
             "started_at": "x",
         }
     await tables.upsert_many("runs", "202611", runs)
-    month, rows, versions = BillingMonth(2020, 1), {}, {}
+    month = BillingMonth(2020, 1)
+    rows: dict[str, dict[str, Any]] = {}
+    versions: dict[str, dict[str, Any]] = {}
     for n in range(KEYS):
         each = ExportKey(
             Dataset.UNBILLED_USAGE,
@@ -119,13 +122,13 @@ async def copy_overhead(ledger: Ledger) -> float:
 def measure_copy(azurite: Azurite, container: str, mode: str, proof: str) -> float:
     """Return the seconds needed to copy BLOBS blobs, extrapolated from a copy of SAMPLE blobs."""
     billing, landing = azurite.billing, azurite.landing
-    peers.make_container(azurite, container)
-    result = act(
-        "ours",
+    peers.create_container(azurite, container)
+    result = run_action(
+        "copy",
         landing=landing.connection_string,
         container=container,
         root=f"{billing.blob_url}/exports/root",
-        sas=peers.sas(billing.name, billing.key, "exports"),
+        sas=sas(billing.name, billing.key, "exports"),
         mode=mode,
         proof=proof,
         blobs=SAMPLE,
@@ -165,7 +168,7 @@ async def measure(azurite: Azurite) -> bool:
     met.append(
         report(f"starting a run: {counter.requests} requests (goal 3)", counter.requests == 3)
     )
-    act("offer", source=azurite.billing.connection_string, blobs=SAMPLE, bytes=BLOB_BYTES)
+    run_action("upload", source=azurite.billing.connection_string, blobs=SAMPLE, bytes=BLOB_BYTES)
     before = [measure_copy(azurite, f"before{n}", *way) for n, way in enumerate(WAYS)]
     seconds = await copy_overhead(ledger)
     for n, (mode, proof) in enumerate(WAYS):

@@ -1,6 +1,8 @@
 """The app of `bench.host`. Its functions are trivial so that the benchmark measures the host."""
 
+from collections.abc import Generator
 from datetime import timedelta
+from typing import Any
 
 import azure.durable_functions as df
 import azure.functions as func
@@ -14,7 +16,7 @@ async def inc(n: int) -> int:
 
 
 @app.orchestration_trigger(context_name="context")
-def fan_out(context):
+def fan_out(context: df.DurableOrchestrationContext) -> Generator[Any, Any, int]:
     results = yield context.task_all(
         [context.call_activity("inc", n) for n in range(context.get_input())]
     )
@@ -22,7 +24,7 @@ def fan_out(context):
 
 
 @app.orchestration_trigger(context_name="context")
-def timers(context):
+def timers(context: df.DurableOrchestrationContext) -> Generator[Any, Any, None]:
     moment = context.current_utc_datetime + timedelta(hours=1)
     yield context.task_all([context.create_timer(moment) for _ in range(context.get_input())])
 

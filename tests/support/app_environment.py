@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from local.azurite import Azurite
 from local.host import LocalHost, TerminationPoint, VirtualClock
@@ -125,7 +125,7 @@ class AppEnvironment:
         self._services_factory, self._overridden_settings = services_factory, settings
         self._exits = ExitStack()
 
-    def __enter__(self) -> "AppEnvironment":
+    def __enter__(self) -> Self:
         self.worker_exits = 0  # the number of simulated ends of the worker process
         try:
             self.graph_origin = self._exits.enter_context(self.simulator.serving())

@@ -173,7 +173,7 @@ class MemoryLanding(LandingStore):
         existing = self.blobs.get(path)
         return (existing[0], existing[1]) if existing else None
 
-    async def get_properties(self, path: str) -> LandedBlob | None:
+    async def get_properties(self, path: str, *, for_transfer: bool = False) -> LandedBlob | None:
         existing = self.blobs.get(path)
         return (
             LandedBlob(path, existing[1], len(existing[0]), None, existing[2]) if existing else None

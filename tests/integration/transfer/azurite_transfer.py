@@ -24,8 +24,9 @@ from local.azurite import Azurite
 from shared.clock import SystemClock
 from shared.landing.store import LandedBlob, LandingStore
 from shared.manifest import Manifest
-from shared.transfer.copier import BlobResult, Copier, TransferRequest
+from shared.transfer.copier import Copier
 from shared.transfer.manifest_cache import ManifestCache
+from shared.transfer.models import BlobResult, TransferRequest
 from shared.transfer.server_side import ServerSideCopier
 from shared.transfer.source_reader import SourceReader
 

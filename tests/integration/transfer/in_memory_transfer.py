@@ -10,8 +10,9 @@ from typing import Any
 from shared.landing.store import LandingStore
 from shared.manifest import Manifest
 from shared.transfer.concurrency_limiter import ConcurrencyLimiter
-from shared.transfer.copier import BlobResult, Copier, TransferRequest
+from shared.transfer.copier import Copier
 from shared.transfer.manifest_cache import ManifestCache
+from shared.transfer.models import BlobResult, TransferRequest
 from shared.transfer.server_side import ServerSideCopier
 from shared.transfer.source_reader import SourceReader
 from tests.integration.transfer.azurite_transfer import FOLDER, json_rows

@@ -17,9 +17,10 @@ from shared.clock import SystemClock
 from shared.landing.store import LandingStore
 from shared.manifest import Manifest
 from shared.transfer import concurrency_limiter
-from shared.transfer.copier import BlobResult, Copier, TransferRequest
+from shared.transfer.copier import Copier
 from shared.transfer.limits import BLOCK_BYTES
 from shared.transfer.manifest_cache import ManifestCache
+from shared.transfer.models import BlobResult, TransferRequest
 from shared.transfer.source_reader import SourceReader
 from tests.integration.transfer.azurite_transfer import (
     FOLDER,
