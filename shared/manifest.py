@@ -81,7 +81,9 @@ class DifferentMonthError(Exception):
 
 
 def parse_manifest(raw: Mapping[str, Any]) -> Manifest:
-    """Parse the JSON object that Graph returns.
+    """Parse the JSON object that Graph returns. A member that is null counts as absent.
+
+    Only a manifest without blobs can omit `blobs`, `sasToken` and `rootDirectory`.
 
     Raises:
         InvalidDataError: `graph_malformed` if the object does not have the documented structure.
@@ -99,7 +101,10 @@ def parse_manifest(raw: Mapping[str, Any]) -> Manifest:
             raise _malformed(f"{name} of the manifest contains a forbidden character")
         return text
 
-    blobs = raw.get("blobs", [])
+    def location_string(name: str) -> str:
+        return "" if count == 0 and raw.get(name) in (None, "") else required_string(name)
+
+    blobs = [] if raw.get("blobs") is None else raw["blobs"]
     if not isinstance(blobs, list) or not all(
         isinstance(blob, Mapping) and isinstance(blob.get("name"), str) for blob in blobs
     ):
@@ -107,12 +112,14 @@ def parse_manifest(raw: Mapping[str, Any]) -> Manifest:
     count = raw.get("blobCount")
     if isinstance(count, bool) or not isinstance(count, int):
         raise _malformed("blobCount of the manifest is not an integer")
+    if count != 0 and raw.get("blobs") is None:
+        raise _malformed("blobs of the manifest is missing, but blobCount is not 0")
     try:
         created = parse_iso(required_string("createdDateTime"))
     except (ValueError, OverflowError):
         raise _malformed("createdDateTime of the manifest is not a valid time") from None
-    sas_token = required_string("sasToken").removeprefix("?")
-    if not re.fullmatch(r"[A-Za-z0-9%&=._~:/+*,;!$'()@-]+", sas_token):
+    sas_token = location_string("sasToken").removeprefix("?")
+    if (sas_token or count) and not re.fullmatch(r"[A-Za-z0-9%&=._~:/+*,;!$'()@-]+", sas_token):
         raise _malformed("sasToken of the manifest is not a query string")
     etag = clean_string("eTag", required_string("eTag"))
     if len(etag) > MAX_ETAG_LENGTH:
@@ -122,15 +129,10 @@ def parse_manifest(raw: Mapping[str, Any]) -> Manifest:
         created=created,
         blob_count=count,
         sas_token=sas_token,
-        root_directory=required_string("rootDirectory"),
-        **{
-            field: clean_string(name, raw.get(name))
-            for field, name in (
-                ("id", "id"),
-                ("schema_version", "schemaVersion"),
-                ("partner_tenant_id", "partnerTenantId"),
-            )
-        },
+        root_directory=location_string("rootDirectory"),
+        partner_tenant_id=clean_string("partnerTenantId", required_string("partnerTenantId")),
+        id=clean_string("id", raw.get("id")),
+        schema_version=clean_string("schemaVersion", raw.get("schemaVersion")),
         blobs=tuple(
             ManifestBlob(blob["name"], clean_string("partitionValue", blob.get("partitionValue")))
             for blob in blobs
@@ -155,15 +157,24 @@ def _mismatch(detail: str) -> InvalidDataError:
 
 
 def validate_manifest(manifest: Manifest, key: ExportKey, rules: SourceRules) -> None:
-    """Validate the source, the blob names and the identity of a manifest.
+    """Validate the location and the identity of a manifest.
 
     Raises:
         InvalidDataError: `manifest_rejected` or `manifest_mismatch`.
         DifferentMonthError: The data is from another month than the unbilled key.
     """
-    validate_source(manifest.root_directory, rules)
-    validate_names(manifest)
+    validate_location(manifest, rules)
     validate_identity(manifest, key, rules)
+
+
+def validate_location(manifest: Manifest, rules: SourceRules) -> None:
+    """Raise `manifest_rejected` if the source or the name of a blob is invalid.
+
+    A manifest without blobs can have no root directory.
+    """
+    validate_names(manifest)
+    if manifest.root_directory or manifest.blobs:
+        validate_source(manifest.root_directory, rules)
 
 
 def validate_source(root_directory: str, rules: SourceRules) -> None:
@@ -255,7 +266,6 @@ def validate_identity(manifest: Manifest, key: ExportKey, rules: SourceRules) ->
     tenants = {
         value.lower()
         for value in (manifest.partner_tenant_id, *root_values(root, "PartnerTenantId"))
-        if value
     }
     if rules.partner_tenant_id is not None and tenants != {rules.partner_tenant_id.lower()}:
         raise _mismatch("The manifest belongs to another partner tenant")

@@ -21,8 +21,7 @@ from shared.manifest import (
     Manifest,
     SourceRules,
     create_source_rules,
-    validate_names,
-    validate_source,
+    validate_location,
 )
 from shared.operations import ExportOperations
 from shared.planning.planner import Planner
@@ -239,8 +238,7 @@ class Services:
     async def fetch_manifest(self, operation_id: str) -> Manifest:
         """Return the manifest, after every check that does not require an export key."""
         manifest = await self.graph.get_manifest(operation_id)
-        validate_source(manifest.root_directory, self.rules)
-        validate_names(manifest)
+        validate_location(manifest, self.rules)
         return manifest
 
     @property

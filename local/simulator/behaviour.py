@@ -160,6 +160,7 @@ class Behaviour:
         "user_info",
         "empty_root",
         "no_sas",
+        "null_members",
         "dot_dot",
         "absolute_name",
         "backslash",
@@ -176,7 +177,10 @@ class Behaviour:
         "other_currency",
         "other_fragment",
         "other_month",
-    ] = choice("none", "a manifest that clients must reject")
+    ] = choice(
+        "none",
+        "a manifest that clients must reject; null_members is valid if there are no blobs",
+    )
 
     # -- blobs
     compression: Literal["mixed", "gzip", "members", "plain"] = choice(

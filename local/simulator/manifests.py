@@ -149,6 +149,7 @@ _INVALID_MANIFESTS: dict[str, Change] = {
     "user_info": _root(lambda root, _: root.replace("://", "://user:secret@", 1)),
     "empty_root": _set(rootDirectory=""),
     "no_sas": _set(sasToken=""),
+    "null_members": _set(blobs=None, sasToken=None, rootDirectory=None),
     "dot_dot": _first_name(lambda name: f"../{name}"),
     "absolute_name": _first_name(lambda name: f"/{name}"),
     "backslash": _first_name(lambda name: f"folder\\{name}"),

@@ -98,8 +98,13 @@ def parse_invoice_page(response: HttpResponse) -> InvoicePage:
     if error is not None:
         raise error
     document = _parse_json(response.body)
-    items = document.get("items") if isinstance(document, dict) else None
-    if not isinstance(document, dict) or not isinstance(items, list):
+    members = document if isinstance(document, dict) else {}
+    items, total = members.get("items"), members.get("totalCount")
+    if type(total) is not int:
+        total = None
+    if items is None and total == 0:  # only the total proves that there are no invoices
+        items = []
+    if not isinstance(items, list):
         raise UnavailableError(
             "partner_center_malformed", http_status=response.status, request_id=response.request_id
         )
@@ -110,12 +115,12 @@ def parse_invoice_page(response: HttpResponse) -> InvoicePage:
         if not parsed:
             issued = _parse_time(item.get("invoiceDate")) if isinstance(item, dict) else None
             left_out.append(LeftOut("invoice_unreadable", _get_raw_id(item), issued))
-    total, link = document.get("totalCount"), _get_next_link(document.get("links"))
+    link = _get_next_link(members.get("links"))
     return InvoicePage(
         tuple(invoices),
         tuple(left_out),
         tuple(map(_identify, items)),
-        total if isinstance(total, int) and not isinstance(total, bool) else None,
+        total,
         link is not None,
         _get_offset(link) if link is not None else None,
     )

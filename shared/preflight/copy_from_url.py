@@ -21,7 +21,7 @@ from shared.landing.storage_errors import (
     to_landing_error,
 )
 from shared.ledger.runs import Run
-from shared.manifest import Manifest, validate_names, validate_source
+from shared.manifest import Manifest, validate_location
 from shared.preflight.context import PreflightContext
 from shared.preflight.findings import Finding, ok, skipped, unknown, warn
 from shared.preflight.landing import PROBE_CONTENT, PROBE_FOLDER, create_probe_name
@@ -39,8 +39,7 @@ async def check_copy_from_url(context: PreflightContext) -> Finding:
     manifest = await _find_manifest(context)
     if manifest is None:
         return unknown("copy_untried")
-    validate_source(manifest.root_directory, context.source_rules)
-    validate_names(manifest)
+    validate_location(manifest, context.source_rules)
     return await _copy_one_byte(context, manifest)
 
 

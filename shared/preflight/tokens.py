@@ -56,9 +56,9 @@ def decode_claims(token: str) -> dict[str, Any] | None:
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     except (ValueError, RecursionError):
         return None
-    if isinstance(claims, dict) and isinstance(claims.get("roles", []), list):
-        return claims
-    return None
+    if not isinstance(claims, dict) or not isinstance(claims.get("roles"), list | None):
+        return None
+    return claims
 
 
 def _is_safe(value: object) -> bool:

@@ -132,9 +132,10 @@ def test_run_operation_fails_with_5000_ends_no_data(env: AppEnvironment, code: s
     assert run["operations"] == 1 and has_same_folders(env, key, before)
 
 
-def test_run_manifest_without_blobs_ends_no_data(env: AppEnvironment) -> None:
+@pytest.mark.parametrize("hostile", ["none", "null_members"])
+def test_run_manifest_without_blobs_ends_no_data(env: AppEnvironment, hostile: str) -> None:
     key = restate_key(env)
-    set_behaviour(env, empty_export="zero_blobs")
+    set_behaviour(env, empty_export="zero_blobs", hostile_manifest=hostile)
     env.simulator.restate(key, share=Decimal(0))
     before = list_version_folders(env, key)
     assert_ended(env, land(env, key), "no_data")

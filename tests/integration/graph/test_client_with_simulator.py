@@ -106,6 +106,7 @@ EXPECTED_RESULTS: dict[tuple[str, Any], str] = {
     ("throttle_every", 3): "graph_throttled",
     ("hostile_manifest", "no_sas"): "graph_malformed",
     ("hostile_manifest", "empty_root"): "graph_malformed",
+    ("hostile_manifest", "null_members"): "graph_malformed",
 }
 
 

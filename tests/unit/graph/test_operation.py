@@ -142,6 +142,21 @@ async def test_get_operation_prefers_inline_manifest() -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["linked", "running", "manifest"])
+async def test_get_operation_treats_null_as_absent(name: str) -> None:
+    async def get_result(document: dict[str, Any]) -> Any:
+        responses = json_response(document), json_response(payload("manifest"))
+        try:
+            return await get_operation(*responses)
+        except (InvalidDataError, UnavailableError) as error:
+            return error.code
+
+    original = payload(name) if name != "manifest" else inline_operation()
+    for member in original:
+        absent = {key: value for key, value in original.items() if key != member}
+        assert await get_result({**original, member: None}) == await get_result(absent), member
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

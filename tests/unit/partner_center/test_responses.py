@@ -328,6 +328,9 @@ def test_parse_invoice_page_with_client_error_raises_refused(status: int, code: 
         b'"items"',
         b'{"items": {}}',
         b'{"items": null}',
+        b'{"items": null, "totalCount": null}',
+        b'{"items": null, "totalCount": 1}',
+        b'{"totalCount": 1}',
         b"{}",
         b"[" * 100_000,
     ],
@@ -336,6 +339,31 @@ def test_parse_invoice_page_without_list_raises_malformed(document: bytes) -> No
     with pytest.raises(BillingExportError) as raised:
         parse_invoice_page(create_response(document))
     assert raised.value.code == "partner_center_malformed"
+
+
+@pytest.mark.parametrize("document", [{"items": None, "totalCount": 0}, {"totalCount": 0}])
+def test_parse_invoice_page_without_invoices_accepts_null_items(document: dict[str, Any]) -> None:
+    page = parse_invoice_page(create_response({**document, "links": None}))
+    assert (page.entries, page.total, page.has_next) == ((), 0, False)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        "invoiceDate",
+        "currencyCode",
+        "totalCharges",
+        "documentType",
+        "invoiceType",
+        "amendsOf",
+        "amendments",
+        "billingPeriodStartDate",
+    ],
+)
+def test_parse_invoice_page_treats_null_as_absent(member: str) -> None:
+    full = invoice(amendsOf="G016907410")
+    absent = {name: value for name, value in full.items() if name != member}
+    assert parse_items({**full, member: None}) == parse_items(absent)
 
 
 JSON = st.recursive(

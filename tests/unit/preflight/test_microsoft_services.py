@@ -59,6 +59,7 @@ async def test_graph_checks_with_valid_token_return_ok() -> None:
         ),
         ({"token": "opaque"}, {}),
         ({"token": jwt(roles="not a list")}, {}),
+        ({"token": jwt(tid=TENANT, roles=None)}, {"graph_token": "role_missing"}),
     ],
     ids=str,
 )

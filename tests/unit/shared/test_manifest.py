@@ -298,3 +298,51 @@ def test_validate_manifest_any_json_has_a_defined_result(
         "manifest_mismatch",
         "month_not_open",
     )
+
+
+WITHOUT_BLOBS = {"blobs": None, "blobCount": 0, "sasToken": "", "rootDirectory": None}
+
+
+def _accepted_with(**members: Any) -> dict[str, Any]:
+    payload = read(PAYLOADS / "accepted" / "billed_usage_as_observed.json")
+    return {**payload["manifest"], **members}
+
+
+def test_validate_manifest_without_blobs_accepts_null_and_empty_locations() -> None:
+    manifest = parse_manifest(_accepted_with(**WITHOUT_BLOBS))
+    validate_manifest(manifest, KEY, RULES["azure"])
+    assert (manifest.blobs, manifest.root_directory, manifest.sas_token) == ((), "", "")
+
+
+@pytest.mark.parametrize(
+    ("member", "members"),
+    [
+        ("blobs", {"blobs": None}),
+        ("blobCount", {"blobCount": None}),
+        ("eTag", {**WITHOUT_BLOBS, "eTag": None}),
+        ("partnerTenantId", {**WITHOUT_BLOBS, "partnerTenantId": None}),
+        ("partnerTenantId", {"partnerTenantId": None}),
+        ("blobs", {"blobs": None, "blobCount": -1}),
+        ("blobCount", {**WITHOUT_BLOBS, "blobCount": None}),
+        ("sasToken", {"sasToken": ""}),
+        ("rootDirectory", {"rootDirectory": None}),
+    ],
+)
+def test_parse_manifest_null_required_member_is_malformed(
+    member: str, members: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidDataError) as raised:
+        parse_manifest(_accepted_with(**members))
+    assert raised.value.code == "graph_malformed" and member in str(raised.value.detail)
+
+
+@pytest.mark.parametrize("member", [*MEMBERS, "dataFormat"])
+def test_parse_manifest_treats_null_as_absent(member: str) -> None:
+    for changes in ({}, WITHOUT_BLOBS):
+        manifest = _accepted_with(**changes)
+        absent = {name: value for name, value in manifest.items() if name != member}
+        results = [
+            validation_result({"key": str(KEY), "rules": "azure", "manifest": each})
+            for each in ({**manifest, member: None}, absent)
+        ]
+        assert results[0] == results[1]

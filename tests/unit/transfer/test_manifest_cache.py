@@ -37,7 +37,8 @@ class FakeGraph:
         expiry = (self.clock.now() + timedelta(seconds=self.lifetime)).strftime(
             "%Y-%m-%dT%H%%3A%M%%3A%SZ"
         )
-        sas = self.sas or f"sv=1&se={expiry}&sig=secret{self.requests}"
+        new_sas = f"sv=1&se={expiry}&sig=secret{self.requests}"
+        sas = new_sas if self.sas is None else self.sas
         return Manifest(
             "1", "etag", NOON, "2", "t", "https://m.blob.core.windows.net/c/r", (), 0, sas
         )
@@ -184,6 +185,17 @@ async def test_get_directory_with_slow_local_clock_uses_the_time_of_storage(
     assert await cache.get_directory("o") == first  # within the minimum interval
     clock.advance(seconds=3)
     assert await cache.get_directory("o") != first
+
+
+async def test_get_manifest_without_blobs_and_token_is_cached_without_expiry(
+    clock: FakeClock,
+) -> None:
+    graph = FakeGraph(clock)
+    graph.sas = ""
+    cache = ManifestCache(graph, clock)
+    manifest = await cache.get_manifest("o")
+    clock.advance(seconds=24 * 3600)
+    assert await cache.get_manifest("o") == manifest and graph.requests == 1
 
 
 def test_storage_time_advances_with_the_monotonic_clock(clock: FakeClock) -> None:
