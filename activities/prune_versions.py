@@ -1,4 +1,6 @@
-"""Removes old versions and old blob rows of some keys, in the order of the catalogue.
+"""Verifies what readers see of some keys, and removes their old versions and old blob rows.
+
+The order is that of the catalogue.
 
 Idempotent: what is removed is not found again. A repeated cursor checks the same keys again.
 """
@@ -23,6 +25,7 @@ MAX_KEYS_PER_STEP = 20  # at most a few hundred storage requests
 @sanitize_exceptions
 async def prune_versions(request: PruneRequest) -> RetentionResult:
     from shared.versions.prune import prune_key
+    from shared.versions.publication import verify_published
 
     app, settings = services(), services().settings
     dataset, after = read(request["cursor"])
@@ -32,6 +35,7 @@ async def prune_versions(request: PruneRequest) -> RetentionResult:
     removed = 0
     for entry in entries:
         key = ExportKey.parse(entry.key)
+        await verify_published(app.ledger, app.landing, key)
         keep = settings.keep_versions_billed if dataset.billed else settings.keep_versions_unbilled
         pruned = await prune_key(
             app.ledger,

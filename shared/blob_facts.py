@@ -28,6 +28,16 @@ class BlobFacts:
     byte_order_mark: bool = False
 
     @property
+    def content(self) -> tuple[int, str, str]:
+        """The facts that identify the stored bytes: size and hashes."""
+        return self.bytes, self.md5, self.sha256
+
+    @property
+    def has_hash(self) -> bool:
+        """Whether the content of the blob was proven, even if the blob has been lost since."""
+        return bool(self.md5 or self.sha256)
+
+    @property
     def is_content_proven(self) -> bool:
         """Whether the content was read as lines, so that all facts are known."""
         return bool(self.encoding)

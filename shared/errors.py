@@ -282,6 +282,11 @@ SECTIONS = (
                 "Compare SOURCE_ALLOWED with the storage host that Microsoft uses. If they match, "
                 "report the request ID from the run's row to Microsoft.",
             ),
+            "manifest_inconsistent": Entry(
+                "The manifest has the eTag of a landed version, but lists other blobs.",
+                "Wait for the next cycle. If the error persists, start a run with force, which "
+                "lands the blobs that Microsoft lists now as a version of its own.",
+            ),
             "manifest_mismatch": Entry(
                 "The tenant, invoice, currency or attribute set in the manifest differs from that "
                 "in the request.",
@@ -401,6 +406,20 @@ SECTIONS = (
                 "Some blobs could not be landed in any round.",
                 "See the error codes of the run's blobs. A new run copies only the missing blobs.",
                 retry=NEXT_CYCLE_IF_DUE,
+            ),
+        },
+    ),
+    Section(
+        "Landed versions",
+        "Readers do not see the version; latest.json names the newest version that has lost no "
+        "blob, if there is one.",
+        NEXT_CYCLE,
+        {
+            "version_damaged": Entry(
+                "Blobs of a landed version were changed or deleted afterwards, and could not be "
+                "downloaded again.",
+                "Find out what changed the landing container, and restore the blobs, for example "
+                "from their soft-deleted versions. Then start a new run with POST /api/runs.",
             ),
         },
     ),

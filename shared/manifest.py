@@ -3,6 +3,8 @@
 No blob of an invalid manifest is read. Error messages never contain text from the manifest.
 """
 
+import hashlib
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -56,6 +58,12 @@ class Manifest:
     blobs: tuple[ManifestBlob, ...]
     blob_count: int
     sas_token: str = field(repr=False)
+
+    @property
+    def names_hash(self) -> str:
+        """The SHA-256 hash of the listed blobs, in any order, in hexadecimal."""
+        blobs = sorted((blob.name, blob.partition_value) for blob in self.blobs)
+        return hashlib.sha256(json.dumps(blobs).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import platform
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
@@ -35,18 +36,27 @@ SDKS = (
     Endpoint(
         "GET",
         "status",
-        "Get the schedule, the live runs, the newest landed data and the installed versions.",
+        "Get the schedule, live runs, the newest and the damaged data, and the installed versions.",
         lambda: {200: models.status.StatusResponse},
     )
 )
 async def get_status(req: func.HttpRequest) -> func.HttpResponse:
-    """Return the schedule, the live runs, what landed last and the installed versions."""
+    """Return the schedule, the live runs, what landed last, what is damaged, and the versions."""
     app = services()
     now = app.clock.now()
     check_no_query(req, now)
-    cycle, live_runs, last_landed = await asyncio.gather(
-        _get_last_cycle(app), _list_live_runs(app), _get_last_landed(app)
+    cycle, live_runs, entries = await asyncio.gather(
+        _get_last_cycle(app), _list_live_runs(app), _list_entries(app)
     )
+    last_landed = {dataset: _get_last_landed(entries[dataset]) for dataset in Dataset}
+    damaged = [entry for dataset in Dataset for entry in entries[dataset] if entry.damaged_version]
+    invoices = await app.ledger.list_invoices_of(
+        entry for entry in (*last_landed.values(), *damaged) if entry
+    )
+
+    def describe(entry: CatalogueEntry) -> models.catalogue.CatalogueEntryResponse:
+        return models.catalogue.CatalogueEntryResponse.from_row(entry, now, invoices)
+
     tick = next_tick(app.settings.export_schedule, now)
     return json_response(
         200,
@@ -56,7 +66,13 @@ async def get_status(req: func.HttpRequest) -> func.HttpResponse:
             next_tick_at=iso(tick) if tick else None,
             last_cycle=models.cycles.CycleSummaryResponse.from_row(cycle) if cycle else None,
             live_runs=live_runs,
-            last_landed=last_landed,
+            last_landed=models.status.LastLanded(
+                **{
+                    dataset.value: describe(entry) if entry else None
+                    for dataset, entry in last_landed.items()
+                }
+            ),
+            damaged=[describe(entry) for entry in damaged],
             task_hub=app.settings.task_hub_name,
             versions=_get_versions(),
         ),
@@ -84,27 +100,19 @@ async def _list_live_runs(app: Services) -> "list[models.status.LiveRun]":
     return sorted(runs, key=lambda run: (run.started_at or "~", run.run_id))
 
 
-async def _get_last_landed(app: Services) -> "models.status.LastLanded":
-    async def get_newest(dataset: Dataset) -> CatalogueEntry | None:
-        entries = [
-            entry
-            async for entry in app.ledger.catalogue.list_by_dataset(dataset)
-            if entry.landed_at
-        ]
-        return max(entries, key=lambda entry: entry.landed_at, default=None)
+async def _list_entries(app: Services) -> dict[Dataset, list[CatalogueEntry]]:
+    """Return the catalogue entries of each dataset."""
 
-    newest = await asyncio.gather(*(get_newest(dataset) for dataset in Dataset))
-    invoices = await app.ledger.list_invoices_of(entry for entry in newest if entry)
-    return models.status.LastLanded(
-        **{
-            dataset.value: models.catalogue.CatalogueEntryResponse.from_row(
-                entry, app.clock.now(), invoices
-            )
-            if entry
-            else None
-            for dataset, entry in zip(Dataset, newest, strict=True)
-        }
-    )
+    async def list_by_dataset(dataset: Dataset) -> list[CatalogueEntry]:
+        return [entry async for entry in app.ledger.catalogue.list_by_dataset(dataset)]
+
+    entries = await asyncio.gather(*(list_by_dataset(dataset) for dataset in Dataset))
+    return dict(zip(Dataset, entries, strict=True))
+
+
+def _get_last_landed(entries: Iterable[CatalogueEntry]) -> CatalogueEntry | None:
+    landed = [entry for entry in entries if entry.landed_at]
+    return max(landed, key=lambda entry: entry.landed_at, default=None)
 
 
 @cache

@@ -101,7 +101,7 @@ def print_catalogue(console: Console, entries: Sequence[Mapping[str, Any]]) -> N
         table.add_row(
             escape_value(entry["key"]),
             escape_value(entry.get("billing_month")),
-            escape_value(entry.get("version") or "none"),
+            _format_version(entry),
             str(entry["blobs"]),
             _format_rows(entry["rows"]),
             format_bytes(entry["bytes"]),
@@ -111,6 +111,24 @@ def print_catalogue(console: Console, entries: Sequence[Mapping[str, Any]]) -> N
             escape_value(describe_tie_out(entry.get("tie_out"))),
         )
     console.print(table if entries else "No matching exports have landed.")
+
+
+def _format_version(entry: Mapping[str, Any]) -> str:
+    version = escape_value(entry.get("version") or "none")
+    damage = entry.get("damage")
+    return f"{version}\n[red]{escape_value(damage['version'])} is damaged[/]" if damage else version
+
+
+def print_damaged(console: Console, entries: Sequence[Mapping[str, Any]]) -> None:
+    """Print the damaged versions with their code and remedy."""
+    if not entries:
+        return
+    console.print("\ndamaged versions", style="bold red")
+    for entry in entries:
+        damage = entry["damage"]
+        console.print(f"{escape_value(entry['key'])}, version {escape_value(damage['version'])}")
+        console.print(f"  {escape_value(damage['cause'])} ({escape_value(damage['code'])})")
+    console.print(f"-> {escape_value(entries[0]['damage']['remedy'])}")
 
 
 def format_amount(text: str) -> str:
@@ -219,6 +237,7 @@ def print_status(console: Console, body: Mapping[str, Any]) -> None:
             ),
         )
     console.print(landed)
+    print_damaged(console, body.get("damaged") or [])
     console.print("\nlive runs", style="bold")
     live = create_table("run", "stage", "started", "next poll")
     for run in body.get("live_runs") or []:

@@ -10,7 +10,7 @@ from typing import Any
 
 from shared.blob_facts import BlobFacts
 from shared.clock import parse_iso
-from shared.exports import BillingMonth, ExportKey, InvoiceScope, MonthScope
+from shared.exports import ExportKey, InvoiceScope, MonthScope
 
 FORMAT = 1
 
@@ -113,26 +113,43 @@ def build_completion_marker(
     )
 
 
-def parse_marker_blobs(marker: bytes, etag: str) -> dict[str, BlobFacts] | None:
-    """Return the sizes and MD5 hashes of the blobs in a completion marker, by name.
+def parse_completion_marker(body: bytes, version: str, etag: str) -> dict[str, MarkerBlob] | None:
+    """Return the blobs in a completion marker, by name.
 
-    Returns None if the marker is invalid or does not belong to the version with this eTag.
+    Returns None if the marker is invalid or belongs to another version.
     """
     try:
-        document = json.loads(marker)
-        blobs = {
-            str(blob["name"]): BlobFacts(bytes=blob["bytes"], md5=blob["md5"])
-            for blob in document["blobs"]
-        }
-        return blobs if document["etag"] == etag else None
-    except (ValueError, KeyError, TypeError):
+        document = json.loads(body)
+        if document["version"] != version or document["etag"] != etag:
+            return None
+        blobs = [_parse_blob(blob) for blob in document["blobs"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
+    return {blob.name: blob for blob in blobs}
+
+
+def _parse_blob(blob: Mapping[str, Any]) -> MarkerBlob:
+    return MarkerBlob(
+        blob["name"],
+        blob["partition_value"],
+        blob["source_etag"],
+        BlobFacts(
+            bytes=blob["bytes"],
+            md5=blob["md5"],
+            sha256=blob["sha256"],
+            rows=blob["rows"] or 0,
+            encoding=blob["encoding"] or "",
+            columns=tuple(blob["columns"]),
+            byte_order_mark=bool(blob["byte_order_mark"]),
+        ),
+    )
 
 
 def build_latest(
     key: ExportKey,
     *,
-    billing_month: BillingMonth | None,
+    sequence: int,
+    billing_month: str,
     version: Mapping[str, Any],
     totals: Mapping[str, int | None],
 ) -> bytes:
@@ -140,14 +157,15 @@ def build_latest(
 
     Args:
         key: The export key.
-        billing_month: The billing month, if known.
+        sequence: A number that increases whenever the file of this key changes.
+        billing_month: The billing month as `yyyy-mm`, or "" if it is unknown.
         version: version, path, etag, created_at, landed_at, first_seen, settles_on, supersedes.
         totals: blobs, bytes, rows; rows are None if they are unknown.
     """
     members = get_key_members(key)
-    if billing_month is not None:
-        members.setdefault("billing_month", str(billing_month))
-    return _to_json({"format": FORMAT, **members, **version, **totals})
+    if billing_month:
+        members.setdefault("billing_month", billing_month)
+    return _to_json({"format": FORMAT, **members, "sequence": sequence, **version, **totals})
 
 
 def parse_latest(body: bytes) -> dict[str, Any] | None:
@@ -158,6 +176,12 @@ def parse_latest(body: bytes) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     return dict(document)
+
+
+def get_sequence(latest: Mapping[str, Any]) -> int:
+    """Return the `sequence` of a `latest.json`, or 0 if it has none."""
+    sequence = latest.get("sequence")
+    return sequence if isinstance(sequence, int) and not isinstance(sequence, bool) else 0
 
 
 def is_newer(candidate: Mapping[str, Any], current: Mapping[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """The blob rows: the blobs of a version, with the facts that prove their content."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from shared.blob_facts import BlobFacts
@@ -16,8 +16,9 @@ MAX_ROWS_PER_QUERY = 10  # a filter is limited to 15 comparisons
 class BlobRow:
     """A blob of a version.
 
-    If `ok` is true, `facts` are the facts that the proof has computed. Each fact is a column of the
-    table; the names in `columns` are separated by commas.
+    If `ok` is true, `facts` are the facts that the proof has computed. If it is false and `facts`
+    contain a hash, the content was proven before the blob was changed or deleted. Each fact is a
+    column of the table; the names in `columns` are separated by commas.
     """
 
     name: str
@@ -80,7 +81,8 @@ class Blobs:
         """Store the failure of a blob, unless the row was changed in the meantime.
 
         An activity can run twice, and the slower execution can fail after the other one has
-        copied the blob. The row of a proven blob therefore stays.
+        copied the blob. The row of a proven blob therefore stays. If the blob was proven before,
+        its row keeps the facts about its content, with which a restored blob can be proven.
 
         Args:
             key: The export key.
@@ -94,6 +96,8 @@ class Blobs:
         partition, name = blob_partition(key, version), blob_row(row.name)
         if known is None:
             return await self._tables.insert("blobs", partition, name, _values(row)) is not None
+        if known.facts.has_hash:
+            row = replace(row, facts=known.facts, source_etag=known.source_etag)
         return (
             await self._tables.replace("blobs", partition, name, _values(row), known.row_etag)
             is not None

@@ -1,8 +1,8 @@
 """The catalogue table: the newest landed version and the last outcome of each export key.
 
-The rows are derived from the version rows, and every run that ends refreshes the row of its key.
-A key that never had data and whose last request Microsoft rejected is not listed; only planning
-uses its row.
+The rows are derived from the version rows. Every run that ends refreshes the row of its key, and so
+does every damage that is found. A key that never had data and whose last request Microsoft rejected
+is not listed; only planning uses its row.
 """
 
 from collections.abc import AsyncIterator
@@ -14,8 +14,7 @@ from shared.exports import Dataset, ExportKey, MonthScope
 from shared.ledger.keys import scope_key
 from shared.ledger.runs import Run
 from shared.ledger.tables import Continuation, Row, RowFilter, Tables
-from shared.ledger.versions import Version
-from shared.manifest import billing_month
+from shared.ledger.versions import Version, Versions, VersionState
 from shared.optimistic_concurrency import CONFLICT, Conflict, update
 
 
@@ -23,8 +22,8 @@ from shared.optimistic_concurrency import CONFLICT, Conflict, update
 class CatalogueEntry:
     """A row of the catalogue table.
 
-    `version` is "" if no version has landed. The `last_*` columns describe the run that ended
-    last, whatever its outcome.
+    `version` is "" if no version has landed, or if all of them are damaged. The `last_*` columns
+    describe the run that ended last, whatever its outcome.
     """
 
     key: str
@@ -44,6 +43,8 @@ class CatalogueEntry:
     billing_month: str = ""
     currency_code: str = ""
     attribute_set: str = ""
+    damaged_version: str = ""  # a version that is newer than `version`, but is damaged
+    damaged_at: str = ""
     last_outcome: str = ""
     last_code: str = ""
     last_run_id: str = ""
@@ -60,33 +61,52 @@ class CatalogueEntry:
 
         The invoice ID or the currency of such a key is probably mistyped.
         """
-        return not self.version and self.last_code in REJECTED_CODES
+        has_data = self.version or self.damaged_version
+        return not has_data and self.last_code in REJECTED_CODES
 
 
 REJECTED_CODES = ("graph_bad_request", "graph_not_found")
 COLUMNS = tuple(field.name for field in fields(CatalogueEntry))
 LAST_RUN_COLUMNS = ("last_outcome", "last_code", "last_run_id", "last_ended_at")
+# The columns of the newest complete version, which have the same names in the version row.
+VERSION_COLUMNS = (
+    "version",
+    "manifest_etag",
+    "path",
+    "created_at",
+    "first_seen",
+    "landed_at",
+    "blobs",
+    "bytes",
+    "rows",
+    "proof",
+    "settles_on",
+    "sums",
+)
 
 
 class Catalogue:
     """Access to the catalogue rows."""
 
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
+    def __init__(self, tables: Tables, versions: Versions) -> None:
+        self._tables, self._versions = tables, versions
 
-    async def refresh(self, key: ExportKey, newest: Version | None, run: Run) -> None:
-        """Update the row of an export key after a run has ended. Idempotent.
+    async def refresh(self, key: ExportKey, run: Run | None = None) -> None:
+        """Update the row of an export key. Idempotent.
+
+        The versions are read after the row that they replace, so that a slow caller never replaces
+        the result of a newer one.
 
         Args:
             key: The export key.
-            newest: The newest complete version of the key.
-            run: The run that ended.
+            run: The run that ended, if the row is refreshed for this reason.
         """
         partition, row_key = key.dataset.value, scope_key(key)
 
         async def write(row: Row | None) -> Conflict | None:
             current = dict(row.values) if row else {}
-            values = _merge_values(key, newest, run, current)
+            versions = [version async for version in self._versions.list_by_key(key)]
+            values = _merge_values(key, versions, run, current)
             if row is None:
                 etag = await self._tables.insert("catalogue", partition, row_key, values)
             elif all(current.get(name) == value for name, value in values.items()):
@@ -157,35 +177,28 @@ def _entry_from_row(row: Row) -> CatalogueEntry:
 
 
 def _merge_values(
-    key: ExportKey, newest: Version | None, run: Run, current: dict[str, Any]
+    key: ExportKey, versions: list[Version], run: Run | None, current: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the columns of the row after `run` has ended."""
+    """Return the columns of the row."""
     entry: dict[str, Any] = {"key": str(key), "attribute_set": key.attribute_set.value}
+    newest = _get_newest(versions, "complete")
+    shown = newest or Version(str(key), "", 0, "", "", "")
+    entry |= {name: getattr(shown, name) for name in VERSION_COLUMNS}
+    damaged = _get_newest(versions, "damaged")
+    is_newest = damaged is not None and (newest is None or damaged.age > newest.age)
+    entry |= {
+        "damaged_version": damaged.version if damaged and is_newest else "",
+        "damaged_at": damaged.damaged_at if damaged and is_newest else "",
+    }
     if isinstance(key.scope, MonthScope):
         entry |= {"billing_month": str(key.scope.month), "currency_code": key.scope.currency}
     else:
         entry["invoice_id"] = key.scope.invoice_id
-    if newest is not None and not _is_older(newest, current):
-        entry |= {
-            "version": newest.version,
-            "manifest_etag": newest.manifest_etag,
-            "path": newest.path,
-            "created_at": newest.created_at,
-            "first_seen": newest.first_seen,
-            "landed_at": newest.landed_at,
-            "blobs": newest.blobs,
-            "bytes": newest.bytes,
-            "rows": newest.rows,
-            "proof": newest.proof,
-            "settles_on": newest.settles_on,
-            "sums": newest.sums,
-        }
-        month = billing_month(run.root_directory) if run.version == newest.version else None
-        if month is not None:  # for billed keys, only the root directory contains the month
-            entry.setdefault("billing_month", str(month))
+        if shown.billing_month:  # for billed keys, only the root directory contains the month
+            entry["billing_month"] = shown.billing_month
     entry = current | entry  # `replace` deletes the columns that are not written
     last_ended_at = current.get("last_ended_at")
-    if last_ended_at and parse_iso(last_ended_at) > parse_iso(run.ended_at):
+    if run is None or (last_ended_at and parse_iso(last_ended_at) > parse_iso(run.ended_at)):
         return entry | {name: current.get(name, "") for name in LAST_RUN_COLUMNS}
     return entry | {
         "last_outcome": run.outcome,
@@ -195,8 +208,9 @@ def _merge_values(
     }
 
 
-def _is_older(version: Version, current: dict[str, Any]) -> bool:
-    """Return whether the row already contains a newer version than `version`."""
-    if not current.get("version"):
-        return False
-    return version.age[:2] < (parse_iso(current["created_at"]), parse_iso(current["first_seen"]))
+def _get_newest(versions: list[Version], state: VersionState) -> Version | None:
+    return max(
+        (version for version in versions if version.state == state),
+        key=lambda version: version.age,
+        default=None,
+    )

@@ -30,7 +30,11 @@ class Ledger:
     def __init__(self, tables: Tables, clock: Clock, *, hub: str, locking: bool = True) -> None:
         self.tables, self.clock, self.hub, self.locking = tables, clock, hub, locking
         self.runs, self.versions, self.blobs = Runs(tables), Versions(tables), Blobs(tables)
-        self.locks, self.catalogue, self.cycles = Locks(tables), Catalogue(tables), Cycles(tables)
+        self.locks, self.catalogue, self.cycles = (
+            Locks(tables),
+            Catalogue(tables, self.versions),
+            Cycles(tables),
+        )
         self.invoices, self.backfills = Invoices(tables), Backfills(tables)
         self.open_items = OpenItems(tables)
         self.throttle = Throttle(tables, clock)

@@ -123,6 +123,11 @@ class Locks:
             lambda: self.get(key), write, contended_code="lock_contended", component="Locks"
         )
 
+    async def is_held(self, key: str) -> bool:
+        """Return whether a run holds the lock."""
+        lock = await self.get(key)
+        return lock is not None and lock.run_id != ""
+
     async def renew(self, lock: Lock, next_activity: datetime) -> bool:
         """Extend the lease to an hour after `next_activity`, if less than 30 minutes are left.
 

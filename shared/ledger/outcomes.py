@@ -36,8 +36,7 @@ async def close_run(ledger: Ledger, run_id: str, result: RunResult) -> RunResult
     lock = await ledger.locks.get(run.key) if ledger.locking else None
     holds_lock = lock is not None and lock.run_id == run_id and lock.epoch == run.epoch
     if holds_lock or not ledger.locking:
-        newest = await ledger.versions.get_newest_complete(run.export_key)
-        await ledger.catalogue.refresh(run.export_key, newest, run)
+        await ledger.catalogue.refresh(run.export_key, run)
     emit_event(
         "run_ended",
         f"{run_id}/ended/1",
@@ -129,6 +128,8 @@ async def _get_final_columns(ledger: Ledger, run: Run, result: RunResult) -> dic
                 "rows": version.rows,
                 "proof": version.proof,
             }
+    if version is not None and version.state == "damaged" and columns["code"] == "blobs_missing":
+        columns["code"] = "version_damaged"
     totals = await ledger.blobs.totals(run.export_key, run.version)
     return columns | {
         "blobs_landed": totals.blobs,

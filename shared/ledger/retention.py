@@ -7,6 +7,7 @@ from shared.exports import ExportKey
 from shared.ledger.keys import blob_partition, blob_row
 from shared.ledger.ledger import Ledger
 from shared.ledger.tables import Tables
+from shared.ledger.versions import INCOMPLETE
 
 FIRST_DAY = date(2024, 1, 1)  # before the first release, so that no history is older
 
@@ -14,7 +15,7 @@ FIRST_DAY = date(2024, 1, 1)  # before the first release, so that no history is 
 async def remove_blob_rows(ledger: Ledger, key: ExportKey, older_than: timedelta) -> int:
     """Delete the blob rows of old versions of an export key. Idempotent.
 
-    Versions that are still landing keep their blob rows, because the next run uses them to copy
+    Versions that a run can complete keep their blob rows, because the next run uses them to copy
     only the remaining blobs. A key that a run holds is skipped.
 
     Args:
@@ -26,13 +27,12 @@ async def remove_blob_rows(ledger: Ledger, key: ExportKey, older_than: timedelta
         The number of deleted rows.
     """
     removed, now = 0, ledger.clock.now()
-    lock = await ledger.locks.get(str(key))
-    if lock is not None and lock.run_id:
+    if await ledger.locks.is_held(str(key)):
         return 0
     async for version in ledger.versions.list_by_key(key):
         last_planned = parse_iso(version.last_planned_at or version.first_seen)
         is_recent = now - last_planned <= older_than
-        if version.state == "landing" or version.blob_rows_removed_at or is_recent:
+        if version.state in INCOMPLETE or version.blob_rows_removed_at or is_recent:
             continue
         names = list(await ledger.blobs.get_by_version(key, version.version))
         await ledger.tables.delete(

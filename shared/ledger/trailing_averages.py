@@ -15,10 +15,9 @@ from statistics import fmean
 from shared.clock import parse_iso
 from shared.exports import ExportKey, InvoiceScope
 from shared.ledger.ledger import Ledger
-from shared.ledger.versions import Version
+from shared.ledger.versions import ONCE_COMPLETE, Version
 
 MAX_VERSIONS = 7
-LANDED_STATES = frozenset({"complete", "pruned"})  # pruned versions keep their totals
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ async def _get_earlier_versions(ledger: Ledger, key: ExportKey, version: Version
     return [
         _Totals(earlier.age[:2], earlier.known_rows, earlier.bytes)
         async for earlier in ledger.versions.list_by_key(key)
-        if earlier.state in LANDED_STATES and earlier.age < version.age
+        if earlier.state in ONCE_COMPLETE and earlier.age < version.age
     ]
 
 

@@ -5,7 +5,8 @@
 
 Billed keys come first, because Microsoft gives them priority (Microsoft Learn, "Get invoice billed
 and unbilled consumption"). A landed invoice is requested again, because billed files can be partial
-at first and are restated for weeks. A settled invoice whose newest run failed is due immediately.
+at first and are restated for weeks. A settled invoice is due immediately if its newest run failed
+or its newest version is damaged.
 """
 
 import hashlib
@@ -50,11 +51,12 @@ PlanOutcome = Literal["complete", "incomplete"]
 
 @dataclass(frozen=True)
 class KnownKey:
-    """What the catalogue contains for a key: settle date, if known, and newest ended run."""
+    """What the catalogue contains for a key: settle date, if known, newest ended run, damage."""
 
     settles_on: date | None = None
     started: datetime | None = None
     outcome: str = ""
+    is_damaged: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ def next_due_at(
         settled_on is None
         or now.astimezone(UTC).date() <= settled_on
         or known.outcome in FAILED_OUTCOMES
+        or known.is_damaged
     ):
         return None
     if known.started is None or now - known.started >= WEEK - TICK_TOLERANCE:

@@ -4,7 +4,7 @@ landed         the catalogue contains a version
 no_data        it was requested, and Microsoft had no data
 not_served     Microsoft does not serve it: unbilled data older than the previous month, or
 billed data before `FIRST_SERVED`
-failed         its newest run failed
+failed         its newest run failed, or its newest version is damaged
 never_tried    it has not been requested, or its invoice is not known
 """
 

@@ -100,7 +100,8 @@ class Planner:
                 async for entry in self._ledger.catalogue.list_by_dataset(dataset):
                     settles_on = date.fromisoformat(entry.settles_on) if entry.settles_on else None
                     started = started_at(entry.last_run_id) if entry.last_run_id else None
-                    known[entry.key] = KnownKey(settles_on, started, entry.last_outcome)
+                    is_damaged = entry.damaged_version != ""
+                    known[entry.key] = KnownKey(settles_on, started, entry.last_outcome, is_damaged)
         return select_due(self._settings, tick, invoices, known)
 
     async def is_month_billed(self, month: BillingMonth) -> bool:
@@ -111,7 +112,7 @@ class Planner:
         entries, _ = await self._ledger.catalogue.get_page(
             Dataset.BILLED_USAGE, billing_month=str(month), limit=1
         )
-        return any(entry.version for entry in entries)
+        return any(entry.version or entry.damaged_version for entry in entries)
 
     def scopes(self, invoices: InvoiceList) -> Scopes:
         """Return the invoices, currencies and attribute sets for which exports can be requested.
@@ -132,7 +133,11 @@ class Planner:
     async def key_states(self, datasets: Iterable[Dataset]) -> dict[str, KeyState]:
         """Return the state of every catalogued export key of `datasets`, by key."""
         return {
-            entry.key: KeyState(entry.version, entry.last_outcome, entry.last_code)
+            entry.key: (
+                KeyState(outcome="failed", code="version_damaged")
+                if entry.damaged_version
+                else KeyState(entry.version, entry.last_outcome, entry.last_code)
+            )
             for dataset in datasets
             async for entry in self._ledger.catalogue.list_by_dataset(dataset)
         }

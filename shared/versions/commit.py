@@ -4,7 +4,6 @@ Every step is a conditional write that can be repeated, by this run or another o
 complete when both its completion marker and its row exist in that state.
 """
 
-import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,26 +16,17 @@ from shared.invoices import facts_of, settles_on
 from shared.landing.documents import (
     MarkerBlob,
     build_completion_marker,
-    build_latest,
-    is_newer,
-    parse_latest,
-    parse_marker_blobs,
+    parse_completion_marker,
 )
-from shared.landing.layout import (
-    COMPLETION_MARKER,
-    latest_path,
-    marker_path,
-    names_path,
-    version_path,
-)
+from shared.landing.layout import marker_path, names_path, version_path
 from shared.landing.store import LandedBlob, LandingStore
 from shared.ledger.ledger import Ledger
 from shared.ledger.runs import Run
-from shared.ledger.versions import Version
-from shared.manifest import billing_month
+from shared.ledger.versions import INCOMPLETE, Version
 from shared.optimistic_concurrency import CONFLICT, Conflict, update
 from shared.telemetry import APP_VERSION
-from shared.versions.plan import is_proven, list_version_blobs
+from shared.versions.folder import read_folder
+from shared.versions.publication import publish, to_document
 
 
 @dataclass(frozen=True)
@@ -82,10 +72,10 @@ async def commit_version(
     async def write(version: Version) -> CommitOutcome | Conflict:
         if version.state == "complete":
             # An earlier attempt of the activity or another run of the key has committed it.
-            await _publish(landing, run, version)
+            await publish(ledger, landing, version)
             return CommitOutcome(version, 0)
-        blobs = await _list_proven(ledger, landing, run, version, dict(names["blobs"]))
-        if version.state != "landing" or len(blobs) < len(names["blobs"]):
+        blobs = await _list_proven(ledger, landing, version, dict(names["blobs"]))
+        if version.state not in INCOMPLETE or len(blobs) < len(names["blobs"]):
             return CommitOutcome(version, max(1, len(names["blobs"]) - len(blobs)))
         committed = await _commit(ledger, landing, run, version, names, blobs, proof, settle_days)
         return CommitOutcome(committed, 0) if committed else CONFLICT
@@ -94,23 +84,17 @@ async def commit_version(
 
 
 async def _list_proven(
-    ledger: Ledger,
-    landing: LandingStore,
-    run: Run,
-    version: Version,
-    partition_values: Mapping[str, str],
+    ledger: Ledger, landing: LandingStore, version: Version, partition_values: Mapping[str, str]
 ) -> list[MarkerBlob]:
     """Return the landed and proven blobs among `partition_values`, which is keyed by blob name."""
-    landed, rows = await asyncio.gather(
-        list_version_blobs(landing, run, version),
-        ledger.blobs.get_by_version(run.export_key, version.version),
-    )
-    if foreign := sorted(landed.keys() - partition_values.keys() - {COMPLETION_MARKER}):
-        raise InvalidDataError("foreign_blob", _describe_foreign(landed[foreign[0]], len(foreign)))
+    folder = await read_folder(ledger, landing, version)
+    if foreign := sorted(folder.landed.keys() - partition_values.keys()):
+        blob = folder.landed[foreign[0]]
+        raise InvalidDataError("foreign_blob", _describe_foreign(blob, len(foreign)))
     return [
-        MarkerBlob(name, value, rows[name].source_etag, rows[name].facts)
+        MarkerBlob(name, value, folder.rows[name].source_etag, folder.rows[name].facts)
         for name, value in partition_values.items()
-        if is_proven(landed.get(name), rows.get(name))
+        if folder.is_proven(name)
     ]
 
 
@@ -147,8 +131,8 @@ async def _commit(
     if claimed is None:
         return None
     await _write_marker(landing, run, claimed, names, blobs)
-    await _publish(landing, run, claimed)
-    return await ledger.versions.update(claimed, state="complete")
+    sequence = await publish(ledger, landing, claimed)
+    return await ledger.versions.change_state(claimed, "complete", sequence=sequence)
 
 
 async def _get_invoice_columns(
@@ -180,7 +164,7 @@ async def _write_marker(
 ) -> None:
     body = build_completion_marker(
         run.export_key,
-        version={**_to_document(version), "path": version.path},
+        version=to_document(version),
         source={
             name: names[name] for name in ("manifest_id", "schema_version", "partner_tenant_id")
         },
@@ -196,33 +180,25 @@ async def _write_marker(
         invoice=json.loads(version.invoice) if version.invoice else None,
     )
     path = marker_path(run.export_key, version.version)
-    if await landing.create(path, body) is None:
-        existing = await landing.read(path)
-        if existing is None or parse_marker_blobs(existing[0], version.manifest_etag) is None:
-            raise InvalidDataError(
-                "foreign_blob", f"{COMPLETION_MARKER} exists but belongs to another version"
-            )
+    content = {blob.name: blob.facts.content for blob in blobs}
 
+    async def write(existing: tuple[bytes, str] | None) -> Conflict | None:
+        """Write the marker, unless it already describes the same content.
 
-async def _publish(landing: LandingStore, run: Run, version: Version) -> None:
-    """Point latest.json to this version, unless it names this version or a newer one."""
-    path, document = latest_path(run.export_key), _to_document(version)
-    body = build_latest(
-        run.export_key,
-        billing_month=billing_month(run.root_directory),
-        version={**document, "path": version.path, "settles_on": version.settles_on or None},
-        totals={"blobs": version.blobs, "bytes": version.bytes, "rows": version.known_rows},
-    )
-
-    async def write(stored: tuple[bytes, str] | None) -> Conflict | None:
-        latest = parse_latest(stored[0]) if stored else None
-        if latest is not None and not is_newer(document, latest):
-            return None
-        etag = await landing.put_if_match(path, body, stored[1] if stored else None)
+        The name belongs to this app. A marker that is invalid or describes other content results
+        from an interrupted repair or was changed by someone else; it is replaced.
+        """
+        if existing is not None:
+            listed = parse_completion_marker(existing[0], version.version, version.manifest_etag)
+            if listed is not None and content == {
+                name: blob.facts.content for name, blob in listed.items()
+            }:
+                return None
+        etag = await landing.put_if_match(path, body, existing[1] if existing else None)
         return CONFLICT if etag is None else None
 
     await update(
-        lambda: landing.read(path), write, contended_code="latest_contended", component="Latest"
+        lambda: landing.read(path), write, contended_code="marker_contended", component="Marker"
     )
 
 
@@ -233,14 +209,3 @@ def _describe_foreign(blob: LandedBlob, count: int) -> str:
         f"The folder of the version contains {count} blobs that the manifest does not name. "
         f"The first one is {name} ({blob.size} bytes)"
     )
-
-
-def _to_document(version: Version) -> dict[str, Any]:
-    return {
-        "version": version.version,
-        "etag": version.manifest_etag,
-        "created_at": version.created_at,
-        "landed_at": version.landed_at,
-        "first_seen": version.first_seen,
-        "supersedes": version.supersedes or None,
-    }

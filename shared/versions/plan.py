@@ -8,27 +8,25 @@ the pages are written first, the row of the run last.
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from shared.blob_facts import BlobFacts
-from shared.clock import iso
-from shared.errors import InfrastructureError
-from shared.landing.documents import is_newer, parse_latest, parse_marker_blobs
-from shared.landing.layout import (
-    latest_path,
-    marker_path,
-    names_path,
-    page_path,
-    version_id,
-    version_path,
-)
-from shared.landing.store import LandedBlob, LandingStore
-from shared.ledger.blobs import BlobRow
+from shared.clock import iso, parse_iso
+from shared.errors import InvalidDataError
+from shared.landing.layout import names_path, page_path, version_id, version_path
+from shared.landing.store import LandingStore
 from shared.ledger.ledger import Ledger
 from shared.ledger.runs import Run
-from shared.ledger.versions import ABSENT, Version, new_version
-from shared.manifest import Manifest
+from shared.ledger.versions import (
+    Version,
+    get_newest_complete,
+    get_next_n,
+    new_version,
+    select_by_etag,
+)
+from shared.manifest import Manifest, billing_month
 from shared.optimistic_concurrency import CONFLICT, Conflict, update
+from shared.versions.folder import mark_damaged, read_folder
+from shared.versions.publication import publish, withdraw
 
 PAGE_BLOBS = 100
 # Up to this number of blobs, each one has its own activity; above it, an activity copies a batch.
@@ -54,58 +52,95 @@ class Plan:
 async def plan_copy(
     ledger: Ledger, landing: LandingStore, run: Run, manifest: Manifest, number: int
 ) -> Plan:
-    """Plan the copy of a validated manifest for a run. `number` is the round, starting at 1."""
+    """Plan the copy of a validated manifest for a run. `number` is the round, starting at 1.
+
+    A complete version that is not intact becomes "damaged". While a version has lost blobs, readers
+    do not see it.
+
+    Raises:
+        InvalidDataError: `manifest_inconsistent` if the version has landed with other blobs.
+    """
     await landing.ensure_container()
     version = await find_version(ledger, run, manifest)
+    folder = await read_folder(ledger, landing, version)
+    names = [blob.name for blob in manifest.blobs]
     if version.state == "complete":
-        # Read before the folder is listed; see reopen().
-        marker = await landing.read(marker_path(run.export_key, version.version))
-        if marker is not None and not await is_damaged(
-            landing, ledger, run, version, manifest, marker[0]
-        ):
+        if folder.is_intact(names):
+            await publish(ledger, landing, version)
             await _save_to_run(ledger, run, version, manifest, number)
             return Plan(version, 0, 0, complete=True)
-        version = await reopen(ledger, landing, run, version, marker[1] if marker else None)
-    missing = await list_unproven(landing, ledger, run, version, manifest)
+        folder = await mark_damaged(ledger, folder)
+    if folder.list_lost(names):
+        folder = replace(folder, version=await withdraw(ledger, landing, folder))
+    missing = folder.list_unproven(names)
     pages = list(_split_pages(missing))
-    await _write_plan(landing, run, version, manifest, number, pages)
-    await _save_to_run(ledger, run, version, manifest, number)
-    return Plan(version, len(pages), len(missing), complete=False)
+    await _write_plan(landing, run, folder.version, manifest, number, pages)
+    await _save_to_run(ledger, run, folder.version, manifest, number)
+    return Plan(folder.version, len(pages), len(missing), complete=False)
 
 
 async def find_version(ledger: Ledger, run: Run, manifest: Manifest) -> Version:
     """Return the version row to copy into: a complete one, one in progress, or a new one.
 
-    A run with `force` ignores complete versions, except one that it has completed itself.
+    A run with `force` ignores versions that have landed, except one that it has completed itself.
+    If Microsoft returns the data of an earlier version again after other data, it lands again as a
+    new version.
+
+    Raises:
+        InvalidDataError: `manifest_inconsistent` if the version has landed with other blobs.
     """
 
-    async def read() -> tuple[int, list[Version]]:
-        # The number is read first: a row that another run inserts afterwards is either included in
-        # the list or has this number, so that the insert fails.
-        n = await ledger.versions.get_next_n(run.export_key, manifest.etag)
-        return n, await ledger.versions.list_by_etag(run.export_key, manifest.etag)
+    async def read() -> list[Version]:
+        return [version async for version in ledger.versions.list_by_key(run.export_key)]
 
-    async def write(current: tuple[int, list[Version]]) -> Version | Conflict:
-        n, existing = current
-        landing = [version for version in existing if version.state == "landing"]
-        complete = [
-            version
-            for version in existing
-            if version.state == "complete" and (not run.force or version.run_id == run.run_id)
+    async def write(versions: list[Version]) -> Version | Conflict:
+        existing = select_by_etag(versions, manifest.etag)
+        newest = get_newest_complete(versions)
+        candidates = [
+            version for version in existing if not _is_superseded(version, newest, manifest)
         ]
+        landed = [
+            version
+            for version in candidates
+            if version.state in ("complete", "damaged")
+            and (not run.force or version.run_id == run.run_id)
+        ]
+        if any(version.names_hash != manifest.names_hash for version in landed):
+            raise InvalidDataError(
+                "manifest_inconsistent",
+                f"The manifest lists {len(manifest.blobs)} blobs, which differ from the "
+                f"{landed[-1].blobs} blobs of version {landed[-1].version}",
+            )
+        complete = [version for version in landed if version.state == "complete"]
         if complete:
             return complete[-1]
-        if landing:
+        unfinished = [
+            version
+            for version in candidates
+            if version in landed
+            or (version.state == "landing" and version.names_hash == manifest.names_hash)
+        ]
+        if unfinished:
             return (
                 await ledger.versions.update(
-                    landing[-1], run_id=run.run_id, last_planned_at=iso(ledger.clock.now())
+                    unfinished[-1], run_id=run.run_id, last_planned_at=iso(ledger.clock.now())
                 )
                 or CONFLICT
             )
-        assert all(version.state in ABSENT or version.state == "complete" for version in existing)
+        n = get_next_n(versions, manifest.etag)  # the insert fails if another run uses it meanwhile
         return await ledger.versions.insert(_create_version(ledger, run, manifest, n)) or CONFLICT
 
     return await update(read, write, contended_code="version_contended", component="Version")
+
+
+def _is_superseded(version: Version, newest: Version | None, manifest: Manifest) -> bool:
+    """Return whether other data landed after a version and before the manifest was created."""
+    return (
+        newest is not None
+        and newest.manifest_etag != manifest.etag
+        and version.age < newest.age
+        and parse_iso(newest.created_at) < manifest.created
+    )
 
 
 def _create_version(ledger: Ledger, run: Run, manifest: Manifest, n: int) -> Version:
@@ -117,118 +152,9 @@ def _create_version(ledger: Ledger, run: Run, manifest: Manifest, n: int) -> Ver
         created=manifest.created,
         now=ledger.clock.now(),
         run_id=run.run_id,
+        names_hash=manifest.names_hash,
+        billing_month=str(billing_month(manifest.root_directory) or ""),
     )
-
-
-async def list_unproven(
-    landing: LandingStore, ledger: Ledger, run: Run, version: Version, manifest: Manifest
-) -> list[str]:
-    """Return the names of the blobs that are missing or whose current state is not proven."""
-    landed, rows = await asyncio.gather(
-        list_version_blobs(landing, run, version),
-        ledger.blobs.get_by_version(run.export_key, version.version),
-    )
-    return [
-        blob.name
-        for blob in manifest.blobs
-        if not is_proven(landed.get(blob.name), rows.get(blob.name))
-    ]
-
-
-async def list_version_blobs(
-    landing: LandingStore, run: Run, version: Version
-) -> dict[str, LandedBlob]:
-    """Return the blobs in the folder of a version, by name."""
-    return {
-        blob.name: blob
-        for blob in await landing.list(version_path(run.export_key, version.version))
-    }
-
-
-def is_proven(landed: LandedBlob | None, row: BlobRow | None) -> bool:
-    """Return whether the row proves the current state of the blob."""
-    return (
-        landed is not None
-        and row is not None
-        and row.ok
-        and row.destination_etag == landed.etag
-        and row.facts.bytes == landed.size
-    )
-
-
-async def is_damaged(
-    landing: LandingStore,
-    ledger: Ledger,
-    run: Run,
-    version: Version,
-    manifest: Manifest,
-    marker: bytes,
-) -> bool:
-    """Return whether a complete version has changed since its commit.
-
-    The completion marker replaces the blob rows that retention has deleted.
-    """
-    marker_blobs = parse_marker_blobs(marker, version.manifest_etag)
-    if marker_blobs is None or not await is_published(landing, run, version):
-        return True
-    landed, rows = await asyncio.gather(
-        list_version_blobs(landing, run, version),
-        ledger.blobs.get_by_version(run.export_key, version.version),
-    )
-    return any(
-        not is_proven(landed.get(blob.name), rows.get(blob.name))
-        and not (
-            blob.name not in rows
-            and matches_marker(landed.get(blob.name), marker_blobs.get(blob.name))
-        )
-        for blob in manifest.blobs
-    )
-
-
-async def is_published(landing: LandingStore, run: Run, version: Version) -> bool:
-    """Return whether `latest.json` names this version or a newer one.
-
-    It does for every complete version, unless someone has deleted or changed the file.
-    """
-    stored = await landing.read(latest_path(run.export_key))
-    latest = parse_latest(stored[0]) if stored else None
-    return latest is not None and not is_newer(
-        {
-            "created_at": version.created_at,
-            "first_seen": version.first_seen,
-            "version": version.version,
-        },
-        latest,
-    )
-
-
-def matches_marker(landed: LandedBlob | None, expected: BlobFacts | None) -> bool:
-    """Return whether the size and MD5 hash of a blob equal those in the completion marker."""
-    return (
-        landed is not None
-        and expected is not None
-        and landed.size == expected.bytes
-        and (landed.md5 or "") == expected.md5 != ""
-    )
-
-
-async def reopen(
-    ledger: Ledger, landing: LandingStore, run: Run, version: Version, marker_etag: str | None
-) -> Version:
-    """Set a damaged version back to "landing" and delete its completion marker before the copy.
-
-    `marker_etag` was read before the folder was listed. A marker that was written since then
-    belongs to the repair of another run and is not deleted.
-    """
-    changed = await ledger.versions.update(
-        version, state="landing", run_id=run.run_id, last_planned_at=iso(ledger.clock.now())
-    )
-    if changed is None:
-        # Another run repairs the version; the retry of the activity observes its result.
-        raise InfrastructureError("version_contended", "Version")
-    if marker_etag is not None:
-        await landing.delete(marker_path(run.export_key, version.version), marker_etag)
-    return changed
 
 
 def _split_pages(missing: Sequence[str]) -> Iterator[list[list[str]]]:

@@ -24,7 +24,7 @@ from urllib.parse import quote
 from shared.clock import iso, parse_iso
 from shared.errors import BillingExportError
 from shared.exports import Dataset, ExportKey
-from shared.landing.documents import parse_latest_version, parse_marker_blobs
+from shared.landing.documents import parse_completion_marker, parse_latest_version
 from shared.landing.layout import (
     COMPLETION_MARKER,
     DATA,
@@ -39,7 +39,7 @@ from shared.landing.layout import (
 from shared.landing.store import LandedBlob, LandingStore
 from shared.ledger.ledger import Ledger
 from shared.ledger.runs import Run
-from shared.ledger.versions import ABSENT, Version
+from shared.ledger.versions import REMOVED, Version
 
 ABANDONED_AFTER = timedelta(days=7)
 
@@ -80,7 +80,7 @@ async def prune_key(
         grace: How long readers can use a version after a newer one has landed.
         abandoned_after: The age at which an incomplete version is abandoned.
     """
-    if await _is_locked(ledger, key):
+    if await ledger.locks.is_held(str(key)):
         return []
     now, latest = ledger.clock.now(), await _read_latest_version(landing, key)
     versions = sorted(
@@ -91,12 +91,12 @@ async def prune_key(
     results = []
     for version in versions:
         removable: Version | None = None
-        if version.state in ABSENT:  # an earlier call may have been interrupted or rejected
+        if version.state in REMOVED:  # an earlier call may have been interrupted or rejected
             removable = None if version.emptied_at else version
         elif _is_old(version, versions, latest, now, keep, grace):
-            removable = await ledger.versions.update(version, state="pruned", pruned_at=iso(now))
+            removable = await ledger.versions.change_state(version, "pruned", pruned_at=iso(now))
         elif await _is_abandoned(landing, key, version, latest, now, abandoned_after):
-            removable = await ledger.versions.update(version, state="abandoned", pruned_at=iso(now))
+            removable = await ledger.versions.change_state(version, "abandoned", pruned_at=iso(now))
         if removable is not None:
             results.append(await _delete_blobs(ledger, landing, key, removable))
     return results
@@ -113,11 +113,6 @@ async def prune_plans(landing: LandingStore, run: Run) -> int:
     return len(files)
 
 
-async def _is_locked(ledger: Ledger, key: ExportKey) -> bool:
-    lock = await ledger.locks.get(str(key))
-    return lock is not None and lock.run_id != ""
-
-
 async def _read_latest_version(landing: LandingStore, key: ExportKey) -> str | None:
     """Return the version that latest.json names, or None if it is missing or invalid."""
     latest = await landing.read(latest_path(key))
@@ -132,8 +127,16 @@ def _is_old(
     keep: int,
     grace: timedelta,
 ) -> bool:
-    """Return whether a complete version can be deleted. `versions` are sorted newest first."""
-    if version.state != "complete" or keep <= 0 or latest is None or version.version == latest:
+    """Return whether a complete or damaged version can be deleted.
+
+    `versions` are sorted newest first.
+    """
+    if (
+        version.state not in ("complete", "damaged")
+        or keep <= 0
+        or latest is None
+        or version.version == latest
+    ):
         return False
     complete = [other for other in versions if other.state == "complete"]
     newer = [other for other in complete if other.age > version.age]
@@ -163,7 +166,10 @@ async def _is_abandoned(
     if now - parse_iso(version.last_planned_at or version.first_seen) <= abandoned_after:
         return False
     marker = await landing.read(marker_path(key, version.version))
-    return marker is None or parse_marker_blobs(marker[0], version.manifest_etag) is None
+    return (
+        marker is None
+        or parse_completion_marker(marker[0], version.version, version.manifest_etag) is None
+    )
 
 
 async def _delete_blobs(

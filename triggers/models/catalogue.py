@@ -14,6 +14,7 @@ from shared.ledger.catalogue import CatalogueEntry
 from shared.planning.due import finality
 from shared.tie_out.comparison import compare_stored
 from triggers.models.base import (
+    CodeFields,
     Count,
     DatasetParameter,
     KeyFields,
@@ -23,6 +24,8 @@ from triggers.models.base import (
     OptionalText,
     OptionalTimestamp,
     ResponseModel,
+    Timestamp,
+    explain,
 )
 from triggers.models.lists import ListQuery, NextToken
 
@@ -36,6 +39,13 @@ class CatalogueQuery(ListQuery):
     billing_month: MonthParameter | None = Field(
         default=None, description="Filter by billing month."
     )
+
+
+class Damage(CodeFields):
+    """A landed version whose blobs were changed or deleted afterwards."""
+
+    version: str
+    damaged_at: Timestamp = Field(description="When the damage was found.")
 
 
 class CatalogueEntryResponse(KeyFields):
@@ -67,6 +77,10 @@ class CatalogueEntryResponse(KeyFields):
         description="Comparison of the sum of the lines with the newest total of the invoice: "
         "tied_out, off_by or no_total."
     )
+    damage: Damage | None = Field(
+        description="The newest landed version, if it is damaged. `version` is then the newest one "
+        "that readers can use."
+    )
     last_outcome: OptionalOutcome = Field(description="Outcome of the newest run that ended.")
     last_code: OptionalText
     last_remedy: OptionalText
@@ -89,13 +103,24 @@ class CatalogueEntryResponse(KeyFields):
                 "rows": entry.known_rows,
                 "finality": finality(key, entry.settles_on, now),
                 "tie_out": compare_stored(entry.sums, invoices.get(entry.invoice_id)),
+                "damage": _get_damage(entry),
                 "last_remedy": get_remedy(entry.last_code) if entry.last_code else None,
             }
         )
 
 
-_COMPUTED_FIELDS = {*KeyFields.model_fields, "etag", "finality", "tie_out", "last_remedy"}
+_COMPUTED_FIELDS = {*KeyFields.model_fields, "etag", "finality", "tie_out", "damage", "last_remedy"}
 _ROW_FIELDS = tuple(CatalogueEntryResponse.model_fields.keys() - _COMPUTED_FIELDS)
+
+
+def _get_damage(entry: CatalogueEntry) -> Damage | None:
+    if not entry.damaged_version:
+        return None
+    return Damage(
+        version=entry.damaged_version,
+        damaged_at=entry.damaged_at,
+        **explain("version_damaged"),
+    )
 
 
 class CatalogueResponse(ResponseModel):

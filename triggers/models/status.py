@@ -50,7 +50,7 @@ class LastLanded(ResponseModel):
 
 
 class StatusResponse(ResponseModel):
-    """The schedule, the live runs, what landed last and the installed versions."""
+    """The schedule, the live runs, what landed last, what is damaged and the installed versions."""
 
     now: Timestamp
     schedule: str = Field(description="EXPORT_SCHEDULE, in UTC.")
@@ -58,5 +58,8 @@ class StatusResponse(ResponseModel):
     last_cycle: CycleSummaryResponse | None
     live_runs: list[LiveRun]
     last_landed: LastLanded
+    damaged: list[CatalogueEntryResponse] = Field(
+        description="The export keys whose newest landed version is damaged."
+    )
     task_hub: str
     versions: dict[str, str | None]

@@ -7,8 +7,10 @@ from urllib.parse import urlencode
 import pytest
 
 from local.simulator.behaviour import Behaviour
+from shared.errors import get_remedy
 from shared.exports import BillingMonth, Dataset, ExportKey, MonthScope
 from shared.ledger.keys import scope_key
+from shared.versions.publication import verify_published
 from tests.integration.api.request_counter import RequestCounter
 from tests.support.app_environment import AppEnvironment
 
@@ -128,3 +130,29 @@ def test_get_status_returns_schedule_live_runs_and_last_landed(
     assert last_landed["billed_usage"]["key"] == f"billed_usage/{env.invoice_id}/full"
     assert all(status["versions"].values())
     assert "azure-functions-durable" in status["versions"]
+
+
+def test_damaged_version_is_shown_with_code_and_remedy(
+    env: AppEnvironment, catalogue_keys: list[str]
+) -> None:
+    env.simulator.behaviour = Behaviour(retry_after_seconds=20)
+    path = "/api/catalogue?dataset=unbilled_usage"
+    [landed] = env.get(path)["entries"]
+    assert landed["damage"] is None and env.get("/api/status")["damaged"] == []
+    [blob, *_] = env.get(f"/api/runs/{landed['last_run_id']}/blobs")["blobs"]
+
+    async def damage() -> None:
+        assert await env.app.landing.delete(f"{landed['path']}/{blob['name']}")
+        await verify_published(env.app.ledger, env.app.landing, ExportKey.parse(landed["key"]))
+
+    env.on_loop(damage())
+    [entry] = env.get(path)["entries"]
+    assert (entry["version"], entry["rows"]) == (None, 0)
+    assert entry["damage"]["version"] == landed["version"]
+    assert entry["damage"]["code"] == "version_damaged"
+    assert entry["damage"]["remedy"] == get_remedy("version_damaged")
+    status = env.get("/api/status")
+    assert status["damaged"] == [entry] and status["last_landed"]["unbilled_usage"] is None
+    repaired = env.land("unbilled_usage")
+    assert (repaired["outcome"], repaired["version"]) == ("landed", landed["version"])
+    assert env.get("/api/status")["damaged"] == []

@@ -7,7 +7,7 @@ from shared.exports import ExportKey
 from shared.ledger.keys import run_id
 from shared.ledger.ledger import Ledger
 from shared.ledger.runs import Run
-from shared.ledger.versions import Version, new_version
+from shared.ledger.versions import Version, new_version, select_by_etag
 
 START = datetime(2026, 11, 21, 6, 0, tzinfo=UTC)
 KEY = ExportKey.parse("billed_usage/G016907411/full")
@@ -21,6 +21,14 @@ def build_run(suffix: str = "aaaa", key: ExportKey = KEY, **columns: Any) -> Run
         started_at="2026-11-21T06:00:00Z",
         **columns,
     )
+
+
+async def list_versions(ledger: Ledger) -> list[Version]:
+    return [version async for version in ledger.versions.list_by_key(KEY)]
+
+
+async def list_by_etag(ledger: Ledger, etag: str) -> list[Version]:
+    return select_by_etag(await list_versions(ledger), etag)
 
 
 async def insert_complete_version(
@@ -46,8 +54,8 @@ async def insert_complete_version(
         )
     )
     assert inserted is not None
-    changed = await ledger.versions.update(
-        inserted, state="complete", path=f"data/{etag}", **columns
+    changed = await ledger.versions.change_state(
+        inserted, "complete", path=f"data/{etag}", **columns
     )
     assert changed is not None
     return changed

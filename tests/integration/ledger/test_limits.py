@@ -25,7 +25,13 @@ from shared.ledger.plan_lists import RUNS_PER_ROW
 from shared.ledger.runs import MAX_REQUEST_IDS, Run
 from shared.manifest import MAX_ETAG_LENGTH, MAX_NAME_LENGTH, MAX_ROOT_LENGTH
 from shared.tie_out.line_sums import MAX_CURRENCIES, LineSums
-from tests.integration.ledger.ledger_rows import KEY, START, build_run, insert_complete_version
+from tests.integration.ledger.ledger_rows import (
+    KEY,
+    START,
+    build_run,
+    insert_complete_version,
+    list_by_etag,
+)
 
 CYCLE = Cycle("cycle-20261121t060000z-aaaa", "starting", "2026-11-21T06:00:00Z")
 BACKFILL = Backfill(
@@ -207,10 +213,10 @@ async def test_version_with_longest_etag_is_found(
         invoice=json.dumps(facts_of(invoice)),
         sums=sums.to_json(),
     )
-    [result] = await ledger.versions.list_by_etag(KEY, etag)
+    [result] = await list_by_etag(ledger, etag)
     assert LineSums.from_json(result.sums) == sums
     assert result == version and json.loads(result.invoice)["total"] == str(invoice.total)
-    assert await ledger.versions.list_by_etag(KEY, etag[:-1]) == []
+    assert await list_by_etag(ledger, etag[:-1]) == []
     assert_within_limits(azurite, prefix)
 
 

@@ -13,8 +13,8 @@ from shared.ledger.claims import claim
 from shared.ledger.ledger import Ledger
 from shared.ledger.outcomes import close_run
 from shared.ledger.runs import Run
-from shared.ledger.versions import Version
-from tests.integration.ledger.ledger_rows import KEY, build_run, insert_complete_version
+from shared.ledger.versions import Version, new_version
+from tests.integration.ledger.ledger_rows import KEY, START, build_run, insert_complete_version
 from tests.support.clocks import FakeClock
 
 
@@ -149,10 +149,21 @@ async def test_close_run_unchanged_stores_counts_of_version(ledger: Ledger, outc
     )
 
 
-async def test_close_run_incomplete_stores_counts_of_verified_blobs(ledger: Ledger) -> None:
+@pytest.mark.parametrize(
+    ("state", "code"), [("landing", "blobs_missing"), ("damaged", "version_damaged")]
+)
+async def test_close_run_incomplete_stores_counts_of_verified_blobs(
+    ledger: Ledger, state: str, code: str
+) -> None:
     run = await claim_run(ledger)
     version = await insert_complete_version(ledger, run=run.run_id)
-    await ledger.versions.update(version, state="landing")
+    if state == "damaged":
+        assert await ledger.versions.change_state(version, "damaged")
+    else:
+        version = new_version(
+            KEY, "e2", 1, "v-2", created=START, now=ledger.clock.now(), run_id=run.run_id
+        )
+        assert await ledger.versions.insert(version)
     await set_version(ledger, run, version)
     await ledger.blobs.record(
         KEY,
@@ -171,7 +182,7 @@ async def test_close_run_incomplete_stores_counts_of_verified_blobs(ledger: Ledg
     )
     assert await close_run(
         ledger, run.run_id, {"outcome": "incomplete", "code": "blobs_missing"}
-    ) == {"outcome": "incomplete", "code": "blobs_missing"}
+    ) == {"outcome": "incomplete", "code": code}
     row = await get_run(ledger, run)
     assert (row.blobs_landed, row.blobs_failed, row.bytes, row.rows) == (2, 1, 30, 3)
 

@@ -19,7 +19,7 @@ async def land_version(ledger: Ledger, key: ExportKey, etag: str, day: int, rows
         ended_at=f"2026-11-{day:02}T06:00:00Z",
         version=version.version,
     )
-    await ledger.catalogue.refresh(key, version, run)
+    await ledger.catalogue.refresh(key, run)
     return version
 
 
@@ -40,11 +40,14 @@ async def test_average_of_unbilled_month_uses_seven_previous_versions(ledger: Le
     assert await get_trailing_averages(ledger, versions[9]) == TrailingAverages(7, 600.0, 6000.0)
     # Later versions are not included.
     assert await get_trailing_averages(ledger, versions[2]) == TrailingAverages(2, 150.0, 1500.0)
-    pruned = await ledger.versions.update(versions[8], state="pruned")
-    abandoned = await ledger.versions.update(versions[7], state="abandoned")
-    assert pruned is not None and abandoned is not None
-    # The average of days 2 to 7 and 9, because pruned versions have landed.
-    assert await get_trailing_averages(ledger, versions[9]) == TrailingAverages(7, 514.3, 5142.9)
+    assert await ledger.versions.change_state(versions[8], "pruned")
+    assert await ledger.versions.change_state(versions[7], "damaged")
+    abandoned = await ledger.versions.insert(
+        replace(versions[7], manifest_etag="e0", rows=7, state="abandoned")
+    )
+    assert abandoned is not None
+    # The average of days 3 to 9: pruned and damaged versions have landed.
+    assert await get_trailing_averages(ledger, versions[9]) == TrailingAverages(7, 600.0, 6000.0)
 
 
 async def test_average_ignores_other_months_and_currencies(ledger: Ledger) -> None:

@@ -3,13 +3,22 @@
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import product
+from typing import get_args
 
 import pytest
 
 from shared.ledger import keys, versions
 from shared.ledger.ledger import Ledger
-from shared.ledger.versions import Version, new_version
-from tests.integration.ledger.ledger_rows import KEY, OTHER_KEY, START, insert_complete_version
+from shared.ledger.versions import Version, VersionState, get_next_n, new_version
+from tests.integration.ledger.ledger_rows import (
+    KEY,
+    OTHER_KEY,
+    START,
+    insert_complete_version,
+    list_by_etag,
+    list_versions,
+)
 from tests.support.clocks import FakeClock
 
 CREATED = datetime(2026, 11, 8, tzinfo=UTC)
@@ -40,7 +49,7 @@ async def test_insert_concurrently_with_same_etag_succeeds_once(ledger: Ledger) 
         *(ledger.versions.insert(build_version(run=f"r{n}")) for n in range(20))
     )
     [first] = [result for result in results if result is not None]
-    assert await ledger.versions.list_by_etag(KEY, "e1") == [first]
+    assert await list_by_etag(ledger, "e1") == [first]
 
 
 async def test_rows_of_etag_are_ordered_by_number(ledger: Ledger) -> None:
@@ -48,10 +57,10 @@ async def test_rows_of_etag_are_ordered_by_number(ledger: Ledger) -> None:
         await ledger.versions.insert(build_version(n=n))
     await ledger.versions.insert(build_version("other"))
     await ledger.versions.insert(replace(build_version(), key=str(OTHER_KEY)))
-    assert [version.n for version in await ledger.versions.list_by_etag(KEY, "e1")] == [1, 2, 3, 10]
+    assert [version.n for version in await list_by_etag(ledger, "e1")] == [1, 2, 3, 10]
     assert (
-        await ledger.versions.get_next_n(KEY, "e1") == 11
-        and await ledger.versions.get_next_n(KEY, "new") == 1
+        get_next_n(await list_versions(ledger), "e1") == 11
+        and get_next_n(await list_versions(ledger), "new") == 1
     )
     numbers = [version.n async for version in ledger.versions.list_by_key(KEY)]
     assert sorted(numbers) == [1, 1, 2, 3, 10]
@@ -63,28 +72,52 @@ async def test_etags_with_equal_short_hashes_are_distinguished(
     for module in (keys, versions):
         monkeypatch.setattr(module, "short_etag_hash", lambda etag: "3f9a1c20")
     first = await ledger.versions.insert(build_version("e1"))
-    assert first is not None and await ledger.versions.list_by_etag(KEY, "e2") == []
+    assert first is not None and await list_by_etag(ledger, "e2") == []
     # Another eTag already uses the row key.
     assert await ledger.versions.insert(build_version("e2")) is None
-    n = await ledger.versions.get_next_n(KEY, "e2")
+    n = get_next_n(await list_versions(ledger), "e2")
     second = await ledger.versions.insert(build_version("e2", n))
     assert second is not None and second.n == 2
-    assert await ledger.versions.list_by_etag(KEY, "e1") == [
-        first
-    ] and await ledger.versions.list_by_etag(KEY, "e2") == [second]
+    assert await list_by_etag(ledger, "e1") == [first] and await list_by_etag(ledger, "e2") == [
+        second
+    ]
 
 
 async def test_update_requires_current_row(ledger: Ledger) -> None:
     first = await ledger.versions.insert(build_version())
     assert first is not None
-    second = await ledger.versions.update(first, state="complete", rows=5)
+    second = await ledger.versions.change_state(first, "complete", rows=5)
     assert second is not None and (second.state, second.rows) == ("complete", 5)
-    assert await ledger.versions.update(first, state="abandoned") is None
+    assert await ledger.versions.change_state(first, "abandoned") is None
     assert await ledger.versions.get(KEY, "e1", 1) == second
     changes = await asyncio.gather(
         *(ledger.versions.update(second, run_id=f"r{n}") for n in range(10))
     )
     assert sum(change is not None for change in changes) == 1
+
+
+async def test_change_state_allows_only_legal_transitions(ledger: Ledger) -> None:
+    legal = {
+        "landing": ["complete", "abandoned"],
+        "complete": ["damaged", "pruned"],
+        "damaged": ["complete", "pruned"],
+        "pruned": [],
+        "abandoned": [],
+    }
+    states = get_args(VersionState)
+    assert sorted(legal) == sorted(states)
+    for number, (before, after) in enumerate(product(states, states), start=1):
+        version = await ledger.versions.insert(replace(build_version(n=number), state=before))
+        assert version is not None
+        if after in legal[before]:
+            changed = await ledger.versions.change_state(version, after)
+            assert changed is not None and changed.state == after
+        else:
+            with pytest.raises(ValueError, match=f"{before} cannot become {after}"):
+                await ledger.versions.change_state(version, after)
+            assert await ledger.versions.get(KEY, "e1", number) == version
+    with pytest.raises(ValueError, match="Only change_state"):
+        await ledger.versions.update(version, state="complete")
 
 
 async def test_newest_complete_version_has_newest_data(ledger: Ledger, clock: FakeClock) -> None:
@@ -98,7 +131,7 @@ async def test_newest_complete_version_has_newest_data(ledger: Ledger, clock: Fa
     assert await ledger.versions.get_newest_complete(KEY) == newer
     assert await ledger.versions.get_newest_complete(KEY, before=newer) == older
     assert await ledger.versions.get_newest_complete(KEY, before=older) is None
-    await ledger.versions.update(newer, state="pruned")
+    assert await ledger.versions.change_state(newer, "pruned")
     assert await ledger.versions.get_newest_complete(KEY) == older
 
 

@@ -137,6 +137,19 @@ TESTED_ELSEWHERE = [
         "`tests/integration/transfer/test_changing_storage.py`",
     ),
     (
+        "change",
+        "blobs of a landed version, its completion marker or `latest.json` are changed or deleted",
+        "readers get the newest intact version until a run has repaired it: "
+        "`tests/integration/versions/test_plan.py`, "
+        "`tests/integration/versions/test_publication.py`",
+    ),
+    (
+        "change",
+        "Microsoft serves the data of an earlier version again, or the same eTag with other blobs",
+        "the data lands again as a new version; the manifest is rejected: "
+        "`tests/integration/versions/test_plan.py`",
+    ),
+    (
         "data",
         "a file is empty, has a byte-order mark, or is plain text with the extension `.gz`; "
         "rows are unknown",

@@ -4,6 +4,7 @@ Readers see a version only if it is complete. A commit can be repeated at any ti
 """
 
 import asyncio
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from shared.errors import InfrastructureError, PermanentError
 from shared.landing.layout import latest_path, marker_path, version_path
+from shared.ledger.versions import VersionState
 from shared.optimistic_concurrency import MAX_ATTEMPTS
 from shared.versions.commit import CommitOutcome
 from tests.integration.ledger.ledger_rows import KEY
@@ -133,26 +135,44 @@ async def test_commit_foreign_blob_fails(workspace: VersionWorkspace, name: str)
 @pytest.mark.parametrize(
     "body", [b'{"etag": "e2", "blobs": []}', b'{"etag": "e1"}', b"garbage", b"[]", b"null"]
 )
-async def test_commit_foreign_marker_fails(workspace: VersionWorkspace, body: bytes) -> None:
+async def test_commit_invalid_marker_is_replaced(workspace: VersionWorkspace, body: bytes) -> None:
     run = await start_copied_run(workspace)
-    await workspace.landing.put(marker_path(KEY, (await workspace.get_run(run)).version), body)
-    with pytest.raises(PermanentError) as foreign:
+    version = (await workspace.get_run(run)).version
+    await workspace.landing.put(marker_path(KEY, version), body)
+    assert (await workspace.commit(run)).missing == 0
+    assert (await workspace.read_marker(version))["totals"]["blobs"] == 2
+    assert (await workspace.read_latest())["version"] == version
+
+
+@pytest.mark.parametrize("member", ["bytes", "md5", "sha256", "name"])
+async def test_commit_marker_of_other_content_is_replaced(
+    workspace: VersionWorkspace, member: str
+) -> None:
+    """The marker of an interrupted repair lists the blobs as they were before."""
+    run = await start_copied_run(workspace)
+    version = (await workspace.get_run(run)).version
+    with workspace.kill_after_write(2), pytest.raises(ProcessKilledError):
         await workspace.commit(run)
-    assert (
-        foreign.value.code == "foreign_blob"
-        and await workspace.read_latest() is None
-        and (await workspace.list_versions())[0].state == "landing"
-    )
+    marker = await workspace.read_marker(version)
+    changed = json.loads(json.dumps(marker))
+    changed["blobs"][0][member] = 1 if member == "bytes" else "other"
+    await workspace.landing.put(marker_path(KEY, version), json.dumps(changed).encode())
+    assert (await workspace.commit(run)).missing == 0
+    assert await workspace.read_marker(version) == marker
 
 
 @pytest.mark.parametrize("state", ["pruned", "abandoned"])
 async def test_commit_removed_version_is_not_completed(
-    workspace: VersionWorkspace, state: str
+    workspace: VersionWorkspace, state: VersionState
 ) -> None:
     """Retention removes the version between the plan and the commit of a slow run."""
     run = await start_copied_run(workspace)
     [version] = await workspace.list_versions()
-    assert await workspace.ledger.versions.update(version, state=state)
+    if state == "pruned":
+        complete = await workspace.ledger.versions.change_state(version, "complete")
+        assert complete is not None
+        version = complete
+    assert await workspace.ledger.versions.change_state(version, state)
     assert (await workspace.commit(run)).missing == 1
     assert [version.state for version in await workspace.list_versions()] == [state]
     assert await workspace.read_latest() is None

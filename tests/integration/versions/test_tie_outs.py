@@ -114,7 +114,7 @@ async def test_publish_version_is_pruned_meanwhile_leaves_no_report(
 
     async def prune_before_report(path: str, body: bytes, **options: Any) -> str:
         version = await landed.get_version()
-        await landed.ledger.versions.update(version, state="pruned")
+        await landed.ledger.versions.change_state(version, "pruned")
         return await put(path, body, **options)
 
     monkeypatch.setattr(landed.landing, "put", prune_before_report)

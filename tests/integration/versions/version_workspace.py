@@ -100,6 +100,10 @@ class VersionWorkspace:
         assert run is not None
         return run
 
+    async def get_run_ids(self) -> list[str]:
+        """Return the IDs of all runs, in the order of their suffixes."""
+        return [run.run_id async for run in self.ledger.runs.list("202611")]
+
     async def plan(self, run_id: str, planned: Manifest, number: int = 1) -> Plan:
         """Plan the given round of a run."""
         return await plan_copy(

@@ -34,6 +34,15 @@ ENTRY = {
     "finality": "provisional",
     "tie_out": {"status": "off_by", "difference": "-0.50", "currency": "USD"},
 }
+DAMAGED_ENTRY = {
+    **ENTRY,
+    "damage": {
+        "version": "20261109T093700Z-3f9a1c21",
+        "code": "version_damaged",
+        "cause": "Blobs were changed.",
+        "remedy": "Restore them.",
+    },
+}
 DRY_RUN = {
     "dry_run": True,
     "tick": "2026-11-09T05:00:00Z",
@@ -370,6 +379,17 @@ def test_unsafe_url_is_rejected_and_not_printed(
 ) -> None:
     result = run("status", "--url", url)
     assert result.code == 2 and "example" not in result.err and not fake_api.requests
+
+
+def test_damaged_versions_are_shown(fake_api: FakeApi, run: RunCommand) -> None:
+    fake_api.responses = [
+        create_response(200, {**STATUS, "damaged": [DAMAGED_ENTRY]}),
+        create_response(200, {"entries": [DAMAGED_ENTRY], "continuation": None}),
+    ]
+    status, catalogue = run("status").out, run("catalogue").out
+    assert "billed_usage/G1/full, version 20261109T093700Z-3f9a1c21" in status
+    assert "Blobs were changed. (version_damaged)" in status and "-> Restore them." in status
+    assert "20261109T093700Z-3f9a1c21 is damaged" in catalogue
 
 
 def test_url_option_overrides_environment(fake_api: FakeApi, run: RunCommand) -> None:

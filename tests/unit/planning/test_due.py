@@ -1,6 +1,7 @@
 """The due keys of a cycle: order, schedule for settled invoices, lanes and start times."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -273,6 +274,13 @@ def test_next_due_at_is_weekly_after_settling_unless_last_run_failed(
     assert next_due_at(invoice(), known, 21, parse_iso(now)) == (
         parse_iso(next_due) if next_due else None
     )
+
+
+def test_next_due_at_of_damaged_key_is_now() -> None:
+    started_at, now = parse_iso("2026-11-29T05:00:00Z"), parse_iso("2026-11-30T05:00:00Z")
+    intact = KnownKey(None, started_at, "unchanged")
+    assert next_due_at(invoice(), intact, 21, now) == parse_iso("2026-12-06T05:00:00Z")
+    assert next_due_at(invoice(), replace(intact, is_damaged=True), 21, now) is None
 
 
 def test_next_due_at_of_invoice_without_date_uses_settlement_date_of_key() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.blob_facts import BlobFacts
-from shared.exports import BillingMonth, ExportKey
+from shared.exports import ExportKey
 from shared.landing.documents import (
     FORMAT,
     MarkerBlob,
@@ -16,7 +16,7 @@ from shared.landing.documents import (
     build_latest,
     get_key_members,
     is_newer,
-    parse_marker_blobs,
+    parse_completion_marker,
 )
 
 BILLED = ExportKey.parse("billed_usage/G016907411/full")
@@ -65,9 +65,13 @@ def parse_marker(key: ExportKey = BILLED, blobs: list[MarkerBlob] = BLOBS) -> di
     return dict(json.loads(body))
 
 
-def parse_latest(key: ExportKey, month: BillingMonth | None = None) -> dict[str, Any]:
+def parse_latest(key: ExportKey, month: str = "") -> dict[str, Any]:
     body = build_latest(
-        key, billing_month=month, version=VERSION, totals={"blobs": 2, "bytes": 30, "rows": 3}
+        key,
+        sequence=4,
+        billing_month=month,
+        version=VERSION,
+        totals={"blobs": 2, "bytes": 30, "rows": 3},
     )
     assert body.count(b"\n") == 1 and body.endswith(b"\n")
     return dict(json.loads(body))
@@ -122,20 +126,26 @@ def test_completion_marker_contains_every_member() -> None:
     }
 
 
-def test_parse_marker_blobs_returns_size_and_md5_of_the_expected_version() -> None:
+def test_parse_completion_marker_returns_the_blobs_of_the_expected_version() -> None:
     marker = json.dumps(parse_marker()).encode()
-    assert parse_marker_blobs(marker, VERSION["etag"]) == {
-        "part-0.json.gz": BlobFacts(10, ""),
-        "part-1.json.gz": BlobFacts(20, "bWQ1"),
-    }
-    assert parse_marker_blobs(marker, "another") is None
-    assert parse_marker_blobs(marker[:-1], VERSION["etag"]) is None
+    version, etag = str(VERSION["version"]), str(VERSION["etag"])
+    assert parse_completion_marker(marker, version, etag) == {blob.name: blob for blob in BLOBS}
+    assert parse_completion_marker(marker, version, "another") is None
+    assert parse_completion_marker(marker, "another", etag) is None
+    assert parse_completion_marker(marker[:-1], version, etag) is None
+
+
+def test_parse_completion_marker_without_content_proof_returns_unknown_facts() -> None:
+    blobs = [MarkerBlob("part-0.json.gz", "default", '"0x1"', BlobFacts(10, "bWQ1"))]
+    marker = json.dumps(parse_marker(blobs=blobs)).encode()
+    parsed = parse_completion_marker(marker, str(VERSION["version"]), str(VERSION["etag"]))
+    assert parsed == {"part-0.json.gz": blobs[0]}
 
 
 def test_latest_contains_every_member() -> None:
     billed, unbilled = (
-        parse_latest(BILLED, BillingMonth(2026, 10)),
-        parse_latest(UNBILLED, BillingMonth(2026, 11)),
+        parse_latest(BILLED, "2026-10"),
+        parse_latest(UNBILLED, "2026-11"),
     )
     common = {
         "format",
@@ -143,6 +153,7 @@ def test_latest_contains_every_member() -> None:
         "dataset",
         "attribute_set",
         "billing_month",
+        "sequence",
         "version",
         "path",
         "etag",
@@ -184,7 +195,9 @@ def test_get_key_members_returns_the_names_of_paths_and_api() -> None:
 
 
 def test_latest_is_unescaped_utf_8() -> None:
-    assert "é".encode() in build_latest(BILLED, billing_month=None, version=VERSION, totals={})
+    assert "é".encode() in build_latest(
+        BILLED, sequence=1, billing_month="", version=VERSION, totals={}
+    )
 
 
 def test_completion_marker_without_blobs_has_zero_totals() -> None:
