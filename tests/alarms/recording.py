@@ -200,8 +200,10 @@ def run_manual_operations(env: RecordingEnvironment) -> None:
     assert incomplete["outcome"] == "incomplete", incomplete
     env.copier.is_faulty, env.copier.rejects_changes = False, True
     retry = env.post(f"/api/runs/{incomplete['run_id']}/retry")
-    assert env.finish(retry["run_id"])["outcome"] == "landed"
+    landed = env.finish(retry["run_id"])
+    assert landed["outcome"] == "landed"
     env.copier.rejects_changes = False
+    repair_damaged_version(env, landed["path"], invoice_id)
     total = env.simulator.invoices()[-1].total
     env.simulator.change_listed_total(invoice_id, total + 1)
     env.run_cycle()
@@ -210,6 +212,13 @@ def run_manual_operations(env: RecordingEnvironment) -> None:
     )
     env.host.wait(backfill["backfill_id"], 60)
     restart_interrupted_items(env, invoice_id)
+
+
+def repair_damaged_version(env: RecordingEnvironment, path: str, invoice_id: str) -> None:
+    """Delete a blob of the version, and let a run find the damage and repair it."""
+    lost = next(blob for blob in env.landing.blobs if blob.startswith(f"{path}/part-00000"))
+    del env.landing.blobs[lost]
+    assert env.land("billed_usage", invoice_id=invoice_id)["outcome"] == "landed"
 
 
 def restart_interrupted_items(env: RecordingEnvironment, invoice_id: str) -> None:
