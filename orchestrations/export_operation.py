@@ -1,8 +1,8 @@
 """Requests an export from Microsoft, polls the operation until it ends, and plans the copy.
 
 Each activity determines its own wait, which can take hours, and applies the deadline of the run. If
-the operation no longer exists at Microsoft, `start_export` requests a new one, a limited number of
-times.
+the operation no longer exists at Microsoft, or its manifest is malformed, `start_export` requests a
+new one, a limited number of times.
 """
 
 import azure.durable_functions as df

@@ -8,6 +8,7 @@
         ├── OperationGoneError   the export operation no longer exists; request a new export
         ├── RequestRefusedError  Microsoft or storage refused the request
         └── InvalidDataError     the response violates a rule; the app uses none of it
+            └── MalformedManifestError   the manifest is unreadable; request a new export
 
     InfrastructureError          replaces any other exception; contains only names and numbers
 
@@ -118,6 +119,13 @@ SECTIONS = (
                 "although the app waited for it and requested new exports.",
                 "Start a new run later with POST /api/runs. If the error persists, report the "
                 "request ID from the run's row to Microsoft.",
+            ),
+            "manifest_malformed": Entry(
+                "The manifest of an export lacks a required member or contains an unreadable one, "
+                "although the app requested new exports.",
+                "See detail in the run's row, which names the member, and start a new run later "
+                "with POST /api/runs. If the error persists, report the request ID from the run's "
+                "row to Microsoft.",
             ),
             "export_unconfirmed": Entry(
                 "Export requests of the run may have taken effect, but Microsoft Graph returned no "
@@ -688,6 +696,16 @@ class InvalidDataError(PermanentError):
     def __init__(self, code: str, detail: str, *, request_id: str | None = None) -> None:
         super().__init__(code, request_id=request_id)
         self.detail = detail
+
+
+class MalformedManifestError(InvalidDataError):
+    """The manifest of an operation does not have the documented structure.
+
+    `detail` names the member. Another operation can have a readable manifest.
+    """
+
+    def __init__(self, detail: str, *, request_id: str | None = None) -> None:
+        super().__init__("manifest_malformed", detail, request_id=request_id)
 
 
 class InfrastructureError(Exception):

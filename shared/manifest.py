@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from shared.clock import parse_iso
-from shared.errors import InvalidDataError
+from shared.errors import InvalidDataError, MalformedManifestError
 from shared.exports import BillingMonth, ExportKey, InvoiceScope, MonthScope
 from shared.redaction import is_secret_free
 from shared.urls import is_loopback_host
@@ -94,44 +94,53 @@ def parse_manifest(raw: Mapping[str, Any]) -> Manifest:
     Only a manifest without blobs can omit `blobs`, `sasToken` and `rootDirectory`.
 
     Raises:
-        InvalidDataError: `graph_malformed` if the object does not have the documented structure.
+        MalformedManifestError: The object does not have the documented structure.
     """
 
     def required_string(name: str) -> str:
         value = raw.get(name)
         if not isinstance(value, str) or not value:
-            raise _malformed(f"{name} of the manifest is not a string or is empty")
+            raise MalformedManifestError(f"{name} of the manifest is not a string or is empty")
         return value
 
     def clean_string(name: str, value: object) -> str:
         text = "" if value is None else str(value)
         if _has_forbidden_character(text):
-            raise _malformed(f"{name} of the manifest contains a forbidden character")
+            raise MalformedManifestError(f"{name} of the manifest contains a forbidden character")
         return text
 
     def location_string(name: str) -> str:
         return "" if count == 0 and raw.get(name) in (None, "") else required_string(name)
 
+    def parse_blob(index: int, blob: object) -> ManifestBlob:
+        if not isinstance(blob, Mapping):
+            raise MalformedManifestError(f"blobs[{index}] of the manifest is not an object")
+        name = blob.get("name")
+        if not isinstance(name, str):
+            raise MalformedManifestError(f"blobs[{index}].name of the manifest is not a string")
+        value = clean_string(f"blobs[{index}].partitionValue", blob.get("partitionValue"))
+        return ManifestBlob(name, value)
+
     blobs = [] if raw.get("blobs") is None else raw["blobs"]
-    if not isinstance(blobs, list) or not all(
-        isinstance(blob, Mapping) and isinstance(blob.get("name"), str) for blob in blobs
-    ):
-        raise _malformed("blobs of the manifest is not an array of objects that have a name")
+    if not isinstance(blobs, list):
+        raise MalformedManifestError("blobs of the manifest is not an array")
     count = raw.get("blobCount")
     if isinstance(count, bool) or not isinstance(count, int):
-        raise _malformed("blobCount of the manifest is not an integer")
+        raise MalformedManifestError("blobCount of the manifest is not an integer")
     if count != 0 and raw.get("blobs") is None:
-        raise _malformed("blobs of the manifest is missing, but blobCount is not 0")
+        raise MalformedManifestError("blobs of the manifest is missing, but blobCount is not 0")
     try:
         created = parse_iso(required_string("createdDateTime"))
     except (ValueError, OverflowError):
-        raise _malformed("createdDateTime of the manifest is not a valid time") from None
+        raise MalformedManifestError(
+            "createdDateTime of the manifest is not a valid time"
+        ) from None
     sas_token = location_string("sasToken").removeprefix("?")
     if (sas_token or count) and not re.fullmatch(r"[A-Za-z0-9%&=._~:/+*,;!$'()@-]+", sas_token):
-        raise _malformed("sasToken of the manifest is not a query string")
+        raise MalformedManifestError("sasToken of the manifest is not a query string")
     etag = clean_string("eTag", required_string("eTag"))
     if len(etag) > MAX_ETAG_LENGTH:
-        raise _malformed(f"eTag of the manifest exceeds {MAX_ETAG_LENGTH} characters")
+        raise MalformedManifestError(f"eTag of the manifest exceeds {MAX_ETAG_LENGTH} characters")
     return Manifest(
         etag=etag,
         created=created,
@@ -141,19 +150,12 @@ def parse_manifest(raw: Mapping[str, Any]) -> Manifest:
         partner_tenant_id=clean_string("partnerTenantId", required_string("partnerTenantId")),
         id=clean_string("id", raw.get("id")),
         schema_version=clean_string("schemaVersion", raw.get("schemaVersion")),
-        blobs=tuple(
-            ManifestBlob(blob["name"], clean_string("partitionValue", blob.get("partitionValue")))
-            for blob in blobs
-        ),
+        blobs=tuple(parse_blob(index, blob) for index, blob in enumerate(blobs)),
     )
 
 
 def _has_forbidden_character(text: str) -> bool:
     return any(unicodedata.category(character) in FORBIDDEN_CATEGORIES for character in text)
-
-
-def _malformed(detail: str) -> InvalidDataError:
-    return InvalidDataError("graph_malformed", detail)
 
 
 def _rejected(detail: str) -> InvalidDataError:
@@ -240,26 +242,29 @@ def validate_names(manifest: Manifest) -> None:
         raise _rejected(f"The manifest lists more than {MAX_BLOBS:,} blobs")
     if len({name.casefold() for name in names}) != len(names):
         raise _rejected("Two blobs have the same name")
-    for name in names:
-        validate_name(name)
+    for index, name in enumerate(names):
+        validate_name(name, f"blobs[{index}].name")
 
 
-def validate_name(name: str) -> None:
-    """Raise `manifest_rejected` if a blob name is not safe as a path or URL."""
+def validate_name(name: str, member: str = "name") -> None:
+    """Raise `manifest_rejected` if a blob name is not safe as a path or URL.
+
+    The detail of the error contains `member`, which identifies the name in the manifest.
+    """
     if not name or len(name) > MAX_NAME_LENGTH:
-        raise _rejected(f"A blob name is empty or exceeds {MAX_NAME_LENGTH} characters")
+        raise _rejected(f"{member} is empty or exceeds {MAX_NAME_LENGTH} characters")
     if _has_forbidden_character(name) or any(character in name for character in "\\?#%:"):
-        raise _rejected("A blob name contains a control character or one that URLs reserve")
+        raise _rejected(f"{member} contains a control character or one that URLs reserve")
     # Histories contain blob names, and the host redacts error messages that contain a credential.
     if not is_secret_free(name):
-        raise _rejected("A blob name contains text that the platform treats as a credential")
+        raise _rejected(f"{member} contains text that the platform treats as a credential")
     if name.count("/") >= MAX_NAME_SEGMENTS:
-        raise _rejected(f"A blob name has more than {MAX_NAME_SEGMENTS} segments")
+        raise _rejected(f"{member} has more than {MAX_NAME_SEGMENTS} segments")
     if any(
         segment == "" or segment[0] in "._" or segment[-1] in ". " for segment in name.split("/")
     ):
         raise _rejected(
-            "A segment of a blob name is empty, starts with _ or ., or ends with . or a space"
+            f"A segment of {member} is empty, starts with _ or ., or ends with . or a space"
         )
 
 

@@ -109,7 +109,7 @@ class RefusedResult(TypedDict):
 
 
 class OperationGoneResult(TypedDict):
-    """Microsoft does not know the operation: request a new one, after `wait_seconds`."""
+    """The operation is unknown or unusable: request a new one, after `wait_seconds`."""
 
     status: Literal["gone"]
     wait_seconds: int

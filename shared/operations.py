@@ -13,6 +13,7 @@ from shared.clock import iso, parse_iso
 from shared.errors import (
     BillingExportError,
     InvalidDataError,
+    MalformedManifestError,
     OperationGoneError,
     TransientError,
     UnavailableError,
@@ -57,7 +58,9 @@ MAX_DENIED_TIME = timedelta(hours=1)
 # 5xx statuses with which a service states that it has not handled the request.
 REJECTING_STATUSES = frozenset({501, 503, 509})
 # Why a run has no operation after MAX_OPERATIONS requests.
-ABANDONED_CODES = frozenset({"operation_gone", "operation_failed", "manifest_gone"})
+ABANDONED_CODES = frozenset(
+    {"operation_gone", "operation_failed", "manifest_gone", "manifest_malformed"}
+)
 # Written after each response that Graph sends to an authorized request for a visible resource.
 SUCCESS_COLUMNS: dict[str, str | int] = {"denied_since": "", "not_found": 0}
 
@@ -151,8 +154,9 @@ class ExportOperations:
         It waits and repeats the step, abandons the operation, or ends.
         """
         columns["request_ids"] = run.with_request_id(error.request_id)
-        if isinstance(error, OperationGoneError):
+        if isinstance(error, OperationGoneError | MalformedManifestError):
             if not self._is_possibly_visible_later(run, error):
+                columns["detail"] = get_detail(error)
                 return await self.abandon(run.run_id, run.operation_id, error.code, **columns)
             seconds = wait_seconds(None, run.not_found + 1, self._minimum)
             columns["not_found"] = run.not_found + 1
@@ -215,6 +219,7 @@ class ExportOperations:
                 "operations": run.operations + 1,
                 "unconfirmed_posts": max(0, run.unconfirmed_posts - 1),
                 "not_found": 0,
+                "detail": "",  # of the previous operation
                 "request_ids": run.with_request_id(accepted.request_id),
                 **SUCCESS_COLUMNS,
                 **get_next_check_columns(run, self._ledger.clock.now(), seconds),
@@ -292,11 +297,11 @@ class ExportOperations:
         self, run: Run, error: BillingExportError, **columns: str | int
     ) -> RefusedResult:
         columns["last_code"] = error.code
-        columns["detail"] = error.detail if isinstance(error, InvalidDataError) else ""
+        columns["detail"] = get_detail(error)
         await self._ledger.runs.merge(run.run_id, **columns)
         return {"status": "refused", "code": error.code}
 
-    def _is_possibly_visible_later(self, run: Run, error: OperationGoneError) -> bool:
+    def _is_possibly_visible_later(self, run: Run, error: BillingExportError) -> bool:
         """Return whether a 404 response can mean that the resource is not visible yet.
 
         The manifest of an operation that responds has no known age: only the waits are limited.
@@ -400,6 +405,11 @@ def may_have_taken_effect(error: BillingExportError) -> bool:
     if status is None:
         return True
     return 200 <= status < 300 or (status >= 500 and status not in REJECTING_STATUSES)
+
+
+def get_detail(error: BillingExportError) -> str:
+    """Return the rule that the data breaks, for the run row, or "" if there is none."""
+    return error.detail if isinstance(error, InvalidDataError) else ""
 
 
 def seconds_to_leave_boundary(now: datetime, minutes: int) -> int:

@@ -161,6 +161,7 @@ class Behaviour:
         "empty_root",
         "no_sas",
         "null_members",
+        "null_name",
         "dot_dot",
         "absolute_name",
         "backslash",

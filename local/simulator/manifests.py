@@ -97,7 +97,7 @@ def _root(change: Callable[[str, DataVersion], str]) -> Change:
     return apply
 
 
-def _first_name(change: Callable[[str], str]) -> Change:
+def _first_name(change: Callable[[str], str | None]) -> Change:
     def apply(manifest: Manifest, version: DataVersion) -> None:
         if manifest["blobs"]:
             manifest["blobs"][0]["name"] = change(manifest["blobs"][0]["name"])
@@ -150,6 +150,7 @@ _INVALID_MANIFESTS: dict[str, Change] = {
     "empty_root": _set(rootDirectory=""),
     "no_sas": _set(sasToken=""),
     "null_members": _set(blobs=None, sasToken=None, rootDirectory=None),
+    "null_name": _first_name(lambda name: None),
     "dot_dot": _first_name(lambda name: f"../{name}"),
     "absolute_name": _first_name(lambda name: f"/{name}"),
     "backslash": _first_name(lambda name: f"folder\\{name}"),

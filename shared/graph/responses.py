@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from shared.errors import (
     BillingExportError,
-    InvalidDataError,
+    MalformedManifestError,
     OperationGoneError,
     RequestRefusedError,
     ThrottledError,
@@ -288,8 +288,8 @@ def _get_manifest(
 def _parse_manifest(document: Mapping[str, Any], response: HttpResponse) -> Manifest:
     try:
         return parse_manifest(document)
-    except InvalidDataError as error:
-        failure = InvalidDataError(error.code, error.detail, request_id=response.request_id)
+    except MalformedManifestError as error:
+        failure = MalformedManifestError(error.detail, request_id=response.request_id)
     raise failure
 
 

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
-from shared.errors import BillingExportError, OperationGoneError
+from shared.errors import BillingExportError, MalformedManifestError, OperationGoneError
 from shared.graph.client import OperationSucceeded
 from shared.landing.storage_errors import (
     get_error_code,
@@ -58,7 +58,7 @@ async def _find_manifest(context: PreflightContext) -> Manifest | None:
                 continue
             try:
                 state = await context.graph.get_operation(run.operation_id)
-            except OperationGoneError:
+            except (OperationGoneError, MalformedManifestError):
                 continue
             except BillingExportError:
                 return None  # the check of Graph reports the error

@@ -358,7 +358,6 @@ def test_run_month_out_of_range_ends_not_served(env: AppEnvironment) -> None:
 HOSTILE = {  # the unit tests cover the other hostile manifests
     "manifest_rejected": ["foreign_host", "query_in_root", "dot_dot", "count_too_high"],
     "manifest_mismatch": ["other_tenant", "other_currency"],
-    "graph_malformed": ["no_sas"],
 }
 
 
@@ -375,7 +374,58 @@ def test_run_hostile_manifest_ends_failed_without_reading_blobs(
     run = land(env, key)
     assert_ended(env, run, "failed", code)
     assert len(env.simulator.storage_requests) == reads and has_same_folders(env, key, before)
-    assert code == "graph_malformed" or (run["detail"] and run["request_ids"])
+    assert run["detail"] and run["request_ids"] and run["posts"] == 1
+
+
+@pytest.mark.parametrize(
+    ("manifest", "hostile", "member"),
+    [("inline", "null_name", "blobs[0].name"), ("link", "no_sas", "sasToken")],
+)
+def test_run_malformed_manifest_three_times_ends_manifest_malformed(
+    env: AppEnvironment, manifest: str, hostile: str, member: str
+) -> None:
+    key = restate_key(env)
+    set_behaviour(env, hostile_manifest=hostile, manifest=manifest, ready_after_polls=0)
+    before, reads = list_version_folders(env, key), len(env.simulator.storage_requests)
+    run = land(env, key)
+    assert_ended(env, run, "failed", "manifest_malformed")
+    assert (run["posts"], run["operations"]) == (3, 3) and run["detail"].startswith(f"{member} ")
+    assert run["waited_seconds"] >= 30 + 60  # between the requests
+    assert len(env.simulator.storage_requests) == reads and has_same_folders(env, key, before)
+
+
+def test_run_malformed_manifest_once_requests_a_new_export_and_lands(env: AppEnvironment) -> None:
+    key = restate_key(env)
+    set_behaviour(env, hostile_manifest="null_name", ready_after_polls=0)
+    run_id = env.start(**key_fields(key))
+    env.host.run_until(lambda: env.run_row(run_id).last_code == "manifest_malformed")
+    assert "blobs[0].name" in env.run_row(run_id).detail
+    set_behaviour(env)
+    run = env.finish(run_id)
+    assert_ended(env, run, "landed")
+    assert (run["posts"], run["operations"], run["detail"]) == (2, 2, None)
+    assert_landed(env, key, env.simulator.expected(key))
+
+
+def test_run_malformed_manifest_while_planning_requests_a_new_export(env: AppEnvironment) -> None:
+    """The poll returns a valid manifest, and the plan step a malformed one."""
+    key = restate_key(env)
+    set_behaviour(env, ready_after_polls=0)
+    manifests = iter(["null_name"])
+
+    def plan_with_malformed_manifest(call: Call) -> Call:
+        async def wrapper(request: Any) -> Any:
+            set_behaviour(env, hostile_manifest=next(manifests, "none"), ready_after_polls=0)
+            result = await call(request=request)
+            set_behaviour(env, ready_after_polls=0)
+            return result
+
+        return wrapper
+
+    with wrap_function(env, "plan_copy", plan_with_malformed_manifest):
+        run = land(env, key)
+    assert_ended(env, run, "landed")
+    assert (run["posts"], run["operations"], run["last_code"]) == (2, 2, "manifest_malformed")
 
 
 def test_run_manifest_of_another_invoice_ends_manifest_mismatch(env: AppEnvironment) -> None:

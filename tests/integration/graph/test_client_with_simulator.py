@@ -104,9 +104,10 @@ EXPECTED_RESULTS: dict[tuple[str, Any], str] = {
     ("ready_after_seconds", 2): "running",
     ("operation_lifetime_reads", 3): "succeeded",
     ("throttle_every", 3): "graph_throttled",
-    ("hostile_manifest", "no_sas"): "graph_malformed",
-    ("hostile_manifest", "empty_root"): "graph_malformed",
-    ("hostile_manifest", "null_members"): "graph_malformed",
+    ("hostile_manifest", "no_sas"): "manifest_malformed",
+    ("hostile_manifest", "empty_root"): "manifest_malformed",
+    ("hostile_manifest", "null_members"): "manifest_malformed",
+    ("hostile_manifest", "null_name"): "manifest_malformed",
 }
 
 

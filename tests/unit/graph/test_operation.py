@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from shared.errors import InvalidDataError, OperationGoneError, UnavailableError
+from shared.errors import MalformedManifestError, OperationGoneError, UnavailableError
 from shared.graph.responses import OperationFailed, OperationRunning, OperationSucceeded
 from tests.support.fake_service import json_response
 from tests.unit.graph.fake_graph import (
@@ -148,7 +148,7 @@ async def test_get_operation_treats_null_as_absent(name: str) -> None:
         responses = json_response(document), json_response(payload("manifest"))
         try:
             return await get_operation(*responses)
-        except (InvalidDataError, UnavailableError) as error:
+        except (MalformedManifestError, UnavailableError) as error:
             return error.code
 
     original = payload(name) if name != "manifest" else inline_operation()
@@ -325,17 +325,18 @@ async def test_get_operation_accepts_known_manifest_variants(changes: dict[str, 
         ("blobs", [{"name": 5}]),
     ],
 )
-async def test_get_operation_with_invalid_manifest_raises_invalid_data(
+async def test_get_operation_with_malformed_manifest_names_the_member(
     member: str, value: object
 ) -> None:
-    with pytest.raises(InvalidDataError) as raised:
+    with pytest.raises(MalformedManifestError) as raised:
         await get_operation(
             json_response(
                 inline_operation(resourceLocation=payload("manifest") | {member: value}),
                 request_id="r-6",
             )
         )
-    assert raised.value.code == "graph_malformed" and raised.value.request_id == "r-6"
+    assert raised.value.code == "manifest_malformed" and raised.value.request_id == "r-6"
+    assert raised.value.detail.startswith(member)
     assert raised.value.__context__ is None and raised.value.__cause__ is None
 
 

@@ -293,7 +293,7 @@ def test_validate_manifest_any_json_has_a_defined_result(
     payload = read(PAYLOADS / "accepted" / "unbilled_usage_as_observed.json")
     assert validation_result({**payload, "manifest": {**payload["manifest"], **changes}}) in (
         "accepted",
-        "graph_malformed",
+        "manifest_malformed",
         "manifest_rejected",
         "manifest_mismatch",
         "month_not_open",
@@ -333,7 +333,31 @@ def test_parse_manifest_null_required_member_is_malformed(
 ) -> None:
     with pytest.raises(InvalidDataError) as raised:
         parse_manifest(_accepted_with(**members))
-    assert raised.value.code == "graph_malformed" and member in str(raised.value.detail)
+    assert raised.value.code == "manifest_malformed" and member in str(raised.value.detail)
+
+
+@pytest.mark.parametrize(
+    ("blob", "member"),
+    [
+        ({}, "blobs[3].name"),
+        ({"name": None}, "blobs[3].name"),
+        ({"name": 5}, "blobs[3].name"),
+        ({"name": "a.gz", "partitionValue": "\n"}, "blobs[3].partitionValue"),
+        (None, "blobs[3]"),
+        ("a.gz", "blobs[3]"),
+        ({"name": ""}, "blobs[3].name"),
+        ({"name": "a/../b"}, "blobs[3].name"),
+        ({"name": "a?b"}, "blobs[3].name"),
+        ({"name": "key=5"}, "blobs[3].name"),
+    ],
+)
+def test_validate_manifest_error_names_the_invalid_member(blob: Any, member: str) -> None:
+    blobs = [{"name": f"part-{number}.gz"} for number in range(3)]
+    with pytest.raises(InvalidDataError) as raised:
+        validate_manifest(
+            parse_manifest(_accepted_with(blobs=[*blobs, blob], blobCount=4)), KEY, RULES["azure"]
+        )
+    assert f"{member} " in raised.value.detail
 
 
 @pytest.mark.parametrize("member", [*MEMBERS, "dataFormat"])
