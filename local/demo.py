@@ -226,7 +226,7 @@ def print_report(console: Console, runs: Sequence[Run], invoice_totals: Sequence
             scope_of(run),
             run.get("version") or run["outcome"],
             str(run["blobs"]["landed"]),
-            f"{run['rows']:,}",
+            "unknown" if run["rows"] is None else f"{run['rows']:,}",
             format_bytes(run["bytes"]),
             "" if seconds is None else f"{seconds:.1f}",
             style="" if run["outcome"] in GOOD_OUTCOMES else "red",
