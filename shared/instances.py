@@ -13,6 +13,7 @@ from shared.errors import InfrastructureError
 T = TypeVar("T")
 
 MAX_CALL_SECONDS = 20.0
+MAX_PURGE_SECONDS = 300.0  # a purge deletes one instance after the other
 
 InstanceState = Literal["live", "unknown", "terminated", "failed", "completed"]
 """The state of an instance in the task hub.
@@ -50,14 +51,14 @@ async def get_instance_state(client: StatusClient, instance_id: str) -> Instance
     return STATES.get(getattr(status.runtime_status, "value", ""), "live")
 
 
-async def call_task_hub(call: Awaitable[T]) -> T:
-    """Await a call of the Durable Functions client for at most `MAX_CALL_SECONDS`.
+async def call_task_hub(call: Awaitable[T], max_seconds: float | None = None) -> T:
+    """Await a call of the Durable Functions client, by default for at most `MAX_CALL_SECONDS`.
 
     Raises:
         InfrastructureError: The task hub did not respond in time (`task_hub_timeout`).
     """
     try:
-        async with asyncio.timeout(MAX_CALL_SECONDS):
+        async with asyncio.timeout(max_seconds or MAX_CALL_SECONDS):
             return await call
     except TimeoutError:
         raise InfrastructureError("task_hub_timeout", "Task hub") from None

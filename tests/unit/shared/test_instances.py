@@ -49,3 +49,12 @@ async def test_get_instance_state_without_response_raises_task_hub_timeout(
     with pytest.raises(InfrastructureError) as raised:
         await instances.get_instance_state(FakeStatusClient(None, responds=False), "run")
     assert raised.value.code == "task_hub_timeout"
+
+
+async def test_call_task_hub_with_longer_limit_returns_the_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(instances, "MAX_CALL_SECONDS", 0.0)
+    assert await instances.call_task_hub(FakeStatusClient("status").get_status("run"), 60) == (
+        "status"
+    )
