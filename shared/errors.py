@@ -581,21 +581,22 @@ SECTIONS = (
                 "The orchestration failed without a recorded result, and the app has already "
                 "started it again 3 times.",
                 "See the exceptions in the application log and the memory of the worker process, "
-                "then start a new run. It copies only the missing blobs.",
+                "then start a new run, cycle or backfill. It copies only the missing blobs.",
             ),
             "task_hub_timeout": Entry(
-                "The task hub did not respond within 20 seconds.",
+                "The task hub did not respond within 20 seconds, or within 5 minutes to a purge.",
                 "Check the app's own storage account and the host. The app tries again.",
                 effect=DELAYED,
-                retry="Yes, by the next pass of the cleanup.",
+                retry="Yes, by the next pass of the cleanup, or by the next retention.",
             ),
             "run_lost": Entry(
                 "The orchestration ended or was lost without a recorded result.",
-                "Start a new run; it copies only the missing blobs.",
+                "Start a new run, cycle or backfill; it copies only the missing blobs.",
             ),
             "terminated": Entry(
                 "A user terminated the orchestration.",
-                "Start a new run when required. To stop a run, cancel it instead.",
+                "Start a new run, cycle or backfill when required. To stop a run or a backfill, "
+                "cancel it instead.",
             ),
         },
     ),

@@ -15,7 +15,7 @@ from rich.console import Console
 from partner_billing.address import URL, find_address
 from partner_billing.api import Api, Response
 from partner_billing.errors import FAILED
-from partner_billing.output import print_left_out, print_line
+from partner_billing.output import describe_restarts, print_failure, print_left_out, print_line
 from partner_billing.progress import BackfillProgress, Progress
 from partner_billing.watch import Sleep, follow, has_succeeded, runs_in
 
@@ -116,7 +116,9 @@ def print_results(console: Console, body: dict[str, Any]) -> None:
             print_line(console, f"{run['run_id']}: {run['code']}")
     print_left_out(console, body)
     if "state" in body:
-        print_line(console, f"outcome: {body.get('outcome')}")
+        print_failure(console, body)
+        restarts = f" ({describe_restarts(body)})" if body.get("restarts") else ""
+        print_line(console, f"outcome: {body.get('outcome')}{restarts}")
 
 
 def print_continuation(response: Response) -> None:

@@ -185,6 +185,23 @@ def print_left_out(console: Console, body: Mapping[str, Any]) -> None:
             print_line(console, f"-> {exclusion['remedy']}")
 
 
+def print_failure(console: Console, body: Mapping[str, Any]) -> None:
+    """Print why a cycle or a backfill failed, with the remedy, and nothing if it did not."""
+    if body.get("code"):
+        print_line(console, f"failed: {body['code']}: {body.get('cause')}")
+        print_line(console, f"-> {body.get('remedy')}")
+
+
+def describe_restarts(body: Mapping[str, Any]) -> str:
+    """Return how often the app started a cycle or a backfill again.
+
+    >>> describe_restarts({"restarts": 1}), describe_restarts({"restarts": 3})
+    ('started again once', 'started again 3 times')
+    """
+    count = body["restarts"]
+    return "started again once" if count == 1 else f"started again {count} times"
+
+
 def print_gaps(console: Console, gaps: Sequence[Mapping[str, Any]]) -> None:
     """Print the state of each month and dataset as a table, and the failed exports below it."""
     datasets = list(dict.fromkeys(str(gap["dataset"]) for gap in gaps))
@@ -220,6 +237,7 @@ def print_status(console: Console, body: Mapping[str, Any]) -> None:
             "versions": ", ".join(f"{name} {value}" for name, value in versions.items()),
         },
     )
+    print_failure(console, body.get("last_cycle") or {})
     print_left_out(console, body.get("last_cycle") or {})
     console.print("\nlatest exports", style="bold")
     landed = create_table("dataset", "key", "landed", "rows", right=("rows",))
@@ -299,7 +317,8 @@ def _format_cycle(cycle: Mapping[str, Any] | None) -> str:
     if not cycle:
         return "none"
     outcome = f", {cycle['outcome']}" if cycle.get("outcome") else ""
-    return f"{cycle['cycle_id']} {cycle['state']}{outcome}: " + (
+    restarts = f", {describe_restarts(cycle)}" if cycle.get("restarts") else ""
+    return f"{cycle['cycle_id']} {cycle['state']}{outcome}{restarts}: " + (
         _format_value("", cycle["outcomes"]) or f"{cycle['runs']} runs"
     )
 

@@ -137,6 +137,25 @@ def test_cleanup_terminated_run_closes_it_in_one_pass(env: AppEnvironment, key: 
     assert_key_is_free(env, key)
 
 
+def test_retry_of_terminated_run_after_cleanup_lands(env: AppEnvironment, key: str) -> None:
+    run_id = start_waiting_run(env, key)
+    env.host.terminate(run_id)
+    env.host.wait(run_id)
+    assert env.post(f"/api/runs/{run_id}/retry", status=409)["code"] == "run_live"
+    clean_up(env)
+    env.simulator.behaviour = BEHAVIOUR
+    assert_retry_lands(env, key, run_id)
+
+
+def assert_retry_lands(env: AppEnvironment, key: str, run_id: str) -> None:
+    """Retry a run that the cleanup has closed, and verify that the new run lands its data."""
+    retry = env.post(f"/api/runs/{run_id}/retry")
+    assert retry["started"] and retry["run_id"] != run_id
+    run = env.finish(retry["run_id"])
+    assert (run["outcome"], run["retry_of"]) == ("landed", run_id)
+    assert_landed(env, key, env.simulator.expected(key))
+
+
 def test_terminate_run_stops_requests_of_its_suborchestrations(
     env: AppEnvironment, key: str
 ) -> None:
@@ -337,7 +356,9 @@ def test_cleanup_failed_run_without_outcome_is_started_again_three_times(
             assert env.host.wait(instance_id)["runtimeStatus"] == "Failed"
             clean_up(env)
     assert_closed(env, run_id, "failed", "restart_limit_reached")
+    assert get_run(env, run_id)["restarts"] == 3
     assert_sound(env, key)
+    assert_retry_lands(env, key, run_id)
     assert_key_is_free(env, key)
 
 

@@ -9,6 +9,7 @@ from tests.support.in_memory import InMemoryEnvironment
 from tests.support.run_state import assert_ended, create_run_request, key_fields
 
 KEY = "unbilled_reconciliation/2026-11/USD/full"
+BACKFILL = {"from": "2026-10", "to": "2026-10", "datasets": ["billed_usage"]}
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +88,34 @@ def test_backfill_with_interrupted_orchestrator_lands_without_intervention(
 ) -> None:
     with InMemoryEnvironment() as env:
         env.terminate_worker_during(orchestrator, nth)
-        request = {"from": "2026-10", "to": "2026-10", "datasets": ["billed_usage"]}
-        backfill_id = env.post("/api/backfills", request)["backfill_id"]
+        backfill_id = env.post("/api/backfills", BACKFILL)["backfill_id"]
         finish_with_cleanup(env, backfill_id)
         assert env.worker_exits == 1
         backfill = env.get(f"/api/backfills/{backfill_id}")
         assert backfill["state"] == "ended"
         assert_all_landed(env, backfill["outcomes"])
+
+
+@pytest.mark.parametrize("orchestrator", ["export_cycle", "backfill"])
+def test_plan_that_is_always_interrupted_shows_code_and_restarts(orchestrator: str) -> None:
+    with InMemoryEnvironment() as env:
+        env.terminate_worker_during(orchestrator, 2)
+        if orchestrator == "export_cycle":
+            plan_id = env.post("/api/cycles")["cycle_id"]
+            path = f"/api/cycles/{plan_id}"
+        else:
+            plan_id = env.post("/api/backfills", BACKFILL)["backfill_id"]
+            path = f"/api/backfills/{plan_id}"
+        for instance_id in [plan_id, *(f"{plan_id}~restart-{n}" for n in range(1, 4))]:
+            assert env.host.wait(instance_id)["runtimeStatus"] == "Failed"
+            env.terminate_worker_during(orchestrator, 2)
+            env.host.fire_timer("clean_up_orphaned_runs")
+        plan = env.get(path)
+        assert (plan["state"], plan["code"]) == ("failed", "restart_limit_reached")
+        assert plan["restarts"] == 3 and plan["cause"] and plan["remedy"]
+        if orchestrator == "export_cycle":
+            summary = env.get("/api/status")["last_cycle"]
+            assert (summary["code"], summary["restarts"]) == ("restart_limit_reached", 3)
 
 
 def finish_with_cleanup(env: InMemoryEnvironment, item_id: str) -> None:

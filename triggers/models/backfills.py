@@ -22,6 +22,7 @@ from shared.ledger.runs import Run
 from shared.messages import FAILED_OUTCOMES
 from shared.planning.gaps import FIRST_SERVED, MAX_MONTHS, Gap, State, months_between
 from triggers.models.base import (
+    CodeFields,
     Count,
     DatasetName,
     Month,
@@ -31,7 +32,9 @@ from triggers.models.base import (
     OptionalTimestamp,
     RequestModel,
     ResponseModel,
+    Restarts,
     RunId,
+    explain,
     get_now,
 )
 from triggers.models.cycles import LeftOutResponse, Outcome, get_outcome
@@ -146,7 +149,7 @@ class BackfillRun(ResponseModel):
         )
 
 
-class BackfillResponse(ResponseModel):
+class BackfillResponse(CodeFields):
     """A backfill and its progress."""
 
     backfill_id: str
@@ -161,6 +164,7 @@ class BackfillResponse(ResponseModel):
     next_check_at: OptionalTimestamp = Field(
         description="When the backfill requests the invoice list again, while it waits for it."
     )
+    restarts: Restarts
     planned: Count = Field(description="Number of export keys in the range.")
     landed: Count
     landed_before: Count = Field(description="Landed keys that did not need a run.")
@@ -194,6 +198,8 @@ class BackfillResponse(ResponseModel):
             ended_at=backfill.ended_at,
             cancel_requested_at=backfill.cancel_requested_at,
             next_check_at=backfill.next_check_at,
+            restarts=backfill.restarts,
+            **explain(backfill.code),
             planned=len(backfill.runs) + sum(backfill.settled.values()),
             landed=landed_before + sum(run.outcome in ("landed", "unchanged") for run in ended),
             landed_before=landed_before,

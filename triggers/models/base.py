@@ -107,6 +107,10 @@ Outcome = Annotated[str, _enum(OUTCOMES)]
 
 OptionalText = Annotated[str | None, Nullable]
 OptionalTimestamp = Annotated[Timestamp | None, Nullable]
+Restarts = Annotated[
+    Count,
+    Field(description="How often the app started it again because its orchestration failed."),
+]
 OptionalRunId = Annotated[RunId | None, Nullable]
 OptionalMonth = Annotated[Month | None, Nullable]
 OptionalOutcome = Annotated[Outcome | None, Nullable]

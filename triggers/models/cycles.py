@@ -19,6 +19,7 @@ from triggers.models.base import (
     OptionalTimestamp,
     RequestModel,
     ResponseModel,
+    Restarts,
     Timestamp,
     explain,
 )
@@ -65,7 +66,7 @@ class StalledKey(ResponseModel):
         return cls(key=str(key), stalled_since=iso(since))
 
 
-class CycleFields(ResponseModel):
+class CycleFields(CodeFields):
     """The fields of a cycle without its runs."""
 
     cycle_id: str
@@ -77,6 +78,7 @@ class CycleFields(ResponseModel):
     next_check_at: OptionalTimestamp = Field(
         description="When the cycle requests the invoice list again, while it waits for it."
     )
+    restarts: Restarts
     outcomes: dict[str, Count] = Field(description="Number of runs by outcome.")
     outcome: Outcome
     left_out: list[LeftOutResponse]
@@ -84,9 +86,10 @@ class CycleFields(ResponseModel):
 
 def _fields_of(cycle: Cycle) -> dict[str, Any]:
     left_out = read_left_out(cycle.left_out)
-    names = CycleFields.model_fields.keys() - {"outcome", "left_out"}
+    names = CycleFields.model_fields.keys() - {*CodeFields.model_fields, "outcome", "left_out"}
     return {
         **{name: getattr(cycle, name) for name in names},
+        **explain(cycle.code),
         "outcome": get_outcome(cycle.state, cycle.outcomes, left_out),
         "left_out": [LeftOutResponse.from_plan(item) for item in left_out],
     }

@@ -35,6 +35,7 @@ from triggers.models.base import (
     OutcomeParameter,
     RequestModel,
     ResponseModel,
+    Restarts,
     RunId,
     Timestamp,
     explain,
@@ -182,6 +183,7 @@ class RunResponse(KeyFields, CodeFields):
     ended_at: OptionalTimestamp
     cancel_requested_at: OptionalTimestamp
     next_check_at: OptionalTimestamp = Field(description="When the run continues.")
+    restarts: Restarts
     waited_seconds: Count = Field(
         description="Total time spent waiting for Microsoft and between copy rounds."
     )

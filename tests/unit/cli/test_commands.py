@@ -392,6 +392,23 @@ def test_damaged_versions_are_shown(fake_api: FakeApi, run: RunCommand) -> None:
     assert "20261109T093700Z-3f9a1c21 is damaged" in catalogue
 
 
+def test_status_of_failed_cycle_shows_code_remedy_and_restarts(
+    fake_api: FakeApi, run: RunCommand
+) -> None:
+    failure = {
+        "state": "failed",
+        "code": "restart_limit_reached",
+        "cause": "The orchestration failed.",
+        "remedy": "See the log.",
+        "restarts": 3,
+    }
+    cycle = {**STATUS["last_cycle"], **failure}
+    fake_api.responses = [create_response(200, {**STATUS, "last_cycle": cycle})]
+    status = run("status").out
+    assert "cycle-1 failed, incomplete, started again 3 times: landed 2" in status
+    assert "failed: restart_limit_reached: The orchestration failed.\n-> See the log." in status
+
+
 def test_url_option_overrides_environment(fake_api: FakeApi, run: RunCommand) -> None:
     fake_api.responses = [create_response(200, STATUS)]
     run("status", "--url", "https://other.example.org/api/")

@@ -123,6 +123,30 @@ def test_exit_code_of_incomplete_plan_is_1_and_the_reason_is_printed(
     assert run("watch", f"{kind}-1").code == 0
 
 
+@pytest.mark.parametrize("kind", ["cycle", "backfill"])
+def test_watch_of_failed_plan_prints_code_remedy_and_restarts(
+    fake_api: FakeApi, run: RunCommand, kind: str
+) -> None:
+    body = {
+        f"{kind}_id": f"{kind}-1",
+        "state": "failed",
+        "outcome": "incomplete",
+        "runs": [],
+        "code": "restart_limit_reached",
+        "cause": "The orchestration failed.",
+        "remedy": "See the log.",
+        "restarts": 3,
+    }
+    fake_api.responses = [create_response(200, body)]
+    result = run("watch", f"{kind}-1")
+    assert result.code == 1
+    assert result.out.splitlines()[-3:] == [
+        "failed: restart_limit_reached: The orchestration failed.",
+        "-> See the log.",
+        "outcome: incomplete (started again 3 times)",
+    ]
+
+
 @pytest.mark.parametrize(
     ("state", "outcomes", "code"),
     [("ended", ["landed", "no_data"], 0), ("ended", ["landed", "failed"], 1), ("failed", [], 1)],
