@@ -8,7 +8,7 @@ import azure.durable_functions as df
 from shared.errors import InvalidDataError, PermanentError, TransientError
 from shared.ledger.runs import Run
 from shared.ledger.trailing_averages import get_trailing_averages
-from shared.manifest import billing_month
+from shared.manifest import DifferentMonthError, billing_month
 from shared.messages import CommitRequest, CommitResult
 from shared.planning.waits import (
     COMMIT_WAITS_SECONDS,
@@ -41,6 +41,8 @@ async def commit_version(request: CommitRequest) -> CommitResult:
             app.settings.proof,
             app.settings.invoice_settle_days,
         )
+    except DifferentMonthError:
+        return {"status": "no_data", "code": "month_not_open"}
     except TransientError as error:
         seconds = default_wait_seconds(request["attempt"] + 1, COMMIT_WAITS_SECONDS)
         seconds = max(seconds, error.retry_after_seconds or 0)

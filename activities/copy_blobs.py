@@ -20,6 +20,7 @@ from shared.redaction import sanitize_exceptions
 from shared.services import services
 from shared.telemetry import emit_event
 from shared.transfer.models import BlobResult, TransferRequest
+from shared.versions.months import get_date_member
 
 bp = df.Blueprint()
 
@@ -39,6 +40,7 @@ async def copy_blobs(request: CopyRequest) -> CopyResult:
         root_directory=run.root_directory,
         proof=app.settings.proof,
         mode=app.settings.copy_mode,
+        date_member=get_date_member(run.export_key, run.root_directory),
     )
     known = await app.ledger.blobs.get_many(run.export_key, run.version, names)
     proven = {name: row for name, row in known.items() if row.ok}

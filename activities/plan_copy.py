@@ -14,6 +14,7 @@ from shared.operations import SUCCESS_COLUMNS
 from shared.redaction import sanitize_exceptions
 from shared.services import services
 from shared.telemetry import emit_event
+from shared.versions.months import verify_not_previous_month
 from shared.versions.plan import plan_copy as plan_version
 
 bp = df.Blueprint()
@@ -31,6 +32,7 @@ async def plan_copy(request: OperationRequest) -> PlanResult:
         validate_manifest(manifest, run.export_key, app.rules)
         if not manifest.blobs:
             return {"status": "no_data"}
+        await verify_not_previous_month(app.ledger, run.export_key, manifest.etag)
         plan = await plan_version(app.ledger, app.landing, run, manifest, request["plan"])
     except DifferentMonthError:
         return {"status": "no_data", "code": "month_not_open"}

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class BlobFacts:
     """What is known about the stored bytes of a blob. A value that is unknown is empty or 0.
 
-    With the proof mode "transfer", only the size and the MD5 hash are known.
+    With the proof mode "transfer", only the size, the MD5 hash and, if it was required, the newest
+    date are known.
 
     Attributes:
         bytes: The size.
@@ -17,6 +18,8 @@ class BlobFacts:
         encoding: "gzip" or "identity".
         columns: The column names in the first line.
         byte_order_mark: Whether the text starts with a byte order mark.
+        newest_date: The newest date of the lines, see shared/lines/newest_date.py. It is read only
+            if the lines must confirm the month of the data.
     """
 
     bytes: int = 0
@@ -26,6 +29,7 @@ class BlobFacts:
     encoding: str = ""
     columns: tuple[str, ...] = ()
     byte_order_mark: bool = False
+    newest_date: str = ""
 
     @property
     def content(self) -> tuple[int, str, str]:

@@ -141,7 +141,7 @@ SECTIONS = (
             ),
             "month_not_open": Entry(
                 "Microsoft returned data for a different month, which can happen around the end of "
-                "a month.",
+                "a month, or data that does not show its month.",
                 "No action is required; the next cycle requests the export again.",
                 retry=NEXT_CYCLE,
             ),

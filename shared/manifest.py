@@ -82,7 +82,7 @@ class SourceRules:
 
 
 class DifferentMonthError(Exception):
-    """The data is from a different month than that of the unbilled key.
+    """The data is not confirmed to be from the month of the unbilled key.
 
     It is valid but must not be landed.
     """
@@ -270,6 +270,9 @@ def validate_name(name: str, member: str = "name") -> None:
 
 def validate_identity(manifest: Manifest, key: ExportKey, rules: SourceRules) -> None:
     """Compare tenant, invoice, currency, attribute set and month with the requested key.
+
+    A root directory that names no month neither confirms nor refutes it; see
+    shared/versions/months.py.
 
     Raises:
         InvalidDataError: `manifest_mismatch`.

@@ -157,7 +157,10 @@ class SucceededResult(TypedDict):
 
 
 class NoDataResult(TypedDict):
-    """Microsoft has no data. With `month_not_open`, it returned data of another month."""
+    """Microsoft has no data.
+
+    With `month_not_open`, it returned data that is not confirmed to be of the requested month.
+    """
 
     status: Literal["no_data"]
     code: NotRequired[str]
@@ -217,7 +220,14 @@ OperationResult = (
     PlannedResult | UnchangedResult | NoDataResult | RefusedResult | TimedOutResult | StoppedResult
 )
 PlanResult = OperationResult | OperationGoneResult | WaitingResult
-CommittedResult = LandedResult | BlobsMissingResult | TimedOutResult | RefusedResult | StoppedResult
+CommittedResult = (
+    LandedResult
+    | BlobsMissingResult
+    | NoDataResult
+    | TimedOutResult
+    | RefusedResult
+    | StoppedResult
+)
 CommitResult = CommittedResult | WaitingResult
 
 

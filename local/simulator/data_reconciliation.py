@@ -38,13 +38,17 @@ AZURE_PLAN = Product(
 
 @dataclass(frozen=True)
 class ReconciliationLine:
-    """One charge. All amounts are in the billing currency, except the unit prices."""
+    """One charge. All amounts are in the billing currency, except the unit prices.
+
+    `ordered` is the date of the first order, and `billed_on` that of the billing event.
+    """
 
     customer: Customer
     product: Product
     subscription_id: str
     order_id: str
     ordered: date
+    billed_on: date
     charge_type: str
     start: date
     end: date
@@ -100,6 +104,7 @@ def _azure_lines(usage: list[UsageLine], period: Period) -> Iterator[Reconciliat
             subscription_id,
             first.plan.order_id,
             date(2024, 1, 15),
+            max(line.day for line in lines),
             "new",
             period.month.first,
             period.month.last,
@@ -153,6 +158,7 @@ def _licence_line(
         licence.subscription_id,
         licence.order_id,
         licence.start,
+        min(period.month.first.replace(day=min(licence.start.day, 28)), period.days[-1]),
         charge,
         period.month.first,
         period.month.last,
@@ -177,7 +183,7 @@ def reconciliation_row(
         "InvoiceNumber": period.invoice_number,
         "Tier2MpnId": customer.tier2_mpn_id,
         "OrderId": line.order_id,
-        "OrderDate": line.ordered,
+        "OrderDate": line.billed_on,
         "ProductId": product.product_id,
         "SkuId": product.sku_id,
         "AvailabilityId": f"{product.product_id[:8]}AV01",

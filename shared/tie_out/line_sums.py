@@ -11,16 +11,10 @@ from decimal import Decimal
 from typing import Any
 
 from shared.lines.json_lines import JSON_WHITESPACE
-from shared.lines.line_splitter import LineSplitter
-from shared.lines.text_reader import TextReader
+from shared.lines.members import MemberReader
 from shared.money import EXACT, format_amount, parse_amount
 
-# In an object that contains no other object, an unescaped quote followed by a letter starts a name
-# or a string value, and only a name is followed by a colon. The expression is therefore exact for
-# such lines; all other lines are parsed as JSON.
-MEMBER = re.compile(
-    rb'(?<!\\)"(total|currency)"\s*:\s*("(?:[^"\\]|\\.)*"|[^\s,}\]"]+)', re.IGNORECASE
-)
+MEMBERS = MemberReader("Total", "Currency")
 CURRENCY = re.compile(r"[A-Z]{3}")
 MAX_CURRENCIES = 100  # an invoice has one; limits the size of the row
 
@@ -83,27 +77,6 @@ class LineSums:
         }
 
 
-class BlobSumReader:
-    """Adds the lines of one blob to the sums. The blob can be gzip or plain text."""
-
-    def __init__(self, sums: LineSums) -> None:
-        self._lines = LineSplitter(sums.add)
-        self._text = TextReader(self._lines.feed)
-
-    def feed(self, data: bytes) -> None:
-        """Read the next stored bytes.
-
-        Raises:
-            InvalidDataError: `proof_gzip`, `proof_bomb` or `proof_lines`.
-        """
-        self._text.feed(data)
-
-    def finish(self) -> None:
-        """Add the last line; raise `proof_gzip` if the blob is truncated."""
-        self._text.finish()
-        self._lines.finish()
-
-
 def parse_line(line: bytes) -> tuple[str, Decimal] | None:
     """Return the currency and the total of a line, or None if either is missing or ambiguous.
 
@@ -112,35 +85,11 @@ def parse_line(line: bytes) -> tuple[str, Decimal] | None:
     >>> parse_line(b'{"TOTAL": "1e2", "currency": "eur"}')
     ('EUR', Decimal('1E+2'))
     """
-    members = (
-        [(name.lower(), value) for name, value in MEMBER.findall(line)]
-        if line.count(b"{") == 1
-        else []
-    )
-    if len(members) == 2 and members[0][0] != members[1][0]:
-        values = dict(members)
-        return _to_amount(_parse_value(values[b"total"]), _parse_value(values[b"currency"]))
-    try:
-        # The numbers remain text, so that each is read exactly, and only by `parse_amount`.
-        document = json.loads(line, parse_float=str, parse_int=str)
-    except (ValueError, RecursionError):
+    members = MEMBERS.read(line)
+    if members is None:
         return None
-    if not isinstance(document, dict):
-        return None
-    total, currency = (
-        [value for key, value in document.items() if key.lower() == name]
-        for name in ("total", "currency")
-    )
-    return _to_amount(total[0], currency[0]) if len(total) == len(currency) == 1 else None
-
-
-def _parse_value(text: bytes) -> Any:
-    if text[:1] != b'"':
-        return text.decode("ascii", "replace")
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
+    totals, currencies = members
+    return _to_amount(totals[0], currencies[0]) if len(totals) == len(currencies) == 1 else None
 
 
 def _to_amount(total: Any, currency: Any) -> tuple[str, Decimal] | None:

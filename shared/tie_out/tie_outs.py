@@ -24,11 +24,12 @@ from shared.landing.layout import COMPLETION_MARKER, blob_path, report_path, ver
 from shared.landing.store import LandingStore
 from shared.ledger.ledger import Ledger
 from shared.ledger.versions import Version
+from shared.lines.blob_lines import BlobLineReader
 from shared.messages import TieOutResult
 from shared.optimistic_concurrency import CONFLICT, Conflict, update
 from shared.telemetry import emit_event
 from shared.tie_out.comparison import Comparison, compare_stored
-from shared.tie_out.line_sums import BlobSumReader, LineSums
+from shared.tie_out.line_sums import LineSums
 
 READ_BYTES = 4 * 1024 * 1024  # in memory at a time
 FAILURES = (BillingExportError, InfrastructureError)
@@ -210,7 +211,7 @@ class TieOuts:
             raise UnavailableError("blobs_missing")
         for blob in blobs:
             path = blob_path(key, version.version, blob.name)
-            reader = BlobSumReader(sums)
+            reader = BlobLineReader(sums.add)
             for start in range(0, blob.size, READ_BYTES):
                 data = await self._landing.read_range(
                     path, start, min(READ_BYTES, blob.size - start), blob.etag

@@ -57,7 +57,7 @@ from shared.transfer.limits import (
 )
 from shared.transfer.manifest_cache import ManifestCache
 from shared.transfer.models import BlobResult, TransferRequest
-from shared.transfer.proof import verify
+from shared.transfer.proof import Prover, create_prover, verify
 from shared.transfer.server_side import ServerSideCopier
 from shared.transfer.source_reader import PinnedSource, SourceReader
 from shared.transfer.stream import Streamer
@@ -262,7 +262,7 @@ class Copier:
         """Replace a blob by streaming, which proves the content before it becomes visible."""
         try:
             with self._create_writer(request, source, path, replaced_etag=existing.etag) as target:
-                etag, facts = await self._streamer.copy(source, target, request.proof)
+                etag, facts = await self._streamer.copy(source, target, _create_prover(request))
         except BlobExistsError:
             pass
         else:
@@ -315,7 +315,7 @@ class Copier:
                         "Streaming blob %s of run %s: %s", source.name, request.run_id, reason
                     )
             with self._create_writer(request, source, path) as target:
-                etag, facts = await self._streamer.copy(source, target, request.proof)
+                etag, facts = await self._streamer.copy(source, target, _create_prover(request))
             return replace(
                 _to_proven_result(source, etag, facts, "stream"), transferred=True, detail=reason
             )
@@ -413,7 +413,8 @@ class Copier:
         if blob.has_pending_copy:
             raise InvalidDataError("proof_size", "Storage has not completed the copy")
         has_comparable_md5 = blob.md5 is not None or md5 is None
-        if blob.size != size or (request.proof == "transfer" and has_comparable_md5):
+        needs_content = request.proof == "content" or request.date_member or not has_comparable_md5
+        if blob.size != size or not needs_content:
             # The properties are sufficient; the content is not read.
             facts = BlobFacts(blob.size, blob.md5 or "")
             verify(facts, size, md5)
@@ -431,7 +432,11 @@ class Copier:
                 lambda: read_landed_range(self._landing, blob, path, start, length), _ignore_retry
             )
 
-        return await self._streamer.prove(blob.size, read, request.proof)
+        return await self._streamer.prove(blob.size, read, _create_prover(request))
+
+
+def _create_prover(request: TransferRequest) -> Prover:
+    return create_prover(request.proof, request.date_member)
 
 
 def _to_proven_result(

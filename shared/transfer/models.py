@@ -15,7 +15,8 @@ class TransferRequest:
     """One version to copy.
 
     `folder` is the path that `layout.version_path` returns. If the current manifest has another
-    `manifest_etag` or `root_directory`, every blob fails with `source_changed`.
+    `manifest_etag` or `root_directory`, every blob fails with `source_changed`. If `date_member` is
+    not "", the proof also finds the newest date of this member of the lines.
     """
 
     run_id: str
@@ -25,6 +26,7 @@ class TransferRequest:
     root_directory: str
     proof: ProofMode = "content"
     mode: CopyMode = "auto"
+    date_member: str = ""
 
 
 @dataclass(frozen=True)

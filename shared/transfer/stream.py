@@ -20,8 +20,7 @@ from shared.transfer.limits import (
     first_error,
     run_concurrently,
 )
-from shared.transfer.models import ProofMode
-from shared.transfer.proof import Prover, create_prover, verify
+from shared.transfer.proof import Prover, verify
 from shared.transfer.source_reader import PinnedSource
 
 ReadRange = Callable[[int, int], Awaitable[bytes]]  # start, length
@@ -50,7 +49,7 @@ class Streamer:
         self._in_flight, self._threads, self._block_bytes = in_flight, threads, block_bytes
 
     async def copy(
-        self, source: PinnedSource, target: BlobWriter, proof: ProofMode
+        self, source: PinnedSource, target: BlobWriter, prover: Prover
     ) -> tuple[str, BlobFacts]:
         """Copy a blob and return its destination ETag and facts.
 
@@ -69,9 +68,9 @@ class Streamer:
             if size <= self._block_bytes:
                 self._in_flight.release(acquired - min(size, acquired))
                 acquired = min(size, acquired)
-                return await self._copy_small(source, target, proof)
+                return await self._copy_small(source, target, prover)
             first_block, acquired = acquired, 0  # released by the task of the first block
-            facts = await self.prove(size, source.read, proof, target.stage, first_block)
+            facts = await self.prove(size, source.read, prover, target.stage, first_block)
         finally:
             self._in_flight.release(acquired)
         verify(facts, size, source.properties.md5)
@@ -79,11 +78,11 @@ class Streamer:
         return await target.commit(blocks, facts.md5), facts
 
     async def _copy_small(
-        self, source: PinnedSource, target: BlobWriter, proof: ProofMode
+        self, source: PinnedSource, target: BlobWriter, prover: Prover
     ) -> tuple[str, BlobFacts]:
         size = source.properties.size
         data = await source.read(0, size) if size else b""
-        facts = await self._threads.run(_prove, create_prover(proof), data)
+        facts = await self._threads.run(_prove, prover, data)
         verify(facts, size, source.properties.md5)
         return await target.put(data, facts.md5), facts
 
@@ -91,7 +90,7 @@ class Streamer:
         self,
         size: int,
         read: ReadRange,
-        proof: ProofMode,
+        prover: Prover,
         write: WriteBlock | None = None,
         acquired_bytes: int = 0,
     ) -> BlobFacts:
@@ -100,7 +99,7 @@ class Streamer:
         `acquired_bytes` is the number of bytes that the caller has already acquired from the limit
         for the first block.
         """
-        prover, previous_done = create_prover(proof), asyncio.Event()
+        previous_done = asyncio.Event()
         previous_done.set()
         try:
             async with asyncio.TaskGroup() as group:

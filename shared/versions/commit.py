@@ -26,6 +26,7 @@ from shared.ledger.versions import INCOMPLETE, Version
 from shared.optimistic_concurrency import CONFLICT, Conflict, update
 from shared.telemetry import APP_VERSION
 from shared.versions.folder import read_folder
+from shared.versions.months import verify_month
 from shared.versions.publication import publish, to_document
 
 
@@ -56,6 +57,7 @@ async def commit_version(
 
     Raises:
         InvalidDataError: `foreign_blob` if the folder contains a blob that the manifest does not.
+        DifferentMonthError: The data is not confirmed to be of the month of the unbilled key.
         InfrastructureError: The plan or the version row is missing, or other runs change the row.
     """
     stored = await landing.read(names_path(run.run_id, number))
@@ -77,6 +79,9 @@ async def commit_version(
         blobs = await _list_proven(ledger, landing, version, dict(names["blobs"]))
         if version.state not in INCOMPLETE or len(blobs) < len(names["blobs"]):
             return CommitOutcome(version, max(1, len(names["blobs"]) - len(blobs)))
+        if version.state == "landing":  # a damaged version was confirmed before it landed
+            dates = (blob.facts.newest_date for blob in blobs)
+            verify_month(run.export_key, run.root_directory, dates)
         committed = await _commit(ledger, landing, run, version, names, blobs, proof, settle_days)
         return CommitOutcome(committed, 0) if committed else CONFLICT
 

@@ -157,6 +157,43 @@ def test_run_month_not_open_ends_no_data_until_the_month_opens(azurite: Azurite)
         assert later["key"] == key and later["outcome"] != "no_data", later
 
 
+@pytest.mark.parametrize("proof", ["content", "transfer"])
+def test_run_root_without_month_lands_only_data_whose_lines_confirm_the_month(
+    azurite: Azurite, proof: str
+) -> None:
+    behaviour = replace(
+        BEHAVIOUR, ready_after_polls=0, month_opens_after_hours=6, reconciliation_root="opaque"
+    )
+    with open_hooked_environment(
+        azurite,
+        start=datetime(2026, 12, 1, 5, 0, tzinfo=UTC),
+        behaviour=behaviour,
+        PROOF=proof,
+    ) as env:
+        december, november = (f"unbilled_reconciliation/2026-{n}/USD/full" for n in (12, 11))
+        for key in (december, november):  # Microsoft returns the data of the month before
+            for _ in range(2):
+                run = land(env, key)
+                assert_ended(env, run, "no_data", "month_not_open")
+                [folder] = list_version_folders(env, key).values()
+                assert "_manifest.json" not in folder
+        env.host.advance_to(datetime(2026, 12, 1, 12, 0, tzinfo=UTC))
+        assert_ended(env, land(env, november), "landed")
+        assert_sound(env, november, env.simulator.expected(november))
+        env.host.advance_to(datetime(2026, 12, 3, 5, 0, tzinfo=UTC))
+        run = land(env, december)
+        assert_ended(env, run, "landed")
+        assert_sound(env, december, env.simulator.expected(december))
+        assert (run["rows"] is None) == (proof == "transfer")
+        with get_container(env) as container:  # the repair of a version that has been confirmed
+            container.delete_blob(f"{run['path']}/{env.simulator.expected(december).blobs[0].name}")
+        assert_ended(env, land(env, december), "landed")
+        env.simulator.behaviour = replace(behaviour, month_opens_after_hours=72)
+        copied = list_version_folders(env, december)
+        assert_ended(env, land(env, december), "no_data", "month_not_open")
+        assert list_version_folders(env, december) == copied  # the eTag has landed as November
+
+
 def test_cancel_while_run_waits_ends_cancelled_without_further_polls(env: AppEnvironment) -> None:
     key = restate_key(env)
     set_behaviour(env, ready_after_seconds=3600, retry_after_seconds=600)

@@ -239,7 +239,7 @@ class MemoryCopier:
 
     def _land(self, work: TransferRequest, name: str) -> BlobResult:
         body = self._source.files[f"{work.root_directory}/{name}"].content
-        prover = create_prover(work.proof)
+        prover = create_prover(work.proof, work.date_member)
         prover.feed(body)
         self.copied += 1
         etag = self._landing.store(f"{work.folder}/{name}", body, {"runid": work.run_id})

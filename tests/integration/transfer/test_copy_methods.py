@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from shared.lines.newest_date import NO_DATE
 from shared.transfer import server_side
 from tests.integration.transfer.azurite_transfer import gzip_members, json_rows
 from tests.integration.transfer.in_memory_transfer import (
@@ -75,6 +76,16 @@ async def test_server_side_copy_small_blob_sends_one_put_request(
         "Content-Type": "application/gzip",
         "Content-MD5": base64_md5(LARGE),
     }
+
+
+async def test_server_side_copy_with_date_member_reads_landed_blob(
+    transfer: InMemoryTransfer,
+) -> None:
+    """The lines are read, also with the proof "transfer"."""
+    transfer.put_source()
+    (result,) = await transfer.copy(mode="server", proof="transfer", date_member="UsageDate")
+    assert result.proven and (result.facts.newest_date, result.facts.encoding) == (NO_DATE, "")
+    assert transfer.source.bytes_sent == 0 and transfer.landing.bytes_sent == len(SMALL)
 
 
 async def test_server_side_copy_content_proof_reads_landed_blob(transfer: InMemoryTransfer) -> None:

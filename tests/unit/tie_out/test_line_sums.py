@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InvalidDataError
-from shared.tie_out.line_sums import MAX_CURRENCIES, BlobSumReader, LineSums, parse_line
+from shared.lines.blob_lines import BlobLineReader
+from shared.tie_out.line_sums import MAX_CURRENCIES, LineSums, parse_line
 from shared.transfer.proof import ContentProof
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -21,7 +22,7 @@ def total_up(*blobs: bytes, step: int = 1 << 16) -> LineSums:
     """Return the sums over all blobs, each read in pieces of `step` bytes."""
     sums = LineSums()
     for blob in blobs:
-        reader = BlobSumReader(sums)
+        reader = BlobLineReader(sums.add)
         for start in range(0, len(blob), step):
             reader.feed(blob[start : start + step])
         reader.finish()
@@ -100,7 +101,7 @@ ROWS = st.lists(
 
 
 @given(ROWS, st.integers(1, 500), st.sampled_from(["plain", "gzip", "members", "bom"]))
-def test_blob_sum_reader_is_independent_of_packing_and_piece_size(
+def test_blob_line_reader_is_independent_of_packing_and_piece_size(
     rows: list[tuple[Decimal, str, bool, bool]], step: int, packing: str
 ) -> None:
     lines = []
@@ -122,7 +123,7 @@ def test_blob_sum_reader_is_independent_of_packing_and_piece_size(
     assert (sums.by_currency, sums.rows, sums.rows_without_total) == (expected, len(rows), 0)
 
 
-def test_blob_sum_reader_accepts_blank_lines_and_a_missing_newline() -> None:
+def test_blob_line_reader_accepts_blank_lines_and_a_missing_newline() -> None:
     sums = total_up(
         b'{"Total":1,"Currency":"USD"}\n\n \n{"Total":2,"Currency":"USD"}',
         gzip.compress(b'{"Total":3,"Currency":"USD"}'),
@@ -148,7 +149,7 @@ LINE = b'{"Total":1,"Currency":"USD"}\n'
         (gzip.compress(BYTE_ORDER_MARK + b"\n" + LINE.strip()), 1),
     ],
 )
-def test_blob_sum_reader_counts_the_same_rows_as_the_proof(
+def test_blob_line_reader_counts_the_same_rows_as_the_proof(
     blob: bytes, rows: int, step: int
 ) -> None:
     """A blob that contains only a byte order mark is empty, also as a later one."""
@@ -160,7 +161,7 @@ def test_blob_sum_reader_counts_the_same_rows_as_the_proof(
     assert proof.finish().rows == rows
 
 
-def test_blob_sum_reader_uses_bounded_memory() -> None:
+def test_blob_line_reader_uses_bounded_memory() -> None:
     line = json.dumps({"Filler": "x" * 1_000, "Total": 1, "Currency": "USD"}).encode() + b"\n"
     packed = gzip.compress(line * 60_000)  # 60 MB of text
     tracemalloc.start()
@@ -170,17 +171,17 @@ def test_blob_sum_reader_uses_bounded_memory() -> None:
     assert sums.by_currency == {"USD": Decimal(60_000)} and peak < 12 * 1024 * 1024
 
 
-def test_blob_sum_reader_rejects_a_line_that_is_too_long() -> None:
+def test_blob_line_reader_rejects_a_line_that_is_too_long() -> None:
     with pytest.raises(InvalidDataError, match="proof_lines"):
         total_up(b"x" * (17 * 1024 * 1024))
 
 
-def test_blob_sum_reader_rejects_a_truncated_gzip_member() -> None:
+def test_blob_line_reader_rejects_a_truncated_gzip_member() -> None:
     with pytest.raises(InvalidDataError, match="proof_gzip"):
         total_up(gzip.compress(b'{"Total":1,"Currency":"USD"}')[:-1])
 
 
-def test_blob_sum_reader_counts_a_blob_of_one_byte_as_a_line() -> None:
+def test_blob_line_reader_counts_a_blob_of_one_byte_as_a_line() -> None:
     assert total_up(b"x").rows_without_total == 1
 
 
