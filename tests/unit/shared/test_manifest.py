@@ -1,6 +1,7 @@
 """Manifest validation. Each file in payloads/manifests is one case; its folder is the result."""
 
 import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from shared.manifest import (
     billing_month,
     create_source_rules,
     parse_manifest,
+    validate_location,
     validate_manifest,
     validate_name,
     validate_names,
@@ -312,6 +314,12 @@ def test_validate_manifest_without_blobs_accepts_null_and_empty_locations() -> N
     manifest = parse_manifest(_accepted_with(**WITHOUT_BLOBS))
     validate_manifest(manifest, KEY, RULES["azure"])
     assert (manifest.blobs, manifest.root_directory, manifest.sas_token) == ((), "", "")
+
+
+def test_validate_location_with_blobs_requires_a_root_directory() -> None:
+    manifest = replace(parse_manifest(_accepted_with()), root_directory="")
+    with pytest.raises(InvalidDataError, match="manifest_rejected"):
+        validate_location(manifest, RULES["azure"])
 
 
 @pytest.mark.parametrize(
