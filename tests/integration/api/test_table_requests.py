@@ -63,7 +63,13 @@ def test_run_that_lands_sends_the_expected_table_requests(
         (polls, {"GET runs": 1, "PATCH runs": 1}),  # check_operation
         (
             1,
-            {"GET runs": 1, "GET versions": 1, "POST versions": 1, "GET blobs": 1, "PATCH runs": 1},
+            {
+                "GET runs": 1,
+                "GET versions": 2,  # of the previous month, then of the key
+                "POST versions": 1,
+                "GET blobs": 1,
+                "PATCH runs": 1,
+            },
         ),  # plan_copy
         (1, {"GET runs": 1}),  # read_page
         (blobs, {"GET runs": 1, "GET blobs": 1, "POST $batch": 1}),  # copy_blobs
