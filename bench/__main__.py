@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import copy_memory, cycle, host, ledger, scale, start_up, year
+from bench import copy_memory, cycle, host, ledger, marker, scale, start_up, year
 
 if __name__ == "__main__":
     passed = [
@@ -11,6 +11,7 @@ if __name__ == "__main__":
         scale.main(),
         host.main(),
         ledger.main(),
+        marker.main(),
         cycle.main(),
         year.main(),
     ]

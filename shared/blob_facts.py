@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BlobFacts:
     """What is known about the stored bytes of a blob. A value that is unknown is empty or 0.
 

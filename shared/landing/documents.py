@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from shared.exports import ExportKey, InvoiceScope, MonthScope
 FORMAT = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MarkerBlob:
     """One proven blob in a completion marker."""
 
@@ -58,10 +58,12 @@ def build_completion_marker(
     proof: str,
     blobs: Iterable[MarkerBlob],
     invoice: Mapping[str, Any] | None = None,
-) -> bytes:
-    """Return `_manifest.json`, which states that the version is complete and proven.
+) -> Iterator[bytes]:
+    """Return the lines of `_manifest.json`, which states that the version is complete and proven.
 
-    It never contains a SAS token. Facts that the proof mode "transfer" does not compute are null.
+    Each blob has one line, so that the document for 100,000 blobs can be written as a stream. The
+    document never contains a SAS token. Facts that the proof mode "transfer" does not compute are
+    null.
 
     Args:
         key: The export key.
@@ -75,42 +77,54 @@ def build_completion_marker(
             invoice list is unknown.
     """
     listed = sorted(blobs, key=lambda blob: blob.name)
-    return _to_json(
-        {
-            "format": FORMAT,
-            **get_key_members(key),
-            **version,
-            **source,
-            "request": dict(request),
-            **run,
-            "invoice": dict(invoice) if invoice else None,
-            "proof": proof,
-            "columns": sorted({column for blob in listed for column in blob.facts.columns}),
-            "totals": {
-                "blobs": len(listed),
-                "bytes": sum(blob.facts.bytes for blob in listed),
-                "rows": sum_rows(listed),
-            },
-            "blobs": [
-                {
-                    "name": blob.name,
-                    "partition_value": blob.partition_value,
-                    "bytes": blob.facts.bytes,
-                    "rows": blob.facts.known_rows,
-                    "md5": blob.facts.md5,
-                    "sha256": blob.facts.sha256,
-                    "source_etag": blob.source_etag,
-                    "encoding": blob.facts.encoding or None,
-                    "byte_order_mark": (
-                        blob.facts.byte_order_mark if blob.facts.is_content_proven else None
-                    ),
-                    "columns": list(blob.facts.columns),
-                }
-                for blob in listed
-            ],
+    column_lists = {columns: index for index, columns in enumerate(_get_column_lists(listed))}
+    members = {
+        "format": FORMAT,
+        **get_key_members(key),
+        **version,
+        **source,
+        "request": dict(request),
+        **run,
+        "invoice": dict(invoice) if invoice else None,
+        "proof": proof,
+        "columns": sorted({column for columns in column_lists for column in columns}),
+        "column_lists": [list(columns) for columns in column_lists],
+        "totals": {
+            "blobs": len(listed),
+            "bytes": sum(blob.facts.bytes for blob in listed),
+            "rows": sum_rows(listed),
         },
-        indent=1,
-    )
+    }
+    yield b"{\n"
+    for name, value in members.items():
+        yield b"%s: %s,\n" % (_to_json(name), _to_json(value))
+    yield b'"blobs": ['
+    separator = b"\n"
+    for blob in listed:
+        yield separator + _to_json(_describe_blob(blob, column_lists))
+        separator = b",\n"
+    yield b"\n]\n}\n"
+
+
+def _get_column_lists(blobs: Iterable[MarkerBlob]) -> dict[tuple[str, ...], None]:
+    """Return the different lists of columns, in the order of their first blob."""
+    return dict.fromkeys(blob.facts.columns for blob in blobs)
+
+
+def _describe_blob(blob: MarkerBlob, column_lists: Mapping[tuple[str, ...], int]) -> dict[str, Any]:
+    facts = blob.facts
+    return {
+        "name": blob.name,
+        "partition_value": blob.partition_value,
+        "bytes": facts.bytes,
+        "rows": facts.known_rows,
+        "md5": facts.md5,
+        "sha256": facts.sha256,
+        "source_etag": blob.source_etag,
+        "encoding": facts.encoding or None,
+        "byte_order_mark": facts.byte_order_mark if facts.is_content_proven else None,
+        "column_list": column_lists[facts.columns],
+    }
 
 
 def parse_completion_marker(body: bytes, version: str, etag: str) -> dict[str, MarkerBlob] | None:
@@ -122,13 +136,14 @@ def parse_completion_marker(body: bytes, version: str, etag: str) -> dict[str, M
         document = json.loads(body)
         if document["version"] != version or document["etag"] != etag:
             return None
-        blobs = [_parse_blob(blob) for blob in document["blobs"]]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        column_lists = [tuple(columns) for columns in document["column_lists"]]
+        blobs = [_parse_blob(blob, column_lists) for blob in document["blobs"]]
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
     return {blob.name: blob for blob in blobs}
 
 
-def _parse_blob(blob: Mapping[str, Any]) -> MarkerBlob:
+def _parse_blob(blob: Mapping[str, Any], column_lists: Sequence[tuple[str, ...]]) -> MarkerBlob:
     return MarkerBlob(
         blob["name"],
         blob["partition_value"],
@@ -139,7 +154,7 @@ def _parse_blob(blob: Mapping[str, Any]) -> MarkerBlob:
             sha256=blob["sha256"],
             rows=blob["rows"] or 0,
             encoding=blob["encoding"] or "",
-            columns=tuple(blob["columns"]),
+            columns=column_lists[blob["column_list"]],
             byte_order_mark=bool(blob["byte_order_mark"]),
         ),
     )
@@ -165,7 +180,8 @@ def build_latest(
     members = get_key_members(key)
     if billing_month:
         members.setdefault("billing_month", billing_month)
-    return _to_json({"format": FORMAT, **members, "sequence": sequence, **version, **totals})
+    document = {"format": FORMAT, **members, "sequence": sequence, **version, **totals}
+    return _to_json(document) + b"\n"
 
 
 def parse_latest(body: bytes) -> dict[str, Any] | None:
@@ -215,8 +231,5 @@ def _age(document: Mapping[str, Any]) -> tuple[Any, Any, str]:
     )
 
 
-def _to_json(document: Mapping[str, Any], indent: int | None = None) -> bytes:
-    separators = (",", ": ") if indent else (",", ":")
-    return (
-        json.dumps(document, ensure_ascii=False, indent=indent, separators=separators) + "\n"
-    ).encode()
+def _to_json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()

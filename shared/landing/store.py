@@ -13,9 +13,10 @@ All methods raise exceptions of `shared.errors`: `storage_busy` (ThrottledError)
 import base64
 import builtins
 import functools
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from shared.clock import Clock, SystemClock
@@ -38,11 +39,12 @@ R = TypeVar("R")
 
 CONNECT_SECONDS, READ_SECONDS = 10, 60
 SEND_BYTES = 256 * 1024
+BLOCK_BYTES = 4 * 1024 * 1024  # the default block size of the SDK
 # For a block of 8 MiB over a slow connection; server-side copies set a longer timeout.
 COPY_READ_SECONDS = 120
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LandedBlob:
     """The properties of one blob.
 
@@ -172,9 +174,16 @@ class LandingStore:
         return await self.put_if_match(path, body, None, content_type=content_type)
 
     async def put_if_match(
-        self, path: str, body: bytes, etag: str | None, *, content_type: str = "application/json"
+        self,
+        path: str,
+        body: bytes | Iterable[bytes],
+        etag: str | None,
+        *,
+        content_type: str = "application/json",
     ) -> str | None:
         """Overwrite the blob with this ETag, or with None create it, and return the new ETag.
+
+        A body of several parts is written in blocks of BLOCK_BYTES, which become visible together.
 
         Returns None if the condition is not met. As with `create`, this call itself can be the
         reason.
@@ -394,13 +403,18 @@ class LandingStore:
 
     @_map_errors
     async def _upload(
-        self, path: str, body: bytes, content_type: str, conditions: Mapping[str, Any]
+        self,
+        path: str,
+        body: bytes | Iterable[bytes],
+        content_type: str,
+        conditions: Mapping[str, Any],
     ) -> str:
         from azure.storage.blob import ContentSettings
 
+        content = body if isinstance(body, bytes) else _join_parts(body)
         response = await self.get_blob_client(path, for_transfer=False).upload_blob(
-            body,
-            length=len(body),
+            content,
+            length=len(content) if isinstance(content, bytes) else None,
             validate_content="md5",
             content_settings=ContentSettings(content_type=content_type),
             **conditions,
@@ -417,6 +431,26 @@ class _ChunkedBody:
     async def __aiter__(self) -> AsyncIterator[memoryview]:
         for start in range(0, len(self._data), SEND_BYTES):
             yield self._data[start : start + SEND_BYTES]
+
+
+def _join_parts(parts: Iterable[bytes]) -> bytes | Iterator[bytes]:
+    """Join parts to blocks; return a single block as bytes, which needs one request."""
+    blocks = _split_blocks(parts)
+    first, second = next(blocks, b""), next(blocks, None)
+    return first if second is None else chain((first, second), blocks)
+
+
+def _split_blocks(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Join parts to blocks of about BLOCK_BYTES, because the SDK joins small parts slowly."""
+    block, size = list[bytes](), 0
+    for part in parts:
+        block.append(part)
+        size += len(part)
+        if size >= BLOCK_BYTES:
+            yield b"".join(block)
+            block, size = [], 0
+    if block:
+        yield b"".join(block)
 
 
 def _if_match(etag: str | None) -> dict[str, Any]:

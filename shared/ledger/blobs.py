@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from typing import Any
 
 from shared.blob_facts import BlobFacts
@@ -12,7 +13,7 @@ from shared.ledger.tables import Continuation, Row, RowFilter, Tables
 MAX_ROWS_PER_QUERY = 10  # a filter is limited to 15 comparisons
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class BlobRow:
     """A blob of a version.
 
@@ -51,16 +52,26 @@ class BlobTotals:
     rows: int | None
 
 
+@lru_cache
+def _split_columns(columns: str) -> tuple[str, ...]:
+    """Return the names. The files of a version have the same columns, so the rows share them."""
+    return tuple(name for name in columns.split(",") if name)
+
+
 def _blob_from_row(row: Row) -> BlobRow:
     facts = {name: row.values[name] for name in FACTS if name in row.values}
-    facts["columns"] = tuple(name for name in facts.get("columns", "").split(",") if name)
+    facts["columns"] = _split_columns(facts.get("columns", ""))
     columns = {name: row.values[name] for name in COLUMNS if name in row.values}
     return BlobRow(**columns, facts=BlobFacts(**facts), row_etag=row.etag)
 
 
 def _values(row: BlobRow) -> dict[str, Any]:
     columns = {name: getattr(row, name) for name in COLUMNS}
-    return {**columns, **vars(row.facts), "columns": ",".join(row.facts.columns)}
+    return {
+        **columns,
+        **{name: getattr(row.facts, name) for name in FACTS},
+        "columns": ",".join(row.facts.columns),
+    }
 
 
 class Blobs:

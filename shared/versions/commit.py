@@ -5,7 +5,7 @@ complete when both its completion marker and its row exist in that state.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,23 +167,25 @@ async def _write_marker(
     names: Mapping[str, Any],
     blobs: list[MarkerBlob],
 ) -> None:
-    body = build_completion_marker(
-        run.export_key,
-        version=to_document(version),
-        source={
-            name: names[name] for name in ("manifest_id", "schema_version", "partner_tenant_id")
-        },
-        request={
-            "period": run.asked_period or None,
-            "requested_at": run.asked_at,
-            "operation_id": run.operation_id,
-            "request_ids": [value for value in run.request_ids.split(",") if value],
-        },
-        run={"run_id": run.run_id, "app_version": APP_VERSION},
-        proof=version.proof,
-        blobs=blobs,
-        invoice=json.loads(version.invoice) if version.invoice else None,
-    )
+    def build() -> Iterator[bytes]:
+        return build_completion_marker(
+            run.export_key,
+            version=to_document(version),
+            source={
+                name: names[name] for name in ("manifest_id", "schema_version", "partner_tenant_id")
+            },
+            request={
+                "period": run.asked_period or None,
+                "requested_at": run.asked_at,
+                "operation_id": run.operation_id,
+                "request_ids": [value for value in run.request_ids.split(",") if value],
+            },
+            run={"run_id": run.run_id, "app_version": APP_VERSION},
+            proof=version.proof,
+            blobs=blobs,
+            invoice=json.loads(version.invoice) if version.invoice else None,
+        )
+
     path = marker_path(run.export_key, version.version)
     content = {blob.name: blob.facts.content for blob in blobs}
 
@@ -199,7 +201,7 @@ async def _write_marker(
                 name: blob.facts.content for name, blob in listed.items()
             }:
                 return None
-        etag = await landing.put_if_match(path, body, existing[1] if existing else None)
+        etag = await landing.put_if_match(path, build(), existing[1] if existing else None)
         return CONFLICT if etag is None else None
 
     await update(

@@ -164,9 +164,15 @@ class MemoryLanding(LandingStore):
         return self.store(path, body, {})
 
     async def put_if_match(
-        self, path: str, body: bytes, etag: str | None, *, content_type: str = "application/json"
+        self,
+        path: str,
+        body: bytes | Iterable[bytes],
+        etag: str | None,
+        *,
+        content_type: str = "application/json",
     ) -> str | None:
         existing = self.blobs.get(path)
+        body = body if isinstance(body, bytes) else b"".join(body)
         return self.store(path, body, {}) if (existing[1] if existing else None) == etag else None
 
     async def read(self, path: str) -> tuple[bytes, str] | None:

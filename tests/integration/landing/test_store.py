@@ -74,6 +74,20 @@ async def test_create_fifty_concurrent_calls_succeeds_once(store: LandingStore) 
     assert sum(etag is not None for etag in etags) == 1
 
 
+async def test_put_if_match_of_several_blocks_is_atomic_and_conditional(
+    store: LandingStore,
+) -> None:
+    parts = [bytes([65 + number]) * 3_000_000 for number in range(4)]  # 12 MB: three blocks
+    first = await store.put_if_match("large", iter(parts), None)
+    assert first and await store.read("large") == (b"".join(parts), first)
+    assert await store.put_if_match("large", iter(parts[::-1]), None) is None
+    second = await store.put_if_match("large", iter(parts[::-1]), first)
+    assert second and await store.put_if_match("large", iter(parts), first) is None
+    assert await store.read("large") == (b"".join(parts[::-1]), second)
+    small = await store.put_if_match("small", iter([b"a", b"b"]), None)
+    assert await store.read("small") == (b"ab", small)
+
+
 async def test_put_if_match_other_etag_returns_none(store: LandingStore) -> None:
     first = await store.put_if_match("latest.json", b"1", None)
     assert first and await store.put_if_match("latest.json", b"x", None) is None

@@ -1,6 +1,7 @@
 """The documents for readers of the landing: the completion marker and latest.json."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ BLOBS = [
 
 
 def parse_marker(key: ExportKey = BILLED, blobs: list[MarkerBlob] = BLOBS) -> dict[str, Any]:
-    body = build_completion_marker(
+    lines = build_completion_marker(
         key,
         version=VERSION,
         source={"manifest_id": "m", "schema_version": "2", "partner_tenant_id": "t"},
@@ -61,6 +62,7 @@ def parse_marker(key: ExportKey = BILLED, blobs: list[MarkerBlob] = BLOBS) -> di
         proof="content",
         blobs=blobs,
     )
+    body = b"".join(lines)
     assert body.endswith(b"}\n")
     return dict(json.loads(body))
 
@@ -100,6 +102,7 @@ def test_completion_marker_contains_every_member() -> None:
         "app_version",
         "proof",
         "columns",
+        "column_lists",
         "totals",
         "blobs",
         "invoice",
@@ -122,8 +125,9 @@ def test_completion_marker_contains_every_member() -> None:
         "source_etag": '"0x2"',
         "encoding": "gzip",
         "byte_order_mark": False,
-        "columns": ["B", "A"],
+        "column_list": 1,
     }
+    assert document["column_lists"] == [["A", "C"], ["B", "A"]]
 
 
 def test_parse_completion_marker_returns_the_blobs_of_the_expected_version() -> None:
@@ -133,6 +137,20 @@ def test_parse_completion_marker_returns_the_blobs_of_the_expected_version() -> 
     assert parse_completion_marker(marker, version, "another") is None
     assert parse_completion_marker(marker, "another", etag) is None
     assert parse_completion_marker(marker[:-1], version, etag) is None
+
+
+def test_build_completion_marker_of_many_blobs_uses_bounded_memory() -> None:
+    columns = tuple(f"Column{number}" for number in range(60))
+    facts = BlobFacts(10, "bWQ1", "ab" * 32, 1, "gzip", columns)
+    blobs = [MarkerBlob(f"part-{n:05}.json.gz", "default", '"0x1"', facts) for n in range(20_000)]
+    tracemalloc.start()
+    lines = build_completion_marker(
+        BILLED, version=VERSION, source={}, request={}, run={}, proof="content", blobs=blobs
+    )
+    size = sum(len(line) for line in lines)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 4_000_000 < size < 20_000 * 300 and peak < 1_000_000
 
 
 def test_parse_completion_marker_without_content_proof_returns_unknown_facts() -> None:
