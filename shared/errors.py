@@ -424,8 +424,8 @@ SECTIONS = (
         NEXT_CYCLE,
         {
             "version_damaged": Entry(
-                "Blobs of a landed version were changed or deleted afterwards, and could not be "
-                "downloaded again.",
+                "Blobs or the completion marker of a landed version were changed or deleted "
+                "afterwards, and no run has repaired the version.",
                 "Find out what changed the landing container, and restore the blobs, for example "
                 "from their soft-deleted versions. Then start a new run with POST /api/runs.",
             ),

@@ -126,9 +126,9 @@ def print_damaged(console: Console, entries: Sequence[Mapping[str, Any]]) -> Non
     console.print("\ndamaged versions", style="bold red")
     for entry in entries:
         damage = entry["damage"]
-        console.print(f"{escape_value(entry['key'])}, version {escape_value(damage['version'])}")
-        console.print(f"  {escape_value(damage['cause'])} ({escape_value(damage['code'])})")
-    console.print(f"-> {escape_value(entries[0]['damage']['remedy'])}")
+        print_line(console, f"{entry['key']}, version {damage['version']}")
+        print_line(console, f"  {damage['cause']} ({damage['code']})")
+    print_line(console, f"-> {entries[0]['damage']['remedy']}")
 
 
 def format_amount(text: str) -> str:

@@ -14,7 +14,7 @@ from shared.exports import Dataset, ExportKey, MonthScope
 from shared.ledger.keys import scope_key
 from shared.ledger.runs import Run
 from shared.ledger.tables import Continuation, Row, RowFilter, Tables
-from shared.ledger.versions import Version, Versions, VersionState
+from shared.ledger.versions import Version, Versions, get_newest
 from shared.optimistic_concurrency import CONFLICT, Conflict, update
 
 
@@ -181,10 +181,10 @@ def _merge_values(
 ) -> dict[str, Any]:
     """Return the columns of the row."""
     entry: dict[str, Any] = {"key": str(key), "attribute_set": key.attribute_set.value}
-    newest = _get_newest(versions, "complete")
+    newest = get_newest(versions, "complete")
     shown = newest or Version(str(key), "", 0, "", "", "")
     entry |= {name: getattr(shown, name) for name in VERSION_COLUMNS}
-    damaged = _get_newest(versions, "damaged")
+    damaged = get_newest(versions, "damaged")
     is_newest = damaged is not None and (newest is None or damaged.age > newest.age)
     entry |= {
         "damaged_version": damaged.version if damaged and is_newest else "",
@@ -206,11 +206,3 @@ def _merge_values(
         "last_run_id": run.run_id,
         "last_ended_at": run.ended_at,
     }
-
-
-def _get_newest(versions: list[Version], state: VersionState) -> Version | None:
-    return max(
-        (version for version in versions if version.state == state),
-        key=lambda version: version.age,
-        default=None,
-    )

@@ -119,10 +119,10 @@ def get_next_n(versions: Iterable[Version], manifest_etag: str) -> int:
     return max(numbers, default=0) + 1
 
 
-def get_newest_complete(versions: Iterable[Version]) -> Version | None:
-    """Return the complete version with the newest data."""
-    complete = [version for version in versions if version.state == "complete"]
-    return max(complete, key=lambda version: version.age, default=None)
+def get_newest(versions: Iterable[Version], state: VersionState) -> Version | None:
+    """Return the version with the newest data among those in a state."""
+    selected = [version for version in versions if version.state == state]
+    return max(selected, key=lambda version: version.age, default=None)
 
 
 class Versions:
@@ -147,13 +147,12 @@ class Versions:
         self, key: ExportKey, *, before: Version | None = None
     ) -> Version | None:
         """Return the newest complete version, or the newest one that is older than `before`."""
-        return get_newest_complete(
-            [
-                version
-                async for version in self.list_by_key(key)
-                if before is None or version.age < before.age
-            ]
-        )
+        versions = [
+            version
+            async for version in self.list_by_key(key)
+            if before is None or version.age < before.age
+        ]
+        return get_newest(versions, "complete")
 
     async def get_max_sequence(self, key: ExportKey) -> int:
         """Return the newest `sequence` of latest.json that the rows of a key contain, or 0."""

@@ -18,7 +18,7 @@ from shared.ledger.ledger import Ledger
 from shared.ledger.runs import Run
 from shared.ledger.versions import (
     Version,
-    get_newest_complete,
+    get_newest,
     get_next_n,
     new_version,
     select_by_etag,
@@ -95,7 +95,7 @@ async def find_version(ledger: Ledger, run: Run, manifest: Manifest) -> Version:
 
     async def write(versions: list[Version]) -> Version | Conflict:
         existing = select_by_etag(versions, manifest.etag)
-        newest = get_newest_complete(versions)
+        newest = get_newest(versions, "complete")
         candidates = [
             version for version in existing if not _is_superseded(version, newest, manifest)
         ]

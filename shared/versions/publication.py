@@ -19,7 +19,7 @@ from shared.landing.documents import (
 from shared.landing.layout import COMPLETION_MARKER, latest_path, marker_path, version_path
 from shared.landing.store import LandingStore
 from shared.ledger.ledger import Ledger
-from shared.ledger.versions import Version, get_newest_complete
+from shared.ledger.versions import Version, get_newest
 from shared.optimistic_concurrency import CONFLICT, Conflict, update
 from shared.versions.folder import Folder, mark_damaged, read_folder
 
@@ -99,7 +99,7 @@ async def verify_published(ledger: Ledger, landing: LandingStore, key: ExportKey
     for version in versions:
         if version.state == "damaged" and version.version == named:  # a call was interrupted
             await withdraw(ledger, landing, await read_folder(ledger, landing, version))
-    newest = get_newest_complete(versions)
+    newest = get_newest(versions, "complete")
     if newest is not None and not await _has_expected_size(landing, newest):
         newest = await find_readable_version(ledger, landing, key)
     if newest is not None and newest.version != named:
