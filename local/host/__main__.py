@@ -6,16 +6,14 @@ python -m local.host inspect ...
 
 import argparse
 import os
-import signal
 import sys
-import threading
 from pathlib import Path
-from types import FrameType
 
 from . import inspect_state, logs
 from .errors import HostError
 from .isolation import DEFAULT_MEMORY_MB, Isolation
 from .local_host import LocalHost
+from .stop_requests import StopRequests
 from .terminations import Termination
 
 
@@ -74,7 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     logs.configure(json_lines=options.json_log, colour=colour)
-    signals = _Signals()
+    stop_requests = StopRequests()
+    stop_requests.install_signal_handlers()
     host = LocalHost(
         options.app_root,
         state_dir=options.state_dir or options.app_root / ".state" / "host",
@@ -84,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         isolated=None
         if options.in_process
         else Isolation(options.worker_memory, options.json_log, colour),
-        on_failure=signals.fail,
+        on_failure=stop_requests.fail,
         terminations=options.terminate_during,
     )
     try:
@@ -101,8 +100,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
     print("\n".join(host.list_functions()))
     print(f"Listening on {host.base_url}", flush=True)
-    signals.stop_requested.wait()
-    if signals.failure is not None:
+    stop_requests.wait()
+    if stop_requests.failure is not None:
         host.stop(drain=False)
         return 1
     print("Stopping: waiting for running functions.", flush=True)
@@ -118,29 +117,6 @@ def _parse_termination(text: str) -> Termination:
         return Termination.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-class _Signals:
-    """Handler for SIGTERM and SIGINT.
-
-    The first signal requests a graceful shutdown; the second signal exits immediately.
-    """
-
-    def __init__(self) -> None:
-        self.stop_requested = threading.Event()
-        self.failure: str | None = None
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-
-    def fail(self, reason: str) -> None:
-        """Stop the host with exit code 1 because an essential part of it failed."""
-        self.failure = reason
-        self.stop_requested.set()
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.stop_requested.is_set():
-            os._exit(128 + number)
-        self.stop_requested.set()
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ python -m local.simulator --port 0 --seed 7 --storage-connection-string-env BILL
 
 import argparse
 import os
-import signal
 import sys
-import threading
 from pathlib import Path
 
+from local.host.stop_requests import StopRequests
 from local.simulator import Behaviour, BillingStorage, Faults, Partner, Simulator
 
 
@@ -71,9 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def serve(simulator: Simulator, port: int) -> int:
     """Serve until SIGTERM or SIGINT."""
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+    stop_requests = StopRequests()
+    stop_requests.install_signal_handlers()
     with simulator.serving(port) as base_url:
         invoices = ", ".join(
             f"{invoice.invoice_id} {invoice.currency}" for invoice in simulator.invoices()
@@ -81,7 +79,7 @@ def serve(simulator: Simulator, port: int) -> int:
         print(f"Partner {simulator.partner.tenant_id}; invoices: {invoices}", flush=True)
         print(f"Storage {simulator.storage_origin}", flush=True)
         print(f"Listening on {base_url}", flush=True)
-        stopped.wait()
+        stop_requests.wait()
     return 0
 
 

@@ -6,6 +6,8 @@ import os
 import re
 import select
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .sample_host import HostClient, HostProcess
+from .sample_host import ROOT, HostClient, HostProcess
 
 FAULTY_APP = Path(__file__).parent / "faulty_app"
 
@@ -92,6 +94,24 @@ def test_process_with_terminate_during_interrupts_one_call(
         "(python exited with code 137 (0x89))"
     )
     assert process.wait_for_completion(client.start_orchestration("chain", 1))["output"] == 1
+
+
+def test_wait_for_stop_ends_for_signal_at_any_point() -> None:
+    # Each signal arrives a microsecond later than the previous one while `wait` is entered.
+    script = """
+import os, signal
+from local.host.stop_requests import StopRequests
+for microseconds in range(1, 201):
+    requests = StopRequests()
+    requests.install_signal_handlers()
+    signal.signal(signal.SIGALRM, signal.getsignal(signal.SIGTERM))
+    signal.setitimer(signal.ITIMER_REAL, (microseconds % 50 + 1) / 1e6)
+    requests.wait()
+    assert requests.failure is None
+"""
+    subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, timeout=20, check=True, capture_output=True
+    )
 
 
 def test_second_process_with_same_state_exits_with_error(start_process: StartProcess) -> None:
